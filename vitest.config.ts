@@ -1,0 +1,10 @@
+import { defineConfig } from "vitest/config";
+
+// vitest reads its configuration from a default export only.
+export default defineConfig({
+  test: {
+    include: ["test/**/*.test.ts"],
+    testTimeout: 20_000,
+    hookTimeout: 60_000,
+  },
+});
