@@ -1,0 +1,75 @@
+import type { AuthService } from "#gen/tollgate/v1/token_pb.js";
+import type { Handlers } from "../core/call.ts";
+import { conflict, invalid, unauthenticated } from "../core/errors.ts";
+import type { Principal } from "../core/principal.ts";
+import type { Database } from "../storage/database.ts";
+import type { Passwords } from "./passwords.ts";
+import { type Account, findById, findByUsername, updatePassword } from "./store.ts";
+import type { LoginThrottle } from "./throttle.ts";
+import type { Tokens } from "./tokens.ts";
+
+/** How long the token is valid that a change of password returns. */
+const passwordChangeTtlSeconds = 86_400;
+
+export interface AuthOptions {
+  readonly database: Database;
+  readonly passwords: Passwords;
+  readonly tokens: Tokens;
+  readonly throttle: LoginThrottle;
+}
+
+/**
+ * Whose token it is; undefined for one that is not valid now.
+ * Reads the user every time: who is disabled, deleted or has a new password is refused at once, on every replica.
+ */
+export function createAuthenticator({ database, tokens }: Pick<AuthOptions, "database" | "tokens">) {
+  return async (token: string): Promise<Principal | undefined> => {
+    const claims = await tokens.verify(token);
+    if (claims === undefined) return undefined;
+    const account = await findById(database, claims.userId);
+    const valid = account?.enabled === true && account.tokenVersion === claims.tokenVersion;
+    return valid ? account : undefined;
+  };
+}
+
+export function authHandlers(options: AuthOptions): Handlers<typeof AuthService> {
+  const { database, passwords, tokens, throttle } = options;
+  const authenticate = createAuthenticator(options);
+
+  /** Undefined when the name or the password is wrong or the user may not log in; the time does not tell which. */
+  async function login(username: string, password: string, address: string): Promise<Account | undefined> {
+    await throttle.enter(username, address);
+    const account = await findByUsername(database, username);
+    const right = await passwords.verify(password, account?.passwordHash);
+    if (!right || account?.enabled !== true) return undefined;
+    await throttle.succeed(username, address);
+    return account;
+  }
+
+  return {
+    async createToken(request, call) {
+      const account = await login(request.username, request.password, call.address);
+      if (account === undefined) throw unauthenticated("wrong username or password");
+      return { token: await tokens.sign(account, request.ttlSeconds) };
+    },
+
+    async validateToken(request) {
+      const principal = await authenticate(request.token);
+      if (principal === undefined) return { valid: false, roles: [] };
+      return { valid: true, username: principal.username, roles: [...principal.roles] };
+    },
+
+    async updatePassword(request, call) {
+      const { username } = call.principal;
+      const account = await login(username, request.currentPassword, call.address);
+      if (account === undefined) throw invalid({ field: "current_password", message: "is not the password" });
+      const passwordHash = await passwords.hash(request.newPassword);
+      const tokenVersion = await call.change(username, async (transaction) => {
+        const raised = await updatePassword(transaction, account, passwordHash);
+        if (raised === undefined) throw conflict("PASSWORD_CHANGED", "the password was changed meanwhile");
+        return raised;
+      });
+      return { token: await tokens.sign({ ...account, tokenVersion }, passwordChangeTtlSeconds) };
+    },
+  };
+}

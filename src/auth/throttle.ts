@@ -1,0 +1,57 @@
+import { createHash } from "node:crypto";
+import { RateLimiterPostgres, RateLimiterRes } from "rate-limiter-flexible";
+import { tooMany } from "../core/errors.ts";
+import type { Database } from "../storage/database.ts";
+
+/** Slows down the guessing of passwords, over all replicas together. */
+export interface LoginThrottle {
+  /** Counts a try before its password is looked at, so that many at once cannot outrun the count; 429 past the limit. */
+  enter(username: string, address: string): Promise<void>;
+  /** The password was right: this try did not count, and the name is free again from this address. */
+  succeed(username: string, address: string): Promise<void>;
+}
+
+export interface ThrottleLimits {
+  /** Failures of one name from one address in a window. Counting by both lets nobody lock out somebody else. */
+  readonly byNameAndAddress: number;
+  /** Failures from one address in a window, whatever the names. */
+  readonly byAddress: number;
+  readonly windowSeconds: number;
+}
+
+export function createLoginThrottle(database: Database, limits: ThrottleLimits): LoginThrottle {
+  const settings = {
+    storeClient: database,
+    storeType: "knex",
+    tableName: "login_attempt",
+    tableCreated: true,
+    clearExpiredByTimeout: true,
+    duration: limits.windowSeconds,
+  };
+  const pairs = new RateLimiterPostgres({ ...settings, keyPrefix: "pair", points: limits.byNameAndAddress });
+  const addresses = new RateLimiterPostgres({ ...settings, keyPrefix: "address", points: limits.byAddress });
+
+  return {
+    enter: async (username, address) => {
+      await take(addresses, address);
+      await take(pairs, pairKey(username, address));
+    },
+    succeed: async (username, address) => {
+      await Promise.all([addresses.reward(address), pairs.delete(pairKey(username, address))]);
+    },
+  };
+}
+
+async function take(limiter: RateLimiterPostgres, key: string): Promise<void> {
+  try {
+    await limiter.consume(key);
+  } catch (error) {
+    if (!(error instanceof RateLimiterRes)) throw error;
+    throw tooMany("too many failed logins; wait", error.msBeforeNext);
+  }
+}
+
+/** Hashed: the column is shorter than a name and an address, and keeps no names that nobody has. */
+function pairKey(username: string, address: string): string {
+  return createHash("sha256").update(`${username}\n${address}`).digest("base64");
+}

@@ -1,0 +1,67 @@
+import type { CompanyService } from "#gen/tollgate/v1/company_pb.js";
+import type { Handlers } from "../core/call.ts";
+import { alreadyExists, conflict, notFound } from "../core/errors.ts";
+import { pageOf } from "../core/list.ts";
+import { scopeOf } from "../core/principal.ts";
+import type { Database } from "../storage/database.ts";
+import { isForeignKeyViolation, isUniqueViolation } from "../storage/errors.ts";
+import { streamRows } from "../storage/stream.ts";
+import { type CompanyRow, countAll, countMatching, find, insert, page, remove, update } from "./store.ts";
+
+const sortable = { key: "key", detail: "detail" };
+
+export function companyHandlers({ database }: { database: Database }): Handlers<typeof CompanyService> {
+  return {
+    async createCompany({ key, detail = null }, call) {
+      await call.change(key, async (transaction) => {
+        await insert(transaction, { key, detail }).catch((error: unknown) => {
+          throw isUniqueViolation(error) ? alreadyExists("company", key) : error;
+        });
+      });
+      return toMessage({ key, detail });
+    },
+
+    async updateCompany({ key, detail = null }, call) {
+      return call.change(key, async (transaction) => {
+        const company = await update(transaction, scopeOf(call.principal), { key, detail });
+        if (company === undefined) throw notFound("company", key);
+        return toMessage(company);
+      });
+    },
+
+    async *readCompanies(request, call) {
+      const scope = scopeOf(call.principal);
+      const { filter } = request;
+      const wanted = pageOf(request, sortable);
+      const overall = await countAll(database, scope);
+      const matching = filter === "" ? overall : await countMatching(database, scope, filter);
+      yield { statistics: { overall: { total: overall }, filter: { total: matching } } };
+      const rows = page(database, scope, filter, wanted);
+      for await (const companies of streamRows<CompanyRow>(database, rows, { ...wanted, signal: call.signal })) {
+        yield { companies: companies.map((company) => toMessage(company)) };
+      }
+    },
+
+    async readCompany({ key }, call) {
+      const company = await find(database, scopeOf(call.principal), key);
+      if (company === undefined) throw notFound("company", key);
+      return toMessage(company);
+    },
+
+    async deleteCompany({ key }, call) {
+      await call.change(key, async (transaction) => {
+        const removed = await remove(transaction, key).catch((error: unknown) => {
+          throw isForeignKeyViolation(error)
+            ? conflict("COMPANY_HAS_USERS", `the company still has users: ${key}`)
+            : error;
+        });
+        if (removed === 0) throw notFound("company", key);
+      });
+      return {};
+    },
+  };
+}
+
+function toMessage({ key, detail }: CompanyRow) {
+  return detail === null ? { key } : { key, detail };
+}

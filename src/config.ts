@@ -1,0 +1,88 @@
+import { hostname } from "node:os";
+import { z } from "zod";
+
+/** One row of the table of settings. The README prints the same rows; a test compares them. */
+interface Setting<Schema extends z.ZodType = z.ZodType> {
+  readonly schema: Schema;
+  /** As the README prints it. */
+  readonly default: string;
+  readonly meaning: string;
+}
+
+const port = z.coerce.number().int().min(0).max(65_535);
+const flag = z.enum(["true", "false"]).transform((text) => text === "true");
+const text = z.string();
+const count = (least: number, most: number) => z.coerce.number().int().min(least).max(most);
+const secrets = z
+  .string()
+  .transform((list) => list.split(",").filter((secret) => secret !== ""))
+  .refine((list) => list.every((secret) => secret.length >= 32), "each key must have 32 characters or more");
+
+/** Every setting there is, by the name of its environment variable. */
+export const settings = {
+  PORT: setting(port, "8080", "Port of all doors; 0 takes a free one."),
+  HOST: setting(text, "0.0.0.0", "Address to listen on."),
+  DATABASE_URL: setting(text, "", "PostgreSQL, `postgres://…`. Empty: an embedded server with its data in DATA_DIR."),
+  DATABASE_POOL: setting(count(2, 1000), "10", "Connections to PostgreSQL."),
+  DATABASE_TIMEOUT_MS: setting(count(100, 600_000), "10000", "The longest a statement may run."),
+  DATA_DIR: setting(text, ".tollgate", "Folder of the embedded server's data and key."),
+  TOKEN_KEYS: setting(
+    secrets,
+    "",
+    "Secrets that tokens are signed with, comma-separated, 32 characters or more each: the first one signs, all are accepted. Needed with DATABASE_URL; otherwise one is made and kept in DATA_DIR.",
+  ),
+  ADMIN_USERNAME: setting(z.string().regex(/^\w{2,256}$/), "admin", "The administrator whom the first start makes."),
+  ADMIN_PASSWORD: setting(
+    z.string().max(256).refine((password) => password === "" || password.length >= 5, "must have 5 characters or more"),
+    "",
+    "The first administrator's password. Empty: one is made and printed once.",
+  ),
+  ADMIN_COMPANY: setting(z.string().regex(/^\w{3,256}$/), "administration", "The first administrator's company."),
+  LOGIN_FAILURES: setting(count(1, 1_000_000), "10", "Failed logins of one name from one address in 15 minutes."),
+  LOGIN_FAILURES_BY_ADDRESS: setting(count(1, 1_000_000), "200", "Failed logins from one address in 15 minutes."),
+  TRUSTED_PROXIES: setting(count(0, 10), "0", "Proxies in front that add an address to X-Forwarded-For."),
+  TLS_CERT: setting(text, "", "File of the certificate chain, PEM. With TLS_KEY: all doors speak TLS."),
+  TLS_KEY: setting(text, "", "File of the certificate's key, PEM."),
+  MAX_BODY_BYTES: setting(count(1024, 1_073_741_824), "4194304", "The largest message of a request."),
+  DRAIN_MS: setting(count(0, 600_000), "10000", "How long running calls may take after SIGTERM."),
+  SERVER_NAME: setting(z.string().max(256), "the host's name", "The name of this server in tracedata."),
+  LOG_LEVEL: setting(z.enum(["fatal", "error", "warn", "info", "debug", "silent"]), "info", "Least level that is logged."),
+  LOG_PRETTY: setting(flag, "false", "Lines for people, not for programs."),
+  COMMIT: setting(text, "", "Commit that the image was built from. Empty: git tells."),
+} as const;
+
+export type Config = { readonly [Name in keyof typeof settings]: z.output<(typeof settings)[Name]["schema"]> };
+
+/** A value that the server does not start with. The message is one line. */
+export class ConfigError extends Error {}
+
+/**
+ * Reads every setting from the environment; an empty variable counts as an absent one.
+ * @throws ConfigError that names the variable and the rule
+ */
+export function readConfig(environment: Readonly<Record<string, string | undefined>>): Config {
+  const config: Record<string, unknown> = {};
+  for (const [name, { schema, default: fallback }] of Object.entries<Setting>(settings)) {
+    const result = schema.safeParse(environment[name] || (name === "SERVER_NAME" ? hostname() : fallback));
+    if (!result.success) throw new ConfigError(`${name}: ${result.error.issues[0]?.message ?? "is not valid"}`);
+    config[name] = result.data;
+  }
+  checkTogether(config as Config);
+  return config as Config;
+}
+
+function checkTogether(config: Config): void {
+  if ((config.TLS_CERT === "") !== (config.TLS_KEY === "")) {
+    throw new ConfigError("TLS_CERT and TLS_KEY: both are needed, or neither");
+  }
+  if (config.DATABASE_URL !== "" && !/^postgres(ql)?:\/\//.test(config.DATABASE_URL)) {
+    throw new ConfigError("DATABASE_URL: must begin with postgres://");
+  }
+  if (config.DATABASE_URL !== "" && config.TOKEN_KEYS.length === 0) {
+    throw new ConfigError("TOKEN_KEYS: needed with DATABASE_URL, so that every replica accepts every token");
+  }
+}
+
+function setting<Schema extends z.ZodType>(schema: Schema, fallback: string, meaning: string): Setting<Schema> {
+  return { schema, default: fallback, meaning };
+}

@@ -1,0 +1,42 @@
+import type {
+  DescMethod,
+  DescMethodServerStreaming,
+  DescMethodUnary,
+  DescService,
+  MessageInitShape,
+  MessageShape,
+} from "@bufbuild/protobuf";
+import type { Knex } from "knex";
+import type { Tracedata } from "#gen/tollgate/v1/tracedata_pb.js";
+import type { Principal } from "./principal.ts";
+
+/** What a handler knows of a call beyond its message: the pipeline makes it, the same for every door. */
+export interface Call {
+  /** Who is asking; throws UNAUTHENTICATED in an RPC that is declared public. */
+  readonly principal: Principal;
+  readonly tracedata: Tracedata;
+  /** Aborted when the caller is gone or the deadline has passed. */
+  readonly signal: AbortSignal;
+  /** The caller's network address. */
+  readonly address: string;
+  /** Headers of the answer. */
+  readonly responseHeader: Headers;
+  /**
+   * Makes one change and its audit record in one transaction: both happen or neither.
+   * An RPC declared `audited` makes its change through this.
+   */
+  change<T>(resource: string, work: (transaction: Knex.Transaction) => Promise<T>): Promise<T>;
+}
+
+/** The implementation of a service: one handler for each of its RPCs. */
+export type Handlers<Service extends DescService> = {
+  [Name in keyof Service["method"]]: Handler<Service["method"][Name]>;
+};
+
+/** The implementation of an RPC. */
+export type Handler<Method extends DescMethod> =
+  Method extends DescMethodUnary<infer Input, infer Output>
+    ? (request: MessageShape<Input>, call: Call) => Promise<MessageInitShape<Output>>
+    : Method extends DescMethodServerStreaming<infer Input, infer Output>
+      ? (request: MessageShape<Input>, call: Call) => AsyncIterable<MessageInitShape<Output>>
+      : never;

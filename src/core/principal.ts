@@ -1,0 +1,34 @@
+import { Role_Name } from "#gen/tollgate/v1/access_pb.js";
+
+/** Who is asking. */
+export interface Principal {
+  readonly userId: number;
+  readonly username: string;
+  readonly companyKey: string;
+  readonly roles: readonly Role_Name[];
+  /** Hours from UTC. */
+  readonly timezone: number;
+}
+
+/** What a principal may see of companies and users; the widest of its roles. A store adds it to every query. */
+export type Scope =
+  | { readonly kind: "everything" }
+  | { readonly kind: "company"; readonly companyKey: string }
+  | { readonly kind: "self"; readonly userId: number };
+
+export function scopeOf(principal: Principal): Scope {
+  if (hasRole(principal, Role_Name.ADMIN)) return { kind: "everything" };
+  if (hasRole(principal, Role_Name.PARTNER)) return { kind: "company", companyKey: principal.companyKey };
+  return { kind: "self", userId: principal.userId };
+}
+
+export function hasRole(principal: Principal, role: Role_Name): boolean {
+  return principal.roles.includes(role);
+}
+
+/** The role of a name that the database keeps. */
+export function roleFromName(name: string): Role_Name {
+  const role = Role_Name[name as keyof typeof Role_Name];
+  if (role === undefined) throw new Error(`the database holds an unknown role: ${name}`);
+  return role;
+}

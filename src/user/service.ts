@@ -1,0 +1,106 @@
+import { User_Group, type UserRequest, type UserService } from "#gen/tollgate/v1/user_pb.js";
+import type { Handlers } from "../core/call.ts";
+import { alreadyExists, notFound } from "../core/errors.ts";
+import { pageOf } from "../core/list.ts";
+import { scopeOf } from "../core/principal.ts";
+import type { Database, Transaction } from "../storage/database.ts";
+import { isForeignKeyViolation, isUniqueViolation } from "../storage/errors.ts";
+import { streamRows } from "../storage/stream.ts";
+import { toMessage, toRoles, toRow } from "./messages.ts";
+import { checkGrant, checkOwnStanding, checkTouch, noSuchCompany } from "./rules.ts";
+import { find, findForUpdate, insert, page, remove, type Selection, update, type UserRow } from "./store.ts";
+import { totalsOf } from "./totals.ts";
+
+const sortable = {
+  username: "username",
+  name: "name",
+  email: "email",
+  phone: "phone",
+  company_key: "company_key",
+  enabled: "enabled",
+  roles: "roles",
+  timezone: "timezone",
+};
+
+export interface UserOptions {
+  readonly database: Database;
+  /** The hash to store of a password. */
+  readonly hashPassword: (password: string) => Promise<string>;
+}
+
+export function userHandlers({ database, hashPassword }: UserOptions): Handlers<typeof UserService> {
+  return {
+    async createUser(request, call) {
+      checkGrant(call.principal, request);
+      const user = toRow(request, await hashOf(request));
+      return call.change(request.username, async (transaction) => {
+        await insert(transaction, user).catch((error: unknown) => {
+          throw isUniqueViolation(error) ? alreadyExists("user", request.username) : companyError(error, request);
+        });
+        return toMessage(user);
+      });
+    },
+
+    async updateUser(request, call) {
+      const passwordHash = await hashOf(request);
+      return call.change(request.username, async (transaction) => {
+        const existing = await getForUpdate(transaction, request.username, scopeOf(call.principal));
+        checkTouch(call.principal, { roles: toRoles(existing) });
+        checkGrant(call.principal, request);
+        checkOwnStanding(call.principal, existing.id, request);
+        const user = toRow(request, passwordHash);
+        await update(transaction, existing.id, user).catch((error: unknown) => {
+          throw companyError(error, request);
+        });
+        return toMessage(user);
+      });
+    },
+
+    async *readUsers(request, call) {
+      const wanted = pageOf(request, sortable);
+      const everyone: Selection = { scope: scopeOf(call.principal), filter: "", companyKey: "", group: "TOTAL" };
+      const selection: Selection = {
+        ...everyone,
+        filter: request.filter,
+        companyKey: request.companyKey,
+        group: User_Group[request.userGroup] as Selection["group"],
+      };
+      const [overall, filter] = await Promise.all([totalsOf(database, everyone), totalsOf(database, selection)]);
+      yield { statistics: { overall, filter } };
+      const rows = page(database, selection, wanted);
+      for await (const users of streamRows<UserRow>(database, rows, { ...wanted, signal: call.signal })) {
+        yield { users: users.map((user) => toMessage(user)) };
+      }
+    },
+
+    async readUser({ username }, call) {
+      const user = await find(database, scopeOf(call.principal), username);
+      if (user === undefined) throw notFound("user", username);
+      return toMessage(user);
+    },
+
+    async deleteUser({ username }, call) {
+      await call.change(username, async (transaction) => {
+        const existing = await getForUpdate(transaction, username, scopeOf(call.principal));
+        checkTouch(call.principal, { roles: toRoles(existing) });
+        checkOwnStanding(call.principal, existing.id, undefined);
+        await remove(transaction, existing.id);
+      });
+      return {};
+    },
+  };
+
+  async function hashOf({ password }: UserRequest): Promise<string | null> {
+    return password === undefined ? null : hashPassword(password);
+  }
+}
+
+async function getForUpdate(transaction: Transaction, username: string, scope: Selection["scope"]): Promise<UserRow> {
+  const user = await findForUpdate(transaction, scope, username);
+  if (user === undefined) throw notFound("user", username);
+  return user;
+}
+
+function companyError(error: unknown, { companyKey }: UserRequest): unknown {
+  return isForeignKeyViolation(error) ? noSuchCompany(companyKey) : error;
+}

@@ -1,0 +1,92 @@
+import { containing, type Page } from "../core/list.ts";
+import type { Scope } from "../core/principal.ts";
+import type { Database, Transaction } from "../storage/database.ts";
+
+/** A user as the table keeps it. */
+export interface UserRow {
+  readonly id: number;
+  readonly username: string;
+  readonly name: string | null;
+  readonly email: string | null;
+  readonly phone: string | null;
+  readonly company_key: string;
+  readonly enabled: boolean;
+  readonly roles: string[];
+  readonly timezone: number;
+}
+
+export type NewUser = Omit<UserRow, "id"> & { readonly password_hash: string | null };
+
+/** Which users a list is about. */
+export interface Selection {
+  readonly scope: Scope;
+  readonly filter: string;
+  readonly companyKey: string;
+  readonly group: "TOTAL" | "ACTIVE" | "BLOCKED" | "ADMINS";
+}
+
+const columns = [
+  "id",
+  "username",
+  "name",
+  "email",
+  "phone",
+  "company_key",
+  "enabled",
+  "roles",
+  "timezone",
+] as const;
+
+export async function insert(transaction: Transaction, user: NewUser): Promise<void> {
+  await transaction("user_account").insert(user);
+}
+
+export function find(database: Database, scope: Scope, username: string): Promise<UserRow | undefined> {
+  return visible(database, scope).first(columns).where({ username });
+}
+
+/** As find, and nobody else changes the user until the transaction ends. */
+export function findForUpdate(
+  transaction: Transaction,
+  scope: Scope,
+  username: string,
+): Promise<UserRow | undefined> {
+  return visible(transaction, scope).first(columns).where({ username }).forUpdate();
+}
+
+/** A password hash replaces the stored one and ends the validity of all earlier tokens; null leaves both. */
+export async function update(transaction: Transaction, id: number, user: NewUser): Promise<void> {
+  const { password_hash, ...fields } = user;
+  const password =
+    password_hash === null ? {} : { password_hash, token_version: transaction.raw("token_version + 1") };
+  await transaction("user_account")
+    .where({ id })
+    .update({ ...fields, ...password });
+}
+
+export async function remove(transaction: Transaction, id: number): Promise<void> {
+  await transaction("user_account").where({ id }).delete();
+}
+
+/** The rows of a page, in order; the username settles what the sort field leaves open. */
+export function page(database: Database, selection: Selection, { sort, direction, offset, limit }: Page) {
+  const order = [...new Set([sort, "username"])].map((column) => ({ column, order: direction }));
+  return matching(database, selection).select(columns).orderBy(order).offset(offset).limit(limit);
+}
+
+/** The selection's users, as a query that others refine. */
+export function matching(database: Database, { scope, filter, companyKey, group }: Selection) {
+  const query = visible(database, scope);
+  if (companyKey !== "") void query.where({ company_key: companyKey });
+  if (filter !== "") void query.whereRaw("search like lower(?)", [containing(filter)]);
+  if (group === "ACTIVE") void query.where({ enabled: true });
+  if (group === "BLOCKED") void query.where({ enabled: false });
+  if (group === "ADMINS") void query.whereRaw("'ADMIN' = any (roles)");
+  return query;
+}
+
+function visible(database: Database, scope: Scope) {
+  const query = database<UserRow>("user_account");
+  if (scope.kind === "everything") return query;
+  return scope.kind === "company" ? query.where({ company_key: scope.companyKey }) : query.where({ id: scope.userId });
+}
