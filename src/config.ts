@@ -33,7 +33,10 @@ export const settings = {
   ),
   ADMIN_USERNAME: setting(z.string().regex(/^\w{2,256}$/), "admin", "The administrator whom the first start makes."),
   ADMIN_PASSWORD: setting(
-    z.string().max(256).refine((password) => password === "" || password.length >= 5, "must have 5 characters or more"),
+    z
+      .string()
+      .max(256)
+      .refine((password) => password === "" || password.length >= 5, "must have 5 characters or more"),
     "",
     "The first administrator's password. Empty: one is made and printed once.",
   ),
@@ -46,7 +49,11 @@ export const settings = {
   MAX_BODY_BYTES: setting(count(1024, 1_073_741_824), "4194304", "The largest message of a request."),
   DRAIN_MS: setting(count(0, 600_000), "10000", "How long running calls may take after SIGTERM."),
   SERVER_NAME: setting(z.string().max(256), "the host's name", "The name of this server in tracedata."),
-  LOG_LEVEL: setting(z.enum(["fatal", "error", "warn", "info", "debug", "silent"]), "info", "Least level that is logged."),
+  LOG_LEVEL: setting(
+    z.enum(["fatal", "error", "warn", "info", "debug", "silent"]),
+    "info",
+    "Least level that is logged.",
+  ),
   LOG_PRETTY: setting(flag, "false", "Lines for people, not for programs."),
   COMMIT: setting(text, "", "Commit that the image was built from. Empty: git tells."),
 } as const;

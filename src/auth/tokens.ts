@@ -43,7 +43,12 @@ export function createTokens(secrets: readonly string[], now: () => number): Tok
       try {
         const key = keys.get(decodeProtectedHeader(token).kid ?? "");
         if (key === undefined) return undefined;
-        const checks = { issuer, algorithms: [algorithm], currentDate: new Date(now()), requiredClaims: ["exp", "sub"] };
+        const checks = {
+          issuer,
+          algorithms: [algorithm],
+          currentDate: new Date(now()),
+          requiredClaims: ["exp", "sub"],
+        };
         const { payload } = await jwtVerify<{ ver: number }>(token, key, checks);
         return { userId: Number(payload.sub), tokenVersion: payload.ver };
       } catch (error) {

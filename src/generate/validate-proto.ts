@@ -34,12 +34,20 @@ function printMessage(message: DescMessage): string {
     ...message.nestedEnums.map((desc) => printEnum(desc)),
     ...message.nestedMessages.map((desc) => printMessage(desc)),
     ...message.fields.filter((field) => field.oneof === undefined).map((field) => printField(field)),
-    ...message.oneofs.map((oneof) => block(`oneof ${oneof.name}`, oneof.fields.map((field) => printField(field)))),
+    ...message.oneofs.map((oneof) =>
+      block(
+        `oneof ${oneof.name}`,
+        oneof.fields.map((field) => printField(field)),
+      ),
+    ),
   ]);
 }
 
 function printEnum(desc: DescEnum): string {
-  return block(`enum ${desc.name}`, desc.values.map((value) => `${value.name} = ${value.number};`));
+  return block(
+    `enum ${desc.name}`,
+    desc.values.map((value) => `${value.name} = ${value.number};`),
+  );
 }
 
 function printField(field: DescField | DescExtension): string {

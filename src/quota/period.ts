@@ -8,7 +8,7 @@ export interface Period {
 }
 
 /** The period that a request names; undefined for one that names none and so means the base quota. */
-export function periodOf(request: { from?: string; to?: string }): Period | undefined {
+export function periodOf(request: { from?: string | undefined; to?: string | undefined }): Period | undefined {
   const { from, to } = request;
   if (from === undefined && to === undefined) return undefined;
   if (from === undefined) throw invalid({ field: "from", message: "is needed with to" });

@@ -33,11 +33,14 @@ export interface AuditRecord {
   readonly resource: string;
 }
 
+/** A service and what implements it, ready for every door. */
+export interface Route {
+  readonly service: DescService;
+  readonly implementation: ServiceImpl<DescService>;
+}
+
 /** Wraps the handlers of a service in what every call goes through, whatever door it came by. */
-export type Pipeline = <Service extends DescService>(
-  service: Service,
-  handlers: Handlers<Service>,
-) => ServiceImpl<Service>;
+export type Pipeline = <Service extends DescService>(service: Service, handlers: Handlers<Service>) => Route;
 
 type Answer = MessageInitShape<DescMethod["output"]>;
 type UnaryHandler = (request: Message, call: Call) => Promise<Answer>;
@@ -95,7 +98,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
           ? unary(method, handler as UnaryHandler)
           : serverStream(method, handler as StreamHandler);
     }
-    return implementation as ServiceImpl<typeof service>;
+    return { service, implementation: implementation as ServiceImpl<DescService> };
   };
 }
 

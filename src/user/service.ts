@@ -8,7 +8,7 @@ import { isForeignKeyViolation, isUniqueViolation } from "../storage/errors.ts";
 import { streamRows } from "../storage/stream.ts";
 import { toMessage, toRoles, toRow } from "./messages.ts";
 import { checkGrant, checkOwnStanding, checkTouch, noSuchCompany } from "./rules.ts";
-import { find, findForUpdate, insert, page, remove, type Selection, update, type UserRow } from "./store.ts";
+import { find, findForUpdate, insert, page, remove, type Selection, type UserRow, update } from "./store.ts";
 import { totalsOf } from "./totals.ts";
 
 const sortable = {

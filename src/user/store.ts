@@ -25,40 +25,25 @@ export interface Selection {
   readonly group: "TOTAL" | "ACTIVE" | "BLOCKED" | "ADMINS";
 }
 
-const columns = [
-  "id",
-  "username",
-  "name",
-  "email",
-  "phone",
-  "company_key",
-  "enabled",
-  "roles",
-  "timezone",
-] as const;
+const columns = ["id", "username", "name", "email", "phone", "company_key", "enabled", "roles", "timezone"] as const;
 
 export async function insert(transaction: Transaction, user: NewUser): Promise<void> {
   await transaction("user_account").insert(user);
 }
 
 export function find(database: Database, scope: Scope, username: string): Promise<UserRow | undefined> {
-  return visible(database, scope).first(columns).where({ username });
+  return visible(database, scope).first(...columns).where({ username });
 }
 
 /** As find, and nobody else changes the user until the transaction ends. */
-export function findForUpdate(
-  transaction: Transaction,
-  scope: Scope,
-  username: string,
-): Promise<UserRow | undefined> {
-  return visible(transaction, scope).first(columns).where({ username }).forUpdate();
+export function findForUpdate(transaction: Transaction, scope: Scope, username: string): Promise<UserRow | undefined> {
+  return visible(transaction, scope).first(...columns).where({ username }).forUpdate();
 }
 
 /** A password hash replaces the stored one and ends the validity of all earlier tokens; null leaves both. */
 export async function update(transaction: Transaction, id: number, user: NewUser): Promise<void> {
   const { password_hash, ...fields } = user;
-  const password =
-    password_hash === null ? {} : { password_hash, token_version: transaction.raw("token_version + 1") };
+  const password = password_hash === null ? {} : { password_hash, token_version: transaction.raw("token_version + 1") };
   await transaction("user_account")
     .where({ id })
     .update({ ...fields, ...password });
@@ -71,7 +56,7 @@ export async function remove(transaction: Transaction, id: number): Promise<void
 /** The rows of a page, in order; the username settles what the sort field leaves open. */
 export function page(database: Database, selection: Selection, { sort, direction, offset, limit }: Page) {
   const order = [...new Set([sort, "username"])].map((column) => ({ column, order: direction }));
-  return matching(database, selection).select(columns).orderBy(order).offset(offset).limit(limit);
+  return matching(database, selection).select(...columns).orderBy(order).offset(offset).limit(limit);
 }
 
 /** The selection's users, as a query that others refine. */

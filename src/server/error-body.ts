@@ -1,0 +1,70 @@
+import { create, type DescMethod, type JsonValue, type MessageShape, toJson } from "@bufbuild/protobuf";
+import { Code, type ConnectError } from "@connectrpc/connect";
+import { BadRequestSchema, ResourceInfoSchema } from "#gen/google/rpc/error_details_pb.js";
+import { ErrorSchema, NotFoundSchema } from "#gen/tollgate/v1/error_pb.js";
+import { type Tracedata, TracedataSchema } from "#gen/tollgate/v1/tracedata_pb.js";
+import { originOf, type Request } from "./origin.ts";
+import { traceOf } from "./trace.ts";
+
+export interface ErrorBody {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: JsonValue;
+}
+
+/** What the gateway tells of a failed request beside the error. */
+export interface Failure {
+  readonly request: Request;
+  /** The RPC; undefined when no route matched. */
+  readonly method: DescMethod | undefined;
+  /** Where the status says more than the error's code: 405, 413, 415. */
+  readonly status?: number | undefined;
+}
+
+/** The statuses of the contract: unlike google.rpc's table, a state that forbids a change is a 409. */
+const statuses: Readonly<Record<Code, number>> = {
+  [Code.Canceled]: 499,
+  [Code.Unknown]: 500,
+  [Code.InvalidArgument]: 400,
+  [Code.DeadlineExceeded]: 504,
+  [Code.NotFound]: 404,
+  [Code.AlreadyExists]: 409,
+  [Code.PermissionDenied]: 403,
+  [Code.ResourceExhausted]: 429,
+  [Code.FailedPrecondition]: 409,
+  [Code.Aborted]: 409,
+  [Code.OutOfRange]: 400,
+  [Code.Unimplemented]: 501,
+  [Code.Internal]: 500,
+  [Code.Unavailable]: 503,
+  [Code.DataLoss]: 500,
+  [Code.Unauthenticated]: 401,
+};
+
+/** The contract's error bodies, out of the error that every door knows. */
+export function createErrorBodies(options: { serverName: string; now: () => number }) {
+  return (error: ConnectError, failure: Failure): ErrorBody => {
+    const status = failure.status ?? statuses[error.code];
+    const tracedata = error.findDetails(TracedataSchema)[0] ?? traceOfFailure(failure);
+    const headers = Object.fromEntries(error.metadata);
+    const [missing] = error.code === Code.NotFound ? error.findDetails(ResourceInfoSchema) : [];
+    if (missing === undefined) return { status, headers, body: errorBody(error, tracedata) };
+    const detail = { tracedata, message: error.rawMessage };
+    const notFound = create(NotFoundSchema, { resourceId: missing.resourceName, detail });
+    return { status, headers, body: toJson(NotFoundSchema, notFound, spelling) };
+  };
+
+  function traceOfFailure({ request, method }: Failure): Tracedata {
+    const { code } = originOf(request);
+    const { serverName, now } = options;
+    return traceOf({ code, server: serverName, method, principal: undefined, timeMs: now() });
+  }
+}
+
+const spelling = { useProtoFieldName: true };
+
+function errorBody(error: ConnectError, tracedata: MessageShape<typeof TracedataSchema>): JsonValue {
+  const violations = error.findDetails(BadRequestSchema).flatMap(({ fieldViolations }) => fieldViolations);
+  const validations = violations.map(({ field, description }) => ({ field, message: description }));
+  return toJson(ErrorSchema, create(ErrorSchema, { tracedata, message: error.rawMessage, validations }), spelling);
+}

@@ -1,0 +1,39 @@
+import { CompanyService } from "#gen/tollgate/v1/company_pb.js";
+import { QuotaAdminService } from "#gen/tollgate/v1/quota_pb.js";
+import { SystemService } from "#gen/tollgate/v1/system_pb.js";
+import { AuthService } from "#gen/tollgate/v1/token_pb.js";
+import { UserService } from "#gen/tollgate/v1/user_pb.js";
+import type { Passwords } from "../auth/passwords.ts";
+import { authHandlers } from "../auth/service.ts";
+import type { LoginThrottle } from "../auth/throttle.ts";
+import type { Tokens } from "../auth/tokens.ts";
+import { companyHandlers } from "../company/service.ts";
+import { quotaAdminHandlers } from "../quota/service.ts";
+import type { Database } from "../storage/database.ts";
+import type { Files } from "../system/files.ts";
+import { systemHandlers } from "../system/service.ts";
+import type { Version } from "../system/version.ts";
+import { userHandlers } from "../user/service.ts";
+import type { Pipeline, Route } from "./pipeline.ts";
+
+/** What the services stand on. */
+export interface Resources {
+  readonly database: Database;
+  readonly passwords: Passwords;
+  readonly tokens: Tokens;
+  readonly throttle: LoginThrottle;
+  readonly files: Files;
+  readonly version: Version;
+}
+
+/** Every service there is: the table of contents. */
+export function createRoutes(pipeline: Pipeline, resources: Resources): Route[] {
+  const { database, passwords } = resources;
+  return [
+    pipeline(AuthService, authHandlers(resources)),
+    pipeline(CompanyService, companyHandlers({ database })),
+    pipeline(UserService, userHandlers({ database, hashPassword: (password) => passwords.hash(password) })),
+    pipeline(QuotaAdminService, quotaAdminHandlers({ database })),
+    pipeline(SystemService, systemHandlers(resources)),
+  ];
+}

@@ -1,0 +1,77 @@
+import knex, { type Knex } from "knex";
+import pg from "pg";
+
+export type Database = Knex;
+export type Transaction = Knex.Transaction;
+
+export interface DatabaseOptions {
+  /** postgres://user:password@host:port/name */
+  readonly url: string;
+  readonly poolSize: number;
+  /** The longest a statement may run; a lock is waited for half as long. */
+  readonly statementTimeoutMs: number;
+}
+
+/** How long a call waits for a free connection before it is UNAVAILABLE. */
+const acquireTimeoutMs = 5000;
+/** How long a transaction may wait for us between two statements, before the server ends it and frees its locks. */
+const idleInTransactionTimeoutMs = 60_000;
+
+/** Opens a pool. Connects at the first query, not before. */
+export function openDatabase({ url, poolSize, statementTimeoutMs }: DatabaseOptions): Database {
+  return knex({
+    client: "pg",
+    connection: {
+      connectionString: url,
+      application_name: "tollgate",
+      connectionTimeoutMillis: acquireTimeoutMs,
+      statement_timeout: statementTimeoutMs,
+      lock_timeout: Math.ceil(statementTimeoutMs / 2),
+      idle_in_transaction_session_timeout: idleInTransactionTimeoutMs,
+      keepAlive: true,
+      types: { getTypeParser },
+    },
+    pool: { min: 0, max: poolSize },
+    acquireConnectionTimeout: acquireTimeoutMs,
+  });
+}
+
+/** How often a transaction is tried that others' transactions got in the way of. */
+const attempts = 4;
+const serializationFailure = "40001";
+const deadlockDetected = "40P01";
+
+/**
+ * Runs the work in one transaction. The work may run again from its beginning after a deadlock or a serialization
+ * failure, so it does nothing but database work.
+ */
+export async function inTransaction<Result>(
+  database: Database,
+  work: (transaction: Transaction) => Promise<Result>,
+): Promise<Result> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await database.transaction(work);
+    } catch (error) {
+      const { code } = error as { code?: unknown };
+      const inTheWay = code === serializationFailure || code === deadlockDetected;
+      if (!inTheWay || attempt === attempts) throw error;
+      await new Promise((resolve) => setTimeout(resolve, Math.random() * 20 * attempt));
+    }
+  }
+}
+
+const { builtins } = pg.types;
+
+/** Days stay as they are written: a Date would move them by the server's timezone. 64-bit numbers are numbers. */
+const getTypeParser: typeof pg.types.getTypeParser = (oid: number, format?: "text" | "binary") => {
+  if (oid === builtins.DATE) return (text: string) => text;
+  if (oid === builtins.INT8) return toSafeInteger;
+  return pg.types.getTypeParser(oid, format as "text");
+};
+
+function toSafeInteger(text: string): number {
+  const number = Number(text);
+  if (!Number.isSafeInteger(number)) throw new Error(`a number of the database is beyond 2^53: ${text}`);
+  return number;
+}

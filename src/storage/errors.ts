@@ -1,0 +1,44 @@
+import { ConnectError } from "@connectrpc/connect";
+import { knex } from "knex";
+import { internal, unavailable } from "../core/errors.ts";
+
+/** SQLSTATE: https://www.postgresql.org/docs/current/errcodes-appendix.html */
+const uniqueViolation = "23505";
+const foreignKeyViolation = "23503";
+const exclusionViolation = "23P01";
+/** Classes and codes of a server that cannot answer now: it may later. */
+const passing = /^(08...|53...|57P0.|57014|55P03|40001|40P01|25P03)$/;
+const networkFaults = /^(ECONNREFUSED|ECONNRESET|ENOTFOUND|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENOENT|EAI_AGAIN)$/;
+const retryAfterMs = 1000;
+
+/** The error as a caller may read it: what a store has not named is UNAVAILABLE or INTERNAL, never SQL. */
+export function toError(error: unknown): ConnectError {
+  if (error instanceof ConnectError) return error;
+  if (isPassing(error)) return unavailable("the database does not answer now", retryAfterMs, error);
+  return internal(error);
+}
+
+export function isUniqueViolation(error: unknown): boolean {
+  return codeOf(error) === uniqueViolation;
+}
+
+export function isForeignKeyViolation(error: unknown): boolean {
+  return codeOf(error) === foreignKeyViolation;
+}
+
+export function isExclusionViolation(error: unknown): boolean {
+  return codeOf(error) === exclusionViolation;
+}
+
+function isPassing(error: unknown): boolean {
+  if (error instanceof knex.KnexTimeoutError) return true;
+  const code = codeOf(error);
+  if (code !== undefined) return passing.test(code) || networkFaults.test(code);
+  // pg gives no code when the connection ends under a query or cannot be made in time.
+  return error instanceof Error && /connection terminated|timeout exceeded when trying to connect/i.test(error.message);
+}
+
+function codeOf(error: unknown): string | undefined {
+  if (!(error instanceof Error) || !("code" in error)) return undefined;
+  return typeof error.code === "string" ? error.code : undefined;
+}

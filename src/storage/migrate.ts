@@ -1,0 +1,72 @@
+import { createHash } from "node:crypto";
+import { readdir, readFile } from "node:fs/promises";
+import type { Database } from "./database.ts";
+
+interface Migration {
+  /** The number in its name: 1 of `0001_accounts.sql`. */
+  readonly number: number;
+  readonly name: string;
+  readonly sql: string;
+  readonly checksum: string;
+}
+
+interface Applied {
+  number: number;
+  name: string;
+  checksum: string;
+}
+
+/** The same folder from src and from dist, where the compiler copies no SQL. */
+const folder = new URL("../../src/storage/migrations/", import.meta.url);
+/** Any number that no other advisory lock of the service has. */
+const lockKey = 7_043_001;
+
+/**
+ * Brings the database to the version of this code; safe when several servers start at once: one does it, the others
+ * wait. Migrations are append-only.
+ * @throws when a migration that was applied has been changed since, or when the database is newer than this code
+ */
+export async function migrate(database: Database): Promise<void> {
+  const migrations = await readMigrations();
+  await database.transaction(async (transaction) => {
+    // A migration of a large table takes longer than any call may, and so does the wait for another server's.
+    await transaction.raw("set local statement_timeout = 0; set local lock_timeout = 0");
+    await transaction.raw("select pg_advisory_xact_lock(?)", [lockKey]);
+    await transaction.raw(`
+      create table if not exists migration (
+        number integer primary key,
+        name text not null,
+        checksum text not null,
+        applied_at timestamptz not null default now()
+      )`);
+    const applied = await transaction<Applied>("migration").select("number", "name", "checksum").orderBy("number");
+    check(migrations, applied);
+    for (const migration of migrations.slice(applied.length)) {
+      const { sql, ...row } = migration;
+      await transaction.raw(sql);
+      await transaction("migration").insert(row);
+    }
+  });
+}
+
+function check(migrations: readonly Migration[], applied: readonly Applied[]): void {
+  for (const [index, { number, name, checksum }] of applied.entries()) {
+    const migration = migrations[index];
+    if (migration === undefined) throw new Error(`the database is newer than this server: it has migration ${name}`);
+    if (migration.number !== number || migration.checksum !== checksum) {
+      throw new Error(`migration ${name} was applied and has been changed since: migrations are append-only`);
+    }
+  }
+}
+
+async function readMigrations(): Promise<Migration[]> {
+  const names = (await readdir(folder)).filter((name) => name.endsWith(".sql")).toSorted();
+  return Promise.all(
+    names.map(async (name, index) => {
+      const number = Number(name.slice(0, 4));
+      if (number !== index + 1) throw new Error(`migrations are numbered 0001, 0002, …: ${name}`);
+      const sql = await readFile(new URL(name, folder), "utf8");
+      return { number, name, sql, checksum: createHash("sha256").update(sql).digest("hex") };
+    }),
+  );
+}
