@@ -64,11 +64,11 @@ export async function inTransaction<Result>(
 const { builtins } = pg.types;
 
 /** Days stay as they are written: a Date would move them by the server's timezone. 64-bit numbers are numbers. */
-const getTypeParser: typeof pg.types.getTypeParser = (oid: number, format?: "text" | "binary") => {
+function getTypeParser(oid: number, format: string): (text: string) => unknown {
   if (oid === builtins.DATE) return (text: string) => text;
   if (oid === builtins.INT8) return toSafeInteger;
   return pg.types.getTypeParser(oid, format as "text");
-};
+}
 
 function toSafeInteger(text: string): number {
   const number = Number(text);
