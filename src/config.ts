@@ -10,7 +10,6 @@ interface Setting<Schema extends z.ZodType = z.ZodType> {
 }
 
 const port = z.coerce.number().int().min(0).max(65_535);
-const flag = z.enum(["true", "false"]).transform((text) => text === "true");
 const text = z.string();
 const count = (least: number, most: number) => z.coerce.number().int().min(least).max(most);
 const secrets = z
@@ -54,7 +53,6 @@ export const settings = {
     "info",
     "Least level that is logged.",
   ),
-  LOG_PRETTY: setting(flag, "false", "Lines for people, not for programs."),
   COMMIT: setting(text, "", "Commit that the image was built from. Empty: git tells."),
 } as const;
 

@@ -10,7 +10,6 @@ export async function keptSecret(dataDir: string): Promise<string> {
   const file = join(dataDir, "token.key");
   await mkdir(dataDir, { recursive: true });
   try {
-    // wx: of two servers that start at once, one makes the secret and both read it.
     await writeFile(file, randomBytes(48).toString("base64url"), { flag: "wx", mode: 0o600 });
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;

@@ -1,4 +1,4 @@
-import { create, type DescMethod, type JsonValue, type MessageShape, toJson } from "@bufbuild/protobuf";
+import { create, type DescMethod, type JsonValue, toJson } from "@bufbuild/protobuf";
 import { Code, type ConnectError } from "@connectrpc/connect";
 import { BadRequestSchema, ResourceInfoSchema } from "#gen/google/rpc/error_details_pb.js";
 import { ErrorSchema, NotFoundSchema } from "#gen/tollgate/v1/error_pb.js";
@@ -14,11 +14,14 @@ export interface ErrorBody {
 
 /** What the gateway tells of a failed request beside the error. */
 export interface Failure {
-  readonly request: Request;
+  /** Undefined where there was none: bytes that are no HTTP. */
+  readonly request: Request | undefined;
   /** The RPC; undefined when no route matched. */
   readonly method: DescMethod | undefined;
+  /** The field that the HTTP body is: HTTP callers never wrote its name. */
+  readonly bodyField: string | undefined;
   /** Where the status says more than the error's code: 405, 413, 415. */
-  readonly status?: number | undefined;
+  readonly status: number | undefined;
 }
 
 /** The statuses of the contract: unlike google.rpc's table, a state that forbids a change is a 409. */
@@ -48,7 +51,7 @@ export function createErrorBodies(options: { serverName: string; now: () => numb
     const tracedata = error.findDetails(TracedataSchema)[0] ?? traceOfFailure(failure);
     const headers = Object.fromEntries(error.metadata);
     const [missing] = error.code === Code.NotFound ? error.findDetails(ResourceInfoSchema) : [];
-    if (missing === undefined) return { status, headers, body: errorBody(error, tracedata) };
+    if (missing === undefined) return { status, headers, body: errorBody(error, tracedata, failure) };
     const detail = { tracedata, message: error.rawMessage };
     const notFound = create(NotFoundSchema, { resourceId: missing.resourceName, detail });
     return { status, headers, body: toJson(NotFoundSchema, notFound, spelling) };
@@ -63,8 +66,11 @@ export function createErrorBodies(options: { serverName: string; now: () => numb
 
 const spelling = { useProtoFieldName: true };
 
-function errorBody(error: ConnectError, tracedata: MessageShape<typeof TracedataSchema>): JsonValue {
+function errorBody(error: ConnectError, tracedata: Tracedata, { bodyField }: Failure): JsonValue {
   const violations = error.findDetails(BadRequestSchema).flatMap(({ fieldViolations }) => fieldViolations);
-  const validations = violations.map(({ field, description }) => ({ field, message: description }));
+  const validations = violations.map(({ field, description }) => ({
+    field: field.startsWith(`${bodyField}.`) ? field.slice(`${bodyField}.`.length) : field,
+    message: description,
+  }));
   return toJson(ErrorSchema, create(ErrorSchema, { tracedata, message: error.rawMessage, validations }), spelling);
 }

@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
 import { type ContextValues, createContextKey, createContextValues } from "@connectrpc/connect";
@@ -38,8 +39,8 @@ export function receive(request: Request, response: Response, trustedProxies: nu
   response.setHeader(tracecodeHeader, code);
 }
 
-export function originOf(request: Request): Origin {
-  return origins.get(request) ?? unknown;
+export function originOf(request: Request | undefined): Origin {
+  return (request && origins.get(request)) ?? { ...unknown, code: randomUUID() };
 }
 
 /** The origin as a handler context carries it. */

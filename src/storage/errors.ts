@@ -8,7 +8,9 @@ const foreignKeyViolation = "23503";
 const exclusionViolation = "23P01";
 /** Classes and codes of a server that cannot answer now: it may later. */
 const passing = /^(08...|53...|57P0.|57014|55P03|40001|40P01|25P03)$/;
-const networkFaults = /^(ECONNREFUSED|ECONNRESET|ENOTFOUND|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENOENT|EAI_AGAIN)$/;
+const networkFaults = /^(ECONNREFUSED|ECONNRESET|ENOTFOUND|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|EAI_AGAIN)$/;
+/** pg gives no code when the connection ends under a query, cannot be made in time, or is used after its end. */
+const connectionFaults = /^(Connection terminated|timeout expired|Client (was closed|has encountered))/;
 const retryAfterMs = 1000;
 
 /** The error as a caller may read it: what a store has not named is UNAVAILABLE or INTERNAL, never SQL. */
@@ -34,8 +36,7 @@ function isPassing(error: unknown): boolean {
   if (error instanceof knex.KnexTimeoutError) return true;
   const code = codeOf(error);
   if (code !== undefined) return passing.test(code) || networkFaults.test(code);
-  // pg gives no code when the connection ends under a query or cannot be made in time.
-  return error instanceof Error && /connection terminated|timeout exceeded when trying to connect/i.test(error.message);
+  return error instanceof Error && connectionFaults.test(error.message);
 }
 
 function codeOf(error: unknown): string | undefined {

@@ -43,7 +43,8 @@ export async function migrate(database: Database): Promise<void> {
     check(migrations, applied);
     for (const migration of migrations.slice(applied.length)) {
       const { sql, ...row } = migration;
-      await transaction.raw(sql);
+      // Knex takes a bare question mark for a parameter, in text and operators too.
+      await transaction.raw(sql.replaceAll("?", String.raw`\?`));
       await transaction("migration").insert(row);
     }
   });

@@ -7,20 +7,21 @@ export interface StreamOptions {
   /** How many rows the query has at the most. */
   readonly limit: number;
   readonly signal: AbortSignal;
+  /** How long a reader may take over a page. A cursor holds a connection and a snapshot: who sleeps loses it. */
+  readonly readerTimeoutMs?: number;
 }
 
 const pageSize = 1000;
-/** How long a reader may take over a page. A cursor holds a connection and a snapshot: a reader who sleeps loses it. */
-const readerTimeoutMs = 30_000;
 
 /**
  * The rows of a query in pages, in order. A result of more than one page is read through a cursor, so that memory does
  * not grow with it, and from one snapshot.
+ * @throws the signal's reason once it is aborted; UNAVAILABLE when the reader took too long over a page
  */
 export async function* streamRows<Row>(
   database: Database,
   query: Knex.QueryBuilder,
-  { limit, signal }: StreamOptions,
+  { limit, signal, readerTimeoutMs = 30_000 }: StreamOptions,
 ): AsyncGenerator<Row[]> {
   if (limit <= pageSize) {
     yield (await query) as Row[];
@@ -28,13 +29,16 @@ export async function* streamRows<Row>(
   }
   const free = await takeTurn(database, signal);
   let transaction: Transaction | undefined;
+  let closed: Promise<void> | undefined;
+  // The reader who is done, goes away or sleeps: whichever comes first gives the connection back, once.
+  const close = () => (closed ??= end(transaction).finally(free));
   try {
-    transaction = await database.transaction();
-    yield* readCursor<Row>(transaction, query, signal);
+    transaction = await database.transaction(undefined, { readOnly: true });
+    for await (const rows of readCursor<Row>(transaction, query, signal)) {
+      yield* lend(rows, { signal, readerTimeoutMs, close });
+    }
   } finally {
-    // A cursor has changed nothing; a rollback also ends a transaction that the server gave up.
-    await transaction?.rollback().catch(() => undefined);
-    free();
+    await close();
   }
 }
 
@@ -48,41 +52,56 @@ async function* readCursor<Row>(
   // FETCH is a statement of its own, so the statement's time limit counts by page, not by list.
   for (;;) {
     const { rows } = await transaction.raw<{ rows: Row[] }>(`fetch ${pageSize} from list`);
-    if (rows.length > 0) yield* inTime(rows);
     signal.throwIfAborted();
+    if (rows.length > 0) yield rows;
     if (rows.length < pageSize) return;
   }
+}
 
-  async function* inTime(rows: Row[]): AsyncGenerator<Row[]> {
-    let late = false;
-    const timer = setTimeout(() => {
-      late = true;
-      // Frees the connection now; the reader is told when it comes back.
-      void transaction.rollback().catch(() => undefined);
-    }, readerTimeoutMs);
+interface Loan {
+  readonly signal: AbortSignal;
+  readonly readerTimeoutMs: number;
+  readonly close: () => void;
+}
+
+/** Waits while the reader has the rows. A reader who does not come back closes the cursor all the same. */
+async function* lend<Row>(rows: Row[], { signal, readerTimeoutMs, close }: Loan): AsyncGenerator<Row[]> {
+  let late = false;
+  const timer = setTimeout(() => {
+    late = true;
+    close();
+  }, readerTimeoutMs);
+  signal.addEventListener("abort", close, { once: true });
+  try {
     yield rows;
+  } finally {
     clearTimeout(timer);
-    if (late) throw unavailable("the list was read too slowly", 1000);
+    signal.removeEventListener("abort", close);
   }
+  signal.throwIfAborted();
+  if (late) throw unavailable("the list was read too slowly", 1000);
+}
+
+async function end(transaction: Transaction | undefined): Promise<void> {
+  // A cursor has changed nothing; a rollback also ends a transaction that the server gave up.
+  await transaction?.rollback().catch(() => undefined);
 }
 
 const turns = new WeakMap<Database, LimitFunction>();
 
 /** At most half of the connections stream at once: slow readers leave the others to everybody else. */
 async function takeTurn(database: Database, signal: AbortSignal): Promise<() => void> {
+  signal.throwIfAborted();
   const { max } = database.client.pool as { max: number };
   const turn = turns.get(database) ?? pLimit(Math.max(1, Math.floor(max / 2)));
   turns.set(database, turn);
   return new Promise((resolve, reject) => {
-    void turn(
-      () =>
-        new Promise<void>((free) => {
-          if (signal.aborted) {
-            free();
-            reject(signal.reason as Error);
-          } else resolve(free);
-        }),
-    );
-    signal.addEventListener("abort", () => reject(signal.reason as Error), { once: true });
+    const leave = () => reject(signal.reason as Error);
+    signal.addEventListener("abort", leave, { once: true });
+    // A turn that comes after its reader has left ends at once.
+    void turn(async () => {
+      signal.removeEventListener("abort", leave);
+      if (!signal.aborted) await new Promise<void>((free) => resolve(free));
+    });
   });
 }

@@ -4,8 +4,11 @@ create extension if not exists btree_gist;
 create table company (
   key text collate "C" primary key,
   detail text,
-  -- What a filter searches. U+0001 keeps a match from running over two fields.
-  search text not null generated always as (lower(key || chr(1) || coalesce(detail, ''))) stored,
+  -- What a filter searches. U+0001 keeps a match from running over two fields. The key's collation "C" would win
+  -- otherwise, whose lower() knows ASCII alone.
+  search text not null generated always as (
+    lower((key || chr(1) || coalesce(detail, '')) collate "default")
+  ) stored,
   created_at timestamptz not null default now()
 );
 
@@ -30,8 +33,10 @@ create table user_account (
   created_at timestamptz not null default now(),
   search text not null generated always as (
     lower(
-      username || chr(1) || coalesce(name, '') || chr(1) || coalesce(email, '') || chr(1) || coalesce(phone, '')
-      || chr(1) || company_key
+      (
+        username || chr(1) || coalesce(name, '') || chr(1) || coalesce(email, '') || chr(1) || coalesce(phone, '')
+        || chr(1) || company_key
+      ) collate "default"
     )
   ) stored
 );

@@ -1,0 +1,37 @@
+import pino from "pino";
+import { ConfigError, readConfig } from "./config.ts";
+import { startApp } from "./server/app.ts";
+
+try {
+  const config = readConfig(process.env);
+  const logger = pino({ level: config.LOG_LEVEL, base: { server: config.SERVER_NAME } });
+  const app = await startApp(config, { logger, now: Date.now, onFailure: fail });
+  for (const line of app.greeting) console.log(line);
+
+  let stopping = false;
+  for (const signal of ["SIGTERM", "SIGINT"] as const) {
+    process.on(signal, () => {
+      // A second signal comes from somebody in a hurry, or from npm, which passes on what the terminal sent us too.
+      if (stopping) return;
+      stopping = true;
+      logger.info({ signal }, "draining");
+      app.stop().then(
+        () => process.exit(0),
+        (error: unknown) => fail(String(error)),
+      );
+    });
+  }
+} catch (error) {
+  fail(error instanceof ConfigError ? error.message : `Tollgate does not start: ${messageOf(error)}`);
+}
+
+function fail(reason: string): never {
+  console.error(reason);
+  process.exit(1);
+}
+
+/** One line: where several addresses were tried, Node's error has its text in the first of its causes. */
+function messageOf(error: unknown): string {
+  if (error instanceof AggregateError) return messageOf(error.errors[0]);
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,132 @@
+import { readFile } from "node:fs/promises";
+import { hostname } from "node:os";
+import { fileURLToPath } from "node:url";
+import type { Logger } from "pino";
+import { createFirstAdministrator } from "../auth/first-administrator.ts";
+import { keptSecret } from "../auth/keys.ts";
+import { createPasswords } from "../auth/passwords.ts";
+import { createAuthenticator } from "../auth/service.ts";
+import { createLoginThrottle } from "../auth/throttle.ts";
+import { createTokens } from "../auth/tokens.ts";
+import type { Config } from "../config.ts";
+import { openDatabase } from "../storage/database.ts";
+import { type EmbeddedServer, startEmbedded } from "../storage/embedded.ts";
+import { migrate } from "../storage/migrate.ts";
+import { readFiles } from "../system/files.ts";
+import { readVersion } from "../system/version.ts";
+import { createPipeline } from "./pipeline.ts";
+import { serve } from "./server.ts";
+import { createRoutes } from "./services.ts";
+
+export interface App {
+  readonly url: string;
+  /** What a person should know who has just started it, a line each. */
+  readonly greeting: readonly string[];
+  /** Drains and closes everything. */
+  stop(): Promise<void>;
+}
+
+export interface AppOptions {
+  readonly logger: Logger;
+  /** Milliseconds since the epoch. */
+  readonly now: () => number;
+  /** Called when the embedded database ends without being told. */
+  readonly onFailure: (reason: string) => void;
+}
+
+/** The folder of package.json, from src and from dist. */
+const packageFolder = fileURLToPath(new URL("../..", import.meta.url));
+const loginWindowSeconds = 900;
+
+/** Config → resources → server. What was opened before a failure is closed again. */
+export async function startApp(config: Config, { logger, now, onFailure }: AppOptions): Promise<App> {
+  const opened: (() => Promise<unknown>)[] = [];
+  const closeAll = async () => {
+    for (const close of opened.toReversed()) await close();
+  };
+  try {
+    const embedded = config.DATABASE_URL === "" ? await openEmbedded() : undefined;
+    const url = embedded?.url ?? config.DATABASE_URL;
+    const database = openDatabase({ url, poolSize: config.DATABASE_POOL, statementTimeoutMs: config.DATABASE_TIMEOUT_MS });
+    opened.push(() => database.destroy());
+    await migrate(database);
+
+    const secrets = config.TOKEN_KEYS.length > 0 ? config.TOKEN_KEYS : [await keptSecret(config.DATA_DIR)];
+    const tokens = createTokens(secrets, now);
+    const passwords = await createPasswords();
+    const throttle = createLoginThrottle(database, {
+      byNameAndAddress: config.LOGIN_FAILURES,
+      byAddress: config.LOGIN_FAILURES_BY_ADDRESS,
+      windowSeconds: loginWindowSeconds,
+    });
+    const madePassword = await createFirstAdministrator(database, (password) => passwords.hash(password), {
+      username: config.ADMIN_USERNAME,
+      password: config.ADMIN_PASSWORD,
+      companyKey: config.ADMIN_COMPANY,
+    });
+
+    const serverName = config.SERVER_NAME === "" ? hostname() : config.SERVER_NAME;
+    const files = await readFiles(`${packageFolder}/gen/docs`);
+    const version = await readVersion(packageFolder, config.COMMIT);
+    const authenticate = createAuthenticator({ database, tokens });
+    const pipeline = createPipeline({ database, logger, serverName, now, authenticate, audit: logChange(logger) });
+    const routes = createRoutes(pipeline, { database, passwords, tokens, throttle, files, version });
+    const listener = await serve({
+      routes,
+      serverName,
+      now,
+      host: config.HOST,
+      port: config.PORT,
+      tls: await readTls(config),
+      maxBodyBytes: config.MAX_BODY_BYTES,
+      trustedProxies: config.TRUSTED_PROXIES,
+    });
+    opened.push(() => listener.drain(config.DRAIN_MS));
+
+    const scheme = config.TLS_CERT === "" ? "http" : "https";
+    const address = `${scheme}://${["0.0.0.0", "::"].includes(config.HOST) ? "127.0.0.1" : config.HOST}:${listener.port}`;
+    return {
+      url: address,
+      greeting: greet(config, address, madePassword),
+      stop: closeAll,
+    };
+  } catch (error) {
+    await closeAll();
+    throw error;
+  }
+
+  async function openEmbedded(): Promise<EmbeddedServer> {
+    const embedded = await startEmbedded({
+      folder: config.DATA_DIR,
+      onExit: () => onFailure("the embedded PostgreSQL has ended"),
+    });
+    opened.push(() => embedded.stop());
+    return embedded;
+  }
+}
+
+/** Until the audit log is a table, a change is kept as a line of the log. */
+function logChange(logger: Logger): Parameters<typeof createPipeline>[0]["audit"] {
+  return async (_transaction, { tracedata, resource }) => {
+    const { code: tracecode, client, operation } = tracedata;
+    logger.info({ tracecode, client, operation, resource }, "change");
+  };
+}
+
+async function readTls({ TLS_CERT, TLS_KEY }: Config): Promise<{ cert: string; key: string } | undefined> {
+  if (TLS_CERT === "") return undefined;
+  const [cert, key] = await Promise.all([readFile(TLS_CERT, "utf8"), readFile(TLS_KEY, "utf8")]);
+  return { cert, key };
+}
+
+function greet(config: Config, url: string, madePassword: string | undefined): string[] {
+  const storage = config.DATABASE_URL === "" ? `an embedded PostgreSQL in ${config.DATA_DIR}` : "PostgreSQL (DATABASE_URL)";
+  const made = `The first administrator is ${config.ADMIN_USERNAME}, password ${madePassword} (it is not shown again).`;
+  return [
+    `Tollgate serves gRPC, gRPC-Web, Connect and HTTP/JSON at ${url}, on ${storage}.`,
+    ...(madePassword === undefined ? [] : [made]),
+    `Documentation: ${url}/admin/file/admin_en.html`,
+    `Try: curl ${url}/admin/system/version`,
+    `     npx buf curl --http2-prior-knowledge --protocol grpc ${url}/tollgate.v1.SystemService/Version`,
+  ];
+}

