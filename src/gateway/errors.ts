@@ -3,14 +3,16 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { BadRequestSchema } from "#gen/google/rpc/error_details_pb.js";
 
 /** A failure of HTTP itself, whose status says more than a code of gRPC. */
-export class HttpError extends ConnectError {
+export class HttpError extends Error {
   readonly status: number;
+  readonly code: Code;
   /** Headers that belong to the status, such as Allow. */
   readonly headers: Readonly<Record<string, string>>;
 
   constructor(status: number, code: Code, message: string, headers: Readonly<Record<string, string>> = {}) {
-    super(message, code);
+    super(message);
     this.status = status;
+    this.code = code;
     this.headers = headers;
   }
 }

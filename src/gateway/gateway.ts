@@ -78,7 +78,7 @@ export function createGateway(options: GatewayOptions): (request: GatewayRequest
       } catch (error) {
         // The caller has read the start of an answer: only a cut connection tells that it has no end.
         if (response.headersSent) response.destroy();
-        else refuse(ConnectError.from(error), route, context.responseHeader);
+        else refuse(error, route, context.responseHeader);
       } finally {
         context.end();
       }
@@ -109,13 +109,14 @@ export function createGateway(options: GatewayOptions): (request: GatewayRequest
       refuse(new HttpError(405, Code.Unimplemented, `${request.method} is not allowed here`, headers));
     }
 
-    function refuse(error: ConnectError, route?: Route, responseHeader?: Headers): void {
-      const status = error instanceof HttpError ? error.status : undefined;
+    function refuse(error: unknown, route?: Route, responseHeader?: Headers): void {
+      const http = error instanceof HttpError ? error : undefined;
+      const known = http === undefined ? ConnectError.from(error) : new ConnectError(http.message, http.code);
       const bodyField = typeof route?.body === "object" ? route.body.name : undefined;
-      const answer = options.describeError(error, { request, method: route?.method, bodyField, status });
+      const failure = { request, method: route?.method, bodyField, status: http?.status };
+      const answer = options.describeError(known, failure);
       const headers = new Headers(responseHeader);
-      for (const [name, value] of Object.entries(answer.headers)) headers.set(name, value);
-      if (error instanceof HttpError) for (const [name, value] of Object.entries(error.headers)) headers.set(name, value);
+      for (const [name, value] of Object.entries({ ...answer.headers, ...http?.headers })) headers.set(name, value);
       // What is left of the body is not read: the connection cannot be used again.
       if (request.httpVersionMajor === 1 && !request.complete) headers.set("connection", "close");
       finish(response, answer.status, { responseHeader: headers }, JSON.stringify(answer.body));

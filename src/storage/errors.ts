@@ -1,5 +1,5 @@
 import { ConnectError } from "@connectrpc/connect";
-import { knex } from "knex";
+import knex from "knex";
 import { internal, unavailable } from "../core/errors.ts";
 
 /** SQLSTATE: https://www.postgresql.org/docs/current/errcodes-appendix.html */

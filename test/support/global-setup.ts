@@ -1,0 +1,91 @@
+import { randomBytes } from "node:crypto";
+import { chmod, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import pg from "pg";
+import type { TestProject } from "vitest/node";
+import { openDatabase } from "../../src/storage/database.ts";
+import { startEmbedded } from "../../src/storage/embedded.ts";
+import { migrate } from "../../src/storage/migrate.ts";
+
+declare module "vitest" {
+  export interface ProvidedContext {
+    readonly postgres: TestServer;
+  }
+}
+
+/** The PostgreSQL server of a run. */
+export interface TestServer {
+  /** A database from which others are made and dropped. */
+  readonly url: string;
+  /** The migrated database that tests clone. Every clone's name begins with it. */
+  readonly template: string;
+}
+
+/** Safe to lose: no test takes the machine's power away. */
+const fastSettings = {
+  fsync: "off",
+  synchronous_commit: "off",
+  full_page_writes: "off",
+  autovacuum: "off",
+  max_connections: "300",
+};
+
+/** Starts one PostgreSQL for the run, or takes the one of TEST_DATABASE_URL, and migrates the template. */
+export async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const given = process.env["TEST_DATABASE_URL"] ?? "";
+  const server = given === "" ? await startServer() : { url: given, stop: async () => undefined };
+  const template = `tollgate_test_${randomBytes(4).toString("hex")}`;
+  await makeTemplate(server.url, template);
+  project.provide("postgres", { url: server.url, template });
+  return async () => {
+    await dropAll(server.url, template);
+    await server.stop();
+  };
+}
+
+async function startServer() {
+  const folder = await mkdtemp(join(tmpdir(), "tollgate-test-"));
+  // Run by root, PostgreSQL is another user, who must find its folder in here.
+  await chmod(folder, 0o711);
+  const server = await startEmbedded({
+    folder,
+    settings: fastSettings,
+    onExit: () => process.stderr.write("the tests' PostgreSQL ended by itself\n"),
+  });
+  const stop = async () => {
+    await server.stop();
+    await rm(folder, { recursive: true });
+  };
+  return { url: server.url, stop };
+}
+
+async function makeTemplate(serverUrl: string, template: string): Promise<void> {
+  await administer(serverUrl, (client) => client.query(`create database ${template}`));
+  const url = new URL(serverUrl);
+  url.pathname = template;
+  const database = openDatabase({ url: url.href, poolSize: 2, statementTimeoutMs: 60_000 });
+  await migrate(database);
+  await database.destroy();
+  // A template that somebody is connected to cannot be cloned.
+  await administer(serverUrl, (client) => client.query(`alter database ${template} allow_connections false`));
+}
+
+/** Also the clones of tests that were cut off. */
+async function dropAll(serverUrl: string, template: string): Promise<void> {
+  await administer(serverUrl, async (client) => {
+    const names = "select datname as name from pg_database where starts_with(datname, $1)";
+    const { rows } = await client.query<{ name: string }>(names, [template]);
+    for (const { name } of rows) await client.query(`drop database ${name} with (force)`);
+  });
+}
+
+async function administer(url: string, work: (client: pg.Client) => Promise<unknown>): Promise<void> {
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  try {
+    await work(client);
+  } finally {
+    await client.end();
+  }
+}
