@@ -32,11 +32,19 @@ const columns = [
 ] as const;
 
 export async function findByUsername(database: Database, username: string): Promise<Account | undefined> {
-  return toAccount(await database<Row>("user_account").first(...columns).where({ username }));
+  return toAccount(
+    await database<Row>("user_account")
+      .first(...columns)
+      .where({ username }),
+  );
 }
 
 export async function findById(database: Database, id: number): Promise<Account | undefined> {
-  return toAccount(await database<Row>("user_account").first(...columns).where({ id }));
+  return toAccount(
+    await database<Row>("user_account")
+      .first(...columns)
+      .where({ id }),
+  );
 }
 
 /** Stores a password unless it was changed since the account was read. Returns the new token version. */

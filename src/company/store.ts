@@ -15,7 +15,9 @@ export async function insert(transaction: Transaction, company: CompanyRow): Pro
 }
 
 export function find(database: Database, scope: Scope, key: string): Promise<CompanyRow | undefined> {
-  return visible(database, scope).first(...columns).where({ key });
+  return visible(database, scope)
+    .first(...columns)
+    .where({ key });
 }
 
 /** Undefined when there is no such company in the scope. */
@@ -24,7 +26,10 @@ export async function update(
   scope: Scope,
   { key, detail }: CompanyRow,
 ): Promise<CompanyRow | undefined> {
-  const [row] = await visible(transaction, scope).where({ key }).update({ detail }).returning([...columns]);
+  const [row] = await visible(transaction, scope)
+    .where({ key })
+    .update({ detail })
+    .returning([...columns]);
   return row;
 }
 
@@ -36,7 +41,11 @@ export function remove(transaction: Transaction, key: string): Promise<number> {
 /** The rows of a page, in order; the key settles what the sort field leaves open. */
 export function page(database: Database, scope: Scope, filter: string, { sort, direction, offset, limit }: Page) {
   const order = [...new Set([sort, "key"])].map((column) => ({ column, order: direction }));
-  return matching(database, scope, filter).select(...columns).orderBy(order).offset(offset).limit(limit);
+  return matching(database, scope, filter)
+    .select(...columns)
+    .orderBy(order)
+    .offset(offset)
+    .limit(limit);
 }
 
 /** How many companies the scope has. */

@@ -19,7 +19,10 @@ export function createContext(
   const timer =
     deadline === undefined
       ? undefined
-      : setTimeout(() => controller.abort(new ConnectError("the deadline has passed", Code.DeadlineExceeded)), deadline - Date.now());
+      : setTimeout(
+          () => controller.abort(new ConnectError("the deadline has passed", Code.DeadlineExceeded)),
+          deadline - Date.now(),
+        );
   response.once("close", () => controller.abort(new ConnectError("the caller is gone", Code.Canceled)));
   let requestHeader: Headers | undefined;
   return {
@@ -44,7 +47,9 @@ export function createContext(
 /** The header of Connect's protocol, in milliseconds; honoured here too. */
 function deadlineOf({ headers }: GatewayRequest): number | undefined {
   const text = headers["connect-timeout-ms"];
-  return typeof text === "string" && /^\d{1,10}$/.test(text) ? Date.now() + Math.min(Number(text), 0x7fffffff) : undefined;
+  return typeof text === "string" && /^\d{1,10}$/.test(text)
+    ? Date.now() + Math.min(Number(text), 0x7fffffff)
+    : undefined;
 }
 
 function toHeaders({ headers }: GatewayRequest): Headers {

@@ -1,4 +1,4 @@
-import { create } from "@bufbuild/protobuf";
+import { create, type DescField } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { BadRequestSchema } from "#gen/google/rpc/error_details_pb.js";
 
@@ -25,7 +25,9 @@ export interface FieldViolation {
 
 /** INVALID_ARGUMENT that names every field and its rule. */
 export function badRequest(fieldViolations: readonly FieldViolation[]): ConnectError {
-  const text = fieldViolations.map(({ field, description }) => (field === "" ? description : `${field}: ${description}`));
+  const text = fieldViolations.map(({ field, description }) =>
+    field === "" ? description : `${field}: ${description}`,
+  );
   return new ConnectError(text.join("; "), Code.InvalidArgument, undefined, [
     { desc: BadRequestSchema, value: create(BadRequestSchema, { fieldViolations: [...fieldViolations] }) },
   ]);
@@ -35,8 +37,12 @@ export function badField(field: string, description: string): ConnectError {
   return badRequest([{ field, description }]);
 }
 
-/** What protobuf-es found wrong. It says "cannot decode field x from JSON: reason"; the field is named beside it. */
-export function reasonOf(error: unknown): string {
+/** What is wrong with a field that protobuf-es could not read. */
+export function reasonOf(field: DescField, error: unknown): string {
+  if (field.enum !== undefined) {
+    return `must be ${field.fieldKind === "list" ? "a list of" : "one of"} ${field.enum.values.map(({ name }) => name).join(", ")}`;
+  }
+  // It says "cannot decode field x from JSON: reason"; the field is named beside it.
   const message = error instanceof Error ? error.message : "is not valid";
   return message.replace(/^cannot decode .*? from JSON: /, "");
 }

@@ -1,8 +1,15 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
-import { create, type DescMethod, type DescService, type JsonValue, type Message } from "@bufbuild/protobuf";
+import { create, type DescService, type JsonValue, type Message } from "@bufbuild/protobuf";
 import { reflect } from "@bufbuild/protobuf/reflect";
-import { Code, ConnectError, type ContextValues, createContextValues, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
+import {
+  Code,
+  ConnectError,
+  type ContextValues,
+  createContextValues,
+  type HandlerContext,
+  type ServiceImpl,
+} from "@connectrpc/connect";
 import { type Binding, bindingsOf } from "./binding.ts";
 import { hasBody, readBody } from "./body.ts";
 import { createContext } from "./context.ts";
@@ -18,12 +25,17 @@ export type GatewayResponse = ServerResponse | Http2ServerResponse;
 
 export interface GatewayOptions {
   /** Services and their implementations, as Connect's router takes them. */
-  readonly services: readonly { readonly service: DescService; readonly implementation: Partial<ServiceImpl<DescService>> }[];
+  readonly services: readonly {
+    readonly service: DescService;
+    readonly implementation: Partial<ServiceImpl<DescService>>;
+  }[];
   /** The largest body of a request. */
   readonly maxBodyBytes: number;
   readonly limits?: JsonLimits;
   /** What handlers find in their context's values. */
   readonly contextValues?: (request: GatewayRequest) => ContextValues;
+  /** Refuses a caller before the request is read. */
+  readonly admit?: (context: HandlerContext) => Promise<void>;
   /** The status and the body of an error, the gateway's own ones included. */
   readonly describeError: (error: ConnectError, failure: GatewayFailure) => ErrorAnswer;
 }
@@ -31,8 +43,8 @@ export interface GatewayOptions {
 /** Where an error comes from. */
 export interface GatewayFailure {
   readonly request: GatewayRequest;
-  /** Undefined when no route matched. */
-  readonly method: DescMethod | undefined;
+  /** The call; undefined when no route matched. */
+  readonly context: HandlerContext | undefined;
   /** The field that the HTTP body is: violations below it begin with its name, which HTTP callers never wrote. */
   readonly bodyField: string | undefined;
   /** Where HTTP has a status of its own: 404, 405, 413, 415. */
@@ -72,13 +84,14 @@ export function createGateway(options: GatewayOptions): (request: GatewayRequest
     async function serve(route: Route, segments: readonly string[], query: string): Promise<void> {
       const context = createContext(route.method, request, response, contextValues(request));
       try {
+        await options.admit?.(context);
         const message = await readRequest(route, segments, query);
         const answer = await route.call(message, context);
         await route.respond(response, answer, context);
       } catch (error) {
         // The caller has read the start of an answer: only a cut connection tells that it has no end.
         if (response.headersSent) response.destroy();
-        else refuse(error, route, context.responseHeader);
+        else refuse(error, route, context);
       } finally {
         context.end();
       }
@@ -109,16 +122,16 @@ export function createGateway(options: GatewayOptions): (request: GatewayRequest
       refuse(new HttpError(405, Code.Unimplemented, `${request.method} is not allowed here`, headers));
     }
 
-    function refuse(error: unknown, route?: Route, responseHeader?: Headers): void {
+    function refuse(error: unknown, route?: Route, context?: HandlerContext): void {
       const http = error instanceof HttpError ? error : undefined;
       const known = http === undefined ? ConnectError.from(error) : new ConnectError(http.message, http.code);
       const bodyField = typeof route?.body === "object" ? route.body.name : undefined;
-      const failure = { request, method: route?.method, bodyField, status: http?.status };
+      const failure = { request, context, bodyField, status: http?.status };
       const answer = options.describeError(known, failure);
-      const headers = new Headers(responseHeader);
+      const headers = new Headers(context?.responseHeader);
       for (const [name, value] of Object.entries({ ...answer.headers, ...http?.headers })) headers.set(name, value);
       // What is left of the body is not read: the connection cannot be used again.
-      if (request.httpVersionMajor === 1 && !request.complete) headers.set("connection", "close");
+      if (request.httpVersionMajor === 1 && hasBody(request) && !request.complete) headers.set("connection", "close");
       finish(response, answer.status, { responseHeader: headers }, JSON.stringify(answer.body));
     }
   };

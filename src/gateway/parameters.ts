@@ -1,5 +1,13 @@
-import { create, type DescField, type DescMessage, fromJson, type JsonValue, type Message, ScalarType } from "@bufbuild/protobuf";
-import { reflect, type ReflectMessage } from "@bufbuild/protobuf/reflect";
+import {
+  create,
+  type DescField,
+  type DescMessage,
+  fromJson,
+  type JsonValue,
+  type Message,
+  ScalarType,
+} from "@bufbuild/protobuf";
+import { type ReflectMessage, reflect } from "@bufbuild/protobuf/reflect";
 import type { Binding } from "./binding.ts";
 import { badField, reasonOf } from "./errors.ts";
 import type { Variable } from "./template.ts";
@@ -64,14 +72,26 @@ function queryTargets(desc: DescMessage, inBody: DescField | undefined): Map<str
   collect(desc, [], [""], new Set());
   return targets;
 
-  function collect(message: DescMessage, way: Target, prefixes: readonly string[], above: ReadonlySet<DescMessage>): void {
+  function collect(
+    message: DescMessage,
+    way: Target,
+    prefixes: readonly string[],
+    above: ReadonlySet<DescMessage>,
+  ): void {
     for (const field of message.fields) {
       if (field === inBody && way.length === 0) continue;
-      const names = prefixes.flatMap((prefix) => [...new Set([field.name, field.jsonName])].map((name) => prefix + name));
+      const names = prefixes.flatMap((prefix) =>
+        [...new Set([field.name, field.jsonName])].map((name) => prefix + name),
+      );
       const target = [...way, field];
       if (isValue(field)) for (const name of names) targets.set(name, target);
       else if (field.fieldKind === "message" && !above.has(field.message)) {
-        collect(field.message, target, names.map((name) => `${name}.`), new Set([...above, message]));
+        collect(
+          field.message,
+          target,
+          names.map((name) => `${name}.`),
+          new Set([...above, message]),
+        );
       }
     }
   }
@@ -85,7 +105,9 @@ function isValue(field: DescField): boolean {
 
 /** The well-known types whose JSON is a single text, number or boolean. */
 function hasTextForm({ typeName }: DescMessage): boolean {
-  return /^google\.protobuf\.(Timestamp|Duration|FieldMask|\w+Value)$/.test(typeName) && !/\.(List)?Value$/.test(typeName);
+  return (
+    /^google\.protobuf\.(Timestamp|Duration|FieldMask|\w+Value)$/.test(typeName) && !/\.(List)?Value$/.test(typeName)
+  );
 }
 
 function targetOf(desc: DescMessage, { fieldPath }: Variable): Target {
@@ -116,7 +138,7 @@ function set(parent: ReflectMessage, field: DescField, texts: readonly string[],
   try {
     parent.set(field, reflect(parent.desc, fromJson(parent.desc, { [field.name]: json })).get(field));
   } catch (error) {
-    throw badField(name, reasonOf(error));
+    throw badField(name, reasonOf(field, error));
   }
 }
 
@@ -145,7 +167,14 @@ function wrappedScalar(field: DescField): ScalarType | undefined {
 function decodeVariable(segments: readonly string[], { start, end, multiple, open }: Variable, name: string): string {
   if (!multiple) return decode(segments[start] ?? "", name);
   const own = segments.slice(start, open ? undefined : end);
-  return own.map((segment) => segment.split(/%2f/i).map((part) => decode(part, name)).join("%2F")).join("/");
+  return own
+    .map((segment) =>
+      segment
+        .split(/%2f/i)
+        .map((part) => decode(part, name))
+        .join("%2F"),
+    )
+    .join("/");
 }
 
 function decodeQuery(text: string, name: string): string {

@@ -69,7 +69,9 @@ function ofPeriod(transaction: Transaction, userId: number, period: Period | und
 }
 
 function userQuery(database: Database, scope: Scope, username: string) {
-  const query = database<{ id: number; username: string; company_key: string }>("user_account").first("id").where({ username });
+  const query = database<{ id: number; username: string; company_key: string }>("user_account")
+    .first("id")
+    .where({ username });
   if (scope.kind === "company") void query.where({ company_key: scope.companyKey });
   if (scope.kind === "self") void query.where({ id: scope.userId });
   return query;

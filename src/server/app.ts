@@ -14,6 +14,7 @@ import { type EmbeddedServer, startEmbedded } from "../storage/embedded.ts";
 import { migrate } from "../storage/migrate.ts";
 import { readFiles } from "../system/files.ts";
 import { readVersion } from "../system/version.ts";
+import { createErrorBodies } from "./error-body.ts";
 import { createPipeline } from "./pipeline.ts";
 import { serve } from "./server.ts";
 import { createRoutes } from "./services.ts";
@@ -47,7 +48,11 @@ export async function startApp(config: Config, { logger, now, onFailure }: AppOp
   try {
     const embedded = config.DATABASE_URL === "" ? await openEmbedded() : undefined;
     const url = embedded?.url ?? config.DATABASE_URL;
-    const database = openDatabase({ url, poolSize: config.DATABASE_POOL, statementTimeoutMs: config.DATABASE_TIMEOUT_MS });
+    const database = openDatabase({
+      url,
+      poolSize: config.DATABASE_POOL,
+      statementTimeoutMs: config.DATABASE_TIMEOUT_MS,
+    });
     opened.push(() => database.destroy());
     await migrate(database);
 
@@ -73,8 +78,8 @@ export async function startApp(config: Config, { logger, now, onFailure }: AppOp
     const routes = createRoutes(pipeline, { database, passwords, tokens, throttle, files, version });
     const listener = await serve({
       routes,
-      serverName,
-      now,
+      pipeline,
+      describeError: createErrorBodies({ serverName, now, logger }, pipeline),
       host: config.HOST,
       port: config.PORT,
       tls: await readTls(config),
@@ -120,7 +125,8 @@ async function readTls({ TLS_CERT, TLS_KEY }: Config): Promise<{ cert: string; k
 }
 
 function greet(config: Config, url: string, madePassword: string | undefined): string[] {
-  const storage = config.DATABASE_URL === "" ? `an embedded PostgreSQL in ${config.DATA_DIR}` : "PostgreSQL (DATABASE_URL)";
+  const storage =
+    config.DATABASE_URL === "" ? `an embedded PostgreSQL in ${config.DATA_DIR}` : "PostgreSQL (DATABASE_URL)";
   const made = `The first administrator is ${config.ADMIN_USERNAME}, password ${madePassword} (it is not shown again).`;
   return [
     `Tollgate serves gRPC, gRPC-Web, Connect and HTTP/JSON at ${url}, on ${storage}.`,

@@ -1,9 +1,10 @@
-import { create, type DescMethod, type JsonValue, toJson } from "@bufbuild/protobuf";
-import { Code, type ConnectError } from "@connectrpc/connect";
+import { create, type JsonValue, toJson } from "@bufbuild/protobuf";
+import { Code, type ConnectError, type HandlerContext } from "@connectrpc/connect";
 import { BadRequestSchema, ResourceInfoSchema } from "#gen/google/rpc/error_details_pb.js";
 import { ErrorSchema, NotFoundSchema } from "#gen/tollgate/v1/error_pb.js";
 import { type Tracedata, TracedataSchema } from "#gen/tollgate/v1/tracedata_pb.js";
 import { originOf, type Request } from "./origin.ts";
+import type { Pipeline, PipelineOptions } from "./pipeline.ts";
 import { traceOf } from "./trace.ts";
 
 export interface ErrorBody {
@@ -16,8 +17,8 @@ export interface ErrorBody {
 export interface Failure {
   /** Undefined where there was none: bytes that are no HTTP. */
   readonly request: Request | undefined;
-  /** The RPC; undefined when no route matched. */
-  readonly method: DescMethod | undefined;
+  /** The call; undefined when no route matched. */
+  readonly context: HandlerContext | undefined;
   /** The field that the HTTP body is: HTTP callers never wrote its name. */
   readonly bodyField: string | undefined;
   /** Where the status says more than the error's code: 405, 413, 415. */
@@ -45,10 +46,10 @@ const statuses: Readonly<Record<Code, number>> = {
 };
 
 /** The contract's error bodies, out of the error that every door knows. */
-export function createErrorBodies(options: { serverName: string; now: () => number }) {
+export function createErrorBodies(options: Pick<PipelineOptions, "serverName" | "now" | "logger">, pipeline: Pipeline) {
   return (error: ConnectError, failure: Failure): ErrorBody => {
     const status = failure.status ?? statuses[error.code];
-    const tracedata = error.findDetails(TracedataSchema)[0] ?? traceOfFailure(failure);
+    const tracedata = error.findDetails(TracedataSchema)[0] ?? traceFailure(error, failure);
     const headers = Object.fromEntries(error.metadata);
     const [missing] = error.code === Code.NotFound ? error.findDetails(ResourceInfoSchema) : [];
     if (missing === undefined) return { status, headers, body: errorBody(error, tracedata, failure) };
@@ -57,10 +58,13 @@ export function createErrorBodies(options: { serverName: string; now: () => numb
     return { status, headers, body: toJson(NotFoundSchema, notFound, spelling) };
   };
 
-  function traceOfFailure({ request, method }: Failure): Tracedata {
+  /** An error that no handler has seen: a request that could not be read, or none of ours. */
+  function traceFailure(error: ConnectError, { request, context }: Failure): Tracedata {
+    if (context !== undefined) return pipeline.refuse(context, error).findDetails(TracedataSchema)[0] as Tracedata;
     const { code } = originOf(request);
-    const { serverName, now } = options;
-    return traceOf({ code, server: serverName, method, principal: undefined, timeMs: now() });
+    options.logger.info({ tracecode: code, reason: error.rawMessage }, "request refused");
+    const { serverName: server, now } = options;
+    return traceOf({ code, server, method: undefined, principal: undefined, timeMs: now() });
   }
 }
 

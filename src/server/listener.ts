@@ -1,6 +1,11 @@
 import { createServer as createHttpServer, type Server as HttpServer, type ServerOptions } from "node:http";
-import { createSecureServer, createServer as createHttp2Server, type Http2Server, type ServerHttp2Session } from "node:http2";
-import { createServer as createTcpServer, type AddressInfo, type Server as TcpServer, type Socket } from "node:net";
+import {
+  createServer as createHttp2Server,
+  createSecureServer,
+  type Http2Server,
+  type ServerHttp2Session,
+} from "node:http2";
+import { type AddressInfo, createServer as createTcpServer, type Socket, type Server as TcpServer } from "node:net";
 import type { TLSSocket } from "node:tls";
 import type { Request, Response } from "./origin.ts";
 import { onPreface } from "./preface.ts";
@@ -90,7 +95,13 @@ export async function listen(options: ListenerOptions): Promise<Listener> {
   }
 
   function secure(tls: { cert: string; key: string }): TcpServer {
-    const http2 = createSecureServer({ ...tls, settings: { maxConcurrentStreams }, allowHTTP1: false, ALPNProtocols: ["h2", "http/1.1"], minVersion: "TLSv1.2" });
+    const http2 = createSecureServer({
+      ...tls,
+      settings: { maxConcurrentStreams },
+      allowHTTP1: false,
+      ALPNProtocols: ["h2", "http/1.1"],
+      minVersion: "TLSv1.2",
+    });
     http1.emit("listening");
     track(http2);
     const isHttp1 = (socket: TLSSocket) => socket.alpnProtocol !== "h2";
@@ -124,7 +135,12 @@ function createHttp1(limits: ServerOptions, { onRequest, badRequestBody }: Liste
       socket.destroy();
       return;
     }
-    const status = error.code === "ERR_HTTP_REQUEST_TIMEOUT" ? "408 Request Timeout" : error.code === "HPE_HEADER_OVERFLOW" ? "431 Request Header Fields Too Large" : "400 Bad Request";
+    const status =
+      error.code === "ERR_HTTP_REQUEST_TIMEOUT"
+        ? "408 Request Timeout"
+        : error.code === "HPE_HEADER_OVERFLOW"
+          ? "431 Request Header Fields Too Large"
+          : "400 Bad Request";
     const body = badRequestBody();
     const head = `HTTP/1.1 ${status}\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n`;
     socket.end(head + body);

@@ -39,8 +39,18 @@ export interface Route {
   readonly implementation: ServiceImpl<DescService>;
 }
 
-/** Wraps the handlers of a service in what every call goes through, whatever door it came by. */
-export type Pipeline = <Service extends DescService>(service: Service, handlers: Handlers<Service>) => Route;
+/** What every call goes through, whatever door it came by. */
+export interface Pipeline {
+  /** Wraps the handlers of a service. */
+  route<Service extends DescService>(service: Service, handlers: Handlers<Service>): Route;
+  /**
+   * Refuses who may not call, before a door reads the request; a door that cannot ask is covered by the route itself.
+   * @throws the error as the caller may read it
+   */
+  admit(context: HandlerContext): Promise<void>;
+  /** The error of a call that a door admitted and whose request it could not read, as the caller may read it. */
+  refuse(context: HandlerContext, error: unknown): ConnectError;
+}
 
 type Answer = MessageInitShape<DescMethod["output"]>;
 type UnaryHandler = (request: Message, call: Call) => Promise<Answer>;
@@ -49,10 +59,17 @@ type StreamHandler = (request: Message, call: Call) => AsyncIterable<Answer>;
 /** Authenticate, authorise, validate, call, audit, map errors and log: once, for all doors. */
 export function createPipeline(options: PipelineOptions): Pipeline {
   const validator = createValidator();
+  const passages = new WeakMap<HandlerContext, Passage>();
+
+  function passageOf(context: HandlerContext): Passage {
+    const passage = passages.get(context) ?? enter(options, context);
+    passages.set(context, passage);
+    return passage;
+  }
 
   function unary(method: DescMethod, handler: UnaryHandler) {
     return async (request: Message, context: HandlerContext): Promise<Message> => {
-      const passage = enter(options, method, context);
+      const passage = passageOf(context);
       try {
         await passage.admit();
         validate(method, request);
@@ -67,7 +84,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
 
   function serverStream(method: DescMethod, handler: StreamHandler) {
     return async function* (request: Message, context: HandlerContext): AsyncGenerator<Message> {
-      const passage = enter(options, method, context);
+      const passage = passageOf(context);
       try {
         await passage.admit();
         validate(method, request);
@@ -87,26 +104,39 @@ export function createPipeline(options: PipelineOptions): Pipeline {
     }
   }
 
-  return (service, handlers) => {
-    const implementation: Record<string, unknown> = {};
-    for (const method of service.methods) {
-      const handler = (handlers as Record<string, unknown>)[method.localName];
-      // The first validation of a message compiles its rules, some 80 ms: not at the first caller's cost.
-      validator.validate(method.input, create(method.input));
-      implementation[method.localName] =
-        method.methodKind === "unary"
-          ? unary(method, handler as UnaryHandler)
-          : serverStream(method, handler as StreamHandler);
-    }
-    return { service, implementation: implementation as ServiceImpl<DescService> };
+  return {
+    route(service, handlers) {
+      const implementation: Record<string, unknown> = {};
+      for (const method of service.methods) {
+        const handler = (handlers as Record<string, unknown>)[method.localName];
+        // The first validation of a message compiles its rules, some 80 ms: not at the first caller's cost.
+        validator.validate(method.input, create(method.input));
+        implementation[method.localName] =
+          method.methodKind === "unary"
+            ? unary(method, handler as UnaryHandler)
+            : serverStream(method, handler as StreamHandler);
+      }
+      return { service, implementation: implementation as ServiceImpl<DescService> };
+    },
+    async admit(context) {
+      const passage = passageOf(context);
+      await passage.admit().catch((error: unknown) => {
+        throw passage.fail(error);
+      });
+    },
+    refuse: (context, error) => passageOf(context).fail(error),
   };
 }
 
+type Passage = ReturnType<typeof enter>;
+
 /** One call on its way through the pipeline. */
-function enter(options: PipelineOptions, method: DescMethod, context: HandlerContext) {
+function enter(options: PipelineOptions, context: HandlerContext) {
+  const { method } = context;
   const { code, codeRefused, address } = context.values.get(originKey);
   const started = options.now();
   let principal: Principal | undefined;
+  let admission: Promise<void> | undefined;
   let tracedata = traceOf({ code, server: options.serverName, method, principal, timeMs: started });
   context.responseHeader.set(tracecodeHeader, code);
 
@@ -133,13 +163,10 @@ function enter(options: PipelineOptions, method: DescMethod, context: HandlerCon
 
   return {
     call,
-    /** Refuses who may not call. */
-    async admit(): Promise<void> {
-      if (codeRefused) throw invalid({ field: tracecodeHeader, message: "the header must be a UUID" });
-      if (isPublic(method)) return;
-      principal = await identify(options, context.requestHeader);
-      tracedata = traceOf({ code, server: options.serverName, method, principal, timeMs: started });
-      authorise(method, principal);
+    /** Refuses who may not call; asks once, however often it is called. */
+    admit(): Promise<void> {
+      admission ??= admit();
+      return admission;
     },
     leave(): void {
       log("ok");
@@ -153,6 +180,14 @@ function enter(options: PipelineOptions, method: DescMethod, context: HandlerCon
       return known;
     },
   };
+
+  async function admit(): Promise<void> {
+    if (codeRefused) throw invalid({ field: tracecodeHeader, message: "the header must be a UUID" });
+    if (isPublic(method)) return;
+    principal = await identify(options, context.requestHeader);
+    tracedata = traceOf({ code, server: options.serverName, method, principal, timeMs: started });
+    authorise(method, principal);
+  }
 
   function log(outcome: string, error?: ConnectError): void {
     const fields = {

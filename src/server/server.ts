@@ -1,33 +1,38 @@
 import type { ServerResponse } from "node:http";
-import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { Code, ConnectError, type ConnectRouter } from "@connectrpc/connect";
+import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { Health } from "#gen/grpc/health/v1/health_pb.js";
 import { ServerReflection } from "#gen/grpc/reflection/v1/reflection_pb.js";
 import { ServerReflection as ServerReflectionAlpha } from "#gen/grpc/reflection/v1alpha/reflection_pb.js";
 import { createGateway } from "../gateway/gateway.ts";
-import { createErrorBodies } from "./error-body.ts";
+import type { createErrorBodies } from "./error-body.ts";
 import { createHealth } from "./health.ts";
 import { type Listener, type ListenerOptions, listen } from "./listener.ts";
-import { originValues, type Request, receive, type Response } from "./origin.ts";
-import type { Route } from "./pipeline.ts";
+import { originValues, type Request, type Response, receive } from "./origin.ts";
+import type { Pipeline, Route } from "./pipeline.ts";
 import { createReflection } from "./reflection.ts";
 
 export interface ServerOptions extends Pick<ListenerOptions, "host" | "port" | "tls"> {
   readonly routes: readonly Route[];
-  readonly serverName: string;
-  readonly now: () => number;
+  readonly pipeline: Pipeline;
+  readonly describeError: ReturnType<typeof createErrorBodies>;
   readonly maxBodyBytes: number;
   readonly trustedProxies: number;
 }
 
 /** Opens all doors on one port: gRPC, gRPC-Web and Connect by path, HTTP/JSON for every other. */
 export async function serve(options: ServerOptions): Promise<Listener> {
-  const { routes, maxBodyBytes, trustedProxies } = options;
+  const { routes, pipeline, describeError, maxBodyBytes, trustedProxies } = options;
   const services = routes.map(({ service }) => service);
   const health = createHealth(services.map(({ typeName }) => typeName));
   const reflection = createReflection([...services, Health, ServerReflection]);
-  const describeError = createErrorBodies(options);
-  const gateway = createGateway({ services: routes, maxBodyBytes, contextValues: originValues, describeError });
+  const gateway = createGateway({
+    services: routes,
+    maxBodyBytes,
+    contextValues: originValues,
+    admit: (context) => pipeline.admit(context),
+    describeError,
+  });
   const doors = connectNodeAdapter({
     routes(router: ConnectRouter) {
       for (const { service, implementation } of routes) router.service(service, implementation);
@@ -49,7 +54,7 @@ export async function serve(options: ServerOptions): Promise<Listener> {
     },
     badRequestBody() {
       const error = new ConnectError("this is no HTTP request", Code.InvalidArgument);
-      const failure = { request: undefined, method: undefined, bodyField: undefined, status: 400 };
+      const failure = { request: undefined, context: undefined, bodyField: undefined, status: 400 };
       return JSON.stringify(describeError(error, failure).body);
     },
   });

@@ -30,10 +30,10 @@ export interface Resources {
 export function createRoutes(pipeline: Pipeline, resources: Resources): Route[] {
   const { database, passwords } = resources;
   return [
-    pipeline(AuthService, authHandlers(resources)),
-    pipeline(CompanyService, companyHandlers({ database })),
-    pipeline(UserService, userHandlers({ database, hashPassword: (password) => passwords.hash(password) })),
-    pipeline(QuotaAdminService, quotaAdminHandlers({ database })),
-    pipeline(SystemService, systemHandlers(resources)),
+    pipeline.route(AuthService, authHandlers(resources)),
+    pipeline.route(CompanyService, companyHandlers({ database })),
+    pipeline.route(UserService, userHandlers({ database, hashPassword: (password) => passwords.hash(password) })),
+    pipeline.route(QuotaAdminService, quotaAdminHandlers({ database })),
+    pipeline.route(SystemService, systemHandlers(resources)),
   ];
 }

@@ -17,7 +17,7 @@ interface Applied {
 }
 
 /** The same folder from src and from dist, where the compiler copies no SQL. */
-const folder = new URL("../../src/storage/migrations/", import.meta.url);
+const ownFolder = new URL("../../src/storage/migrations/", import.meta.url);
 /** Any number that no other advisory lock of the service has. */
 const lockKey = 7_043_001;
 
@@ -26,8 +26,8 @@ const lockKey = 7_043_001;
  * wait. Migrations are append-only.
  * @throws when a migration that was applied has been changed since, or when the database is newer than this code
  */
-export async function migrate(database: Database): Promise<void> {
-  const migrations = await readMigrations();
+export async function migrate(database: Database, folder = ownFolder): Promise<void> {
+  const migrations = await readMigrations(folder);
   await database.transaction(async (transaction) => {
     // A migration of a large table takes longer than any call may, and so does the wait for another server's.
     await transaction.raw("set local statement_timeout = 0; set local lock_timeout = 0");
@@ -60,7 +60,7 @@ function check(migrations: readonly Migration[], applied: readonly Applied[]): v
   }
 }
 
-async function readMigrations(): Promise<Migration[]> {
+async function readMigrations(folder: URL): Promise<Migration[]> {
   const names = (await readdir(folder)).filter((name) => name.endsWith(".sql")).toSorted();
   return Promise.all(
     names.map(async (name, index) => {

@@ -32,12 +32,17 @@ export async function insert(transaction: Transaction, user: NewUser): Promise<v
 }
 
 export function find(database: Database, scope: Scope, username: string): Promise<UserRow | undefined> {
-  return visible(database, scope).first(...columns).where({ username });
+  return visible(database, scope)
+    .first(...columns)
+    .where({ username });
 }
 
 /** As find, and nobody else changes the user until the transaction ends. */
 export function findForUpdate(transaction: Transaction, scope: Scope, username: string): Promise<UserRow | undefined> {
-  return visible(transaction, scope).first(...columns).where({ username }).forUpdate();
+  return visible(transaction, scope)
+    .first(...columns)
+    .where({ username })
+    .forUpdate();
 }
 
 /** A password hash replaces the stored one and ends the validity of all earlier tokens; null leaves both. */
@@ -56,7 +61,11 @@ export async function remove(transaction: Transaction, id: number): Promise<void
 /** The rows of a page, in order; the username settles what the sort field leaves open. */
 export function page(database: Database, selection: Selection, { sort, direction, offset, limit }: Page) {
   const order = [...new Set([sort, "username"])].map((column) => ({ column, order: direction }));
-  return matching(database, selection).select(...columns).orderBy(order).offset(offset).limit(limit);
+  return matching(database, selection)
+    .select(...columns)
+    .orderBy(order)
+    .offset(offset)
+    .limit(limit);
 }
 
 /** The selection's users, as a query that others refine. */

@@ -13,15 +13,21 @@ export interface TestDatabase {
 export interface TestDatabaseOptions {
   readonly poolSize?: number;
   readonly statementTimeoutMs?: number;
+  /** Nothing in it, not even the tables. */
+  readonly empty?: boolean;
 }
 
 /** A database of one's own, migrated and empty: a clone of the run's template. */
-export async function createTestDatabase(options: TestDatabaseOptions = {}): Promise<TestDatabase> {
+export async function createTestDatabase({
+  poolSize = 10,
+  statementTimeoutMs = 10_000,
+  empty = false,
+}: TestDatabaseOptions = {}): Promise<TestDatabase> {
   const { url: serverUrl, template } = inject("postgres");
   const name = `${template}_${randomBytes(6).toString("hex")}`;
-  await administer(serverUrl, `create database ${name} template ${template}`);
+  await administer(serverUrl, `create database ${name} template ${empty ? "template0" : template}`);
   const url = withName(serverUrl, name);
-  const database = openDatabase({ url, poolSize: 10, statementTimeoutMs: 10_000, ...options });
+  const database = openDatabase({ url, poolSize, statementTimeoutMs });
   return {
     url,
     database,
@@ -30,11 +36,6 @@ export async function createTestDatabase(options: TestDatabaseOptions = {}): Pro
       await administer(serverUrl, `drop database ${name} with (force)`);
     },
   };
-}
-
-/** As createTestDatabase, with nothing in it: not even migrations. */
-export async function createEmptyDatabase(): Promise<TestDatabase> {
-  throw new Error("todo");
 }
 
 function withName(serverUrl: string, name: string): string {

@@ -1,4 +1,11 @@
-import { type DescField, type DescMessage, fromJson, getOption, type JsonValue, type Message } from "@bufbuild/protobuf";
+import {
+  type DescField,
+  type DescMessage,
+  fromJson,
+  getOption,
+  type JsonValue,
+  type Message,
+} from "@bufbuild/protobuf";
 import { FieldBehavior, field_behavior } from "#gen/google/api/field_behavior_pb.js";
 import { badField, badRequest, type FieldViolation, reasonOf } from "../errors.ts";
 import { type JsonLimits, joinPath, scanJson } from "./scan.ts";
@@ -14,8 +21,8 @@ export function readMessage(desc: DescMessage, text: string, limits: JsonLimits)
   if (violations.length > 0) throw badRequest(violations);
   try {
     return fromJson(desc, json);
-  } catch (error) {
-    throw badRequest([locate(desc, json, "") ?? { field: "", description: reasonOf(error) }]);
+  } catch {
+    throw badRequest([locate(desc, json, "") ?? { field: "", description: "is not valid" }]);
   }
 }
 
@@ -56,7 +63,8 @@ function violationsOf(desc: DescMessage, json: JsonValue, path: string): FieldVi
     const at = joinPath(path, key);
     const field = fields.get(key);
     if (field === undefined) violations.push({ field: at, description: "is no field of this message" });
-    else if (given.has(field)) violations.push({ field: at, description: `is given twice: ${field.name} and ${field.jsonName}` });
+    else if (given.has(field))
+      violations.push({ field: at, description: `is given twice: ${field.name} and ${field.jsonName}` });
     else {
       given.add(field);
       for (const [inner, element, innerPath] of messagesIn(field, value, at)) {
@@ -79,12 +87,13 @@ function locate(desc: DescMessage, json: JsonValue, path: string): FieldViolatio
     if (field === undefined) continue;
     const at = joinPath(path, key);
     for (const [inner, element, innerPath] of messagesIn(field, value, at)) {
-      if (!reads(inner, element)) return locate(inner, element, innerPath) ?? { field: innerPath, description: "is not valid" };
+      if (!reads(inner, element))
+        return locate(inner, element, innerPath) ?? { field: innerPath, description: "is not valid" };
     }
     try {
       fromJson(desc, { [key]: value });
     } catch (error) {
-      return { field: at, description: reasonOf(error) };
+      return { field: at, description: reasonOf(field, error) };
     }
   }
   return undefined;

@@ -44,7 +44,9 @@ function planOf(desc: DescMessage): Additions {
     plan = {
       nullable: desc.fields.filter((field) => field.fieldKind === "message" && isWrapper(field.message)),
       long: desc.fields.filter((field) => "scalar" in field && field.scalar !== undefined && isLong(field.scalar)),
-      nested: desc.fields.filter(({ message }) => message !== undefined && !message.typeName.startsWith("google.protobuf.")),
+      nested: desc.fields.filter(
+        ({ message }) => message !== undefined && !message.typeName.startsWith("google.protobuf."),
+      ),
     };
     plans.set(desc, plan);
   }
