@@ -40,7 +40,8 @@ export function badField(field: string, description: string): ConnectError {
 /** What is wrong with a field that protobuf-es could not read. */
 export function reasonOf(field: DescField, error: unknown): string {
   if (field.enum !== undefined) {
-    return `must be ${field.fieldKind === "list" ? "a list of" : "one of"} ${field.enum.values.map(({ name }) => name).join(", ")}`;
+    const names = field.enum.values.map(({ name }) => name).filter((name) => !name.endsWith("UNSPECIFIED"));
+    return `must be ${field.fieldKind === "list" ? "a list of" : "one of"} ${names.join(", ")}`;
   }
   // It says "cannot decode field x from JSON: reason"; the field is named beside it.
   const message = error instanceof Error ? error.message : "is not valid";

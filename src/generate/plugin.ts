@@ -1,0 +1,53 @@
+#!/usr/bin/env -S npx tsx
+import type { AnyDesc } from "@bufbuild/protobuf";
+import { createEcmaScriptPlugin, getComments, runNodeJs, type Schema } from "@bufbuild/protoplugin";
+import { stringify } from "yaml";
+import { createDocument } from "../gateway/openapi/document.ts";
+import { createRouter } from "../gateway/router.ts";
+import { bindingsOf } from "../gateway/binding.ts";
+import { isPublic } from "../server/access.ts";
+import { createPage } from "./page.ts";
+
+/** Writes what is generated from the annotations: the OpenAPI document and the documentation page. */
+runNodeJs(
+  createEcmaScriptPlugin({
+    name: "protoc-gen-tollgate",
+    version: "v1",
+    generateTs(schema) {
+      const services = schema.files.filter(({ proto }) => proto.package === "tollgate.v1").flatMap((file) => file.services);
+      // Routes that collide fail here, when they are written, not when the server starts.
+      createRouter(services.flatMap((service) => bindingsOf(service)));
+      const document = createDocument(services, {
+        info: {
+          title: "Tollgate",
+          version: "1.0",
+          description: "Companies, users, tokens and quotas of a route-planning platform.",
+        },
+        servers: [{ url: "http://127.0.0.1:8080" }],
+        security: { name: "ApiKeyAuth", scheme: { type: "http", scheme: "bearer", bearerFormat: "JWT" } },
+        isPublic,
+        error: messageOf(schema, "Error"),
+        notFound: messageOf(schema, "NotFound"),
+        describe,
+      });
+      write(schema, "openapi.yaml", stringify(document, { lineWidth: 120, aliasDuplicateObjects: false }));
+      write(schema, "docs/admin_en.html", createPage(document, services, describe));
+    },
+  }),
+);
+
+function describe(desc: AnyDesc): string {
+  if (desc.kind === "file") return "";
+  const lines = (getComments(desc).leading ?? "").split("\n").map((line) => line.trim());
+  return lines.join(" ").trim();
+}
+
+function messageOf(schema: Schema, name: string) {
+  const message = schema.files.flatMap(({ messages }) => messages).find(({ typeName }) => typeName === `tollgate.v1.${name}`);
+  if (message === undefined) throw new Error(`there is no message tollgate.v1.${name}`);
+  return message;
+}
+
+function write(schema: Schema, name: string, text: string): void {
+  schema.generateFile(name).print(text.trimEnd());
+}
