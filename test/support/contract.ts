@@ -1,0 +1,165 @@
+/** Compares an OpenAPI document with the contract, for what a caller can observe. */
+
+type Json = unknown;
+type JsonObject = { [key: string]: Json };
+
+export interface Allowance {
+  /** Paths of the contract that are not built yet. */
+  readonly notBuiltYet: readonly string[];
+  /** Statuses beyond the contract's, `update_company 404`. */
+  readonly additionalStatuses: readonly string[];
+}
+
+/** Every difference, as `path: contract X, generated Y`; none when the document keeps the contract. */
+export function differences(contract: JsonObject, generated: JsonObject, allowance: Allowance): string[] {
+  const found: string[] = [];
+  const paths = object(contract.paths);
+  for (const [path, item] of Object.entries(paths)) {
+    const built = object(generated.paths)[path];
+    if (allowance.notBuiltYet.includes(path)) {
+      if (built !== undefined) found.push(`paths.${path}: is built, and listed as not built yet`);
+      continue;
+    }
+    if (built === undefined) {
+      found.push(`paths.${path}: missing`);
+      continue;
+    }
+    const { parameters: shared = [], ...operations } = object(item);
+    for (const [verb, operation] of Object.entries(operations)) {
+      const other = object(built)[verb];
+      const at = `paths.${path}.${verb}`;
+      if (other === undefined) found.push(`${at}: missing`);
+      else compareOperation(at, object(operation), array(shared), object(other));
+    }
+  }
+  return found;
+
+  function compareOperation(at: string, expected: JsonObject, shared: Json[], actual: JsonObject): void {
+    compare(`${at}.operationId`, expected.operationId, actual.operationId);
+    compare(`${at}.tags`, expected.tags, actual.tags);
+    compare(`${at}.security`, expected.security, actual.security);
+    compareParameters(at, [...shared, ...array(expected.parameters ?? [])], array(actual.parameters ?? []));
+    compareBody(at, expected.requestBody, actual.requestBody);
+    compareResponses(at, String(expected.operationId), object(expected.responses), object(actual.responses));
+  }
+
+  function compareParameters(at: string, expected: Json[], actual: Json[]): void {
+    const byName = (list: Json[], document: JsonObject) =>
+      new Map(list.map((one) => resolve(one, document)).map((one) => [`${String(one.name)} in ${String(one.in)}`, one]));
+    const wanted = byName(expected, contract);
+    const given = byName(actual, generated);
+    for (const name of new Set([...wanted.keys(), ...given.keys()])) {
+      const one = wanted.get(name);
+      const other = given.get(name);
+      const place = `${at}.parameters.${name}`;
+      if (one === undefined || other === undefined) found.push(`${place}: ${one === undefined ? "not in the contract" : "missing"}`);
+      else {
+        compare(`${place}.required`, one.required ?? false, other.required ?? false);
+        compare(`${place}.deprecated`, one.deprecated ?? false, other.deprecated ?? false);
+        compareSchema(`${place}.schema`, one.schema, other.schema, "equal");
+      }
+    }
+  }
+
+  function compareBody(at: string, expected: Json, actual: Json): void {
+    if (expected === undefined || actual === undefined) {
+      compare(`${at}.requestBody`, expected !== undefined, actual !== undefined);
+      return;
+    }
+    compare(`${at}.requestBody.required`, object(expected).required, object(actual).required);
+    compareContent(`${at}.requestBody`, object(expected), object(actual), "equal");
+  }
+
+  function compareResponses(at: string, operationId: string, expected: JsonObject, actual: JsonObject): void {
+    for (const status of new Set([...Object.keys(expected), ...Object.keys(actual)])) {
+      const place = `${at}.responses.${status}`;
+      if (actual[status] === undefined) found.push(`${place}: missing`);
+      else if (expected[status] === undefined) {
+        if (!allowance.additionalStatuses.includes(`${operationId} ${status}`)) found.push(`${place}: not in the contract`);
+      } else compareContent(place, resolve(expected[status], contract), resolve(actual[status], generated), "more");
+    }
+  }
+
+  function compareContent(at: string, expected: JsonObject, actual: JsonObject, rule: "equal" | "more"): void {
+    const wanted = object(expected.content ?? {});
+    const given = object(actual.content ?? {});
+    compare(`${at}.content`, Object.keys(wanted).toSorted(), Object.keys(given).toSorted());
+    for (const [type, media] of Object.entries(wanted)) {
+      if (given[type] !== undefined) {
+        compareSchema(`${at}.${type}`, object(media).schema, object(given[type]).schema, rule);
+      }
+    }
+  }
+
+  /** "more": an answer may promise more than the contract, never less and nothing else. */
+  function compareSchema(at: string, expected: Json, actual: Json, rule: "equal" | "more"): void {
+    const one = resolve(expected, contract);
+    const other = resolve(actual, generated);
+    for (const keyword of new Set([...Object.keys(one), ...Object.keys(other)])) {
+      if (ignored.has(keyword) || keyword.startsWith("x-")) continue;
+      const place = `${at}.${keyword}`;
+      if (rule === "more" && one[keyword] === undefined) continue;
+      if (keyword === "properties") compareProperties(place, object(one.properties ?? {}), object(other.properties ?? {}), rule);
+      else if (keyword === "items") compareSchema(place, one.items ?? {}, other.items ?? {}, rule);
+      else if (keyword === "required") compareRequired(place, array(one.required ?? []), array(other.required ?? []), rule);
+      else if (keyword === "enum") compare(place, array(one.enum ?? []).toSorted(), array(other.enum ?? []).toSorted());
+      else compare(place, one[keyword], other[keyword]);
+    }
+  }
+
+  function compareProperties(at: string, expected: JsonObject, actual: JsonObject, rule: "equal" | "more"): void {
+    for (const name of new Set([...Object.keys(expected), ...Object.keys(actual)])) {
+      if (actual[name] === undefined) found.push(`${at}.${name}: missing`);
+      else if (expected[name] !== undefined) compareSchema(`${at}.${name}`, expected[name], actual[name], rule);
+      else if (rule === "equal") found.push(`${at}.${name}: not in the contract`);
+    }
+  }
+
+  function compareRequired(at: string, expected: Json[], actual: Json[], rule: "equal" | "more"): void {
+    const kept = rule === "more" ? actual.filter((name) => expected.includes(name)) : actual;
+    compare(at, expected.toSorted(), kept.toSorted());
+  }
+
+  function compare(at: string, expected: Json, actual: Json): void {
+    const [one, other] = [JSON.stringify(expected), JSON.stringify(actual)];
+    if (one !== other) found.push(`${at}: contract ${one}, generated ${other}`);
+  }
+}
+
+/** What explains, and says nothing that a program could observe. */
+const ignored = new Set(["description", "example", "examples", "title"]);
+
+/** Without $ref and allOf. */
+function resolve(value: Json, document: JsonObject): JsonObject {
+  const schema = object(value);
+  if (typeof schema.$ref === "string") {
+    const [, ...keys] = schema.$ref.split("/");
+    const target = keys.reduce<Json>((within, key) => object(within)[key], document);
+    const { $ref: _, ...beside } = schema;
+    return merge(resolve(target, document), beside);
+  }
+  if (!Array.isArray(schema.allOf)) return schema;
+  const { allOf, ...beside } = schema;
+  return array(allOf).map((part) => resolve(part, document)).reduce(merge, beside);
+}
+
+function merge(one: JsonObject, other: JsonObject): JsonObject {
+  const merged = { ...one, ...other };
+  if (one.properties !== undefined && other.properties !== undefined) {
+    merged.properties = { ...object(one.properties), ...object(other.properties) };
+  }
+  if (one.required !== undefined && other.required !== undefined) {
+    merged.required = [...array(one.required), ...array(other.required)];
+  }
+  return merged;
+}
+
+function object(value: Json): JsonObject {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) throw new Error(`no object: ${JSON.stringify(value)}`);
+  return value as JsonObject;
+}
+
+function array(value: Json): Json[] {
+  if (!Array.isArray(value)) throw new Error(`no list: ${JSON.stringify(value)}`);
+  return value;
+}
