@@ -2,9 +2,9 @@
 import type { AnyDesc } from "@bufbuild/protobuf";
 import { createEcmaScriptPlugin, getComments, runNodeJs, type Schema } from "@bufbuild/protoplugin";
 import { stringify } from "yaml";
+import { bindingsOf } from "../gateway/binding.ts";
 import { createDocument } from "../gateway/openapi/document.ts";
 import { createRouter } from "../gateway/router.ts";
-import { bindingsOf } from "../gateway/binding.ts";
 import { isPublic } from "../server/access.ts";
 import { createPage } from "./page.ts";
 
@@ -14,7 +14,9 @@ runNodeJs(
     name: "protoc-gen-tollgate",
     version: "v1",
     generateTs(schema) {
-      const services = schema.files.filter(({ proto }) => proto.package === "tollgate.v1").flatMap((file) => file.services);
+      const services = schema.files
+        .filter(({ proto }) => proto.package === "tollgate.v1")
+        .flatMap((file) => file.services);
       // Routes that collide fail here, when they are written, not when the server starts.
       createRouter(services.flatMap((service) => bindingsOf(service)));
       const document = createDocument(services, {
@@ -43,7 +45,9 @@ function describe(desc: AnyDesc): string {
 }
 
 function messageOf(schema: Schema, name: string) {
-  const message = schema.files.flatMap(({ messages }) => messages).find(({ typeName }) => typeName === `tollgate.v1.${name}`);
+  const message = schema.files
+    .flatMap(({ messages }) => messages)
+    .find(({ typeName }) => typeName === `tollgate.v1.${name}`);
   if (message === undefined) throw new Error(`there is no message tollgate.v1.${name}`);
   return message;
 }

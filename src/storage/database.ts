@@ -34,6 +34,8 @@ export function openDatabase({ url, poolSize, statementTimeoutMs }: DatabaseOpti
     connection,
     pool: { min: 0, max: poolSize },
     acquireConnectionTimeout: acquireTimeoutMs,
+    // Knex would print lines of its own between those of the log. What they say, the failed call's error says too.
+    log: { warn: () => undefined },
   });
 }
 

@@ -12,6 +12,15 @@ beforeAll(async () => {
 
 afterAll(() => test.drop());
 
+/** A promise, and what fulfils it. */
+function signal(): [Promise<void>, () => void] {
+  let give = (): void => undefined;
+  const given = new Promise<void>((resolve) => {
+    give = resolve;
+  });
+  return [given, () => give()];
+}
+
 async function valueOf(sql: string): Promise<unknown> {
   const { rows } = await database.raw<{ rows: { value: unknown }[] }>(`select ${sql} as value`);
   return rows[0]?.value;
@@ -68,11 +77,18 @@ describe("limits", () => {
   });
 
   it("lets what runs finish before it closes", async () => {
+    const [beginning, begun] = signal();
     const closing = openDatabase({ url: test.url, poolSize: 2, statementTimeoutMs: 10_000 });
-    const running = closing.raw("select pg_sleep(0.2), 'done' as answer");
-    await closing.raw("select 1");
+    let finished = false;
+    const running = closing.transaction(async (transaction) => {
+      begun();
+      await transaction.raw("select pg_sleep(0.2)");
+      finished = true;
+    });
+    await beginning;
     await closing.destroy();
-    expect((await running).rows[0].answer).toBe("done");
+    expect(finished).toBe(true);
+    await running;
   });
 });
 
@@ -90,10 +106,7 @@ describe("transactions", () => {
     await database("company").insert([{ key: "deadlock_a" }, { key: "deadlock_b" }]);
     let runs = 0;
     let entered = 0;
-    let letBothIn: () => void;
-    const bothIn = new Promise<void>((resolve) => {
-      letBothIn = resolve;
-    });
+    const [bothIn, letBothIn] = signal();
     const lockInTurn = (first: string, second: string) =>
       inTransaction(database, async (transaction) => {
         runs += 1;

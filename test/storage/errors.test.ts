@@ -5,12 +5,7 @@ import pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { notFound } from "../../src/core/errors.ts";
 import { openDatabase } from "../../src/storage/database.ts";
-import {
-  isExclusionViolation,
-  isForeignKeyViolation,
-  isUniqueViolation,
-  toError,
-} from "../../src/storage/errors.ts";
+import { isExclusionViolation, isForeignKeyViolation, isUniqueViolation, toError } from "../../src/storage/errors.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 
 let test: TestDatabase;
@@ -34,22 +29,28 @@ function raised(sqlState: string): Promise<unknown> {
 }
 
 describe("an error of the database", () => {
-  it.each(["08006", "53300", "57P01", "57014", "55P03", "40P01"])("is UNAVAILABLE when it passes: %s", async (state) => {
-    const error = toError(await raised(state));
-    expect(error.code).toBe(Code.Unavailable);
-    expect(error.metadata.get("retry-after")).toBe("1");
-  });
+  it.each(["08006", "53300", "57P01", "57014", "55P03", "40P01"])(
+    "is UNAVAILABLE when it passes: %s",
+    async (state) => {
+      const error = toError(await raised(state));
+      expect(error.code).toBe(Code.Unavailable);
+      expect(error.metadata.get("retry-after")).toBe("1");
+    },
+  );
 
   it.each(["42P01", "22012", "23514", "XX000"])("is INTERNAL when it is a fault of ours: %s", async (state) => {
     expect(toError(await raised(state)).code).toBe(Code.Internal);
   });
 
-  it.each(["57014", "42601"])("tells the caller nothing of the statement, and the log everything: %s", async (state) => {
-    const cause = await raised(state);
-    const error = toError(cause);
-    expect(error.message).not.toMatch(/secret|raise|do \$\$/);
-    expect(error.cause).toBe(cause);
-  });
+  it.each(["57014", "42601"])(
+    "tells the caller nothing of the statement, and the log everything: %s",
+    async (state) => {
+      const cause = await raised(state);
+      const error = toError(cause);
+      expect(error.message).not.toMatch(/secret|raise|do \$\$/);
+      expect(error.cause).toBe(cause);
+    },
+  );
 
   it("leaves an error alone that a store has named", () => {
     const named = notFound("company", "nowhere");

@@ -75,11 +75,15 @@ it("refuses a database that is newer than the code", async () => {
 });
 
 it("refuses a gap in the numbers", async () => {
-  await expect(migrateTo({ "0001_one.sql": "select 1", "0003_three.sql": "select 1" })).rejects.toThrow("0003_three.sql");
+  await expect(migrateTo({ "0001_one.sql": "select 1", "0003_three.sql": "select 1" })).rejects.toThrow(
+    "0003_three.sql",
+  );
 });
 
 it("takes a question mark for what it is", async () => {
-  await migrateTo({ "0001_one.sql": `create table one as select '{"a": 1}'::jsonb ? 'a' as answer, 'why?' as question` });
+  await migrateTo({
+    "0001_one.sql": `create table one as select '{"a": 1}'::jsonb ? 'a' as answer, 'why?' as question`,
+  });
   expect(await test.database("one").first()).toEqual({ answer: true, question: "why?" });
 });
 

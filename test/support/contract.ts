@@ -45,14 +45,17 @@ export function differences(contract: JsonObject, generated: JsonObject, allowan
 
   function compareParameters(at: string, expected: Json[], actual: Json[]): void {
     const byName = (list: Json[], document: JsonObject) =>
-      new Map(list.map((one) => resolve(one, document)).map((one) => [`${String(one.name)} in ${String(one.in)}`, one]));
+      new Map(
+        list.map((one) => resolve(one, document)).map((one) => [`${String(one.name)} in ${String(one.in)}`, one]),
+      );
     const wanted = byName(expected, contract);
     const given = byName(actual, generated);
     for (const name of new Set([...wanted.keys(), ...given.keys()])) {
       const one = wanted.get(name);
       const other = given.get(name);
       const place = `${at}.parameters.${name}`;
-      if (one === undefined || other === undefined) found.push(`${place}: ${one === undefined ? "not in the contract" : "missing"}`);
+      if (one === undefined || other === undefined)
+        found.push(`${place}: ${one === undefined ? "not in the contract" : "missing"}`);
       else {
         compare(`${place}.required`, one.required ?? false, other.required ?? false);
         compare(`${place}.deprecated`, one.deprecated ?? false, other.deprecated ?? false);
@@ -75,7 +78,8 @@ export function differences(contract: JsonObject, generated: JsonObject, allowan
       const place = `${at}.responses.${status}`;
       if (actual[status] === undefined) found.push(`${place}: missing`);
       else if (expected[status] === undefined) {
-        if (!allowance.additionalStatuses.includes(`${operationId} ${status}`)) found.push(`${place}: not in the contract`);
+        if (!allowance.additionalStatuses.includes(`${operationId} ${status}`))
+          found.push(`${place}: not in the contract`);
       } else compareContent(place, resolve(expected[status], contract), resolve(actual[status], generated), "more");
     }
   }
@@ -99,9 +103,11 @@ export function differences(contract: JsonObject, generated: JsonObject, allowan
       if (ignored.has(keyword) || keyword.startsWith("x-")) continue;
       const place = `${at}.${keyword}`;
       if (rule === "more" && one[keyword] === undefined) continue;
-      if (keyword === "properties") compareProperties(place, object(one.properties ?? {}), object(other.properties ?? {}), rule);
+      if (keyword === "properties")
+        compareProperties(place, object(one.properties ?? {}), object(other.properties ?? {}), rule);
       else if (keyword === "items") compareSchema(place, one.items ?? {}, other.items ?? {}, rule);
-      else if (keyword === "required") compareRequired(place, array(one.required ?? []), array(other.required ?? []), rule);
+      else if (keyword === "required")
+        compareRequired(place, array(one.required ?? []), array(other.required ?? []), rule);
       else if (keyword === "enum") compare(place, array(one.enum ?? []).toSorted(), array(other.enum ?? []).toSorted());
       else compare(place, one[keyword], other[keyword]);
     }
@@ -140,7 +146,9 @@ function resolve(value: Json, document: JsonObject): JsonObject {
   }
   if (!Array.isArray(schema.allOf)) return schema;
   const { allOf, ...beside } = schema;
-  return array(allOf).map((part) => resolve(part, document)).reduce(merge, beside);
+  return array(allOf)
+    .map((part) => resolve(part, document))
+    .reduce(merge, beside);
 }
 
 function merge(one: JsonObject, other: JsonObject): JsonObject {
@@ -155,7 +163,8 @@ function merge(one: JsonObject, other: JsonObject): JsonObject {
 }
 
 function object(value: Json): JsonObject {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) throw new Error(`no object: ${JSON.stringify(value)}`);
+  if (typeof value !== "object" || value === null || Array.isArray(value))
+    throw new Error(`no object: ${JSON.stringify(value)}`);
   return value as JsonObject;
 }
 

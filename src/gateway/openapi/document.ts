@@ -67,7 +67,9 @@ export function createDocument(services: readonly DescService[], options: Docume
     paths,
     components: {
       securitySchemes: { [options.security.name]: options.security.scheme },
-      schemas: Object.fromEntries(Object.entries(schemas.components).toSorted(([one], [other]) => (one < other ? -1 : 1))),
+      schemas: Object.fromEntries(
+        Object.entries(schemas.components).toSorted(([one], [other]) => (one < other ? -1 : 1)),
+      ),
     },
   };
 }
@@ -75,7 +77,8 @@ export function createDocument(services: readonly DescService[], options: Docume
 function createOperation(binding: Binding, schemas: Schemas, options: DocumentOptions): Operation {
   const { method } = binding;
   const named = new Set(method.input.fields.filter((field) => pathNames(binding).includes(field.name)));
-  const inQuery = binding.body === "*" ? [] : method.input.fields.filter((field) => !named.has(field) && field !== binding.body);
+  const inQuery =
+    binding.body === "*" ? [] : method.input.fields.filter((field) => !named.has(field) && field !== binding.body);
   const parameters = [
     ...[...named].map((field) => createParameter(field, "path", schemas)),
     ...inQuery.map((field) => createParameter(field, "query", schemas)),
@@ -85,7 +88,9 @@ function createOperation(binding: Binding, schemas: Schemas, options: DocumentOp
     operationId: snakeCase(method.name),
     description: options.describe(method),
     ...(parameters.length > 0 && { parameters }),
-    ...(binding.body !== undefined && { requestBody: { required: true, content: json(bodySchema(binding, named, schemas)) } }),
+    ...(binding.body !== undefined && {
+      requestBody: { required: true, content: json(bodySchema(binding, named, schemas)) },
+    }),
     responses: createResponses(binding, schemas, options),
     ...(options.isPublic(method) && { security: [] }),
   };
@@ -112,8 +117,13 @@ function createResponses(binding: Binding, schemas: Schemas, options: DocumentOp
   const { method, status } = binding;
   const { notFound } = getOption(method, operationOption);
   return {
-    [status]: { description: successes[status] ?? "Success.", ...(status !== 204 && { content: answerContent(binding, schemas) }) },
-    ...(notFound && { "404": { description: "No such resource.", content: json(schemas.reference(options.notFound)) } }),
+    [status]: {
+      description: successes[status] ?? "Success.",
+      ...(status !== 204 && { content: answerContent(binding, schemas) }),
+    },
+    ...(notFound && {
+      "404": { description: "No such resource.", content: json(schemas.reference(options.notFound)) },
+    }),
     default: { description: "What went wrong.", content: json(schemas.reference(options.error)) },
   };
 }

@@ -1,0 +1,23 @@
+/** HTML that is ready to be written; text becomes it by being escaped. */
+export interface Html {
+  readonly html: string;
+}
+
+/** A template whose values are escaped, unless they are HTML already; a list is its items one after the other. */
+export function html(
+  parts: TemplateStringsArray,
+  ...values: readonly (string | number | Html | readonly Html[])[]
+): Html {
+  return { html: parts.reduce((text, part, index) => text + render(values[index - 1] ?? "") + part) };
+}
+
+function render(value: string | number | Html | readonly Html[]): string {
+  if (typeof value === "string") return escape(value);
+  if (typeof value === "number") return String(value);
+  return "html" in value ? value.html : value.map(({ html: text }) => text).join("");
+}
+
+function escape(text: string): string {
+  const entities: Readonly<Record<string, string>> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" };
+  return text.replaceAll(/[&<>"]/g, (letter) => entities[letter] ?? letter);
+}

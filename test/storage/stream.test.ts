@@ -1,0 +1,181 @@
+import { Code, ConnectError } from "@connectrpc/connect";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import type { Database } from "../../src/storage/database.ts";
+import { type StreamOptions, streamRows } from "../../src/storage/stream.ts";
+import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+
+interface Row {
+  readonly number: number;
+}
+
+let test: TestDatabase;
+let database: Database;
+
+beforeEach(async () => {
+  // Four connections: two streams at once.
+  test = await createTestDatabase({ poolSize: 4, statementTimeoutMs: 1000 });
+  database = test.database;
+});
+
+afterEach(() => test.drop());
+
+function numbers(count: number) {
+  return database.select("number").from(database.raw("generate_series(1, ?) as number", [count])).where("number", ">", 0);
+}
+
+function stream(count: number, options: Partial<StreamOptions> = {}) {
+  return streamRows<Row>(database, numbers(count), { limit: count, signal: new AbortController().signal, ...options });
+}
+
+/** Connections that somebody has. */
+function taken(): number {
+  return database.client.pool.numUsed();
+}
+
+async function readAll(pages: AsyncIterable<Row[]>): Promise<number[]> {
+  const read: number[] = [];
+  for await (const page of pages) read.push(...page.map(({ number }) => number));
+  return read;
+}
+
+function upTo(count: number): number[] {
+  return Array.from({ length: count }, (_, index) => index + 1);
+}
+
+describe("the rows", () => {
+  it.each([0, 1, 1000, 1001, 2000, 2500])("come all, once and in order: %i", async (count) => {
+    expect(await readAll(stream(count))).toEqual(upTo(count));
+    expect(taken()).toBe(0);
+  });
+
+  it("come in pages of a thousand, not all at once", async () => {
+    const sizes: number[] = [];
+    for await (const page of stream(2500)) sizes.push(page.length);
+    expect(sizes).toEqual([1000, 1000, 500]);
+  });
+
+  it("are those of one moment, whatever is written meanwhile", async () => {
+    await database.raw("insert into company (key) select 'company_' || i from generate_series(1, 1500) as i");
+    const pages = streamRows(database, database("company").select("key").limit(5000), {
+      limit: 5000,
+      signal: new AbortController().signal,
+    });
+    await pages.next();
+    await database("company").delete();
+    expect((await pages.next()).value).toHaveLength(500);
+    await pages.next();
+  });
+
+  it("may take longer than one statement may", async () => {
+    const query = database
+      .select(database.raw("i, case when i % 1000 = 0 then pg_sleep(0.4) end"))
+      .from(database.raw("generate_series(1, 4000) as i"));
+    let count = 0;
+    const begin = performance.now();
+    const pages = streamRows<Row>(database, query, { limit: 4000, signal: new AbortController().signal });
+    for await (const page of pages) count += page.length;
+    expect(count).toBe(4000);
+    expect(performance.now() - begin).toBeGreaterThan(1000);
+  });
+});
+
+describe("the connection goes back", () => {
+  it("when the reader has enough", async () => {
+    for (let round = 0; round < 6; round += 1) {
+      for await (const page of stream(5000)) {
+        expect(page).toHaveLength(1000);
+        break;
+      }
+    }
+    expect(taken()).toBe(0);
+  });
+
+  it("when the reader fails", async () => {
+    const failing = async () => {
+      for await (const page of stream(5000)) throw new Error(`cannot take ${page.length} rows`);
+    };
+    for (let round = 0; round < 6; round += 1) await expect(failing()).rejects.toThrow("cannot take 1000 rows");
+    expect(taken()).toBe(0);
+  });
+
+  it("when the query fails, before the first row or after it", async () => {
+    const options = { limit: 5000, signal: new AbortController().signal };
+    for (let round = 0; round < 3; round += 1) {
+      const wrong = streamRows(database, database("nothing").select(), options);
+      await expect(wrong.next()).rejects.toMatchObject({ code: "42P01" });
+      const source = database.raw("generate_series(1, 5000) as i");
+      const late = streamRows(database, database.select(database.raw("1 / (1500 - i)")).from(source), options);
+      expect((await late.next()).value).toHaveLength(1000);
+      await expect(late.next()).rejects.toMatchObject({ code: "22012" });
+    }
+    expect(taken()).toBe(0);
+  });
+
+  it("when the server ends the connection", async () => {
+    const pages = stream(5000);
+    await pages.next();
+    await database.raw(
+      "select pg_terminate_backend(pid, 5000) from pg_stat_activity where state = 'idle in transaction' and datname = current_database()",
+    );
+    await expect(pages.next()).rejects.toThrow();
+    expect(taken()).toBe(0);
+    expect(await readAll(stream(1500))).toEqual(upTo(1500));
+  });
+
+  it("when the call is aborted, even while the reader sleeps over a page", async () => {
+    const call = new AbortController();
+    const pages = stream(5000, { signal: call.signal });
+    await pages.next();
+    expect(taken()).toBe(1);
+    call.abort(new ConnectError("went away", Code.Canceled));
+    await vi.waitFor(() => expect(taken()).toBe(0));
+    await expect(pages.next()).rejects.toThrow("went away");
+  });
+
+  it("when the reader sleeps for too long, and the reader is told", async () => {
+    const pages = stream(5000, { readerTimeoutMs: 50 });
+    await pages.next();
+    await vi.waitFor(() => expect(taken()).toBe(0));
+    await expect(pages.next()).rejects.toMatchObject({ code: Code.Unavailable });
+  });
+});
+
+describe("streams take turns", () => {
+  it("so that they leave half of the connections to others", async () => {
+    const open = [stream(5000), stream(5000)];
+    for (const pages of open) await pages.next();
+    const third = stream(5000).next();
+    await Promise.all([database.raw("select 1"), database.raw("select 1")]);
+    expect(taken()).toBe(2);
+    await open[0]?.return(undefined);
+    expect((await third).value).toHaveLength(1000);
+    expect(taken()).toBe(2);
+    await open[1]?.return(undefined);
+  });
+
+  it("and the turn of a reader who never comes back goes to the next one", async () => {
+    const sleepers = [stream(5000, { readerTimeoutMs: 50 }), stream(5000, { readerTimeoutMs: 50 })];
+    for (const pages of sleepers) await pages.next();
+    expect(await readAll(stream(1500))).toEqual(upTo(1500));
+  });
+
+  it("and who waits can be aborted, without losing the turn to nobody", async () => {
+    const open = [stream(5000), stream(5000)];
+    for (const pages of open) await pages.next();
+    const call = new AbortController();
+    const waiting = stream(5000, { signal: call.signal }).next();
+    const next = stream(1500);
+    const nextPage = next.next();
+    call.abort(new Error("no longer needed"));
+    await expect(waiting).rejects.toThrow("no longer needed");
+    for (const pages of open) await pages.return(undefined);
+    expect((await nextPage).value).toHaveLength(1000);
+    await next.return(undefined);
+    expect(taken()).toBe(0);
+  });
+
+  it("and a call that is aborted before it begins takes none", async () => {
+    await expect(stream(5000, { signal: AbortSignal.abort(new Error("too late")) }).next()).rejects.toThrow("too late");
+    expect(taken()).toBe(0);
+  });
+});
