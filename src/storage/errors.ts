@@ -10,7 +10,8 @@ const exclusionViolation = "23P01";
 const passing = /^(08...|53...|57P0.|57014|55P03|40001|40P01|25P03)$/;
 const networkFaults = /^(ECONNREFUSED|ECONNRESET|ENOTFOUND|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|EAI_AGAIN)$/;
 /** pg gives no code when the connection ends under a query, cannot be made in time, or is used after its end. */
-const connectionFaults = /Connection (terminated|ended)|timeout expired|Client (was closed|has encountered a connection)/;
+const connectionFaults =
+  /Connection (terminated|ended)|timeout expired|Client (was closed|has encountered a connection)/;
 const retryAfterMs = 1000;
 
 /** The error as a caller may read it: what a store has not named is UNAVAILABLE or INTERNAL, never SQL. */

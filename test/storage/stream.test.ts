@@ -20,7 +20,10 @@ beforeEach(async () => {
 afterEach(() => test.drop());
 
 function numbers(count: number) {
-  return database.select("number").from(database.raw("generate_series(1, ?) as number", [count])).where("number", ">", 0);
+  return database
+    .select("number")
+    .from(database.raw("generate_series(1, ?) as number", [count]))
+    .where("number", ">", 0);
 }
 
 function stream(count: number, options: Partial<StreamOptions> = {}) {

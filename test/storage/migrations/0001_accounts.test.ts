@@ -122,7 +122,9 @@ describe("the totals of users", () => {
           user(username, { company_key }),
           user(`${username}_x`, { company_key: other, roles: ["ADMIN"] }),
         ]);
-        await database("user_account").where({ username }).update({ company_key: other, enabled: round % 3 === 0 });
+        await database("user_account")
+          .where({ username })
+          .update({ company_key: other, enabled: round % 3 === 0 });
         if (round % 4 === 0) await database("user_account").where({ username }).delete();
       }
     };
@@ -207,9 +209,12 @@ describe("quotas", () => {
     expect(results.map(({ status }) => status).toSorted()).toEqual(["fulfilled", "rejected"]);
   });
 
-  it.each(["empty", "[2024-01-01,)", "(,2024-01-01)"])("have no period without days or without end: %s", async (period) => {
-    expect(await errorOf(insert(period))).toMatchObject({ code: "23514" });
-  });
+  it.each(["empty", "[2024-01-01,)", "(,2024-01-01)"])(
+    "have no period without days or without end: %s",
+    async (period) => {
+      expect(await errorOf(insert(period))).toMatchObject({ code: "23514" });
+    },
+  );
 
   it("have no limit below 0", async () => {
     expect(await errorOf(insert(null, { points_per_day: -1 }))).toMatchObject({ code: "23514" });

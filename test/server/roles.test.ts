@@ -1,0 +1,260 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { CompanyService } from "#gen/tollgate/v1/company_pb.js";
+import { QuotaAdminService } from "#gen/tollgate/v1/quota_pb.js";
+import { SystemService } from "#gen/tollgate/v1/system_pb.js";
+import { AuthService } from "#gen/tollgate/v1/token_pb.js";
+import { UserService } from "#gen/tollgate/v1/user_pb.js";
+import { type CallOptions, password, startTestApp, type TestApp } from "../support/app.ts";
+
+let app: TestApp;
+beforeAll(async () => {
+  app = await startTestApp();
+});
+afterAll(() => app.stop());
+
+const callers = {
+  nobody: undefined,
+  "no role": [],
+  USER: ["USER"],
+  PARTNER: ["PARTNER"],
+  SERVICE: ["SERVICE"],
+  ADMIN: ["ADMIN"],
+} as const;
+type Caller = keyof typeof callers;
+
+/** What a case works with: all of it is made anew for every case. */
+interface World {
+  /** The caller's username and company. */
+  readonly self: string;
+  readonly company: string;
+  /** Another user and another administrator of the caller's company. */
+  readonly colleague: string;
+  readonly chief: string;
+  /** A company and a user that are not the caller's. */
+  readonly otherCompany: string;
+  readonly stranger: string;
+}
+
+type Call = (world: World) => [method: string, path: string, options?: CallOptions];
+type Statuses = readonly [
+  nobody: number,
+  noRole: number,
+  user: number,
+  partner: number,
+  service: number,
+  admin: number,
+];
+
+const services = { services: [{ service: "ROUTING", methods: [{ method_group: "PLAN", points_per_day: 5 }] }] };
+const user = (username: string, company_key: string, roles: string[] = []) => ({ username, company_key, roles });
+const fresh = () => `fresh_${Math.random().toString(36).slice(2)}`;
+
+//  operation, about what, the call, the status for: nobody, no role, USER, PARTNER, SERVICE, ADMIN
+const table: readonly [operation: string, target: string, call: Call, statuses: Statuses][] = [
+  [
+    "CreateToken",
+    "oneself",
+    ({ self }) => ["POST", "/admin/token/generation", { body: { username: self, password } }],
+    [200, 200, 200, 200, 200, 200],
+  ],
+  [
+    "ValidateToken",
+    "a token",
+    () => ["POST", "/admin/token/validation", { body: { token: app.admin } }],
+    [200, 200, 200, 200, 200, 200],
+  ],
+  [
+    "UpdatePassword",
+    "oneself",
+    () => ["POST", "/admin/password", { body: { current_password: password, new_password: "another one" } }],
+    [401, 200, 200, 200, 200, 200],
+  ],
+
+  [
+    "CreateCompany",
+    "a new one",
+    () => ["POST", "/admin/companies", { body: { key: fresh() } }],
+    [401, 403, 403, 403, 403, 201],
+  ],
+  [
+    "UpdateCompany",
+    "own",
+    ({ company }) => ["PUT", "/admin/companies", { body: { key: company } }],
+    [401, 403, 403, 200, 403, 200],
+  ],
+  [
+    "UpdateCompany",
+    "other",
+    ({ otherCompany }) => ["PUT", "/admin/companies", { body: { key: otherCompany } }],
+    [401, 403, 403, 404, 403, 200],
+  ],
+  ["ReadCompanies", "all", () => ["GET", "/admin/companies"], [401, 403, 403, 200, 403, 200]],
+  ["ReadCompany", "own", ({ company }) => ["GET", `/admin/companies/${company}`], [401, 403, 403, 200, 403, 200]],
+  [
+    "ReadCompany",
+    "other",
+    ({ otherCompany }) => ["GET", `/admin/companies/${otherCompany}`],
+    [401, 403, 403, 404, 403, 200],
+  ],
+  ["ReadCompany", "missing", () => ["GET", "/admin/companies/missing"], [401, 403, 403, 404, 403, 404]],
+  ["DeleteCompany", "own", ({ company }) => ["DELETE", `/admin/companies/${company}`], [401, 403, 403, 403, 403, 409]],
+  ["DeleteCompany", "missing", () => ["DELETE", "/admin/companies/missing"], [401, 403, 403, 403, 403, 404]],
+
+  [
+    "CreateUser",
+    "in own company",
+    ({ company }) => ["POST", "/admin/users", { body: user(fresh(), company, ["USER"]) }],
+    [401, 403, 403, 201, 403, 201],
+  ],
+  [
+    "CreateUser",
+    "a PARTNER in own company",
+    ({ company }) => ["POST", "/admin/users", { body: user(fresh(), company, ["PARTNER"]) }],
+    [401, 403, 403, 201, 403, 201],
+  ],
+  [
+    "CreateUser",
+    "an ADMIN in own company",
+    ({ company }) => ["POST", "/admin/users", { body: user(fresh(), company, ["ADMIN"]) }],
+    [401, 403, 403, 403, 403, 201],
+  ],
+  [
+    "CreateUser",
+    "a SERVICE in own company",
+    ({ company }) => ["POST", "/admin/users", { body: user(fresh(), company, ["SERVICE"]) }],
+    [401, 403, 403, 403, 403, 201],
+  ],
+  [
+    "CreateUser",
+    "in other company",
+    ({ otherCompany }) => ["POST", "/admin/users", { body: user(fresh(), otherCompany) }],
+    [401, 403, 403, 400, 403, 201],
+  ],
+  [
+    "CreateUser",
+    "in a missing company",
+    () => ["POST", "/admin/users", { body: user(fresh(), "missing") }],
+    [401, 403, 403, 400, 403, 400],
+  ],
+  [
+    "UpdateUser",
+    "a colleague",
+    ({ colleague, company }) => ["PUT", "/admin/users", { body: user(colleague, company) }],
+    [401, 403, 403, 200, 403, 200],
+  ],
+  [
+    "UpdateUser",
+    "a colleague into other company",
+    ({ colleague, otherCompany }) => ["PUT", "/admin/users", { body: user(colleague, otherCompany) }],
+    [401, 403, 403, 400, 403, 200],
+  ],
+  [
+    "UpdateUser",
+    "a colleague to ADMIN",
+    ({ colleague, company }) => ["PUT", "/admin/users", { body: user(colleague, company, ["ADMIN"]) }],
+    [401, 403, 403, 403, 403, 200],
+  ],
+  [
+    "UpdateUser",
+    "an ADMIN of own company",
+    ({ chief, company }) => ["PUT", "/admin/users", { body: user(chief, company) }],
+    [401, 403, 403, 403, 403, 200],
+  ],
+  [
+    "UpdateUser",
+    "a stranger",
+    ({ stranger, otherCompany }) => ["PUT", "/admin/users", { body: user(stranger, otherCompany) }],
+    [401, 403, 403, 404, 403, 200],
+  ],
+  [
+    "UpdateUser",
+    "missing",
+    ({ company }) => ["PUT", "/admin/users", { body: user("missing", company) }],
+    [401, 403, 403, 404, 403, 404],
+  ],
+  ["ReadUsers", "all", () => ["GET", "/admin/users"], [401, 403, 403, 200, 403, 200]],
+  ["ReadUser", "oneself", ({ self }) => ["GET", `/admin/users/${self}`], [401, 403, 200, 200, 403, 200]],
+  ["ReadUser", "a colleague", ({ colleague }) => ["GET", `/admin/users/${colleague}`], [401, 403, 404, 200, 403, 200]],
+  ["ReadUser", "a stranger", ({ stranger }) => ["GET", `/admin/users/${stranger}`], [401, 403, 404, 404, 403, 200]],
+  [
+    "DeleteUser",
+    "a colleague",
+    ({ colleague }) => ["DELETE", `/admin/users/${colleague}`],
+    [401, 403, 403, 204, 403, 204],
+  ],
+  [
+    "DeleteUser",
+    "an ADMIN of own company",
+    ({ chief }) => ["DELETE", `/admin/users/${chief}`],
+    [401, 403, 403, 403, 403, 204],
+  ],
+  [
+    "DeleteUser",
+    "a stranger",
+    ({ stranger }) => ["DELETE", `/admin/users/${stranger}`],
+    [401, 403, 403, 404, 403, 204],
+  ],
+  ["DeleteUser", "oneself", ({ self }) => ["DELETE", `/admin/users/${self}`], [401, 403, 403, 409, 403, 409]],
+
+  [
+    "UpdateQuotas",
+    "oneself",
+    ({ self }) => ["PUT", `/admin/quotas/${self}`, { body: services }],
+    [401, 403, 403, 403, 403, 204],
+  ],
+  [
+    "UpdateQuotas",
+    "a stranger",
+    ({ stranger }) => ["PUT", `/admin/quotas/${stranger}`, { body: services }],
+    [401, 403, 403, 403, 403, 204],
+  ],
+  ["ReadQuotas", "oneself", ({ self }) => ["GET", `/admin/quotas/${self}`], [401, 403, 200, 200, 403, 200]],
+  [
+    "ReadQuotas",
+    "a colleague",
+    ({ colleague }) => ["GET", `/admin/quotas/${colleague}`],
+    [401, 403, 404, 200, 403, 200],
+  ],
+  ["ReadQuotas", "a stranger", ({ stranger }) => ["GET", `/admin/quotas/${stranger}`], [401, 403, 404, 404, 403, 200]],
+  ["DeleteQuotas", "oneself", ({ self }) => ["DELETE", `/admin/quotas/${self}`], [401, 403, 403, 403, 403, 204]],
+  [
+    "DeleteQuotas",
+    "a stranger",
+    ({ stranger }) => ["DELETE", `/admin/quotas/${stranger}`],
+    [401, 403, 403, 403, 403, 204],
+  ],
+
+  ["Check", "", () => ["GET", "/admin/system/check"], [200, 200, 200, 200, 200, 200]],
+  ["Version", "", () => ["GET", "/admin/system/version"], [200, 200, 200, 200, 200, 200]],
+  ["File", "", () => ["GET", "/admin/file/admin_en.html"], [200, 200, 200, 200, 200, 200]],
+];
+
+async function makeWorld(caller: Caller): Promise<World> {
+  const company = await app.company();
+  const self = await app.user({ company_key: company, roles: callers[caller] ?? [] });
+  const colleague = await app.user({ company_key: company, roles: ["USER"] });
+  const chief = await app.user({ company_key: company, roles: ["ADMIN"] });
+  const otherCompany = await app.company();
+  const stranger = await app.user({ company_key: otherCompany, roles: ["USER"] });
+  return { self, company, colleague, chief, otherCompany, stranger };
+}
+
+describe.each(table)("%s %s", (_operation, _target, call, statuses) => {
+  const cases = (Object.keys(callers) as Caller[]).map((caller, index) => [caller, statuses[index]] as const);
+  test.each(cases)("answers %s with %i", async (caller, status) => {
+    const world = await makeWorld(caller);
+    const token = caller === "nobody" ? undefined : await app.token(world.self);
+    const [method, path, options] = call(world);
+    const answer = await app.http(method, path, { ...options, token });
+    expect({ status: answer.status, body: answer.status === status ? undefined : answer.body }).toEqual({ status });
+  });
+});
+
+test("the table has every RPC that there is", () => {
+  const all = [AuthService, CompanyService, UserService, QuotaAdminService, SystemService].flatMap(
+    ({ methods }) => methods,
+  );
+  expect([...new Set(table.map(([operation]) => operation))].toSorted()).toEqual(
+    all.map(({ name }) => name).toSorted(),
+  );
+});

@@ -1,0 +1,121 @@
+import pino from "pino";
+import { readConfig } from "../../src/config.ts";
+import { startApp } from "../../src/server/app.ts";
+import type { Database } from "../../src/storage/database.ts";
+import { createTestDatabase } from "./database.ts";
+
+export interface Answer {
+  readonly status: number;
+  readonly headers: Headers;
+  readonly body: Json;
+}
+
+/** JSON that a test looks into without declaring its shape. */
+export type Json = ReturnType<typeof JSON.parse>;
+
+export interface TestApp {
+  readonly url: string;
+  readonly database: Database;
+  /** The token of the first administrator. */
+  readonly admin: string;
+  /** Every line that the server has logged. */
+  readonly log: Json[];
+  /** Calls the HTTP/JSON door. */
+  http(method: string, path: string, options?: CallOptions): Promise<Answer>;
+  /** A token of a user; the password is the one that `user` gives. */
+  token(username: string): Promise<string>;
+  /** Creates a company and returns its key. */
+  company(): Promise<string>;
+  /** Creates a user, in a company of its own where none is named, and returns the username. */
+  user(fields?: Json): Promise<string>;
+  /** Moves the server's clock; milliseconds from now on. */
+  advance(milliseconds: number): void;
+  stop(): Promise<void>;
+}
+
+export interface CallOptions {
+  readonly token?: string | undefined;
+  readonly body?: Json;
+  readonly headers?: Record<string, string>;
+}
+
+export const password = "correct horse";
+const adminPassword = "first administrator";
+
+/** The whole server on a database of its own, on a free port. */
+export async function startTestApp(settings: Record<string, string> = {}): Promise<TestApp> {
+  const { url: databaseUrl, database, drop } = await createTestDatabase();
+  const log: Json[] = [];
+  let ahead = 0;
+  const config = readConfig({
+    PORT: "0",
+    HOST: "127.0.0.1",
+    DATABASE_URL: databaseUrl,
+    TOKEN_KEYS: "a-secret-for-tests-that-is-long-enough",
+    ADMIN_PASSWORD: adminPassword,
+    SERVER_NAME: "test_server",
+    DRAIN_MS: "2000",
+    ...settings,
+  });
+  const app = await startApp(config, {
+    logger: pino({ level: "info" }, { write: (line: string) => log.push(JSON.parse(line)) }),
+    now: () => Date.now() + ahead,
+    onFailure: (reason) => {
+      throw new Error(reason);
+    },
+  });
+  let names = 0;
+
+  const http: TestApp["http"] = async (method, path, { token, body, headers = {} } = {}) => {
+    const response = await fetch(`${app.url}${path}`, {
+      method,
+      headers: {
+        ...(token !== undefined && { authorization: `Bearer ${token}` }),
+        ...(body !== undefined && { "content-type": "application/json" }),
+        ...headers,
+      },
+      ...(body !== undefined && { body: typeof body === "string" ? body : JSON.stringify(body) }),
+    });
+    const text = await response.text();
+    const isJson = response.headers.get("content-type")?.startsWith("application/json") === true;
+    return { status: response.status, headers: response.headers, body: isJson ? JSON.parse(text) : text };
+  };
+  const login = async (username: string, secret: string): Promise<string> => {
+    const { status, body } = await http("POST", "/admin/token/generation", { body: { username, password: secret } });
+    if (status !== 200) throw new Error(`login of ${username}: ${status} ${body.message}`);
+    return body.token;
+  };
+  const admin = await login("admin", adminPassword);
+  const create = async (path: string, body: Json): Promise<void> => {
+    const answer = await http("POST", path, { token: admin, body });
+    if (answer.status !== 201) throw new Error(`${path}: ${answer.status} ${JSON.stringify(answer.body)}`);
+  };
+
+  const testApp: TestApp = {
+    url: app.url,
+    database,
+    admin,
+    log,
+    http,
+    token: (username) => login(username, password),
+    company: async () => {
+      const key = `company_${(names += 1)}`;
+      await create("/admin/companies", { key });
+      return key;
+    },
+    user: async (fields = {}) => {
+      const username = `user_${(names += 1)}`;
+      const company_key = fields.company_key ?? (await testApp.company());
+      await create("/admin/users", { username, password, company_key, roles: [], ...fields });
+      return fields.username ?? username;
+    },
+    advance: (milliseconds) => {
+      ahead += milliseconds;
+    },
+    stop: async () => {
+      await app.stop();
+      await drop();
+    },
+  };
+  return testApp;
+}
