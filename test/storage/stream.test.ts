@@ -147,13 +147,14 @@ describe("streams take turns", () => {
   it("so that they leave half of the connections to others", async () => {
     const open = [stream(5000), stream(5000)];
     for (const pages of open) await pages.next();
-    const third = stream(5000).next();
+    const third = stream(5000);
+    const thirdPage = third.next();
     await Promise.all([database.raw("select 1"), database.raw("select 1")]);
     expect(taken()).toBe(2);
     await open[0]?.return(undefined);
-    expect((await third).value).toHaveLength(1000);
+    expect((await thirdPage).value).toHaveLength(1000);
     expect(taken()).toBe(2);
-    await open[1]?.return(undefined);
+    for (const pages of [...open, third]) await pages.return(undefined);
   });
 
   it("and the turn of a reader who never comes back goes to the next one", async () => {

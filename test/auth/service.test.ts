@@ -1,0 +1,144 @@
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { type Json, password, startTestApp, type TestApp } from "../support/app.ts";
+
+let app: TestApp;
+beforeAll(async () => {
+  app = await startTestApp({ LOGIN_FAILURES: "5", LOGIN_FAILURES_BY_ADDRESS: "100", TRUSTED_PROXIES: "1" });
+});
+afterAll(() => app.stop());
+
+const login = (username: string, secret: string, fields: Json = {}, address = "10.0.0.1") =>
+  app.http("POST", "/admin/token/generation", {
+    body: { username, password: secret, ...fields },
+    headers: { "x-forwarded-for": address },
+  });
+const validate = async (token: string) => (await app.http("POST", "/admin/token/validation", { body: { token } })).body;
+
+test("a token says whose it is until its time is over", async () => {
+  const username = await app.user({ roles: ["PARTNER", "USER"] });
+  const { token } = (await login(username, password, { ttl_seconds: 60 })).body;
+  expect(await validate(token)).toEqual({ valid: true, username, roles: ["PARTNER", "USER"] });
+  app.advance(61_000);
+  expect(await validate(token)).toEqual({ valid: false, username: null, roles: [] });
+  expect((await app.http("GET", `/admin/users/${username}`, { token })).status).toBe(401);
+});
+
+test.each([
+  ["altered", (token: string) => `${token.slice(0, -4)}AAAA`],
+  ["without a signature", (token: string) => `${token.split(".").slice(0, 2).join(".")}.`],
+  ["of the algorithm none", (token: string) => `${btoa('{"alg":"none"}')}.${token.split(".")[1]}.`],
+  ["of another kind", () => "not a token at all"],
+])("a token that is %s is not valid", async (_what, alter) => {
+  expect((await validate(alter(app.admin))).valid).toBe(false);
+  expect((await app.http("GET", "/admin/users", { token: alter(app.admin) })).status).toBe(401);
+});
+
+test.each([
+  ["another scheme", "Basic YWRtaW46YWRtaW4="],
+  ["no token", "Bearer"],
+  ["a token and more", "Bearer a b"],
+])("an authorization header with %s is refused", async (_what, authorization) => {
+  const answer = await app.http("GET", "/admin/users", { headers: { authorization } });
+  expect([answer.status, answer.headers.get("www-authenticate")]).toEqual([401, "Bearer"]);
+});
+
+test.each([59, 31_556_927])("refuses a token's life of %i seconds", async (ttl_seconds) => {
+  const answer = await login("admin", "whatever", { ttl_seconds });
+  expect([answer.status, answer.body.validations[0].field]).toEqual([400, "ttl_seconds"]);
+});
+
+test("answers a wrong password, an unknown name, a disabled user and one without a password alike", async () => {
+  const disabled = await app.user({ enabled: false });
+  const passwordless = await app.user({ password: null });
+  const known = await app.user();
+  const answers = await Promise.all([
+    login(known, "wrong password"),
+    login("no_such_user", password),
+    login(disabled, password),
+    login(passwordless, password),
+  ]);
+  for (const { status, body } of answers) expect([status, body.message]).toEqual([401, "wrong username or password"]);
+});
+
+test("a change of password ends earlier tokens, and only the current password makes it", async () => {
+  const username = await app.user({ roles: ["USER"] });
+  const before = await app.token(username);
+  const change = (current_password: string, token: string) =>
+    app.http("POST", "/admin/password", { token, body: { current_password, new_password: "the next one" } });
+  const wrong = await change("not the one", before);
+  expect([wrong.status, wrong.body.validations[0].field]).toEqual([400, "current_password"]);
+  expect((await validate(before)).valid).toBe(true);
+
+  const { token } = (await change(password, before)).body;
+  expect((await validate(before)).valid).toBe(false);
+  expect((await validate(token)).username).toBe(username);
+  expect((await login(username, password)).status).toBe(401);
+  expect((await login(username, "the next one")).status).toBe(200);
+});
+
+test("a user who is disabled or deleted is refused at once, and one whose roles change has the new ones", async () => {
+  const company_key = await app.company();
+  const username = await app.user({ company_key, roles: ["PARTNER"] });
+  const token = await app.token(username);
+  const update = (fields: Json) =>
+    app.http("PUT", "/admin/users", {
+      token: app.admin,
+      body: { username, company_key, roles: ["PARTNER"], ...fields },
+    });
+  const status = async () => (await app.http("GET", "/admin/users", { token })).status;
+  expect(await status()).toBe(200);
+  await update({ roles: ["USER"] });
+  expect(await status()).toBe(403);
+  await update({ enabled: false });
+  expect(await status()).toBe(401);
+  await update({});
+  expect(await status()).toBe(200);
+  await app.http("DELETE", `/admin/users/${username}`, { token: app.admin });
+  expect(await status()).toBe(401);
+});
+
+test("too many failures slow down that name from that address, and nobody else", async () => {
+  const username = await app.user();
+  for (let failure = 0; failure < 5; failure += 1) {
+    expect((await login(username, "wrong password", {}, "10.0.0.2")).status).toBe(401);
+  }
+  const slowed = await login(username, password, {}, "10.0.0.2");
+  expect(slowed.status).toBe(429);
+  expect(Number(slowed.headers.get("retry-after"))).toBeGreaterThan(800);
+  expect((await login(username, password, {}, "10.0.0.3")).status).toBe(200);
+  const other = await app.user();
+  expect((await login(other, password, {}, "10.0.0.2")).status).toBe(200);
+});
+
+test("many tries at once do not outrun the count", async () => {
+  const username = await app.user();
+  const tries = Array.from({ length: 20 }, () => login(username, "wrong password", {}, "10.0.0.4"));
+  const statuses = (await Promise.all(tries)).map(({ status }) => status);
+  expect(statuses.filter((status) => status === 401).length).toBe(5);
+  expect(statuses.filter((status) => status === 429).length).toBe(15);
+});
+
+test("an address that fails with many names is slowed down as a whole", async () => {
+  const tries = Array.from({ length: 110 }, (_, index) => login(`guess_${index}`, password, {}, "10.0.0.5"));
+  const statuses = (await Promise.all(tries)).map(({ status }) => status);
+  expect(statuses.filter((status) => status === 429).length).toBeGreaterThanOrEqual(10);
+  expect((await login("admin", "first administrator", {}, "10.0.0.5")).status).toBe(429);
+  expect((await login("admin", "first administrator", {}, "10.0.0.6")).status).toBe(200);
+});
+
+test("a success forgets the failures before it", async () => {
+  const username = await app.user();
+  for (let round = 0; round < 3; round += 1) {
+    for (let failure = 0; failure < 3; failure += 1) await login(username, "wrong password", {}, "10.0.0.7");
+    expect((await login(username, password, {}, "10.0.0.7")).status).toBe(200);
+  }
+});
+
+test("no password and no token is in the log", async () => {
+  const username = await app.user();
+  const token = await app.token(username);
+  await login(username, "a wrong password");
+  const log = JSON.stringify(app.log);
+  expect(log).toContain(username);
+  for (const secret of [password, token, "a wrong password", app.admin]) expect(log).not.toContain(secret);
+});
