@@ -24,6 +24,7 @@ export const settings = {
   DATABASE_URL: setting(text, "", "PostgreSQL, `postgres://…`. Empty: an embedded server with its data in DATA_DIR."),
   DATABASE_POOL: setting(count(2, 1000), "10", "Connections to PostgreSQL."),
   DATABASE_TIMEOUT_MS: setting(count(100, 600_000), "10000", "The longest a statement may run."),
+  REDIS_URL: setting(text, "", "Redis, `redis://…`. Empty: its counters are kept in PostgreSQL."),
   DATA_DIR: setting(text, ".tollgate", "Folder of the embedded server's data and key."),
   TOKEN_KEYS: setting(
     secrets,
@@ -82,6 +83,9 @@ function checkTogether(config: Config): void {
   }
   if (config.DATABASE_URL !== "" && !/^postgres(ql)?:\/\//.test(config.DATABASE_URL)) {
     throw new ConfigError("DATABASE_URL: must begin with postgres://");
+  }
+  if (config.REDIS_URL !== "" && !/^rediss?:\/\//.test(config.REDIS_URL)) {
+    throw new ConfigError("REDIS_URL: must begin with redis:// or rediss://");
   }
   if (config.DATABASE_URL !== "" && config.TOKEN_KEYS.length === 0) {
     throw new ConfigError("TOKEN_KEYS: needed with DATABASE_URL, so that every replica accepts every token");

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
-import { RateLimiterPostgres, RateLimiterRes } from "rate-limiter-flexible";
+import type { Redis } from "ioredis";
+import { type RateLimiterAbstract, RateLimiterPostgres, RateLimiterRedis, RateLimiterRes } from "rate-limiter-flexible";
 import { tooMany } from "../core/errors.ts";
 import type { Database } from "../storage/database.ts";
 
@@ -19,17 +20,15 @@ export interface ThrottleLimits {
   readonly windowSeconds: number;
 }
 
-export function createLoginThrottle(database: Database, limits: ThrottleLimits): LoginThrottle {
-  const settings = {
-    storeClient: database,
-    storeType: "knex",
-    tableName: "login_attempt",
-    tableCreated: true,
-    clearExpiredByTimeout: true,
-    duration: limits.windowSeconds,
-  };
-  const pairs = new RateLimiterPostgres({ ...settings, keyPrefix: "pair", points: limits.byNameAndAddress });
-  const addresses = new RateLimiterPostgres({ ...settings, keyPrefix: "address", points: limits.byAddress });
+/** Where failures are counted: in Redis where there is one, in PostgreSQL without it and while it does not answer. */
+export interface ThrottleStores {
+  readonly database: Database;
+  readonly redis: Redis | undefined;
+}
+
+export function createLoginThrottle(stores: ThrottleStores, limits: ThrottleLimits): LoginThrottle {
+  const pairs = createLimiter(stores, "pair", limits.byNameAndAddress, limits.windowSeconds);
+  const addresses = createLimiter(stores, "address", limits.byAddress, limits.windowSeconds);
 
   return {
     enter: async (username, address) => {
@@ -42,7 +41,22 @@ export function createLoginThrottle(database: Database, limits: ThrottleLimits):
   };
 }
 
-async function take(limiter: RateLimiterPostgres, key: string): Promise<void> {
+function createLimiter({ database, redis }: ThrottleStores, kind: string, points: number, duration: number) {
+  const limits = { keyPrefix: `tollgate_login_${kind}`, points, duration };
+  const inDatabase = new RateLimiterPostgres({
+    ...limits,
+    storeClient: database,
+    storeType: "knex",
+    tableName: "login_attempt",
+    tableCreated: true,
+    clearExpiredByTimeout: true,
+  });
+  return redis === undefined
+    ? inDatabase
+    : new RateLimiterRedis({ ...limits, storeClient: redis, insuranceLimiter: inDatabase });
+}
+
+async function take(limiter: RateLimiterAbstract, key: string): Promise<void> {
   try {
     await limiter.consume(key);
   } catch (error) {

@@ -9,6 +9,7 @@ import { createAuthenticator } from "../auth/service.ts";
 import { createLoginThrottle } from "../auth/throttle.ts";
 import { createTokens } from "../auth/tokens.ts";
 import type { Config } from "../config.ts";
+import { openRedis } from "../redis/client.ts";
 import { openDatabase } from "../storage/database.ts";
 import { type EmbeddedServer, startEmbedded } from "../storage/embedded.ts";
 import { migrate } from "../storage/migrate.ts";
@@ -59,11 +60,16 @@ export async function startApp(config: Config, { logger, now, onFailure }: AppOp
     const secrets = config.TOKEN_KEYS.length > 0 ? config.TOKEN_KEYS : [await keptSecret(config.DATA_DIR)];
     const tokens = createTokens(secrets, now);
     const passwords = await createPasswords();
-    const throttle = createLoginThrottle(database, {
-      byNameAndAddress: config.LOGIN_FAILURES,
-      byAddress: config.LOGIN_FAILURES_BY_ADDRESS,
-      windowSeconds: loginWindowSeconds,
-    });
+    const redis = config.REDIS_URL === "" ? undefined : openRedis(config.REDIS_URL, logger);
+    opened.push(async () => redis?.disconnect());
+    const throttle = createLoginThrottle(
+      { database, redis },
+      {
+        byNameAndAddress: config.LOGIN_FAILURES,
+        byAddress: config.LOGIN_FAILURES_BY_ADDRESS,
+        windowSeconds: loginWindowSeconds,
+      },
+    );
     const madePassword = await createFirstAdministrator(database, (password) => passwords.hash(password), {
       username: config.ADMIN_USERNAME,
       password: config.ADMIN_PASSWORD,
@@ -75,7 +81,7 @@ export async function startApp(config: Config, { logger, now, onFailure }: AppOp
     const version = await readVersion(packageFolder, config.COMMIT);
     const authenticate = createAuthenticator({ database, tokens });
     const pipeline = createPipeline({ database, logger, serverName, now, authenticate, audit: logChange(logger) });
-    const routes = createRoutes(pipeline, { database, passwords, tokens, throttle, files, version });
+    const routes = createRoutes(pipeline, { database, redis, passwords, tokens, throttle, files, version });
     const listener = await serve({
       routes,
       pipeline,
@@ -129,7 +135,7 @@ function greet(config: Config, url: string, madePassword: string | undefined): s
     config.DATABASE_URL === "" ? `an embedded PostgreSQL in ${config.DATA_DIR}` : "PostgreSQL (DATABASE_URL)";
   const made = `The first administrator is ${config.ADMIN_USERNAME}, password ${madePassword} (it is not shown again).`;
   return [
-    `Tollgate serves gRPC, gRPC-Web, Connect and HTTP/JSON at ${url}, on ${storage}.`,
+    `Tollgate serves gRPC, gRPC-Web, Connect and HTTP/JSON at ${url}, on ${storage}${config.REDIS_URL === "" ? "" : " and Redis"}.`,
     ...(madePassword === undefined ? [] : [made]),
     `Documentation: ${url}/admin/file/admin_en.html`,
     `Try: curl ${url}/admin/system/version`,

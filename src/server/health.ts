@@ -3,38 +3,72 @@ import { type Health, HealthCheckResponse_ServingStatus as Status } from "#gen/g
 
 export interface ServerHealth {
   readonly implementation: ServiceImpl<typeof Health>;
+  /** What it says of the server and of each of its services; one process serves all of them or none. */
+  check(): Status;
+  /** Tells all who watch. After stop() it changes nothing. */
+  set(status: typeof Status.SERVING | typeof Status.NOT_SERVING): void;
   /** Says NOT_SERVING to all who ask and all who watch, whose watches then end. */
   stop(): void;
 }
 
-/** grpc.health.v1 for the named services and for the server as a whole (""). */
+/** grpc.health.v1 for the named services and for the server as a whole (""). Begins as SERVING. */
 export function createHealth(serviceNames: readonly string[]): ServerHealth {
   const known = new Set(["", ...serviceNames]);
-  const stopped = new AbortController();
-  const status = () => (stopped.signal.aborted ? Status.NOT_SERVING : Status.SERVING);
+  const wakers = new Set<() => void>();
+  let status: Status = Status.SERVING;
+  let stopped = false;
 
   return {
     implementation: {
       async check({ service }) {
         if (!known.has(service)) throw new ConnectError(`no such service: ${service}`, Code.NotFound);
-        return { status: status() };
+        return { status };
       },
       async list() {
-        return { statuses: Object.fromEntries([...known].map((service) => [service, { status: status() }])) };
+        return { statuses: Object.fromEntries([...known].map((service) => [service, { status }])) };
       },
       async *watch({ service }, { signal }) {
-        yield { status: known.has(service) ? status() : Status.SERVICE_UNKNOWN };
-        if (!known.has(service) || !stopped.signal.aborted) await aborted(AbortSignal.any([signal, stopped.signal]));
-        if (known.has(service) && !signal.aborted) yield { status: Status.NOT_SERVING };
+        let told: Status | undefined;
+        while (!signal.aborted) {
+          const current = known.has(service) ? status : Status.SERVICE_UNKNOWN;
+          if (current !== told) {
+            told = current;
+            yield { status: current };
+          } else if (stopped) {
+            return;
+          } else {
+            await change(signal);
+          }
+        }
       },
     },
-    stop: () => stopped.abort(),
+    check: () => status,
+    set(next) {
+      if (stopped) return;
+      status = next;
+      wake();
+    },
+    stop() {
+      stopped = true;
+      status = Status.NOT_SERVING;
+      wake();
+    },
   };
-}
 
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((done) => {
-    if (signal.aborted) done();
-    else signal.addEventListener("abort", () => done(), { once: true });
-  });
+  function wake(): void {
+    for (const waker of [...wakers]) waker();
+  }
+
+  /** Resolves at the next change, or when the watcher leaves. */
+  function change(signal: AbortSignal): Promise<void> {
+    return new Promise((done) => {
+      const waker = () => {
+        wakers.delete(waker);
+        signal.removeEventListener("abort", waker);
+        done();
+      };
+      wakers.add(waker);
+      signal.addEventListener("abort", waker);
+    });
+  }
 }

@@ -4,13 +4,15 @@ import type { Socket } from "node:net";
 const preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
 
 /**
- * Reads as much of a connection as tells HTTP/2 from HTTP/1.1, puts it back, and says which it is.
+ * Reads as much of a connection as tells HTTP/2 from HTTP/1.1, puts it back, and says which it is. A connection that
+ * ends or breaks before is never decided on.
  * @param timeoutMs a connection that has not told by then is cut
  */
 export function onPreface(socket: Socket, timeoutMs: number, decide: (isHttp2: boolean) => void): void {
   let seen = Buffer.alloc(0);
   const timer = setTimeout(() => socket.destroy(), timeoutMs);
   socket.on("error", ignore);
+  socket.on("end", leave);
   socket.once("close", stop);
   socket.on("readable", read);
 
@@ -30,7 +32,12 @@ export function onPreface(socket: Socket, timeoutMs: number, decide: (isHttp2: b
     clearTimeout(timer);
     socket.removeListener("readable", read);
     socket.removeListener("close", stop);
+    socket.removeListener("end", leave);
     socket.removeListener("error", ignore);
+  }
+
+  function leave(): void {
+    socket.destroy();
   }
 }
 

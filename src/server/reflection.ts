@@ -1,12 +1,5 @@
-import {
-  create,
-  createRegistry,
-  type DescFile,
-  type DescService,
-  type MessageInitShape,
-  type Registry,
-  toBinary,
-} from "@bufbuild/protobuf";
+import { type DescExtension, type DescFile, type DescService, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import { nestedTypes } from "@bufbuild/protobuf/reflect";
 import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
 import { Code, type ServiceImpl } from "@connectrpc/connect";
 import type {
@@ -14,79 +7,99 @@ import type {
   ServerReflectionRequest,
   ServerReflectionResponseSchema,
 } from "#gen/grpc/reflection/v1/reflection_pb.js";
+import type { ServerReflection as ServerReflectionAlpha } from "#gen/grpc/reflection/v1alpha/reflection_pb.js";
 
 type Answer = NonNullable<MessageInitShape<typeof ServerReflectionResponseSchema>["messageResponse"]>;
 
 /**
- * grpc.reflection over the descriptors of these services, so that `buf curl` and its like need no schema.
- * v1 and v1alpha have the same messages: one implementation serves both.
+ * grpc.reflection over the descriptors of these services and all that they import, so that `buf curl` and its like
+ * need no schema. v1 and v1alpha have the same messages: one implementation serves both.
  */
-export function createReflection(services: readonly DescService[]): ServiceImpl<typeof ServerReflection> {
-  const files = new Map<string, DescFile>();
-  for (const { file } of services) collect(file, files);
-  const registry = createRegistry(...files.values());
-  return {
+export function createReflection(
+  services: readonly DescService[],
+): ServiceImpl<typeof ServerReflection> & ServiceImpl<typeof ServerReflectionAlpha> {
+  const files = withImports(services.map(({ file }) => file));
+  const filesByName = new Map(files.map((file) => [file.proto.name, file]));
+  const filesBySymbol = new Map(files.flatMap((file) => symbolsOf(file).map((symbol) => [symbol, file] as const)));
+  const extensions = files.flatMap(extensionsOf);
+  const implementation: ServiceImpl<typeof ServerReflection> = {
     async *serverReflectionInfo(requests) {
       for await (const originalRequest of requests) {
         yield { validHost: originalRequest.host, originalRequest, messageResponse: answer(originalRequest) };
       }
     },
   };
+  return implementation as ReturnType<typeof createReflection>;
 
   function answer({ messageRequest: request }: ServerReflectionRequest): Answer {
     switch (request.case) {
       case "listServices":
-        return {
-          case: "listServicesResponse",
-          value: { service: services.map(({ typeName }) => ({ name: typeName })) },
-        };
+        return { case: "listServicesResponse", value: { service: services.map(({ typeName }) => ({ name: typeName })) } };
       case "fileByFilename":
-        return fileAnswer(files.get(request.value.replace(/\.proto$/, "")), request.value);
+        return fileAnswer(filesByName.get(request.value), request.value);
       case "fileContainingSymbol":
-        return fileAnswer(fileOfSymbol(registry, request.value), request.value);
+        return fileAnswer(filesBySymbol.get(request.value), request.value);
       case "fileContainingExtension": {
         const { containingType, extensionNumber } = request.value;
-        const message = registry.getMessage(containingType);
-        const extension = message && registry.getExtensionFor(message, extensionNumber);
-        return fileAnswer(extension?.file, `${containingType} ${extensionNumber}`);
+        const found = extensionsTo(containingType).find(({ number }) => number === extensionNumber);
+        return fileAnswer(found?.file, `extension ${extensionNumber} of ${containingType}`);
       }
       case "allExtensionNumbersOfType": {
-        const extensions = [...registry].filter((desc) => desc.kind === "extension");
-        const own = extensions.filter(({ extendee }) => extendee.typeName === request.value);
-        if (registry.getMessage(request.value) === undefined) return notFound(request.value);
-        const extensionNumber = own.map(({ number }) => number);
+        if (!filesBySymbol.has(request.value)) return failure(Code.NotFound, `not found: ${request.value}`);
+        const extensionNumber = extensionsTo(request.value).map(({ number }) => number);
         return { case: "allExtensionNumbersResponse", value: { baseTypeName: request.value, extensionNumber } };
       }
       default:
-        return { case: "errorResponse", value: { errorCode: Code.InvalidArgument, errorMessage: "no request" } };
+        return failure(Code.InvalidArgument, "this is no request that reflection knows");
     }
   }
 
-  /** The file and all that it imports: a client need not ask again. */
-  function fileAnswer(file: DescFile | undefined, name: string): Answer {
-    if (file === undefined) return notFound(name);
-    const needed = new Map<string, DescFile>();
-    collect(file, needed);
-    const fileDescriptorProto = [...needed.values()].map(({ proto }) => toBinary(FileDescriptorProtoSchema, proto));
-    return { case: "fileDescriptorResponse", value: { fileDescriptorProto } };
+  function extensionsTo(typeName: string): DescExtension[] {
+    return extensions.filter(({ extendee }) => extendee.typeName === typeName);
   }
 }
 
-function notFound(name: string): Answer {
-  return { case: "errorResponse", value: { errorCode: Code.NotFound, errorMessage: `not found: ${name}` } };
+/** The file and all that it imports: a client need not ask again. */
+function fileAnswer(file: DescFile | undefined, name: string): Answer {
+  if (file === undefined) return failure(Code.NotFound, `not found: ${name}`);
+  const fileDescriptorProto = withImports([file]).map(({ proto }) => toBinary(FileDescriptorProtoSchema, proto));
+  return { case: "fileDescriptorResponse", value: { fileDescriptorProto } };
 }
 
-/** By name without its ending, as protobuf-es names files. The file itself first. */
-function collect(file: DescFile, into: Map<string, DescFile>): void {
-  if (into.has(file.name)) return;
-  into.set(file.name, file);
-  for (const dependency of file.dependencies) collect(dependency, into);
+function failure(errorCode: Code, errorMessage: string): Answer {
+  return { case: "errorResponse", value: { errorCode, errorMessage } };
 }
 
-/** A method or a field is a symbol of its parent's file. */
-function fileOfSymbol(registry: Registry, symbol: string): DescFile | undefined {
-  const found = registry.get(symbol);
-  if (found !== undefined) return found.file;
-  const dot = symbol.lastIndexOf(".");
-  return dot === -1 ? undefined : fileOfSymbol(registry, symbol.slice(0, dot));
+/** Each file once, before the files that it imports. */
+function withImports(roots: readonly DescFile[]): DescFile[] {
+  const found = new Set<DescFile>();
+  const visit = (file: DescFile) => {
+    if (found.has(file)) return;
+    found.add(file);
+    file.dependencies.forEach(visit);
+  };
+  roots.forEach(visit);
+  return [...found];
+}
+
+function extensionsOf(file: DescFile): DescExtension[] {
+  return [...nestedTypes(file)].filter((desc) => desc.kind === "extension");
+}
+
+/** The full names of all that a file declares. */
+function symbolsOf(file: DescFile): string[] {
+  return [...nestedTypes(file)].flatMap((desc) => {
+    const { typeName } = desc;
+    switch (desc.kind) {
+      case "message":
+        return [typeName, ...[...desc.fields, ...desc.oneofs].map(({ name }) => `${typeName}.${name}`)];
+      case "service":
+        return [typeName, ...desc.methods.map(({ name }) => `${typeName}.${name}`)];
+      case "enum":
+        // The values of an enum stand beside it, not in it.
+        return [typeName, ...desc.values.map(({ name }) => `${typeName.slice(0, -desc.name.length)}${name}`)];
+      case "extension":
+        return [typeName];
+    }
+  });
 }

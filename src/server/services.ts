@@ -1,3 +1,4 @@
+import type { Redis } from "ioredis";
 import { CompanyService } from "#gen/tollgate/v1/company_pb.js";
 import { QuotaAdminService } from "#gen/tollgate/v1/quota_pb.js";
 import { SystemService } from "#gen/tollgate/v1/system_pb.js";
@@ -19,6 +20,7 @@ import type { Pipeline, Route } from "./pipeline.ts";
 /** What the services stand on. */
 export interface Resources {
   readonly database: Database;
+  readonly redis: Redis | undefined;
   readonly passwords: Passwords;
   readonly tokens: Tokens;
   readonly throttle: LoginThrottle;

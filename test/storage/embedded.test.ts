@@ -55,8 +55,9 @@ async function startElsewhere(): Promise<{ pid: number; url: string; kill(): Pro
     const { startEmbedded } = await import(${JSON.stringify(module)});
     const server = await startEmbedded({ folder: ${JSON.stringify(folder)}, onExit() {} });
     console.log(server.url);`;
-  const options = { stdio: ["ignore", "pipe", "inherit"] as const };
-  const child = spawn(process.execPath, ["--import", "tsx", "--input-type=module", "--eval", script], options);
+  const child = spawn(process.execPath, ["--import", "tsx", "--input-type=module", "--eval", script], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
   children.push(child);
   const url = await new Promise<string>((resolve, reject) => {
     createInterface(child.stdout).once("line", resolve);

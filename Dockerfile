@@ -1,0 +1,23 @@
+FROM node:24-slim AS build
+WORKDIR /app
+COPY package.json package-lock.json .npmrc ./
+RUN npm ci
+COPY tsconfig.json tsconfig.build.json ./
+COPY src src
+COPY gen gen
+RUN npx tsc -p tsconfig.build.json && npm prune --omit=dev --omit=optional
+
+FROM node:24-slim
+WORKDIR /app
+ARG COMMIT=unknown
+ENV NODE_ENV=production COMMIT=$COMMIT
+COPY --from=build /app/node_modules node_modules
+COPY --from=build /app/dist dist
+COPY package.json ./
+COPY gen gen
+COPY src/storage/migrations src/storage/migrations
+USER node
+EXPOSE 8080
+HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
+  CMD ["node", "-e", "fetch('http://127.0.0.1:' + (process.env.PORT || 8080) + '/admin/system/check').then((answer) => process.exit(answer.ok ? 0 : 1), () => process.exit(1))"]
+CMD ["node", "dist/main.js"]

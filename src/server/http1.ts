@@ -1,0 +1,98 @@
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { Socket } from "node:net";
+import type { ConnectionLimits, ProtocolServer, RequestListener } from "./connections.ts";
+
+export interface Http1Options {
+  readonly limits: ConnectionLimits;
+  readonly onRequest: RequestListener;
+  /** The JSON body for what is no request that a handler could answer. */
+  readonly badRequestBody: () => string;
+}
+
+/** HTTP/1.1. A request to upgrade is answered as if it did not ask. */
+export function createHttp1({ limits, onRequest, badRequestBody }: Http1Options): ProtocolServer {
+  const running = new Map<Socket, Set<ServerResponse>>();
+  let draining = false;
+  const server = createServer({
+    headersTimeout: limits.headersTimeoutMs,
+    requestTimeout: limits.requestTimeoutMs,
+    keepAliveTimeout: limits.keepAliveTimeoutMs,
+    connectionsCheckingInterval: Math.min(limits.headersTimeoutMs, 5_000),
+    maxHeaderSize: limits.maxHeaderBytes,
+    // Node's own answer has no body: serve() refuses instead.
+    requireHostHeader: false,
+  });
+  server.on("request", serve);
+  // An expectation that nobody knows may be ignored (RFC 9110, 10.1.1); Node would answer without a body.
+  server.on("checkExpectation", serve);
+  server.on("clientError", refuse);
+  // A server that never listens enforces no timeouts unless it is told that it listens.
+  server.emit("listening");
+
+  return {
+    accept(socket) {
+      running.set(socket, new Set());
+      socket.once("close", () => running.delete(socket));
+      server.emit("connection", socket);
+    },
+    drain() {
+      draining = true;
+      for (const [socket, responses] of running) {
+        for (const response of responses) announceEnd(response);
+        endIfIdle(socket);
+      }
+    },
+    close: () => void server.close(),
+  };
+
+  function serve(request: IncomingMessage, response: ServerResponse): void {
+    const { socket } = request;
+    running.get(socket)?.add(response);
+    response.once("close", () => {
+      running.get(socket)?.delete(response);
+      if (draining) endIfIdle(socket);
+    });
+    if (draining) announceEnd(response);
+    if (request.httpVersion === "1.1" && request.headers.host === undefined) {
+      response.writeHead(400, { "content-type": "application/json", connection: "close" }).end(badRequestBody());
+    } else {
+      onRequest(request, response);
+    }
+  }
+
+  // Not server.closeIdleConnections(): it takes an answer for gone that is still being written to a slow reader.
+  function endIfIdle(socket: Socket): void {
+    if (running.get(socket)?.size === 0) socket.destroySoon();
+  }
+
+  function refuse(error: NodeJS.ErrnoException, socket: Socket): void {
+    const answerHasBegun = [...(running.get(socket) ?? [])].some(({ headersSent }) => headersSent);
+    if (error.code === "ECONNRESET" || !socket.writable || answerHasBegun) {
+      socket.destroy();
+      return;
+    }
+    const body = badRequestBody();
+    const lines = [
+      `HTTP/1.1 ${statusOf(error)}`,
+      "content-type: application/json",
+      `content-length: ${Buffer.byteLength(body)}`,
+      "connection: close",
+    ];
+    socket.end(`${lines.join("\r\n")}\r\n\r\n${body}`, () => socket.destroy());
+  }
+}
+
+function announceEnd(response: ServerResponse): void {
+  if (!response.headersSent) response.setHeader("connection", "close");
+}
+
+function statusOf({ code }: NodeJS.ErrnoException): string {
+  switch (code) {
+    case "ERR_HTTP_REQUEST_TIMEOUT":
+      return "408 Request Timeout";
+    case "HPE_HEADER_OVERFLOW":
+      return "431 Request Header Fields Too Large";
+    default:
+      return "400 Bad Request";
+  }
+}

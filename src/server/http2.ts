@@ -1,0 +1,60 @@
+import { createServer, type ServerHttp2Session } from "node:http2";
+import type { Socket } from "node:net";
+import type { ConnectionLimits, ProtocolServer, RequestListener } from "./connections.ts";
+
+export interface Http2Options {
+  readonly limits: ConnectionLimits;
+  readonly onRequest: RequestListener;
+}
+
+/** HTTP/2 on connections of which it is known, by preface or by ALPN, that they speak it. */
+export function createHttp2({ limits, onRequest }: Http2Options): ProtocolServer {
+  const sessions = new Set<ServerHttp2Session>();
+  const server = createServer({
+    settings: { maxConcurrentStreams: limits.maxConcurrentStreams, maxHeaderListSize: limits.maxHeaderBytes },
+    maxSessionMemory: limits.maxSessionMegabytes,
+  });
+  server.on("request", onRequest);
+  server.setTimeout(limits.sessionIdleTimeoutMs);
+  // Without a listener Node ends a session that was quiet for that long, its open streams included.
+  server.on("timeout", () => undefined);
+
+  return {
+    accept(socket) {
+      const onSession = (session: ServerHttp2Session) => track(session, socket);
+      // The server makes the session before emit returns.
+      server.once("session", onSession);
+      server.emit("connection", socket);
+      server.removeListener("session", onSession);
+    },
+    drain() {
+      // GOAWAY: running streams finish, and one that is under way is refused as safe to send again.
+      for (const session of sessions) session.close();
+    },
+    close: () => undefined,
+  };
+
+  function track(session: ServerHttp2Session, socket: Socket): void {
+    let openStreams = 0;
+    sessions.add(session);
+    session.on("stream", (stream) => {
+      openStreams += 1;
+      stream.once("close", () => {
+        openStreams -= 1;
+      });
+    });
+    session.on("timeout", () => {
+      if (openStreams === 0) end();
+    });
+    // A fault of one connection is the end of that connection and of nothing else.
+    session.on("error", () => socket.destroy());
+    session.once("close", () => sessions.delete(session));
+
+    function end(): void {
+      session.close();
+      // A peer that is gone, or that does not want to leave, does not close its side.
+      const timer = setTimeout(() => socket.destroy(), limits.headersTimeoutMs);
+      socket.once("close", () => clearTimeout(timer));
+    }
+  }
+}

@@ -1,0 +1,52 @@
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { createServer } from "node:net";
+
+/** Why tests with Redis are skipped; undefined where they run. `.ci/run` installs Redis and counts a skip as a failure. */
+export const noRedis =
+  spawnSync("redis-server", ["--version"]).error === undefined
+    ? undefined
+    : "skipped: redis-server is not installed (Debian: apt-get install redis-server)";
+
+export interface TestRedis {
+  readonly url: string;
+  /** Ends the server at once, as a failure would. */
+  kill(): Promise<void>;
+}
+
+/** A Redis of one's own, empty, in memory alone. */
+export async function startRedis(): Promise<TestRedis> {
+  const port = await freePort();
+  const server = spawn("redis-server", [
+    "--port",
+    String(port),
+    "--bind",
+    "127.0.0.1",
+    "--save",
+    "",
+    "--appendonly",
+    "no",
+  ]);
+  await ready(server);
+  const exited = once(server, "exit");
+  return {
+    url: `redis://127.0.0.1:${port}`,
+    kill: async () => {
+      server.kill("SIGKILL");
+      await exited;
+    },
+  };
+}
+
+async function ready(server: ChildProcess): Promise<void> {
+  for await (const chunk of server.stdout ?? []) if (String(chunk).includes("Ready to accept connections")) return;
+  throw new Error("redis-server has ended before it was ready");
+}
+
+async function freePort(): Promise<number> {
+  const probe = createServer().listen(0, "127.0.0.1");
+  await once(probe, "listening");
+  const address = probe.address();
+  probe.close();
+  return typeof address === "object" && address !== null ? address.port : 0;
+}
