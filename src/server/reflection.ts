@@ -1,4 +1,10 @@
-import { type DescExtension, type DescFile, type DescService, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import {
+  type DescExtension,
+  type DescFile,
+  type DescService,
+  type MessageInitShape,
+  toBinary,
+} from "@bufbuild/protobuf";
 import { nestedTypes } from "@bufbuild/protobuf/reflect";
 import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
 import { Code, type ServiceImpl } from "@connectrpc/connect";
@@ -34,7 +40,10 @@ export function createReflection(
   function answer({ messageRequest: request }: ServerReflectionRequest): Answer {
     switch (request.case) {
       case "listServices":
-        return { case: "listServicesResponse", value: { service: services.map(({ typeName }) => ({ name: typeName })) } };
+        return {
+          case: "listServicesResponse",
+          value: { service: services.map(({ typeName }) => ({ name: typeName })) },
+        };
       case "fileByFilename":
         return fileAnswer(filesByName.get(request.value), request.value);
       case "fileContainingSymbol":

@@ -77,7 +77,7 @@ export async function startTestApp(settings: Record<string, string> = {}): Promi
       ...(body !== undefined && { body: typeof body === "string" ? body : JSON.stringify(body) }),
     });
     const text = await response.text();
-    const isJson = response.headers.get("content-type")?.startsWith("application/json") === true;
+    const isJson = response.headers.get("content-type")?.startsWith("application/json") === true && text !== "";
     return { status: response.status, headers: response.headers, body: isJson ? JSON.parse(text) : text };
   };
   const login = async (username: string, secret: string): Promise<string> => {
