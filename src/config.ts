@@ -48,7 +48,14 @@ export const settings = {
   TLS_KEY: setting(text, "", "File of the certificate's key, PEM."),
   MAX_BODY_BYTES: setting(count(1024, 1_073_741_824), "4194304", "The largest message of a request."),
   DRAIN_MS: setting(count(0, 600_000), "10000", "How long running calls may take after SIGTERM."),
-  SERVER_NAME: setting(z.string().max(256), "the host's name", "The name of this server in tracedata."),
+  SERVER_NAME: setting(
+    z
+      .string()
+      .max(256)
+      .transform((name) => name || hostname()),
+    "",
+    "The name of this server in tracedata and log. Empty: the host's name.",
+  ),
   LOG_LEVEL: setting(
     z.enum(["fatal", "error", "warn", "info", "debug", "silent"]),
     "info",
@@ -69,7 +76,7 @@ export class ConfigError extends Error {}
 export function readConfig(environment: Readonly<Record<string, string | undefined>>): Config {
   const config: Record<string, unknown> = {};
   for (const [name, { schema, default: fallback }] of Object.entries<Setting>(settings)) {
-    const result = schema.safeParse(environment[name] || (name === "SERVER_NAME" ? hostname() : fallback));
+    const result = schema.safeParse(environment[name] || fallback);
     if (!result.success) throw new ConfigError(`${name}: ${result.error.issues[0]?.message ?? "is not valid"}`);
     config[name] = result.data;
   }

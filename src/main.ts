@@ -6,7 +6,7 @@ try {
   const config = readConfig(process.env);
   const logger = pino({ level: config.LOG_LEVEL, base: { server: config.SERVER_NAME } });
   const app = await startApp(config, { logger, now: Date.now, onFailure: fail });
-  for (const line of app.greeting) console.log(line);
+  console.log(app.greeting.join("\n"));
 
   let stopping = false;
   for (const signal of ["SIGTERM", "SIGINT"] as const) {

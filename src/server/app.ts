@@ -1,5 +1,4 @@
 import { readFile } from "node:fs/promises";
-import { hostname } from "node:os";
 import { fileURLToPath } from "node:url";
 import type { Logger } from "pino";
 import { createFirstAdministrator } from "../auth/first-administrator.ts";
@@ -76,7 +75,7 @@ export async function startApp(config: Config, { logger, now, onFailure }: AppOp
       companyKey: config.ADMIN_COMPANY,
     });
 
-    const serverName = config.SERVER_NAME === "" ? hostname() : config.SERVER_NAME;
+    const serverName = config.SERVER_NAME;
     const files = await readFiles(`${packageFolder}/gen/docs`);
     const version = await readVersion(packageFolder, config.COMMIT);
     const authenticate = createAuthenticator({ database, tokens });

@@ -54,7 +54,8 @@ export function createHttp1({ limits, onRequest, badRequestBody }: Http1Options)
     });
     if (draining) announceEnd(response);
     if (request.httpVersion === "1.1" && request.headers.host === undefined) {
-      response.writeHead(400, { "content-type": "application/json", connection: "close" }).end(badRequestBody());
+      const body = badRequestBody();
+      response.writeHead(400, headersOf(body)).end(body);
     } else {
       onRequest(request, response);
     }
@@ -72,18 +73,17 @@ export function createHttp1({ limits, onRequest, badRequestBody }: Http1Options)
       return;
     }
     const body = badRequestBody();
-    const lines = [
-      `HTTP/1.1 ${statusOf(error)}`,
-      "content-type: application/json",
-      `content-length: ${Buffer.byteLength(body)}`,
-      "connection: close",
-    ];
-    socket.end(`${lines.join("\r\n")}\r\n\r\n${body}`, () => socket.destroy());
+    const lines = Object.entries(headersOf(body)).map(([name, value]) => `${name}: ${value}\r\n`);
+    socket.end(`HTTP/1.1 ${statusOf(error)}\r\n${lines.join("")}\r\n${body}`, () => socket.destroy());
   }
 }
 
 function announceEnd(response: ServerResponse): void {
   if (!response.headersSent) response.setHeader("connection", "close");
+}
+
+function headersOf(body: string) {
+  return { "content-type": "application/json", "content-length": Buffer.byteLength(body), connection: "close" };
 }
 
 function statusOf({ code }: NodeJS.ErrnoException): string {

@@ -1,5 +1,5 @@
 import { type AddressInfo, createServer as createTcpServer, type Server, type Socket } from "node:net";
-import { createServer as createTlsServer, type TLSSocket } from "node:tls";
+import { createServer as createTlsServer } from "node:tls";
 import { type ConnectionLimits, defaultLimits, type RequestListener } from "./connections.ts";
 import { createHttp1 } from "./http1.ts";
 import { createHttp2 } from "./http2.ts";
@@ -94,11 +94,14 @@ export async function listen(options: ListenerOptions): Promise<Listener> {
   function secure({ cert, key }: { cert: string | Buffer; key: string | Buffer }): Server {
     const handshake = { minVersion: "TLSv1.2", ALPNProtocols: ["h2", "http/1.1"] } as const;
     const times = { handshakeTimeout: limits.headersTimeoutMs };
-    return createTlsServer({ cert, key, ...handshake, ...times, ...tcpOptions }, (socket: TLSSocket) => {
+    const server = createTlsServer({ cert, key, ...handshake, ...times, ...tcpOptions }, (socket) => {
       // The handshake was under way when the drain began.
       if (drained !== undefined) socket.destroy();
       else (socket.alpnProtocol === "h2" ? http2 : http1).accept(socket);
     });
+    // A handshake that fails or takes too long leaves its connection open.
+    server.on("tlsClientError", (_error, socket) => socket.destroy());
+    return server;
   }
 }
 

@@ -69,6 +69,7 @@ async function* lend<Row>(rows: Row[], { signal, readerTimeoutMs, close }: Loan)
   let late = false;
   const timer = setTimeout(() => {
     late = true;
+    close();
   }, readerTimeoutMs);
   signal.addEventListener("abort", close, { once: true });
   try {

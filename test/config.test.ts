@@ -1,0 +1,46 @@
+import { readFileSync } from "node:fs";
+import { expect, test } from "vitest";
+import { readConfig } from "../src/config.ts";
+import { settingsTable } from "./support/settings-table.ts";
+
+const keys = "k".repeat(32);
+
+test("without any variable the defaults hold", () => {
+  expect(readConfig({})).toMatchObject({
+    PORT: 8080,
+    HOST: "0.0.0.0",
+    DATABASE_URL: "",
+    TOKEN_KEYS: [],
+    LOG_LEVEL: "info",
+  });
+});
+
+test("an empty variable counts as an absent one", () => {
+  expect(readConfig({ PORT: "", LOG_LEVEL: "" })).toMatchObject({ PORT: 8080, LOG_LEVEL: "info" });
+});
+
+test.each<[Record<string, string>, string]>([
+  [{ PORT: "eighty" }, "PORT"],
+  [{ PORT: "65536" }, "PORT"],
+  [{ DATABASE_POOL: "1" }, "DATABASE_POOL"],
+  [{ DATABASE_URL: "mysql://x", TOKEN_KEYS: keys }, "DATABASE_URL"],
+  [{ DATABASE_URL: "postgres://x" }, "TOKEN_KEYS"],
+  [{ REDIS_URL: "http://x" }, "REDIS_URL"],
+  [{ TOKEN_KEYS: `${keys},short` }, "TOKEN_KEYS"],
+  [{ ADMIN_USERNAME: "a b" }, "ADMIN_USERNAME"],
+  [{ ADMIN_PASSWORD: "1234" }, "ADMIN_PASSWORD"],
+  [{ TLS_CERT: "cert.pem" }, "TLS_CERT and TLS_KEY"],
+  [{ LOG_LEVEL: "loud" }, "LOG_LEVEL"],
+  [{ DRAIN_MS: "-1" }, "DRAIN_MS"],
+])("refuses %o in one line that begins with %s", (environment, name) => {
+  const refusal = () => readConfig(environment);
+  expect(refusal).toThrow(new RegExp(`^${name}: [^\\n]+$`));
+});
+
+test("no secret is in the message that refuses it", () => {
+  expect(() => readConfig({ TOKEN_KEYS: "a-short-secret" })).toThrow(/^((?!a-short-secret).)*$/);
+});
+
+test("the README lists every setting", () => {
+  expect(readFileSync("README.md", "utf8")).toContain(settingsTable());
+});

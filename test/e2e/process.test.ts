@@ -1,0 +1,145 @@
+import { chmod, mkdtemp, readFile, rm, stat } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { Json } from "../support/app.ts";
+import { createTestDatabase } from "../support/database.ts";
+import { runProcess, type ServerProcess, startProcess } from "../support/process.ts";
+
+const adminPassword = "first administrator";
+const keys = { TOKEN_KEYS: "a-secret-for-tests-that-is-long-enough", ADMIN_PASSWORD: adminPassword };
+
+const post = async (url: string, body: Json, token?: string) => {
+  const headers = {
+    "content-type": "application/json",
+    ...(token !== undefined && { authorization: `Bearer ${token}` }),
+  };
+  const response = await fetch(url, { method: "POST", headers, body: JSON.stringify(body) });
+  return { status: response.status, body: JSON.parse(await response.text()) };
+};
+const login = async ({ url }: ServerProcess, password: string): Promise<string> =>
+  (await post(`${url}/admin/token/generation`, { username: "admin", password })).body.token;
+const isValid = async ({ url }: ServerProcess, token: string): Promise<boolean> =>
+  (await post(`${url}/admin/token/validation`, { token })).body.valid;
+
+describe("on the embedded PostgreSQL", () => {
+  let folder: string;
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), "tollgate-process-"));
+    await chmod(folder, 0o711);
+  });
+  afterAll(() => rm(folder, { recursive: true }));
+
+  test("the first start makes an administrator, the next one has the same data and key, SIGTERM ends with 0", async () => {
+    const first = await startProcess({ DATA_DIR: folder });
+    const password = /password (\S+) \(/.exec(first.output())?.[1] ?? "";
+    const token = await login(first, password);
+    expect(await first.end("SIGTERM")).toBe(0);
+    expect((await stat(join(folder, "token.key"))).mode & 0o777).toBe(0o600);
+
+    const second = await startProcess({ DATA_DIR: folder });
+    expect(second.output()).not.toContain("password");
+    expect(await isValid(second, token)).toBe(true);
+    expect(await isValid(second, await login(second, password))).toBe(true);
+    expect(await second.end("SIGINT")).toBe(0);
+  });
+
+  test("a second server on the same folder does not start, and the first one goes on", async () => {
+    const first = await startProcess({ DATA_DIR: folder });
+    const { code, output } = await runProcess({ DATA_DIR: folder });
+    expect(code).toBe(1);
+    expect(output.trim()).toMatch(new RegExp(`is in use by process ${first.process.pid}: [^\\n]*$`));
+    expect((await fetch(`${first.url}/admin/system/check`)).status).toBe(200);
+    expect(await first.end()).toBe(0);
+  });
+
+  test("a server that was killed leaves no lock behind", async () => {
+    const first = await startProcess({ DATA_DIR: folder });
+    await first.end("SIGKILL");
+    const second = await startProcess({ DATA_DIR: folder });
+    expect((await fetch(`${second.url}/admin/system/check`)).status).toBe(200);
+    expect(await second.end()).toBe(0);
+  });
+
+  test("a server whose PostgreSQL dies says so and ends", async () => {
+    const server = await startProcess({ DATA_DIR: folder });
+    const [pid] = (await readFile(join(folder, "postgres", "postmaster.pid"), "utf8")).split("\n");
+    process.kill(Number(pid), "SIGQUIT");
+    await new Promise((done) => server.process.once("exit", done));
+    expect(server.process.exitCode).toBe(1);
+    expect(server.output()).toContain("the embedded PostgreSQL has ended");
+  });
+});
+
+test("a bad setting stops the start with one line", async () => {
+  const { code, output } = await runProcess({ PORT: "eighty" });
+  expect([code, output.trim().split("\n").length]).toEqual([1, 1]);
+  expect(output).toMatch(/^PORT: /);
+});
+
+test("a database that does not answer stops the start with one line", async () => {
+  const { code, output } = await runProcess({ ...keys, DATABASE_URL: "postgres://nobody:secret@127.0.0.1:1/none" });
+  expect(code).toBe(1);
+  expect(output.trim()).toMatch(/^Tollgate does not start: [^\n]+$/);
+  expect(output).not.toContain("secret");
+});
+
+test("servers that start at once on an empty database take turns, and accept each other's tokens", async () => {
+  const { url, database, drop } = await createTestDatabase({ empty: true });
+  const servers = await Promise.all([1, 2, 3].map(() => startProcess({ ...keys, DATABASE_URL: url })));
+  expect(await database("user_account").count({ users: "*" })).toEqual([{ users: 1 }]);
+  const [one, two] = servers as [ServerProcess, ServerProcess];
+  expect(await isValid(two, await login(one, adminPassword))).toBe(true);
+  expect(await Promise.all(servers.map((server) => server.end()))).toEqual([0, 0, 0]);
+  await drop();
+});
+
+test("SIGTERM lets a running call finish, takes no new one, and ends with 0", async () => {
+  const { url, database, drop } = await createTestDatabase();
+  const server = await startProcess({ ...keys, DATABASE_URL: url });
+  const token = await login(server, adminPassword);
+
+  const lock = await database.transaction();
+  await lock.raw("lock table company in access exclusive mode");
+  const running = post(`${server.url}/admin/companies`, { key: "while_draining" }, token);
+  await waitFor(async () => {
+    const { rows } = await database.raw("select 1 from pg_stat_activity where wait_event_type = 'Lock'");
+    return rows.length > 0;
+  });
+  const ended = server.end("SIGTERM");
+  await waitFor(() =>
+    fetch(`${server.url}/admin/system/check`).then(
+      () => false,
+      () => true,
+    ),
+  );
+  await lock.commit();
+  expect(await running).toEqual({ status: 201, body: { key: "while_draining", detail: null } });
+  expect(await ended).toBe(0);
+  await drop();
+});
+
+test("a call that does not finish within the drain's limit is cut, and the server ends", async () => {
+  const { url, database, drop } = await createTestDatabase();
+  const server = await startProcess({ ...keys, DATABASE_URL: url, DRAIN_MS: "200" });
+  const token = await login(server, adminPassword);
+  const lock = await database.transaction();
+  await lock.raw("lock table company in access exclusive mode");
+  const running = post(`${server.url}/admin/companies`, { key: "stuck" }, token).then(
+    () => "answered",
+    () => "cut",
+  );
+  await waitFor(async () => {
+    const { rows } = await database.raw("select 1 from pg_stat_activity where wait_event_type = 'Lock'");
+    return rows.length > 0;
+  });
+  expect(await server.end("SIGTERM")).toBe(0);
+  expect(await running).toBe("cut");
+  await lock.rollback();
+  await drop();
+});
+
+/** Asks again until it is so; the test's own time limit ends what never comes. */
+async function waitFor(isSo: () => Promise<boolean>): Promise<void> {
+  while (!(await isSo()));
+}

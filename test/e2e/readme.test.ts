@@ -1,0 +1,53 @@
+import { spawnSync } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
+import { chmod, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { startProcess } from "../support/process.ts";
+
+interface Step {
+  readonly command: string;
+  /** What the README says that it prints. */
+  readonly prints: string;
+}
+
+/** The commands of the README's tour. */
+function tour(): Step[] {
+  const blocks = readFileSync("README.md", "utf8").matchAll(/```console\n([\s\S]*?)```/g);
+  return [...blocks].flatMap(([, block = ""]) =>
+    block
+      .split(/^\$ /m)
+      .slice(1)
+      .map((step) => ({ command: step.slice(0, step.indexOf("\n")), prints: step.slice(step.indexOf("\n") + 1) })),
+  );
+}
+
+test("every command of the README's tour prints what the README says, after npm start", {
+  timeout: 120_000,
+}, async () => {
+  const folder = await mkdtemp(join(tmpdir(), "tollgate-tour-"));
+  await chmod(folder, 0o711);
+  const server = await startProcess({ DATA_DIR: folder }, ["npm", "start"]);
+  const steps = tour();
+  try {
+    const password = /password (\S+) \(/.exec(server.output())?.[1] ?? "";
+    const mark = "=== end of step ===";
+    const script = steps
+      .map(({ command }) => `${command}\nprintf '\\n${mark}\\n'`)
+      .join("\n")
+      .replace("the password that npm start printed", password)
+      .replaceAll("http://127.0.0.1:8080", server.url);
+    const { stdout } = spawnSync("bash", ["-c", script], { encoding: "utf8" });
+    const printed = stdout.split(`${mark}\n`).map((output) => output.trim());
+    expect(steps.length).toBeGreaterThan(10);
+    for (const [index, { command, prints }] of steps.entries()) {
+      expect(`$ ${command}\n${printed[index]}`).toBe(`$ ${command}\n${prints.trim()}`);
+    }
+  } finally {
+    await server.end();
+    // npm itself ends by the signal; that the server behind it has ended in order shows in its database's folder.
+    await expect.poll(() => existsSync(join(folder, "postgres", "postmaster.pid"))).toBe(false);
+    await rm(folder, { recursive: true });
+  }
+});

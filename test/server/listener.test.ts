@@ -1,0 +1,203 @@
+import { once } from "node:events";
+import { Agent, request as httpRequest, type IncomingMessage } from "node:http";
+import { connect as connectHttp2 } from "node:http2";
+import { request as httpsRequest } from "node:https";
+import { connect, type Socket } from "node:net";
+import { text } from "node:stream/consumers";
+import { afterEach, describe, expect, test } from "vitest";
+import { badRequest, certificate, everything, getHttp2, openListener, stopAll, tls } from "../support/listener.ts";
+
+afterEach(stopAll);
+
+const preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+const emptySettings = Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0]);
+
+async function get(port: number, path: string, options: object = {}): Promise<IncomingMessage> {
+  const request = httpRequest({ host: "127.0.0.1", port, path, ...options }).end();
+  const [response] = (await once(request, "response")) as [IncomingMessage];
+  return response;
+}
+
+/** Each byte in a packet of its own, as far as the kernel lets it. */
+async function writeSlowly(socket: Socket, bytes: Buffer): Promise<void> {
+  for (const byte of bytes) {
+    await new Promise((done) => socket.write(Buffer.of(byte), done));
+    await new Promise(setImmediate);
+  }
+}
+
+describe("one port", () => {
+  test("serves HTTP/1.1 and HTTP/2 in cleartext", async () => {
+    const { port } = await openListener();
+    expect(await text(await get(port, "/one"))).toBe("HTTP/1.1 /one");
+    expect(await getHttp2(connectHttp2(`http://127.0.0.1:${port}`), "/two")).toBe("HTTP/2.0 /two");
+  });
+
+  test("serves HTTP/1.1 and HTTP/2 with TLS", async () => {
+    const { port } = await openListener({ tls });
+    const request = httpsRequest({ host: "127.0.0.1", port, path: "/one", ca: certificate }).end();
+    const [response] = (await once(request, "response")) as [IncomingMessage];
+    expect(await text(response)).toBe("HTTP/1.1 /one");
+    const session = connectHttp2(`https://127.0.0.1:${port}`, { ca: certificate });
+    expect(await getHttp2(session, "/two")).toBe("HTTP/2.0 /two");
+    expect(session.alpnProtocol).toBe("h2");
+  });
+
+  test("knows HTTP/2 whose preface comes byte by byte", async () => {
+    const { port } = await openListener();
+    const socket = connect(port, "127.0.0.1").setNoDelay();
+    await writeSlowly(socket, Buffer.concat([preface, emptySettings]));
+    const [answer] = (await once(socket, "data")) as [Buffer];
+    expect(answer[3], "the type of the first frame, SETTINGS").toBe(4);
+  });
+
+  test("knows HTTP/1.1 that comes byte by byte and begins as the preface does", async () => {
+    const { port } = await openListener();
+    const socket = connect(port, "127.0.0.1").setNoDelay();
+    await writeSlowly(socket, Buffer.from("PUT /slow HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"));
+    expect(await everything(socket)).toMatch(/^HTTP\/1.1 200 OK\r\n[^]*HTTP\/1.1 \/slow$/);
+  });
+
+  test("answers over HTTP/1.1 who asks to upgrade to HTTP/2", async () => {
+    const { port } = await openListener();
+    const headers = { connection: "Upgrade, HTTP2-Settings", upgrade: "h2c", "http2-settings": "AAMAAABkAAQAAP__" };
+    const response = await get(port, "/", { headers });
+    expect(response.statusCode).toBe(200);
+    expect(await text(response)).toBe("HTTP/1.1 /");
+  });
+
+  test("answers many requests on one connection", async () => {
+    const { port } = await openListener();
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+    const localPorts = new Set<number | undefined>();
+    for (let number = 0; number < 100; number += 1) {
+      const response = await get(port, `/${number}`, { agent });
+      localPorts.add(response.socket.localPort);
+      expect(await text(response)).toBe(`HTTP/1.1 /${number}`);
+    }
+    expect(localPorts.size).toBe(1);
+    agent.destroy();
+  });
+
+  test("fails when the port is taken", async () => {
+    const { port } = await openListener();
+    await expect(openListener({ port })).rejects.toMatchObject({ code: "EADDRINUSE" });
+  });
+});
+
+describe("limits", () => {
+  const limits = { headersTimeoutMs: 100 };
+
+  test.each([
+    ["says nothing", Buffer.alloc(0)],
+    ["stops within the preface", preface.subarray(0, 10)],
+  ])("cut a connection that %s", async (_name, bytes) => {
+    const { port } = await openListener({ limits });
+    const socket = connect(port, "127.0.0.1");
+    socket.write(bytes);
+    expect(await everything(socket)).toBe("");
+  });
+
+  test("cut a connection that never finishes its TLS handshake", async () => {
+    const { port } = await openListener({ limits, tls });
+    const socket = connect(port, "127.0.0.1").on("error", () => undefined);
+    expect(await everything(socket)).toBe("");
+  });
+
+  test("cut a request whose headers trickle", async () => {
+    const { port } = await openListener({ limits });
+    const socket = connect(port, "127.0.0.1").on("error", () => undefined);
+    socket.write("GET / HTTP/1.1\r\nhost: x\r\n");
+    const trickle = setInterval(() => socket.write("x-slow: 1\r\n"), 20);
+    const answer = await everything(socket);
+    clearInterval(trickle);
+    expect(answer).toMatch(/^HTTP\/1.1 408 /);
+  });
+
+  test("cut a request whose body does not come", async () => {
+    const { port, held } = await openListener({ limits: { ...limits, requestTimeoutMs: 200 } });
+    const socket = connect(port, "127.0.0.1");
+    socket.write("POST /hold HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nhalf");
+    await held();
+    expect(await everything(socket)).toMatch(/^HTTP\/1.1 408 /);
+  });
+
+  test("end an HTTP/2 connection without calls, and leave one whose call is quiet", async () => {
+    const { port, held } = await openListener({ limits: { sessionIdleTimeoutMs: 100 } });
+    const quiet = getHttp2(connectHttp2(`http://127.0.0.1:${port}`), "/hold");
+    const response = await held();
+    // Opened later, so its time is over later.
+    await once(connectHttp2(`http://127.0.0.1:${port}`), "close");
+    response.end("late");
+    expect(await quiet).toBe("late");
+  });
+
+  test("end an HTTP/2 connection without calls whose peer does not leave", async () => {
+    const { port } = await openListener({ limits: { ...limits, sessionIdleTimeoutMs: 100 } });
+    const socket = connect({ port, host: "127.0.0.1", allowHalfOpen: true });
+    socket.write(Buffer.concat([preface, emptySettings]));
+    socket.resume();
+    await once(socket, "end");
+    // Written on, so that the reset is noticed.
+    const trickle = setInterval(() => socket.write(emptySettings), 20);
+    await new Promise((done) => socket.once("error", done));
+    clearInterval(trickle);
+  });
+
+  test("refuse headers that are too large", async () => {
+    const { port } = await openListener({ limits: { maxHeaderBytes: 2000 } });
+    const headers = { "x-large": "x".repeat(3000) };
+    const response = await get(port, "/", { headers });
+    expect(response.statusCode).toBe(431);
+    expect(await text(response)).toBe(badRequest);
+    const session = connectHttp2(`http://127.0.0.1:${port}`);
+    // The server's settings hold from when the client has acknowledged them.
+    expect(await getHttp2(session, "/before")).toBe("HTTP/2.0 /before");
+    await expect(getHttp2(session, "/", headers)).rejects.toMatchObject({ code: "ERR_HTTP2_STREAM_ERROR" });
+    expect(await getHttp2(session, "/after")).toBe("HTTP/2.0 /after");
+  });
+});
+
+describe("what is no HTTP", () => {
+  test.each([
+    ["not HTTP at all", "nonsense\r\n\r\n"],
+    ["a header without a name", "GET / HTTP/1.1\r\nhost: x\r\n: y\r\n\r\n"],
+    ["a request without a host", "GET / HTTP/1.1\r\n\r\n"],
+  ])("%s is answered with 400 and a JSON body", async (_name, bytes) => {
+    const { port } = await openListener();
+    const socket = connect(port, "127.0.0.1");
+    socket.write(bytes);
+    const [head, body] = (await everything(socket)).split("\r\n\r\n");
+    expect(head).toMatch(/^HTTP\/1.1 400 [^]*content-type: application\/json/i);
+    expect(head).toMatch(/connection: close/i);
+    expect(body).toBe(badRequest);
+  });
+
+  test("is not answered in the middle of another answer", async () => {
+    const { port, held } = await openListener();
+    const socket = connect(port, "127.0.0.1");
+    socket.write("POST /hold HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n");
+    (await held()).write("begun");
+    await once(socket, "data");
+    socket.write("no chunk\r\n");
+    expect(await everything(socket)).toBe("");
+  });
+});
+
+describe("a connection that is reset", () => {
+  test.each([
+    ["within the preface", "PRI * HT", undefined],
+    ["within the headers", "GET / HTTP/1.1\r\nhost", undefined],
+    ["within the body", "POST /hold HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nhalf", "HTTP/1.1"],
+    ["as HTTP/2", Buffer.concat([preface, emptySettings]), undefined],
+  ])("%s hurts no other", async (_name, bytes, isHeld) => {
+    const { port, held } = await openListener();
+    const socket = connect(port, "127.0.0.1");
+    await new Promise((done) => socket.write(bytes, done));
+    const response = isHeld === undefined ? undefined : await held();
+    const closed = response && new Promise<void>((done) => response.on("close", done));
+    socket.resetAndDestroy();
+    await closed;
+    expect(await text(await get(port, "/other"))).toBe("HTTP/1.1 /other");
+  });
+});

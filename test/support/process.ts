@@ -1,0 +1,57 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+
+export interface ServerProcess {
+  readonly process: ChildProcess;
+  readonly url: string;
+  /** All that it has printed so far. */
+  output(): string;
+  /** Sends the signal and waits for the end. */
+  end(signal?: NodeJS.Signals): Promise<number | null>;
+}
+
+/** Starts a command as a process of its own and waits until the server in it serves. */
+export async function startProcess(
+  environment: Record<string, string>,
+  command: readonly string[] = [process.execPath, "--import", "tsx", "src/main.ts"],
+): Promise<ServerProcess> {
+  const { child, output } = run(environment, command);
+  await until(child, output, /serves .* at http[\s\S]*Try: .*\n/);
+  const exited = once(child, "exit");
+  return {
+    process: child,
+    url: /serves .* at (http\S+),/.exec(output())?.[1] ?? "",
+    output,
+    end: async (signal = "SIGTERM") => {
+      child.kill(signal);
+      const [code] = await exited;
+      return code;
+    },
+  };
+}
+
+/** Runs the server to its end. */
+export async function runProcess(
+  environment: Record<string, string>,
+): Promise<{ code: number | null; output: string }> {
+  const { child, output } = run(environment, [process.execPath, "--import", "tsx", "src/main.ts"]);
+  const [code] = await once(child, "close");
+  return { code, output: output() };
+}
+
+function run(environment: Record<string, string>, [program = "", ...parameters]: readonly string[]) {
+  const clean = Object.fromEntries(["PATH", "HOME"].map((name) => [name, process.env[name] ?? ""]));
+  const child = spawn(program, parameters, { env: { ...clean, PORT: "0", HOST: "127.0.0.1", ...environment } });
+  const chunks: string[] = [];
+  for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => chunks.push(String(chunk)));
+  return { child, output: () => chunks.join("") };
+}
+
+/** Waits until the output matches; fails when the process ends before. */
+async function until(child: ChildProcess, output: () => string, pattern: RegExp): Promise<void> {
+  await new Promise<void>((done, fail) => {
+    const look = () => pattern.test(output()) && done();
+    child.stdout?.on("data", look);
+    child.once("exit", (code) => fail(new Error(`ended with ${code}: ${output()}`)));
+  });
+}
