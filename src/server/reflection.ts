@@ -79,7 +79,7 @@ function failure(errorCode: Code, errorMessage: string): Answer {
   return { case: "errorResponse", value: { errorCode, errorMessage } };
 }
 
-/** Each file once, before the files that it imports. */
+/** Each file once, and the first root first, as clients expect it. */
 function withImports(roots: readonly DescFile[]): DescFile[] {
   const found = new Set<DescFile>();
   const visit = (file: DescFile) => {

@@ -1,5 +1,11 @@
 import { once } from "node:events";
-import { Agent, type ClientRequest, type IncomingMessage, request as httpRequest } from "node:http";
+import {
+  Agent,
+  type ClientRequest,
+  request as httpRequest,
+  type IncomingMessage,
+  type ServerResponse,
+} from "node:http";
 import { connect as connectHttp2 } from "node:http2";
 import { connect } from "node:net";
 import { text } from "node:stream/consumers";
@@ -40,7 +46,7 @@ describe("a drain", () => {
     const agent = new Agent({ keepAlive: true });
     const request = send(port, "/hold", agent);
     const running = await held();
-    running.write("begun, ");
+    (running as ServerResponse).write("begun, ");
     const response = await answerTo(request);
     expect(response.headers.connection).toBe("keep-alive");
     const drained = drain(never);
@@ -63,8 +69,8 @@ describe("a drain", () => {
   test("closes an idle connection at once", async () => {
     const { port, drain } = await openListener();
     const response = await answerTo(send(port, "/", new Agent({ keepAlive: true })));
+    const closed = new Promise((done) => response.socket.on("close", done));
     await text(response);
-    const closed = once(response.socket, "close");
     await drain(never);
     await closed;
   });

@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { Agent, request as httpRequest, type IncomingMessage } from "node:http";
+import { Agent, request as httpRequest, type IncomingMessage, type ServerResponse } from "node:http";
 import { connect as connectHttp2 } from "node:http2";
 import { request as httpsRequest } from "node:https";
 import { connect, type Socket } from "node:net";
@@ -177,7 +177,7 @@ describe("what is no HTTP", () => {
     const { port, held } = await openListener();
     const socket = connect(port, "127.0.0.1");
     socket.write("POST /hold HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n");
-    (await held()).write("begun");
+    ((await held()) as ServerResponse).write("begun");
     await once(socket, "data");
     socket.write("no chunk\r\n");
     expect(await everything(socket)).toBe("");

@@ -1,3 +1,4 @@
+import { type ChildProcess, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { chmod, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -53,11 +54,24 @@ async function startServer() {
     settings: fastSettings,
     onExit: () => process.stderr.write("the tests' PostgreSQL ended by itself\n"),
   });
+  const guard = guardAgainstKill(folder);
   const stop = async () => {
     await server.stop();
     await rm(folder, { recursive: true });
+    guard.kill();
   };
   return { url: server.url, stop };
+}
+
+/** A run that is killed tears nothing down: then its pipe to this shell closes, and the shell does it. */
+function guardAgainstKill(folder: string): ChildProcess {
+  const script = `
+    cat
+    postmaster=$(head -n 1 "$0/postgres/postmaster.pid")
+    kill -QUIT "$postmaster"
+    while kill -0 "$postmaster"; do sleep 0.1; done
+    rm -rf "$0"`;
+  return spawn("sh", ["-c", script, folder], { stdio: ["pipe", "ignore", "ignore"], detached: true });
 }
 
 async function makeTemplate(serverUrl: string, template: string): Promise<void> {

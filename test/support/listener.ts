@@ -50,11 +50,14 @@ export async function stopAll(): Promise<void> {
   await Promise.all(listeners.splice(0).map((listener) => listener.drain(0)));
 }
 
-/** The body of the answer. Fails as the stream fails. */
+/** The body of the answer. Fails when the stream ends without one, whether or not it says why. */
 export async function getHttp2(session: ClientHttp2Session, path: string, headers?: OutgoingHttpHeaders) {
   session.on("error", () => undefined);
   const stream = session.request({ ":path": path, ...headers });
-  await once(stream, "response");
+  const closed = once(stream, "close").then(() => {
+    throw new Error("the stream was closed without an answer");
+  });
+  await Promise.race([once(stream, "response"), closed]);
   return text(stream);
 }
 

@@ -11,46 +11,57 @@ export function writeMessage(desc: DescMessage, message: Message): JsonValue {
   return complete(desc, json);
 }
 
-/** What protobuf's own JSON leaves to add in a message; precomputed, since most messages need nothing. */
-interface Additions {
-  readonly nullable: readonly DescField[];
+/** What protobuf's own JSON leaves to do in a message; prepared once, since most messages need nothing. */
+interface Plan {
+  readonly fields: readonly DescField[];
+  readonly nullable: ReadonlySet<DescField>;
   readonly long: readonly DescField[];
   readonly nested: readonly DescField[];
 }
 
-const plans = new Map<DescMessage, Additions>();
+const plans = new Map<DescMessage, Plan>();
 
 function complete(desc: DescMessage, json: JsonValue): JsonValue {
-  if (typeof json !== "object" || json === null || Array.isArray(json)) return json;
-  const { nullable, long, nested } = planOf(desc);
-  for (const { name } of nullable) json[name] ??= null;
+  if (!isObject(json)) return json;
+  const { fields, nullable, long, nested } = planOf(desc);
   for (const { name } of long) {
     const value = json[name];
     if (value !== undefined) json[name] = Array.isArray(value) ? value.map((item) => toNumber(item)) : toNumber(value);
   }
-  for (const field of nested) completeField(field, json[field.name]);
-  return json;
+  for (const { name, message, fieldKind } of nested) {
+    const value = json[name];
+    if (message === undefined || typeof value !== "object" || value === null) continue;
+    if (fieldKind === "message") json[name] = complete(message, value);
+    else if (Array.isArray(value)) json[name] = value.map((item) => complete(message, item));
+    else for (const [key, item] of Object.entries(value)) value[key] = complete(message, item);
+  }
+  if (nullable.size === 0) return json;
+  // Written anew, so that a null stands where its value would.
+  const whole: { [name: string]: JsonValue } = {};
+  for (const field of fields) {
+    const value = json[field.name] ?? (nullable.has(field) ? null : undefined);
+    if (value !== undefined) whole[field.name] = value;
+  }
+  return whole;
 }
 
-function completeField(field: DescField, value: JsonValue | undefined): void {
-  if (field.message === undefined || typeof value !== "object" || value === null) return;
-  if (field.fieldKind === "message") complete(field.message, value);
-  else for (const item of Object.values(value)) complete(field.message, item as JsonValue);
-}
-
-function planOf(desc: DescMessage): Additions {
+function planOf(desc: DescMessage): Plan {
   let plan = plans.get(desc);
   if (plan === undefined) {
+    const isOurs = ({ typeName }: DescMessage) => !typeName.startsWith("google.protobuf.");
     plan = {
-      nullable: desc.fields.filter((field) => field.fieldKind === "message" && isWrapper(field.message)),
+      fields: desc.fields.toSorted((one, other) => one.number - other.number),
+      nullable: new Set(desc.fields.filter((field) => field.fieldKind === "message" && isWrapper(field.message))),
       long: desc.fields.filter((field) => "scalar" in field && field.scalar !== undefined && isLong(field.scalar)),
-      nested: desc.fields.filter(
-        ({ message }) => message !== undefined && !message.typeName.startsWith("google.protobuf."),
-      ),
+      nested: desc.fields.filter(({ message }) => message !== undefined && isOurs(message)),
     };
     plans.set(desc, plan);
   }
   return plan;
+}
+
+function isObject(json: JsonValue): json is { [name: string]: JsonValue } {
+  return typeof json === "object" && json !== null && !Array.isArray(json);
 }
 
 function toNumber(value: JsonValue): JsonValue {
