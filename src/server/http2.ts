@@ -31,7 +31,7 @@ export function createHttp2({ limits, onRequest }: Http2Options): ProtocolServer
       // GOAWAY: running streams finish, and one that is under way is refused as safe to send again.
       for (const session of sessions) session.close();
     },
-    close: () => undefined,
+    close: () => void server.close(),
   };
 
   function track(session: ServerHttp2Session, socket: Socket): void {

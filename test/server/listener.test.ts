@@ -3,7 +3,7 @@ import { Agent, request as httpRequest, type IncomingMessage, type ServerRespons
 import { connect as connectHttp2 } from "node:http2";
 import { request as httpsRequest } from "node:https";
 import { connect, type Socket } from "node:net";
-import { text } from "node:stream/consumers";
+import { buffer, text } from "node:stream/consumers";
 import { afterEach, describe, expect, test } from "vitest";
 import { badRequest, certificate, everything, getHttp2, openListener, stopAll, tls } from "../support/listener.ts";
 
@@ -56,6 +56,18 @@ describe("one port", () => {
     const socket = connect(port, "127.0.0.1").setNoDelay();
     await writeSlowly(socket, Buffer.from("PUT /slow HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"));
     expect(await everything(socket)).toMatch(/^HTTP\/1.1 200 OK\r\n[^]*HTTP\/1.1 \/slow$/);
+  });
+
+  test("passes on every byte of a large request", async () => {
+    const { port } = await openListener({
+      onRequest: (request, response) => void buffer(request).then(({ length }) => response.end(String(length))),
+    });
+    const body = Buffer.alloc(5_000_000);
+    const request = httpRequest({ host: "127.0.0.1", port, method: "POST" }).end(body);
+    const [response] = (await once(request, "response")) as [IncomingMessage];
+    expect(await text(response)).toBe("5000000");
+    const stream = connectHttp2(`http://127.0.0.1:${port}`).request({ ":method": "POST" }).end(body);
+    expect(await text(stream)).toBe("5000000");
   });
 
   test("answers over HTTP/1.1 who asks to upgrade to HTTP/2", async () => {

@@ -1,0 +1,95 @@
+import { execFileSync } from "node:child_process";
+import { cpSync, mkdtempSync, rmSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createFileRegistry, type DescService, fromBinary, type Message } from "@bufbuild/protobuf";
+import { FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
+import { Code, type ConnectError, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
+import { BadRequestSchema } from "#gen/google/rpc/error_details_pb.js";
+import { createGateway } from "../../src/gateway/gateway.ts";
+
+/** JSON that a test looks into without declaring its shape. */
+type Json = ReturnType<typeof JSON.parse>;
+
+const services = compile();
+
+export function serviceOf(name: string): DescService {
+  const service = services.getService(`fixture.${name}`);
+  if (service === undefined) throw new Error(`the fixture has no service ${name}`);
+  return service;
+}
+
+/** An implementation of the whole echo service. */
+export type Implementation = Record<
+  string,
+  (request: Json, context: HandlerContext) => Promise<Json> | AsyncIterable<Json>
+>;
+
+const echo = async (request: Message) => request;
+
+export function createFixtureGateway(name: string, implementation: Implementation = {}) {
+  const service = serviceOf(name);
+  const echoes = Object.fromEntries(service.methods.map(({ localName }) => [localName, echo]));
+  const whole = { ...echoes, ...implementation } as unknown as ServiceImpl<DescService>;
+  return createGateway({
+    services: [{ service, implementation: whole }],
+    maxBodyBytes: 100_000,
+    limits: { depth: 8, items: 1000 },
+    describeError: (error, { bodyField, status }) => ({
+      status: status ?? (error.code === Code.InvalidArgument ? 400 : 500),
+      headers: {},
+      body: { message: error.rawMessage, fields: fieldsOf(error), body_field: bodyField ?? null },
+    }),
+  });
+}
+
+function fieldsOf(error: ConnectError): string[] {
+  return error
+    .findDetails(BadRequestSchema)
+    .flatMap(({ fieldViolations }) => fieldViolations.map(({ field }) => field));
+}
+
+export interface FixtureServer {
+  readonly url: string;
+  call(method: string, path: string, body?: Json, headers?: Record<string, string>): Promise<Json>;
+  stop(): Promise<void>;
+}
+
+/** The echo service over real HTTP. */
+export async function startFixture(implementation: Implementation = {}): Promise<FixtureServer> {
+  const server = createServer(createFixtureGateway("EchoService", implementation));
+  await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  return {
+    url,
+    call: async (method, path, body, headers = {}) => {
+      const response = await fetch(`${url}${path}`, {
+        method,
+        headers: { ...(body !== undefined && { "content-type": "application/json" }), ...headers },
+        ...(body !== undefined && { body: typeof body === "string" ? body : JSON.stringify(body) }),
+      });
+      const text = await response.text();
+      const isJson = response.headers.get("content-type")?.includes("json") === true && text !== "";
+      return { status: response.status, headers: response.headers, body: isJson ? JSON.parse(text) : text };
+    },
+    stop: () =>
+      new Promise((done) => {
+        server.close(() => done());
+        server.closeAllConnections();
+      }),
+  };
+}
+
+function compile() {
+  const folder = mkdtempSync(join(tmpdir(), "gateway-fixture-"));
+  try {
+    for (const name of ["google", "gateway"]) cpSync(`proto/${name}`, join(folder, name), { recursive: true });
+    cpSync("test/gateway/fixture.proto", join(folder, "fixture.proto"));
+    const image = execFileSync("node_modules/.bin/buf", ["build", folder, "--as-file-descriptor-set", "-o", "-"]);
+    return createFileRegistry(fromBinary(FileDescriptorSetSchema, image));
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}

@@ -1,0 +1,103 @@
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { type FixtureServer, startFixture } from "./fixture.ts";
+
+let server: FixtureServer;
+beforeAll(async () => {
+  server = await startFixture();
+});
+afterAll(() => server.stop());
+
+test.each([
+  ["/single/plain", { text: "plain" }],
+  ["/single/a%2Fb%20c+d", { text: "a/b c+d" }],
+  ["/single/%D0%AF:x", { text: "Я:x" }],
+  ["/single/literal", { text: "" }],
+  ["/alias/deep", { nested: { text: "deep", maybe: null } }],
+  ["/v1/shelves/1/books/2", { text: "shelves/1/books/2" }],
+  ["/v1/shelves/a%2Fb/books/c%20d", { text: "shelves/a%2Fb/books/c d" }],
+  ["/v1/any/thing/else", { text: "any/thing/else" }],
+  ["/typed/-5/GREEN", { number: -5, colour: "GREEN" }],
+  ["/typed/0/2", { number: 0, colour: "GREEN" }],
+])("GET %s binds the path to %o", async (path, fields) => {
+  const { status, body } = await server.call("GET", path);
+  expect([status, body]).toEqual([200, expect.objectContaining(fields)]);
+});
+
+test.each([
+  ["/single/%zz", "text"],
+  ["/single/%ff", "text"],
+  ["/typed/five/RED", "number"],
+  ["/typed/1.5/RED", "number"],
+  ["/typed/99999999999/RED", "number"],
+  ["/typed/1/BLUE", "colour"],
+])("GET %s is a 400 that names %s", async (path, field) => {
+  const { status, body } = await server.call("GET", path);
+  expect([status, body.fields]).toEqual([400, [field]]);
+});
+
+test.each([
+  ["text=a+b%2Bc", { text: "a b+c" }],
+  ["text=", { text: "" }],
+  ["text", { text: "" }],
+  ["text=a=b", { text: "a=b" }],
+  ["number=7&fraction=-1.5e3&yes=true", { number: 7, fraction: -1500, yes: true }],
+  ["long_number=9007199254740991", { long_number: 9007199254740991 }],
+  ["longNumber=-3", { long_number: -3 }],
+  ["long_number=9007199254740993", { long_number: "9007199254740993" }],
+  ["data=AQI%3D", { data: "AQI=" }],
+  ["colour=RED&colours=GREEN&colours=1", { colour: "RED", colours: ["GREEN", "RED"] }],
+  ["texts=b&texts=a", { texts: ["b", "a"] }],
+  ["nested.text=x&nested.deeper.text=y", { nested: { text: "x", deeper: { text: "y", maybe: null }, maybe: null } }],
+  ["time=2024-02-21T09%3A30%3A00%2B03%3A00", { time: "2024-02-21T06:30:00Z" }],
+  ["duration=1.5s&mask=text,nested.text", { duration: "1.500s", mask: "text,nested.text" }],
+  ["maybe=", { maybe: "" }],
+  ["&&", { text: "" }],
+])("the query %s becomes %o", async (query, fields) => {
+  const { status, body } = await server.call("GET", `/query?${query}`);
+  expect([status, body]).toEqual([200, expect.objectContaining(fields)]);
+});
+
+test.each([
+  ["unknown=1", "unknown"],
+  ["nested.unknown=1", "nested.unknown"],
+  ["text=1&text=2", "text"],
+  ["long_number=1&longNumber=2", "long_number"],
+  ["number=", "number"],
+  ["number=0x10", "number"],
+  ["number=%201", "number"],
+  ["fraction=Infinity", "fraction"],
+  ["yes=1", "yes"],
+  ["yes=TRUE", "yes"],
+  ["colour=BLUE", "colour"],
+  ["time=yesterday", "time"],
+  ["text=%zz", "text"],
+  ["nested=x", "nested"],
+  ["nests=x", "nests"],
+  ["nests.text=x", "nests.text"],
+  ["names=x", "names"],
+  ["toString=x", "toString"],
+])("the query %s is a 400 that names %s", async (query, field) => {
+  const { status, body } = await server.call("GET", `/query?${query}`);
+  expect([status, body.fields]).toEqual([400, [field]]);
+});
+
+test("a field that the path names is not taken from the query", async () => {
+  const { status, body } = await server.call("GET", "/single/a?text=a");
+  expect([status, body.fields]).toEqual([400, ["text"]]);
+});
+
+test("with body * nothing is left for the query, and the body may repeat the path but not contradict it", async () => {
+  const query = await server.call("POST", "/single/a?number=1", {});
+  expect([query.status, query.body.fields]).toEqual([400, ["number"]]);
+  const same = await server.call("POST", "/single/a", { text: "a", number: 2 });
+  expect(same.body).toMatchObject({ text: "a", number: 2 });
+  const other = await server.call("POST", "/single/a", { text: "b" });
+  expect([other.status, other.body.fields]).toEqual([400, ["text"]]);
+});
+
+test("with a body field the rest is left for the query", async () => {
+  const { body } = await server.call("PUT", "/single/a?number=1", { text: "inner" });
+  expect(body).toMatchObject({ text: "a", number: 1, nested: { text: "inner" } });
+  const twice = await server.call("PUT", "/single/a?nested.text=x", {});
+  expect([twice.status, twice.body.fields]).toEqual([400, ["nested.text"]]);
+});

@@ -1,0 +1,75 @@
+import { expect, test } from "vitest";
+import { createRouter } from "../../src/gateway/router.ts";
+import { parseTemplate } from "../../src/gateway/template.ts";
+
+const route = (httpMethod: string, pattern: string) => ({ httpMethod, pattern, template: parseTemplate(pattern) });
+const routerOf = (...routes: string[]) =>
+  createRouter(routes.map((text) => text.split(" ")).map(([method = "", pattern = ""]) => route(method, pattern)));
+
+function patternOf(router: ReturnType<typeof routerOf>, httpMethod: string, path: string): string {
+  const match = router.match(httpMethod, path);
+  return match.kind === "route" ? match.route.pattern : match.kind === "method" ? match.allow.join(" ") : "none";
+}
+
+test("a literal goes before *, which goes before **", () => {
+  const router = routerOf("GET /a/b", "GET /a/{x}", "GET /a/{x=**}", "GET /{x=**}");
+  expect(patternOf(router, "GET", "/a/b")).toBe("/a/b");
+  expect(patternOf(router, "GET", "/a/c")).toBe("/a/{x}");
+  expect(patternOf(router, "GET", "/a/c/d")).toBe("/a/{x=**}");
+  expect(patternOf(router, "GET", "/b")).toBe("/{x=**}");
+});
+
+test("a look-up that leads nowhere goes back to the next best branch", () => {
+  const router = routerOf("GET /a/b/c", "GET /a/{x}/d", "GET /{x}/b/e");
+  expect(patternOf(router, "GET", "/a/b/d")).toBe("/a/{x}/d");
+  expect(patternOf(router, "GET", "/a/b/e")).toBe("/{x}/b/e");
+  expect(patternOf(router, "GET", "/a/b/f")).toBe("none");
+});
+
+test("a more general route takes the method that a more special one does not have", () => {
+  const router = routerOf("POST /a/b", "GET /a/{x}");
+  expect(patternOf(router, "GET", "/a/b")).toBe("/a/{x}");
+  expect(patternOf(router, "DELETE", "/a/b")).toBe("GET HEAD OPTIONS POST");
+});
+
+test.each(["", "/", "//", "/a/", "/a//b", "a"])("empty segments and a path like %s match nothing", (path) => {
+  expect(patternOf(routerOf("GET /{x}", "GET /a/{x=**}", "GET /a/{x}/{y}"), "GET", path)).toBe("none");
+});
+
+test("a verb counts where a route has it, and is part of the value elsewhere", () => {
+  const router = routerOf("POST /a/{x}:run", "POST /a/{x}", "GET /b/{x}");
+  expect(patternOf(router, "POST", "/a/1:run")).toBe("/a/{x}:run");
+  expect(patternOf(router, "POST", "/a/1:walk")).toBe("/a/{x}");
+  expect(patternOf(router, "GET", "/b/1:run")).toBe("/b/{x}");
+  const match = router.match("POST", "/a/x:y:run");
+  expect(match.kind === "route" && match.segments).toEqual(["a", "x:y"]);
+});
+
+test.each([
+  [["GET /a/{x}", "GET /a/{y}"]],
+  [["GET /a/*", "GET /a/{y}"]],
+  [["GET /{x=**}", "GET /**"]],
+  [["GET /a:run", "GET /a:run"]],
+])("refuses %o, which would match the same requests", (routes) => {
+  expect(() => routerOf(...routes)).toThrow(/matches the same requests as/);
+});
+
+test("a look-up visits no more of 10,000 routes than of 10", () => {
+  const steps = (routes: number) => {
+    const paths = Array.from({ length: routes }, (_, index) => `GET /service_${index}/{x}/items_${index}/{y}`);
+    const router = routerOf(...paths);
+    const get = Map.prototype.get;
+    let count = 0;
+    Map.prototype.get = function counted(this: Map<unknown, unknown>, key) {
+      count += 1;
+      return get.call(this, key);
+    };
+    try {
+      expect(patternOf(router, "GET", "/service_7/1/items_7/2")).toBe("/service_7/{x}/items_7/{y}");
+    } finally {
+      Map.prototype.get = get;
+    }
+    return count;
+  };
+  expect(steps(10_000)).toBe(steps(10));
+});
