@@ -150,8 +150,8 @@ function exampleOf(schema: Schema, document: OpenApi): Html {
 
 function resolve(schema: Schema, { components }: OpenApi): Schema {
   if (typeof schema.$ref !== "string") return schema;
-  const { $ref, ...beside } = schema;
-  return { ...components.schemas[schema.$ref.split("/").at(-1) ?? ""], ...beside };
+  const name = schema.$ref.split("/").at(-1) ?? "";
+  return { ...components.schemas[name], ...schema, $ref: undefined };
 }
 
 function serviceSection(service: DescService, describe: (desc: AnyDesc) => string): Html {

@@ -56,7 +56,7 @@ export function createHealth(serviceNames: readonly string[]): ServerHealth {
   };
 
   function wake(): void {
-    for (const waker of [...wakers]) waker();
+    for (const waker of wakers) waker();
   }
 
   /** Resolves at the next change, or when the watcher leaves. */

@@ -27,7 +27,7 @@ export interface Listener {
    * Called again, it returns the same promise.
    * @param limitMs what runs longer is cut
    */
-  drain(limitMs: number): Promise<void>;
+  readonly drain: (limitMs: number) => Promise<void>;
 }
 
 /**

@@ -1,4 +1,3 @@
-import type { ServerResponse } from "node:http";
 import { Code, ConnectError, type ConnectRouter } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { Health } from "#gen/grpc/health/v1/health_pb.js";
@@ -8,7 +7,7 @@ import { createGateway } from "../gateway/gateway.ts";
 import type { createErrorBodies } from "./error-body.ts";
 import { createHealth } from "./health.ts";
 import { type Listener, type ListenerOptions, listen } from "./listener.ts";
-import { originValues, type Request, type Response, receive } from "./origin.ts";
+import { originValues, type Response, receive } from "./origin.ts";
 import type { Pipeline, Route } from "./pipeline.ts";
 import { createReflection } from "./reflection.ts";
 
@@ -38,11 +37,11 @@ export async function serve(options: ServerOptions): Promise<Listener> {
       for (const { service, implementation } of routes) router.service(service, implementation);
       router.service(Health, health.implementation);
       router.service(ServerReflection, reflection);
-      router.service(ServerReflectionAlpha, reflection as never);
+      router.service(ServerReflectionAlpha, reflection);
     },
-    contextValues: (request) => originValues(request as Request),
+    contextValues: (request) => originValues(request),
     readMaxBytes: maxBodyBytes,
-    fallback: (request, response) => gateway(request as Request, response as Response),
+    fallback: (request, response) => gateway(request, response as Response),
     jsonOptions: { useProtoFieldName: true, alwaysEmitImplicit: true, ignoreUnknownFields: false },
     grpcWeb: true,
   });
@@ -50,7 +49,7 @@ export async function serve(options: ServerOptions): Promise<Listener> {
     ...options,
     onRequest(request, response) {
       receive(request, response, trustedProxies);
-      doors(request, response as ServerResponse);
+      doors(request, response);
     },
     badRequestBody() {
       const error = new ConnectError("this is no HTTP request", Code.InvalidArgument);

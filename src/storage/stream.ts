@@ -35,7 +35,7 @@ export async function* streamRows<Row>(
   try {
     transaction = await database.transaction(undefined, { readOnly: true });
     for await (const rows of readCursor<Row>(transaction, query, signal)) {
-      yield* lend(rows, { signal, readerTimeoutMs, close });
+      yield* lend(rows, { signal, readerTimeoutMs, close: () => void close() });
     }
   } finally {
     await close();

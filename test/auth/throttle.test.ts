@@ -35,6 +35,7 @@ async function conforms(throttle: LoginThrottle): Promise<void> {
 
 test("counts in PostgreSQL", async () => {
   await conforms(createLoginThrottle({ database: postgres.database, redis: undefined }, limits));
+  expect(Number((await postgres.database("login_attempt").count({ rows: "*" }))[0]?.rows)).toBeGreaterThan(3);
 });
 
 /** Two servers that share one Redis and one PostgreSQL. */

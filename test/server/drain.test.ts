@@ -69,10 +69,12 @@ describe("a drain", () => {
   test("closes an idle connection at once", async () => {
     const { port, drain } = await openListener();
     const response = await answerTo(send(port, "/", new Agent({ keepAlive: true })));
-    const closed = new Promise((done) => response.socket.on("close", done));
+    const { socket } = response;
+    const closed = once(socket, "close");
     await text(response);
     await drain(never);
     await closed;
+    expect(socket.destroyed).toBe(true);
   });
 
   test("lets a running HTTP/2 stream finish and refuses new ones on its connection", async () => {
@@ -81,7 +83,7 @@ describe("a drain", () => {
     const answer = getHttp2(session, "/hold");
     const running = await held();
     const drained = drain(never);
-    await expect(getHttp2(session, "/late")).rejects.toMatchObject({ message: /NGHTTP2_REFUSED_STREAM/ });
+    await expect(getHttp2(session, "/late")).rejects.toThrow("NGHTTP2_REFUSED_STREAM");
     running.end("finished");
     expect(await answer).toBe("finished");
     await drained;
@@ -139,11 +141,15 @@ describe("a drain", () => {
       protocol === "HTTP/1.1"
         ? answerTo(send(port, "/hold"))
         : getHttp2(connectHttp2(base, { ca: certificate }), "/hold");
-    const failure = expect(answer).rejects.toThrow();
+    const outcome = answer.then(
+      () => "answered",
+      () => "cut",
+    );
     const running = await held();
     const cut = new Promise<void>((done) => running.on("close", done));
     await drain(50);
-    await Promise.all([failure, cut]);
+    await cut;
+    expect(await outcome).toBe("cut");
   });
 
   test("happens once, whoever asks again", async () => {

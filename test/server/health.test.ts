@@ -35,7 +35,9 @@ test("serves as a whole and each of its services, and says so", async () => {
 
 test("a check of an unknown service is NOT_FOUND", async () => {
   const { client } = await openHealth();
-  const error = await client.check({ service: "example.Unknown" }).catch(ConnectError.from);
+  const error = await client
+    .check({ service: "example.Unknown" })
+    .catch((reason: unknown) => ConnectError.from(reason));
   expect(error).toMatchObject({ code: Code.NotFound });
 });
 
@@ -43,7 +45,7 @@ test("lists all it knows", async () => {
   const { client, health } = await openHealth();
   health.set(Status.NOT_SERVING);
   const { statuses } = await client.list({});
-  expect(Object.keys(statuses).sort()).toEqual(["", "example.Known"]);
+  expect(Object.keys(statuses).toSorted()).toEqual(["", "example.Known"]);
   expect(statuses["example.Known"]?.status).toBe(Status.NOT_SERVING);
 });
 

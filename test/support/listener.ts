@@ -14,7 +14,7 @@ export const badRequest = '{"message":"this is no HTTP request"}';
 
 export interface TestListener extends Listener {
   /** The response of the next request to /hold, which the test has to end. */
-  held(): Promise<Response>;
+  readonly held: () => Promise<Response>;
 }
 
 const listeners: Listener[] = [];

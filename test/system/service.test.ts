@@ -43,7 +43,7 @@ test("a path with dots is no path", async () => {
 /** fetch would tidy the path. */
 function rawStatus(path: string): Promise<number | undefined> {
   return new Promise((done, fail) => {
-    request(`${app.url}`, { path }, (response) => {
+    request(app.url, { path }, (response) => {
       response.resume();
       done(response.statusCode);
     })

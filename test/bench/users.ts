@@ -1,0 +1,153 @@
+/**
+ * The lists of users at 1,000,000 users, as an administrator sees them over HTTP. Run by hand: npm run bench.
+ * Prints what a list of everything costs in memory and until its first byte, and what the trigram index is worth: the
+ * same filters with and without it, turn by turn, in one run.
+ */
+import { readFileSync, writeFileSync } from "node:fs";
+import { chmod, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type Database, openDatabase } from "../../src/storage/database.ts";
+import { startEmbedded } from "../../src/storage/embedded.ts";
+import { migrate } from "../../src/storage/migrate.ts";
+import { type ServerProcess, startProcess } from "../support/process.ts";
+
+const users = Number(process.argv[2] ?? 1_000_000);
+const password = "first administrator";
+const query = "select * from user_account where search like lower(?) order by username limit 100";
+const count = "select count(*) from user_account where search like lower(?)";
+
+const folder = await mkdtemp(join(tmpdir(), "tollgate-bench-"));
+await chmod(folder, 0o711);
+const postgres = await startEmbedded({ folder, onExit: () => console.error("PostgreSQL has ended") });
+const database = openDatabase({ url: postgres.url, poolSize: 2, statementTimeoutMs: 600_000 });
+await migrate(database);
+
+// Before the users: the first start makes an administrator only where there is none.
+const server = await startProcess({
+  DATABASE_URL: postgres.url,
+  TOKEN_KEYS: "a-secret-for-the-bench-of-32-characters",
+  ADMIN_PASSWORD: password,
+  LOG_LEVEL: "silent",
+});
+const token = await login(server);
+try {
+  await fill(database);
+  await get("/admin/users?limit=10");
+  await list();
+  await filters();
+  await plan();
+} finally {
+  await server.end();
+  await database.destroy();
+  await postgres.stop();
+  await rm(folder, { recursive: true });
+}
+
+async function fill(into: Database): Promise<void> {
+  const started = performance.now();
+  await into.raw("drop index user_account_search");
+  await into.raw("insert into company (key) select 'company_' || i from generate_series(1, 1000) as i");
+  await into.raw(
+    `insert into user_account (username, name, email, phone, company_key, enabled, roles, timezone)
+     select 'user_' || i, 'Name ' || md5(i::text), md5((i * 7)::text) || '@example.com', '+7' || (i * 13),
+       'company_' || (1 + i % 1000), i % 10 <> 0, array[case when i % 100 = 0 then 'ADMIN' else 'USER' end], i % 12
+     from generate_series(1, ?) as i`,
+    [users],
+  );
+  await into.raw("create index user_account_search on user_account using gin (search gin_trgm_ops)");
+  await into.raw("vacuum analyze user_account");
+  console.log(`${users} users, made in ${seconds(performance.now() - started)}`);
+}
+
+async function list(): Promise<void> {
+  const idle = memory("VmRSS");
+  // Forgets the peak of the start.
+  writeFileSync(`/proc/${server.process.pid}/clear_refs`, "5");
+  const started = performance.now();
+  const response = await fetch(`${server.url}/admin/users?limit=10000000`, { headers: bearer() });
+  let first = 0;
+  let bytes = 0;
+  for await (const chunk of response.body ?? []) {
+    if (first === 0) first = performance.now() - started;
+    bytes += chunk.length;
+  }
+  const whole = performance.now() - started;
+  console.log(
+    `GET /admin/users?limit=10000000: ${(bytes / 1e6).toFixed(0)} MB in ${seconds(whole)}, first byte after ${first.toFixed(0)} ms`,
+  );
+  console.log(
+    `server RSS: ${idle} MB idle, ${memory("VmHWM")} MB at its peak, ${memory("VmHWM") - idle} MB above idle`,
+  );
+}
+
+async function filters(): Promise<void> {
+  const texts = Array.from({ length: 30 }, (_, index) => hex(index));
+  const times: { indexed: number[]; scanned: number[] } = { indexed: [], scanned: [] };
+  for (const text of texts) {
+    times.indexed.push(await timed(() => get(`/admin/users?filter=${text}`)));
+    times.scanned.push(
+      await timed(() =>
+        database.transaction(async (transaction) => {
+          await transaction.raw("set local enable_bitmapscan = off; set local enable_indexscan = off");
+          await transaction.raw(query, [`%${text}%`]);
+          await transaction.raw(count, [`%${text}%`]);
+        }),
+      ),
+    );
+  }
+  const [indexed, scanned] = [median(times.indexed), median(times.scanned)];
+  console.log(
+    `filter of 5 letters, GET with both totals: median ${indexed.toFixed(1)} ms; the bare SQL without the index ${scanned.toFixed(1)} ms; ratio ${(scanned / indexed).toFixed(0)}`,
+  );
+}
+
+async function plan(): Promise<void> {
+  const { rows } = await database.raw(`explain (analyze, costs off, timing off) ${query}`, [`%${hex(1)}%`]);
+  console.log(rows.map((row: { "QUERY PLAN": string }) => `  ${row["QUERY PLAN"]}`).join("\n"));
+}
+
+/** Five letters that some users have in their names. */
+function hex(index: number): string {
+  return (0xa1b2c3 + index * 7919).toString(16).slice(0, 5);
+}
+
+async function get(path: string): Promise<unknown> {
+  const response = await fetch(`${server.url}${path}`, { headers: bearer() });
+  if (!response.ok) throw new Error(`${path}: ${response.status}`);
+  return response.json();
+}
+
+function bearer() {
+  return { authorization: `Bearer ${token}` };
+}
+
+async function login({ url }: ServerProcess): Promise<string> {
+  const response = await fetch(`${url}/admin/token/generation`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ username: "admin", password }),
+  });
+  const { token: made } = JSON.parse(await response.text());
+  return made;
+}
+
+/** Megabytes, from the kernel's account of the server's process. */
+function memory(field: "VmRSS" | "VmHWM"): number {
+  const status = readFileSync(`/proc/${server.process.pid}/status`, "utf8");
+  return Math.round(Number(new RegExp(`${field}:\\s+(\\d+)`).exec(status)?.[1]) / 1024);
+}
+
+async function timed(work: () => Promise<unknown>): Promise<number> {
+  const started = performance.now();
+  await work();
+  return performance.now() - started;
+}
+
+function median(values: readonly number[]): number {
+  return values.toSorted((one, other) => one - other)[Math.floor(values.length / 2)] ?? Number.NaN;
+}
+
+function seconds(milliseconds: number): string {
+  return `${(milliseconds / 1000).toFixed(1)} s`;
+}
