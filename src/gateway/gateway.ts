@@ -79,7 +79,8 @@ export function createGateway(options: GatewayOptions): (request: GatewayRequest
     if (match.kind === "none") return refuse(new HttpError(404, Code.NotFound, `no such path: ${path}`));
     if (match.kind === "method") return answerMethod(match.allow);
     const { route, segments } = match;
-    void serve(route, segments, query);
+    // Whatever goes wrong while a failure is told ends this answer, and nothing else.
+    serve(route, segments, query).catch(() => response.destroy());
 
     async function serve(route: Route, segments: readonly string[], query: string): Promise<void> {
       const context = createContext(route.method, request, response, contextValues(request));

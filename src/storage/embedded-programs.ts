@@ -1,12 +1,15 @@
 import { execFile, spawn } from "node:child_process";
-import { existsSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { stat } from "node:fs/promises";
+import { dirname } from "node:path";
 import { promisify } from "node:util";
 
 /** Who a program of PostgreSQL runs as. */
 export interface Owner {
   readonly uid: number;
   readonly gid: number;
+  /** Whether a folder above the data or the programs is closed to this user, as /root is. */
+  readonly shutOut: boolean;
 }
 
 /** Paths of the programs. */
@@ -26,12 +29,34 @@ export async function findPrograms(): Promise<Programs> {
 }
 
 /** PostgreSQL refuses to run as root: then its own user runs it, the one of an existing data folder first. */
-export async function ownerOf(data: string): Promise<Owner | undefined> {
+export async function ownerOf(data: string, programs: Programs): Promise<Owner | undefined> {
   if (process.getuid?.() !== 0) return undefined;
-  if (existsSync(data)) return stat(data);
+  const { uid, gid } = existsSync(data) ? await stat(data) : await postgresUser();
+  const shutOut = [data, programs.initdb].some((path) => isBelowClosedFolder(path));
+  return { uid, gid, shutOut };
+}
+
+async function postgresUser(): Promise<{ uid: number; gid: number }> {
   const id = async (flag: string) => Number((await promisify(execFile)("id", [flag, "postgres"])).stdout);
   await id("-u").catch(() => promisify(execFile)("useradd", ["--system", "--user-group", "postgres"]));
   return { uid: await id("-u"), gid: await id("-g") };
+}
+
+function isBelowClosedFolder(path: string): boolean {
+  const folder = dirname(path);
+  const closed = existsSync(folder) && (statSync(folder).mode & 0o001) === 0;
+  return closed || (folder !== path && isBelowClosedFolder(folder));
+}
+
+/**
+ * The command that runs a program as its owner. An owner who is shut out may pass and read, not write, what is not its
+ * own (capabilities(7), CAP_DAC_READ_SEARCH): else a checkout in /root would have no database.
+ */
+function commandOf(owner: Owner | undefined, program: string, parameters: readonly string[]): [string, string[]] {
+  if (owner?.shutOut !== true || process.platform !== "linux") return [program, [...parameters]];
+  const user = [`--reuid=${owner.uid}`, `--regid=${owner.gid}`, "--clear-groups"];
+  const rights = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"];
+  return ["setpriv", [...user, ...rights, program, ...parameters]];
 }
 
 /**
@@ -44,7 +69,9 @@ export async function runProgram(
   parameters: readonly string[],
 ): Promise<void> {
   await new Promise<void>((done, fail) => {
-    const child = spawn(program, parameters, { ...owner, cwd: "/", stdio: ["ignore", "ignore", "pipe"] });
+    const [command, rest] = commandOf(owner, program, parameters);
+    const identity = command === program ? { uid: owner?.uid, gid: owner?.gid } : {};
+    const child = spawn(command, rest, { ...identity, cwd: "/", stdio: ["ignore", "ignore", "pipe"] });
     let complaint = "";
     child.stderr.setEncoding("utf8").on("data", (text: string) => {
       complaint += text;

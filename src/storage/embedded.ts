@@ -47,7 +47,7 @@ export async function startEmbedded({ folder, settings = {}, onExit }: EmbeddedO
   await mkdir(folder, { recursive: true });
   const data = resolve(folder, "postgres");
   const pidFile = join(data, "postmaster.pid");
-  const owner = await ownerOf(data);
+  const owner = await ownerOf(data, programs);
   const run = (program: string, parameters: readonly string[]) => runProgram(owner, program, parameters);
   const password = await keptPassword(join(folder, "postgres.password"));
 

@@ -116,6 +116,14 @@ describe("the embedded server", () => {
 });
 
 describe("a folder", () => {
+  it("that is closed to all but its owner, as /root is, works too", async () => {
+    await chmod(folder, 0o700);
+    const server = await start();
+    expect(await query(server, "create table kept as select 7 as number")).toEqual([]);
+    await stop(server);
+    expect(await query(await start(), "select number from kept")).toEqual([{ number: 7 }]);
+  });
+
   it("that another process has is refused on one line that names the process", async () => {
     const other = await startElsewhere();
     await expect(start()).rejects.toThrow(
