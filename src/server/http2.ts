@@ -46,8 +46,6 @@ export function createHttp2({ limits, onRequest }: Http2Options): ProtocolServer
     session.on("timeout", () => {
       if (openStreams === 0) end();
     });
-    // A fault of one connection is the end of that connection and of nothing else.
-    session.on("error", () => socket.destroy());
     session.once("close", () => sessions.delete(session));
 
     function end(): void {

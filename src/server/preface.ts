@@ -12,7 +12,6 @@ export function onPreface(socket: Socket, timeoutMs: number, decide: (isHttp2: b
   let seen = Buffer.alloc(0);
   const timer = setTimeout(() => socket.destroy(), timeoutMs);
   socket.on("error", ignore);
-  socket.on("end", leave);
   socket.once("close", stop);
   socket.on("readable", read);
 
@@ -32,12 +31,7 @@ export function onPreface(socket: Socket, timeoutMs: number, decide: (isHttp2: b
     clearTimeout(timer);
     socket.removeListener("readable", read);
     socket.removeListener("close", stop);
-    socket.removeListener("end", leave);
     socket.removeListener("error", ignore);
-  }
-
-  function leave(): void {
-    socket.destroy();
   }
 }
 

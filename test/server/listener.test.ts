@@ -136,10 +136,12 @@ describe("limits", () => {
 
   test("end an HTTP/2 connection without calls, and leave one whose call is quiet", async () => {
     const { port, held } = await openListener({ limits: { sessionIdleTimeoutMs: 100 } });
-    const quiet = getHttp2(connectHttp2(`http://127.0.0.1:${port}`), "/hold");
+    const session = connectHttp2(`http://127.0.0.1:${port}`);
+    const quiet = getHttp2(session, "/hold");
     const response = await held();
     // Opened later, so its time is over later.
     await once(connectHttp2(`http://127.0.0.1:${port}`), "close");
+    expect(await getHttp2(session, "/another")).toBe("HTTP/2.0 /another");
     response.end("late");
     expect(await quiet).toBe("late");
   });
@@ -186,6 +188,15 @@ describe("what is no HTTP", () => {
     expect(body).toBe(badRequest);
   });
 
+  test("ends the HTTP/2 connection that it comes on, and no other", async () => {
+    const { port } = await openListener();
+    const session = connectHttp2(`http://127.0.0.1:${port}`);
+    const socket = connect(port, "127.0.0.1");
+    socket.write(Buffer.concat([preface, Buffer.alloc(1000, "nonsense")]));
+    await everything(socket);
+    expect(await getHttp2(session, "/other")).toBe("HTTP/2.0 /other");
+  });
+
   test("is not answered in the middle of another answer", async () => {
     const { port, held } = await openListener();
     const socket = connect(port, "127.0.0.1");
@@ -199,15 +210,17 @@ describe("what is no HTTP", () => {
 
 describe("a connection that is reset", () => {
   test.each([
-    ["within the preface", "PRI * HT", undefined],
-    ["within the headers", "GET / HTTP/1.1\r\nhost", undefined],
-    ["within the body", "POST /hold HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nhalf", "HTTP/1.1"],
-    ["as HTTP/2", Buffer.concat([preface, emptySettings]), undefined],
+    ["within the preface", "PRI * HT", false],
+    ["within the headers", "GET / HTTP/1.1\r\nhost", false],
+    ["within the body", "POST /hold HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nhalf", true],
+    ["as HTTP/2", Buffer.concat([preface, emptySettings]), false],
   ])("%s hurts no other", async (_name, bytes, isHeld) => {
     const { port, held } = await openListener();
     const socket = connect(port, "127.0.0.1");
     await new Promise((done) => socket.write(bytes, done));
-    const response = isHeld === undefined ? undefined : await held();
+    // Answered later than the first connection was read.
+    await text(await get(port, "/another"));
+    const response = isHeld ? await held() : undefined;
     const closed = response && new Promise<void>((done) => response.on("close", done));
     socket.resetAndDestroy();
     await closed;
