@@ -1,7 +1,10 @@
 import { chmod, mkdtemp, readFile, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { createClient } from "@connectrpc/connect";
+import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect-node";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { SystemService } from "#gen/tollgate/v1/system_pb.js";
 import type { Json } from "../support/app.ts";
 import { createTestDatabase } from "../support/database.ts";
 import { runProcess, type ServerProcess, startProcess } from "../support/process.ts";
@@ -75,6 +78,23 @@ test("a bad setting stops the start with one line", async () => {
   const { code, output } = await runProcess({ PORT: "eighty" });
   expect([code, output.trim().split("\n").length]).toEqual([1, 1]);
   expect(output).toMatch(/^PORT: /);
+});
+
+test("with a certificate all doors speak TLS, HTTP/1.1 and HTTP/2 on one port", async () => {
+  const { url, drop } = await createTestDatabase();
+  const [cert, key] = ["test/support/tls/cert.pem", "test/support/tls/key.pem"];
+  const server = await startProcess({ ...keys, DATABASE_URL: url, TLS_CERT: cert, TLS_KEY: key });
+  const nodeOptions = { rejectUnauthorized: false };
+  for (const transport of [
+    createConnectTransport({ baseUrl: server.url, httpVersion: "1.1", nodeOptions }),
+    createConnectTransport({ baseUrl: server.url, httpVersion: "2", nodeOptions }),
+    createGrpcTransport({ baseUrl: server.url, nodeOptions }),
+  ]) {
+    expect((await createClient(SystemService, transport).check({})).health).toBe(1);
+  }
+  expect(server.url).toMatch(/^https:/);
+  expect(await server.end()).toBe(0);
+  await drop();
 });
 
 test("a database that does not answer stops the start with one line", async () => {
