@@ -90,6 +90,7 @@ export async function startApp(config: Config, { logger, now, onFailure }: AppOp
       tls: await readTls(config),
       maxBodyBytes: config.MAX_BODY_BYTES,
       trustedProxies: config.TRUSTED_PROXIES,
+      onAcceptError: (error) => logger.error({ err: error }, "a connection could not be accepted"),
     });
     opened.push(() => listener.drain(config.DRAIN_MS));
 

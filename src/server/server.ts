@@ -11,7 +11,7 @@ import { originValues, type Response, receive } from "./origin.ts";
 import type { Pipeline, Route } from "./pipeline.ts";
 import { createReflection } from "./reflection.ts";
 
-export interface ServerOptions extends Pick<ListenerOptions, "host" | "port" | "tls"> {
+export interface ServerOptions extends Pick<ListenerOptions, "host" | "port" | "tls" | "onAcceptError"> {
   readonly routes: readonly Route[];
   readonly pipeline: Pipeline;
   readonly describeError: ReturnType<typeof createErrorBodies>;
