@@ -73,7 +73,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
       try {
         await passage.admit();
         validate(method, request);
-        const answer = create(method.output, await handler(request, passage.call));
+        const answer = create(method.output, await untilAborted(context.signal, handler(request, passage.call)));
         passage.leave();
         return answer;
       } catch (error) {
@@ -210,6 +210,15 @@ async function identify(options: PipelineOptions, header: Headers): Promise<Prin
   const principal = await options.authenticate(token);
   if (principal === undefined) throw unauthenticated("the token is not valid");
   return principal;
+}
+
+/** No call outlives its deadline: the caller is told then, and work that is under way ends by the database's limits. */
+function untilAborted<Result>(signal: AbortSignal, work: Promise<Result>): Promise<Result> {
+  return new Promise((resolve, reject) => {
+    const stop = () => reject(signal.reason as Error);
+    signal.addEventListener("abort", stop, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener("abort", stop));
+  });
 }
 
 function isFault({ code }: ConnectError): boolean {

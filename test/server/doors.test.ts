@@ -119,6 +119,19 @@ describe.each(transports)("%s", (_name, transport) => {
     expect(Number(slowed.findDetails(RetryInfoSchema)[0]?.retryDelay?.seconds)).toBeGreaterThan(800);
   });
 
+  test("ends at the caller's deadline, while the database still works", async () => {
+    const lock = await app.database.transaction();
+    await lock.raw("lock table company in access exclusive mode");
+    const late = companies().readCompany({ key: "administration" }, { headers: bearer(), timeoutMs: 200 });
+    // The database itself would give up after five seconds, with UNAVAILABLE.
+    expect((await failure(late)).code).toBe(Code.DeadlineExceeded);
+    const line = () =>
+      app.log.some(({ operation, outcome }) => operation === "read_company" && outcome === "DeadlineExceeded");
+    await expect.poll(line).toBe(true);
+    await lock.rollback();
+    app.log.length = 0;
+  });
+
   test("refuses a message beyond the size limit", async () => {
     const error = await failure(
       companies().createCompany({ key: "large", detail: "x".repeat(70_000) }, { headers: bearer() }),
