@@ -1,12 +1,16 @@
 #!/usr/bin/env -S npx tsx
-import type { AnyDesc } from "@bufbuild/protobuf";
+import { type AnyDesc, type DescService, getOption } from "@bufbuild/protobuf";
 import { createEcmaScriptPlugin, getComments, runNodeJs, type Schema } from "@bufbuild/protoplugin";
 import { stringify } from "yaml";
+import { tag } from "#gen/gateway/v1/annotations_pb.js";
 import { bindingsOf } from "../gateway/binding.ts";
 import { createDocument } from "../gateway/openapi/document.ts";
 import { createRouter } from "../gateway/router.ts";
 import { isPublic } from "../server/access.ts";
 import { createPage } from "./page.ts";
+
+/** The order in which the documentation tells of the services, by tag; others come after. */
+const readingOrder = ["auth", "companies", "users", "quotas", "system"];
 
 /** Writes what is generated from the annotations: the OpenAPI document and the documentation page. */
 runNodeJs(
@@ -14,9 +18,8 @@ runNodeJs(
     name: "protoc-gen-tollgate",
     version: "v1",
     generateTs(schema) {
-      const services = schema.files
-        .filter(({ proto }) => proto.package === "tollgate.v1")
-        .flatMap((file) => file.services);
+      const files = schema.files.filter(({ proto }) => proto.package === "tollgate.v1");
+      const services = files.flatMap((file) => file.services).toSorted((one, other) => placeOf(one) - placeOf(other));
       // Routes that collide fail here, when they are written, not when the server starts.
       createRouter(services.flatMap((service) => bindingsOf(service)));
       const document = createDocument(services, {
@@ -37,6 +40,11 @@ runNodeJs(
     },
   }),
 );
+
+function placeOf(service: DescService): number {
+  const place = readingOrder.indexOf(getOption(service, tag));
+  return place === -1 ? readingOrder.length : place;
+}
 
 function describe(desc: AnyDesc): string {
   if (desc.kind === "file") return "";
