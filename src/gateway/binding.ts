@@ -8,7 +8,7 @@ import { parseTemplate, type Template } from "./template.ts";
 /** One HTTP method and path that calls an RPC. */
 export interface Binding {
   readonly method: DescMethod;
-  /** GET, POST, … */
+  /** GET, POST, …; `*` is any that no other binding of the path names. */
   readonly httpMethod: string;
   /** As the annotation prints it. */
   readonly pattern: string;
@@ -40,6 +40,9 @@ function toBinding(method: DescMethod, rule: HttpRule): Binding {
   const [httpMethod, pattern] = patternOf(method, rule);
   const template = parseTemplate(pattern);
   for (const { fieldPath } of template.variables) checkVariable(method, fieldPath);
+  const names = template.variables.map(({ fieldPath }) => fieldPath.join("."));
+  if (new Set(names).size < names.length) throw mistake(method, `${pattern} names a field twice`);
+  if (httpMethod === "GET" && rule.body !== "") throw mistake(method, "GET has no body");
   return {
     method,
     httpMethod,
@@ -53,7 +56,10 @@ function toBinding(method: DescMethod, rule: HttpRule): Binding {
 
 function patternOf(method: DescMethod, { pattern }: HttpRule): [httpMethod: string, path: string] {
   if (pattern.case === undefined) throw mistake(method, "no method and path");
-  if (pattern.case === "custom") return [pattern.value.kind, pattern.value.path];
+  if (pattern.case === "custom") {
+    if (pattern.value.kind === "") throw mistake(method, "a custom pattern without a kind");
+    return [pattern.value.kind, pattern.value.path];
+  }
   return [pattern.case.toUpperCase(), pattern.value];
 }
 

@@ -1,31 +1,36 @@
-import { Code } from "@connectrpc/connect";
+import { Code, ConnectError } from "@connectrpc/connect";
 import { badField, HttpError } from "./errors.ts";
 import type { GatewayRequest } from "./gateway.ts";
 
-/** Whether the request brings a body, as its headers say. */
-export function hasBody({ headers }: GatewayRequest): boolean {
-  return headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > 0;
+/** Whether the request brings a body, as its headers say; it may turn out to be empty. */
+export function hasBody(request: GatewayRequest): boolean {
+  if ("stream" in request) return !request.stream.endAfterHeaders;
+  return request.headers["transfer-encoding"] !== undefined || Number(request.headers["content-length"] ?? 0) > 0;
 }
 
 /**
  * The body of a request as text.
- * @param maxBytes a longer one is 413, and the rest of it is not read
+ * @param maxBytes a longer one is 413, and the rest of it is not kept
+ * @param signal ends the wait for the body
  */
-export async function readBody(request: GatewayRequest, maxBytes: number): Promise<string> {
+export async function readBody(request: GatewayRequest, maxBytes: number, signal: AbortSignal): Promise<string> {
+  if (!hasBody(request)) throw badField("", "a JSON body is required");
   checkType(request);
   if (Number(request.headers["content-length"] ?? 0) > maxBytes) throw tooLarge(maxBytes);
-  const chunks: Buffer[] = [];
-  let length = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
-    length += chunk.length;
-    if (length > maxBytes) throw tooLarge(maxBytes);
-    chunks.push(chunk);
-  }
-  const bytes = chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks);
+  const bytes = await readBytes(request, maxBytes, signal);
+  if (bytes === undefined) throw tooLarge(maxBytes);
   try {
     return utf8.decode(bytes);
   } catch {
     throw badField("", "the body is not UTF-8");
+  }
+}
+
+/** Makes sure that a request brings no body, whatever its type. */
+export async function refuseBody(request: GatewayRequest, signal: AbortSignal): Promise<void> {
+  // Of no announced length, it is known to be empty at its end only.
+  if (hasBody(request) && (await readBytes(request, 0, signal)) === undefined) {
+    throw badField("", "this operation takes no body");
   }
 }
 
@@ -40,4 +45,41 @@ function checkType({ headers }: GatewayRequest): void {
 
 function tooLarge(maxBytes: number): HttpError {
   return new HttpError(413, Code.ResourceExhausted, `the body is larger than ${maxBytes} bytes`);
+}
+
+/**
+ * Undefined for a longer body. By events, since leaving an iteration early would destroy the request, and with it the
+ * connection that the refusal must take.
+ */
+function readBytes(request: GatewayRequest, maxBytes: number, signal: AbortSignal): Promise<Buffer | undefined> {
+  return new Promise((done, fail) => {
+    const chunks: Buffer[] = [];
+    let length = 0;
+    if (signal.aborted) return leave();
+    request.on("data", take).once("end", end);
+    signal.addEventListener("abort", leave);
+
+    function take(chunk: Buffer): void {
+      length += chunk.length;
+      chunks.push(chunk);
+      if (length > maxBytes) settle(undefined);
+    }
+
+    function end(): void {
+      // HTTP/2 ends what the caller has cut off, too.
+      if (request.aborted) fail(new ConnectError("the caller is gone", Code.Canceled));
+      settle(chunks.length === 1 ? chunks[0] : Buffer.concat(chunks));
+    }
+
+    function settle(bytes: Buffer | undefined): void {
+      request.off("data", take).off("end", end).pause();
+      signal.removeEventListener("abort", leave);
+      done(bytes);
+    }
+
+    function leave(): void {
+      fail(signal.reason);
+      settle(undefined);
+    }
+  });
 }

@@ -4,7 +4,7 @@ import type { GatewayRequest, GatewayResponse } from "./gateway.ts";
 
 /** A call's context as Connect's handlers know it, without the cost of Connect's own. */
 export interface GatewayContext extends HandlerContext {
-  /** Ends the call: timers stop, the signal aborts. */
+  /** The call has its answer: its deadline no longer counts, and the caller may go. */
   end(): void;
 }
 
@@ -23,8 +23,13 @@ export function createContext(
           () => controller.abort(new ConnectError("the deadline has passed", Code.DeadlineExceeded)),
           deadline - Date.now(),
         );
-  response.once("close", () => controller.abort(new ConnectError("the caller is gone", Code.Canceled)));
+  let ended = false;
+  response.once("close", () => {
+    // Every call ends here: an error with a stack is made only for the few that are cut off.
+    controller.abort(ended ? over : new ConnectError("the caller is gone", Code.Canceled));
+  });
   let requestHeader: Headers | undefined;
+  let responseTrailer: Headers | undefined;
   return {
     method,
     service: method.parent,
@@ -36,13 +41,21 @@ export function createContext(
       return requestHeader;
     },
     responseHeader: new Headers(),
-    responseTrailer: new Headers(),
+    get responseTrailer() {
+      responseTrailer ??= new Headers();
+      return responseTrailer;
+    },
     protocolName: "http",
     values,
     url: request.url ?? "",
-    end: () => clearTimeout(timer),
+    end() {
+      ended = true;
+      clearTimeout(timer);
+    },
   };
 }
+
+const over = new Error("the call is over");
 
 /** The header of Connect's protocol, in milliseconds; honoured here too. */
 function deadlineOf({ headers }: GatewayRequest): number | undefined {

@@ -37,13 +37,18 @@ export function badField(field: string, description: string): ConnectError {
   return badRequest([{ field, description }]);
 }
 
-/** What is wrong with a field that protobuf-es could not read. */
-export function reasonOf(field: DescField, error: unknown): string {
+/** What is wrong with a field, or with one item of it, that protobuf-es could not read. */
+export function reasonOf(field: DescField, error: unknown, isItem = field.fieldKind !== "list"): string {
   if (field.enum !== undefined) {
     const names = field.enum.values.map(({ name }) => name).filter((name) => !name.endsWith("UNSPECIFIED"));
-    return `must be ${field.fieldKind === "list" ? "a list of" : "one of"} ${names.join(", ")}`;
+    return `must be ${isItem ? "one of" : "a list of"} ${names.join(", ")}`;
   }
-  // It says "cannot decode field x from JSON: reason"; the field is named beside it.
+  return textOf(error);
+}
+
+/** What protobuf-es says, without the name of the field, and without more than a line of the value that it quotes. */
+export function textOf(error: unknown): string {
   const message = error instanceof Error ? error.message : "is not valid";
-  return message.replace(/^cannot decode .*? from JSON: /, "");
+  const text = message.replace(/^cannot decode .*? from JSON:? /, "").replace(/^(list item|map entry) \S+: /, "");
+  return text.length > 200 ? `${text.slice(0, 200)}…` : text;
 }

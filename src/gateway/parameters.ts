@@ -1,116 +1,106 @@
-import {
-  create,
-  type DescField,
-  type DescMessage,
-  fromJson,
-  type JsonValue,
-  type Message,
-  ScalarType,
-} from "@bufbuild/protobuf";
-import { type ReflectMessage, reflect } from "@bufbuild/protobuf/reflect";
+import { create, type DescField, type DescMessage, type JsonValue, type Message } from "@bufbuild/protobuf";
+import { type ReflectMessage, reflect, scalarEquals } from "@bufbuild/protobuf/reflect";
 import type { Binding } from "./binding.ts";
-import { badField, reasonOf } from "./errors.ts";
+import { badField } from "./errors.ts";
+import { type FieldPath, fieldsByName, isWellKnown, nameOf } from "./fields.ts";
+import { isGiven } from "./json/read.ts";
 import type { Variable } from "./template.ts";
+import { isText, setText } from "./text.ts";
 
-/** Puts the values of the path and the query into the request. */
-export type Bind = (request: Message, segments: readonly string[], query: string) => void;
-
-/** What a name in the query may be: the way from the message to the field. */
-type Target = readonly DescField[];
-
-/** Prepares the parameters of a binding: which fields the path names, and which are left to the query. */
-export function createBind(binding: Binding): Bind {
-  const { method, template, body } = binding;
-  const variables = template.variables.map((variable) => ({ variable, target: targetOf(method.input, variable) }));
-  const inPath = new Set(variables.map(({ target }) => nameOf(target)));
-  const inBody = typeof body === "object" ? body : undefined;
-  const targets = body === "*" ? new Map<string, Target>() : queryTargets(method.input, inBody);
-
-  return (request, segments, query) => {
-    const message = reflect(method.input, request);
-    for (const { variable, target } of variables) {
-      const name = nameOf(target);
-      const [parent, field] = resolve(message, target);
-      const inRequest = parent.isSet(field) ? parent.get(field) : undefined;
-      set(parent, field, [decodeVariable(segments, variable, name)], name);
-      if (inRequest !== undefined && parent.get(field) !== inRequest) {
-        throw badField(name, "is given twice: in the path and in the body");
-      }
-    }
-    if (query !== "") readQuery(message, query, targets, inPath);
-  };
+/** What a binding takes from the path and the query. */
+export interface Parameters {
+  /** The fields that the path names. */
+  readonly inPath: readonly FieldPath[];
+  /** Puts the values of the path and the query into a request. */
+  bind(request: Message, given: Given): void;
 }
 
-function readQuery(
-  message: ReflectMessage,
-  query: string,
-  targets: ReadonlyMap<string, Target>,
-  inPath: ReadonlySet<string>,
-): void {
-  const values = new Map<Target, string[]>();
+export interface Given {
+  /** The segments of the path, percent-encoded. */
+  readonly segments: readonly string[];
+  readonly query: string;
+  /** The JSON that the request was read from, as far as it came by the body. */
+  readonly body: JsonValue | undefined;
+}
+
+/** @param maxDepth how deep a name in the query may reach: each of its steps makes a message */
+export function createParameters({ method, template, body }: Binding, maxDepth: number): Parameters {
+  const variables = template.variables.map((variable) => ({ variable, path: pathOf(method.input, variable) }));
+  const taken = new Map(variables.map(({ path }) => [nameOf(path), "is given twice: in the path and in the query"]));
+
+  return {
+    inPath: variables.map(({ path }) => path),
+    bind(request, given) {
+      const message = reflect(method.input, request);
+      for (const { variable, path } of variables) bindVariable(message, path, variable, given);
+      for (const { name, path, texts } of readQuery(given.query, (text) => findField(text))) {
+        const [parent, field] = resolve(message, path, name);
+        if (texts.length > 1 && field.fieldKind !== "list") throw badField(name, "is given twice");
+        setText(parent, field, texts, name);
+      }
+    },
+  };
+
+  /** The field that a name in the query means. */
+  function findField(name: string): FieldPath {
+    const path = body === "*" ? undefined : findPath(method.input, name, maxDepth);
+    if (path === undefined) throw badField(name, "is no query parameter of this operation");
+    if (path[0] === body) throw badField(name, "belongs into the body");
+    const reason = taken.get(nameOf(path));
+    if (reason !== undefined) throw badField(name, reason);
+    return path;
+  }
+}
+
+function bindVariable(message: ReflectMessage, path: FieldPath, variable: Variable, given: Given): void {
+  const name = nameOf(path);
+  const [parent, field] = resolve(message, path, name);
+  const inBody = isGiven(given.body, path) ? { value: parent.get(field) } : undefined;
+  setText(parent, field, [decodeVariable(given.segments, variable, name)], name);
+  if (inBody !== undefined && !isSame(field, inBody.value, parent.get(field))) {
+    throw badField(name, "is given twice: in the path and in the body");
+  }
+}
+
+interface QueryField {
+  readonly name: string;
+  readonly path: FieldPath;
+  readonly texts: string[];
+}
+
+/** The fields of a query and their texts: one of both spellings is one field. */
+function readQuery(query: string, findField: (name: string) => FieldPath): Iterable<QueryField> {
+  const fields = new Map<string, QueryField>();
   for (const pair of query.split("&")) {
     if (pair === "") continue;
     const equals = pair.indexOf("=");
-    const key = decodeQuery(equals === -1 ? pair : pair.slice(0, equals), "");
-    const target = targets.get(key);
-    if (target === undefined) throw badField(key, "is no query parameter of this operation");
-    if (inPath.has(nameOf(target))) throw badField(key, "is given twice: in the path and in the query");
-    const value = decodeQuery(equals === -1 ? "" : pair.slice(equals + 1), key);
-    values.set(target, [...(values.get(target) ?? []), value]);
+    const encoded = equals === -1 ? pair : pair.slice(0, equals);
+    const key = decodeQuery(encoded, encoded);
+    const path = findField(key);
+    const name = nameOf(path);
+    const text = decodeQuery(equals === -1 ? "" : pair.slice(equals + 1), key);
+    const field = fields.get(name);
+    if (field === undefined) fields.set(name, { name, path, texts: [text] });
+    else field.texts.push(text);
   }
-  for (const [target, texts] of values) {
-    const name = nameOf(target);
-    const [parent, field] = resolve(message, target);
-    if (texts.length > 1 && field.fieldKind !== "list") throw badField(name, "is given twice");
-    set(parent, field, texts, name);
+  return fields.values();
+}
+
+/** The way to the field of a name in either spelling, nested ones by dots; undefined where no text can be its value. */
+function findPath(desc: DescMessage, name: string, maxDepth: number): FieldPath | undefined {
+  const path: DescField[] = [];
+  let message: DescMessage | undefined = desc;
+  for (const part of name.split(".", maxDepth + 1)) {
+    const field: DescField | undefined = message && fieldsByName(message).get(part);
+    if (field === undefined || path.length === maxDepth) return undefined;
+    path.push(field);
+    message = field.fieldKind === "message" && !isWellKnown(field.message) ? field.message : undefined;
   }
+  const last = path.at(-1);
+  return last !== undefined && isText(last) ? path : undefined;
 }
 
-/** Every name that a query may have: both spellings, nested fields by dots, no messages in lists. */
-function queryTargets(desc: DescMessage, inBody: DescField | undefined): Map<string, Target> {
-  const targets = new Map<string, Target>();
-  collect(desc, [], [""], new Set());
-  return targets;
-
-  function collect(
-    message: DescMessage,
-    way: Target,
-    prefixes: readonly string[],
-    above: ReadonlySet<DescMessage>,
-  ): void {
-    for (const field of message.fields) {
-      if (field === inBody && way.length === 0) continue;
-      const names = prefixes.flatMap((prefix) =>
-        [...new Set([field.name, field.jsonName])].map((name) => prefix + name),
-      );
-      const target = [...way, field];
-      if (isValue(field)) for (const name of names) targets.set(name, target);
-      else if (field.fieldKind === "message" && !above.has(field.message)) {
-        collect(
-          field.message,
-          target,
-          names.map((name) => `${name}.`),
-          new Set([...above, message]),
-        );
-      }
-    }
-  }
-}
-
-/** Whether one text can be the field, or an item of it. */
-function isValue(field: DescField): boolean {
-  if (field.fieldKind === "map") return false;
-  return field.message === undefined || hasTextForm(field.message);
-}
-
-/** The well-known types whose JSON is a single text, number or boolean. */
-function hasTextForm({ typeName }: DescMessage): boolean {
-  return (
-    /^google\.protobuf\.(Timestamp|Duration|FieldMask|\w+Value)$/.test(typeName) && !/\.(List)?Value$/.test(typeName)
-  );
-}
-
-function targetOf(desc: DescMessage, { fieldPath }: Variable): Target {
+function pathOf(desc: DescMessage, { fieldPath }: Variable): FieldPath {
   let message: DescMessage | undefined = desc;
   return fieldPath.map((name) => {
     const field: DescField | undefined = message?.fields.find((candidate) => candidate.name === name);
@@ -121,59 +111,35 @@ function targetOf(desc: DescMessage, { fieldPath }: Variable): Target {
 }
 
 /** The field at the end of the way and the message that holds it, made where it is not there. */
-function resolve(message: ReflectMessage, way: Target): [ReflectMessage, DescField] {
+function resolve(message: ReflectMessage, path: FieldPath, name: string): [ReflectMessage, DescField] {
   let parent = message;
-  for (const field of way.slice(0, -1)) {
+  for (const [index, field] of path.entries()) {
+    const other = field.oneof && parent.oneofCase(field.oneof);
+    if (other !== undefined && other !== field) throw badField(name, `excludes ${other.name}, which is given too`);
+    if (index === path.length - 1) return [parent, field];
     if (field.fieldKind !== "message") throw new Error(`${field.name} is no message`);
     if (!parent.isSet(field)) parent.set(field, reflect(field.message, create(field.message)));
     parent = parent.get(field);
   }
-  return [parent, way.at(-1) as DescField];
+  throw new Error("a way to no field");
 }
 
-/** Sets a field from texts: one, or the items of a list. */
-function set(parent: ReflectMessage, field: DescField, texts: readonly string[], name: string): void {
-  const values = texts.map((text) => jsonOf(field, text, name));
-  const json = field.fieldKind === "list" ? values : (values[0] ?? null);
-  try {
-    parent.set(field, reflect(parent.desc, fromJson(parent.desc, { [field.name]: json })).get(field));
-  } catch (error) {
-    throw badField(name, reasonOf(field, error));
-  }
-}
-
-/** A text as the JSON that the field's type reads. */
-function jsonOf(field: DescField, text: string, name: string): JsonValue {
-  const scalar = field.fieldKind === "list" || field.fieldKind === "scalar" ? field.scalar : wrappedScalar(field);
-  if (field.enum !== undefined) return /^-?\d+$/.test(text) ? Number(text) : text;
-  if (scalar === undefined || scalar === ScalarType.STRING || scalar === ScalarType.BYTES) return text;
-  if (scalar === ScalarType.BOOL) {
-    if (text !== "true" && text !== "false") throw badField(name, `must be true or false, not ${text}`);
-    return text === "true";
-  }
-  // Number("") is 0, and Number(" 1 ") and Number("0x10") are numbers too.
-  const decimal = scalar === ScalarType.DOUBLE || scalar === ScalarType.FLOAT;
-  if (!(decimal ? /^-?\d+(\.\d+)?([eE][+-]?\d+)?$/ : /^-?\d+$/).test(text)) {
-    throw badField(name, `must be ${decimal ? "a number" : "a whole number"}, not ${text === "" ? "empty" : text}`);
-  }
-  return text;
-}
-
-function wrappedScalar(field: DescField): ScalarType | undefined {
-  return field.message?.typeName.endsWith("Value") === true ? field.message.fields[0]?.scalar : undefined;
+function isSame(field: DescField, one: unknown, other: unknown): boolean {
+  if (field.fieldKind !== "scalar") return one === other;
+  return scalarEquals(field.scalar, one as string, other as string);
 }
 
 /** Single-segment variables are decoded whole, multi-segment ones all but %2F, which would be a new segment. */
 function decodeVariable(segments: readonly string[], { start, end, multiple, open }: Variable, name: string): string {
   if (!multiple) return decode(segments[start] ?? "", name);
-  const own = segments.slice(start, open ? undefined : end);
-  return own
-    .map((segment) =>
-      segment
-        .split(/%2f/i)
-        .map((part) => decode(part, name))
-        .join("%2F"),
-    )
+  const decodeSegment = (segment: string) =>
+    segment
+      .split(/%2f/i)
+      .map((part) => decode(part, name))
+      .join("%2F");
+  return segments
+    .slice(start, open ? undefined : end)
+    .map((segment) => decodeSegment(segment))
     .join("/");
 }
 
@@ -188,8 +154,4 @@ function decode(text: string, name: string): string {
   } catch {
     throw badField(name, "is not percent-encoded UTF-8");
   }
-}
-
-function nameOf(target: Target): string {
-  return target.map(({ name }) => name).join(".");
 }

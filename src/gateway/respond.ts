@@ -1,11 +1,11 @@
-import { once } from "node:events";
-import type { DescMessage, JsonValue, Message } from "@bufbuild/protobuf";
+import { create, type DescMessage, type JsonValue, type Message } from "@bufbuild/protobuf";
 import { reflect } from "@bufbuild/protobuf/reflect";
 import type { HttpBody } from "#gen/google/api/httpbody_pb.js";
 import type { Binding } from "./binding.ts";
 import type { GatewayContext } from "./context.ts";
 import type { GatewayResponse } from "./gateway.ts";
 import { writeMessage } from "./json/write.ts";
+import { jsonType, send, sendEmpty, start, write } from "./send.ts";
 
 /** Writes the answer of an RPC. */
 export type Respond = (
@@ -14,40 +14,23 @@ export type Respond = (
   context: GatewayContext,
 ) => Promise<void>;
 
-const httpBody = "google.api.HttpBody";
-
 /**
  * Prepares the answers of a binding: JSON, a file (HttpBody), or one JSON object out of a stream of pages.
  * @throws Error where a stream's pages have no single list that their merge would append to
  */
 export function createRespond(binding: Binding): Respond {
-  const { method, status } = binding;
-  if (method.methodKind === "server_streaming") {
-    return method.output.typeName === httpBody ? respondFile(status) : respondPages(method.output, status);
+  const { method, status, responseBody } = binding;
+  const isFile = method.output.typeName === "google.api.HttpBody";
+  const isStream = method.methodKind === "server_streaming";
+  if (responseBody !== undefined && (isFile || isStream)) {
+    throw new Error(`${method.parent.typeName}.${method.name}: response_body of a file or a stream`);
   }
-  if (method.output.typeName === httpBody) return respondFile(status);
-  return async (response, answer, context) => {
-    if (status === 204) return finish(response, status, context, undefined);
-    const json = jsonOf(binding, answer as Message);
-    finish(response, status, context, JSON.stringify(json));
+  if (isStream) return isFile ? respondChunks(status) : respondPages(method.output, status);
+  if (isFile) return respondFile(status);
+  return async (response, answer, { responseHeader: headers }) => {
+    if (status === 204) return sendEmpty(response, { status, headers });
+    send(response, { status, headers, contentType: jsonType }, JSON.stringify(jsonOf(binding, answer as Message)));
   };
-}
-
-/** Sends a whole body; undefined is none. */
-export function finish(
-  response: GatewayResponse,
-  status: number,
-  { responseHeader }: Pick<GatewayContext, "responseHeader">,
-  body: string | undefined,
-): void {
-  const headers: Record<string, string | number> = Object.fromEntries(responseHeader);
-  if (body !== undefined) {
-    headers["content-type"] = "application/json; charset=utf-8";
-    headers["content-length"] = Buffer.byteLength(body);
-  }
-  response.writeHead(status, headers);
-  if (body === undefined) response.end();
-  else response.end(body);
 }
 
 function jsonOf({ method, responseBody }: Binding, answer: Message): JsonValue {
@@ -56,59 +39,64 @@ function jsonOf({ method, responseBody }: Binding, answer: Message): JsonValue {
   return json[responseBody.name] ?? null;
 }
 
+const typeOf = ({ contentType }: HttpBody) => contentType || "application/octet-stream";
+
 function respondFile(status: number): Respond {
-  return async (response, answer, { responseHeader, signal }) => {
-    const chunks = Symbol.asyncIterator in answer ? answer : [answer];
-    for await (const chunk of chunks as AsyncIterable<HttpBody>) {
-      if (!response.headersSent) {
-        const contentType = chunk.contentType || "application/octet-stream";
-        response.writeHead(status, { ...Object.fromEntries(responseHeader), "content-type": contentType });
-      }
+  return async (response, answer, { responseHeader: headers }) => {
+    const file = answer as HttpBody;
+    send(response, { status, headers, contentType: typeOf(file) }, file.data);
+  };
+}
+
+/** The first chunk says the type. */
+function respondChunks(status: number): Respond {
+  return async (response, answer, { responseHeader: headers, signal, requestMethod }) => {
+    for await (const chunk of answer as AsyncIterable<HttpBody>) {
+      if (!response.headersSent) start(response, { status, headers, contentType: typeOf(chunk) });
+      if (requestMethod === "HEAD") break;
       await write(response, chunk.data, signal);
     }
-    response.end();
+    if (response.headersSent) response.end();
+    else sendEmpty(response, { status, headers });
   };
 }
 
 /** The pages' lists run on, one after the other; what else they say is written after the list, the last one counts. */
 function respondPages(desc: DescMessage, status: number): Respond {
-  const lists = desc.fields.filter(({ fieldKind }) => fieldKind === "list");
-  const [list] = lists;
-  if (list === undefined || lists.length > 1) {
-    throw new Error(`${desc.typeName}: a stream of pages needs exactly one list in them`);
+  const [list, ...otherLists] = desc.fields.filter(({ fieldKind }) => fieldKind === "list");
+  if (list?.message === undefined || otherLists.length > 0) {
+    throw new Error(`${desc.typeName}: a stream of pages needs exactly one list in them, of messages`);
   }
-  return async (response, answer, { responseHeader, signal }) => {
-    const rest: Record<string, JsonValue> = {};
+  const others = desc.fields.filter((field) => field !== list);
+  const unset = writeMessage(desc, create(desc)) as Record<string, JsonValue>;
+
+  return async (response, answer, { responseHeader: headers, signal, requestMethod }) => {
+    const head = { status, headers, contentType: jsonType };
+    const rest = { ...unset };
     let separator = `{${JSON.stringify(list.name)}:[`;
     let pending = "";
     for await (const page of answer as AsyncIterable<Message>) {
+      signal.throwIfAborted();
       const json = writeMessage(desc, page) as Record<string, JsonValue>;
+      const reflected = reflect(desc, page);
+      for (const field of others) if (reflected.isSet(field)) rest[field.name] = json[field.name] ?? null;
       const items = json[list.name] as JsonValue[];
-      for (const field of desc.fields) {
-        if (field !== list && reflect(desc, page).isSet(field)) rest[field.name] = json[field.name] ?? null;
-      }
-      // The page before is sent when the next one has come: an answer of one page is sent whole, with its length.
-      if (pending !== "" && items.length > 0) {
-        if (!response.headersSent) response.writeHead(status, { ...Object.fromEntries(responseHeader), ...jsonType });
-        await write(response, pending, signal);
-        pending = "";
-      }
       if (items.length === 0) continue;
-      pending += separator + JSON.stringify(items).slice(1, -1);
+      // The page before is sent when the next one has come: an answer of one page is sent whole, with its length.
+      if (pending !== "") {
+        if (!response.headersSent) start(response, head);
+        // Nobody reads what comes now; leaving ends the handler.
+        if (requestMethod === "HEAD") return void response.end();
+        await write(response, pending, signal);
+      }
+      pending = separator + JSON.stringify(items).slice(1, -1);
       separator = ",";
     }
-    if (separator !== ",") pending = separator;
-    const tail = JSON.stringify(rest).slice(1);
-    const end = `${pending}]${tail === "}" ? "" : ","}${tail}`;
+    if (pending === "") pending = separator;
+    const tail = others.filter(({ name }) => rest[name] !== undefined);
+    const members = tail.map(({ name }) => `,${JSON.stringify(name)}:${JSON.stringify(rest[name])}`);
+    const end = `${pending}]${members.join("")}}`;
     if (response.headersSent) response.end(end);
-    else finish(response, status, { responseHeader }, end);
+    else send(response, head, end);
   };
-}
-
-const jsonType = { "content-type": "application/json; charset=utf-8" };
-
-/** Writes a part and waits until the reader has taken enough of it. */
-async function write(response: GatewayResponse, part: string | Uint8Array, signal: AbortSignal): Promise<void> {
-  signal.throwIfAborted();
-  if (!(response.write as (part: string | Uint8Array) => boolean)(part)) await once(response, "drain", { signal });
 }

@@ -29,7 +29,7 @@ interface Node<Route> {
 
 /**
  * A tree of segments: a look-up visits nodes by the length of the path, however many routes there are.
- * A literal goes before `*`, which goes before `**`. HEAD finds the route of GET.
+ * A literal goes before `*`, which goes before `**`. HEAD finds the route of GET, any method that of `*`.
  * @throws Error when two routes would match the same requests
  */
 export function createRouter<Route extends Routable>(routes: readonly Route[]): Router<Route> {
@@ -80,7 +80,8 @@ function take<Route>(ends: Map<string, Map<string, Route>>, wanted: Wanted): Rou
   const byMethod = ends.get(wanted.verb);
   if (byMethod === undefined) return undefined;
   const { httpMethod } = wanted;
-  const route = byMethod.get(httpMethod) ?? (httpMethod === "HEAD" ? byMethod.get("GET") : undefined);
+  const route =
+    byMethod.get(httpMethod) ?? (httpMethod === "HEAD" ? byMethod.get("GET") : undefined) ?? byMethod.get("*");
   if (route === undefined) for (const other of byMethod.keys()) wanted.others.add(other);
   return route;
 }

@@ -1,3 +1,5 @@
+import { once } from "node:events";
+import { connect } from "node:net";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type FixtureServer, startFixture } from "./fixture.ts";
 
@@ -47,6 +49,12 @@ test.each([
   ['{"number":"five"}', ["number"]],
   ['{"nested":{"text":5}}', ["nested.text"]],
   ['{"nests":[{"text":"a"},{"text":5}]}', ["nests[1].text"]],
+  ['{"nests":[{"deeper":{"text":"a"}},{"deeper":{"text":5}}]}', ["nests[1].deeper.text"]],
+  ['{"texts":["a",5]}', ["texts[1]"]],
+  ['{"colours":["RED","BLUE"]}', ["colours[1]"]],
+  ['{"names":{"a":"b","c":5}}', ["names.c"]],
+  ['{"long_number":9007199254740993}', ["long_number"]],
+  ['{"long_number":0.5}', ["long_number"]],
   ['{"nests":{}}', ["nests"]],
   ['{"nests":[null]}', ["nests[0]"]],
   ['{"nested":[]}', ["nested"]],
@@ -91,6 +99,45 @@ test("a REQUIRED field must be in the body, though its value may be its zero", a
   expect([zero.status, zero.body]).toEqual([201, { name: "", items: [{ size: 0 }] }]);
 });
 
+test("a REQUIRED field is not there by a null, and need not be where the path has it", async () => {
+  const missing = await server.call("POST", "/strict", { name: null, items: [] });
+  expect([missing.status, missing.body.fields]).toEqual([400, ["name"]]);
+  expect((await server.call("PUT", "/strict/a", { items: [] })).body).toEqual({ name: "a", items: [] });
+  const other = await server.call("PUT", "/strict/a", { name: "", items: [] });
+  expect([other.status, other.body.fields]).toEqual([400, ["name"]]);
+});
+
+test("64-bit integers are numbers in lists, maps and wrappers too, and strings beyond 2^53", async () => {
+  const rare = { longs: { a: 1, b: "9007199254740993" }, long: 2, numbers: [3], answers: [true], data: "" };
+  expect((await server.call("POST", "/rare", rare)).body).toEqual(rare);
+  const { body } = await server.call("POST", "/rare", '{"longs":{"a":1e17},"long":1e17,"numbers":[1,1e17]}');
+  expect(body.fields).toEqual(["longs.a", "long", "numbers[1]"]);
+});
+
+test("of a oneof one member is written and read", async () => {
+  const { body } = await server.call("POST", "/rare", { middle: "" });
+  expect(body).toEqual({ longs: {}, long: null, numbers: [], answers: [], middle: "", data: "" });
+  const both = await server.call("POST", "/rare", { left: "", right: {} });
+  expect([both.status, both.body.fields]).toEqual([400, ["right"]]);
+});
+
+test("bytes in path and body are compared by what they are", async () => {
+  expect((await server.call("POST", "/rare/AQI=", { data: "AQI" })).status).toBe(200);
+  const other = await server.call("POST", "/rare/AQI=", { data: "AQM=" });
+  expect([other.status, other.body.fields]).toEqual([400, ["data"]]);
+});
+
+test("a body field may be a message with a form of its own", async () => {
+  expect((await server.call("PUT", "/time", '"2024-02-21T06:30:00Z"')).body.time).toBe("2024-02-21T06:30:00Z");
+  const bad = await server.call("PUT", "/time", '"yesterday"');
+  expect([bad.status, bad.body.message]).toEqual([400, "invalid RFC 3339 string"]);
+});
+
+test("an error does not return a long value whole", async () => {
+  const { body } = await server.call("POST", "/single/a", { number: "x".repeat(50_000) });
+  expect(body.message.length).toBeLessThan(300);
+});
+
 test.each([
   ["text/plain", 415],
   ["application/x-www-form-urlencoded", 415],
@@ -128,7 +175,43 @@ test("a body beyond the limit is 413, whether its length is announced or not", a
   expect(response.status).toBe(413);
 });
 
-test("an operation without a body refuses one", async () => {
-  expect((await server.call("DELETE", "/nothing", {})).status).toBe(400);
-  expect((await server.call("DELETE", "/nothing")).status).toBe(204);
+test("who still sends a body beyond the limit can read the answer before the connection ends", async () => {
+  const socket = connectTo(server.url);
+  socket.write("POST /single/a HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n");
+  socket.write("transfer-encoding: chunked\r\n\r\n");
+  const chunk = `8000\r\n${"x".repeat(0x8000)}\r\n`;
+  let answer = "";
+  socket.on("data", (part) => {
+    answer += String(part);
+  });
+  for (let sent = 0; sent < 200; sent += 1) if (!socket.write(chunk)) await once(socket, "drain");
+  socket.write("0\r\n\r\n");
+  await once(socket, "close");
+  expect(answer).toMatch(/^HTTP\/1.1 413 [^]*connection: close[^]*larger than 100000 bytes.*\}$/i);
 });
+
+test("an operation without a body refuses one, whatever its type, and takes an empty one", async () => {
+  expect((await server.call("DELETE", "/nothing", {})).status).toBe(400);
+  expect((await server.call("DELETE", "/nothing", "x", { "content-type": "text/plain" })).status).toBe(400);
+  expect((await server.call("DELETE", "/nothing")).status).toBe(204);
+  expect(await statusOf("GET /query", "transfer-encoding: chunked", "2\r\n{}\r\n0\r\n\r\n")).toBe(400);
+  expect(await statusOf("GET /query", "transfer-encoding: chunked", "0\r\n\r\n")).toBe(200);
+});
+
+test("an operation with a body needs one", async () => {
+  const { status, body } = await server.call("POST", "/single/a");
+  expect([status, body.message]).toEqual([400, "a JSON body is required"]);
+});
+
+async function statusOf(request: string, header: string, body: string): Promise<number> {
+  const socket = connectTo(server.url);
+  socket.write(`${request} HTTP/1.1\r\nhost: x\r\n${header}\r\n\r\n${body}`);
+  const [head] = await once(socket, "data");
+  socket.destroy();
+  return Number(String(head).split(" ")[1]);
+}
+
+function connectTo(url: string) {
+  const { hostname, port } = new URL(url);
+  return connect(Number(port), hostname);
+}

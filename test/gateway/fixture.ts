@@ -6,9 +6,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createFileRegistry, type DescService, fromBinary, type Message } from "@bufbuild/protobuf";
 import { FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
-import { Code, type ConnectError, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
+import type { ConnectError, HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import { BadRequestSchema } from "#gen/google/rpc/error_details_pb.js";
-import { createGateway } from "../../src/gateway/gateway.ts";
+import { createGateway, type GatewayOptions } from "../../src/gateway/gateway.ts";
+import { httpStatusOf } from "../../src/gateway/status.ts";
 
 /** JSON that a test looks into without declaring its shape. */
 type Json = ReturnType<typeof JSON.parse>;
@@ -29,7 +30,11 @@ export type Implementation = Record<
 
 const echo = async (request: Message) => request;
 
-export function createFixtureGateway(name: string, implementation: Implementation = {}) {
+export function createFixtureGateway(
+  name: string,
+  implementation: Implementation = {},
+  options: Partial<GatewayOptions> = {},
+) {
   const service = serviceOf(name);
   const echoes = Object.fromEntries(service.methods.map(({ localName }) => [localName, echo]));
   const whole = { ...echoes, ...implementation } as unknown as ServiceImpl<DescService>;
@@ -38,10 +43,11 @@ export function createFixtureGateway(name: string, implementation: Implementatio
     maxBodyBytes: 100_000,
     limits: { depth: 8, items: 1000 },
     describeError: (error, { bodyField, status }) => ({
-      status: status ?? (error.code === Code.InvalidArgument ? 400 : 500),
+      status: status ?? httpStatusOf(error.code),
       headers: {},
       body: { message: error.rawMessage, fields: fieldsOf(error), body_field: bodyField ?? null },
     }),
+    ...options,
   });
 }
 
@@ -58,8 +64,11 @@ export interface FixtureServer {
 }
 
 /** The echo service over real HTTP. */
-export async function startFixture(implementation: Implementation = {}): Promise<FixtureServer> {
-  const server = createServer(createFixtureGateway("EchoService", implementation));
+export async function startFixture(
+  implementation: Implementation = {},
+  options: Partial<GatewayOptions> = {},
+): Promise<FixtureServer> {
+  const server = createServer(createFixtureGateway("EchoService", implementation, options));
   await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   return {
@@ -81,6 +90,23 @@ export async function startFixture(implementation: Implementation = {}): Promise
       }),
   };
 }
+
+/** A page of a list. */
+export const page = (texts: readonly string[], rest: { last?: string; total?: number } = {}) => ({
+  $typeName: "fixture.Page",
+  items: texts.map((text) => ({ $typeName: "fixture.Nested", text })),
+  last: "",
+  total: 0,
+  ...rest,
+});
+
+/** A file, or a chunk of one. */
+export const file = (contentType: string, data: Uint8Array) => ({
+  $typeName: "google.api.HttpBody",
+  contentType,
+  data,
+  extensions: [],
+});
 
 function compile() {
   const folder = mkdtempSync(join(tmpdir(), "gateway-fixture-"));

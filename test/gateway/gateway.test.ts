@@ -1,8 +1,8 @@
-import { once } from "node:events";
-import { connect } from "node:net";
+import { Agent, request as httpRequest } from "node:http";
+import type { AddressInfo } from "node:net";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { afterEach, expect, test } from "vitest";
-import { createFixtureGateway, type FixtureServer, type Implementation, startFixture } from "./fixture.ts";
+import { type FixtureServer, file, type Implementation, startFixture } from "./fixture.ts";
 
 let server: FixtureServer;
 const start = async (implementation: Implementation = {}) => {
@@ -10,18 +10,6 @@ const start = async (implementation: Implementation = {}) => {
   return server;
 };
 afterEach(() => server?.stop());
-
-test.each([
-  ["UnknownVariable", /has no field nothing/],
-  ["MessageVariable", /path variable nested is no single value/],
-  ["RepeatedVariable", /path variable texts is no single value/],
-  ["UnknownBody", /has no field nothing/],
-  ["Conflicting", /matches the same requests as/],
-  ["Uploading", /a stream of requests cannot be bound/],
-  ["Pageless", /needs exactly one list/],
-])("a gateway of the service %s is not built", (name, message) => {
-  expect(() => createFixtureGateway(name)).toThrow(message);
-});
 
 test("answers 404, 405 with Allow, and OPTIONS", async () => {
   const { call } = await start();
@@ -39,6 +27,7 @@ test("serves verbs, methods of its own kind, parts of answers and HEAD", async (
   });
   expect((await call("POST", "/single/a:cancel", {})).body).toMatchObject({ text: "a", number: 7 });
   expect((await call("PURGE", "/custom")).status).toBe(200);
+  expect((await call("REPORT", "/whatever")).status).toBe(200);
   expect((await call("GET", "/inner")).body).toEqual({ text: "in", maybe: null });
   const head = await call("HEAD", "/query?text=a");
   expect([head.status, head.body]).toEqual([200, ""]);
@@ -64,102 +53,95 @@ test("the error of a body field is told with the field that the body is", async 
   expect(body).toMatchObject({ fields: ["unknown"], body_field: "nested" });
 });
 
-test("a file has its own type, headers and bytes", async () => {
+test("a file has its own type, length, headers and bytes", async () => {
   const data = Uint8Array.from([0, 255, 10, 13]);
-  const file = { $typeName: "google.api.HttpBody", contentType: "image/png", data, extensions: [] };
   const { url } = await start({
     file: async (_request, { responseHeader }) => {
       responseHeader.set("content-disposition", 'attachment; filename="a.png"');
-      return file;
-    },
-    chunks: async function* () {
-      yield file;
-      yield { ...file, contentType: "" };
+      return file("image/png", data);
     },
   });
-  const whole = await fetch(`${url}/file`);
-  expect(whole.headers.get("content-type")).toBe("image/png");
-  expect(whole.headers.get("content-disposition")).toBe('attachment; filename="a.png"');
-  expect(new Uint8Array(await whole.arrayBuffer())).toEqual(data);
-  const chunks = await fetch(`${url}/chunks`);
-  expect(new Uint8Array(await chunks.arrayBuffer())).toEqual(Uint8Array.from([...data, ...data]));
+  const { headers, ...response } = await fetch(`${url}/file`).then(async (answer) => ({
+    headers: Object.fromEntries(answer.headers),
+    bytes: new Uint8Array(await answer.arrayBuffer()),
+  }));
+  expect(headers).toMatchObject({ "content-type": "image/png", "content-length": "4" });
+  expect(headers["content-disposition"]).toBe('attachment; filename="a.png"');
+  expect(response.bytes).toEqual(data);
 });
 
-const item = (text: string) => ({ $typeName: "fixture.Nested", text });
-const page = (texts: string[], rest: { last?: string; total?: number } = {}) => ({
-  $typeName: "fixture.Page",
-  items: texts.map((text) => item(text)),
-  last: "",
-  total: 0,
-  ...rest,
-});
-
-test.each([
-  ["nothing", []],
-  ["an empty page", [page([])]],
-  ["one page", [page(["a", "b"], { total: 2 })]],
-  ["totals before the items", [page([], { total: 2 }), page(["a"]), page(["b"])]],
-  [
-    "totals between and after, where the last counts",
-    [page(["a"], { total: 1 }), page([]), page(["b"], { total: 2, last: "z" })],
-  ],
-])("a stream of %s is one JSON object, its merge", async (_what, pages) => {
+test("every cookie of a handler is sent", async () => {
   const { call } = await start({
-    pages: async function* () {
-      yield* pages;
+    query: async (request, { responseHeader }) => {
+      for (const cookie of ["a=1", "b=2"]) responseHeader.append("set-cookie", cookie);
+      return request;
     },
   });
-  const { status, body } = await call("GET", "/pages");
-  const texts = pages.flatMap(({ items }) => items.map(({ text }) => text));
-  const total = pages.reduce((before, one) => one.total || before, 0);
-  expect(status).toBe(200);
-  expect(body.items).toEqual(texts.map((text) => ({ text, maybe: null })));
-  expect(body.total ?? 0).toBe(total);
+  expect((await call("GET", "/query")).headers.getSetCookie()).toEqual(["a=1", "b=2"]);
 });
 
-test("an error before the first items has its status, one after them cuts the connection", async () => {
-  const { call, url } = await start({
-    pages: async function* ({ number }) {
-      yield page([], { total: 5 });
-      if (number === 1) throw new ConnectError("early", Code.InvalidArgument);
-      yield page(["a"]);
-      yield page(["b"]);
-      throw new ConnectError("late", Code.InvalidArgument);
+test("an error is not sent under what the handler said of its answer's content", async () => {
+  const { call } = await start({
+    file: async (_request, { responseHeader }) => {
+      responseHeader.set("content-disposition", "attachment");
+      throw new ConnectError("no", Code.NotFound);
     },
   });
-  expect((await call("GET", "/pages?number=1")).status).toBe(400);
-  await expect(fetch(`${url}/pages?number=2`).then((response) => response.text())).rejects.toThrow();
+  const { status, headers, body } = await call("GET", "/file");
+  expect([status, headers.get("content-disposition"), body.message]).toEqual([404, null, "no"]);
 });
 
-test("a slow reader holds up the pages, not the memory; one who leaves ends them", async () => {
-  let made = 0;
-  let ended: () => void;
-  const end = new Promise<void>((done) => {
-    ended = done;
-  });
-  const texts = Array.from({ length: 100 }, () => "x".repeat(1000));
-  const { url } = await start({
-    pages: async function* (_request, { signal }) {
-      try {
-        for (;;) {
-          made += 1;
-          yield page(texts);
-        }
-      } finally {
-        if (signal.aborted) ended();
-      }
+test("what a handler throws that is no answer is INTERNAL and says nothing", async () => {
+  const { call } = await start({ query: () => Promise.reject(new Error("password of the database")) });
+  const { status, body } = await call("GET", "/query");
+  expect([status, body.message]).toEqual([500, "internal error"]);
+});
+
+test("an error that cannot be told cuts its own connection and no other", async () => {
+  server = await startFixture(
+    {},
+    {
+      describeError: () => {
+        throw new Error("cannot tell");
+      },
     },
+  );
+  await expect(server.call("GET", "/nothing/at/all")).rejects.toThrow();
+  await expect(server.call("GET", "/query?unknown=1")).rejects.toThrow();
+  expect((await server.call("GET", "/query")).status).toBe(200);
+});
+
+test("who is not admitted is refused before the body is read, and may ask again on the same connection", async () => {
+  server = await startFixture(
+    {},
+    {
+      admit: async ({ requestHeader }) => {
+        if (!requestHeader.has("authorization")) throw new ConnectError("who?", Code.Unauthenticated);
+      },
+    },
+  );
+  const { url } = server;
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  const refused = await send(url, agent, {}, "this is no JSON");
+  const admitted = await send(url, agent, { authorization: "x" }, "{}");
+  agent.destroy();
+  expect([refused.status, admitted.status]).toEqual([401, 200]);
+  expect(admitted.port).toBe(refused.port);
+});
+
+test("a caller who leaves aborts the call", async () => {
+  const reasons = new Promise<unknown>((told) => {
+    void start({
+      query: (_request, { signal }) =>
+        new Promise((_done, fail) => {
+          leaving.abort();
+          signal.addEventListener("abort", () => fail(signal.reason as Error));
+          signal.addEventListener("abort", () => told(signal.reason));
+        }),
+    }).then(({ url }) => fetch(`${url}/query`, { signal: leaving.signal }).catch(() => undefined));
   });
-  const { hostname, port } = new URL(url);
-  const socket = connect(Number(port), hostname);
-  socket.write("GET /pages HTTP/1.1\r\nhost: x\r\n\r\n");
-  await once(socket, "readable");
-  // The system's buffers take some; when nothing more is made, the handler waits for the reader.
-  let before = -1;
-  await expect.poll(() => before === (before = made), { interval: 300, timeout: 15_000 }).toBe(true);
-  expect(made).toBeLessThan(300);
-  socket.destroy();
-  await end;
+  const leaving = new AbortController();
+  expect(await reasons).toMatchObject({ code: Code.Canceled });
 });
 
 test("a deadline of the caller ends the call", async () => {
@@ -172,3 +154,15 @@ test("a deadline of the caller ends the call", async () => {
   const { body } = await call("GET", "/query", undefined, { "connect-timeout-ms": "50" });
   expect(body.message).toBe("the deadline has passed");
 });
+
+/** Sends a request over an agent's connection, and says which one that was. */
+function send(url: string, agent: Agent, headers: Record<string, string>, body: string) {
+  const options = { method: "POST", agent, headers: { "content-type": "application/json", ...headers } };
+  return new Promise<{ status: number | undefined; port: number | undefined }>((done, fail) => {
+    const request = httpRequest(`${url}/single/a`, options, (response) => {
+      const { port } = response.socket.address() as AddressInfo;
+      response.resume().once("end", () => done({ status: response.statusCode, port }));
+    });
+    request.once("error", fail).end(body);
+  });
+}

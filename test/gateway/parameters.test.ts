@@ -71,6 +71,9 @@ test.each([
   ["colour=BLUE", "colour"],
   ["time=yesterday", "time"],
   ["text=%zz", "text"],
+  ["%zz=1", "%zz"],
+  ["data=AQ+I=", "data"],
+  [`${"nested.deeper.".repeat(8)}text=x`, `${"nested.deeper.".repeat(8)}text`],
   ["nested=x", "nested"],
   ["nests=x", "nests"],
   ["nests.text=x", "nests.text"],
@@ -78,6 +81,27 @@ test.each([
   ["toString=x", "toString"],
 ])("the query %s is a 400 that names %s", async (query, field) => {
   const { status, body } = await server.call("GET", `/query?${query}`);
+  expect([status, body.fields]).toEqual([400, [field]]);
+});
+
+test.each([
+  ["/rare?answers=true&answers=false", { answers: [true, false] }],
+  ["/rare?long=5", { long: 5 }],
+  ["/rare?right.deeper.deeper.text=x", { right: expect.objectContaining({ deeper: expect.anything() }) }],
+])("GET %s reads wrappers, lists of them and what nests in itself", async (path, fields) => {
+  const { status, body } = await server.call("GET", path);
+  expect([status, body]).toEqual([200, expect.objectContaining(fields)]);
+});
+
+test.each([
+  ["/rare?left=a&middle=b", "middle"],
+  ["/rare?left=a&right.text=b", "right.text"],
+  ["/rare/left/a?middle=b", "middle"],
+  ["/rare?any.type_url=x", "any.type_url"],
+  ["/rare?struct.fields=x", "struct.fields"],
+  ["/rare?answers=yes", "answers"],
+])("GET %s is a 400 that names %s", async (path, field) => {
+  const { status, body } = await server.call("GET", path);
   expect([status, body.fields]).toEqual([400, [field]]);
 });
 

@@ -32,6 +32,19 @@ test("a more general route takes the method that a more special one does not hav
   expect(patternOf(router, "DELETE", "/a/b")).toBe("GET HEAD OPTIONS POST");
 });
 
+test("the method * takes what no other route of the path names", () => {
+  const router = routerOf("* /a", "GET /a", "POST /a/b");
+  expect(router.match("PATCH", "/a")).toMatchObject({ kind: "route", route: { httpMethod: "*" } });
+  expect(router.match("HEAD", "/a")).toMatchObject({ kind: "route", route: { httpMethod: "GET" } });
+  expect(patternOf(router, "PATCH", "/a/b")).toBe("OPTIONS POST");
+});
+
+test("a literal is found however it is percent-encoded, and %2F is no slash", () => {
+  const router = routerOf("GET /a/{x}/c");
+  expect(patternOf(router, "GET", "/%61/b/c")).toBe("/a/{x}/c");
+  expect(patternOf(router, "GET", "/a/b%2Fc")).toBe("none");
+});
+
 test.each(["", "/", "//", "/a/", "/a//b", "a"])("empty segments and a path like %s match nothing", (path) => {
   expect(patternOf(routerOf("GET /{x}", "GET /a/{x=**}", "GET /a/{x}/{y}"), "GET", path)).toBe("none");
 });

@@ -60,7 +60,7 @@ test.each<[Json, string]>([
   [{ roles: undefined }, "roles"],
   [{ roles: ["USER", "USER"] }, "roles"],
   [{ roles: ["USER", "PARTNER", "ADMIN"] }, "roles"],
-  [{ roles: ["KING"] }, "roles"],
+  [{ roles: ["KING"] }, "roles[0]"],
   [{ roles: ["UNSPECIFIED"] }, "roles[0]"],
   [{ timezone: 13 }, "timezone"],
   [{ timezone: 1.5 }, "timezone"],

@@ -1,4 +1,5 @@
-import { type DescField, type DescMessage, type JsonValue, type Message, ScalarType, toJson } from "@bufbuild/protobuf";
+import { type DescField, type DescMessage, type JsonValue, type Message, toJson } from "@bufbuild/protobuf";
+import { isLong, isWellKnown } from "../fields.ts";
 
 const spelling = { useProtoFieldName: true, alwaysEmitImplicit: true } as const;
 
@@ -19,14 +20,14 @@ interface Plan {
   readonly nested: readonly DescField[];
 }
 
-const plans = new Map<DescMessage, Plan>();
+const plans = new WeakMap<DescMessage, Plan>();
 
 function complete(desc: DescMessage, json: JsonValue): JsonValue {
   if (!isObject(json)) return json;
   const { fields, nullable, long, nested } = planOf(desc);
   for (const { name } of long) {
     const value = json[name];
-    if (value !== undefined) json[name] = Array.isArray(value) ? value.map((item) => toNumber(item)) : toNumber(value);
+    if (value !== undefined) json[name] = toNumbers(value);
   }
   for (const { name, message, fieldKind } of nested) {
     const value = json[name];
@@ -48,12 +49,11 @@ function complete(desc: DescMessage, json: JsonValue): JsonValue {
 function planOf(desc: DescMessage): Plan {
   let plan = plans.get(desc);
   if (plan === undefined) {
-    const isOurs = ({ typeName }: DescMessage) => !typeName.startsWith("google.protobuf.");
     plan = {
       fields: desc.fields.toSorted((one, other) => one.number - other.number),
-      nullable: new Set(desc.fields.filter((field) => field.fieldKind === "message" && isWrapper(field.message))),
-      long: desc.fields.filter((field) => "scalar" in field && field.scalar !== undefined && isLong(field.scalar)),
-      nested: desc.fields.filter(({ message }) => message !== undefined && isOurs(message)),
+      nullable: new Set(desc.fields.filter((field) => isNullable(field))),
+      long: desc.fields.filter((field) => isLong(field)),
+      nested: desc.fields.filter(({ message }) => message !== undefined && !isWellKnown(message)),
     };
     plans.set(desc, plan);
   }
@@ -64,15 +64,22 @@ function isObject(json: JsonValue): json is { [name: string]: JsonValue } {
   return typeof json === "object" && json !== null && !Array.isArray(json);
 }
 
+/** A value, or what a list or a map holds. */
+function toNumbers(value: JsonValue): JsonValue {
+  if (Array.isArray(value)) return value.map((item) => toNumber(item));
+  if (!isObject(value)) return toNumber(value);
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, toNumber(item)]));
+}
+
 function toNumber(value: JsonValue): JsonValue {
   const number = Number(value);
   // Beyond 2^53 a number would be another one: the string says it right.
-  return Number.isSafeInteger(number) ? number : value;
+  return value !== null && Number.isSafeInteger(number) ? number : value;
 }
 
-function isLong(scalar: ScalarType): boolean {
-  const long = [ScalarType.INT64, ScalarType.UINT64, ScalarType.SINT64, ScalarType.FIXED64, ScalarType.SFIXED64];
-  return long.includes(scalar);
+function isNullable(field: DescField): boolean {
+  // Of a oneof only the member that is set is written: a null beside it would set another one.
+  return field.fieldKind === "message" && field.oneof === undefined && isWrapper(field.message);
 }
 
 /** google.protobuf.StringValue and its like. */

@@ -1,0 +1,92 @@
+import { constants } from "node:http2";
+import { Code, ConnectError } from "@connectrpc/connect";
+import type { Binding } from "./binding.ts";
+import { hasBody } from "./body.ts";
+import type { GatewayContext } from "./context.ts";
+import { HttpError } from "./errors.ts";
+import type { GatewayOptions, GatewayRequest, GatewayResponse } from "./gateway.ts";
+import { cut, type Head, isOpen, jsonType, send, start } from "./send.ts";
+
+/** How long the rest of a body that nobody wants is thrown away, so that its sender comes to read the answer. */
+const lingerMs = 1000;
+
+/** A request that is answered with an error; route and context are undefined when no route matched. */
+interface Refused {
+  readonly request: GatewayRequest;
+  readonly response: GatewayResponse;
+  readonly route?: Pick<Binding, "body">;
+  readonly context?: GatewayContext;
+}
+
+/** Answers a request with an error, or cuts the answer that has begun. */
+export function refuse(options: RefuseOptions, refused: Refused, error: unknown): void {
+  const { request, response, route, context } = refused;
+  if (!isOpen(response)) return;
+  // The caller has read the start of an answer: only a cut connection tells that it has no end.
+  if (response.headersSent) return cut(response);
+
+  const http = error instanceof HttpError ? error : undefined;
+  const bodyField = typeof route?.body === "object" ? route.body.name : undefined;
+  const known = toConnectError(error, context);
+  const answer = options.describeError(known, { request, context, bodyField, status: http?.status });
+  // What the handler said of the content of its own answer is not true of this one.
+  const kept = [...(context?.responseHeader ?? [])].filter(([name]) => !/^(content-|etag$)/.test(name));
+  const headers = new Headers(kept);
+  for (const [name, value] of Object.entries({ ...answer.headers, ...http?.headers })) headers.set(name, value);
+  const head = { status: answer.status, headers, contentType: jsonType };
+  sendBeforeEnd(request, response, { head, body: JSON.stringify(answer.body), maxBodyBytes: options.maxBodyBytes });
+}
+
+type RefuseOptions = Pick<GatewayOptions, "describeError" | "maxBodyBytes">;
+
+function toConnectError(error: unknown, context: GatewayContext | undefined): ConnectError {
+  if (error instanceof ConnectError) return error;
+  if (error instanceof HttpError) return new ConnectError(error.message, error.code);
+  // What was interrupted may say so in its own way.
+  if (context?.signal.aborted === true) return ConnectError.from(context.signal.reason, Code.Canceled);
+  // What it says is not for the caller.
+  return new ConnectError("internal error", Code.Internal, undefined, undefined, error);
+}
+
+interface Refusal {
+  readonly head: Head;
+  readonly body: string;
+  readonly maxBodyBytes: number;
+}
+
+/** Sends an answer to a request whose body may not be read to its end. */
+function sendBeforeEnd(
+  request: GatewayRequest,
+  response: GatewayResponse,
+  { head, body, maxBodyBytes }: Refusal,
+): void {
+  if ("stream" in response) {
+    const { stream } = response;
+    send(response, head, body);
+    // Once the answer is out, the caller is asked to send no more (RFC 9113, 8.1).
+    if (!request.complete) stream.close(constants.NGHTTP2_NO_ERROR);
+  } else if (!isLong(request, maxBodyBytes)) {
+    send(response, head, body);
+    request.resume();
+  } else {
+    // Closed at once, the connection would be reset under the caller, who sends and has not read the answer.
+    head.headers.set("content-length", String(Buffer.byteLength(body)));
+    response.setHeader("connection", "close");
+    start(response, head);
+    response.write(body);
+    const timer = setTimeout(end, lingerMs);
+    request.once("end", end).once("close", end).resume();
+
+    function end(): void {
+      clearTimeout(timer);
+      response.end();
+    }
+  }
+}
+
+/** Whether what is left of a body is more than is worth reading for the sake of the connection. */
+function isLong(request: GatewayRequest, maxBodyBytes: number): boolean {
+  if (request.complete || !hasBody(request)) return false;
+  const length = request.headers["content-length"];
+  return length === undefined || Number(length) > maxBodyBytes;
+}

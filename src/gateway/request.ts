@@ -1,0 +1,67 @@
+import { create, type JsonValue, type Message } from "@bufbuild/protobuf";
+import { reflect } from "@bufbuild/protobuf/reflect";
+import type { Binding } from "./binding.ts";
+import { readBody, refuseBody } from "./body.ts";
+import type { GatewayRequest } from "./gateway.ts";
+import { parseJson, readMessage } from "./json/read.ts";
+import type { JsonLimits } from "./json/scan.ts";
+import { createParameters } from "./parameters.ts";
+
+/** Reads the message of a call out of the path, the query and the body. */
+export type ReadRequest = (call: IncomingCall) => Promise<Message>;
+
+export interface IncomingCall {
+  readonly request: GatewayRequest;
+  /** The segments of the path, percent-encoded. */
+  readonly segments: readonly string[];
+  readonly query: string;
+  /** Ends the wait for the body. */
+  readonly signal: AbortSignal;
+}
+
+interface RequestLimits {
+  readonly maxBodyBytes: number;
+  readonly limits: JsonLimits;
+}
+
+/**
+ * Prepares what a binding reads.
+ * @throws Error where its body is no message, or no JSON
+ */
+export function createReadRequest(binding: Binding, { maxBodyBytes, limits }: RequestLimits): ReadRequest {
+  const { method, body } = binding;
+  const { inPath, bind } = createParameters(binding, limits.depth);
+  const readJson = async ({ request, signal }: IncomingCall) =>
+    parseJson(await readBody(request, maxBodyBytes, signal), limits);
+  if (body === undefined) {
+    return async (call) => {
+      await refuseBody(call.request, call.signal);
+      return bound(create(method.input), call, undefined);
+    };
+  }
+  const target = body === "*" ? method.input : body.message;
+  if (target === undefined || (body !== "*" && body.fieldKind !== "message")) {
+    throw new Error(`${method.parent.typeName}.${method.name}: the body field is no message`);
+  }
+  if (target.typeName === "google.api.HttpBody") {
+    throw new Error(`${method.parent.typeName}.${method.name}: a body that is a file cannot be bound`);
+  }
+  if (body === "*") {
+    return async (call) => {
+      const json = await readJson(call);
+      return bound(readMessage(target, json, inPath), call, json);
+    };
+  }
+  const below = inPath.filter(([first]) => first === body).map((path) => path.slice(1));
+  return async (call) => {
+    const json = await readJson(call);
+    const message = create(method.input);
+    reflect(method.input, message).set(body, reflect(target, readMessage(target, json, below)));
+    return bound(message, call, { [body.name]: json });
+  };
+
+  function bound(message: Message, { segments, query }: IncomingCall, json: JsonValue | undefined): Message {
+    bind(message, { segments, query, body: json });
+    return message;
+  }
+}

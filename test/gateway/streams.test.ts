@@ -1,0 +1,154 @@
+import { once } from "node:events";
+import { connect, type Socket } from "node:net";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { afterEach, expect, test } from "vitest";
+import { type FixtureServer, file, type Implementation, page, startFixture } from "./fixture.ts";
+
+let server: FixtureServer;
+const start = async (implementation: Implementation) => {
+  server = await startFixture(implementation);
+  return server;
+};
+afterEach(() => server.stop());
+
+test.each([
+  ["nothing", []],
+  ["an empty page", [page([])]],
+  ["one page", [page(["a", "b"], { total: 2 })]],
+  ["totals before the items", [page([], { total: 2 }), page(["a"]), page(["b"])]],
+  [
+    "totals between and after, where the last counts",
+    [page(["a"], { total: 1 }), page([]), page(["b"], { total: 2, last: "z" })],
+  ],
+])("a stream of %s is one JSON object, its merge with the defaults written out", async (_what, pages) => {
+  const { call } = await start({
+    pages: async function* () {
+      yield* pages;
+    },
+  });
+  const { status, body } = await call("GET", "/pages");
+  const texts = pages.flatMap(({ items }) => items.map(({ text }) => text));
+  expect(status).toBe(200);
+  expect(body).toEqual({
+    items: texts.map((text) => ({ text, maybe: null })),
+    last: pages.reduce((before, one) => one.last || before, ""),
+    total: pages.reduce((before, one) => one.total || before, 0),
+  });
+});
+
+test("an answer of one page is sent whole, with its length; a longer one in parts", async () => {
+  const { call } = await start({
+    pages: async function* ({ number }) {
+      for (let made = 0; made < number; made += 1) yield page(["a"]);
+    },
+  });
+  const one = await call("GET", "/pages?number=1");
+  expect(one.headers.get("content-length")).toBe(String(JSON.stringify(one.body).length));
+  const two = await call("GET", "/pages?number=2");
+  expect([two.headers.get("content-length"), two.headers.get("transfer-encoding")]).toEqual([null, "chunked"]);
+});
+
+test("an error before the first items has its status, one after them cuts the connection", async () => {
+  const { call, url } = await start({
+    pages: async function* ({ number }) {
+      yield page([], { total: 5 });
+      if (number === 1) throw new ConnectError("early", Code.InvalidArgument);
+      yield page(["a"]);
+      yield page(["b"]);
+      throw new ConnectError("late", Code.InvalidArgument);
+    },
+  });
+  expect((await call("GET", "/pages?number=1")).status).toBe(400);
+  await expect(fetch(`${url}/pages?number=2`).then((response) => response.text())).rejects.toThrow();
+});
+
+test("chunks of a file are its bytes, under the type of the first one", async () => {
+  const data = Uint8Array.from([0, 255, 10, 13]);
+  const { url } = await start({
+    chunks: async function* () {
+      yield file("image/png", data);
+      yield file("", data);
+    },
+  });
+  const response = await fetch(`${url}/chunks`);
+  expect(response.headers.get("content-type")).toBe("image/png");
+  expect(new Uint8Array(await response.arrayBuffer())).toEqual(Uint8Array.from([...data, ...data]));
+});
+
+test("a file of no chunks keeps its handler's headers", async () => {
+  const { call } = await start({
+    chunks: async function* (_request, { responseHeader }) {
+      responseHeader.set("content-disposition", "attachment");
+      yield* [];
+    },
+  });
+  const { status, headers, body } = await call("GET", "/chunks");
+  expect([status, headers.get("content-disposition"), body]).toEqual([200, "attachment", ""]);
+});
+
+const text = "x".repeat(100_000);
+
+test.each([
+  ["pages", () => page([text])],
+  ["chunks", () => file("text/plain", Buffer.from(text))],
+])("a slow reader holds up the %s, not the memory; one who leaves ends them", async (name, make) => {
+  const endless = countedStream(make);
+  const { url } = await start({ [name]: endless.handler });
+  const socket = open(url, `GET /${name}`);
+  await once(socket, "readable");
+  // The system's buffers take some; when nothing more is made, the handler waits for the reader.
+  let before = -1;
+  await expect.poll(() => before === (before = endless.made()), { interval: 300, timeout: 15_000 }).toBe(true);
+  expect(endless.made()).toBeLessThan(300);
+  socket.destroy();
+  expect(await endless.ended).toBe(true);
+});
+
+test("a reader who leaves ends a stream that has nothing to send, too", async () => {
+  const endless = countedStream(() => page([]));
+  const { url } = await start({ pages: endless.handler });
+  const socket = open(url, "GET /pages");
+  await expect.poll(() => endless.made()).toBeGreaterThan(1);
+  socket.destroy();
+  expect(await endless.ended).toBe(true);
+});
+
+test.each([
+  ["pages", () => page(["a"])],
+  ["chunks", () => file("text/plain", Buffer.from("a"))],
+])("HEAD has the head of endless %s and ends them", async (name, make) => {
+  const endless = countedStream(make);
+  const { call } = await start({ [name]: endless.handler });
+  const { status, body } = await call("HEAD", `/${name}`);
+  expect([status, body]).toEqual([200, ""]);
+  await endless.ended;
+  expect(endless.made()).toBeLessThan(4);
+});
+
+/** A handler that never ends by itself; `ended` says whether it was told that the caller is gone. */
+function countedStream(make: () => unknown) {
+  let made = 0;
+  let end: (aborted: boolean) => void;
+  const ended = new Promise<boolean>((done) => {
+    end = done;
+  });
+  const handler: Implementation[string] = async function* (_request, { signal }) {
+    try {
+      for (;;) {
+        made += 1;
+        yield make();
+        await new Promise((done) => setImmediate(done));
+      }
+    } finally {
+      end(signal.aborted);
+    }
+  };
+  return { handler, ended, made: () => made };
+}
+
+function open(url: string, request: string): Socket {
+  const { hostname, port } = new URL(url);
+  const socket = connect(Number(port), hostname);
+  socket.write(`${request} HTTP/1.1\r\nhost: x\r\n\r\n`);
+  return socket;
+}
