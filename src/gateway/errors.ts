@@ -46,9 +46,10 @@ export function reasonOf(field: DescField, error: unknown, isItem = field.fieldK
   return textOf(error);
 }
 
-/** What protobuf-es says, without the name of the field, and without more than a line of the value that it quotes. */
+/** What protobuf-es says, without the name of the field. */
 export function textOf(error: unknown): string {
-  const message = error instanceof Error ? error.message : "is not valid";
+  const message = error instanceof Error ? error.message : "";
   const text = message.replace(/^cannot decode .*? from JSON:? /, "").replace(/^(list item|map entry) \S+: /, "");
-  return text.length > 200 ? `${text.slice(0, 200)}…` : text;
+  // Of some types it tells the value alone.
+  return /^(".*|\S*)$/.test(text) ? "is not valid" : text;
 }

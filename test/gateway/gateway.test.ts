@@ -70,6 +70,19 @@ test("a file has its own type, length, headers and bytes", async () => {
   expect(response.bytes).toEqual(data);
 });
 
+test("what belongs to the connection is not for a handler to say", async () => {
+  const { call } = await start({
+    query: async (request, { responseHeader }) => {
+      responseHeader.set("connection", "close");
+      responseHeader.set("transfer-encoding", "chunked");
+      return request;
+    },
+  });
+  const { headers, body } = await call("GET", "/query?text=a");
+  expect([headers.get("connection"), headers.get("transfer-encoding")]).toEqual(["keep-alive", null]);
+  expect(body.text).toBe("a");
+});
+
 test("every cookie of a handler is sent", async () => {
   const { call } = await start({
     query: async (request, { responseHeader }) => {
