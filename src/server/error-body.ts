@@ -3,6 +3,7 @@ import { Code, type ConnectError, type HandlerContext } from "@connectrpc/connec
 import { BadRequestSchema, ResourceInfoSchema } from "#gen/google/rpc/error_details_pb.js";
 import { ErrorSchema, NotFoundSchema } from "#gen/tollgate/v1/error_pb.js";
 import { type Tracedata, TracedataSchema } from "#gen/tollgate/v1/tracedata_pb.js";
+import { httpStatusOf } from "../gateway/status.ts";
 import { originOf, type Request } from "./origin.ts";
 import type { Pipeline, PipelineOptions } from "./pipeline.ts";
 import { traceOf } from "./trace.ts";
@@ -25,30 +26,10 @@ export interface Failure {
   readonly status: number | undefined;
 }
 
-/** The statuses of the contract: unlike google.rpc's table, a state that forbids a change is a 409. */
-const statuses: Readonly<Record<Code, number>> = {
-  [Code.Canceled]: 499,
-  [Code.Unknown]: 500,
-  [Code.InvalidArgument]: 400,
-  [Code.DeadlineExceeded]: 504,
-  [Code.NotFound]: 404,
-  [Code.AlreadyExists]: 409,
-  [Code.PermissionDenied]: 403,
-  [Code.ResourceExhausted]: 429,
-  [Code.FailedPrecondition]: 409,
-  [Code.Aborted]: 409,
-  [Code.OutOfRange]: 400,
-  [Code.Unimplemented]: 501,
-  [Code.Internal]: 500,
-  [Code.Unavailable]: 503,
-  [Code.DataLoss]: 500,
-  [Code.Unauthenticated]: 401,
-};
-
 /** The contract's error bodies, out of the error that every door knows. */
 export function createErrorBodies(options: Pick<PipelineOptions, "serverName" | "now" | "logger">, pipeline: Pipeline) {
   return (error: ConnectError, failure: Failure): ErrorBody => {
-    const status = failure.status ?? statuses[error.code];
+    const status = failure.status ?? statusOf(error.code);
     const tracedata = error.findDetails(TracedataSchema)[0] ?? traceFailure(error, failure);
     const headers = Object.fromEntries(error.metadata);
     const [missing] = error.code === Code.NotFound ? error.findDetails(ResourceInfoSchema) : [];
@@ -77,4 +58,9 @@ function errorBody(error: ConnectError, tracedata: Tracedata, { bodyField }: Fai
     message: description,
   }));
   return toJson(ErrorSchema, create(ErrorSchema, { tracedata, message: error.rawMessage, validations }), spelling);
+}
+
+/** Unlike google.rpc's table, the contract has a state that forbids a change as a conflict. */
+function statusOf(code: Code): number {
+  return code === Code.FailedPrecondition ? 409 : httpStatusOf(code);
 }
