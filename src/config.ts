@@ -9,9 +9,10 @@ interface Setting<Schema extends z.ZodType = z.ZodType> {
   readonly meaning: string;
 }
 
-const port = z.coerce.number().int().min(0).max(65_535);
+const count = (least: number, most: number) =>
+  z.string().regex(/^\d+$/, "must be a whole number").transform(Number).pipe(z.number().min(least).max(most));
+const port = count(0, 65_535);
 const text = z.string();
-const count = (least: number, most: number) => z.coerce.number().int().min(least).max(most);
 const secrets = z
   .string()
   .transform((list) => list.split(",").filter((secret) => secret !== ""))
@@ -46,7 +47,7 @@ export const settings = {
   TRUSTED_PROXIES: setting(count(0, 10), "0", "Proxies in front that add an address to X-Forwarded-For."),
   TLS_CERT: setting(text, "", "File of the certificate chain, PEM. With TLS_KEY: all doors speak TLS."),
   TLS_KEY: setting(text, "", "File of the certificate's key, PEM."),
-  MAX_BODY_BYTES: setting(count(1024, 1_073_741_824), "4194304", "The largest message of a request."),
+  MAX_BODY_BYTES: setting(count(1024, 1_073_741_824), "1048576", "The largest message of a request."),
   DRAIN_MS: setting(count(0, 600_000), "10000", "How long running calls may take after SIGTERM."),
   SERVER_NAME: setting(
     z

@@ -1,28 +1,34 @@
 import pino from "pino";
 import { ConfigError, readConfig } from "./config.ts";
-import { startApp } from "./server/app.ts";
+import { type App, startApp } from "./server/app.ts";
+
+let app: App | undefined;
+let stopping = false;
+for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, stop);
 
 try {
   const config = readConfig(process.env);
   const logger = pino({ level: config.LOG_LEVEL, base: { server: config.SERVER_NAME } });
-  const app = await startApp(config, { logger, now: Date.now, onFailure: fail });
+  app = await startApp(config, { logger, now: Date.now, onFailure: fail });
   console.log(app.greeting.join("\n"));
 
-  let stopping = false;
-  for (const signal of ["SIGTERM", "SIGINT"] as const) {
-    process.on(signal, () => {
-      // A second signal comes from somebody in a hurry, or from npm, which passes on what the terminal sent us too.
-      if (stopping) return;
-      stopping = true;
-      logger.info({ signal }, "draining");
-      app.stop().then(
-        () => process.exit(0),
-        (error: unknown) => fail(String(error)),
-      );
-    });
-  }
+  // The signal came while the start was under way: what was opened is closed in order.
+  if (stopping) end(app);
 } catch (error) {
   fail(error instanceof ConfigError ? error.message : `Tollgate does not start: ${messageOf(error)}`);
+}
+
+/** A second signal comes from somebody in a hurry, or from npm, which passes on what the terminal sent us too. */
+function stop(): void {
+  if (!stopping && app !== undefined) end(app);
+  stopping = true;
+}
+
+function end(running: App): void {
+  running.stop().then(
+    () => process.exit(0),
+    (error: unknown) => fail(String(error)),
+  );
 }
 
 function fail(reason: string): never {

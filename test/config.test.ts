@@ -22,6 +22,8 @@ test("an empty variable counts as an absent one", () => {
 test.each<[Record<string, string>, string]>([
   [{ PORT: "eighty" }, "PORT"],
   [{ PORT: "65536" }, "PORT"],
+  [{ PORT: " " }, "PORT"],
+  [{ PORT: "0x10" }, "PORT"],
   [{ DATABASE_POOL: "1" }, "DATABASE_POOL"],
   [{ DATABASE_URL: "mysql://x", TOKEN_KEYS: keys }, "DATABASE_URL"],
   [{ DATABASE_URL: "postgres://x" }, "TOKEN_KEYS"],

@@ -14,5 +14,7 @@ export async function keptSecret(dataDir: string): Promise<string> {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
   }
-  return readFile(file, "utf8");
+  const secret = await readFile(file, "utf8");
+  if (secret.length < 32) throw new Error(`${file} holds no key of 32 characters or more: remove it`);
+  return secret;
 }

@@ -39,11 +39,17 @@ export function authHandlers(options: AuthOptions): Handlers<typeof AuthService>
   /** Undefined when the name or the password is wrong or the user may not log in; the time does not tell which. */
   async function login(username: string, password: string, address: string): Promise<Account | undefined> {
     await throttle.enter(username, address);
-    const account = await findByUsername(database, username);
-    const right = await passwords.verify(password, account?.passwordHash);
-    if (!right || account?.enabled !== true) return undefined;
-    await throttle.succeed(username, address);
-    return account;
+    try {
+      const account = await findByUsername(database, username);
+      const right = await passwords.verify(password, account?.passwordHash);
+      if (!right || account?.enabled !== true) return undefined;
+      await throttle.succeed(username, address);
+      return account;
+    } catch (error) {
+      // A fault of ours is no failure of theirs.
+      await throttle.forget(username, address);
+      throw error;
+    }
   }
 
   return {

@@ -8,6 +8,8 @@ import type { Database } from "../storage/database.ts";
 export interface LoginThrottle {
   /** Counts a try before its password is looked at, so that many at once cannot outrun the count; 429 past the limit. */
   enter(username: string, address: string): Promise<void>;
+  /** The try was not looked at: it did not count. */
+  forget(username: string, address: string): Promise<void>;
   /** The password was right: this try did not count, and the name is free again from this address. */
   succeed(username: string, address: string): Promise<void>;
 }
@@ -33,7 +35,13 @@ export function createLoginThrottle(stores: ThrottleStores, limits: ThrottleLimi
   return {
     enter: async (username, address) => {
       await take(addresses, address);
-      await take(pairs, pairKey(username, address));
+      await take(pairs, pairKey(username, address)).catch(async (error: unknown) => {
+        await addresses.reward(address);
+        throw error;
+      });
+    },
+    forget: async (username, address) => {
+      await Promise.all([addresses.reward(address), pairs.reward(pairKey(username, address))]);
     },
     succeed: async (username, address) => {
       await Promise.all([addresses.reward(address), pairs.delete(pairKey(username, address))]);

@@ -43,7 +43,10 @@ const loginWindowSeconds = 900;
 export async function startApp(config: Config, { logger, now, onFailure }: AppOptions): Promise<App> {
   const opened: (() => Promise<unknown>)[] = [];
   const closeAll = async () => {
-    for (const close of opened.toReversed()) await close();
+    let failure: unknown;
+    // One that does not close must not keep the others open.
+    for (const close of opened.toReversed()) await close().catch((error: unknown) => (failure ??= error));
+    if (failure !== undefined) throw failure;
   };
   try {
     const embedded = config.DATABASE_URL === "" ? await openEmbedded() : undefined;
@@ -102,7 +105,7 @@ export async function startApp(config: Config, { logger, now, onFailure }: AppOp
       stop: closeAll,
     };
   } catch (error) {
-    await closeAll();
+    await closeAll().catch((close: unknown) => logger.error({ err: close }, "not closed"));
     throw error;
   }
 

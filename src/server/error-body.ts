@@ -1,4 +1,4 @@
-import { create, type JsonValue, toJson } from "@bufbuild/protobuf";
+import { create, type JsonObject, type JsonValue, toJson } from "@bufbuild/protobuf";
 import { Code, type ConnectError, type HandlerContext } from "@connectrpc/connect";
 import { BadRequestSchema, ResourceInfoSchema } from "#gen/google/rpc/error_details_pb.js";
 import { ErrorSchema, NotFoundSchema } from "#gen/tollgate/v1/error_pb.js";
@@ -49,7 +49,7 @@ export function createErrorBodies(options: Pick<PipelineOptions, "serverName" | 
   }
 }
 
-const spelling = { useProtoFieldName: true };
+const spelling = { useProtoFieldName: true, alwaysEmitImplicit: true };
 
 function errorBody(error: ConnectError, tracedata: Tracedata, { bodyField }: Failure): JsonValue {
   const violations = error.findDetails(BadRequestSchema).flatMap(({ fieldViolations }) => fieldViolations);
@@ -57,7 +57,14 @@ function errorBody(error: ConnectError, tracedata: Tracedata, { bodyField }: Fai
     field: field.startsWith(`${bodyField}.`) ? field.slice(`${bodyField}.`.length) : field,
     message: description,
   }));
-  return toJson(ErrorSchema, create(ErrorSchema, { tracedata, message: error.rawMessage, validations }), spelling);
+  const body = toJson(
+    ErrorSchema,
+    create(ErrorSchema, { tracedata, message: error.rawMessage, validations }),
+    spelling,
+  );
+  if (validations.length > 0) return body;
+  const { validations: _none, ...rest } = body as JsonObject;
+  return rest;
 }
 
 /** Unlike google.rpc's table, the contract has a state that forbids a change as a conflict. */

@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
+import { isIP } from "node:net";
 import { type ContextValues, createContextKey, createContextValues } from "@connectrpc/connect";
 import { isTracecode, tracecodeHeader, tracecodeOf } from "./trace.ts";
 
@@ -53,5 +54,6 @@ function addressOf(request: Request, trustedProxies: number): string {
   if (trustedProxies === 0) return peer;
   // Only the addresses that our own proxies wrote count: they are the last ones.
   const forwarded = [request.headers["x-forwarded-for"] ?? []].flat().join(",").split(",");
-  return forwarded.at(-trustedProxies)?.trim() || peer;
+  const address = forwarded.at(-trustedProxies)?.trim() ?? "";
+  return isIP(address) === 0 ? peer : address;
 }

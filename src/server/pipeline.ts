@@ -155,6 +155,8 @@ function enter(options: PipelineOptions, context: HandlerContext) {
       if (!isAudited(method)) throw internal(new Error(`${method.name} changes things and is not declared audited`));
       return inTransaction(options.database, async (transaction) => {
         const result = await work(transaction);
+        // The caller has been told that it failed: then it has.
+        context.signal.throwIfAborted();
         await options.audit(transaction, { tracedata, principal: call.principal, resource });
         return result;
       });
@@ -215,6 +217,7 @@ async function identify(options: PipelineOptions, header: Headers): Promise<Prin
 /** No call outlives its deadline: the caller is told then, and work that is under way ends by the database's limits. */
 function untilAborted<Result>(signal: AbortSignal, work: Promise<Result>): Promise<Result> {
   return new Promise((resolve, reject) => {
+    if (signal.aborted) reject(signal.reason as Error);
     const stop = () => reject(signal.reason as Error);
     signal.addEventListener("abort", stop, { once: true });
     work.then(resolve, reject).finally(() => signal.removeEventListener("abort", stop));

@@ -1,6 +1,6 @@
 import { ConnectError } from "@connectrpc/connect";
 import knex from "knex";
-import { internal, unavailable } from "../core/errors.ts";
+import { internal, invalid, unavailable } from "../core/errors.ts";
 
 /** SQLSTATE: https://www.postgresql.org/docs/current/errcodes-appendix.html */
 const uniqueViolation = "23505";
@@ -12,12 +12,16 @@ const networkFaults = /^(ECONNREFUSED|ECONNRESET|ENOTFOUND|EPIPE|ETIMEDOUT|EHOST
 /** pg gives no code when the connection ends under a query, cannot be made in time, or is used after its end. */
 const connectionFaults =
   /Connection (terminated|ended)|timeout expired|Client (was closed|has encountered a connection)/;
+/** Text with U+0000, too long a text, a day beyond the calendar. */
+const unstorable = /^(22001|22007|22008|22021)$/;
 const retryAfterMs = 1000;
 
 /** The error as a caller may read it: what a store has not named is UNAVAILABLE or INTERNAL, never SQL. */
 export function toError(error: unknown): ConnectError {
   if (error instanceof ConnectError) return error;
   if (isPassing(error)) return unavailable("the database does not answer now", retryAfterMs, error);
+  if (unstorable.test(codeOf(error) ?? ""))
+    return invalid({ field: "", message: "holds a value that cannot be stored" });
   return internal(error);
 }
 

@@ -26,7 +26,7 @@ export function checkTouch(principal: Principal, existing: { readonly roles: rea
   if (isReserved(existing.roles)) throw forbidden("only an ADMIN may change a user with the role ADMIN or SERVICE");
 }
 
-/** Refuses an administrator who would lock himself out: so one administrator always remains. */
+/** Refuses an administrator who would lock himself out. */
 export function checkOwnStanding(principal: Principal, userId: number, wanted: Standing | undefined): void {
   if (principal.userId !== userId) return;
   const staysAdmin = !hasRole(principal, Role_Name.ADMIN) || wanted?.roles.includes(Role_Name.ADMIN) === true;

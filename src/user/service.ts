@@ -1,6 +1,6 @@
 import { User_Group, type UserRequest, type UserService } from "#gen/tollgate/v1/user_pb.js";
 import type { Handlers } from "../core/call.ts";
-import { alreadyExists, notFound } from "../core/errors.ts";
+import { alreadyExists, conflict, notFound } from "../core/errors.ts";
 import { pageOf } from "../core/list.ts";
 import { scopeOf } from "../core/principal.ts";
 import type { Database, Transaction } from "../storage/database.ts";
@@ -8,7 +8,17 @@ import { isForeignKeyViolation, isUniqueViolation } from "../storage/errors.ts";
 import { streamRows } from "../storage/stream.ts";
 import { toMessage, toRoles, toRow } from "./messages.ts";
 import { checkGrant, checkOwnStanding, checkTouch, noSuchCompany } from "./rules.ts";
-import { find, findForUpdate, insert, page, remove, type Selection, type UserRow, update } from "./store.ts";
+import {
+  find,
+  findForUpdate,
+  hasAdministrator,
+  insert,
+  page,
+  remove,
+  type Selection,
+  type UserRow,
+  update,
+} from "./store.ts";
 import { totalsOf } from "./totals.ts";
 
 const sortable = {
@@ -52,6 +62,7 @@ export function userHandlers({ database, hashPassword }: UserOptions): Handlers<
         await update(transaction, existing.id, user).catch((error: unknown) => {
           throw companyError(error, request);
         });
+        await keepAdministrator(transaction, existing);
         return toMessage(user);
       });
     },
@@ -85,6 +96,7 @@ export function userHandlers({ database, hashPassword }: UserOptions): Handlers<
         checkTouch(call.principal, { roles: toRoles(existing) });
         checkOwnStanding(call.principal, existing.id, undefined);
         await remove(transaction, existing.id);
+        await keepAdministrator(transaction, existing);
       });
       return {};
     },
@@ -99,6 +111,12 @@ async function getForUpdate(transaction: Transaction, username: string, scope: S
   const user = await findForUpdate(transaction, scope, username);
   if (user === undefined) throw notFound("user", username);
   return user;
+}
+
+/** Refuses the change of an administrator that leaves nobody who could undo it. */
+async function keepAdministrator(transaction: Transaction, changed: UserRow): Promise<void> {
+  if (!changed.roles.includes("ADMIN") || (await hasAdministrator(transaction))) return;
+  throw conflict("LAST_ADMINISTRATOR", "no administrator would be left who can log in");
 }
 
 function companyError(error: unknown, { companyKey }: UserRequest): unknown {

@@ -58,6 +58,21 @@ export async function remove(transaction: Transaction, id: number): Promise<void
   await transaction("user_account").where({ id }).delete();
 }
 
+/** Any number that no other advisory lock of the service has. */
+const administratorsLock = 7_043_004;
+
+/**
+ * Whether somebody is left who can log in as an administrator. Changes of administrators take turns from here to the
+ * end of their transactions: two who disable each other at once must not both succeed.
+ */
+export async function hasAdministrator(transaction: Transaction): Promise<boolean> {
+  await transaction.raw("select pg_advisory_xact_lock(?)", [administratorsLock]);
+  const remaining = await transaction("user_account")
+    .first("id")
+    .whereRaw("'ADMIN' = any (roles) and enabled and password_hash is not null");
+  return remaining !== undefined;
+}
+
 /** The rows of a page, in order; the username settles what the sort field leaves open. */
 export function page(database: Database, selection: Selection, { sort, direction, offset, limit }: Page) {
   const order = [...new Set([sort, "username"])].map((column) => ({ column, order: direction }));

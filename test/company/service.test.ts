@@ -36,6 +36,8 @@ test.each([
   [{ key: "good", detail: 5 }, "detail"],
   [{ detail: "no key" }, "key"],
   [{ key: "good", extra: true }, "extra"],
+  [{ key: "good", detail: "a\u0000b" }, ""],
+  [[], ""],
 ])("refuses %o and names %s", async (body, field) => {
   const answer = await call("POST", "/admin/companies", body);
   expect(answer.status).toBe(400);

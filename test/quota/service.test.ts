@@ -88,7 +88,7 @@ test("refuses a period that overlaps another one of the same service and method 
   expect((await call("PUT", `${path}?from=2026-01-12&to=2026-01-13`, quota(3, "ROUTE"))).status).toBe(204);
 });
 
-test("of 10 overlapping periods that are set at once, one is", async () => {
+test("of 9 overlapping periods that are set at once, one is", async () => {
   const username = await app.user();
   const path = `/admin/quotas/${username}`;
   const set = (day: number) => call("PUT", `${path}?from=2026-05-0${day}&to=2026-06-01`, quota(day));
@@ -122,6 +122,7 @@ test.each<[string, Json, string]>([
   ["?from=2026-02-01&to=2026-02-01", quota(1), "to"],
   ["?from=2026-02-01&to=2026-01-01", quota(1), "to"],
   ["?from=2026-02-30&to=2026-03-05", quota(1), "from"],
+  ["?from=0000-01-01&to=2026-03-05", quota(1), "from"],
   ["?from=yesterday&to=2026-03-05", quota(1), "from"],
   ["?from=2026-01-01T00:00:00Z&to=2026-03-05", quota(1), "from"],
 ])("refuses %s %o and names %s", async (query, body, field) => {

@@ -3,6 +3,10 @@ import { expect, test } from "vitest";
 import { Health } from "#gen/grpc/health/v1/health_pb.js";
 import { Role_Name } from "#gen/tollgate/v1/access_pb.js";
 import { CompanyService } from "#gen/tollgate/v1/company_pb.js";
+import { QuotaAdminService } from "#gen/tollgate/v1/quota_pb.js";
+import { SystemService } from "#gen/tollgate/v1/system_pb.js";
+import { AuthService } from "#gen/tollgate/v1/token_pb.js";
+import { UserService } from "#gen/tollgate/v1/user_pb.js";
 import type { Principal } from "../../src/core/principal.ts";
 import { authorise, isAudited, isPublic } from "../../src/server/access.ts";
 
@@ -30,6 +34,19 @@ test("an RPC that declares nothing is refused to everybody, whatever the roles",
 });
 
 test("every RPC that changes something is declared audited, and no other", () => {
-  const audited = CompanyService.methods.filter((method) => isAudited(method)).map(({ name }) => name);
-  expect(audited).toEqual(["CreateCompany", "UpdateCompany", "DeleteCompany"]);
+  const all = [AuthService, CompanyService, UserService, QuotaAdminService, SystemService].flatMap(
+    ({ methods }) => methods,
+  );
+  const audited = all.filter((method) => isAudited(method)).map(({ name }) => name);
+  expect(audited).toEqual([
+    "UpdatePassword",
+    "CreateCompany",
+    "UpdateCompany",
+    "DeleteCompany",
+    "CreateUser",
+    "UpdateUser",
+    "DeleteUser",
+    "UpdateQuotas",
+    "DeleteQuotas",
+  ]);
 });
