@@ -27,9 +27,10 @@ interface World {
   /** The caller's username and company. */
   readonly self: string;
   readonly company: string;
-  /** Another user and another administrator of the caller's company. */
+  /** Another user, another administrator and a service of the caller's company. */
   readonly colleague: string;
   readonly chief: string;
+  readonly machine: string;
   /** A company and a user that are not the caller's. */
   readonly otherCompany: string;
   readonly stranger: string;
@@ -51,6 +52,56 @@ const fresh = () => `fresh_${Math.random().toString(36).slice(2)}`;
 
 //  operation, about what, the call, the status for: nobody, no role, USER, PARTNER, SERVICE, ADMIN
 const table: readonly [operation: string, target: string, call: Call, statuses: Statuses][] = [
+  [
+    "DeleteCompany",
+    "other",
+    ({ otherCompany }) => ["DELETE", `/admin/companies/${otherCompany}`],
+    [401, 403, 403, 403, 403, 409],
+  ],
+  [
+    "UpdateUser",
+    "oneself without roles",
+    ({ self, company }) => ["PUT", "/admin/users", { body: user(self, company) }],
+    [401, 403, 403, 200, 403, 409],
+  ],
+  [
+    "UpdateUser",
+    "a colleague to SERVICE",
+    ({ colleague, company }) => ["PUT", "/admin/users", { body: user(colleague, company, ["SERVICE"]) }],
+    [401, 403, 403, 403, 403, 200],
+  ],
+  [
+    "UpdateUser",
+    "a SERVICE of own company",
+    ({ machine, company }) => ["PUT", "/admin/users", { body: user(machine, company) }],
+    [401, 403, 403, 403, 403, 200],
+  ],
+  [
+    "DeleteUser",
+    "a SERVICE of own company",
+    ({ machine }) => ["DELETE", `/admin/users/${machine}`],
+    [401, 403, 403, 403, 403, 204],
+  ],
+  ["DeleteUser", "missing", () => ["DELETE", "/admin/users/missing"], [401, 403, 403, 404, 403, 404]],
+  [
+    "ReadUsers",
+    "other company",
+    ({ otherCompany }) => ["GET", `/admin/users?company_key=${otherCompany}`],
+    [401, 403, 403, 200, 403, 200],
+  ],
+  [
+    "UpdateQuotas",
+    "a colleague",
+    ({ colleague }) => ["PUT", `/admin/quotas/${colleague}`, { body: services }],
+    [401, 403, 403, 403, 403, 204],
+  ],
+  [
+    "DeleteQuotas",
+    "a colleague",
+    ({ colleague }) => ["DELETE", `/admin/quotas/${colleague}`],
+    [401, 403, 403, 403, 403, 204],
+  ],
+  ["ReadQuotas", "missing", () => ["GET", "/admin/quotas/missing"], [401, 403, 404, 404, 403, 404]],
   [
     "CreateToken",
     "oneself",
@@ -234,9 +285,10 @@ async function makeWorld(caller: Caller): Promise<World> {
   const self = await app.user({ company_key: company, roles: callers[caller] ?? [] });
   const colleague = await app.user({ company_key: company, roles: ["USER"] });
   const chief = await app.user({ company_key: company, roles: ["ADMIN"] });
+  const machine = await app.user({ company_key: company, roles: ["SERVICE"] });
   const otherCompany = await app.company();
   const stranger = await app.user({ company_key: otherCompany, roles: ["USER"] });
-  return { self, company, colleague, chief, otherCompany, stranger };
+  return { self, company, colleague, chief, machine, otherCompany, stranger };
 }
 
 describe.each(table)("%s %s", (_operation, _target, call, statuses) => {
