@@ -9,7 +9,7 @@ for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, stop);
 try {
   const config = readConfig(process.env);
   const logger = pino({ level: config.LOG_LEVEL, base: { server: config.SERVER_NAME } });
-  app = await startApp(config, { logger, now: Date.now, onFailure: fail });
+  app = await startApp(config, { logger, now: Date.now, onFailure: fail, announce: console.log });
   console.log(app.greeting.join("\n"));
 
   // The signal came while the start was under way: what was opened is closed in order.

@@ -24,6 +24,8 @@ export function createFirstAdministrator(
     await transaction.raw("select pg_advisory_xact_lock(?)", [lockKey]);
     const existing = await transaction("user_account").first("id").whereRaw("'ADMIN' = any (roles)");
     if (existing !== undefined) return undefined;
+    const taken = await transaction("user_account").first("id").where({ username });
+    if (taken !== undefined) throw new Error(`there is no administrator, and ADMIN_USERNAME is taken: ${username}`);
     const made = password === "" ? randomBytes(15).toString("base64url") : undefined;
     await transaction("company").insert({ key: companyKey }).onConflict("key").ignore();
     await transaction("user_account").insert({

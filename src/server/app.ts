@@ -33,6 +33,8 @@ export interface AppOptions {
   readonly now: () => number;
   /** Called when the embedded database ends without being told. */
   readonly onFailure: (reason: string) => void;
+  /** Shows a line to the person who starts the server; the log never has it. */
+  readonly announce: (line: string) => void;
 }
 
 /** The folder of package.json, from src and from dist. */
@@ -40,7 +42,7 @@ const packageFolder = fileURLToPath(new URL("../..", import.meta.url));
 const loginWindowSeconds = 900;
 
 /** Config → resources → server. What was opened before a failure is closed again. */
-export async function startApp(config: Config, { logger, now, onFailure }: AppOptions): Promise<App> {
+export async function startApp(config: Config, { logger, now, onFailure, announce }: AppOptions): Promise<App> {
   const opened: (() => Promise<unknown>)[] = [];
   const closeAll = async () => {
     let failure: unknown;
@@ -77,6 +79,12 @@ export async function startApp(config: Config, { logger, now, onFailure }: AppOp
       password: config.ADMIN_PASSWORD,
       companyKey: config.ADMIN_COMPANY,
     });
+    // At once: what fails from here on, a port that is taken, must not swallow the only showing.
+    if (madePassword !== undefined) {
+      announce(
+        `The first administrator is ${config.ADMIN_USERNAME}, password ${madePassword} (it is not shown again).`,
+      );
+    }
 
     const serverName = config.SERVER_NAME;
     const files = await readFiles(`${packageFolder}/gen/docs`);
@@ -101,7 +109,7 @@ export async function startApp(config: Config, { logger, now, onFailure }: AppOp
     const address = `${scheme}://${["0.0.0.0", "::"].includes(config.HOST) ? "127.0.0.1" : config.HOST}:${listener.port}`;
     return {
       url: address,
-      greeting: greet(config, address, madePassword),
+      greeting: greet(config, address),
       stop: closeAll,
     };
   } catch (error) {
@@ -133,13 +141,11 @@ async function readTls({ TLS_CERT, TLS_KEY }: Config): Promise<{ cert: string; k
   return { cert, key };
 }
 
-function greet(config: Config, url: string, madePassword: string | undefined): string[] {
+function greet(config: Config, url: string): string[] {
   const storage =
     config.DATABASE_URL === "" ? `an embedded PostgreSQL in ${config.DATA_DIR}` : "PostgreSQL (DATABASE_URL)";
-  const made = `The first administrator is ${config.ADMIN_USERNAME}, password ${madePassword} (it is not shown again).`;
   return [
     `Tollgate serves gRPC, gRPC-Web, Connect and HTTP/JSON at ${url}, on ${storage}${config.REDIS_URL === "" ? "" : " and Redis"}.`,
-    ...(madePassword === undefined ? [] : [made]),
     `Documentation: ${url}/admin/file/admin_en.html`,
     `Try: curl ${url}/admin/system/version`,
     `     npx buf curl --http2-prior-knowledge --protocol grpc ${url}/tollgate.v1.SystemService/Version`,

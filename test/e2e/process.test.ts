@@ -1,4 +1,6 @@
+import { once } from "node:events";
 import { chmod, mkdtemp, readFile, rm, stat } from "node:fs/promises";
+import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createClient } from "@connectrpc/connect";
@@ -45,6 +47,20 @@ describe("on the embedded PostgreSQL", () => {
     expect(await isValid(second, token)).toBe(true);
     expect(await isValid(second, await login(second, password))).toBe(true);
     expect(await second.end("SIGINT")).toBe(0);
+  });
+
+  test("a first start that fails after it made the administrator has shown the password", async () => {
+    const other = await mkdtemp(join(tmpdir(), "tollgate-taken-"));
+    const taken = createServer().listen(0, "127.0.0.1");
+    await once(taken, "listening");
+    const { port } = taken.address() as AddressInfo;
+    const { code, output } = await runProcess({ DATA_DIR: other, PORT: String(port) });
+    taken.close();
+    const password = /password (\S+) \(/.exec(output)?.[1] ?? "";
+    const next = await startProcess({ DATA_DIR: other });
+    expect([code, await isValid(next, await login(next, password))]).toEqual([1, true]);
+    expect(await next.end()).toBe(0);
+    await rm(other, { recursive: true });
   });
 
   test("a second server on the same folder does not start, and the first one goes on", async () => {

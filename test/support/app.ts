@@ -59,6 +59,7 @@ export async function startTestApp(settings: Record<string, string> = {}): Promi
   });
   const app = await startApp(config, {
     logger: pino({ level: "info" }, { write: (line: string) => log.push(JSON.parse(line)) }),
+    announce: () => undefined,
     now: () => Date.now() + ahead,
     onFailure: (reason) => {
       throw new Error(reason);
