@@ -127,8 +127,7 @@ describe.each(transports)("%s", (_name, transport) => {
     expect((await failure(late)).code).toBe(Code.DeadlineExceeded);
     const line = () =>
       app.log.some(({ operation, outcome }) => operation === "read_company" && outcome === "DeadlineExceeded");
-    await expect.poll(line).toBe(true);
-    await lock.rollback();
+    await expect.poll(line, { timeout: 4000 }).toBe(true).finally(() => lock.rollback());
     app.log.length = 0;
   });
 
