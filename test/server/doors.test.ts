@@ -127,7 +127,11 @@ describe.each(transports)("%s", (_name, transport) => {
     expect((await failure(late)).code).toBe(Code.DeadlineExceeded);
     const line = () =>
       app.log.some(({ operation, outcome }) => operation === "read_company" && outcome === "DeadlineExceeded");
-    await expect.poll(line, { timeout: 4000 }).toBe(true).finally(() => lock.rollback());
+    try {
+      await expect.poll(line, { timeout: 4000 }).toBe(true);
+    } finally {
+      await lock.rollback();
+    }
     app.log.length = 0;
   });
 
