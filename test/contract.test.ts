@@ -47,6 +47,32 @@ test.each<[string, (document: ReturnType<typeof generated>) => void, string]>([
     ({ components }) => void components.schemas.user.required.pop(),
     'contract ["company_key","roles","username"]',
   ],
+  ["the security of all", (document) => void (document.security = []), 'security: contract [{"ApiKeyAuth":[]}]'],
+  [
+    "the security of one operation",
+    ({ paths }) => void (paths["/admin/users"].get.security = []),
+    "paths./admin/users.get.security: contract undefined, generated []",
+  ],
+  [
+    "a security scheme",
+    ({ components }) => void (components.securitySchemes.ApiKeyAuth.scheme = "basic"),
+    "components.securitySchemes: contract",
+  ],
+  [
+    "a status that the contract has not",
+    ({ paths }) => void (paths["/admin/users"].post.responses["409"] = {}),
+    "responses.409: not in the contract",
+  ],
+  [
+    "an allowed status that is not there",
+    ({ paths }) => delete paths["/admin/companies"].put.responses["404"],
+    "update_company 404: is allowed, and there is no such difference",
+  ],
+  [
+    "a field of an answer",
+    ({ components }) => delete components.schemas.user.properties.email,
+    "responses.201.application/json.properties.email: missing",
+  ],
   ["a path", ({ paths }) => delete paths["/admin/quotas/{username}"], "paths./admin/quotas/{username}: missing"],
   [
     "a built path that is listed as not built",

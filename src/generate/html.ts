@@ -11,6 +11,11 @@ export function html(
   return { html: parts.reduce((text, part, index) => text + render(values[index - 1] ?? "") + part) };
 }
 
+/** What a comment says: text, whose words in backticks are code. */
+export function prose(text: string): readonly Html[] {
+  return text.split("`").map((part, index) => (index % 2 === 1 ? html`<code>${part}</code>` : html`${part}`));
+}
+
 function render(value: string | number | Html | readonly Html[]): string {
   if (typeof value === "string") return escape(value);
   if (typeof value === "number") return String(value);

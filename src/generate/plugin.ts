@@ -1,8 +1,9 @@
 #!/usr/bin/env -S npx tsx
-import { type AnyDesc, type DescService, getOption } from "@bufbuild/protobuf";
+import { type AnyDesc, type DescMethod, type DescService, getOption } from "@bufbuild/protobuf";
 import { createEcmaScriptPlugin, getComments, runNodeJs, type Schema } from "@bufbuild/protoplugin";
 import { stringify } from "yaml";
 import { tag } from "#gen/gateway/v1/annotations_pb.js";
+import { access, Role_Name } from "#gen/tollgate/v1/access_pb.js";
 import { bindingsOf } from "../gateway/binding.ts";
 import { createDocument } from "../gateway/openapi/document.ts";
 import { createRouter } from "../gateway/router.ts";
@@ -36,7 +37,7 @@ runNodeJs(
         describe,
       });
       write(schema, "openapi.yaml", stringify(document, { lineWidth: 120, aliasDuplicateObjects: false }));
-      write(schema, "docs/admin_en.html", createPage(document, services, describe));
+      write(schema, "docs/admin_en.html", createPage({ document, services, describe, callersOf }));
     },
   }),
 );
@@ -50,6 +51,13 @@ function describe(desc: AnyDesc): string {
   if (desc.kind === "file") return "";
   const lines = (getComments(desc).leading ?? "").split("\n").map((line) => line.trim());
   return lines.join(" ").trim();
+}
+
+function callersOf(method: DescMethod): string {
+  const { public: anybody, signedIn, roles } = getOption(method, access);
+  if (anybody) return "anybody, without a token";
+  if (signedIn) return "anybody with a token";
+  return roles.length === 0 ? "nobody" : roles.map((role) => Role_Name[role]).join(", ");
 }
 
 function messageOf(schema: Schema, name: string) {

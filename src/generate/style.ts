@@ -5,11 +5,13 @@ export const style = `
 body { margin: 0; display: grid; grid-template-columns: 19rem minmax(0, 1fr); font: 15px/1.55 system-ui, sans-serif; color: var(--text); background: light-dark(#fff, #0d1117); }
 nav { position: sticky; top: 0; height: 100vh; overflow-y: auto; padding: 1rem 1.25rem 3rem; background: var(--soft); border-right: 1px solid var(--line); font-size: 13px; }
 nav h1 { font-size: 1.3rem; margin: .25rem 0 1rem; }
-nav h2 { font-size: .75rem; text-transform: uppercase; letter-spacing: .06em; color: var(--dim); margin: 1.25rem 0 .25rem; }
+nav h2 { font-size: .75rem; letter-spacing: .06em; color: var(--dim); margin: 1.25rem 0 .25rem; }
+nav h2.tag { text-transform: uppercase; }
 nav a { display: block; padding: .15rem 0; color: inherit; text-decoration: none; overflow-wrap: anywhere; }
 nav a:hover { color: var(--link); }
 main { padding: 1rem 2.5rem 6rem; max-width: 72rem; }
-main h2 { margin: 2.5rem 0 .5rem; padding-bottom: .3rem; border-bottom: 1px solid var(--line); text-transform: capitalize; }
+main h2 { margin: 2.5rem 0 .5rem; padding-bottom: .3rem; border-bottom: 1px solid var(--line); }
+main h2.tag { text-transform: capitalize; }
 section { margin: 2rem 0; }
 h3 { font-size: 1.05rem; margin: 0 0 .4rem; }
 h4 { margin: 1rem 0 .3rem; font-size: .85rem; color: var(--dim); }
@@ -18,12 +20,12 @@ code, pre { font-family: ui-monospace, "SF Mono", Menlo, Consolas, monospace; fo
 pre { background: var(--soft); border: 1px solid var(--line); border-radius: 6px; padding: .75rem 1rem; overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: 13.5px; }
 th, td { text-align: left; vertical-align: top; padding: .35rem .6rem; border-top: 1px solid var(--line); font-weight: normal; overflow-wrap: anywhere; }
-th { white-space: nowrap; }
+th, td:nth-child(2):not(:last-child) { white-space: nowrap; }
 td:last-child { color: var(--dim); }
 .depth1 { padding-left: 1.8rem; } .depth2 { padding-left: 3rem; } .depth3 { padding-left: 4.2rem; } .depth4 { padding-left: 5.4rem; }
 details { margin: .4rem 0; } summary { cursor: pointer; }
 .small { color: var(--dim); font-size: 13px; margin: 0; }
-b.GET, b.POST, b.PUT, b.DELETE { font-size: .72em; padding: .1em .45em; border-radius: 4px; color: #fff; }
-b.GET { background: #1a7f4b; } b.POST { background: #0a58ca; } b.PUT { background: #9a6700; } b.DELETE { background: #b42318; }
+b.GET, b.POST, b.PUT, b.DELETE, b.PATCH { font-size: .72em; padding: .1em .45em; border-radius: 4px; color: #fff; }
+b.GET { background: #1a7f4b; } b.POST { background: #0a58ca; } b.PUT, b.PATCH { background: #9a6700; } b.DELETE { background: #b42318; }
 @media (max-width: 800px) { body { display: block; } nav { position: static; height: auto; } main { padding: 1rem; } }
 `;

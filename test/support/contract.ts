@@ -14,9 +14,15 @@ export interface Allowance {
 export function differences(contract: JsonObject, generated: JsonObject, allowance: Allowance): string[] {
   const found: string[] = [];
   const paths = object(contract.paths);
+  compare("security", contract.security, generated.security);
+  const schemesOf = ({ components }: JsonObject) => object(components).securitySchemes;
+  compare("components.securitySchemes", schemesOf(contract), schemesOf(generated));
+  // An allowance for nothing would hide the next mistake of that name.
+  const unused = new Set([...allowance.notBuiltYet, ...allowance.additionalStatuses]);
   for (const [path, item] of Object.entries(paths)) {
     const built = object(generated.paths)[path];
     if (allowance.notBuiltYet.includes(path)) {
+      unused.delete(path);
       if (built !== undefined) found.push(`paths.${path}: is built, and listed as not built yet`);
       continue;
     }
@@ -32,6 +38,7 @@ export function differences(contract: JsonObject, generated: JsonObject, allowan
       else compareOperation(at, object(operation), array(shared), object(other));
     }
   }
+  for (const allowed of unused) found.push(`${allowed}: is allowed, and there is no such difference`);
   return found;
 
   function compareOperation(at: string, expected: JsonObject, shared: Json[], actual: JsonObject): void {
@@ -78,8 +85,9 @@ export function differences(contract: JsonObject, generated: JsonObject, allowan
       const place = `${at}.responses.${status}`;
       if (actual[status] === undefined) found.push(`${place}: missing`);
       else if (expected[status] === undefined) {
-        if (!allowance.additionalStatuses.includes(`${operationId} ${status}`))
-          found.push(`${place}: not in the contract`);
+        const allowed = `${operationId} ${status}`;
+        if (!allowance.additionalStatuses.includes(allowed)) found.push(`${place}: not in the contract`);
+        unused.delete(allowed);
       } else compareContent(place, resolve(expected[status], contract), resolve(actual[status], generated), "more");
     }
   }

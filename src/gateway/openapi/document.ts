@@ -1,8 +1,9 @@
-import type { AnyDesc, DescField, DescMessage, DescMethod, DescService } from "@bufbuild/protobuf";
+import type { AnyDesc, DescMessage, DescMethod, DescService } from "@bufbuild/protobuf";
 import { getOption } from "@bufbuild/protobuf";
 import { operation as operationOption, tag as tagOption } from "#gen/gateway/v1/annotations_pb.js";
 import { type Binding, bindingsOf } from "../binding.ts";
 import { snakeCase } from "./names.ts";
+import { type Parameter, parametersOf } from "./parameters.ts";
 import { createSchemas, type Schema, type Schemas } from "./schema.ts";
 
 export interface DocumentOptions {
@@ -25,16 +26,8 @@ export interface Operation {
   readonly parameters?: readonly Parameter[];
   readonly responses: Readonly<Record<string, { readonly description: string; readonly content?: Content }>>;
   readonly requestBody?: { readonly required: true; readonly content: Content };
-  readonly security?: readonly [];
-}
-
-export interface Parameter {
-  readonly name: string;
-  readonly in: "path" | "query";
-  readonly description: string;
-  readonly required?: true;
   readonly deprecated?: true;
-  readonly schema: Schema;
+  readonly security?: readonly [];
 }
 
 export type Content = Readonly<Record<string, { readonly schema: Schema }>>;
@@ -49,21 +42,37 @@ export interface OpenApi {
   readonly components: { readonly securitySchemes: Schema; readonly schemas: Readonly<Record<string, Schema>> };
 }
 
-/** The OpenAPI 3.1 document of the services' google.api.http bindings. */
+/**
+ * The OpenAPI 3.1 document of the services' google.api.http bindings. RPCs without a binding, and bindings of HTTP
+ * methods that OpenAPI has no word for, are not in it.
+ * @throws Error for two bindings or two messages that the document would give one place or name
+ */
 export function createDocument(services: readonly DescService[], options: DocumentOptions): OpenApi {
   const schemas = createSchemas(options.describe);
   const paths: Record<string, Record<string, Operation>> = {};
-  for (const binding of services.flatMap((service) => bindingsOf(service))) {
-    const path = (paths[pathOf(binding)] ??= {});
-    path[binding.httpMethod.toLowerCase()] = createOperation(binding, schemas, options);
+  const tags = new Map<string, string>();
+  const operationIds = new Set<string>();
+  for (const service of services) {
+    const bindings = bindingsOf(service).filter(({ httpMethod }) => verbs.has(httpMethod));
+    const tag = getOption(service, tagOption);
+    if (bindings.length > 0 && !tags.has(tag)) tags.set(tag, options.describe(service));
+    for (const binding of bindings) {
+      const path = pathOf(binding);
+      const verb = binding.httpMethod.toLowerCase();
+      const operations = (paths[path] ??= {});
+      if (operations[verb] !== undefined) throw new Error(`${verb} ${path} would be in the document twice`);
+      const operationId = operationIdOf(binding, bindings);
+      if (operationIds.has(operationId)) throw new Error(`${operationId} would be the name of two operations`);
+      operationIds.add(operationId);
+      operations[verb] = createOperation(binding, operationId, schemas, options);
+    }
   }
-  const tagged = services.filter((service) => bindingsOf(service).length > 0);
   return {
     openapi: "3.1.0",
     info: options.info,
     servers: options.servers,
     security: [{ [options.security.name]: [] }],
-    tags: tagged.map((service) => ({ name: getOption(service, tagOption), description: options.describe(service) })),
+    tags: [...tags].map(([name, description]) => ({ name, description })),
     paths,
     components: {
       securitySchemes: { [options.security.name]: options.security.scheme },
@@ -74,43 +83,38 @@ export function createDocument(services: readonly DescService[], options: Docume
   };
 }
 
-function createOperation(binding: Binding, schemas: Schemas, options: DocumentOptions): Operation {
-  const { method } = binding;
-  const named = new Set(method.input.fields.filter((field) => pathNames(binding).includes(field.name)));
-  const inQuery =
-    binding.body === "*" ? [] : method.input.fields.filter((field) => !named.has(field) && field !== binding.body);
-  const parameters = [
-    ...[...named].map((field) => createParameter(field, "path", schemas)),
-    ...inQuery.map((field) => createParameter(field, "query", schemas)),
-  ];
+/** What an operation can be under in a path of OpenAPI 3.1. */
+const verbs: ReadonlySet<string> = new Set(["GET", "PUT", "POST", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE"]);
+
+/** The RPC's name; its further bindings are counted, since an id names one operation. */
+function operationIdOf(binding: Binding, bindings: readonly Binding[]): string {
+  const place = bindings.filter(({ method }) => method === binding.method).indexOf(binding);
+  const name = snakeCase(binding.method.name);
+  return place === 0 ? name : `${name}_${place + 1}`;
+}
+
+function createOperation(binding: Binding, operationId: string, schemas: Schemas, options: DocumentOptions): Operation {
+  const { method, body } = binding;
+  const parameters = parametersOf(binding, schemas);
   return {
     tags: [getOption(method.parent, tagOption)],
-    operationId: snakeCase(method.name),
+    operationId,
     description: options.describe(method),
     ...(parameters.length > 0 && { parameters }),
-    ...(binding.body !== undefined && {
-      requestBody: { required: true, content: json(bodySchema(binding, named, schemas)) },
-    }),
+    ...(body !== undefined && { requestBody: { required: true, content: json(bodySchema(binding, schemas)) } }),
     responses: createResponses(binding, schemas, options),
+    ...(method.deprecated && { deprecated: true }),
     ...(options.isPublic(method) && { security: [] }),
   };
 }
 
-function createParameter(field: DescField, place: "path" | "query", schemas: Schemas): Parameter {
-  const { description, deprecated, ...schema } = schemas.field(field);
-  return {
-    name: field.name,
-    in: place,
-    description: typeof description === "string" ? description : "",
-    ...(place === "path" && { required: true }),
-    ...(deprecated === true && { deprecated: true }),
-    schema,
-  };
-}
-
-function bodySchema({ method, body }: Binding, named: ReadonlySet<DescField>, schemas: Schemas): Schema {
+function bodySchema({ method, body, template }: Binding, schemas: Schemas): Schema {
   if (typeof body === "object") return schemas.field(body);
-  return named.size === 0 ? schemas.reference(method.input) : schemas.without(method.input, named);
+  const variables = new Set(template.variables.map(({ fieldPath }) => fieldPath.join(".")));
+  return schemas.without(
+    method.input,
+    method.input.fields.filter(({ name }) => variables.has(name)),
+  );
 }
 
 function createResponses(binding: Binding, schemas: Schemas, options: DocumentOptions): Operation["responses"] {
@@ -145,10 +149,6 @@ function fileSchema(mediaType: string): Schema {
 
 function json(schema: Schema): Content {
   return { "application/json": { schema } };
-}
-
-function pathNames({ template }: Binding): string[] {
-  return template.variables.map(({ fieldPath }) => fieldPath.join("."));
 }
 
 /** OpenAPI knows `{name}` alone. */

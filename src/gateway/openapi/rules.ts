@@ -1,6 +1,8 @@
 import { create, type DescEnum, type DescField, getOption, ScalarType } from "@bufbuild/protobuf";
+import { scalarZeroValue } from "@bufbuild/protobuf/reflect";
 import { FeatureSet_FieldPresence } from "@bufbuild/protobuf/wkt";
 import {
+  EnumRulesSchema,
   type FieldRules,
   FieldRulesSchema,
   field as rulesOption,
@@ -41,32 +43,42 @@ export function scalar(type: ScalarType, { type: rules }: FieldRules): Schema {
 
 /** The values that an enum field may have, by name. */
 export function namesOf(desc: DescEnum, { type: rules }: FieldRules): string[] {
-  const refused = rules.case === "enum" ? rules.value.notIn : [];
-  return desc.values.filter(({ number }) => !refused.includes(number)).map(({ name }) => name);
+  const { in: only, notIn } = rules.case === "enum" ? rules.value : create(EnumRulesSchema);
+  return desc.values
+    .filter(({ number }) => !notIn.includes(number) && (only.length === 0 || only.includes(number)))
+    .map(({ name }) => name);
 }
 
 /** What an absent field counts as: the declared default, or the zero of a field that has no other absence. */
 export function defaultOf(field: DescField): Schema {
-  if (field.fieldKind === "message" && isWrapper(field.message)) return { default: null };
-  if (field.fieldKind !== "scalar" && field.fieldKind !== "enum") return {};
-  const declared = field.getDefaultValue();
+  // Of a oneof one member is given; none is null beside it.
+  if (field.fieldKind === "message")
+    return field.oneof === undefined && isWrapper(field.message) ? { default: null } : {};
   const implicit = field.presence === FeatureSet_FieldPresence.IMPLICIT && !isRequired(field);
   if (field.fieldKind === "enum") {
-    const [zero] = namesOf(field.enum, getOption(field, rulesOption));
-    return implicit && zero === field.enum.value[0]?.name ? { default: zero } : {};
+    const number = field.getDefaultValue() ?? (implicit ? field.enum.values[0]?.number : undefined);
+    const name = field.enum.values.find((value) => value.number === number)?.name ?? "";
+    return namesOf(field.enum, getOption(field, rulesOption)).includes(name) ? { default: name } : {};
   }
-  if (declared !== undefined) return { default: declared };
-  if (!implicit || field.scalar === ScalarType.STRING || field.scalar === ScalarType.BYTES) return {};
-  return { default: field.scalar === ScalarType.BOOL ? false : 0 };
+  if (field.fieldKind !== "scalar") return {};
+  const declared = field.getDefaultValue() ?? (implicit ? zeroOf(field.scalar) : undefined);
+  if (declared === undefined || declared instanceof Uint8Array) return {};
+  return { default: typeof declared === "bigint" ? Number(declared) : declared };
+}
+
+/** None for texts: an absent one says more often that there is nothing than that it is empty. */
+function zeroOf(type: ScalarType): ReturnType<typeof scalarZeroValue> | undefined {
+  return type === ScalarType.STRING || type === ScalarType.BYTES ? undefined : scalarZeroValue(type, false);
 }
 
 function ofString(rules: StringRules): Schema {
-  const format = rules.wellKnown.case;
+  const { wellKnown } = rules;
   return {
     ...(rules.minLen > 0n && { minLength: Number(rules.minLen) }),
     ...(rules.maxLen > 0n && { maxLength: Number(rules.maxLen) }),
     ...(rules.pattern !== "" && { pattern: rules.pattern }),
-    ...((format === "email" || format === "uuid") && { format }),
+    ...(rules.in.length > 0 && { enum: rules.in }),
+    ...((wellKnown.case === "email" || wellKnown.case === "uuid") && wellKnown.value && { format: wellKnown.case }),
   };
 }
 

@@ -9,10 +9,14 @@ import { defaultOf, isRequired, namesOf, noRules, scalar } from "./rules.ts";
 export type Schema = { [keyword: string]: unknown };
 
 export interface Schemas {
-  /** A reference to the message's schema, which is then among the components. */
+  /**
+   * A reference to the message's schema, which is then among the components; protobuf's own types have their JSON form.
+   * @throws Error where another message of that name is among the components
+   */
   reference(message: DescMessage): Schema;
-  /** The schema of a message without some of its fields. */
-  without(message: DescMessage, left: ReadonlySet<DescField>): Schema;
+  /** The schema of a message without some of its fields: a reference where none is left out. */
+  without(message: DescMessage, left: readonly DescField[]): Schema;
+  /** What the field holds, and what the .proto says of it. */
   field(field: DescField): Schema;
   /** All that were referred to, by name. */
   readonly components: Record<string, Schema>;
@@ -21,19 +25,29 @@ export interface Schemas {
 /** @param describe what the .proto says above a declaration */
 export function createSchemas(describe: (desc: AnyDesc) => string): Schemas {
   const components: Record<string, Schema> = {};
-  return { components, reference, without: (message, left) => object(message, left), field };
+  const named = new Map<string, DescMessage>();
+  return { components, reference, without, field };
 
   function reference(message: DescMessage): Schema {
+    const form = wellKnown[message.typeName];
+    if (form !== undefined) return form;
     const name = snakeCase(message.name);
-    if (components[name] === undefined) {
-      components[name] = {};
-      components[name] = object(message, new Set());
+    const other = named.get(name);
+    if (other === undefined) {
+      named.set(name, message);
+      components[name] = object(message, []);
+    } else if (other !== message) {
+      throw new Error(`${other.typeName} and ${message.typeName} would both be the schema ${name}`);
     }
     return { $ref: `#/components/schemas/${name}` };
   }
 
-  function object(message: DescMessage, left: ReadonlySet<DescField>): Schema {
-    const fields = message.fields.filter((one) => !left.has(one));
+  function without(message: DescMessage, left: readonly DescField[]): Schema {
+    return left.length === 0 ? reference(message) : object(message, left);
+  }
+
+  function object(message: DescMessage, left: readonly DescField[]): Schema {
+    const fields = message.fields.filter((one) => !left.includes(one));
     const required = fields.filter((one) => isRequired(one)).map(({ name }) => name);
     const example = getOption(message, messageExample);
     return {
@@ -50,13 +64,18 @@ export function createSchemas(describe: (desc: AnyDesc) => string): Schemas {
     const { format, uniqueItems, example } = getOption(desc, schemaOption);
     return {
       ...described(desc),
-      ...(desc.fieldKind === "list" ? list(desc, rules) : single(desc, rules)),
+      ...content(desc, rules),
       ...(format !== "" && { format }),
       ...(uniqueItems && { uniqueItems }),
       ...defaultOf(desc),
       ...(desc.deprecated && { deprecated: true }),
       ...(example !== "" && { examples: [example] }),
     };
+  }
+
+  function content(desc: DescField, rules: FieldRules): Schema {
+    if (desc.fieldKind === "list") return list(desc, rules);
+    return desc.fieldKind === "map" ? map(desc, rules) : single(desc, rules);
   }
 
   function list(desc: DescField & { fieldKind: "list" }, rules: FieldRules): Schema {
@@ -71,6 +90,18 @@ export function createSchemas(describe: (desc: AnyDesc) => string): Schemas {
     };
   }
 
+  function map(desc: DescField & { fieldKind: "map" }, { type: rules }: FieldRules): Schema {
+    if (rules.case !== "map") return { type: "object", additionalProperties: single(desc, noRules) };
+    const { minPairs, maxPairs, values } = rules.value;
+    return {
+      type: "object",
+      additionalProperties: single(desc, values ?? noRules),
+      ...(minPairs > 0n && { minProperties: Number(minPairs) }),
+      ...(maxPairs > 0n && { maxProperties: Number(maxPairs) }),
+    };
+  }
+
+  /** One value: the field's, or an item's of its list or map. */
   function single(desc: DescField, rules: FieldRules): Schema {
     if (desc.enum !== undefined) return { type: "string", enum: namesOf(desc.enum, rules) };
     if (desc.message !== undefined) return message(desc.message, rules);
@@ -83,8 +114,6 @@ export function createSchemas(describe: (desc: AnyDesc) => string): Schemas {
       const { type, ...rest } = scalar(value.scalar, rules);
       return { type: [type, "null"], ...rest };
     }
-    if (desc.typeName === "google.protobuf.Timestamp") return { type: "string", format: "date-time" };
-    if (desc.typeName === "google.protobuf.Duration") return { type: "string" };
     return reference(desc);
   }
 
@@ -93,3 +122,15 @@ export function createSchemas(describe: (desc: AnyDesc) => string): Schemas {
     return description === "" ? {} : { description };
   }
 }
+
+/** The forms that the JSON of protobuf's own types has. */
+const wellKnown: Readonly<Record<string, Schema>> = {
+  "google.protobuf.Timestamp": { type: "string", format: "date-time" },
+  "google.protobuf.Duration": { type: "string" },
+  "google.protobuf.FieldMask": { type: "string" },
+  "google.protobuf.Empty": { type: "object" },
+  "google.protobuf.Any": { type: "object" },
+  "google.protobuf.Struct": { type: "object" },
+  "google.protobuf.ListValue": { type: "array" },
+  "google.protobuf.Value": {},
+};

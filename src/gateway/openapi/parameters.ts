@@ -1,0 +1,60 @@
+import type { DescMessage } from "@bufbuild/protobuf";
+import type { Binding } from "../binding.ts";
+import { type FieldPath, isWellKnown, nameOf } from "../fields.ts";
+import { isText } from "../text.ts";
+import { isRequired } from "./rules.ts";
+import type { Schema, Schemas } from "./schema.ts";
+
+export interface Parameter {
+  readonly name: string;
+  readonly in: "path" | "query";
+  readonly description: string;
+  readonly required?: true;
+  readonly deprecated?: true;
+  readonly schema: Schema;
+}
+
+/** What the path names, then what the query may: all that can be a text and is neither in the path nor in the body. */
+export function parametersOf({ method, template, body }: Binding, schemas: Schemas): Parameter[] {
+  const inPath = template.variables.map(({ fieldPath }) => pathTo(method.input, fieldPath));
+  const taken = new Set(inPath.map((path) => nameOf(path)));
+  const inQuery =
+    body === "*" ? [] : textPaths(method.input, []).filter((path) => path[0] !== body && !taken.has(nameOf(path)));
+  return [
+    ...inPath.map((path) => createParameter(path, "path", schemas)),
+    ...inQuery.map((path) => createParameter(path, "query", schemas)),
+  ];
+}
+
+function createParameter(path: FieldPath, place: Parameter["in"], schemas: Schemas): Parameter {
+  const field = path.at(-1);
+  if (field === undefined) throw new Error("a way to no field");
+  const { description, deprecated, ...schema } = schemas.field(field);
+  return {
+    name: nameOf(path),
+    in: place,
+    description: typeof description === "string" ? description : "",
+    // A field is required of the message that holds it, and that may be absent.
+    ...((place === "path" || path.every((one) => isRequired(one))) && { required: true }),
+    ...(deprecated === true && { deprecated: true }),
+    schema,
+  };
+}
+
+/** The ways to the fields that a text can be the value of. A message within itself is followed once: it has no end. */
+function textPaths(message: DescMessage, above: readonly DescMessage[]): FieldPath[] {
+  return message.fields.flatMap((field): FieldPath[] => {
+    if (isText(field)) return [[field]];
+    if (field.fieldKind !== "message" || isWellKnown(field.message)) return [];
+    const around = [...above, message];
+    if (around.includes(field.message)) return [];
+    return textPaths(field.message, around).map((path) => [field, ...path]);
+  });
+}
+
+function pathTo(message: DescMessage, names: readonly string[]): FieldPath {
+  const [name, ...rest] = names;
+  const field = message.fields.find((candidate) => candidate.name === name);
+  if (field === undefined) throw new Error(`${message.typeName} has no field ${names.join(".")}`);
+  return rest.length === 0 || field.message === undefined ? [field] : [field, ...pathTo(field.message, rest)];
+}

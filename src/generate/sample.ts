@@ -1,0 +1,84 @@
+import type { Operation } from "../gateway/openapi/document.ts";
+import type { Schema } from "../gateway/openapi/schema.ts";
+
+/** The named schemas of a document. */
+export type Components = Readonly<Record<string, Schema>>;
+
+/** The schema itself where it is a reference, with what stands beside the reference. */
+export function resolve(schema: Schema, components: Components): Schema {
+  const name = referenceOf(schema);
+  if (name === undefined) return schema;
+  const { $ref: _, ...beside } = schema;
+  return { ...components[name], ...beside };
+}
+
+/** The name of the component that a schema refers to. */
+export function referenceOf({ $ref }: Schema): string | undefined {
+  return typeof $ref === "string" ? $ref.split("/").at(-1) : undefined;
+}
+
+/**
+ * A value of the schema: its example, its default, or one made of its type; a text without either is its name in
+ * capitals, for the reader to replace.
+ * @param extent "required" leaves out what a request may leave out
+ */
+export function sampleOf(schema: Schema, components: Components, extent: "whole" | "required", name = "text"): unknown {
+  const { example, examples, default: fallback, enum: names, type, ...rest } = resolve(schema, components);
+  if (example !== undefined) return example;
+  if (Array.isArray(examples)) return examples[0];
+  if (fallback !== undefined) return fallback;
+  if (Array.isArray(names)) return names[0];
+  switch (type) {
+    case "boolean":
+      return true;
+    case "integer":
+    case "number":
+      return rest.minimum ?? 0;
+    case "array":
+      return rest.items === undefined ? [] : [sampleOf(rest.items as Schema, components, extent, name)];
+    case "string":
+      return rest.format === "date-time" ? "2024-02-21T09:30:00Z" : name.toUpperCase();
+    default:
+      return sampleOfObject(rest, components, extent);
+  }
+}
+
+/** A call of an operation that a shell can make, once the reader has a token. */
+export function curlOf(url: string, verb: string, path: string, operation: Operation, components: Components): string {
+  const { parameters = [], requestBody, security } = operation;
+  const textOf = ({ name, schema }: (typeof parameters)[number]) =>
+    encodeURIComponent(String(sampleOf(schema, components, "required", name)));
+  const filled = parameters
+    .filter((one) => one.in === "path")
+    .reduce((text, one) => text.replace(`{${one.name}}`, textOf(one)), path);
+  const query = parameters
+    .filter((one) => one.in === "query" && one.required === true)
+    .map((one) => `${one.name}=${textOf(one)}`);
+  const body = requestBody?.content["application/json"]?.schema;
+  return [
+    `curl${verb === "GET" ? "" : ` -X ${verb}`} ${quote(`${url}${[filled, ...query].join("?")}`)}`,
+    ...(security === undefined ? [authorization] : []),
+    ...(body === undefined
+      ? []
+      : [`-H 'Content-Type: application/json'`, `-d ${quoteJson(sampleOf(body, components, "required"))}`]),
+  ].join(" \\\n  ");
+}
+
+/** What says who calls, in the options of curl and buf curl. */
+export const authorization = `-H 'Authorization: Bearer TOKEN'`;
+
+/** JSON as one word of a shell. */
+export function quoteJson(value: unknown): string {
+  return quote(JSON.stringify(value));
+}
+
+function quote(text: string): string {
+  return /^[\w/:.%-]+$/.test(text) ? text : `'${text.replaceAll("'", String.raw`'\''`)}'`;
+}
+
+function sampleOfObject(schema: Schema, components: Components, extent: "whole" | "required"): unknown {
+  const required = (schema.required ?? []) as string[];
+  const properties = Object.entries((schema.properties ?? {}) as Record<string, Schema>);
+  const shown = extent === "whole" ? properties : properties.filter(([name]) => required.includes(name));
+  return Object.fromEntries(shown.map(([name, property]) => [name, sampleOf(property, components, extent, name)]));
+}
