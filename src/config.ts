@@ -48,6 +48,11 @@ export const settings = {
   TLS_CERT: setting(text, "", "File of the certificate chain, PEM. With TLS_KEY: all doors speak TLS."),
   TLS_KEY: setting(text, "", "File of the certificate's key, PEM."),
   MAX_BODY_BYTES: setting(count(1024, 1_073_741_824), "1048576", "The largest message of a request."),
+  BODY_TIMEOUT_MS: setting(
+    count(100, 600_000),
+    "30000",
+    "How long a caller may take to send the body of a call, unless the call is a stream.",
+  ),
   DRAIN_MS: setting(count(0, 600_000), "10000", "How long running calls may take after SIGTERM."),
   SERVER_NAME: setting(
     z

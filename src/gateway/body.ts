@@ -2,6 +2,14 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { badField, HttpError } from "./errors.ts";
 import type { GatewayRequest } from "./gateway.ts";
 
+/** What a body may be. */
+export interface BodyLimits {
+  /** A longer one is 413, and the rest of it is not kept. */
+  readonly maxBytes: number;
+  /** Who takes longer to send it is 408. */
+  readonly timeoutMs: number;
+}
+
 /** Whether the request brings a body, as its headers say; it may turn out to be empty. */
 export function hasBody(request: GatewayRequest): boolean {
   if ("stream" in request) return !request.stream.endAfterHeaders;
@@ -10,14 +18,14 @@ export function hasBody(request: GatewayRequest): boolean {
 
 /**
  * The body of a request as text.
- * @param maxBytes a longer one is 413, and the rest of it is not kept
  * @param signal ends the wait for the body
  */
-export async function readBody(request: GatewayRequest, maxBytes: number, signal: AbortSignal): Promise<string> {
+export async function readBody(request: GatewayRequest, limits: BodyLimits, signal: AbortSignal): Promise<string> {
   if (!hasBody(request)) throw badField("", "a JSON body is required");
   checkType(request);
+  const { maxBytes } = limits;
   if (Number(request.headers["content-length"] ?? 0) > maxBytes) throw tooLarge(maxBytes);
-  const bytes = await readBytes(request, maxBytes, signal);
+  const bytes = await readBytes(request, limits, signal);
   if (bytes === undefined) throw tooLarge(maxBytes);
   try {
     return utf8.decode(bytes);
@@ -27,9 +35,9 @@ export async function readBody(request: GatewayRequest, maxBytes: number, signal
 }
 
 /** Makes sure that a request brings no body, whatever its type. */
-export async function refuseBody(request: GatewayRequest, signal: AbortSignal): Promise<void> {
+export async function refuseBody(request: GatewayRequest, limits: BodyLimits, signal: AbortSignal): Promise<void> {
   // Of no announced length, it is known to be empty at its end only.
-  if (hasBody(request) && (await readBytes(request, 0, signal)) === undefined) {
+  if (hasBody(request) && (await readBytes(request, { ...limits, maxBytes: 0 }, signal)) === undefined) {
     throw badField("", "this operation takes no body");
   }
 }
@@ -43,6 +51,11 @@ function checkType({ headers }: GatewayRequest): void {
   throw new HttpError(415, Code.InvalidArgument, "the body must be application/json in UTF-8, not compressed");
 }
 
+/** 408: the rest of the body does not come. */
+export function bodyTooSlow(timeoutMs: number): HttpError {
+  return new HttpError(408, Code.DeadlineExceeded, `the body did not come within ${timeoutMs} ms`);
+}
+
 function tooLarge(maxBytes: number): HttpError {
   return new HttpError(413, Code.ResourceExhausted, `the body is larger than ${maxBytes} bytes`);
 }
@@ -51,11 +64,16 @@ function tooLarge(maxBytes: number): HttpError {
  * Undefined for a longer body. By events, since leaving an iteration early would destroy the request, and with it the
  * connection that the refusal must take.
  */
-function readBytes(request: GatewayRequest, maxBytes: number, signal: AbortSignal): Promise<Buffer | undefined> {
+function readBytes(
+  request: GatewayRequest,
+  { maxBytes, timeoutMs }: BodyLimits,
+  signal: AbortSignal,
+): Promise<Buffer | undefined> {
   return new Promise((done, fail) => {
     const chunks: Buffer[] = [];
     let length = 0;
     if (signal.aborted) return leave();
+    const timer = setTimeout(tire, timeoutMs);
     request.on("data", take).once("end", end);
     signal.addEventListener("abort", leave);
 
@@ -72,9 +90,15 @@ function readBytes(request: GatewayRequest, maxBytes: number, signal: AbortSigna
     }
 
     function settle(bytes: Buffer | undefined): void {
+      clearTimeout(timer);
       request.off("data", take).off("end", end).pause();
       signal.removeEventListener("abort", leave);
       done(bytes);
+    }
+
+    function tire(): void {
+      fail(bodyTooSlow(timeoutMs));
+      settle(undefined);
     }
 
     function leave(): void {

@@ -13,6 +13,7 @@ export function createContext(
   request: GatewayRequest,
   response: GatewayResponse,
   values: ContextValues,
+  protocolName = "http",
 ): GatewayContext {
   const controller = new AbortController();
   const deadline = deadlineOf(request);
@@ -45,7 +46,7 @@ export function createContext(
       responseTrailer ??= new Headers();
       return responseTrailer;
     },
-    protocolName: "http",
+    protocolName,
     values,
     url: request.url ?? "",
     end() {

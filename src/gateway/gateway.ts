@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
-import type { DescService, JsonValue, Message } from "@bufbuild/protobuf";
+import type { DescMethod, DescService, JsonValue, Message } from "@bufbuild/protobuf";
 import {
   Code,
   ConnectError,
@@ -28,8 +28,10 @@ export interface GatewayOptions {
     readonly service: DescService;
     readonly implementation: Partial<ServiceImpl<DescService>>;
   }[];
-  /** The largest body of a request. */
-  readonly maxBodyBytes: number;
+  /** The largest body of a method's requests. */
+  readonly maxBodyBytes: (method: DescMethod) => number;
+  /** How long a caller may take to send a body. */
+  readonly bodyTimeoutMs: number;
   readonly limits?: JsonLimits;
   /** What handlers find in their context's values. */
   readonly contextValues?: (request: GatewayRequest) => ContextValues;
@@ -120,7 +122,7 @@ interface Target {
 }
 
 function routesOf({ service, implementation }: GatewayOptions["services"][number], options: GatewayOptions): Route[] {
-  const { maxBodyBytes, limits = defaultLimits } = options;
+  const { maxBodyBytes, bodyTimeoutMs, limits = defaultLimits } = options;
   return bindingsOf(service).map((binding) => {
     const { method } = binding;
     const call = (implementation as Record<string, unknown>)[method.localName];
@@ -128,7 +130,7 @@ function routesOf({ service, implementation }: GatewayOptions["services"][number
     if (method.methodKind !== "unary" && method.methodKind !== "server_streaming") {
       throw new Error(`${service.typeName}.${method.name}: a stream of requests cannot be bound`);
     }
-    const read = createReadRequest(binding, { maxBodyBytes, limits });
+    const read = createReadRequest(binding, { maxBytes: maxBodyBytes(method), timeoutMs: bodyTimeoutMs, limits });
     return { ...binding, read, respond: createRespond(binding), call: call.bind(implementation) as Route["call"] };
   });
 }

@@ -9,6 +9,8 @@ import { cut, type Head, isOpen, jsonType, send, start } from "./send.ts";
 
 /** How long the rest of a body that nobody wants is thrown away, so that its sender comes to read the answer. */
 const lingerMs = 1000;
+/** The longest body that is read to its end for the sake of the connection. */
+const lingerBytes = 8_388_608;
 
 /** A request that is answered with an error; route and context are undefined when no route matched. */
 interface Refused {
@@ -34,10 +36,10 @@ export function refuse(options: RefuseOptions, refused: Refused, error: unknown)
   const headers = new Headers(kept);
   for (const [name, value] of Object.entries({ ...answer.headers, ...http?.headers })) headers.set(name, value);
   const head = { status: answer.status, headers, contentType: jsonType };
-  sendBeforeEnd(request, response, { head, body: JSON.stringify(answer.body), maxBodyBytes: options.maxBodyBytes });
+  sendBeforeEnd(request, response, { head, body: JSON.stringify(answer.body) });
 }
 
-type RefuseOptions = Pick<GatewayOptions, "describeError" | "maxBodyBytes">;
+type RefuseOptions = Pick<GatewayOptions, "describeError">;
 
 function toConnectError(error: unknown, context: GatewayContext | undefined): ConnectError {
   if (error instanceof ConnectError) return error;
@@ -51,21 +53,16 @@ function toConnectError(error: unknown, context: GatewayContext | undefined): Co
 interface Refusal {
   readonly head: Head;
   readonly body: string;
-  readonly maxBodyBytes: number;
 }
 
 /** Sends an answer to a request whose body may not be read to its end. */
-function sendBeforeEnd(
-  request: GatewayRequest,
-  response: GatewayResponse,
-  { head, body, maxBodyBytes }: Refusal,
-): void {
+function sendBeforeEnd(request: GatewayRequest, response: GatewayResponse, { head, body }: Refusal): void {
   if ("stream" in response) {
     const { stream } = response;
     send(response, head, body);
     // Once the answer is out, the caller is asked to send no more (RFC 9113, 8.1).
     if (!request.complete) stream.close(constants.NGHTTP2_NO_ERROR);
-  } else if (!isLong(request, maxBodyBytes)) {
+  } else if (!isLong(request)) {
     send(response, head, body);
     request.resume();
   } else {
@@ -84,9 +81,8 @@ function sendBeforeEnd(
   }
 }
 
-/** Whether what is left of a body is more than is worth reading for the sake of the connection. */
-function isLong(request: GatewayRequest, maxBodyBytes: number): boolean {
+function isLong(request: GatewayRequest): boolean {
   if (request.complete || !hasBody(request)) return false;
   const length = request.headers["content-length"];
-  return length === undefined || Number(length) > maxBodyBytes;
+  return length === undefined || Number(length) > lingerBytes;
 }

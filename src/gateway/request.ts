@@ -1,7 +1,7 @@
 import { create, type JsonValue, type Message } from "@bufbuild/protobuf";
 import { reflect } from "@bufbuild/protobuf/reflect";
 import type { Binding } from "./binding.ts";
-import { readBody, refuseBody } from "./body.ts";
+import { type BodyLimits, readBody, refuseBody } from "./body.ts";
 import type { GatewayRequest } from "./gateway.ts";
 import { parseJson, readMessage } from "./json/read.ts";
 import type { JsonLimits } from "./json/scan.ts";
@@ -19,8 +19,7 @@ export interface IncomingCall {
   readonly signal: AbortSignal;
 }
 
-interface RequestLimits {
-  readonly maxBodyBytes: number;
+interface RequestLimits extends BodyLimits {
   readonly limits: JsonLimits;
 }
 
@@ -28,14 +27,14 @@ interface RequestLimits {
  * Prepares what a binding reads.
  * @throws Error where its body is no message, or no JSON
  */
-export function createReadRequest(binding: Binding, { maxBodyBytes, limits }: RequestLimits): ReadRequest {
+export function createReadRequest(binding: Binding, { limits, ...bodyLimits }: RequestLimits): ReadRequest {
   const { method, body } = binding;
   const { inPath, bind } = createParameters(binding, limits.depth);
   const readJson = async ({ request, signal }: IncomingCall) =>
-    parseJson(await readBody(request, maxBodyBytes, signal), limits);
+    parseJson(await readBody(request, bodyLimits, signal), limits);
   if (body === undefined) {
     return async (call) => {
-      await refuseBody(call.request, call.signal);
+      await refuseBody(call.request, bodyLimits, call.signal);
       return bound(create(method.input), call, undefined);
     };
   }

@@ -100,6 +100,7 @@ export async function startApp(config: Config, { logger, now, onFailure, announc
       port: config.PORT,
       tls: await readTls(config),
       maxBodyBytes: config.MAX_BODY_BYTES,
+      bodyTimeoutMs: config.BODY_TIMEOUT_MS,
       trustedProxies: config.TRUSTED_PROXIES,
       onAcceptError: (error) => logger.error({ err: error }, "a connection could not be accepted"),
     });

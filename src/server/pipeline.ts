@@ -1,7 +1,7 @@
 import { create, type DescMethod, type DescService, type Message, type MessageInitShape } from "@bufbuild/protobuf";
 import { pathToString } from "@bufbuild/protobuf/reflect";
 import { createValidator } from "@bufbuild/protovalidate";
-import { Code, ConnectError, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
+import { Code, ConnectError, type ContextValues, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import { type Tracedata, TracedataSchema } from "#gen/tollgate/v1/tracedata_pb.js";
 import type { Call, Handlers } from "../core/call.ts";
@@ -60,9 +60,10 @@ type StreamHandler = (request: Message, call: Call) => AsyncIterable<Answer>;
 export function createPipeline(options: PipelineOptions): Pipeline {
   const validator = createValidator();
   const passages = new WeakMap<HandlerContext, Passage>();
+  const admissions: Admissions = new WeakMap();
 
   function passageOf(context: HandlerContext): Passage {
-    const passage = passages.get(context) ?? enter(options, context);
+    const passage = passages.get(context) ?? enter(options, context, admissions);
     passages.set(context, passage);
     return passage;
   }
@@ -130,13 +131,15 @@ export function createPipeline(options: PipelineOptions): Pipeline {
 
 type Passage = ReturnType<typeof enter>;
 
+/** Who may call, found out once for a request, by the values that all its contexts share. */
+type Admissions = WeakMap<ContextValues, Promise<Principal | undefined>>;
+
 /** One call on its way through the pipeline. */
-function enter(options: PipelineOptions, context: HandlerContext) {
+function enter(options: PipelineOptions, context: HandlerContext, admissions: Admissions) {
   const { method } = context;
   const { code, codeRefused, address } = context.values.get(originKey);
   const started = options.now();
   let principal: Principal | undefined;
-  let admission: Promise<void> | undefined;
   let tracedata = traceOf({ code, server: options.serverName, method, principal, timeMs: started });
   context.responseHeader.set(tracecodeHeader, code);
 
@@ -165,10 +168,12 @@ function enter(options: PipelineOptions, context: HandlerContext) {
 
   return {
     call,
-    /** Refuses who may not call; asks once, however often it is called. */
-    admit(): Promise<void> {
-      admission ??= admit();
-      return admission;
+    /** Refuses who may not call. */
+    async admit(): Promise<void> {
+      const admission = admissions.get(context.values) ?? admit();
+      admissions.set(context.values, admission);
+      principal = await admission;
+      tracedata = traceOf({ code, server: options.serverName, method, principal, timeMs: started });
     },
     leave(): void {
       log("ok");
@@ -183,12 +188,14 @@ function enter(options: PipelineOptions, context: HandlerContext) {
     },
   };
 
-  async function admit(): Promise<void> {
+  async function admit(): Promise<Principal | undefined> {
     if (codeRefused) throw invalid({ field: tracecodeHeader, message: "the header must be a UUID" });
-    if (isPublic(method)) return;
-    principal = await identify(options, context.requestHeader);
-    tracedata = traceOf({ code, server: options.serverName, method, principal, timeMs: started });
-    authorise(method, principal);
+    if (isPublic(method)) return undefined;
+    const caller = await identify(options, context.requestHeader);
+    // Who is refused for their role is named in the refusal.
+    tracedata = traceOf({ code, server: options.serverName, method, principal: caller, timeMs: started });
+    authorise(method, caller);
+    return caller;
   }
 
   function log(outcome: string, error?: ConnectError): void {

@@ -1,13 +1,15 @@
-import { Code, ConnectError, type ConnectRouter } from "@connectrpc/connect";
-import { connectNodeAdapter } from "@connectrpc/connect-node";
+import type { DescMethod } from "@bufbuild/protobuf";
+import { Code, ConnectError } from "@connectrpc/connect";
 import { Health } from "#gen/grpc/health/v1/health_pb.js";
 import { ServerReflection } from "#gen/grpc/reflection/v1/reflection_pb.js";
 import { ServerReflection as ServerReflectionAlpha } from "#gen/grpc/reflection/v1alpha/reflection_pb.js";
 import { createGateway } from "../gateway/gateway.ts";
+import { isPublic } from "./access.ts";
+import { createConnectDoor } from "./connect.ts";
 import type { createErrorBodies } from "./error-body.ts";
 import { createHealth } from "./health.ts";
 import { type Listener, type ListenerOptions, listen } from "./listener.ts";
-import { originValues, type Response, receive } from "./origin.ts";
+import { originValues, receive } from "./origin.ts";
 import type { Pipeline, Route } from "./pipeline.ts";
 import { createReflection } from "./reflection.ts";
 
@@ -17,33 +19,42 @@ export interface ServerOptions extends Pick<ListenerOptions, "host" | "port" | "
   readonly describeError: ReturnType<typeof createErrorBodies>;
   readonly maxBodyBytes: number;
   readonly trustedProxies: number;
+  /** How long a caller may take to send the body of a call, unless the call is a stream. */
+  readonly bodyTimeoutMs: number;
 }
+
+/** Callers whom nobody knows may keep less waiting: a login is a name and a password. */
+const publicBodyBytes = 16_384;
+const publicOptions = { readMaxBytes: publicBodyBytes };
 
 /** Opens all doors on one port: gRPC, gRPC-Web and Connect by path, HTTP/JSON for every other. */
 export async function serve(options: ServerOptions): Promise<Listener> {
-  const { routes, pipeline, describeError, maxBodyBytes, trustedProxies } = options;
+  const { routes, pipeline, describeError, maxBodyBytes, trustedProxies, bodyTimeoutMs } = options;
   const services = routes.map(({ service }) => service);
   const health = createHealth(services.map(({ typeName }) => typeName));
   const reflection = createReflection([...services, Health, ServerReflection]);
+  const maxBodyBytesOf = (method: DescMethod) =>
+    isPublic(method) ? Math.min(publicBodyBytes, maxBodyBytes) : maxBodyBytes;
   const gateway = createGateway({
     services: routes,
-    maxBodyBytes,
+    maxBodyBytes: maxBodyBytesOf,
+    bodyTimeoutMs,
     contextValues: originValues,
     admit: (context) => pipeline.admit(context),
     describeError,
   });
-  const doors = connectNodeAdapter({
-    routes(router: ConnectRouter) {
-      for (const { service, implementation } of routes) router.service(service, implementation);
-      router.service(Health, health.implementation);
-      router.service(ServerReflection, reflection);
-      router.service(ServerReflectionAlpha, reflection);
+  const doors = createConnectDoor({
+    routes,
+    addPublic(router) {
+      router.service(Health, health.implementation, publicOptions);
+      router.service(ServerReflection, reflection, publicOptions);
+      router.service(ServerReflectionAlpha, reflection, publicOptions);
     },
-    contextValues: (request) => originValues(request),
-    readMaxBytes: maxBodyBytes,
-    fallback: (request, response) => gateway(request, response as Response),
-    jsonOptions: { useProtoFieldName: true, alwaysEmitImplicit: true, ignoreUnknownFields: false },
-    grpcWeb: true,
+    pipeline,
+    describeError,
+    maxBodyBytes: maxBodyBytesOf,
+    bodyTimeoutMs,
+    otherwise: gateway,
   });
   const listener = await listen({
     ...options,

@@ -206,7 +206,7 @@ test("an operation without a body refuses one, whatever its type, and takes an e
 });
 
 test("a body that was refused does not stand in the way of the next request on its connection", async () => {
-  const roomy = await startFixture({}, { maxBodyBytes: 10_000_000 });
+  const roomy = await startFixture({}, { maxBodyBytes: () => 10_000_000 });
   const socket = connectTo(roomy.url);
   const body = "x".repeat(5_000_000);
   socket.write(`DELETE /nothing HTTP/1.1\r\nhost: x\r\ncontent-length: ${body.length}\r\n\r\n${body}`);

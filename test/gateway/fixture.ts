@@ -40,7 +40,8 @@ export function createFixtureGateway(
   const whole = { ...echoes, ...implementation } as unknown as ServiceImpl<DescService>;
   return createGateway({
     services: [{ service, implementation: whole }],
-    maxBodyBytes: 100_000,
+    maxBodyBytes: () => 100_000,
+    bodyTimeoutMs: 30_000,
     limits: { depth: 8, items: 1000 },
     describeError: (error, { bodyField, status }) => ({
       status: status ?? httpStatusOf(error.code),

@@ -1,6 +1,9 @@
 import { randomUUID } from "node:crypto";
+import { once } from "node:events";
+import { connect } from "node:http2";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { Code, ConnectError, createClient, type Transport } from "@connectrpc/connect";
+import { trailerParse } from "@connectrpc/connect/protocol-grpc-web";
 import { createConnectTransport, createGrpcTransport, createGrpcWebTransport } from "@connectrpc/connect-node";
 import { Client, credentials, Metadata, type ServiceError } from "@grpc/grpc-js";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -125,8 +128,9 @@ describe.each(transports)("%s", (_name, transport) => {
     const late = companies().readCompany({ key: "administration" }, { headers: bearer(), timeoutMs: 200 });
     // The database itself would give up after five seconds, with UNAVAILABLE.
     expect((await failure(late)).code).toBe(Code.DeadlineExceeded);
+    // Either its own clock or the caller's going away ends it, whichever the server hears of first.
     const line = () =>
-      app.log.some(({ operation, outcome }) => operation === "read_company" && outcome === "DeadlineExceeded");
+      app.log.some(({ operation, outcome }) => operation === "read_company" && /DeadlineExceeded|Cancel/.test(outcome));
     try {
       await expect.poll(line, { timeout: 4000 }).toBe(true);
     } finally {
@@ -140,8 +144,149 @@ describe.each(transports)("%s", (_name, transport) => {
       companies().createCompany({ key: "large", detail: "x".repeat(70_000) }, { headers: bearer() }),
     );
     expect(error.code).toBe(Code.ResourceExhausted);
+    expect(error.findDetails(TracedataSchema)[0]).toMatchObject({ operation: "create_company" });
   });
 });
+
+describe("what Connect refuses by itself carries tracedata and is logged", () => {
+  const garbage = Buffer.from([0xff, 0xff, 0xff]);
+  const enveloped = Buffer.concat([Buffer.from([0, 0, 0, 0, garbage.length]), garbage]);
+  const post = (type: string, body: string | Uint8Array, token: string | undefined = app.admin) =>
+    fetch(`${app.url}/tollgate.v1.UserService/ReadUser`, {
+      method: "POST",
+      headers: { "content-type": type, ...(token !== "" && { authorization: `Bearer ${token}` }) },
+      body,
+    });
+  const logged = (tracecode: string | null) =>
+    app.log.some((line) => line.tracecode === tracecode && /refused/.test(line.msg));
+
+  test.each<[string, string, string | Uint8Array, RegExp]>([
+    ["an unknown field", "application/json", '{"user_name":"admin"}', /user_name/],
+    ["no JSON", "application/json", "{", /JSON/],
+    ["no message", "application/proto", garbage, /./],
+  ])("Connect: %s", async (_what, type, body, text) => {
+    const answer = await post(type, body);
+    const tracecode = answer.headers.get("tracecode");
+    const told = (await answer.json()) as { code: string; message: string; details: { type: string; value: string }[] };
+    expect([answer.status, told.code]).toEqual([400, "invalid_argument"]);
+    expect(told.message).toMatch(text);
+    const detail = told.details.find((one) => one.type === "tollgate.v1.Tracedata");
+    expect(fromBinary(TracedataSchema, Buffer.from(detail?.value ?? "", "base64"))).toMatchObject({
+      code: tracecode,
+      client: "administration_|_admin",
+      operation: "read_user",
+    });
+    expect(logged(tracecode)).toBe(true);
+  });
+
+  test("gRPC-Web: no message", async () => {
+    const answer = await post("application/grpc-web+proto", enveloped);
+    const bytes = Buffer.from(await answer.arrayBuffer());
+    expect(bytes[0]).toBe(0x80);
+    expect(statusOf(trailerParse(bytes.subarray(5)).get("grpc-status-details-bin"))).toEqual([3, ["read_user"]]);
+    expect(logged(answer.headers.get("tracecode"))).toBe(true);
+  });
+
+  test("gRPC: no message, on a unary call and on a stream", async () => {
+    for (const [path, operation] of [
+      ["/tollgate.v1.UserService/ReadUser", "read_user"],
+      ["/tollgate.v1.UserService/ReadUsers", "read_users"],
+    ] as const) {
+      const { trailers } = await grpc(path, enveloped, { authorization: `Bearer ${app.admin}` });
+      expect([trailers["grpc-status"], statusOf(trailers["grpc-status-details-bin"])]).toEqual(["3", [3, [operation]]]);
+      expect(logged(trailers.tracecode ?? null)).toBe(true);
+    }
+  });
+
+  test("Connect, a stream: no message", async () => {
+    const answer = await fetch(`${app.url}/tollgate.v1.UserService/ReadUsers`, {
+      method: "POST",
+      headers: { "content-type": "application/connect+proto", authorization: `Bearer ${app.admin}` },
+      body: enveloped,
+    });
+    const bytes = Buffer.from(await answer.arrayBuffer());
+    const { error } = JSON.parse(bytes.subarray(5).toString());
+    expect([bytes[0], error.code, error.details[0].type]).toEqual([2, "invalid_argument", "tollgate.v1.Tracedata"]);
+  });
+
+  test.each([
+    ["another type", "POST", "text/xml", 415, null],
+    ["another method", "DELETE", "application/json", 405, "POST"],
+  ])("%s", async (_what, method, type, status, allow) => {
+    const answer = await fetch(`${app.url}/tollgate.v1.UserService/ReadUser`, {
+      method,
+      headers: { "content-type": type },
+      body: "{}",
+    });
+    expect([answer.status, answer.headers.get("allow")]).toEqual([status, allow]);
+    const { tracedata } = (await answer.json()) as { tracedata: { code: string; operation: string } };
+    expect(tracedata).toMatchObject({ code: answer.headers.get("tracecode"), operation: "read_user" });
+  });
+
+  test("asks who is calling before it reads the request", async () => {
+    const answer = await post("application/json", "{", "");
+    expect([answer.status, ((await answer.json()) as { code: string }).code]).toEqual([401, "unauthenticated"]);
+    const { trailers } = await grpc("/tollgate.v1.UserService/ReadUser", enveloped, {});
+    expect(trailers["grpc-status"]).toBe("16");
+  });
+
+  test("ends the wait for a body that does not come", async () => {
+    const impatient = await startTestApp({ BODY_TIMEOUT_MS: "200" });
+    const session = connect(impatient.url);
+    const held = (path: string, type: string) => {
+      const stream = session.request({ ":method": "POST", ":path": path, "content-type": type });
+      stream.write("{");
+      return stream;
+    };
+    const json = held("/admin/token/generation", "application/json");
+    const [head] = (await once(json, "response")) as [Record<string, unknown>];
+    expect(head[":status"]).toBe(408);
+    const grpcCall = held("/tollgate.v1.AuthService/CreateToken", "application/grpc");
+    const tail: Record<string, unknown> = {};
+    grpcCall
+      .on("response", (fields) => Object.assign(tail, fields))
+      .on("trailers", (fields) => Object.assign(tail, fields));
+    await once(grpcCall.resume(), "close");
+    expect(tail["grpc-status"]).toBe("4");
+    session.close();
+    await impatient.stop();
+  });
+
+  test("callers without a token may send little", async () => {
+    const body = JSON.stringify({ username: "admin", password: "x".repeat(20_000) });
+    const headers = { "content-type": "application/json" };
+    const connect = await fetch(`${app.url}/tollgate.v1.AuthService/CreateToken`, { method: "POST", headers, body });
+    expect(((await connect.json()) as { code: string }).code).toBe("resource_exhausted");
+    expect((await app.http("POST", "/admin/token/generation", { body })).status).toBe(413);
+  });
+});
+
+/** The code and the operations of the tracedata in a grpc-status-details-bin. */
+function statusOf(header: unknown): [code: number, operations: string[]] {
+  const status = fromBinary(StatusSchema, Buffer.from(String(header), "base64"));
+  const traces = status.details.filter(({ typeUrl }) => typeUrl.endsWith("/tollgate.v1.Tracedata"));
+  return [status.code, traces.map(({ value }) => fromBinary(TracedataSchema, value).operation)];
+}
+
+/** A unary call of bytes as they are, and what ends it. */
+async function grpc(path: string, body: Buffer, headers: Record<string, string>) {
+  const session = connect(app.url);
+  const stream = session.request({
+    ":method": "POST",
+    ":path": path,
+    "content-type": "application/grpc",
+    te: "trailers",
+    ...headers,
+  });
+  const trailers: Record<string, string> = {};
+  stream
+    .on("response", (head) => Object.assign(trailers, head))
+    .on("trailers", (tail) => Object.assign(trailers, tail));
+  stream.resume().end(body);
+  await once(stream, "close");
+  session.close();
+  return { trailers };
+}
 
 test("a client of @grpc/grpc-js reads the details of an error", async () => {
   const client = new Client(new URL(app.url).host, credentials.createInsecure());

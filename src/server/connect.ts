@@ -1,0 +1,137 @@
+import { constants, type Http2ServerRequest } from "node:http2";
+import type { DescMethod } from "@bufbuild/protobuf";
+import { Code, ConnectError, type ConnectRouter, createConnectRouter, type HandlerContext } from "@connectrpc/connect";
+import {
+  compressionBrotli,
+  compressionGzip,
+  universalRequestFromNodeRequest,
+  universalResponseToNodeResponse,
+} from "@connectrpc/connect-node";
+import type { UniversalHandler, UniversalServerResponse } from "@connectrpc/connect/protocol";
+import { bodyTooSlow } from "../gateway/body.ts";
+import { createContext } from "../gateway/context.ts";
+import { HttpError } from "../gateway/errors.ts";
+import type { GatewayOptions } from "../gateway/gateway.ts";
+import { refuse } from "../gateway/refuse.ts";
+import { cut } from "../gateway/send.ts";
+import { unexplained } from "./connect-errors.ts";
+import type { RequestListener } from "./connections.ts";
+import { originValues, type Request, type Response } from "./origin.ts";
+import type { Pipeline, Route } from "./pipeline.ts";
+
+export interface ConnectDoorOptions {
+  readonly routes: readonly Route[];
+  /** Adds services that stand outside of the pipeline: for everybody, without a token. */
+  readonly addPublic: (router: ConnectRouter) => void;
+  readonly pipeline: Pipeline;
+  readonly describeError: GatewayOptions["describeError"];
+  readonly maxBodyBytes: (method: DescMethod) => number;
+  readonly bodyTimeoutMs: number;
+  /** Serves what is no path of an RPC. */
+  readonly otherwise: RequestListener;
+}
+
+/** The largest number that Connect takes: no answer is compressed, so that no caller can order the work of it. */
+const never = 0xffffffff;
+
+/**
+ * gRPC, gRPC-Web and Connect by Connect's own handlers. Beside what connectNodeAdapter does, it asks who is calling
+ * before it reads the request, and errors that Connect makes by itself carry tracedata and are logged like every other.
+ */
+export function createConnectDoor(options: ConnectDoorOptions): RequestListener {
+  const { routes, addPublic, pipeline, describeError, maxBodyBytes, bodyTimeoutMs, otherwise } = options;
+  const router = createConnectRouter({
+    acceptCompression: [compressionGzip, compressionBrotli],
+    compressMinBytes: never,
+    jsonOptions: { useProtoFieldName: true, alwaysEmitImplicit: true, ignoreUnknownFields: false },
+  });
+  const guarded = new Set<DescMethod>();
+  for (const { service, implementation } of routes) {
+    for (const method of service.methods) {
+      guarded.add(method);
+      const call = (implementation as Record<string, unknown>)[method.localName] as Parameters<typeof router.rpc>[1];
+      router.rpc(method, call, { readMaxBytes: maxBodyBytes(method) });
+    }
+  }
+  addPublic(router);
+  const handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
+
+  return (request, response) => {
+    const handler = handlers.get((request.url ?? "").split("?", 1)[0] ?? "");
+    if (handler === undefined) otherwise(request, response);
+    // Who cannot be answered is gone, or must be told that the answer has no end.
+    else serve(handler, request, response).catch(() => cut(response));
+  };
+
+  async function serve(handler: UniversalHandler, request: Request, response: Response): Promise<void> {
+    const values = originValues(request);
+    const protocolName = protocolOf(request.headers["content-type"]);
+    const context = createContext(handler.method, request, response, values, protocolName);
+    response.once("finish", () => context.end());
+    if ("stream" in request) request.stream.once("wantTrailers", () => setImmediate(endRequest, request));
+    const universal = universalRequestFromNodeRequest(request, response, undefined, values);
+    const body = admitted(universal.body as AsyncIterable<Uint8Array>, context);
+    const answer = await handler({ ...universal, body });
+    const error = httpError(answer, handler);
+    if (error !== undefined) return refuse({ describeError }, { request, response, context }, error);
+    const explained = await unexplained(answer, (made) => pipeline.refuse(context, made));
+    await universalResponseToNodeResponse(explained, response);
+  }
+
+  async function* admitted(body: AsyncIterable<Uint8Array>, context: HandlerContext): AsyncGenerator<Uint8Array> {
+    if (guarded.has(context.method)) await pipeline.admit(context);
+    yield* isStream(context.method) ? body : inTime(body, bodyTimeoutMs);
+  }
+}
+
+/** Once the answer is out, the caller is asked to send no more (RFC 9113, 8.1). */
+function endRequest({ stream, complete }: Http2ServerRequest): void {
+  if (!complete) stream.close(constants.NGHTTP2_NO_ERROR);
+}
+
+/** Whether the caller may take as long as it likes over what it sends. */
+function isStream({ methodKind }: DescMethod): boolean {
+  return methodKind === "client_streaming" || methodKind === "bidi_streaming";
+}
+
+/** Ends the wait for a body whose sender holds it open. */
+async function* inTime(body: AsyncIterable<Uint8Array>, limitMs: number): AsyncGenerator<Uint8Array> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_done, fail) => {
+    timer = setTimeout(() => fail(new ConnectError(bodyTooSlow(limitMs).message, Code.DeadlineExceeded)), limitMs);
+  });
+  // Nobody may be waiting when it is late.
+  late.catch(() => undefined);
+  const iterator = body[Symbol.asyncIterator]();
+  try {
+    for (;;) {
+      const { done, value } = await Promise.race([iterator.next(), late]);
+      if (done === true) return;
+      yield value;
+    }
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** What Connect answers by a bare status. */
+function httpError({ status, body }: UniversalServerResponse, handler: UniversalHandler): HttpError | undefined {
+  if (body !== undefined) return undefined;
+  switch (status) {
+    case 405:
+      return new HttpError(405, Code.Unimplemented, `${handler.method.name} takes no such HTTP method`, {
+        allow: handler.allowedMethods.join(", "),
+      });
+    case 415:
+      return new HttpError(415, Code.InvalidArgument, `${handler.method.name} does not take this content type`);
+    case 505:
+      return new HttpError(505, Code.Unimplemented, `${handler.method.name} needs HTTP/2`);
+    default:
+      return undefined;
+  }
+}
+
+function protocolOf(contentType = ""): string {
+  if (contentType.startsWith("application/grpc-web")) return "grpc-web";
+  return contentType.startsWith("application/grpc") ? "grpc" : "connect";
+}
