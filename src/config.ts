@@ -25,7 +25,11 @@ export const settings = {
   DATABASE_URL: setting(text, "", "PostgreSQL, `postgres://…`. Empty: an embedded server with its data in DATA_DIR."),
   DATABASE_POOL: setting(count(2, 1000), "10", "Connections to PostgreSQL."),
   DATABASE_TIMEOUT_MS: setting(count(100, 600_000), "10000", "The longest a statement may run."),
-  REDIS_URL: setting(text, "", "Redis, `redis://…`. Empty: its counters are kept in PostgreSQL."),
+  REDIS_URL: setting(
+    text,
+    "",
+    "Redis, `redis://…`, for the counters of quotas. Empty: they are kept in this process, and there may be one server only.",
+  ),
   DATA_DIR: setting(text, ".tollgate", "Folder of the embedded server's data and key."),
   TOKEN_KEYS: setting(
     secrets,
@@ -44,6 +48,12 @@ export const settings = {
   ADMIN_COMPANY: setting(z.string().regex(/^\w{3,256}$/), "administration", "The first administrator's company."),
   LOGIN_FAILURES: setting(count(1, 1_000_000), "10", "Failed logins of one name from one address in 15 minutes."),
   LOGIN_FAILURES_BY_ADDRESS: setting(count(1, 1_000_000), "200", "Failed logins from one address in 15 minutes."),
+  QUOTA_DEFAULT: setting(
+    z.enum(["refuse", "unlimited"]),
+    "refuse",
+    "What users may do of a service and method group for which they have no quota.",
+  ),
+  LEDGER_RETENTION_DAYS: setting(count(40, 100_000), "400", "How long the leases of a day are kept."),
   TRUSTED_PROXIES: setting(count(0, 10), "0", "Proxies in front that add an address to X-Forwarded-For."),
   TLS_CERT: setting(text, "", "File of the certificate chain, PEM. With TLS_KEY: all doors speak TLS."),
   TLS_KEY: setting(text, "", "File of the certificate's key, PEM."),

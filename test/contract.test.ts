@@ -17,9 +17,11 @@ test("the generated document says what the contract says", () => {
   expect(first).toBeUndefined();
 });
 
-test("every operation of the generated document is in the contract", () => {
+test("every administrative operation of the generated document is in the contract", () => {
   const operations = ({ paths }: { paths: Record<string, object> }) =>
-    Object.entries(paths).flatMap(([path, item]) => Object.keys(item).map((verb) => `${verb} ${path}`));
+    Object.entries(paths)
+      .filter(([path]) => path.startsWith("/admin/"))
+      .flatMap(([path, item]) => Object.keys(item).map((verb) => `${verb} ${path}`));
   const inContract = operations(contract());
   expect(operations(generated()).filter((operation) => !inContract.includes(operation))).toEqual([]);
 });

@@ -7,11 +7,16 @@ export interface TokenClaims {
   readonly tokenVersion: number;
 }
 
+/** Of a token that is valid until then, in milliseconds since the epoch. */
+export interface VerifiedClaims extends TokenClaims {
+  readonly expireMs: number;
+}
+
 export interface Tokens {
   /** @param ttlSeconds how long the token is valid from now */
   sign(claims: TokenClaims, ttlSeconds: number): Promise<string>;
   /** Undefined for a token that is not ours, was altered, or has expired. */
-  verify(token: string): Promise<TokenClaims | undefined>;
+  verify(token: string): Promise<VerifiedClaims | undefined>;
 }
 
 const issuer = "tollgate";
@@ -50,7 +55,7 @@ export function createTokens(secrets: readonly string[], now: () => number): Tok
           requiredClaims: ["exp", "sub"],
         };
         const { payload } = await jwtVerify<{ ver: number }>(token, key, checks);
-        return { userId: Number(payload.sub), tokenVersion: payload.ver };
+        return { userId: Number(payload.sub), tokenVersion: payload.ver, expireMs: (payload.exp ?? 0) * 1000 };
       } catch (error) {
         // decodeProtectedHeader throws a TypeError for what is no JWT at all.
         if (error instanceof errors.JOSEError || error instanceof TypeError) return undefined;

@@ -1,5 +1,7 @@
 import type {
   DescMethod,
+  DescMethodBiDiStreaming,
+  DescMethodClientStreaming,
   DescMethodServerStreaming,
   DescMethodUnary,
   DescService,
@@ -39,4 +41,8 @@ export type Handler<Method extends DescMethod> =
     ? (request: MessageShape<Input>, call: Call) => Promise<MessageInitShape<Output>>
     : Method extends DescMethodServerStreaming<infer Input, infer Output>
       ? (request: MessageShape<Input>, call: Call) => AsyncIterable<MessageInitShape<Output>>
-      : never;
+      : Method extends DescMethodClientStreaming<infer Input, infer Output>
+        ? (requests: AsyncIterable<MessageShape<Input>>, call: Call) => Promise<MessageInitShape<Output>>
+        : Method extends DescMethodBiDiStreaming<infer Input, infer Output>
+          ? (requests: AsyncIterable<MessageShape<Input>>, call: Call) => AsyncIterable<MessageInitShape<Output>>
+          : never;

@@ -1,4 +1,5 @@
 import { readFile } from "node:fs/promises";
+import { setTimeout as wait } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import type { Logger } from "pino";
 import { createFirstAdministrator } from "../auth/first-administrator.ts";
@@ -8,7 +9,11 @@ import { createAuthenticator } from "../auth/service.ts";
 import { createLoginThrottle } from "../auth/throttle.ts";
 import { createTokens } from "../auth/tokens.ts";
 import type { Config } from "../config.ts";
+import { createLedger } from "../quota/ledger/queue.ts";
+import { keepLedger, openQuotas } from "../quota/open.ts";
+import { createSubjects } from "../quota/subjects.ts";
 import { openRedis } from "../redis/client.ts";
+import { openBus } from "../storage/bus.ts";
 import { openDatabase } from "../storage/database.ts";
 import { type EmbeddedServer, startEmbedded } from "../storage/embedded.ts";
 import { migrate } from "../storage/migrate.ts";
@@ -89,9 +94,35 @@ export async function startApp(config: Config, { logger, now, onFailure, announc
     const serverName = config.SERVER_NAME;
     const files = await readFiles(`${packageFolder}/gen/docs`);
     const version = await readVersion(packageFolder, config.COMMIT);
-    const authenticate = createAuthenticator({ database, tokens });
-    const pipeline = createPipeline({ database, logger, serverName, now, authenticate, audit: logChange(logger) });
-    const routes = createRoutes(pipeline, { database, redis, passwords, tokens, throttle, files, version });
+    const authenticator = createAuthenticator({ database, tokens, now });
+    const subjects = createSubjects({ database, now });
+    const ledger = createLedger({ database, logger });
+    const bus = await openBus({
+      url,
+      logger,
+      onUsers(userIds) {
+        authenticator.forget(userIds);
+        subjects.forget(userIds);
+      },
+      onFlush: () => ledger.flush(),
+    });
+    opened.push(() => bus.close());
+    opened.push(() => Promise.race([ledger.flush(), wait(config.DRAIN_MS, undefined, { ref: false })]));
+    const stopKeeping = keepLedger({ database, logger, now }, config.LEDGER_RETENTION_DAYS);
+    opened.push(async () => stopKeeping());
+    const unlimitedByDefault = config.QUOTA_DEFAULT === "unlimited";
+    const quotas = openQuotas({ database, redis, ledger, bus, subjects, logger, now, unlimitedByDefault });
+
+    const pipeline = createPipeline({
+      database,
+      logger,
+      serverName,
+      now,
+      authenticate: (token) => authenticator.authenticate(token),
+      audit: logChange(logger),
+    });
+    const auth = { passwords, tokens, throttle, authenticator };
+    const routes = createRoutes(pipeline, { database, redis, ...auth, quotas, files, version });
     const listener = await serve({
       routes,
       pipeline,

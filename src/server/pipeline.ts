@@ -53,8 +53,10 @@ export interface Pipeline {
 }
 
 type Answer = MessageInitShape<DescMethod["output"]>;
-type UnaryHandler = (request: Message, call: Call) => Promise<Answer>;
-type StreamHandler = (request: Message, call: Call) => AsyncIterable<Answer>;
+/** One message, or a stream of them. */
+type Input = Message | AsyncIterable<Message>;
+type OneAnswer = (request: Input, call: Call) => Promise<Answer>;
+type ManyAnswers = (request: Input, call: Call) => AsyncIterable<Answer>;
 
 /** Authenticate, authorise, validate, call, audit, map errors and log: once, for all doors. */
 export function createPipeline(options: PipelineOptions): Pipeline {
@@ -68,13 +70,13 @@ export function createPipeline(options: PipelineOptions): Pipeline {
     return passage;
   }
 
-  function unary(method: DescMethod, handler: UnaryHandler) {
-    return async (request: Message, context: HandlerContext): Promise<Message> => {
+  function oneAnswer(method: DescMethod, handler: OneAnswer) {
+    return async (request: Input, context: HandlerContext): Promise<Message> => {
       const passage = passageOf(context);
       try {
         await passage.admit();
-        validate(method, request);
-        const answer = create(method.output, await untilAborted(context.signal, handler(request, passage.call)));
+        const work = handler(validated(method, request), passage.call);
+        const answer = create(method.output, await untilAborted(context.signal, work));
         passage.leave();
         return answer;
       } catch (error) {
@@ -83,18 +85,31 @@ export function createPipeline(options: PipelineOptions): Pipeline {
     };
   }
 
-  function serverStream(method: DescMethod, handler: StreamHandler) {
-    return async function* (request: Message, context: HandlerContext): AsyncGenerator<Message> {
+  function manyAnswers(method: DescMethod, handler: ManyAnswers) {
+    return async function* (request: Input, context: HandlerContext): AsyncGenerator<Message> {
       const passage = passageOf(context);
       try {
         await passage.admit();
-        validate(method, request);
-        for await (const answer of handler(request, passage.call)) yield create(method.output, answer);
+        const answers = handler(validated(method, request), passage.call);
+        for await (const answer of answers) yield create(method.output, answer);
         passage.leave();
       } catch (error) {
         throw passage.fail(error);
       }
     };
+  }
+
+  function validated(method: DescMethod, request: Input): Input {
+    if (Symbol.asyncIterator in request) return eachValidated(method, request as AsyncIterable<Message>);
+    validate(method, request);
+    return request;
+  }
+
+  async function* eachValidated(method: DescMethod, requests: AsyncIterable<Message>): AsyncGenerator<Message> {
+    for await (const request of requests) {
+      validate(method, request);
+      yield request;
+    }
   }
 
   function validate(method: DescMethod, request: Message): void {
@@ -113,9 +128,9 @@ export function createPipeline(options: PipelineOptions): Pipeline {
         // The first validation of a message compiles its rules, some 80 ms: not at the first caller's cost.
         validator.validate(method.input, create(method.input));
         implementation[method.localName] =
-          method.methodKind === "unary"
-            ? unary(method, handler as UnaryHandler)
-            : serverStream(method, handler as StreamHandler);
+          method.methodKind === "unary" || method.methodKind === "client_streaming"
+            ? oneAnswer(method, handler as OneAnswer)
+            : manyAnswers(method, handler as ManyAnswers);
       }
       return { service, implementation: implementation as ServiceImpl<DescService> };
     },

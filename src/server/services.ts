@@ -1,14 +1,16 @@
 import type { Redis } from "ioredis";
 import { CompanyService } from "#gen/tollgate/v1/company_pb.js";
+import { QuotaService } from "#gen/tollgate/v1/lease_pb.js";
 import { QuotaAdminService } from "#gen/tollgate/v1/quota_pb.js";
 import { SystemService } from "#gen/tollgate/v1/system_pb.js";
 import { AuthService } from "#gen/tollgate/v1/token_pb.js";
 import { UserService } from "#gen/tollgate/v1/user_pb.js";
 import type { Passwords } from "../auth/passwords.ts";
-import { authHandlers } from "../auth/service.ts";
+import { type Authenticator, authHandlers } from "../auth/service.ts";
 import type { LoginThrottle } from "../auth/throttle.ts";
 import type { Tokens } from "../auth/tokens.ts";
 import { companyHandlers } from "../company/service.ts";
+import { type HotPathOptions, quotaHandlers } from "../quota/hot-path.ts";
 import { quotaAdminHandlers } from "../quota/service.ts";
 import type { Database } from "../storage/database.ts";
 import type { Files } from "../system/files.ts";
@@ -24,18 +26,21 @@ export interface Resources {
   readonly passwords: Passwords;
   readonly tokens: Tokens;
   readonly throttle: LoginThrottle;
+  readonly authenticator: Authenticator;
+  readonly quotas: HotPathOptions;
   readonly files: Files;
   readonly version: Version;
 }
 
 /** Every service there is: the table of contents. */
 export function createRoutes(pipeline: Pipeline, resources: Resources): Route[] {
-  const { database, passwords } = resources;
+  const { database, passwords, quotas } = resources;
   return [
     pipeline.route(AuthService, authHandlers(resources)),
     pipeline.route(CompanyService, companyHandlers({ database })),
     pipeline.route(UserService, userHandlers({ database, hashPassword: (password) => passwords.hash(password) })),
     pipeline.route(QuotaAdminService, quotaAdminHandlers({ database })),
+    pipeline.route(QuotaService, quotaHandlers(quotas)),
     pipeline.route(SystemService, systemHandlers(resources)),
   ];
 }

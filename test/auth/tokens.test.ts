@@ -6,14 +6,14 @@ const [old, next] = ["the-old-secret-of-thirty-two-characters", "the-next-secret
 
 test("tokens outlive the replacement of the secret by as long as the old one is listed", async () => {
   const token = await createTokens([old], Date.now).sign(claims, 60);
-  expect(await createTokens([old, next], Date.now).verify(token)).toEqual(claims);
-  expect(await createTokens([next, old], Date.now).verify(token)).toEqual(claims);
+  expect(await createTokens([old, next], Date.now).verify(token)).toMatchObject(claims);
+  expect(await createTokens([next, old], Date.now).verify(token)).toMatchObject(claims);
   expect(await createTokens([next], Date.now).verify(token)).toBeUndefined();
 });
 
 test("the first secret signs", async () => {
   const token = await createTokens([next, old], Date.now).sign(claims, 60);
-  expect(await createTokens([next], Date.now).verify(token)).toEqual(claims);
+  expect(await createTokens([next], Date.now).verify(token)).toMatchObject(claims);
 });
 
 test("a token is valid for its time and not a second longer", async () => {
@@ -21,7 +21,7 @@ test("a token is valid for its time and not a second longer", async () => {
   const tokens = createTokens([old], () => now);
   const token = await tokens.sign(claims, 60);
   now += 59_000;
-  expect(await tokens.verify(token)).toEqual(claims);
+  expect(await tokens.verify(token)).toMatchObject(claims);
   now += 1000;
   expect(await tokens.verify(token)).toBeUndefined();
 });

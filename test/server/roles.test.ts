@@ -1,10 +1,11 @@
+import { randomUUID } from "node:crypto";
+import type { DescMethod, DescMethodBiDiStreaming, DescMethodClientStreaming } from "@bufbuild/protobuf";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { CompanyService } from "#gen/tollgate/v1/company_pb.js";
-import { QuotaAdminService } from "#gen/tollgate/v1/quota_pb.js";
-import { SystemService } from "#gen/tollgate/v1/system_pb.js";
-import { AuthService } from "#gen/tollgate/v1/token_pb.js";
-import { UserService } from "#gen/tollgate/v1/user_pb.js";
+import { toLeaseId } from "../../src/quota/lease-id.ts";
 import { type CallOptions, password, startTestApp, type TestApp } from "../support/app.ts";
+import { everyService } from "../support/services.ts";
 
 let app: TestApp;
 beforeAll(async () => {
@@ -48,6 +49,8 @@ type Statuses = readonly [
 
 const services = { services: [{ service: "ROUTING", methods: [{ method_group: "PLAN", points_per_day: 5 }] }] };
 const user = (username: string, company_key: string, roles: string[] = []) => ({ username, company_key, roles });
+const asked = (username: string) => ({ username, service: "ROUTING", method_group: "PLAN", points: 1 });
+const noLease = toLeaseId({ userId: 1, service: 2, methodGroup: 3, day: 20_000, operationId: randomUUID() });
 const fresh = () => `fresh_${Math.random().toString(36).slice(2)}`;
 
 //  operation, about what, the call, the status for: nobody, no role, USER, PARTNER, SERVICE, ADMIN
@@ -278,6 +281,61 @@ const table: readonly [operation: string, target: string, call: Call, statuses: 
   ["Check", "", () => ["GET", "/admin/system/check"], [200, 200, 200, 200, 200, 200]],
   ["Version", "", () => ["GET", "/admin/system/version"], [200, 200, 200, 200, 200, 200]],
   ["File", "", () => ["GET", "/admin/file/admin_en.html"], [200, 200, 200, 200, 200, 200]],
+  [
+    "AcquireQuota",
+    "missing",
+    () => ["POST", "/quota/leases", { body: { ...asked("missing"), operation_id: randomUUID() } }],
+    [401, 403, 403, 403, 404, 404],
+  ],
+  [
+    "CheckQuota",
+    "missing",
+    () => ["POST", "/quota/leases:check", { body: asked("missing") }],
+    [401, 403, 403, 403, 404, 404],
+  ],
+  [
+    "BatchAcquireQuota",
+    "oneself",
+    ({ self }) => [
+      "POST",
+      "/quota/leases:batchAcquire",
+      { body: { requests: [{ ...asked(self), operation_id: randomUUID() }] } },
+    ],
+    [401, 403, 403, 403, 200, 200],
+  ],
+  [
+    "RenewLease",
+    "missing",
+    () => ["POST", `/quota/leases/${noLease}:renew`, { body: {} }],
+    [401, 403, 403, 403, 404, 404],
+  ],
+  [
+    "SettleLease",
+    "missing",
+    () => ["POST", `/quota/leases/${noLease}:settle`, { body: { points: 1 } }],
+    [401, 403, 403, 403, 404, 404],
+  ],
+  [
+    "ReleaseLease",
+    "missing",
+    () => ["POST", `/quota/leases/${noLease}:release`, { body: {} }],
+    [401, 403, 403, 403, 404, 404],
+  ],
+  [
+    "ForceReleaseLease",
+    "missing",
+    () => ["POST", `/quota/leases/${noLease}:forceRelease`, { body: {} }],
+    [401, 403, 403, 403, 403, 404],
+  ],
+  ...(["GetQuotaUsage", "ListLeases"] as const).flatMap((operation) => {
+    const path = (username: string) =>
+      operation === "GetQuotaUsage" ? `/quota/usage/${username}` : `/quota/leases?username=${username}`;
+    return [
+      [operation, "oneself", ({ self }: World) => ["GET", path(self)], [401, 403, 200, 200, 200, 200]],
+      [operation, "a colleague", ({ colleague }: World) => ["GET", path(colleague)], [401, 403, 404, 200, 200, 200]],
+      [operation, "a stranger", ({ stranger }: World) => ["GET", path(stranger)], [401, 403, 404, 404, 200, 200]],
+    ] satisfies [string, string, Call, Statuses][];
+  }),
 ];
 
 async function makeWorld(caller: Caller): Promise<World> {
@@ -302,11 +360,43 @@ describe.each(table)("%s %s", (_operation, _target, call, statuses) => {
   });
 });
 
-test("the table has every RPC that there is", () => {
-  const all = [AuthService, CompanyService, UserService, QuotaAdminService, SystemService].flatMap(
-    ({ methods }) => methods,
-  );
-  expect([...new Set(table.map(([operation]) => operation))].toSorted()).toEqual(
-    all.map(({ name }) => name).toSorted(),
-  );
+test("the table has every RPC that HTTP can call", async () => {
+  const all = (await everyService()).flatMap(({ methods }) => methods).filter((method) => !isStreamOfRequests(method));
+  const operations = [...new Set(table.map(([operation]) => operation))];
+  expect(operations.toSorted()).toEqual(all.map(({ name }) => name).toSorted());
 });
+
+const streams: Record<string, Readonly<Record<Caller, Code | undefined>>> = {
+  AcquireQuotas: {
+    nobody: Code.Unauthenticated,
+    "no role": Code.PermissionDenied,
+    USER: Code.PermissionDenied,
+    PARTNER: Code.PermissionDenied,
+    SERVICE: undefined,
+    ADMIN: undefined,
+  },
+};
+
+test("every other RPC lets in who may call it", async () => {
+  const all = (await everyService()).flatMap(({ methods }) => methods).filter((method) => isStreamOfRequests(method));
+  expect(all.map(({ name }) => name)).toEqual(Object.keys(streams));
+  const transport = createGrpcTransport({ baseUrl: app.url });
+  for (const method of all) {
+    for (const caller of Object.keys(callers) as Caller[]) {
+      const { self } = await makeWorld(caller);
+      const headers = { ...(caller !== "nobody" && { authorization: `Bearer ${await app.token(self)}` }) };
+      const outcome = transport
+        .stream(method, undefined, undefined, headers, (async function* () {})())
+        .then(async ({ message }) => {
+          for await (const _answer of message) expect.unreachable();
+          return undefined;
+        })
+        .catch((error: unknown) => ConnectError.from(error).code);
+      expect([method.name, caller, await outcome]).toEqual([method.name, caller, streams[method.name]?.[caller]]);
+    }
+  }
+});
+
+function isStreamOfRequests(method: DescMethod): method is DescMethodClientStreaming | DescMethodBiDiStreaming {
+  return method.methodKind === "client_streaming" || method.methodKind === "bidi_streaming";
+}

@@ -1,0 +1,101 @@
+import type { AcquireQuotaRequest } from "#gen/tollgate/v1/lease_pb.js";
+import { unavailable } from "../core/errors.ts";
+import type { Counters } from "./counters/counters.ts";
+import type { Ask, QuotaLimits, Standing } from "./counters/engine.ts";
+import { type LeaseView, toHolderText } from "./lease-messages.ts";
+import { toEntry } from "./ledger/entry.ts";
+import type { Ledger } from "./ledger/ledger.ts";
+import {
+  type Asked,
+  methodNotAllowed,
+  noSuchUser,
+  otherPoints,
+  type RefusedQuota,
+  refusalOf,
+  userDisabled,
+} from "./refusal.ts";
+import { meterOf, rulesOf, type Subject, type Subjects } from "./subjects.ts";
+
+export interface QuotaOptions {
+  readonly subjects: Subjects;
+  readonly counters: Counters;
+  readonly ledger: Ledger;
+  /** What holds on days for which there is no quota: nothing, or one quota without limits. */
+  readonly byDefault: readonly QuotaLimits[];
+  /** 0..1, for delays. */
+  readonly jitter: () => number;
+}
+
+/** A refusal is a value. */
+export type Decision =
+  | { readonly granted: true; readonly view: LeaseView; readonly standing: Standing }
+  | { readonly granted: false; readonly asked: Asked; readonly refused: RefusedQuota };
+
+/** Who asks, for the record. */
+export interface Asker {
+  readonly username: string;
+  readonly tracecode: string;
+}
+
+export const defaultTtlSeconds = 60;
+/** How long a caller waits who is refused because PostgreSQL is slow. */
+const ledgerRetryMs = 1000;
+
+/**
+ * Decides many requests, each by itself, in one round trip; the decisions are in the order of the requests. A grant is
+ * on its way to the ledger when this returns.
+ * @throws UNAVAILABLE when the counters do not answer, or the ledger is so far behind that it takes nothing more
+ */
+export async function acquire(
+  options: QuotaOptions,
+  requests: readonly AcquireQuotaRequest[],
+  asker: Asker,
+): Promise<Decision[]> {
+  const { counters, ledger, jitter } = options;
+  if (!ledger.hasRoom()) throw unavailable("the ledger is behind", ledgerRetryMs);
+  const prepared = await Promise.all(requests.map((request) => prepare(options, request, asker)));
+  const asks = prepared.flatMap((one) => ("ask" in one ? [one.ask] : []));
+  const answers = (await counters.ask(asks)).values();
+  return prepared.map((one) => {
+    if ("refused" in one) return { granted: false, asked: one.asked, refused: one.refused };
+    const { asked, subject, ask } = one;
+    const answer = answers.next().value;
+    if (answer?.kind === "refused") {
+      return { granted: false, asked, refused: refusalOf(asked, answer.standing, answer.violated, jitter) };
+    }
+    if (answer?.kind === "conflict") return { granted: false, asked, refused: otherPoints(asked, answer.lease.points) };
+    if (answer?.kind !== "done" || answer.lease === undefined)
+      throw new Error(`an acquire was answered ${answer?.kind}`);
+    const { lease, standing } = answer;
+    const { meter } = ask;
+    // A repeated one too: the server that granted it may have died before it was written.
+    if (lease.state === "active") {
+      ledger.append(toEntry({ meter, subject, lease, asker, end: { state: "granted" } }));
+    }
+    return { granted: true, standing, view: { meter, username: subject.username, lease, ttlMs: one.ttlMs } };
+  });
+}
+
+/** Who may not calculate at all is refused before the counters are asked. */
+export async function admit(
+  { subjects, byDefault }: Pick<QuotaOptions, "subjects" | "byDefault">,
+  asked: Asked,
+): Promise<{ subject: Subject; ask: Omit<Ask, "command"> } | { refused: RefusedQuota }> {
+  const subject = await subjects.byName(asked.username);
+  if (subject === undefined) return { refused: noSuchUser(asked) };
+  if (!subject.enabled) return { refused: userDisabled(asked) };
+  const { service, methodGroup } = asked;
+  const rules = rulesOf(subject, service, methodGroup, byDefault);
+  if (rules.quotas.length === 0) return { refused: methodNotAllowed(asked) };
+  return { subject, ask: { meter: meterOf(subject, service, methodGroup), rules } };
+}
+
+async function prepare(options: QuotaOptions, request: AcquireQuotaRequest, asker: Asker) {
+  const { points, operationId, ttlSeconds = defaultTtlSeconds, tracecode = asker.tracecode } = request;
+  const admitted = await admit(options, request);
+  if ("refused" in admitted) return { asked: request, refused: admitted.refused };
+  const ttlMs = ttlSeconds * 1000;
+  const holder = toHolderText({ tracecode, username: asker.username });
+  const command = { kind: "acquire" as const, operationId: operationId.toLowerCase(), points, ttlMs, holder };
+  return { asked: request, subject: admitted.subject, ask: { ...admitted.ask, command }, ttlMs };
+}

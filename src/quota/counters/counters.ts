@@ -1,0 +1,92 @@
+import { ConnectError } from "@connectrpc/connect";
+import { unavailable } from "../../core/errors.ts";
+import type { Ask, CounterEngine, Day, Lease, Meter, Reply, Rules, Snapshot } from "./engine.ts";
+
+/** A reply of counters that are there. */
+export type Answer = Exclude<Reply, { kind: "missing" }>;
+
+export interface Counters {
+  /**
+   * One answer for each ask, in order. Counters that are missing are made again from the ledger first.
+   * @throws UNAVAILABLE when the engine, or the ledger where it is needed, does not answer
+   */
+  ask(asks: readonly Ask[]): Promise<Answer[]>;
+}
+
+export interface CountersOptions {
+  readonly engine: CounterEngine;
+  /** What the ledger knows, every server's pending entries included. */
+  readonly readSnapshot: (meter: Meter, missing: Missing, rules: Rules) => Promise<Snapshot>;
+  /** A lease that the engine does not know. */
+  readonly findLease: (meter: Meter, operationId: string, day: Day) => Promise<Lease | undefined>;
+}
+
+type Missing = Extract<Reply, { kind: "missing" }>;
+
+/** Each of: primed and lost again meanwhile, the day over before it was used. More means that something is broken. */
+const attempts = 4;
+const retryAfterMs = 1000;
+
+/** What the service asks of the counters, whatever becomes of the engine's memory. */
+export function createCounters({ engine, readSnapshot, findLease }: CountersOptions): Counters {
+  const priming = new Map<string, Promise<void>>();
+
+  async function run(asks: readonly Ask[]): Promise<Reply[]> {
+    try {
+      return await engine.run(asks);
+    } catch (error) {
+      if (error instanceof ConnectError) throw error;
+      throw unavailable("the counters do not answer now", retryAfterMs, error);
+    }
+  }
+
+  /** However many find a meter missing at once, the ledger is read once. */
+  function prime({ meter, rules }: Ask, missing: Missing): Promise<void> {
+    const { companyKey, userId, service, methodGroup } = meter;
+    const { day, window } = missing;
+    const key = [companyKey, userId, service, methodGroup, day, window.from, window.to].join("/");
+    const running =
+      priming.get(key) ??
+      readSnapshot(meter, missing, rules)
+        .then((snapshot) => engine.prime(meter, snapshot))
+        .finally(() => priming.delete(key));
+    priming.set(key, running);
+    return running;
+  }
+
+  async function restore(ask: Ask): Promise<boolean> {
+    const { meter, rules, command } = ask;
+    if (!("day" in command)) return false;
+    const lease = await findLease(meter, command.operationId, command.day);
+    if (lease === undefined) return false;
+    await engine.restore(meter, rules, lease);
+    return true;
+  }
+
+  return {
+    async ask(asks) {
+      const replies = await run(asks);
+      const restored = new Set<Ask>();
+      for (let attempt = 1; ; attempt += 1) {
+        const again = (await Promise.all(asks.map((ask, index) => recover(ask, replies[index] as Reply, restored))))
+          .map((isAgain, index) => (isAgain ? index : -1))
+          .filter((index) => index !== -1);
+        if (again.length === 0) return replies as Answer[];
+        if (attempt === attempts) throw unavailable("the counters are being made again", retryAfterMs);
+        const renewed = await run(again.map((index) => asks[index] as Ask));
+        for (const [place, index] of again.entries()) replies[index] = renewed[place] as Reply;
+      }
+    },
+  };
+
+  /** Whether it is worth asking again. */
+  async function recover(ask: Ask, reply: Reply, restored: Set<Ask>): Promise<boolean> {
+    if (reply.kind === "missing") {
+      await prime(ask, reply);
+      return true;
+    }
+    if (reply.kind !== "unknown" || restored.has(ask)) return false;
+    restored.add(ask);
+    return restore(ask);
+  }
+}

@@ -1,0 +1,156 @@
+import { durationFromMs } from "@bufbuild/protobuf/wkt";
+import { Role_Name } from "#gen/tollgate/v1/access_pb.js";
+import type { QuotaService } from "#gen/tollgate/v1/lease_pb.js";
+import type { Call, Handlers } from "../core/call.ts";
+import { notFound } from "../core/errors.ts";
+import { hasRole, type Principal, scopeOf } from "../core/principal.ts";
+import { type Asker, acquire, admit, type Decision, defaultTtlSeconds } from "./acquire.ts";
+import { batches } from "./batches.ts";
+import { limitNames, toLimitMessages } from "./limits.ts";
+import { type Ended, type LifecycleOptions, release, renew, settle } from "./lifecycle.ts";
+import { toHeldLease, toLeaseMessage } from "./lease-messages.ts";
+import { refusalOf, toError } from "./refusal.ts";
+import { meterOf, parseMethodKey, rulesOf, type Subject } from "./subjects.ts";
+
+export interface HotPathOptions extends LifecycleOptions {
+  /** The methods of which the ledger knows running leases, whatever quotas there are. */
+  readonly findMethods: (userId: number) => Promise<readonly Method[]>;
+}
+
+interface Method {
+  readonly service: number;
+  readonly methodGroup: number;
+}
+
+/** Decisions of one batch, and so what a stream reads ahead at the most. */
+const maxBatch = 1000;
+
+export function quotaHandlers(options: HotPathOptions): Handlers<typeof QuotaService> {
+  const { subjects, counters, byDefault, jitter, findMethods } = options;
+
+  async function visible(principal: Principal, username: string): Promise<Subject> {
+    const subject = await subjects.byName(username);
+    if (subject === undefined || !maySee(principal, subject)) throw notFound("user", username);
+    return subject;
+  }
+
+  return {
+    async acquireQuota(request, call) {
+      const [decision] = await acquire(options, [request], askerOf(call));
+      if (decision?.granted !== true) throw errorOf(decision);
+      return toGranted(decision);
+    },
+
+    async checkQuota(request) {
+      const admitted = await admit(options, request);
+      if ("refused" in admitted) throw toError(admitted.refused, request);
+      const { points } = request;
+      const [answer] = await counters.ask([{ ...admitted.ask, command: { kind: "check", points } }]);
+      if (answer?.kind === "done") return { limits: toLimitMessages(answer.standing) };
+      if (answer?.kind !== "refused") throw new Error(`a check was answered ${answer?.kind}`);
+      throw toError(refusalOf(request, answer.standing, answer.violated, jitter), request);
+    },
+
+    async batchAcquireQuota({ requests }, call) {
+      return { decisions: (await acquire(options, requests, askerOf(call))).map(toDecision) };
+    },
+
+    async *acquireQuotas(requests, call) {
+      for await (const batch of batches(requests, maxBatch)) {
+        call.signal.throwIfAborted();
+        for (const decision of await acquire(options, batch, askerOf(call))) yield toDecision(decision);
+      }
+    },
+
+    async renewLease({ leaseId, ttlSeconds = defaultTtlSeconds }, call) {
+      return toAnswer(await renew(options, leaseId, ttlSeconds * 1000, askerOf(call)));
+    },
+
+    async settleLease(request, call) {
+      const { view, before } = await settle(options, request, askerOf(call));
+      return { lease: toLeaseMessage(view), leaseExpired: before === "expired" };
+    },
+
+    async releaseLease({ leaseId }, call) {
+      const { view } = await release(options, leaseId, askerOf(call));
+      return { lease: toLeaseMessage(view) };
+    },
+
+    async getQuotaUsage({ username }, call) {
+      const subject = await visible(call.principal, username);
+      const methods = [...subject.quotas.keys()].map(parseMethodKey);
+      const answers = await counters.ask(
+        methods.map(({ service, methodGroup }) => ({
+          meter: meterOf(subject, service, methodGroup),
+          rules: rulesOf(subject, service, methodGroup, byDefault),
+          command: { kind: "usage" as const },
+        })),
+      );
+      const usages = answers.map(({ standing }, index) => ({ ...methods[index], limits: toLimitMessages(standing) }));
+      return { usages };
+    },
+
+    async listLeases({ username }, call) {
+      const subject = await visible(call.principal, username);
+      const methods = await findMethods(subject.userId);
+      const answers = await counters.ask(
+        methods.map(({ service, methodGroup }) => ({
+          meter: meterOf(subject, service, methodGroup),
+          rules: rulesOf(subject, service, methodGroup, byDefault),
+          command: { kind: "leases" as const },
+        })),
+      );
+      const held = answers.flatMap((answer, index) => {
+        if (answer.kind !== "leases") throw new Error(`a list was answered ${answer.kind}`);
+        const { service, methodGroup } = methods[index] as Method;
+        const meter = meterOf(subject, service, methodGroup);
+        return answer.leases.map((lease) => ({ view: { meter, username, lease }, nowMs: answer.standing.nowMs }));
+      });
+      const sorted = held.toSorted((one, other) => one.view.lease.expireMs - other.view.lease.expireMs);
+      return { leases: sorted.map(({ view, nowMs }) => toHeldLease(view, nowMs)) };
+    },
+
+    async forceReleaseLease({ leaseId }, call) {
+      // Releasing twice is releasing once: the transaction may be tried again.
+      const { view } = await call.change(leaseId, () => release(options, leaseId, askerOf(call)));
+      return { lease: toLeaseMessage(view) };
+    },
+  };
+}
+
+function askerOf({ principal, tracedata }: Call): Asker {
+  return { username: principal.username, tracecode: tracedata.code };
+}
+
+function maySee(principal: Principal, { userId, companyKey }: Subject): boolean {
+  if (hasRole(principal, Role_Name.SERVICE)) return true;
+  const scope = scopeOf(principal);
+  if (scope.kind === "everything") return true;
+  return scope.kind === "company" ? scope.companyKey === companyKey : scope.userId === userId;
+}
+
+function errorOf(decision: Decision | undefined): Error {
+  if (decision === undefined || decision.granted) return new Error("a request was not decided");
+  return toError(decision.refused, decision.asked);
+}
+
+function toGranted({ view, standing }: Extract<Decision, { granted: true }>) {
+  return { lease: toLeaseMessage(view), limits: toLimitMessages(standing) };
+}
+
+function toAnswer({ view, standing }: Ended) {
+  return { lease: toLeaseMessage(view), limits: toLimitMessages(standing) };
+}
+
+function toDecision(decision: Decision) {
+  if (decision.granted) return { decision: { case: "granted" as const, value: toGranted(decision) } };
+  const { code, reason, message, violated, retryDelayMs } = decision.refused;
+  const value = {
+    code,
+    reason,
+    message,
+    violations: violated.map(({ name }) => limitNames[name]),
+    ...(retryDelayMs !== undefined && { retryDelay: durationFromMs(retryDelayMs) }),
+  };
+  return { decision: { case: "refused" as const, value } };
+}

@@ -1,0 +1,63 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { durationFromMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { type HeldLeaseSchema, type LeaseSchema, Lease_State } from "#gen/tollgate/v1/lease_pb.js";
+import type { Lease, LeaseState, Meter } from "./counters/engine.ts";
+import { toLeaseId } from "./lease-id.ts";
+
+export interface LeaseView {
+  readonly meter: Meter;
+  readonly username: string;
+  readonly lease: Lease;
+  /** How long a renewal makes it live; undefined where it is not told how often to renew. */
+  readonly ttlMs?: number;
+  readonly degraded?: boolean;
+}
+
+export function toLeaseMessage({ meter, username, lease, ttlMs, degraded = false }: LeaseView) {
+  const { userId, service, methodGroup } = meter;
+  const { operationId, day } = lease;
+  return {
+    leaseId: toLeaseId({ userId, service, methodGroup, day, operationId }),
+    operationId,
+    username,
+    service,
+    methodGroup,
+    points: lease.points,
+    state: states[lease.state],
+    grantedTime: timestampFromMs(lease.grantedMs),
+    expireTime: timestampFromMs(lease.expireMs),
+    degradedOpen: degraded,
+    // Two renewals may be lost, and the third still finds the lease.
+    ...(ttlMs !== undefined && { renewInterval: durationFromMs(Math.floor(ttlMs / 3)) }),
+    ...(lease.settledPoints !== undefined && { settledPoints: lease.settledPoints }),
+  } satisfies MessageInitShape<typeof LeaseSchema>;
+}
+
+/** Who holds a slot, as the counters keep it beside the lease. */
+export interface Holder {
+  readonly tracecode: string;
+  /** The user of the service that asked. */
+  readonly username: string;
+}
+
+export function toHolderText({ tracecode, username }: Holder): string {
+  return `${tracecode} ${username}`;
+}
+
+export function parseHolder(text: string): Holder {
+  const [tracecode = "", username = ""] = text.split(" ", 2);
+  return { tracecode, username };
+}
+
+export function toHeldLease(view: LeaseView, nowMs: number) {
+  const { tracecode, username: holder } = parseHolder(view.lease.holder);
+  const age = durationFromMs(Math.max(0, nowMs - view.lease.grantedMs));
+  return { lease: toLeaseMessage(view), tracecode, holder, age } satisfies MessageInitShape<typeof HeldLeaseSchema>;
+}
+
+const states: Readonly<Record<LeaseState, Lease_State>> = {
+  active: Lease_State.ACTIVE,
+  expired: Lease_State.EXPIRED,
+  released: Lease_State.RELEASED,
+  settled: Lease_State.SETTLED,
+};

@@ -1,0 +1,113 @@
+import type { SettleLeaseRequest } from "#gen/tollgate/v1/lease_pb.js";
+import { alreadyExists, conflict, notFound } from "../core/errors.ts";
+import type { Asker, QuotaOptions } from "./acquire.ts";
+import type { Answer } from "./counters/counters.ts";
+import type { Command, Granted, Lease, LeaseState, Meter, Rules, Standing } from "./counters/engine.ts";
+import { type LeaseKey, parseLeaseId } from "./lease-id.ts";
+import type { LeaseView } from "./lease-messages.ts";
+import { toEntry } from "./ledger/entry.ts";
+import type { KnownLease } from "./ledger/read.ts";
+import { meterOf, rulesOf } from "./subjects.ts";
+
+export interface LifecycleOptions extends QuotaOptions {
+  /** The lease as the ledger has it: all that is known of one whose user is gone. */
+  readonly findLease: (key: LeaseKey) => Promise<KnownLease | undefined>;
+}
+
+/** A lease after a call. */
+export interface Ended {
+  readonly view: LeaseView;
+  readonly standing: Standing;
+  /** What it was before the call. */
+  readonly before: LeaseState | undefined;
+}
+
+/** @throws FAILED_PRECONDITION LEASE_LOST when the lease has ended, or has expired and finds no room */
+export async function renew(options: LifecycleOptions, leaseId: string, ttlMs: number, asker: Asker): Promise<Ended> {
+  const place = await locate(options, leaseId);
+  const answer = await ask(options, leaseId, place, { kind: "renew", ...place.granted, ttlMs });
+  if (answer.kind === "refused") throw leaseLost("the lease has expired and there is no room to take it again");
+  const { lease, standing, before } = done(answer);
+  if (lease.state !== "active") throw leaseLost(`the lease has been ${lease.state}`);
+  options.ledger.append(toEntry({ ...place, lease, asker, end: { state: "granted" } }));
+  return { view: { ...viewOf(place, lease), ttlMs }, standing, before };
+}
+
+/** Resolves when the settlement is durable. */
+export async function settle(
+  options: LifecycleOptions,
+  { leaseId, points = 0, pointKeys, duration, outcome }: SettleLeaseRequest,
+  asker: Asker,
+): Promise<Ended> {
+  const place = await locate(options, leaseId);
+  const answer = await ask(options, leaseId, place, { kind: "settle", ...place.granted, points });
+  if (answer.kind === "conflict") {
+    throw alreadyExists(`settlement with ${answer.lease.settledPoints ?? 0} points of the lease`, leaseId);
+  }
+  const { lease, standing, before } = done(answer);
+  const durationMs = duration && Number(duration.seconds) * 1000 + Math.round(duration.nanos / 1e6);
+  // A repeated one too: the server that settled it may have died before it was written.
+  await options.ledger.commit(
+    toEntry({
+      ...place,
+      lease,
+      asker,
+      end: { state: "settled", endedMs: standing.nowMs, points, pointKeys, durationMs, outcome },
+    }),
+  );
+  return { view: viewOf(place, lease), standing, before };
+}
+
+/** Gives back what a lease holds; one that is settled stays as it is. */
+export async function release(options: LifecycleOptions, leaseId: string, asker: Asker): Promise<Ended> {
+  const place = await locate(options, leaseId);
+  const answer = await ask(options, leaseId, place, { kind: "release", ...place.granted });
+  const { lease, standing, before } = done(answer);
+  if (lease.state === "released") {
+    options.ledger.append(toEntry({ ...place, lease, asker, end: { state: "released", endedMs: standing.nowMs } }));
+  }
+  return { view: viewOf(place, lease), standing, before };
+}
+
+/** Where a lease's counters are. */
+interface Place {
+  readonly meter: Meter;
+  readonly rules: Rules;
+  readonly subject: { readonly username: string; readonly timezone: number };
+  readonly granted: Granted;
+}
+
+async function locate({ subjects, byDefault, findLease }: LifecycleOptions, leaseId: string): Promise<Place> {
+  const key = parseLeaseId(leaseId);
+  const { userId, service, methodGroup, operationId, day } = key;
+  const granted = { operationId, day };
+  const subject = await subjects.byId(userId);
+  if (subject !== undefined) {
+    const rules = rulesOf(subject, service, methodGroup, byDefault);
+    return { meter: meterOf(subject, service, methodGroup), rules, subject, granted };
+  }
+  const known = await findLease(key);
+  if (known === undefined) throw notFound("lease", leaseId);
+  const { companyKey, username, timezone } = known;
+  const meter = { companyKey, userId, service, methodGroup };
+  return { meter, rules: { timezone, quotas: [] }, subject: { username, timezone }, granted };
+}
+
+async function ask({ counters }: LifecycleOptions, leaseId: string, { meter, rules }: Place, command: Command) {
+  const [answer] = await counters.ask([{ meter, rules, command }]);
+  if (answer === undefined || answer.kind === "unknown") throw notFound("lease", leaseId);
+  return answer;
+}
+
+function done(answer: Answer | undefined): { lease: Lease; standing: Standing; before: LeaseState | undefined } {
+  if (answer?.kind !== "done" || answer.lease === undefined) throw new Error(`a lease was answered ${answer?.kind}`);
+  return { lease: answer.lease, standing: answer.standing, before: answer.before };
+}
+
+function viewOf({ meter, subject }: Place, lease: Lease): LeaseView {
+  return { meter, username: subject.username, lease };
+}
+
+function leaseLost(message: string) {
+  return conflict("LEASE_LOST", message);
+}

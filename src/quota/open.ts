@@ -1,0 +1,92 @@
+import type { Redis } from "ioredis";
+import type { Logger } from "pino";
+import type { Bus } from "../storage/bus.ts";
+import type { Database } from "../storage/database.ts";
+import { createCounters } from "./counters/counters.ts";
+import type { CounterEngine } from "./counters/engine.ts";
+import { createMemoryEngine } from "./counters/memory.ts";
+import { createRedisEngine } from "./counters/redis.ts";
+import { dayAt } from "./counters/window.ts";
+import { guardGeneration } from "./engine-generation.ts";
+import type { HotPathOptions } from "./hot-path.ts";
+import type { Ledger } from "./ledger/ledger.ts";
+import { dropPartitions, ensurePartitions } from "./ledger/partitions.ts";
+import { findLease, findMethods, readSnapshot } from "./ledger/read.ts";
+import type { Subjects } from "./subjects.ts";
+
+export interface QuotaResources {
+  readonly database: Database;
+  /** Undefined: the counters are kept in this process. */
+  readonly redis: Redis | undefined;
+  readonly ledger: Ledger;
+  readonly bus: Bus;
+  readonly subjects: Subjects;
+  readonly logger: Logger;
+  /** Milliseconds since the epoch. */
+  readonly now: () => number;
+  /** Whether who has no quota may do everything, or nothing. */
+  readonly unlimitedByDefault: boolean;
+}
+
+/** Puts together what the hot path stands on. */
+export function openQuotas(resources: QuotaResources): HotPathOptions {
+  const { database, ledger, bus, subjects, now, unlimitedByDefault } = resources;
+  const counters = createCounters({
+    engine: openEngine(resources),
+    readSnapshot: async (meter, { day, window }, { timezone }) => {
+      // What any living server has granted is in the ledger before it is read.
+      await bus.barrier();
+      return readSnapshot(database, meter, { day, window, timezone }, now());
+    },
+    findLease: async ({ userId, service, methodGroup }, operationId, day) => {
+      await bus.barrier();
+      return (await findLease(database, { userId, service, methodGroup, day, operationId }))?.lease;
+    },
+  });
+  return {
+    subjects,
+    counters,
+    ledger,
+    byDefault: unlimitedByDefault ? [{}] : [],
+    jitter: Math.random,
+    findLease: (key) => findLease(database, key),
+    findMethods: async (userId) => {
+      await ledger.flush();
+      return findMethods(database, userId, now());
+    },
+  };
+}
+
+function openEngine({ database, redis, logger, now }: QuotaResources): CounterEngine {
+  if (redis === undefined) return createMemoryEngine({ now });
+  return guardGeneration({ redis, engine: createRedisEngine(redis), database, logger });
+}
+
+const hourMs = 3_600_000;
+const aheadDays = 3;
+/** Point keys are needed until a day's last calculation is settled; a late one after that counts all of its points. */
+const pointDays = 35;
+
+/**
+ * Makes the ledger's partitions of the coming days, and drops those that are older than they are kept: now and every
+ * hour.
+ * @returns what stops it
+ */
+export function keepLedger(
+  { database, logger, now }: Pick<QuotaResources, "database" | "logger" | "now">,
+  retentionDays: number,
+): () => void {
+  const keep = async (): Promise<void> => {
+    const today = dayAt(now(), 0);
+    const days = new Set(Array.from({ length: aheadDays + 2 }, (_none, index) => today - 1 + index));
+    await ensurePartitions(database, "lease", days);
+    await ensurePartitions(database, "usage_point", days);
+    await dropPartitions(database, "lease", today - retentionDays);
+    await dropPartitions(database, "usage_point", today - pointDays);
+  };
+  const attempt = () => void keep().catch((error: unknown) => logger.warn({ err: error }, "the ledger was not tidied"));
+  attempt();
+  const timer = setInterval(attempt, hourMs);
+  timer.unref();
+  return () => clearInterval(timer);
+}

@@ -1,0 +1,150 @@
+import { create } from "@bufbuild/protobuf";
+import { durationFromMs } from "@bufbuild/protobuf/wkt";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { ErrorInfoSchema, QuotaFailureSchema, RetryInfoSchema } from "#gen/google/rpc/error_details_pb.js";
+import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
+import type { LimitName, Standing } from "./counters/engine.ts";
+import { type LimitView, limitsOf } from "./limits.ts";
+import { rateLimitHeaders } from "./rate-limit.ts";
+
+/** What was asked for in vain. */
+export interface Asked {
+  readonly username: string;
+  readonly service: Service_Name;
+  readonly methodGroup: Method_Group;
+  readonly points: number;
+}
+
+/** A refusal before it is an error or a message of a batch. */
+export interface RefusedQuota {
+  readonly code: Code;
+  readonly reason: string;
+  readonly message: string;
+  readonly violated: readonly LimitView[];
+  /** Undefined where waiting cannot help. */
+  readonly retryDelayMs: number | undefined;
+  readonly headers: Readonly<Record<string, string>>;
+}
+
+export function noSuchUser({ username }: Asked): RefusedQuota {
+  return plain(Code.NotFound, "", `no such user: ${username}`);
+}
+
+/** The operation was acquired with other points. */
+export function otherPoints({ points }: Asked, before: number): RefusedQuota {
+  return plain(Code.AlreadyExists, "", `the operation was acquired with ${before} points, not ${points}`);
+}
+
+/** The user may not calculate at all. */
+export function userDisabled({ username }: Asked): RefusedQuota {
+  return plain(Code.PermissionDenied, "USER_DISABLED", `the user is disabled: ${username}`);
+}
+
+/** There is no quota for the service and method group. */
+export function methodNotAllowed({ username, service, methodGroup }: Asked): RefusedQuota {
+  const method = `${Service_Name[service]} ${Method_Group[methodGroup]}`;
+  return plain(Code.PermissionDenied, "METHOD_NOT_ALLOWED", `${username} has no quota for ${method}`);
+}
+
+/**
+ * Limits that stand in the way, or no quota at all.
+ * @param jitter 0..1: callers who wait for the same slot do not come back together
+ */
+export function refusalOf(
+  asked: Asked,
+  standing: Standing,
+  names: readonly LimitName[],
+  jitter: () => number,
+): RefusedQuota {
+  const violated = limitsOf(standing).filter(({ name }) => names.includes(name));
+  const [first] = violated;
+  if (first === undefined) return methodNotAllowed(asked);
+  const message = violated.map((view) => textOf(view, asked)).join("; ");
+  const headers = rateLimitHeaders(standing);
+  // Waiting makes no request smaller: this is no matter of rate.
+  if (first.name === "pointsPerRequest") {
+    const code = Code.FailedPrecondition;
+    return { code, reason: reasons.pointsPerRequest, message, violated, retryDelayMs: undefined, headers };
+  }
+  const retryDelayMs = retryDelayOf(violated, asked, standing, jitter);
+  return { code: Code.ResourceExhausted, reason: reasons[first.name], message, violated, retryDelayMs, headers };
+}
+
+/** The error that gRPC and HTTP callers cannot overlook. */
+export function toError(refused: RefusedQuota, asked: Asked): ConnectError {
+  const { code, reason, message, violated, retryDelayMs, headers } = refused;
+  const error = new ConnectError(message, code, headers);
+  if (reason !== "") {
+    const metadata = {
+      username: asked.username,
+      service: Service_Name[asked.service],
+      method_group: Method_Group[asked.methodGroup],
+    };
+    const value = create(ErrorInfoSchema, { reason, domain: "tollgate", metadata });
+    error.details.push({ desc: ErrorInfoSchema, value });
+  }
+  if (violated.length > 0) {
+    const violations = violated.map((view) => ({
+      subject: `user:${asked.username}`,
+      description: textOf(view, asked),
+    }));
+    error.details.push({ desc: QuotaFailureSchema, value: create(QuotaFailureSchema, { violations }) });
+  }
+  if (retryDelayMs !== undefined) {
+    const retryDelay = durationFromMs(retryDelayMs);
+    error.details.push({ desc: RetryInfoSchema, value: create(RetryInfoSchema, { retryDelay }) });
+    error.metadata.set("retry-after", String(Math.ceil(retryDelayMs / 1000)));
+  }
+  return error;
+}
+
+const reasons: Readonly<Record<LimitName, string>> = {
+  pointsPerRequest: "REQUEST_POINTS_EXCEEDED",
+  pointsPerDay: "DAILY_POINTS_EXCEEDED",
+  pointsPerDateWindow: "DATE_WINDOW_POINTS_EXCEEDED",
+  maxConcurrentExecution: "CONCURRENCY_LIMIT_EXCEEDED",
+};
+
+const fields: Readonly<Record<LimitName, string>> = {
+  pointsPerRequest: "points_per_request",
+  pointsPerDay: "points_per_day",
+  pointsPerDateWindow: "points_per_date_window",
+  maxConcurrentExecution: "max_concurrent_execution",
+};
+
+/** The least and the most that a caller waits for a slot; it may be free any moment. */
+const slotWaitMs = { least: 500, most: 2000 };
+
+/** The latest reset of the violated limits; undefined where one of them is too small for this request at all times. */
+function retryDelayOf(
+  violated: readonly LimitView[],
+  { points }: Asked,
+  { nowMs }: Standing,
+  jitter: () => number,
+): number | undefined {
+  const delays = violated.map(({ name, limit = 0, resetMs }) => {
+    if (name === "maxConcurrentExecution") {
+      return limit === 0
+        ? Number.POSITIVE_INFINITY
+        : slotWaitMs.least + jitter() * (slotWaitMs.most - slotWaitMs.least);
+    }
+    return points > limit || resetMs === undefined ? Number.POSITIVE_INFINITY : resetMs - nowMs;
+  });
+  const latest = Math.ceil(Math.max(...delays));
+  return Number.isFinite(latest) ? latest : undefined;
+}
+
+function textOf({ name, limit = 0, remaining = 0, reserved }: LimitView, { points }: Asked): string {
+  switch (name) {
+    case "pointsPerRequest":
+      return `${fields[name]}: ${points} points asked, ${limit} allowed`;
+    case "maxConcurrentExecution":
+      return `${fields[name]}: ${reserved} of ${limit} running`;
+    default:
+      return `${fields[name]}: ${points} points asked, ${Math.max(0, remaining)} of ${limit} remain`;
+  }
+}
+
+function plain(code: Code, reason: string, message: string): RefusedQuota {
+  return { code, reason, message, violated: [], retryDelayMs: undefined, headers: {} };
+}

@@ -1,0 +1,127 @@
+import { setTimeout as wait } from "node:timers/promises";
+import pg from "pg";
+import type { Logger } from "pino";
+
+export interface Bus {
+  /**
+   * Resolves when every living server has flushed what it held back, as of now.
+   * A server that does not answer in time is not waited for: it is logged.
+   */
+  barrier(): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface BusOptions {
+  /** postgres://user:password@host:port/name */
+  readonly url: string;
+  readonly logger: Logger;
+  /** These users, or their quotas, have changed; "all" where it is not known which. */
+  readonly onUsers: (userIds: readonly number[] | "all") => void;
+  /** Asked by a server that needs to read what this one may hold back. */
+  readonly onFlush: () => Promise<void>;
+}
+
+const channel = "tollgate";
+/** By this name a server's session is known to be a living server's. */
+const sessionName = "tollgate_bus";
+const barrierLimitMs = 2000;
+const reconnectMs = { first: 50, most: 2000 };
+
+/**
+ * What servers on one database tell each other, by PostgreSQL's NOTIFY: which users have changed (triggers of the
+ * tables say so), and to flush. Connects again by itself; what was said meanwhile is lost, and so everything may have
+ * changed.
+ */
+export async function openBus({ url, logger, onUsers, onFlush }: BusOptions): Promise<Bus> {
+  const waiting = new Map<string, (pid: number) => void>();
+  let client: pg.Client | undefined;
+  let closed = false;
+  let barriers = 0;
+  let next: Promise<void> | undefined;
+
+  await connect();
+
+  async function connect(): Promise<void> {
+    const fresh = new pg.Client({ connectionString: url, keepAlive: true });
+    fresh.on("notification", ({ payload = "" }) => hear(fresh, payload));
+    fresh.on("error", (error) => logger.warn({ err: error }, "the bus is interrupted"));
+    fresh.on("end", () => {
+      client = undefined;
+      if (!closed) void reconnect();
+    });
+    await fresh.connect();
+    await fresh.query(`listen ${channel}`);
+    // From here on it answers, and may be waited for.
+    await fresh.query(`set application_name = '${sessionName}'`);
+    client = fresh;
+    onUsers("all");
+  }
+
+  async function reconnect(): Promise<void> {
+    for (let attempt = 0; !closed; attempt += 1) {
+      await wait(Math.min(reconnectMs.first * 2 ** attempt, reconnectMs.most), undefined, { ref: false });
+      const failed = await connect().then(
+        () => false,
+        () => true,
+      );
+      // A connection that ends again tries again by itself.
+      if (!failed) return;
+    }
+  }
+
+  function hear(from: pg.Client, payload: string): void {
+    const [what = "", ...rest] = payload.split(" ");
+    if (what === "user") onUsers(rest.map(Number));
+    else if (what === "users") onUsers("all");
+    else if (what === "flushed") waiting.get(rest[0] ?? "")?.(Number(rest[1]));
+    else if (what === "flush") {
+      onFlush()
+        .then(() => from.query("select pg_notify($1, 'flushed ' || $2 || ' ' || pg_backend_pid())", [channel, rest[0]]))
+        .catch((error: unknown) => logger.warn({ err: error }, "a flush was asked for and not answered"));
+    }
+  }
+
+  async function ask(): Promise<void> {
+    const bus = client;
+    if (bus === undefined) throw new Error("the bus is not connected");
+    barriers += 1;
+    const { rows } = await bus.query<{ pid: number; own: boolean }>(
+      `select pid, pid = pg_backend_pid() as own from pg_stat_activity
+       where datname = current_database() and application_name = $1`,
+      [sessionName],
+    );
+    const silent = new Set(rows.map(({ pid }) => pid));
+    const id = `${rows.find(({ own }) => own)?.pid}.${barriers}`;
+    await new Promise<void>((resolve, reject) => {
+      const timer = setTimeout(() => {
+        logger.warn({ pids: [...silent] }, "servers did not flush in time");
+        resolve();
+      }, barrierLimitMs);
+      waiting.set(id, (pid) => {
+        silent.delete(pid);
+        if (silent.size > 0) return;
+        clearTimeout(timer);
+        resolve();
+      });
+      bus.query("select pg_notify($1, 'flush ' || $2)", [channel, id]).catch((error: unknown) => {
+        clearTimeout(timer);
+        reject(error as Error);
+      });
+    }).finally(() => waiting.delete(id));
+  }
+
+  return {
+    // Whoever asks in this turn of the event loop shares one.
+    barrier() {
+      next ??= wait(0).then(() => {
+        next = undefined;
+        return ask();
+      });
+      return next;
+    },
+    async close() {
+      closed = true;
+      await client?.end();
+    },
+  };
+}

@@ -1,0 +1,14 @@
+import { describe } from "vitest";
+import { createMemoryEngine } from "../../../src/quota/counters/memory.ts";
+import { conforms } from "./conformance.ts";
+
+describe("the engine in this process", () => {
+  let nowMs = 0;
+  const engine = createMemoryEngine({ now: () => nowMs });
+  conforms(() => ({
+    engine,
+    setTime: (time) => {
+      nowMs = time;
+    },
+  }));
+});
