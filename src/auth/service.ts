@@ -1,5 +1,5 @@
-import type { AuthService } from "#gen/tollgate/v1/token_pb.js";
 import { LRUCache } from "lru-cache";
+import type { AuthService } from "#gen/tollgate/v1/token_pb.js";
 import type { Handlers } from "../core/call.ts";
 import { conflict, invalid, unauthenticated } from "../core/errors.ts";
 import { createFreshCache } from "../core/fresh-cache.ts";

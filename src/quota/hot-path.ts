@@ -6,9 +6,9 @@ import { notFound } from "../core/errors.ts";
 import { hasRole, type Principal, scopeOf } from "../core/principal.ts";
 import { type Asker, acquire, admit, type Decision, defaultTtlSeconds } from "./acquire.ts";
 import { batches } from "./batches.ts";
-import { limitNames, toLimitMessages } from "./limits.ts";
-import { type Ended, type LifecycleOptions, release, renew, settle } from "./lifecycle.ts";
 import { toHeldLease, toLeaseMessage } from "./lease-messages.ts";
+import { type Ended, type LifecycleOptions, release, renew, settle } from "./lifecycle.ts";
+import { limitNames, toLimitMessages } from "./limits.ts";
 import { refusalOf, toError } from "./refusal.ts";
 import { meterOf, parseMethodKey, rulesOf, type Subject } from "./subjects.ts";
 

@@ -1,6 +1,6 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { durationFromMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
-import { type HeldLeaseSchema, type LeaseSchema, Lease_State } from "#gen/tollgate/v1/lease_pb.js";
+import { type HeldLeaseSchema, Lease_State, type LeaseSchema } from "#gen/tollgate/v1/lease_pb.js";
 import type { Lease, LeaseState, Meter } from "./counters/engine.ts";
 import { toLeaseId } from "./lease-id.ts";
 

@@ -128,7 +128,7 @@ async function find(database: Database, where: { username: string }, nowMs: numb
       ),
     })
     .where(where);
-  return row === undefined ? undefined : toSubject(row as Row);
+  return row === undefined ? undefined : toSubject(row);
 }
 
 async function findName(database: Database, userId: number): Promise<string | undefined> {

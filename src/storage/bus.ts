@@ -45,27 +45,28 @@ export async function openBus({ url, logger, onUsers, onFlush }: BusOptions): Pr
     const fresh = new pg.Client({ connectionString: url, keepAlive: true });
     fresh.on("notification", ({ payload = "" }) => hear(fresh, payload));
     fresh.on("error", (error) => logger.warn({ err: error }, "the bus is interrupted"));
-    fresh.on("end", () => {
-      client = undefined;
-      if (!closed) void reconnect();
-    });
     await fresh.connect();
     await fresh.query(`listen ${channel}`);
     // From here on it answers, and may be waited for.
     await fresh.query(`set application_name = '${sessionName}'`);
     client = fresh;
+    fresh.on("end", () => {
+      client = undefined;
+      if (!closed) void reconnect();
+    });
     onUsers("all");
   }
 
   async function reconnect(): Promise<void> {
-    for (let attempt = 0; !closed; attempt += 1) {
+    for (let attempt = 0; ; attempt += 1) {
       await wait(Math.min(reconnectMs.first * 2 ** attempt, reconnectMs.most), undefined, { ref: false });
-      const failed = await connect().then(
-        () => false,
+      if (closed) return;
+      const connected = await connect().then(
         () => true,
+        () => false,
       );
-      // A connection that ends again tries again by itself.
-      if (!failed) return;
+      // One that ends again comes back here by itself.
+      if (connected) return;
     }
   }
 
@@ -105,7 +106,7 @@ export async function openBus({ url, logger, onUsers, onFlush }: BusOptions): Pr
       });
       bus.query("select pg_notify($1, 'flush ' || $2)", [channel, id]).catch((error: unknown) => {
         clearTimeout(timer);
-        reject(error as Error);
+        reject(error);
       });
     }).finally(() => waiting.delete(id));
   }

@@ -123,7 +123,7 @@ export function createLedger(options: LedgerOptions): Ledger {
         put(entry, (error) => {
           clearTimeout(timer);
           if (error === undefined) resolve();
-          else reject(error as Error);
+          else reject(error);
         });
       });
     },

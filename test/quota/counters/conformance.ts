@@ -27,7 +27,6 @@ let users = 0;
 /** What every engine promises; see engine.ts. */
 export function conforms(subject: () => Subject): void {
   let meter: Meter;
-  let nowMs: number;
   beforeEach(() => {
     meter = newMeter();
     at(noon);
@@ -35,7 +34,6 @@ export function conforms(subject: () => Subject): void {
   });
 
   function at(time: number): void {
-    nowMs = time;
     subject().setTime(time);
   }
 
