@@ -16,6 +16,8 @@ export type Json = ReturnType<typeof JSON.parse>;
 export interface TestApp {
   readonly url: string;
   readonly database: Database;
+  /** For another server beside this one. */
+  readonly databaseUrl: string;
   /** The token of the first administrator. */
   readonly admin: string;
   /** Every line that the server has logged. */
@@ -95,6 +97,7 @@ export async function startTestApp(settings: Record<string, string> = {}): Promi
   const testApp: TestApp = {
     url: app.url,
     database,
+    databaseUrl,
     admin,
     log,
     http,

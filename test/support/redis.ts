@@ -15,31 +15,38 @@ export interface TestRedis {
   readonly url: string;
   /** Ends the server at once, as a failure would. */
   kill(): Promise<void>;
+  /** Kills it and starts it anew, with nothing in it. */
+  restart(): Promise<void>;
 }
 
 /** A Redis of one's own, empty, in memory alone; the one of REDIS_URL where redis-server is not installed. */
 export async function startRedis(): Promise<TestRedis> {
-  if (!installed && given !== undefined) return { url: given, kill: async () => undefined };
+  if (!installed && given !== undefined) {
+    const ours = () => Promise.reject(new Error(noOwnRedis));
+    return { url: given, kill: async () => undefined, restart: ours };
+  }
   const port = await freePort();
-  const server = spawn("redis-server", [
-    "--port",
-    String(port),
-    "--bind",
-    "127.0.0.1",
-    "--save",
-    "",
-    "--appendonly",
-    "no",
-  ]);
-  await ready(server);
-  const exited = once(server, "exit");
+  let server = await start(port);
+  const kill = async () => {
+    const exited = once(server, "exit");
+    server.kill("SIGKILL");
+    await exited;
+  };
   return {
     url: `redis://127.0.0.1:${port}`,
-    kill: async () => {
-      server.kill("SIGKILL");
-      await exited;
+    kill,
+    restart: async () => {
+      await kill();
+      server = await start(port);
     },
   };
+}
+
+async function start(port: number): Promise<ChildProcess> {
+  const memoryOnly = ["--save", "", "--appendonly", "no"];
+  const server = spawn("redis-server", ["--port", String(port), "--bind", "127.0.0.1", ...memoryOnly]);
+  await ready(server);
+  return server;
 }
 
 async function ready(server: ChildProcess): Promise<void> {

@@ -1,9 +1,9 @@
 import type { Day, Meter } from "../counters/engine.ts";
 
-/** How a lease stands in the ledger. An entry may come twice and late: the furthest state wins. */
-export type EntryState = "granted" | "released" | "settled";
-
-/** A whole lease as it stands now: whichever of its entries comes first makes the row. */
+/**
+ * A whole lease as it stands now: whichever of its entries comes first makes the row. An entry may come twice and late:
+ * the furthest state wins.
+ */
 export interface LedgerEntry {
   readonly meter: Meter;
   readonly username: string;

@@ -1,0 +1,234 @@
+import { randomUUID } from "node:crypto";
+import { Code, ConnectError } from "@connectrpc/connect";
+import pino from "pino";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import type { Meter } from "../../../src/quota/counters/engine.ts";
+import { dayAt, dayMs } from "../../../src/quota/counters/window.ts";
+import type { Ledger, LedgerEntry } from "../../../src/quota/ledger/ledger.ts";
+import { dropPartitions, ensurePartitions } from "../../../src/quota/ledger/partitions.ts";
+import { createLedger } from "../../../src/quota/ledger/queue.ts";
+import { findLease, findMethods, readSnapshot } from "../../../src/quota/ledger/read.ts";
+import { openDatabase } from "../../../src/storage/database.ts";
+import { createTestDatabase, type TestDatabase } from "../../support/database.ts";
+
+const nowMs = Date.UTC(2026, 10, 24, 12);
+const today = dayAt(nowMs, 0);
+const month = { from: Date.UTC(2026, 10, 1) / dayMs, to: Date.UTC(2026, 11, 1) / dayMs };
+const meter: Meter = { companyKey: "company", userId: 7, service: 2, methodGroup: 3 };
+const logger = pino({ level: "silent" });
+
+let stand: TestDatabase;
+let ledger: Ledger;
+beforeEach(async () => {
+  stand = await createTestDatabase();
+  ledger = createLedger({ database: stand.database, logger });
+});
+afterEach(() => stand.drop());
+
+const entry = (fields: Partial<LedgerEntry> = {}): LedgerEntry => ({
+  meter,
+  username: "user",
+  operationId: randomUUID(),
+  day: today,
+  timezone: 0,
+  points: 5,
+  grantedMs: nowMs,
+  expireMs: nowMs + 60_000,
+  tracecode: randomUUID(),
+  holder: "planner",
+  degraded: false,
+  end: { state: "granted" },
+  ...fields,
+});
+
+const settled = (points: number, pointKeys: bigint[] = []): LedgerEntry["end"] => ({
+  state: "settled",
+  endedMs: nowMs,
+  points,
+  pointKeys,
+  durationMs: 10,
+  outcome: 1,
+});
+const released: LedgerEntry["end"] = { state: "released", endedMs: nowMs };
+const usage = () => stand.database("usage_day").select("requests", "points", "unique_points");
+
+test("what was appended is there after a flush, and what was committed at once", async () => {
+  const [appended, committed] = [entry(), entry()];
+  ledger.append(appended);
+  await ledger.flush();
+  await ledger.commit(committed);
+  const rows = await stand.database("lease").select("operation_id", "state", "points", "holder");
+  expect(rows.map(({ operation_id: id }) => id).toSorted()).toEqual(
+    [appended.operationId, committed.operationId].toSorted(),
+  );
+  expect(rows[0]).toMatchObject({ state: 0, points: 5, holder: "planner" });
+});
+
+test.each<[string, LedgerEntry["end"][], number, number]>([
+  ["granted, settled", [{ state: "granted" }, settled(3)], 2, 3],
+  ["settled before the grant is written", [settled(3), { state: "granted" }], 2, 3],
+  ["settled three times", [settled(3), settled(3), settled(3)], 2, 3],
+  ["released, then settled", [{ state: "granted" }, released, settled(3)], 2, 3],
+  ["settled, then released", [settled(3), released], 2, 3],
+  ["released", [{ state: "granted" }, released, { state: "granted" }], 1, 0],
+])("%s ends the same, in one batch and in many", async (_what, ends, state, points) => {
+  const operations = [randomUUID(), randomUUID()];
+  for (const end of ends) await ledger.commit(entry({ operationId: operations[0] as string, end }));
+  await Promise.all(ends.map((end) => ledger.commit(entry({ operationId: operations[1] as string, end }))));
+  expect((await stand.database("lease").select("state")).map((row) => row.state)).toEqual([state, state]);
+  expect(await usage()).toEqual(points === 0 ? [] : [{ requests: 2, points: 2 * points, unique_points: 0 }]);
+});
+
+test("two servers that write the same at once count each operation once, and each point once", async () => {
+  const other = openDatabase({ url: stand.url, poolSize: 5, statementTimeoutMs: 10_000 });
+  const ledgers = [ledger, createLedger({ database: other, logger })];
+  const operations = Array.from({ length: 300 }, () => randomUUID());
+  const work = operations.flatMap((operationId, index) =>
+    ledgers.flatMap((one) => {
+      // 40 different points, of which each operation has three.
+      const keys = [0, 1, 2].map((step) => BigInt((index * 7 + step) % 40) - 20n);
+      const end = settled(
+        index % 5,
+        keys.map((key) => BigInt.asUintN(64, key)),
+      );
+      return [
+        one.commit(entry({ operationId })),
+        one.commit(entry({ operationId, end })),
+        one.commit(entry({ operationId, end })),
+      ];
+    }),
+  );
+  await Promise.all(work);
+  await other.destroy();
+  const points = operations.reduce((sum, _operation, index) => sum + (index % 5), 0);
+  expect(await usage()).toEqual([{ requests: 300, points, unique_points: 40 }]);
+  expect(await stand.database("usage_point").count()).toEqual([{ count: 40 }]);
+});
+
+test("an entry that cannot be written is left out alone", async () => {
+  const poison = entry({ tracecode: "no uuid" });
+  const good = Array.from({ length: 20 }, () => entry());
+  const results = await Promise.allSettled(
+    [...good.slice(0, 7), poison, ...good.slice(7)].map((one) => ledger.commit(one)),
+  );
+  expect(results.filter(({ status }) => status === "rejected").length).toBe(1);
+  expect(results[7]?.status).toBe("rejected");
+  expect(await stand.database("lease").count()).toEqual([{ count: 20 }]);
+});
+
+test("while PostgreSQL does not write, the queue fills, is full, and is written afterwards", async () => {
+  await ledger.commit(entry());
+  const small = createLedger({ database: stand.database, logger, capacity: 3, commitTimeoutMs: 100 });
+  const lock = await stand.database.transaction();
+  await lock.raw("lock table lease in exclusive mode");
+  const late = small.commit(entry()).catch((error: unknown) => ConnectError.from(error).code);
+  small.append(entry());
+  expect(small.hasRoom()).toBe(true);
+  small.append(entry());
+  expect(small.hasRoom()).toBe(false);
+  await expect(small.commit(entry())).rejects.toMatchObject({ code: Code.Unavailable });
+  // A grant that was given is written, whatever waits.
+  small.append(entry());
+  expect(await late).toBe(Code.Unavailable);
+  await lock.rollback();
+  await small.flush();
+  expect(small.hasRoom()).toBe(true);
+  expect(await stand.database("lease").count()).toEqual([{ count: 5 }]);
+});
+
+test("connections that are cut are tried again until everything is written", async () => {
+  await ledger.commit(entry());
+  const cut = () =>
+    stand.database.raw(
+      "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()",
+    );
+  const work = Promise.allSettled(Array.from({ length: 2000 }, () => ledger.commit(entry())));
+  for (let times = 0; times < 5; times += 1) await cut();
+  await work;
+  await ledger.flush();
+  expect(await stand.database("lease").count()).toEqual([{ count: 2001 }]);
+});
+
+test("days far back and far ahead have their partitions, and old ones go", async () => {
+  await ledger.commit(entry({ day: today - 1000, end: settled(1, [1n]) }));
+  await ledger.commit(entry({ day: today + 1000 }));
+  await Promise.all([1, 2, 3].map(() => ensurePartitions(openAnother(), "lease", new Set([today + 1, today + 2]))));
+  await dropPartitions(stand.database, "lease", today);
+  const rows = await stand.database("lease").select(stand.database.raw("day - date '1970-01-01' as day"));
+  expect(rows).toEqual([{ day: today + 1000 }]);
+  for (const database of others.splice(0)) await database.destroy();
+});
+
+test("a snapshot has what is running, what has ended lately, and the sums", async () => {
+  const running = entry();
+  const yesterday = entry({ day: today - 1, end: settled(4) });
+  const lastMonth = entry({
+    day: month.from - 1,
+    end: { ...settled(100), endedMs: nowMs - 2 * dayMs } as LedgerEntry["end"],
+  });
+  const given = entry({ end: released });
+  const done = entry({ end: settled(3) });
+  const foreign = entry({ meter: { ...meter, methodGroup: 4 }, end: settled(9) });
+  await Promise.all([running, yesterday, lastMonth, given, done, foreign].map((one) => ledger.commit(one)));
+  const snapshot = await readSnapshot(stand.database, meter, { day: today, window: month, timezone: 0 }, nowMs);
+  expect(snapshot).toMatchObject({ day: today, timezone: 0, window: month, dayUsed: 3, windowUsed: 7 });
+  const states = snapshot.leases.map(({ operationId, state, settledPoints }) => [operationId, state, settledPoints]);
+  expect(states).toEqual(
+    expect.arrayContaining([
+      [running.operationId, "active", undefined],
+      [yesterday.operationId, "settled", 4],
+      [given.operationId, "released", undefined],
+      [done.operationId, "settled", 3],
+    ]),
+  );
+  expect(states.length).toBe(4);
+  expect(snapshot.leases.find(({ operationId }) => operationId === running.operationId)).toEqual({
+    operationId: running.operationId,
+    day: today,
+    points: 5,
+    state: "active",
+    grantedMs: nowMs,
+    expireMs: nowMs + 60_000,
+    settledPoints: undefined,
+    holder: `${running.tracecode} planner`,
+  });
+});
+
+test("a day that has not ended at the offset of its leases goes on in the snapshot", async () => {
+  // At noon UTC it is the 25th at UTC+12, and the user has moved to UTC.
+  await ledger.commit(entry({ day: today + 1, timezone: 12, end: settled(3) }));
+  const of = { day: today, window: month, timezone: 0 };
+  expect(await readSnapshot(stand.database, meter, of, nowMs)).toMatchObject({
+    day: today + 1,
+    timezone: 12,
+    dayUsed: 3,
+  });
+  const over = nowMs + 36 * 3_600_000;
+  expect(await readSnapshot(stand.database, meter, { ...of, day: today + 2 }, over)).toMatchObject({
+    day: today + 2,
+    dayUsed: 0,
+  });
+});
+
+test("finds a lease by what its id says, and the methods that run", async () => {
+  const one = entry();
+  await ledger.commit(one);
+  const { userId, service, methodGroup } = meter;
+  const key = { userId, service, methodGroup, day: today, operationId: one.operationId };
+  expect(await findLease(stand.database, key)).toMatchObject({
+    companyKey: "company",
+    username: "user",
+    timezone: 0,
+    lease: { points: 5 },
+  });
+  expect(await findLease(stand.database, { ...key, day: today + 1 })).toBeUndefined();
+  expect(await findMethods(stand.database, 7, nowMs)).toEqual([{ service: 2, methodGroup: 3 }]);
+  expect(await findMethods(stand.database, 7, nowMs + 60_000)).toEqual([]);
+});
+
+const others: ReturnType<typeof openDatabase>[] = [];
+function openAnother() {
+  const database = openDatabase({ url: stand.url, poolSize: 2, statementTimeoutMs: 10_000 });
+  others.push(database);
+  return database;
+}

@@ -1,0 +1,99 @@
+import pino from "pino";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { type Bus, openBus } from "../../src/storage/bus.ts";
+import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+
+let stand: TestDatabase;
+let opened: Bus[] = [];
+const logged: { msg: string }[] = [];
+const logger = pino({}, { write: (line: string) => logged.push(JSON.parse(line)) });
+beforeEach(async () => {
+  stand = await createTestDatabase();
+  logged.length = 0;
+});
+afterEach(async () => {
+  for (const bus of opened) await bus.close();
+  opened = [];
+  await stand.drop();
+});
+
+async function open(onFlush: () => Promise<void> = async () => undefined) {
+  const heard: (readonly number[] | "all")[] = [];
+  const bus = await openBus({ url: stand.url, logger, onUsers: (users) => void heard.push(users), onFlush });
+  opened.push(bus);
+  return { bus, heard };
+}
+
+test("every server hears which users have changed, and whose quotas", async () => {
+  const servers = [await open(), await open()];
+  await stand.database("company").insert({ key: "company" });
+  const user = { username: "user", company_key: "company", enabled: true, roles: [], timezone: 0 };
+  const [{ id }] = (await stand.database("user_account").insert(user).returning("id")) as [{ id: number }];
+  const changes = [
+    () => stand.database("user_account").where({ id }).update({ enabled: false }),
+    () => stand.database("quota").insert({ user_id: id, service: "ROUTING", method_group: "PLAN" }),
+    () => stand.database("quota").where({ user_id: id }).delete(),
+    () => stand.database("user_account").where({ id }).delete(),
+  ];
+  for (const change of changes) {
+    for (const { heard } of servers) heard.length = 0;
+    await change();
+    for (const { heard } of servers) await expect.poll(() => heard).toEqual([[id]]);
+  }
+});
+
+test("many changes at once are told as one", async () => {
+  const { heard } = await open();
+  await stand.database("company").insert({ key: "company" });
+  await stand.database.raw(
+    "insert into user_account (username, company_key, enabled, roles, timezone) select 'user_' || n, 'company', true, '{}', 0 from generate_series(1, 101) n",
+  );
+  heard.length = 0;
+  await stand.database("user_account").update({ enabled: false });
+  await expect.poll(() => heard).toEqual(["all"]);
+});
+
+test("after an interruption everything may have changed, and the bus works on", async () => {
+  const { bus, heard } = await open();
+  heard.length = 0;
+  await stand.database.raw(
+    "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'tollgate_bus' and datname = current_database()",
+  );
+  await expect.poll(() => heard).toEqual(["all"]);
+  await bus.barrier();
+});
+
+test("a barrier waits until every server has flushed", async () => {
+  let free = () => {};
+  const held = new Promise<void>((resolve) => (free = resolve));
+  let asked = 0;
+  await open(() => {
+    asked += 1;
+    return held;
+  });
+  const { bus } = await open();
+  let passed = false;
+  const barrier = bus.barrier().then(() => (passed = true));
+  await expect.poll(() => asked).toBe(1);
+  await stand.database.raw("select 1");
+  expect(passed).toBe(false);
+  free();
+  await barrier;
+  expect(logged).toEqual([]);
+});
+
+test("those who ask together share a barrier; who asks later gets another", async () => {
+  let flushes = 0;
+  const { bus } = await open(async () => void (flushes += 1));
+  await Promise.all(Array.from({ length: 50 }, () => bus.barrier()));
+  expect(flushes).toBe(1);
+  await bus.barrier();
+  expect(flushes).toBe(2);
+});
+
+test("a server that hangs is not waited for for ever", async () => {
+  await open(() => new Promise<void>(() => undefined));
+  const { bus } = await open();
+  await bus.barrier();
+  expect(logged.map(({ msg }) => msg)).toEqual(["servers did not flush in time"]);
+});
