@@ -38,8 +38,16 @@ export async function openBus({ url, logger, onUsers, onFlush }: BusOptions): Pr
   let closed = false;
   let barriers = 0;
   let next: Promise<void> | undefined;
+  let last: Promise<unknown> = Promise.resolve();
 
   await connect();
+
+  /** A connection has one statement at a time. */
+  function query<Row extends pg.QueryResultRow>(from: pg.Client, text: string, values: unknown[]) {
+    const result = last.then(() => from.query<Row>(text, values));
+    last = result.catch(() => undefined);
+    return result;
+  }
 
   async function connect(): Promise<void> {
     const fresh = new pg.Client({ connectionString: url, keepAlive: true });
@@ -77,7 +85,9 @@ export async function openBus({ url, logger, onUsers, onFlush }: BusOptions): Pr
     else if (what === "flushed") waiting.get(rest[0] ?? "")?.(Number(rest[1]));
     else if (what === "flush") {
       onFlush()
-        .then(() => from.query("select pg_notify($1, 'flushed ' || $2 || ' ' || pg_backend_pid())", [channel, rest[0]]))
+        .then(() =>
+          query(from, "select pg_notify($1, 'flushed ' || $2 || ' ' || pg_backend_pid())", [channel, rest[0]]),
+        )
         .catch((error: unknown) => logger.warn({ err: error }, "a flush was asked for and not answered"));
     }
   }
@@ -86,7 +96,8 @@ export async function openBus({ url, logger, onUsers, onFlush }: BusOptions): Pr
     const bus = client;
     if (bus === undefined) throw new Error("the bus is not connected");
     barriers += 1;
-    const { rows } = await bus.query<{ pid: number; own: boolean }>(
+    const { rows } = await query<{ pid: number; own: boolean }>(
+      bus,
       `select pid, pid = pg_backend_pid() as own from pg_stat_activity
        where datname = current_database() and application_name = $1`,
       [sessionName],
@@ -104,7 +115,7 @@ export async function openBus({ url, logger, onUsers, onFlush }: BusOptions): Pr
         clearTimeout(timer);
         resolve();
       });
-      bus.query("select pg_notify($1, 'flush ' || $2)", [channel, id]).catch((error: unknown) => {
+      query(bus, "select pg_notify($1, 'flush ' || $2)", [channel, id]).catch((error: unknown) => {
         clearTimeout(timer);
         reject(error);
       });
