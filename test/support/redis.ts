@@ -1,6 +1,9 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
 import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 
 const installed = spawnSync("redis-server", ["--version"]).error === undefined;
 const given = process.env.REDIS_URL;
@@ -42,9 +45,44 @@ export async function startRedis(): Promise<TestRedis> {
   };
 }
 
-async function start(port: number): Promise<ChildProcess> {
+export interface TestRedisCluster {
+  readonly nodes: readonly number[];
+  kill(): Promise<void>;
+}
+
+/** Three masters on loopback that have all slots between them. */
+export async function startRedisCluster(): Promise<TestRedisCluster> {
+  const folder = await mkdtemp(join(tmpdir(), "tollgate-cluster-"));
+  const nodes = await Promise.all([0, 1, 2].map(() => freePort()));
+  const clustered = (port: number) => [
+    "--cluster-enabled",
+    "yes",
+    "--cluster-config-file",
+    join(folder, `${port}.conf`),
+  ];
+  // The bus of a node is by default 10,000 above its port, which need not exist.
+  const servers = await Promise.all(
+    nodes.map(async (port) => start(port, [...clustered(port), "--cluster-port", String(await freePort())])),
+  );
+  const addresses = nodes.map((port) => `127.0.0.1:${port}`);
+  const made = spawnSync("redis-cli", ["--cluster", "create", ...addresses, "--cluster-yes"], { encoding: "utf8" });
+  if (made.status !== 0) throw new Error(`no cluster: ${made.stdout}${made.stderr}`);
+  return {
+    nodes,
+    kill: async () => {
+      for (const server of servers) {
+        const exited = once(server, "exit");
+        server.kill("SIGKILL");
+        await exited;
+      }
+      await rm(folder, { recursive: true });
+    },
+  };
+}
+
+async function start(port: number, more: readonly string[] = []): Promise<ChildProcess> {
   const memoryOnly = ["--save", "", "--appendonly", "no"];
-  const server = spawn("redis-server", ["--port", String(port), "--bind", "127.0.0.1", ...memoryOnly]);
+  const server = spawn("redis-server", ["--port", String(port), "--bind", "127.0.0.1", ...memoryOnly, ...more]);
   await ready(server);
   return server;
 }

@@ -1,0 +1,110 @@
+import { randomUUID } from "node:crypto";
+import { type Client, Code, ConnectError, createClient } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { QuotaService } from "#gen/tollgate/v1/lease_pb.js";
+import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
+import { withQuota } from "../../src/client/with-quota.ts";
+import { type Json, startTestApp, type TestApp } from "../support/app.ts";
+
+let app: TestApp;
+let client: Client<typeof QuotaService>;
+let headers: Record<string, string>;
+beforeAll(async () => {
+  app = await startTestApp();
+  await app.user({ username: "planner", roles: ["SERVICE"] });
+  headers = { authorization: `Bearer ${await app.token("planner")}` };
+  client = createClient(QuotaService, createGrpcTransport({ baseUrl: app.url }));
+});
+afterAll(() => app.stop());
+
+async function user(limits: Json): Promise<string> {
+  const username = await app.user();
+  const body = { services: [{ service: "ROUTING", methods: [{ method_group: "PLAN", ...limits }] }] };
+  await app.http("PUT", `/admin/quotas/${username}`, { token: app.admin, body });
+  return username;
+}
+
+const request = (username: string, points = 5) => ({
+  username,
+  service: Service_Name.ROUTING,
+  methodGroup: Method_Group.PLAN,
+  points,
+});
+
+const standing = async (username: string) => {
+  const { usages } = await client.getQuotaUsage({ username }, { headers });
+  const [, day, , slots] = usages[0]?.limits ?? [];
+  return { used: day?.used, reserved: day?.reserved, running: slots?.reserved };
+};
+
+test("a calculation runs under a lease, and is settled with what it took", async () => {
+  const username = await user({ points_per_day: 10 });
+  const result = await withQuota(
+    client,
+    request(username),
+    async () => {
+      expect(await standing(username)).toEqual({ used: 0, reserved: 5, running: 1 });
+      return { result: "a route", points: 3 };
+    },
+    { headers },
+  );
+  expect(result).toBe("a route");
+  expect(await standing(username)).toEqual({ used: 3, reserved: 0, running: 0 });
+});
+
+test("a calculation that fails gives everything back, and its error is the caller's", async () => {
+  const username = await user({ points_per_day: 10 });
+  const failing = withQuota(client, request(username), () => Promise.reject(new Error("no road")), { headers });
+  await expect(failing).rejects.toThrow("no road");
+  expect(await standing(username)).toEqual({ used: 0, reserved: 0, running: 0 });
+});
+
+test("a lease is renewed while the calculation runs", async () => {
+  const username = await user({});
+  const expiry = async () => (await client.listLeases({ username }, { headers })).leases[0]?.lease?.expireTime?.nanos;
+  await withQuota(
+    client,
+    { ...request(username), ttlSeconds: 1 },
+    async () => {
+      const first = await expiry();
+      await expect.poll(expiry, { timeout: 3000 }).not.toBe(first);
+      return { result: undefined, points: 0 };
+    },
+    { headers },
+  );
+});
+
+test("a slot that is taken is waited for, under the same operation", async () => {
+  const username = await user({ max_concurrent_execution: 1 });
+  const first = await client.acquireQuota({ ...request(username), operationId: randomUUID() }, { headers });
+  const second = withQuota(client, request(username), async () => ({ result: "at last", points: 1 }), { headers });
+  await expect.poll(() => app.log.filter(({ outcome }) => outcome === "ResourceExhausted").length).toBeGreaterThan(0);
+  await client.releaseLease({ leaseId: first.lease?.leaseId ?? "" }, { headers });
+  expect(await second).toBe("at last");
+});
+
+test("a refusal that lasts longer than the caller waits is the caller's error, and nothing runs", async () => {
+  const username = await user({ points_per_day: 4 });
+  let ran = false;
+  const run = async () => {
+    ran = true;
+    return { result: undefined, points: 0 };
+  };
+  const refused = await withQuota(client, request(username), run, { headers }).catch((error: unknown) => error);
+  expect(ConnectError.from(refused).code).toBe(Code.ResourceExhausted);
+  expect(ran).toBe(false);
+});
+
+test("a caller who leaves waits no longer", async () => {
+  const username = await user({ max_concurrent_execution: 1 });
+  await client.acquireQuota({ ...request(username), operationId: randomUUID() }, { headers });
+  const leaving = new AbortController();
+  const refusals = () => app.log.filter(({ outcome }) => outcome === "ResourceExhausted").length;
+  const before = refusals();
+  const run = async () => ({ result: undefined, points: 0 });
+  const waiting = withQuota(client, request(username), run, { headers, signal: leaving.signal, maxWaitMs: 60_000 });
+  await expect.poll(refusals).toBeGreaterThan(before);
+  leaving.abort();
+  await expect(waiting).rejects.toThrow();
+});
