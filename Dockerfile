@@ -17,6 +17,7 @@ COPY --from=build /app/dist dist
 COPY package.json ./
 COPY gen gen
 COPY src/storage/migrations src/storage/migrations
+COPY src/quota/counters/*.lua src/quota/counters/
 USER node
 EXPOSE 8080
 # It asks itself: whose certificate that is need not be proved.

@@ -177,7 +177,7 @@ function greet(config: Config, url: string): string[] {
   const storage =
     config.DATABASE_URL === "" ? `an embedded PostgreSQL in ${config.DATA_DIR}` : "PostgreSQL (DATABASE_URL)";
   return [
-    `Tollgate serves gRPC, gRPC-Web, Connect and HTTP/JSON at ${url}, on ${storage}${config.REDIS_URL === "" ? "" : " and Redis"}.`,
+    `Tollgate serves gRPC, gRPC-Web, Connect and HTTP/JSON at ${url}, on ${storage} and ${config.REDIS_URL === "" ? "counters in this process" : "Redis"}.`,
     `Documentation: ${url}/admin/file/admin_en.html`,
     `Try: curl ${url}/admin/system/version`,
     `     npx buf curl --http2-prior-knowledge --protocol grpc ${url}/tollgate.v1.SystemService/Version`,
