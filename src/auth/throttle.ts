@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { isIP } from "node:net";
 import type { Redis } from "ioredis";
 import { type RateLimiterAbstract, RateLimiterPostgres, RateLimiterRedis, RateLimiterRes } from "rate-limiter-flexible";
 import { tooMany } from "../core/errors.ts";
@@ -34,19 +35,34 @@ export function createLoginThrottle(stores: ThrottleStores, limits: ThrottleLimi
 
   return {
     enter: async (username, address) => {
-      await take(addresses, address);
-      await take(pairs, pairKey(username, address)).catch(async (error: unknown) => {
-        await addresses.reward(address);
+      const network = networkOf(address);
+      await take(addresses, network);
+      await take(pairs, pairKey(username, network)).catch(async (error: unknown) => {
+        await addresses.reward(network);
         throw error;
       });
     },
     forget: async (username, address) => {
-      await Promise.all([addresses.reward(address), pairs.reward(pairKey(username, address))]);
+      const network = networkOf(address);
+      await Promise.all([addresses.reward(network), pairs.reward(pairKey(username, network))]);
     },
     succeed: async (username, address) => {
-      await Promise.all([addresses.reward(address), pairs.delete(pairKey(username, address))]);
+      const network = networkOf(address);
+      await Promise.all([addresses.reward(network), pairs.delete(pairKey(username, network))]);
     },
   };
+}
+
+/** What one caller has: an IPv4 address, or the 2^64 addresses of an IPv6 network (RFC 6177), all of them one caller. */
+export function networkOf(address: string): string {
+  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1];
+  if (mapped !== undefined || isIP(address) !== 6) return mapped ?? address;
+  const [head = "", tail] = address.split("%")[0]?.split("::") ?? [];
+  const groups = head === "" ? [] : head.split(":");
+  const last = tail === undefined || tail === "" ? [] : tail.split(":");
+  const zeros = Array.from({ length: Math.max(0, 8 - groups.length - last.length) }, () => "0");
+  const network = [...groups, ...zeros, ...last].slice(0, 4).map((group) => Number.parseInt(group, 16).toString(16));
+  return `${network.join(":")}::/64`;
 }
 
 function createLimiter({ database, redis }: ThrottleStores, kind: string, points: number, duration: number) {

@@ -38,6 +38,8 @@ export function receive(request: Request, response: Response, trustedProxies: nu
     codeRefused: header !== undefined && !isTracecode(header),
   });
   response.setHeader(tracecodeHeader, code);
+  // A request as it is sent to a proxy names the server too, and is to be served like any other (RFC 9112, 3.2.2).
+  if (request.url !== undefined) request.url = request.url.replace(/^https?:\/\/[^/?#]*(?=[/?])/i, "");
 }
 
 export function originOf(request: Request | undefined): Origin {

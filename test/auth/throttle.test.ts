@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import pino from "pino";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { createLoginThrottle, type LoginThrottle } from "../../src/auth/throttle.ts";
+import { createLoginThrottle, type LoginThrottle, networkOf } from "../../src/auth/throttle.ts";
 import { openRedis } from "../../src/redis/client.ts";
 import type { Database } from "../../src/storage/database.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
@@ -32,6 +32,27 @@ async function conforms(throttle: LoginThrottle): Promise<void> {
   await throttle.succeed("anna", `${place}.1`);
   expect(await through(throttle, 5, () => "anna", `${place}.1`)).toBe(3);
 }
+
+test.each([
+  ["192.0.2.7", "192.0.2.7"],
+  ["::ffff:192.0.2.7", "192.0.2.7"],
+  ["2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"],
+  ["2001:db8:1:2::9", "2001:db8:1:2::/64"],
+  ["2001:0DB8:1:2::", "2001:db8:1:2::/64"],
+  ["2001:db8::9", "2001:db8:0:0::/64"],
+  ["::1", "0:0:0:0::/64"],
+  ["fe80::1%eth0", "fe80:0:0:0::/64"],
+  ["", ""],
+])("%s is counted as %s", (address, network) => {
+  expect(networkOf(address)).toBe(network);
+});
+
+test("a network of IPv6 is one caller, however many addresses it has", async () => {
+  const throttle = createLoginThrottle({ database: postgres.database, redis: undefined }, limits);
+  const entered = Array.from({ length: 5 }, (_, index) => throttle.enter("peter", `2001:db8::${index + 1}`));
+  const outcomes = await Promise.allSettled(entered);
+  expect(outcomes.filter(({ status }) => status === "fulfilled").length).toBe(3);
+});
 
 test("counts in PostgreSQL", async () => {
   await conforms(createLoginThrottle({ database: postgres.database, redis: undefined }, limits));

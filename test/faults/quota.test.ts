@@ -147,19 +147,19 @@ describe.skipIf(noOwnRedis !== "")("two servers on one Redis and one PostgreSQL"
   });
 
   test("the same while Redis loses everything, again and again", async () => {
-    let over = false;
+    const progress = { isOver: false };
     const running = load(3000, 32).then((peaks) => {
-      over = true;
+      progress.isOver = true;
       return peaks;
     });
     let losses = 0;
-    while (!over) {
+    while (!progress.isOver) {
       await redis.restart();
       losses += 1;
       // Some decisions between two losses: how many, the load says.
       const before = (servers[0] as TestApp).log.length;
       await expect
-        .poll(() => over || (servers[0] as TestApp).log.length > before + 200, { timeout: 15_000 })
+        .poll(() => progress.isOver || (servers[0] as TestApp).log.length > before + 200, { timeout: 15_000 })
         .toBe(true);
     }
     const peaks = await running;

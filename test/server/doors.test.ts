@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { connect } from "node:http2";
+import { connect as connectSocket } from "node:net";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { Code, ConnectError, createClient, type Transport } from "@connectrpc/connect";
 import { trailerParse } from "@connectrpc/connect/protocol-grpc-web";
@@ -334,6 +335,15 @@ describe("HTTP/JSON", () => {
   ])("refuses %s with tracedata", async (_what, body, headers, status) => {
     const answer = await app.http("POST", "/admin/companies", { token: app.admin, body, headers });
     expect([answer.status, answer.body.tracedata?.operation]).toEqual([status, "create_company"]);
+  });
+
+  test("serves a request that names the server in its target, as one to a proxy does", async () => {
+    const { port } = new URL(app.url);
+    const socket = connectSocket(Number(port), "127.0.0.1");
+    socket.write(`GET ${app.url}/admin/system/version HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n`);
+    const [head] = await once(socket, "data");
+    expect(String(head)).toMatch(/^HTTP\/1.1 200 /);
+    socket.destroy();
   });
 
   test("answers HEAD like GET, without the body", async () => {

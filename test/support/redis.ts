@@ -30,11 +30,7 @@ export async function startRedis(): Promise<TestRedis> {
   }
   const port = await freePort();
   let server = await start(port);
-  const kill = async () => {
-    const exited = once(server, "exit");
-    server.kill("SIGKILL");
-    await exited;
-  };
+  const kill = () => end(server);
   return {
     url: `redis://127.0.0.1:${port}`,
     kill,
@@ -70,11 +66,7 @@ export async function startRedisCluster(): Promise<TestRedisCluster> {
   return {
     nodes,
     kill: async () => {
-      for (const server of servers) {
-        const exited = once(server, "exit");
-        server.kill("SIGKILL");
-        await exited;
-      }
+      await Promise.all(servers.map(end));
       await rm(folder, { recursive: true });
     },
   };
@@ -85,6 +77,13 @@ async function start(port: number, more: readonly string[] = []): Promise<ChildP
   const server = spawn("redis-server", ["--port", String(port), "--bind", "127.0.0.1", ...memoryOnly, ...more]);
   await ready(server);
   return server;
+}
+
+async function end(server: ChildProcess): Promise<void> {
+  if (server.signalCode !== null) return;
+  const exited = once(server, "exit");
+  server.kill("SIGKILL");
+  await exited;
 }
 
 async function ready(server: ChildProcess): Promise<void> {
