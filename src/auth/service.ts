@@ -56,7 +56,13 @@ export function createAuthenticator({ database, tokens, now }: AuthenticatorOpti
     async authenticate(token) {
       const claims = await verify(token);
       if (claims === undefined) return undefined;
-      const account = await accounts.get(String(claims.userId));
+      const key = String(claims.userId);
+      let account = await accounts.get(key);
+      if (account !== undefined && claims.tokenVersion > account.tokenVersion) {
+        // The token is newer than what is remembered: another server has just changed the password.
+        accounts.forget(key);
+        account = await accounts.get(key);
+      }
       const valid = account?.enabled === true && account.tokenVersion === claims.tokenVersion;
       return valid ? account : undefined;
     },

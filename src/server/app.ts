@@ -120,6 +120,7 @@ export async function startApp(config: Config, { logger, now, onFailure, announc
       now,
       authenticate: (token) => authenticator.authenticate(token),
       audit: logChange(logger),
+      caughtUp: () => bus.caughtUp(),
     });
     const auth = { passwords, tokens, throttle, authenticator };
     const routes = createRoutes(pipeline, { database, redis, ...auth, quotas, files, version });

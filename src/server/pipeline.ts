@@ -24,6 +24,8 @@ export interface PipelineOptions {
   readonly authenticate: (token: string) => Promise<Principal | undefined>;
   /** Keeps the record of a change, inside the change's transaction. */
   readonly audit: (transaction: Transaction, record: AuditRecord) => Promise<void>;
+  /** Resolves when this server remembers nothing that a change before now has made untrue. */
+  readonly caughtUp: () => Promise<void>;
 }
 
 /** Who changed what. */
@@ -169,15 +171,18 @@ function enter(options: PipelineOptions, context: HandlerContext, admissions: Ad
     signal: context.signal,
     address,
     responseHeader: context.responseHeader,
-    change(resource, work) {
+    async change(resource, work) {
       if (!isAudited(method)) throw internal(new Error(`${method.name} changes things and is not declared audited`));
-      return inTransaction(options.database, async (transaction) => {
-        const result = await work(transaction);
+      const result = await inTransaction(options.database, async (transaction) => {
+        const made = await work(transaction);
         // The caller has been told that it failed: then it has.
         context.signal.throwIfAborted();
         await options.audit(transaction, { tracedata, principal: call.principal, resource });
-        return result;
+        return made;
       });
+      // Who was told of a change sees it in the next call.
+      await options.caughtUp();
+      return result;
     },
   };
 

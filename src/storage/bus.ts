@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import { setTimeout as wait } from "node:timers/promises";
 import pg from "pg";
 import type { Logger } from "pino";
@@ -8,6 +9,8 @@ export interface Bus {
    * A server that does not answer in time is not waited for: it is logged.
    */
   barrier(): Promise<void>;
+  /** Resolves when this server has heard of every change that was committed before. */
+  caughtUp(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -36,7 +39,10 @@ export async function openBus({ url, logger, onUsers, onFlush }: BusOptions): Pr
   const waiting = new Map<string, (pid: number) => void>();
   let client: pg.Client | undefined;
   let closed = false;
+  /** Every server hears all answers: this one knows its own questions by it. */
+  const name = randomUUID();
   let barriers = 0;
+  let syncs = 0;
   let next: Promise<void> | undefined;
   let last: Promise<unknown> = Promise.resolve();
 
@@ -96,14 +102,14 @@ export async function openBus({ url, logger, onUsers, onFlush }: BusOptions): Pr
     const bus = client;
     if (bus === undefined) throw new Error("the bus is not connected");
     barriers += 1;
-    const { rows } = await query<{ pid: number; own: boolean }>(
+    const { rows } = await query<{ pid: number }>(
       bus,
-      `select pid, pid = pg_backend_pid() as own from pg_stat_activity
+      `select pid from pg_stat_activity
        where datname = current_database() and application_name = $1`,
       [sessionName],
     );
     const silent = new Set(rows.map(({ pid }) => pid));
-    const id = `${rows.find(({ own }) => own)?.pid}.${barriers}`;
+    const id = `${name}.b${barriers}`;
     await new Promise<void>((resolve, reject) => {
       const timer = setTimeout(() => {
         logger.warn({ pids: [...silent] }, "servers did not flush in time");
@@ -130,6 +136,23 @@ export async function openBus({ url, logger, onUsers, onFlush }: BusOptions): Pr
         return ask();
       });
       return next;
+    },
+    async caughtUp() {
+      const bus = client;
+      // Without a connection nothing is heard, and so nothing that is remembered counts.
+      if (bus === undefined) return onUsers("all");
+      syncs += 1;
+      const id = `${name}.s${syncs}`;
+      const heard = new Promise<void>((resolve) => waiting.set(id, () => resolve()));
+      try {
+        // Notices come in the order of their commits, one's own included.
+        await query(bus, "select pg_notify($1, 'flushed ' || $2 || ' ' || pg_backend_pid())", [channel, id]);
+        await Promise.race([heard, wait(barrierLimitMs, undefined, { ref: false })]);
+      } catch {
+        onUsers("all");
+      } finally {
+        waiting.delete(id);
+      }
     },
     async close() {
       closed = true;

@@ -155,3 +155,21 @@ test("a flood of right logins is not taken for failures", async () => {
   const { rows } = await app.database.raw("select sum(points) as points from login_attempt where key like '%10.0.1.%'");
   expect(rows[0].points).toBe(0);
 });
+
+test("another server refuses who is disabled, and takes the token of a new password", async () => {
+  const other = await startTestApp({ DATABASE_URL: app.databaseUrl });
+  try {
+    const username = await app.user({ roles: ["USER"] });
+    const token = await app.token(username);
+    const status = async (of: string) => (await other.http("GET", `/admin/users/${username}`, { token: of })).status;
+    expect(await status(token)).toBe(200);
+    const body = { current_password: password, new_password: "the next one" };
+    const fresh = (await app.http("POST", "/admin/password", { token, body })).body.token;
+    expect(await status(fresh)).toBe(200);
+    expect(await status(token)).toBe(401);
+    await app.http("DELETE", `/admin/users/${username}`, { token: app.admin });
+    await expect.poll(() => status(fresh), { timeout: 5000 }).toBe(401);
+  } finally {
+    await other.stop();
+  }
+});

@@ -97,3 +97,19 @@ test("a server that hangs is not waited for for ever", async () => {
   await bus.barrier();
   expect(logged.map(({ msg }) => msg)).toEqual(["servers did not flush in time"]);
 });
+
+test("who has caught up has heard of every change before", async () => {
+  const { bus, heard } = await open();
+  await stand.database("company").insert({ key: "company" });
+  const user = { username: "user", company_key: "company", enabled: true, roles: [], timezone: 0 };
+  const [{ id }] = (await stand.database("user_account").insert(user).returning("id")) as [{ id: number }];
+  for (let times = 0; times < 50; times += 1) {
+    heard.length = 0;
+    await stand
+      .database("user_account")
+      .where({ id })
+      .update({ enabled: times % 2 === 0 });
+    await bus.caughtUp();
+    expect(heard).toEqual([[id]]);
+  }
+});
