@@ -1,5 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { setTimeout as wait } from "node:timers/promises";
+import { createSecureContext } from "node:tls";
 import { fileURLToPath } from "node:url";
 import type { Logger } from "pino";
 import { createFirstAdministrator } from "../auth/first-administrator.ts";
@@ -8,7 +9,7 @@ import { createPasswords } from "../auth/passwords.ts";
 import { createAuthenticator } from "../auth/service.ts";
 import { createLoginThrottle } from "../auth/throttle.ts";
 import { createTokens } from "../auth/tokens.ts";
-import type { Config } from "../config.ts";
+import { type Config, ConfigError } from "../config.ts";
 import { createLedger } from "../quota/ledger/queue.ts";
 import { keepLedger, openQuotas } from "../quota/open.ts";
 import { createSubjects } from "../quota/subjects.ts";
@@ -64,6 +65,7 @@ export async function startApp(config: Config, { logger, now, onFailure, announc
       statementTimeoutMs: config.DATABASE_TIMEOUT_MS,
     });
     opened.push(() => database.destroy());
+    if (embedded === undefined) await naming("DATABASE_URL", database.raw("select 1"));
     await migrate(database);
 
     const secrets = config.TOKEN_KEYS.length > 0 ? config.TOKEN_KEYS : [await keptSecret(config.DATA_DIR)];
@@ -124,18 +126,20 @@ export async function startApp(config: Config, { logger, now, onFailure, announc
     });
     const auth = { passwords, tokens, throttle, authenticator };
     const routes = createRoutes(pipeline, { database, redis, ...auth, quotas, files, version });
-    const listener = await serve({
+    const tls = await naming("TLS_CERT and TLS_KEY", readTls(config));
+    const serving = serve({
       routes,
       pipeline,
       describeError: createErrorBodies({ serverName, now, logger }, pipeline),
       host: config.HOST,
       port: config.PORT,
-      tls: await readTls(config),
+      tls,
       maxBodyBytes: config.MAX_BODY_BYTES,
       bodyTimeoutMs: config.BODY_TIMEOUT_MS,
       trustedProxies: config.TRUSTED_PROXIES,
       onAcceptError: (error) => logger.error({ err: error }, "a connection could not be accepted"),
     });
+    const listener = await naming("HOST and PORT", serving);
     opened.push(() => listener.drain(config.DRAIN_MS));
 
     const scheme = config.TLS_CERT === "" ? "http" : "https";
@@ -168,9 +172,22 @@ function logChange(logger: Logger): Parameters<typeof createPipeline>[0]["audit"
   };
 }
 
+/** Says which setting it is that something does not start with. */
+async function naming<Result>(settings: string, work: PromiseLike<Result>): Promise<Result> {
+  try {
+    return await work;
+  } catch (error) {
+    // Where several addresses were tried, Node has the text in the first of its causes.
+    const cause: unknown = error instanceof AggregateError ? error.errors[0] : error;
+    throw new ConfigError(`${settings}: ${cause instanceof Error ? cause.message : String(cause)}`);
+  }
+}
+
 async function readTls({ TLS_CERT, TLS_KEY }: Config): Promise<{ cert: string; key: string } | undefined> {
   if (TLS_CERT === "") return undefined;
   const [cert, key] = await Promise.all([readFile(TLS_CERT, "utf8"), readFile(TLS_KEY, "utf8")]);
+  // Fails for what is no certificate, or not that key's.
+  createSecureContext({ cert, key });
   return { cert, key };
 }
 

@@ -116,7 +116,7 @@ test("with a certificate all doors speak TLS, HTTP/1.1 and HTTP/2 on one port", 
 test("a database that does not answer stops the start with one line", async () => {
   const { code, output } = await runProcess({ ...keys, DATABASE_URL: "postgres://nobody:secret@127.0.0.1:1/none" });
   expect(code).toBe(1);
-  expect(output.trim()).toMatch(/^Tollgate does not start: [^\n]+$/);
+  expect(output.trim()).toMatch(/^DATABASE_URL: [^\n]+$/);
   expect(output).not.toContain("secret");
 });
 
@@ -179,3 +179,19 @@ test("a call that does not finish within the drain's limit is cut, and the serve
 async function waitFor(isSo: () => Promise<boolean>): Promise<void> {
   while (!(await isSo()));
 }
+
+test.each<[string, Record<string, string>, RegExp]>([
+  [
+    "a certificate that is not there",
+    { TLS_CERT: "missing.pem", TLS_KEY: "missing.pem" },
+    /^TLS_CERT and TLS_KEY: ENOENT/,
+  ],
+  ["a file that is no certificate", { TLS_CERT: "package.json", TLS_KEY: "package.json" }, /^TLS_CERT and TLS_KEY: /],
+  ["an address that is not this machine's", { HOST: "192.0.2.1" }, /^HOST and PORT: .*192\.0\.2\.1/],
+])("a start with %s says which setting it is", async (_what, settings, line) => {
+  const { url, drop } = await createTestDatabase();
+  const { code, output } = await runProcess({ ...keys, DATABASE_URL: url, ...settings });
+  await drop();
+  expect([code, output.trim().split("\n").length]).toEqual([1, 1]);
+  expect(output).toMatch(line);
+});
