@@ -195,3 +195,24 @@ test.each<[string, Record<string, string>, RegExp]>([
   expect([code, output.trim().split("\n").length]).toEqual([1, 1]);
   expect(output).toMatch(line);
 });
+
+test("a settlement that was answered is there after the server was killed", async () => {
+  const { url, database, drop } = await createTestDatabase();
+  const server = await startProcess({ ...keys, DATABASE_URL: url });
+  const { token } = (await post(`${server.url}/admin/token/generation`, { username: "admin", password: adminPassword }))
+    .body;
+  const [row] = (await database("user_account").where({ username: "admin" }).select("id")) as [{ id: number }];
+  await database("quota").insert({ user_id: row.id, service: "ROUTING", method_group: "PLAN" });
+  const asked = { username: "admin", service: "ROUTING", method_group: "PLAN", points: 1 };
+  const one = async (index: number) => {
+    const operation_id = `00000000-0000-4000-8000-${String(index).padStart(12, "0")}`;
+    const { body } = await post(`${server.url}/quota/leases`, { ...asked, operation_id }, token);
+    return post(`${server.url}/quota/leases/${body.lease.lease_id}:settle`, { points: 2 }, token);
+  };
+  const answers = await Promise.all(Array.from({ length: 50 }, (_none, index) => one(index)));
+  server.process.kill("SIGKILL");
+  expect(answers.map(({ status }) => status)).toEqual(answers.map(() => 200));
+  expect(await database("usage_day").select("requests", "points")).toEqual([{ requests: 50, points: 100 }]);
+  await server.end("SIGKILL");
+  await drop();
+});

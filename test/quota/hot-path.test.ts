@@ -220,6 +220,47 @@ describe.each(engines)("quotas with counters %s", (name) => {
     expect(streamed).toEqual(["granted", "refused", "granted", "refused"]);
   });
 
+  test("a stream that breaks leaves nothing behind that its leases do not give back", async () => {
+    const username = await user({ max_concurrent_execution: 3 });
+    const leaving = new AbortController();
+    async function* send() {
+      for (;;) yield { ...asked(username, 1), ttlSeconds: 1 };
+    }
+    const running = async () => {
+      const { usages } = await client().getQuotaUsage({ username });
+      return usages[0]?.limits.at(-1)?.reserved;
+    };
+    const stream = async () => {
+      let granted = 0;
+      for await (const { decision } of client().acquireQuotas(send(), { signal: leaving.signal })) {
+        if (decision.case === "granted") granted += 1;
+        if (decision.case === "refused" && granted === 3) leaving.abort();
+      }
+    };
+    await expect(stream()).rejects.toThrow();
+    await expect.poll(running, { timeout: 5000 }).toBe(0);
+  });
+
+  test("warm decisions go on while PostgreSQL does not write, and what they grant is written afterwards", async () => {
+    const username = await user({ points_per_day: 100 });
+    const { lease } = await client().acquireQuota(asked(username, 1));
+    await expect.poll(() => app().database("lease").where({ username })).toHaveLength(1);
+    const lock = await app().database.transaction();
+    try {
+      await lock.raw("lock table lease in exclusive mode");
+      for (let times = 0; times < 20; times += 1) await client().acquireQuota(asked(username, 1));
+      // A settlement is answered when it is durable: not now.
+      const leaseId = lease?.leaseId ?? "";
+      expect((await failure(client().settleLease({ leaseId, points: 1 }))).code).toBe(Code.Unavailable);
+    } finally {
+      await lock.rollback();
+    }
+    await expect.poll(() => app().database("lease").where({ username }), { timeout: 5000 }).toHaveLength(21);
+    await expect
+      .poll(() => app().database("usage_day").where({ username }), { timeout: 5000 })
+      .toMatchObject([{ points: 1 }]);
+  });
+
   test("lists who holds the slots, and an administrator frees one", async () => {
     const username = await user({ max_concurrent_execution: 1 });
     const tracecode = randomUUID();
