@@ -46,10 +46,10 @@ test.each(timezones)("at the midnight of UTC%i, under load, each day has its poi
   const client = createClient(QuotaService, createGrpcTransport({ baseUrl: app.url }));
 
   const granted = { before: 0, after: 0 };
-  let isOver = false;
+  const progress = { isOver: false };
   const mine = users.find((user) => user.timezone === timezone)?.username ?? "";
   const caller = async () => {
-    while (!isOver) {
+    while (!progress.isOver) {
       for (const { username } of users) {
         const request = { username, service: Service_Name.ROUTING, methodGroup: Method_Group.PLAN, points: 1 };
         const answer = await client
@@ -66,7 +66,7 @@ test.each(timezones)("at the midnight of UTC%i, under load, each day has its poi
   await expect.poll(() => granted.before, { timeout: 10_000 }).toBeGreaterThan(perDay / 3);
   moveTo(midnight);
   await expect.poll(() => granted.after, { timeout: 10_000 }).toBe(perDay);
-  isOver = true;
+  progress.isOver = true;
   await Promise.all(callers);
 
   expect(granted.before).toBeLessThanOrEqual(perDay);
