@@ -1,5 +1,6 @@
 import { hostname } from "node:os";
 import { z } from "zod";
+import { parseRedisUrl } from "./redis/url.ts";
 
 /** One row of the table of settings. The README prints the same rows; a test compares them. */
 interface Setting<Schema extends z.ZodType = z.ZodType> {
@@ -13,6 +14,7 @@ const count = (least: number, most: number) =>
   z.string().regex(/^\d+$/, "must be a whole number").transform(Number).pipe(z.number().min(least).max(most));
 const port = count(0, 65_535);
 const text = z.string();
+const flag = z.enum(["true", "false"]).transform((value) => value === "true");
 const secrets = z
   .string()
   .transform((list) => list.split(",").filter((secret) => secret !== ""))
@@ -28,7 +30,7 @@ export const settings = {
   REDIS_URL: setting(
     text,
     "",
-    "Redis, `redis://…`, for the counters of quotas. Empty: they are kept in this process, and there may be one server only.",
+    "Redis, for the counters of quotas: `redis://host`, `redis+cluster://host,host`, `redis+sentinel://host,host/master`, or `rediss…` with TLS. Empty: they are kept in this process, and there may be one server only.",
   ),
   DATA_DIR: setting(text, ".tollgate", "Folder of the embedded server's data and key."),
   TOKEN_KEYS: setting(
@@ -52,6 +54,16 @@ export const settings = {
     z.enum(["refuse", "unlimited"]),
     "refuse",
     "What users may do of a service and method group for which they have no quota.",
+  ),
+  QUOTA_FAIL_OPEN: setting(
+    flag,
+    "false",
+    "`true`: while Redis is out of reach, each server grants by itself what the ledger leaves, marked `degraded_open`. `false`: it answers UNAVAILABLE.",
+  ),
+  LEDGER_ACK: setting(
+    z.enum(["later", "commit"]),
+    "later",
+    "When a grant is answered: before it is written to PostgreSQL (`later`, within 50 ms), or after (`commit`, some milliseconds slower).",
   ),
   LEDGER_RETENTION_DAYS: setting(count(40, 100_000), "400", "How long the leases of a day are kept."),
   TRUSTED_PROXIES: setting(count(0, 10), "0", "Proxies in front that add an address to X-Forwarded-For."),
@@ -107,8 +119,10 @@ function checkTogether(config: Config): void {
   if (config.DATABASE_URL !== "" && !/^postgres(ql)?:\/\//.test(config.DATABASE_URL)) {
     throw new ConfigError("DATABASE_URL: must begin with postgres://");
   }
-  if (config.REDIS_URL !== "" && !/^rediss?:\/\//.test(config.REDIS_URL)) {
-    throw new ConfigError("REDIS_URL: must begin with redis:// or rediss://");
+  if (config.REDIS_URL !== "" && parseRedisUrl(config.REDIS_URL) === undefined) {
+    throw new ConfigError(
+      "REDIS_URL: must be redis://host, redis+cluster://host,host or redis+sentinel://host,host/master",
+    );
   }
   if (config.DATABASE_URL !== "" && config.TOKEN_KEYS.length === 0) {
     throw new ConfigError("TOKEN_KEYS: needed with DATABASE_URL, so that every replica accepts every token");

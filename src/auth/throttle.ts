@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { isIP } from "node:net";
-import type { Redis } from "ioredis";
+import type { Cluster, Redis } from "ioredis";
 import { type RateLimiterAbstract, RateLimiterPostgres, RateLimiterRedis, RateLimiterRes } from "rate-limiter-flexible";
 import { tooMany } from "../core/errors.ts";
 import type { Database } from "../storage/database.ts";
@@ -26,7 +26,7 @@ export interface ThrottleLimits {
 /** Where failures are counted: in Redis where there is one, in PostgreSQL without it and while it does not answer. */
 export interface ThrottleStores {
   readonly database: Database;
-  readonly redis: Redis | undefined;
+  readonly redis: Redis | Cluster | undefined;
 }
 
 export function createLoginThrottle(stores: ThrottleStores, limits: ThrottleLimits): LoginThrottle {

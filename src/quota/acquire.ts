@@ -22,6 +22,8 @@ export interface QuotaOptions {
   readonly ledger: Ledger;
   /** What holds on days for which there is no quota: nothing, or one quota without limits. */
   readonly byDefault: readonly QuotaLimits[];
+  /** Whether a grant is answered when it is in the ledger, not before. */
+  readonly durable: boolean;
   /** 0..1, for delays. */
   readonly jitter: () => number;
 }
@@ -43,7 +45,7 @@ const ledgerRetryMs = 1000;
 
 /**
  * Decides many requests, each by itself, in one round trip; the decisions are in the order of the requests. A grant is
- * on its way to the ledger when this returns.
+ * on its way to the ledger when this returns, or in it where grants are to be durable.
  * @throws UNAVAILABLE when the counters do not answer, or the ledger is so far behind that it takes nothing more
  */
 export async function acquire(
@@ -51,28 +53,37 @@ export async function acquire(
   requests: readonly AcquireQuotaRequest[],
   asker: Asker,
 ): Promise<Decision[]> {
-  const { counters, ledger, jitter } = options;
+  const { counters, ledger, jitter, durable } = options;
   if (!ledger.hasRoom()) throw unavailable("the ledger is behind", ledgerRetryMs);
   const prepared = await Promise.all(requests.map((request) => prepare(options, request, asker)));
-  const asks = prepared.flatMap((one) => ("ask" in one ? [one.ask] : []));
-  const answers = (await counters.ask(asks)).values();
+  const asking = prepared.filter((one) => "ask" in one);
+  const written: Promise<void>[] = [];
+  const answers = await counters.ask(
+    asking.map(({ ask }) => ask),
+    (answer, index) => {
+      // A repeated one too: the server that granted it may have died before it was written.
+      if (answer.kind !== "done" || answer.lease?.state !== "active") return;
+      const { subject, ask } = asking[index] as Admitted;
+      const { lease, degraded = false } = answer;
+      const entry = toEntry({ meter: ask.meter, subject, lease, asker, degraded, end: { state: "granted" } });
+      if (durable) written.push(ledger.commit(entry));
+      else ledger.append(entry);
+    },
+  );
+  await Promise.all(written);
+  const next = answers.values();
   return prepared.map((one) => {
     if ("refused" in one) return { granted: false, asked: one.asked, refused: one.refused };
-    const { asked, subject, ask } = one;
-    const answer = answers.next().value;
+    const { asked, subject, ask, ttlMs } = one;
+    const answer = next.next().value;
     if (answer?.kind === "refused") {
       return { granted: false, asked, refused: refusalOf(asked, answer.standing, answer.violated, jitter) };
     }
     if (answer?.kind === "conflict") return { granted: false, asked, refused: otherPoints(asked, answer.lease.points) };
     if (answer?.kind !== "done" || answer.lease === undefined)
       throw new Error(`an acquire was answered ${answer?.kind}`);
-    const { lease, standing } = answer;
-    const { meter } = ask;
-    // A repeated one too: the server that granted it may have died before it was written.
-    if (lease.state === "active") {
-      ledger.append(toEntry({ meter, subject, lease, asker, end: { state: "granted" } }));
-    }
-    return { granted: true, standing, view: { meter, username: subject.username, lease, ttlMs: one.ttlMs } };
+    const { lease, standing, degraded = false } = answer;
+    return { granted: true, standing, view: { meter: ask.meter, username: subject.username, lease, ttlMs, degraded } };
   });
 }
 
@@ -90,7 +101,18 @@ export async function admit(
   return { subject, ask: { meter: meterOf(subject, service, methodGroup), rules } };
 }
 
-async function prepare(options: QuotaOptions, request: AcquireQuotaRequest, asker: Asker) {
+interface Admitted {
+  readonly asked: Asked;
+  readonly subject: Subject;
+  readonly ask: Ask;
+  readonly ttlMs: number;
+}
+
+async function prepare(
+  options: QuotaOptions,
+  request: AcquireQuotaRequest,
+  asker: Asker,
+): Promise<Admitted | { readonly asked: Asked; readonly refused: RefusedQuota }> {
   const { points, operationId, ttlSeconds = defaultTtlSeconds, tracecode = asker.tracecode } = request;
   const admitted = await admit(options, request);
   if ("refused" in admitted) return { asked: request, refused: admitted.refused };

@@ -1,42 +1,60 @@
-import type { Redis } from "ioredis";
+import { setImmediate as nextTurn } from "node:timers/promises";
+import { Cluster, type Redis } from "ioredis";
 import type { Logger } from "pino";
 import type { Database } from "../storage/database.ts";
 import type { CounterEngine } from "./counters/engine.ts";
 
 export interface GuardOptions {
-  readonly redis: Redis;
+  readonly redis: Redis | Cluster;
   readonly engine: CounterEngine;
   readonly database: Database;
   readonly logger: Logger;
 }
 
+/** Counters that several servers share. */
+export interface SharedEngine extends CounterEngine {
+  /** Resolves when Redis answers. */
+  reach(): Promise<void>;
+  /** Another server says that there may be a new generation. */
+  doubt(): void;
+  /** What is counted there is not to be trusted any more: every server counts anew, from the ledger. */
+  renew(): Promise<void>;
+  /** Resolves when what Redis has been asked by now is answered, and the answers have been acted upon. */
+  answered(): Promise<void>;
+}
+
 /**
  * Looks at every connection which Redis it has reached, before anything is asked there: one that was started anew, or
- * a replica that took over, may hold less than what was acknowledged. All servers agree on it through PostgreSQL.
+ * a replica that took over, may hold less than what was acknowledged. All servers agree on it through PostgreSQL, and
+ * the counters themselves refuse whoever has not heard of it yet.
  */
-export function guardGeneration({ redis, engine, database, logger }: GuardOptions): CounterEngine {
+export function guardGeneration({ redis, engine, database, logger }: GuardOptions): SharedEngine {
   let verified: Promise<void> | undefined;
-  redis.on("close", () => {
+  /** The highest generation that was seen anywhere: a restored PostgreSQL may know less than Redis. */
+  let latest = 0;
+  const running = new Set<Promise<unknown>>();
+  const doubt = () => {
     verified = undefined;
-  });
+  };
+  onOtherServers(redis, doubt);
 
-  async function verify(): Promise<void> {
-    const runId = /^run_id:(\w+)/m.exec(await redis.info("server"))?.[1];
-    if (runId === undefined) throw new Error("Redis does not tell its run_id");
+  /** @param isNew whether it is another generation even of the same Redis */
+  async function verify(isNew: boolean): Promise<void> {
+    const runId = await readRunIds(redis);
     const { rows } = await database.raw<{ rows: { generation: number }[] }>(
-      `insert into counter_generation as kept (run_id, generation) values (?, 1)
-       on conflict (id) do update set run_id = excluded.run_id,
-         generation = kept.generation + case when kept.run_id = excluded.run_id then 0 else 1 end
+      `insert into counter_generation as kept (run_id, generation) values (:runId, greatest(1, :latest::bigint))
+       on conflict (id) do update set run_id = excluded.run_id, generation = greatest(:latest::bigint,
+         kept.generation + case when kept.run_id = excluded.run_id and not :isNew then 0 else 1 end)
        returning generation`,
-      [runId],
+      { runId, isNew, latest },
     );
-    const generation = rows[0]?.generation ?? 0;
-    engine.setGeneration(generation);
-    logger.info({ runId, generation }, "counters are kept in Redis");
+    latest = Math.max(latest, rows[0]?.generation ?? 0);
+    engine.setGeneration(latest);
+    logger.info({ runId, generation: latest }, "counters are kept in Redis");
   }
 
-  async function ready(): Promise<void> {
-    verified ??= verify();
+  async function ready(isNew = false): Promise<void> {
+    if (isNew || verified === undefined) verified = verify(isNew);
     const mine = verified;
     await mine.catch((error: unknown) => {
       // The next to ask looks again.
@@ -45,15 +63,68 @@ export function guardGeneration({ redis, engine, database, logger }: GuardOption
     });
   }
 
+  function track<Result>(work: Promise<Result>): Promise<Result> {
+    const tracked: Promise<unknown> = work.catch(() => undefined).finally(() => running.delete(tracked));
+    running.add(tracked);
+    return work;
+  }
+
   return {
     ...engine,
-    run: async (asks) => {
+    async run(asks) {
       await ready();
-      return engine.run(asks);
+      const replies = await track(engine.run(asks));
+      for (const reply of replies) {
+        if (reply.kind !== "stale") continue;
+        latest = Math.max(latest, reply.generation);
+        doubt();
+      }
+      return replies;
     },
-    prime: async (meter, snapshot) => {
+    async prime(meter, snapshot) {
       await ready();
       await engine.prime(meter, snapshot);
     },
+    reach: async () => void (await readRunIds(redis)),
+    doubt,
+    renew: () => ready(true),
+    async answered() {
+      await Promise.all(running);
+      await nextTurn();
+    },
   };
+}
+
+/** Calls back when the next question may reach another server than the last one did. */
+function onOtherServers(redis: Redis | Cluster, call: () => void): void {
+  if (!(redis instanceof Cluster)) {
+    redis.on("close", call);
+    return;
+  }
+  let masters = "";
+  const watch = (node: Redis) => void node.on("close", call);
+  for (const node of redis.nodes()) watch(node);
+  redis.on("+node", watch);
+  redis.on("refresh", () => {
+    const now = mastersOf(redis).map(({ options }) => `${options.host}:${options.port}`);
+    if (masters !== (masters = now.toSorted().join(" "))) call();
+  });
+}
+
+function mastersOf(redis: Redis | Cluster): Redis[] {
+  return redis instanceof Cluster ? redis.nodes("master") : [redis];
+}
+
+/** Of every server that holds counters: the number that it drew when it was started. */
+async function readRunIds(redis: Redis | Cluster): Promise<string> {
+  const masters = mastersOf(redis);
+  if (masters.length === 0) throw new Error("no server of the Redis Cluster is known yet");
+  const ids = await Promise.all(
+    masters.map(async (master) => {
+      const runId = /^run_id:(\w+)/m.exec(await master.info("server"))?.[1];
+      if (runId === undefined) throw new Error("Redis does not tell its run_id");
+      return runId;
+    }),
+  );
+  return ids.toSorted().join(" ");
 }

@@ -1,4 +1,3 @@
-import type { Redis } from "ioredis";
 import type { Logger } from "pino";
 import type { Bus } from "../storage/bus.ts";
 import type { Database } from "../storage/database.ts";
@@ -7,7 +6,8 @@ import type { CounterEngine } from "./counters/engine.ts";
 import { createMemoryEngine } from "./counters/memory.ts";
 import { createRedisEngine } from "./counters/redis.ts";
 import { dayAt } from "./counters/window.ts";
-import { guardGeneration } from "./engine-generation.ts";
+import { type GuardOptions, guardGeneration, type SharedEngine } from "./engine-generation.ts";
+import { createFailOpenCounters } from "./fail-open.ts";
 import type { HotPathOptions } from "./hot-path.ts";
 import type { Ledger } from "./ledger/ledger.ts";
 import { dropPartitions, ensurePartitions } from "./ledger/partitions.ts";
@@ -17,7 +17,7 @@ import type { Subjects } from "./subjects.ts";
 export interface QuotaResources {
   readonly database: Database;
   /** Undefined: the counters are kept in this process. */
-  readonly redis: Redis | undefined;
+  readonly engine: SharedEngine | undefined;
   readonly ledger: Ledger;
   readonly bus: Bus;
   readonly subjects: Subjects;
@@ -26,28 +26,38 @@ export interface QuotaResources {
   readonly now: () => number;
   /** Whether who has no quota may do everything, or nothing. */
   readonly unlimitedByDefault: boolean;
+  /** Whether a grant is answered only when it is in the ledger. */
+  readonly durable: boolean;
+  /** Whether this server counts by itself while Redis is out of reach. */
+  readonly failOpen: boolean;
 }
 
 /** Puts together what the hot path stands on. */
 export function openQuotas(resources: QuotaResources): HotPathOptions {
-  const { database, ledger, bus, subjects, now, unlimitedByDefault } = resources;
-  const counters = createCounters({
-    engine: openEngine(resources),
-    readSnapshot: async (meter, { day, window }, { timezone }) => {
-      // What any living server has granted is in the ledger before it is read.
-      await bus.barrier();
-      return readSnapshot(database, meter, { day, window, timezone }, now());
-    },
-    findLease: async ({ userId, service, methodGroup }, operationId, day) => {
-      await bus.barrier();
-      return (await findLease(database, { userId, service, methodGroup, day, operationId }))?.lease;
-    },
-  });
+  const { database, engine, ledger, bus, subjects, logger, now } = resources;
+  const create = (counterEngine: CounterEngine) =>
+    createCounters({
+      engine: counterEngine,
+      readSnapshot: async (meter, { day, window }, { timezone }) => {
+        // What any living server has granted is in the ledger before it is read.
+        await bus.barrier();
+        return readSnapshot(database, meter, { day, window, timezone }, now());
+      },
+      findLease: async ({ userId, service, methodGroup }, operationId, day) => {
+        await bus.barrier();
+        return (await findLease(database, { userId, service, methodGroup, day, operationId }))?.lease;
+      },
+    });
+  const createOwn = () => create(createMemoryEngine({ now }));
+  const shared = engine && create(engine);
+  const counters =
+    shared && resources.failOpen ? createFailOpenCounters({ shared, engine, createOwn, logger }) : shared;
   return {
     subjects,
-    counters,
+    counters: counters ?? createOwn(),
     ledger,
-    byDefault: unlimitedByDefault ? [{}] : [],
+    byDefault: resources.unlimitedByDefault ? [{}] : [],
+    durable: resources.durable,
     jitter: Math.random,
     findLease: (key) => findLease(database, key),
     findMethods: async (userId) => {
@@ -57,9 +67,9 @@ export function openQuotas(resources: QuotaResources): HotPathOptions {
   };
 }
 
-function openEngine({ database, redis, logger, now }: QuotaResources): CounterEngine {
-  if (redis === undefined) return createMemoryEngine({ now });
-  return guardGeneration({ redis, engine: createRedisEngine(redis), database, logger });
+/** The counters of all servers in Redis. */
+export function openEngine(options: Omit<GuardOptions, "engine">): SharedEngine {
+  return guardGeneration({ ...options, engine: createRedisEngine(options.redis) });
 }
 
 const hourMs = 3_600_000;

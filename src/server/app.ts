@@ -11,7 +11,7 @@ import { createLoginThrottle } from "../auth/throttle.ts";
 import { createTokens } from "../auth/tokens.ts";
 import { type Config, ConfigError } from "../config.ts";
 import { createLedger } from "../quota/ledger/queue.ts";
-import { keepLedger, openQuotas } from "../quota/open.ts";
+import { keepLedger, openEngine, openQuotas } from "../quota/open.ts";
 import { createSubjects } from "../quota/subjects.ts";
 import { openRedis } from "../redis/client.ts";
 import { openBus } from "../storage/bus.ts";
@@ -99,6 +99,7 @@ export async function startApp(config: Config, { logger, now, onFailure, announc
     const authenticator = createAuthenticator({ database, tokens, now });
     const subjects = createSubjects({ database, now });
     const ledger = createLedger({ database, logger });
+    const engine = redis && openEngine({ redis, database, logger });
     const bus = await openBus({
       url,
       logger,
@@ -106,14 +107,23 @@ export async function startApp(config: Config, { logger, now, onFailure, announc
         authenticator.forget(userIds);
         subjects.forget(userIds);
       },
-      onFlush: () => ledger.flush(),
+      onGeneration: () => engine?.doubt(),
+      async onFlush() {
+        // Whoever was granted something in Redis has passed it on to the ledger.
+        await engine?.answered();
+        await ledger.flush();
+      },
     });
     opened.push(() => bus.close());
     opened.push(() => Promise.race([ledger.flush(), wait(config.DRAIN_MS, undefined, { ref: false })]));
     const stopKeeping = keepLedger({ database, logger, now }, config.LEDGER_RETENTION_DAYS);
     opened.push(async () => stopKeeping());
-    const unlimitedByDefault = config.QUOTA_DEFAULT === "unlimited";
-    const quotas = openQuotas({ database, redis, ledger, bus, subjects, logger, now, unlimitedByDefault });
+    const quotas = openQuotas({
+      ...{ database, engine, ledger, bus, subjects, logger, now },
+      unlimitedByDefault: config.QUOTA_DEFAULT === "unlimited",
+      durable: config.LEDGER_ACK === "commit",
+      failOpen: config.QUOTA_FAIL_OPEN,
+    });
 
     const pipeline = createPipeline({
       database,

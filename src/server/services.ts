@@ -1,4 +1,4 @@
-import type { Redis } from "ioredis";
+import type { Cluster, Redis } from "ioredis";
 import { CompanyService } from "#gen/tollgate/v1/company_pb.js";
 import { QuotaService } from "#gen/tollgate/v1/lease_pb.js";
 import { QuotaAdminService } from "#gen/tollgate/v1/quota_pb.js";
@@ -22,7 +22,7 @@ import type { Pipeline, Route } from "./pipeline.ts";
 /** What the services stand on. */
 export interface Resources {
   readonly database: Database;
-  readonly redis: Redis | undefined;
+  readonly redis: Redis | Cluster | undefined;
   readonly passwords: Passwords;
   readonly tokens: Tokens;
   readonly throttle: LoginThrottle;

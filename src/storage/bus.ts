@@ -20,6 +20,8 @@ export interface BusOptions {
   readonly logger: Logger;
   /** These users, or their quotas, have changed; "all" where it is not known which. */
   readonly onUsers: (userIds: readonly number[] | "all") => void;
+  /** What is counted in Redis does not hold any more. */
+  readonly onGeneration: () => void;
   /** Asked by a server that needs to read what this one may hold back. */
   readonly onFlush: () => Promise<void>;
 }
@@ -32,10 +34,10 @@ const reconnectMs = { first: 50, most: 2000 };
 
 /**
  * What servers on one database tell each other, by PostgreSQL's NOTIFY: which users have changed (triggers of the
- * tables say so), and to flush. Connects again by itself; what was said meanwhile is lost, and so everything may have
+ * tables say so), that the counters have, and to flush. Connects again by itself; what was said meanwhile is lost, and so everything may have
  * changed.
  */
-export async function openBus({ url, logger, onUsers, onFlush }: BusOptions): Promise<Bus> {
+export async function openBus({ url, logger, onUsers, onGeneration, onFlush }: BusOptions): Promise<Bus> {
   const waiting = new Map<string, (pid: number) => void>();
   let client: pg.Client | undefined;
   let closed = false;
@@ -69,6 +71,7 @@ export async function openBus({ url, logger, onUsers, onFlush }: BusOptions): Pr
       if (!closed) void reconnect();
     });
     onUsers("all");
+    onGeneration();
   }
 
   async function reconnect(): Promise<void> {
@@ -88,6 +91,7 @@ export async function openBus({ url, logger, onUsers, onFlush }: BusOptions): Pr
     const [what = "", ...rest] = payload.split(" ");
     if (what === "user") onUsers(rest.map(Number));
     else if (what === "users") onUsers("all");
+    else if (what === "generation") onGeneration();
     else if (what === "flushed") waiting.get(rest[0] ?? "")?.(Number(rest[1]));
     else if (what === "flush") {
       onFlush()

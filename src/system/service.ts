@@ -1,4 +1,4 @@
-import type { Redis } from "ioredis";
+import type { Cluster, Redis } from "ioredis";
 import type { SystemService } from "#gen/tollgate/v1/system_pb.js";
 import type { Handlers } from "../core/call.ts";
 import { notFound } from "../core/errors.ts";
@@ -9,7 +9,7 @@ import type { Version } from "./version.ts";
 export interface SystemOptions {
   readonly database: Database;
   /** Undefined where the installation has none. */
-  readonly redis: Redis | undefined;
+  readonly redis: Redis | Cluster | undefined;
   readonly files: Files;
   readonly version: Version;
 }

@@ -19,7 +19,13 @@ afterEach(async () => {
 
 async function open(onFlush: () => Promise<void> = async () => undefined) {
   const heard: (readonly number[] | "all")[] = [];
-  const bus = await openBus({ url: stand.url, logger, onUsers: (users) => void heard.push(users), onFlush });
+  const bus = await openBus({
+    url: stand.url,
+    logger,
+    onUsers: (users) => void heard.push(users),
+    onGeneration: () => undefined,
+    onFlush,
+  });
   opened.push(bus);
   return { bus, heard };
 }

@@ -4,6 +4,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { vi } from "vitest";
 
 const installed = spawnSync("redis-server", ["--version"]).error === undefined;
 const given = process.env.REDIS_URL;
@@ -20,13 +21,18 @@ export interface TestRedis {
   kill(): Promise<void>;
   /** Kills it and starts it anew, with nothing in it. */
   restart(): Promise<void>;
+  /** Removes everything that is in it. */
+  flush(): Promise<void>;
+  /** Makes it answer nothing, its connections kept, until it is resumed. */
+  pause(): void;
+  resume(): void;
 }
 
 /** A Redis of one's own, empty, in memory alone; the one of REDIS_URL where redis-server is not installed. */
 export async function startRedis(): Promise<TestRedis> {
   if (!installed && given !== undefined) {
     const ours = () => Promise.reject(new Error(noOwnRedis));
-    return { url: given, kill: async () => undefined, restart: ours };
+    return { url: given, kill: async () => undefined, restart: ours, flush: ours, pause: ours, resume: ours };
   }
   const port = await freePort();
   let server = await start(port);
@@ -34,6 +40,9 @@ export async function startRedis(): Promise<TestRedis> {
   return {
     url: `redis://127.0.0.1:${port}`,
     kill,
+    flush: async () => void command(port, "flushall"),
+    pause: () => void server.kill("SIGSTOP"),
+    resume: () => void server.kill("SIGCONT"),
     restart: async () => {
       await kill();
       server = await start(port);
@@ -42,34 +51,57 @@ export async function startRedis(): Promise<TestRedis> {
 }
 
 export interface TestRedisCluster {
+  readonly url: string;
   readonly nodes: readonly number[];
+  /** Ends the master that has the slot of this key; its replica takes over after a second. */
+  killMasterOf(key: string): Promise<void>;
   kill(): Promise<void>;
 }
 
-/** Three masters on loopback that have all slots between them. */
-export async function startRedisCluster(): Promise<TestRedisCluster> {
+/** Three masters on loopback that have all slots between them, and as many replicas of each as asked for. */
+export async function startRedisCluster({ replicas = 0 } = {}): Promise<TestRedisCluster> {
   const folder = await mkdtemp(join(tmpdir(), "tollgate-cluster-"));
-  const nodes = await Promise.all([0, 1, 2].map(() => freePort()));
+  const nodes = await Promise.all(Array.from({ length: 3 * (1 + replicas) }, freePort));
   const clustered = (port: number) => [
-    "--cluster-enabled",
-    "yes",
-    "--cluster-config-file",
-    join(folder, `${port}.conf`),
+    ...["--cluster-enabled", "yes", "--cluster-config-file", join(folder, `${port}.conf`)],
+    ...["--cluster-node-timeout", "1000", "--dir", folder, "--repl-diskless-sync-delay", "0"],
   ];
   // The bus of a node is by default 10,000 above its port, which need not exist.
   const servers = await Promise.all(
     nodes.map(async (port) => start(port, [...clustered(port), "--cluster-port", String(await freePort())])),
   );
   const addresses = nodes.map((port) => `127.0.0.1:${port}`);
-  const made = spawnSync("redis-cli", ["--cluster", "create", ...addresses, "--cluster-yes"], { encoding: "utf8" });
+  const create = ["--cluster", "create", ...addresses, "--cluster-replicas", String(replicas), "--cluster-yes"];
+  const made = spawnSync("redis-cli", create, { encoding: "utf8" });
   if (made.status !== 0) throw new Error(`no cluster: ${made.stdout}${made.stderr}`);
+  const isWhole = () => nodes.every((port) => command(port, "cluster", "info").includes("cluster_state:ok"));
+  await vi.waitUntil(isWhole, { timeout: 10_000 });
+  const isCopied = (port: number) => !command(port, "info", "replication").includes("master_link_status:down");
+  await vi.waitUntil(() => nodes.every(isCopied), { timeout: 10_000 });
   return {
+    url: `redis+cluster://${addresses.slice(0, 2).join(",")}`,
     nodes,
+    killMasterOf: async (key) => {
+      const slot = Number(command(nodes[0] ?? 0, "cluster", "keyslot", key));
+      const ranges = command(nodes[0] ?? 0, "cluster", "nodes")
+        .split("\n")
+        .filter((line) => /myself,master|master -/.test(line));
+      const master = ranges.find((line) => {
+        const [from = -1, to = -1] = (line.split(" ")[8] ?? "").split("-").map(Number);
+        return from <= slot && slot <= to;
+      });
+      const port = Number(/:(\d+)@/.exec(master ?? "")?.[1]);
+      await end(servers[nodes.indexOf(port)] as ChildProcess);
+    },
     kill: async () => {
       await Promise.all(servers.map(end));
       await rm(folder, { recursive: true });
     },
   };
+}
+
+function command(port: number, ...words: readonly string[]): string {
+  return spawnSync("redis-cli", ["-p", String(port), ...words], { encoding: "utf8" }).stdout;
 }
 
 async function start(port: number, more: readonly string[] = []): Promise<ChildProcess> {

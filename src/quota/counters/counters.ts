@@ -2,15 +2,16 @@ import { ConnectError } from "@connectrpc/connect";
 import { unavailable } from "../../core/errors.ts";
 import type { Ask, CounterEngine, Day, Lease, Meter, Reply, Rules, Snapshot } from "./engine.ts";
 
-/** A reply of counters that are there. */
-export type Answer = Exclude<Reply, { kind: "missing" }>;
+/** A reply of counters that are there. `degraded`: of this server's own, while those of all servers are out of reach. */
+export type Answer = Exclude<Reply, { kind: "missing" | "stale" }> & { readonly degraded?: boolean };
 
 export interface Counters {
   /**
    * One answer for each ask, in order. Counters that are missing are made again from the ledger first.
+   * @param hear told of each answer when the engine gives it, while others of the batch may have to wait
    * @throws UNAVAILABLE when the engine, or the ledger where it is needed, does not answer
    */
-  ask(asks: readonly Ask[]): Promise<Answer[]>;
+  ask(asks: readonly Ask[], hear?: (answer: Answer, index: number) => void): Promise<Answer[]>;
 }
 
 export interface CountersOptions {
@@ -23,7 +24,7 @@ export interface CountersOptions {
 
 type Missing = Extract<Reply, { kind: "missing" }>;
 
-/** Each of: primed and lost again meanwhile, the day over before it was used. More means that something is broken. */
+/** Each of: stale, primed and lost again meanwhile, the day over before it was used. More means that something is broken. */
 const attempts = 4;
 const retryAfterMs = 1000;
 
@@ -64,8 +65,12 @@ export function createCounters({ engine, readSnapshot, findLease }: CountersOpti
   }
 
   return {
-    async ask(asks) {
+    async ask(asks, hear) {
       const replies = await run(asks);
+      const tell = (reply: Reply, index: number) => {
+        if (reply.kind !== "missing" && reply.kind !== "stale" && reply.kind !== "unknown") hear?.(reply, index);
+      };
+      replies.forEach(tell);
       const restored = new Set<Ask>();
       for (let attempt = 1; ; attempt += 1) {
         const again = (await Promise.all(asks.map((ask, index) => recover(ask, replies[index] as Reply, restored))))
@@ -74,7 +79,10 @@ export function createCounters({ engine, readSnapshot, findLease }: CountersOpti
         if (again.length === 0) return replies as Answer[];
         if (attempt === attempts) throw unavailable("the counters are being made again", retryAfterMs);
         const renewed = await run(again.map((index) => asks[index] as Ask));
-        for (const [place, index] of again.entries()) replies[index] = renewed[place] as Reply;
+        for (const [place, index] of again.entries()) {
+          replies[index] = renewed[place] as Reply;
+          tell(replies[index], index);
+        }
       }
     },
   };
@@ -85,6 +93,7 @@ export function createCounters({ engine, readSnapshot, findLease }: CountersOpti
       await prime(ask, reply);
       return true;
     }
+    if (reply.kind === "stale") return true;
     if (reply.kind !== "unknown" || restored.has(ask)) return false;
     restored.add(ask);
     return restore(ask);

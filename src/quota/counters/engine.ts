@@ -111,6 +111,8 @@ export interface Standing {
 export type Reply =
   /** Nothing was done: prime the meter for these days, then ask again. */
   | { readonly kind: "missing"; readonly day: Day; readonly window: { readonly from: Day; readonly to: Day } }
+  /** Nothing was done: another server counts under a later generation already. Learn of it, then ask again. */
+  | { readonly kind: "stale"; readonly generation: number }
   /** No lease of that operation is known here. The ledger may know it: restore it, then ask again. */
   | { readonly kind: "unknown"; readonly standing: Standing }
   /** The operation was acquired with other points, or settled with other ones. Nothing was done. */

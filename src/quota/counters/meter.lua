@@ -1,7 +1,7 @@
 -- One command on one meter: everything that a decision needs, in one round trip. Its twin in TypeScript is memory.ts;
 -- engine.ts says what each command promises, and one suite of tests holds both to it.
 --
--- KEYS[1]  hash: g generation, o offset in hours at which the day is counted, d day, du dr points used and reserved of
+-- KEYS[1]  hash: g generation, n generation that somebody is about to prime, o offset in hours at which the day is counted, d day, du dr points used and reserved of
 --          the day, wf wt first day and end of the window, wu wr its points, and one field "l<operation>" a lease:
 --          "<state> <day> <points> <granted ms> <expire ms> <settled points or -> <holder>"
 -- KEYS[2]  sorted set of operations: running leases by when they expire; ended ones by minus when they are forgotten;
@@ -9,7 +9,7 @@
 -- ARGV     1 command, 2 generation, 3 timezone in hours, 4 the time in ms or "" for Redis' own, 5 number of quotas,
 --          then for each: from, to, points per request, per day, per window, concurrency ("" for what is absent),
 --          then the command's own: operation, points, ttl in ms, holder
--- Reply    {"missing", day, from, to} or {kind, now, day, day end, from, to, window end, day used, window used,
+-- Reply    {"missing", day, from, to} or {"stale", generation} or {kind, now, day, day end, from, to, window end, day used, window used,
 --          day reserved, window reserved, running, place of the quota or 0, before, lease, violated} where lease is "<operation> <record>"; for "leases" a list of them instead of violated
 
 local DAY, HOUR, REMEMBER, IDLE = 86400000, 3600000, 86400000, 172800000
@@ -68,8 +68,13 @@ end
 local own = 6 + tonumber(ARGV[5]) * 6
 local operation, points, ttl, holder = ARGV[own], tonumber(ARGV[own + 1]), tonumber(ARGV[own + 2]), ARGV[own + 3]
 
-local kept = redis.call('HMGET', state, 'g', 'o', 'd', 'du', 'dr', 'wf', 'wt', 'wu', 'wr', 'l' .. (operation or ''))
+local kept = redis.call('HMGET', state, 'g', 'o', 'd', 'du', 'dr', 'wf', 'wt', 'wu', 'wr', 'l' .. (operation or ''), 'n')
+local latest = math.max(tonumber(kept[1] or 0), tonumber(kept[11] or 0))
+if latest > tonumber(generation) then return { 'stale', latest } end
 if kept[1] ~= generation or not redis.call('ZSCORE', leases, '@' .. generation) then
+  -- From here on nobody is granted anything under an earlier generation, which the ledger might not tell in time.
+  redis.call('HSET', state, 'n', generation)
+  redis.call('PEXPIREAT', state, text(now + IDLE))
   local day = math.floor((now + timezone * HOUR) / DAY)
   local _, from, to = rules_of(day)
   return { 'missing', day, from, to }

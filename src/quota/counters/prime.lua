@@ -1,14 +1,17 @@
--- Puts what the ledger knows in the place of counters that are missing. The leases come in parts, none of which takes
--- long; the last call makes them count. Whoever comes second changes nothing.
+-- Puts what the ledger knows in the place of counters that are missing, all at once. The leases come in parts, none of
+-- which takes long; the last call makes them count. Whoever comes second, or is of an earlier generation, changes
+-- nothing.
 --
 -- KEYS[1], KEYS[2]  as in meter.lua
+-- KEYS[3], KEYS[4]  the same, while one caller is making them
 -- ARGV     1 "part" or "last", 2 generation, 3 the time in ms or "" for Redis' own,
 --          last: 4 timezone, 5 day, 6 from, 7 to, 8 points of the day, 9 points of the window
 --          part: then operation and record of each lease
 -- Reply    1 when it has changed something, else 0
 
-local REMEMBER, IDLE = 86400000, 172800000
+local REMEMBER, IDLE, UNFINISHED = 86400000, 172800000, 60000
 local state, leases, generation = KEYS[1], KEYS[2], ARGV[2]
+local new_state, new_leases = KEYS[3], KEYS[4]
 local now = tonumber(ARGV[3])
 if not now then
   local time = redis.call('TIME')
@@ -21,34 +24,39 @@ local function fields(record)
   return s, tonumber(d), tonumber(p), tonumber(e)
 end
 
-local there = redis.call('HGET', state, 'g') == generation and redis.call('ZSCORE', leases, '@' .. generation)
+local kept = redis.call('HMGET', state, 'g', 'n', 'wf', 'wt')
+local latest = math.max(tonumber(kept[1] or 0), tonumber(kept[2] or 0))
+local there = kept[1] == generation and redis.call('ZSCORE', leases, '@' .. generation)
+local day, from, to = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+-- Counters that are there may still be for another window.
+local is_needed = not there or (ARGV[1] == 'last' and (tonumber(kept[3]) ~= from or tonumber(kept[4]) ~= to))
+if latest > tonumber(generation) or not is_needed then
+  redis.call('DEL', new_state, new_leases)
+  return 0
+end
 
 if ARGV[1] == 'part' then
-  if there then return 0 end
-  -- What is left of an earlier generation, or of keys that were half lost, is not to be mixed with this.
-  if redis.call('HGET', state, 'p') ~= generation then
-    redis.call('DEL', state, leases)
-    redis.call('HSET', state, 'p', generation)
-  end
   for index = 4, #ARGV, 2 do
     local name, record = ARGV[index], ARGV[index + 1]
     local s, _, _, expire = fields(record)
-    redis.call('HSET', state, 'l' .. name, record)
-    redis.call('ZADD', leases, s == 'a' and text(expire) or '-' .. text(now + REMEMBER), name)
+    redis.call('HSET', new_state, 'l' .. name, record)
+    redis.call('ZADD', new_leases, s == 'a' and text(expire) or '-' .. text(now + REMEMBER), name)
   end
-  redis.call('PEXPIREAT', state, text(now + IDLE))
-  redis.call('PEXPIREAT', leases, text(now + IDLE))
+  redis.call('PEXPIREAT', new_state, text(now + UNFINISHED))
+  redis.call('PEXPIREAT', new_leases, text(now + UNFINISHED))
   return 1
 end
 
-local day, from, to = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 if there then
-  -- The counters are there, for another window.
-  if tonumber(redis.call('HGET', state, 'wf')) == from and tonumber(redis.call('HGET', state, 'wt')) == to then return 0 end
-elseif redis.call('HGET', state, 'p') ~= generation then
+  redis.call('DEL', new_state, new_leases)
+else
+  -- What is left of an earlier generation, or of keys that were half lost, goes.
   redis.call('DEL', state, leases)
+  if redis.call('EXISTS', new_state) == 1 then
+    redis.call('RENAME', new_state, state)
+    redis.call('RENAME', new_leases, leases)
+  end
 end
-
 local day_reserved, window_reserved = 0, 0
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', leases, '(0', '+inf')) do
   local _, of_day, points = fields(redis.call('HGET', state, 'l' .. name))
@@ -58,7 +66,6 @@ end
 redis.call('HSET', state, 'wf', ARGV[6], 'wt', ARGV[7], 'wu', ARGV[9], 'wr', text(window_reserved))
 if not there then
   redis.call('HSET', state, 'g', generation, 'o', ARGV[4], 'd', ARGV[5], 'du', ARGV[8], 'dr', text(day_reserved))
-  redis.call('HDEL', state, 'p')
   redis.call('ZADD', leases, '-inf', '@' .. generation)
   redis.call('PEXPIREAT', state, text(now + IDLE))
   redis.call('PEXPIREAT', leases, text(now + IDLE))

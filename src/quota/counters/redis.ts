@@ -1,4 +1,4 @@
-import { createHash } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { Cluster, type Redis } from "ioredis";
 import type { Ask, CounterEngine, Lease, LeaseState, LimitName, Meter, Reply, Rules, Standing } from "./engine.ts";
@@ -52,7 +52,7 @@ export function createRedisEngine(redis: Redis | Cluster, { now }: RedisEngineOp
     },
 
     async prime(meter, { day, timezone, window, dayUsed, windowUsed, leases }) {
-      const keys = keysOf(meter);
+      const keys = [...keysOf(meter), ...keysOf(meter).map((key) => `${key}:${randomUUID()}`)];
       for (let start = 0; start < leases.length; start += primePart) {
         const part = leases.slice(start, start + primePart).flatMap((lease) => [lease.operationId, pack(lease)]);
         await runOne(redis, primeScript, { keys, values: ["part", generation, now?.() ?? "", ...part] });
@@ -123,6 +123,7 @@ const stateLetters: Readonly<Record<string, LeaseState>> = { a: "active", e: "ex
 function parseReply(raw: RawReply, { quotas }: Rules): Reply {
   const number = (place: number) => Number(raw[place]);
   if (raw[0] === "missing") return { kind: "missing", day: number(1), window: { from: number(2), to: number(3) } };
+  if (raw[0] === "stale") return { kind: "stale", generation: number(1) };
   const standing: Standing = {
     nowMs: number(1),
     day: number(2),

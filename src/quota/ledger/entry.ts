@@ -9,9 +9,10 @@ export function toEntry(options: {
   readonly lease: Lease;
   /** Stands in for the holder of a lease that has ended, whom the counters have forgotten. */
   readonly asker: { readonly username: string; readonly tracecode: string };
+  readonly degraded?: boolean;
   readonly end: LedgerEntry["end"];
 }): LedgerEntry {
-  const { meter, subject, lease, asker, end } = options;
+  const { meter, subject, lease, asker, degraded = false, end } = options;
   const { operationId, day, points, grantedMs, expireMs } = lease;
   const holder = lease.holder === "" ? asker : parseHolder(lease.holder);
   return {
@@ -25,7 +26,7 @@ export function toEntry(options: {
     expireMs,
     tracecode: holder.tracecode,
     holder: holder.username,
-    degraded: false,
+    degraded,
     end,
   };
 }

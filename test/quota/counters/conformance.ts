@@ -506,7 +506,7 @@ export function emptySnapshot(missing: Reply, { timezone }: Rules, fields: Parti
 }
 
 export function standingOf(reply: Reply) {
-  if (reply.kind === "missing") throw new Error("the counters are missing");
+  if (reply.kind === "missing" || reply.kind === "stale") throw new Error(`the counters are ${reply.kind}`);
   return reply.standing;
 }
 

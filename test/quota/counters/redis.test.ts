@@ -1,10 +1,13 @@
+import { randomUUID } from "node:crypto";
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { CounterEngine } from "../../../src/quota/counters/engine.ts";
+import type { CounterEngine, Reply } from "../../../src/quota/counters/engine.ts";
 import { keysOf } from "../../../src/quota/counters/keys.ts";
 import { createRedisEngine } from "../../../src/quota/counters/redis.ts";
 import { noOwnRedis, startRedis, type TestRedis } from "../../support/redis.ts";
 import { conforms, emptySnapshot, newMeter } from "./conformance.ts";
+
+type Missing = Extract<Reply, { kind: "missing" }>;
 
 describe.skipIf(noOwnRedis !== "")("the engine on Redis", () => {
   let server: TestRedis;
@@ -64,6 +67,64 @@ describe.skipIf(noOwnRedis !== "")("the engine on Redis", () => {
     const time = reply?.kind === "done" ? reply.standing.nowMs : 0;
     expect(time).toBeGreaterThanOrEqual(before - 1);
     expect(time).toBeLessThanOrEqual(Date.now() + 1);
+  });
+
+  describe("two servers of different generations", () => {
+    const newer = () => createRedisEngine(redis, { now: () => nowMs });
+    const take = (points: number) => ({
+      kind: "acquire" as const,
+      operationId: randomUUID(),
+      points,
+      ttlMs: 1000,
+      holder: "",
+    });
+
+    test("nothing is granted under the old one once the new one is being primed", async () => {
+      engine.setGeneration(4);
+      const ask = await primed();
+      const later = newer();
+      later.setGeneration(5);
+      const [missing] = await later.run([ask]);
+      expect(missing?.kind).toBe("missing");
+      // What it would be granted now, the snapshot that the other one is reading might not have.
+      expect(await engine.run([{ ...ask, command: take(1) }])).toEqual([{ kind: "stale", generation: 5 }]);
+      await engine.prime(ask.meter, emptySnapshot(missing as Missing, rules, { dayUsed: 4 }));
+      await later.prime(ask.meter, emptySnapshot(missing as Missing, rules, { dayUsed: 5 }));
+      expect(await engine.run([ask])).toEqual([{ kind: "stale", generation: 5 }]);
+      expect(await later.run([ask])).toMatchObject([{ kind: "done", standing: { dayUsed: 5 } }]);
+      engine.setGeneration(5);
+      expect(await engine.run([ask])).toMatchObject([{ kind: "done", standing: { dayUsed: 5 } }]);
+    });
+
+    test("also where there was nothing yet", async () => {
+      engine.setGeneration(6);
+      const ask = usage();
+      const [missing] = await engine.run([ask]);
+      const later = newer();
+      later.setGeneration(7);
+      await later.run([ask]);
+      await engine.prime(ask.meter, emptySnapshot(missing as Missing, rules, {}));
+      expect(await engine.run([ask])).toEqual([{ kind: "stale", generation: 7 }]);
+      expect((await later.run([ask]))[0]?.kind).toBe("missing");
+    });
+  });
+
+  test("leaves nothing behind of a snapshot that came too late", async () => {
+    const ask = await primed();
+    const keys = await redis.keys(`${keysOf(ask.meter)[0].replace(/:state$/, "")}*`);
+    const [missing] = await engine.run([usage()]);
+    const lease = {
+      operationId: randomUUID(),
+      day: 0,
+      points: 1,
+      state: "active" as const,
+      grantedMs: nowMs,
+      expireMs: nowMs + 1000,
+      settledPoints: undefined,
+      holder: "",
+    };
+    await engine.prime(ask.meter, emptySnapshot(missing as Missing, rules, { leases: [lease] }));
+    expect(await redis.keys(`${keysOf(ask.meter)[0].replace(/:state$/, "")}*`)).toEqual(keys);
   });
 
   test("leaves nothing behind of a meter that nobody uses", async () => {
