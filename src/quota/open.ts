@@ -4,7 +4,7 @@ import type { Database } from "../storage/database.ts";
 import { createCounters } from "./counters/counters.ts";
 import type { CounterEngine } from "./counters/engine.ts";
 import { createMemoryEngine } from "./counters/memory.ts";
-import { createRedisEngine } from "./counters/redis.ts";
+import { createRedisEngine, type RedisEngineOptions } from "./counters/redis.ts";
 import { dayAt } from "./counters/window.ts";
 import { type GuardOptions, guardGeneration, type SharedEngine } from "./engine-generation.ts";
 import { createFailOpenCounters } from "./fail-open.ts";
@@ -68,8 +68,8 @@ export function openQuotas(resources: QuotaResources): HotPathOptions {
 }
 
 /** The counters of all servers in Redis. */
-export function openEngine(options: Omit<GuardOptions, "engine">): SharedEngine {
-  return guardGeneration({ ...options, engine: createRedisEngine(options.redis) });
+export function openEngine({ now, ...options }: Omit<GuardOptions, "engine"> & RedisEngineOptions): SharedEngine {
+  return guardGeneration({ ...options, engine: createRedisEngine(options.redis, { now }) });
 }
 
 const hourMs = 3_600_000;

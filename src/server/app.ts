@@ -37,6 +37,8 @@ export interface AppOptions {
   readonly logger: Logger;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
+  /** Tests move the clock of the counters in Redis; without it Redis' own counts. */
+  readonly redisNow?: (() => number) | undefined;
   /** Called when the embedded database ends without being told. */
   readonly onFailure: (reason: string) => void;
   /** Shows a line to the person who starts the server; the log never has it. */
@@ -48,7 +50,10 @@ const packageFolder = fileURLToPath(new URL("../..", import.meta.url));
 const loginWindowSeconds = 900;
 
 /** Config → resources → server. What was opened before a failure is closed again. */
-export async function startApp(config: Config, { logger, now, onFailure, announce }: AppOptions): Promise<App> {
+export async function startApp(
+  config: Config,
+  { logger, now, redisNow, onFailure, announce }: AppOptions,
+): Promise<App> {
   const opened: (() => Promise<unknown>)[] = [];
   const closeAll = async () => {
     let failure: unknown;
@@ -99,7 +104,7 @@ export async function startApp(config: Config, { logger, now, onFailure, announc
     const authenticator = createAuthenticator({ database, tokens, now });
     const subjects = createSubjects({ database, now });
     const ledger = createLedger({ database, logger });
-    const engine = redis && openEngine({ redis, database, logger });
+    const engine = redis && openEngine({ redis, database, logger, now: redisNow });
     const bus = await openBus({
       url,
       logger,
@@ -119,7 +124,13 @@ export async function startApp(config: Config, { logger, now, onFailure, announc
     const stopKeeping = keepLedger({ database, logger, now }, config.LEDGER_RETENTION_DAYS);
     opened.push(async () => stopKeeping());
     const quotas = openQuotas({
-      ...{ database, engine, ledger, bus, subjects, logger, now },
+      database,
+      engine,
+      ledger,
+      bus,
+      subjects,
+      logger,
+      now,
       unlimitedByDefault: config.QUOTA_DEFAULT === "unlimited",
       durable: config.LEDGER_ACK === "commit",
       failOpen: config.QUOTA_FAIL_OPEN,

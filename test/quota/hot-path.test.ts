@@ -261,6 +261,76 @@ describe.each(engines)("quotas with counters %s", (name) => {
       .toMatchObject([{ points: 1 }]);
   });
 
+  test("decisions end when as much waits to be written as may wait, and begin again when it is written", async () => {
+    const [username, batches] = [await user({}), 25];
+    await client().acquireQuota(asked(username, 1));
+    const lock = await app().database.transaction();
+    const granted = { before: 0, after: 0 };
+    const take = async () => {
+      const requests = Array.from({ length: 1000 }, () => asked(username, 1));
+      return (await client().batchAcquireQuota({ requests })).decisions.length;
+    };
+    try {
+      await lock.raw("lock table lease in exclusive mode");
+      const refusal = async () => {
+        for (let batch = 0; batch < batches; batch += 1) granted.before += await take();
+      };
+      const error = await failure(refusal());
+      expect(error.code).toBe(Code.Unavailable);
+      expect(error.findDetails(RetryInfoSchema)).toHaveLength(1);
+      expect(granted.before).toBe(20_000);
+    } finally {
+      await lock.rollback();
+    }
+    await expect.poll(() => take().catch(() => 0), { timeout: 10_000 }).toBe(1000);
+    const written = () => app().database("lease").where({ username }).count("* as leases").first();
+    await expect.poll(written, { timeout: 10_000 }).toEqual({ leases: 21_001 });
+  }, 30_000);
+
+  test("a stream of decisions ends at its deadline, and holds no more than its leases", async () => {
+    const username = await user({ max_concurrent_execution: 2 });
+    async function* send() {
+      for (;;) {
+        yield asked(username, 1);
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+    }
+    const decided: string[] = [];
+    const stream = async () => {
+      for await (const { decision } of client().acquireQuotas(send(), { timeoutMs: 300 })) {
+        decided.push(decision.case ?? "");
+      }
+    };
+    expect((await failure(stream())).code).toBe(Code.DeadlineExceeded);
+    expect(decided.slice(0, 3)).toEqual(["granted", "granted", "refused"]);
+    const { usages } = await client().getQuotaUsage({ username });
+    expect(usages[0]?.limits.at(-1)?.reserved).toBe(2);
+  });
+
+  test("a stream decides no further than its reader reads", async () => {
+    const username = await user({});
+    let sent = 0;
+    async function* send() {
+      for (; sent < 50_000; sent += 1) yield asked(username, 1);
+    }
+    const decisions = client().acquireQuotas(send())[Symbol.asyncIterator]();
+    await decisions.next();
+    // It stands still for want of a reader, not of senders.
+    let before = -1;
+    await expect
+      .poll(
+        () => {
+          const stands = sent === before;
+          before = sent;
+          return stands;
+        },
+        { interval: 300, timeout: 10_000 },
+      )
+      .toBe(true);
+    expect(sent).toBeLessThan(40_000);
+    await decisions.return?.();
+  }, 20_000);
+
   test("lists who holds the slots, and an administrator frees one", async () => {
     const username = await user({ max_concurrent_execution: 1 });
     const tracecode = randomUUID();
@@ -332,6 +402,22 @@ describe.each(engines)("quotas with counters %s", (name) => {
     expect((await failure(client().settleLease({ leaseId, points: 1 }))).code).toBe(code);
   });
 });
+
+test("with LEDGER_ACK=commit a grant is in the ledger when it is answered", async () => {
+  const { app, client } = await startStand({ LEDGER_ACK: "commit", QUOTA_DEFAULT: "unlimited" });
+  const username = await app.user();
+  const request = { username, service: Service_Name.ROUTING, methodGroup: Method_Group.PLAN, points: 1 };
+  const acquire = () => client.acquireQuota({ ...request, operationId: randomUUID() });
+  for (let times = 1; times <= 20; times += 1) {
+    await acquire();
+    expect(await app.database("lease").where({ username })).toHaveLength(times);
+  }
+  const lock = await app.database.transaction();
+  await lock.raw("lock table lease in exclusive mode");
+  expect((await failure(acquire())).code).toBe(Code.Unavailable);
+  await lock.rollback();
+  await app.stop();
+}, 15_000);
 
 async function startStand(settings: Record<string, string>): Promise<Stand> {
   const app = await startTestApp(settings);

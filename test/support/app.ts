@@ -44,8 +44,16 @@ export interface CallOptions {
 export const password = "correct horse";
 const adminPassword = "first administrator";
 
+export interface TestAppOptions {
+  /** Whether `advance` moves the clock of counters in Redis as well. */
+  readonly movesRedis?: boolean;
+}
+
 /** The whole server on a database of its own, on a free port. */
-export async function startTestApp(settings: Record<string, string> = {}): Promise<TestApp> {
+export async function startTestApp(
+  settings: Record<string, string> = {},
+  { movesRedis = false }: TestAppOptions = {},
+): Promise<TestApp> {
   const { url: databaseUrl, database, drop } = await createTestDatabase();
   const log: Json[] = [];
   let ahead = 0;
@@ -59,10 +67,12 @@ export async function startTestApp(settings: Record<string, string> = {}): Promi
     DRAIN_MS: "2000",
     ...settings,
   });
+  const now = () => Date.now() + ahead;
   const app = await startApp(config, {
     logger: pino({ level: "info" }, { write: (line: string) => log.push(JSON.parse(line)) }),
     announce: () => undefined,
-    now: () => Date.now() + ahead,
+    now,
+    redisNow: movesRedis ? now : undefined,
     onFailure: (reason) => {
       throw new Error(reason);
     },

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -31,7 +31,9 @@ export interface TestRedis {
 /** A Redis of one's own, empty, in memory alone; the one of REDIS_URL where redis-server is not installed. */
 export async function startRedis(): Promise<TestRedis> {
   if (!installed && given !== undefined) {
-    const ours = () => Promise.reject(new Error(noOwnRedis));
+    const ours = () => {
+      throw new Error(noOwnRedis);
+    };
     return { url: given, kill: async () => undefined, restart: ours, flush: ours, pause: ours, resume: ours };
   }
   const port = await freePort();
@@ -63,8 +65,16 @@ export async function startRedisCluster({ replicas = 0 } = {}): Promise<TestRedi
   const folder = await mkdtemp(join(tmpdir(), "tollgate-cluster-"));
   const nodes = await Promise.all(Array.from({ length: 3 * (1 + replicas) }, freePort));
   const clustered = (port: number) => [
-    ...["--cluster-enabled", "yes", "--cluster-config-file", join(folder, `${port}.conf`)],
-    ...["--cluster-node-timeout", "1000", "--dir", folder, "--repl-diskless-sync-delay", "0"],
+    "--cluster-enabled",
+    "yes",
+    "--cluster-config-file",
+    join(folder, `${port}.conf`),
+    "--cluster-node-timeout",
+    "1000",
+    "--dir",
+    folder,
+    "--repl-diskless-sync-delay",
+    "0",
   ];
   // The bus of a node is by default 10,000 above its port, which need not exist.
   const servers = await Promise.all(
@@ -95,6 +105,43 @@ export async function startRedisCluster({ replicas = 0 } = {}): Promise<TestRedi
     },
     kill: async () => {
       await Promise.all(servers.map(end));
+      await rm(folder, { recursive: true });
+    },
+  };
+}
+
+export interface TestRedisSentinel {
+  readonly url: string;
+  /** Ends the master; the Sentinel makes its replica the master after a second. */
+  killMaster(): Promise<void>;
+  kill(): Promise<void>;
+}
+
+/** A master and its replica, watched by one Sentinel, on loopback. */
+export async function startRedisSentinel(): Promise<TestRedisSentinel> {
+  const folder = await mkdtemp(join(tmpdir(), "tollgate-sentinel-"));
+  const [master, replica, sentinel] = await Promise.all([freePort(), freePort(), freePort()]);
+  const data = ["--dir", folder, "--repl-diskless-sync-delay", "0"];
+  const first = await start(master, [...data, "--dbfilename", "master"]);
+  const second = await start(replica, [...data, "--dbfilename", "replica", "--replicaof", `127.0.0.1 ${master}`]);
+  await vi.waitUntil(() => command(replica, "info", "replication").includes("master_link_status:up"), 10_000);
+  const file = join(folder, "sentinel.conf");
+  const watched = [
+    `monitor main 127.0.0.1 ${master} 1`,
+    "down-after-milliseconds main 500",
+    "failover-timeout main 2000",
+  ];
+  await writeFile(
+    file,
+    [`port ${sentinel}`, "bind 127.0.0.1", ...watched.map((line) => `sentinel ${line}`)].join("\n"),
+  );
+  const watcher = spawn("redis-server", [file, "--sentinel"]);
+  await vi.waitUntil(() => command(sentinel, "sentinel", "replicas", "main").includes(String(replica)), 15_000);
+  return {
+    url: `redis+sentinel://127.0.0.1:${sentinel}/main`,
+    killMaster: () => end(first),
+    kill: async () => {
+      await Promise.all([first, second, watcher].map(end));
       await rm(folder, { recursive: true });
     },
   };

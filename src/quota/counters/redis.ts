@@ -6,7 +6,7 @@ import { keysOf } from "./keys.ts";
 
 export interface RedisEngineOptions {
   /** Tests set the time, in milliseconds since the epoch. Without it Redis' own clock counts, one for all servers. */
-  readonly now?: () => number;
+  readonly now?: (() => number) | undefined;
 }
 
 /** Leases that one call of the script takes, so that no call blocks Redis for long. */

@@ -1,0 +1,98 @@
+import { randomUUID } from "node:crypto";
+import { type Client, Code, ConnectError, createClient } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { QuotaService } from "#gen/tollgate/v1/lease_pb.js";
+import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
+import { startTestApp, type TestApp } from "../support/app.ts";
+import { noOwnRedis, startRedis, type TestRedis } from "../support/redis.ts";
+
+const perDay = 100;
+
+describe.skipIf(noOwnRedis !== "")("with QUOTA_FAIL_OPEN", () => {
+  let redis: TestRedis;
+  let app: TestApp;
+  let client: Client<typeof QuotaService>;
+  let headers: { authorization: string };
+  beforeEach(async () => {
+    redis = await startRedis();
+    app = await startTestApp({ REDIS_URL: redis.url, QUOTA_FAIL_OPEN: "true" });
+    await app.user({ username: "planner", roles: ["SERVICE"] });
+    headers = { authorization: `Bearer ${await app.token("planner")}` };
+    client = createClient(QuotaService, createGrpcTransport({ baseUrl: app.url }));
+  });
+  afterEach(async () => {
+    await app.stop();
+    await redis.kill();
+  });
+
+  async function user(): Promise<string> {
+    const username = await app.user();
+    const methods = [{ method_group: "PLAN", points_per_day: perDay }];
+    const body = { services: [{ service: "ROUTING", methods }] };
+    await app.http("PUT", `/admin/quotas/${username}`, { token: app.admin, body });
+    return username;
+  }
+
+  async function acquire(username: string, points: number) {
+    const method = { service: Service_Name.ROUTING, methodGroup: Method_Group.PLAN };
+    const operationId = randomUUID();
+    const { lease } = await client.acquireQuota({ username, ...method, points, operationId }, { headers });
+    return { leaseId: lease?.leaseId ?? "", degraded: lease?.degradedOpen };
+  }
+
+  const codeOf = (call: Promise<unknown>) =>
+    call.then(
+      () => undefined,
+      (error: unknown) => (error as ConnectError).code,
+    );
+
+  async function dayOf(username: string) {
+    const { usages } = await client.getQuotaUsage({ username }, { headers });
+    const { used, reserved } = usages[0]?.limits[1] ?? {};
+    return { used, reserved };
+  }
+
+  const faults: [string, () => unknown, () => unknown][] = [
+    ["is killed", () => redis.kill(), () => redis.restart()],
+    ["stands still", () => redis.pause(), () => redis.resume()],
+  ];
+
+  test.each(faults)(
+    "what the ledger leaves is granted while Redis %s, and charged afterwards",
+    async (_what, lose, mend) => {
+      const username = await user();
+      const before = await acquire(username, 40);
+      await lose();
+      const meanwhile = await acquire(username, 30);
+      expect([before.degraded, meanwhile.degraded]).toEqual([false, true]);
+      expect(await codeOf(acquire(username, 31))).toBe(Code.ResourceExhausted);
+      await client.renewLease({ leaseId: before.leaseId }, { headers });
+      await client.settleLease({ leaseId: before.leaseId, points: 45 }, { headers });
+      expect(await dayOf(username)).toEqual({ used: 45, reserved: 30 });
+
+      await mend();
+      const back = () => acquire(username, 0).then(({ degraded }) => degraded);
+      await expect.poll(back, { timeout: 10_000 }).toBe(false);
+      expect(await dayOf(username)).toEqual({ used: 45, reserved: 30 });
+      await client.settleLease({ leaseId: meanwhile.leaseId, points: 20 }, { headers });
+      expect(await dayOf(username)).toEqual({ used: 65, reserved: 0 });
+      const marked = await app.database("lease").where({ username, degraded: true }).where("points", ">", 0);
+      expect(marked).toMatchObject([{ points: 30, settled_points: 20 }]);
+      expect(await app.database("usage_day").where({ username })).toMatchObject([{ points: 65, requests: 2 }]);
+    },
+    20_000,
+  );
+
+  test("while it is PostgreSQL that does not answer, what is warm in Redis goes on there", async () => {
+    const [warm, cold] = [await user(), await user()];
+    await acquire(warm, 1);
+    const lock = await app.database.transaction();
+    await lock.raw("lock table lease in access exclusive mode");
+    const waiting = codeOf(acquire(cold, 1));
+    expect(await acquire(warm, 1)).toMatchObject({ degraded: false });
+    await lock.rollback();
+    expect(await waiting).toBeUndefined();
+    expect(await acquire(warm, 1)).toMatchObject({ degraded: false });
+  });
+});

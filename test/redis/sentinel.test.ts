@@ -1,0 +1,29 @@
+import { randomUUID } from "node:crypto";
+import { createClient } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
+import { describe, expect, test } from "vitest";
+import { QuotaService } from "#gen/tollgate/v1/lease_pb.js";
+import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
+import { startTestApp } from "../support/app.ts";
+import { noOwnRedis, startRedisSentinel } from "../support/redis.ts";
+
+describe.skipIf(noOwnRedis !== "")("Redis behind a Sentinel", () => {
+  test("the server follows to the replica that takes over, and counts what was granted before", async () => {
+    const redis = await startRedisSentinel();
+    const app = await startTestApp({ REDIS_URL: redis.url, QUOTA_DEFAULT: "unlimited" });
+    await app.user({ username: "planner", roles: ["SERVICE"] });
+    const headers = { authorization: `Bearer ${await app.token("planner")}` };
+    const client = createClient(QuotaService, createGrpcTransport({ baseUrl: app.url }));
+    const username = await app.user();
+    const request = { username, service: Service_Name.ROUTING, methodGroup: Method_Group.PLAN, points: 7 };
+    const acquire = async () => {
+      const { limits } = await client.acquireQuota({ ...request, operationId: randomUUID() }, { headers });
+      return limits.map(({ reserved }) => reserved);
+    };
+    expect(await acquire()).toEqual([0, 7, 7, 1]);
+    await redis.killMaster();
+    await expect.poll(() => acquire().catch(() => "away"), { timeout: 20_000 }).toEqual([0, 14, 14, 2]);
+    await app.stop();
+    await redis.kill();
+  }, 40_000);
+});
