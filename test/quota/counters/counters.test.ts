@@ -1,0 +1,87 @@
+import { randomUUID } from "node:crypto";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { Redis } from "ioredis";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { type Counters, createCounters } from "../../../src/quota/counters/counters.ts";
+import type { CounterEngine, Meter } from "../../../src/quota/counters/engine.ts";
+import { createMemoryEngine } from "../../../src/quota/counters/memory.ts";
+import { createRedisEngine } from "../../../src/quota/counters/redis.ts";
+import { noOwnRedis, startRedis, type TestRedis } from "../../support/redis.ts";
+import { emptySnapshot, newMeter } from "./conformance.ts";
+
+const rules = { timezone: 0, quotas: [{ pointsPerDay: 100 }] };
+
+describe.skipIf(noOwnRedis !== "").each(["in this process", "in Redis"])("counters %s that are missing", (name) => {
+  let server: TestRedis;
+  let redis: Redis;
+  let engine: CounterEngine;
+  let counters: Counters;
+  let meter: Meter;
+  /** How often the ledger was read. */
+  let reads: number;
+  let hold: Promise<void> | undefined;
+  beforeAll(async () => {
+    server = await startRedis();
+    redis = new Redis(server.url);
+  });
+  afterAll(async () => {
+    redis.disconnect();
+    await server.kill();
+  });
+  beforeEach(() => {
+    engine = name === "in Redis" ? createRedisEngine(redis) : createMemoryEngine({ now: Date.now });
+    engine.setGeneration(1);
+    meter = newMeter();
+    reads = 0;
+    hold = undefined;
+    counters = createCounters({
+      engine,
+      async readSnapshot(_meter, missing, given) {
+        reads += 1;
+        await hold;
+        return emptySnapshot(missing, given, { dayUsed: 40, windowUsed: 40 });
+      },
+      findLease: () => Promise.resolve(undefined),
+    });
+  });
+
+  const acquire = (points: number, of = meter) => ({
+    meter: of,
+    rules,
+    command: { kind: "acquire" as const, operationId: randomUUID(), points, ttlMs: 60_000, holder: "code service" },
+  });
+
+  test("are read once when 100 callers miss them at once, and each is decided once", async () => {
+    const answers = await Promise.all(Array.from({ length: 100 }, () => counters.ask([acquire(1)])));
+    const kinds = answers.map(([answer]) => answer?.kind);
+    expect(reads).toBe(1);
+    expect([kinds.filter((kind) => kind === "done").length, kinds.filter((kind) => kind === "refused").length]).toEqual(
+      [60, 40],
+    );
+  });
+
+  test("hold up nobody who is told already", async () => {
+    const other = newMeter();
+    await counters.ask([acquire(1)]);
+    let release: () => void = () => undefined;
+    hold = new Promise((resolve) => {
+      release = resolve;
+    });
+    const heard: number[] = [];
+    const asking = counters.ask([acquire(1, other), acquire(1)], (_answer, index) => heard.push(index));
+    await expect.poll(() => heard).toEqual([1]);
+    release();
+    expect((await asking).map(({ kind }) => kind)).toEqual(["done", "done"]);
+    expect(heard).toEqual([1, 0]);
+  });
+
+  test("are UNAVAILABLE when they are lost again and again, not asked for without end", async () => {
+    const forgetful = createCounters({
+      engine: { ...engine, prime: () => Promise.resolve() },
+      readSnapshot: (_meter, missing, given) => Promise.resolve(emptySnapshot(missing, given, {})),
+      findLease: () => Promise.resolve(undefined),
+    });
+    const error: unknown = await forgetful.ask([acquire(1)]).catch((thrown: unknown) => thrown);
+    expect((error as ConnectError).code).toBe(Code.Unavailable);
+  });
+});
