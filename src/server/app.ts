@@ -146,7 +146,7 @@ export async function startApp(
       caughtUp: () => bus.caughtUp(),
     });
     const auth = { passwords, tokens, throttle, authenticator };
-    const routes = createRoutes(pipeline, { database, redis, ...auth, quotas, files, version });
+    const routes = createRoutes(pipeline, { database, redis, ...auth, quotas, files, version, now });
     const tls = await naming("TLS_CERT and TLS_KEY", readTls(config));
     const serving = serve({
       routes,

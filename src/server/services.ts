@@ -2,6 +2,7 @@ import type { Cluster, Redis } from "ioredis";
 import { CompanyService } from "#gen/tollgate/v1/company_pb.js";
 import { QuotaService } from "#gen/tollgate/v1/lease_pb.js";
 import { QuotaAdminService } from "#gen/tollgate/v1/quota_pb.js";
+import { StatisticsService } from "#gen/tollgate/v1/statistics_pb.js";
 import { SystemService } from "#gen/tollgate/v1/system_pb.js";
 import { AuthService } from "#gen/tollgate/v1/token_pb.js";
 import { UserService } from "#gen/tollgate/v1/user_pb.js";
@@ -12,6 +13,7 @@ import type { Tokens } from "../auth/tokens.ts";
 import { companyHandlers } from "../company/service.ts";
 import { type HotPathOptions, quotaHandlers } from "../quota/hot-path.ts";
 import { quotaAdminHandlers } from "../quota/service.ts";
+import { statisticsHandlers } from "../statistics/service.ts";
 import type { Database } from "../storage/database.ts";
 import type { Files } from "../system/files.ts";
 import { systemHandlers } from "../system/service.ts";
@@ -30,6 +32,8 @@ export interface Resources {
   readonly quotas: HotPathOptions;
   readonly files: Files;
   readonly version: Version;
+  /** Milliseconds since the epoch. */
+  readonly now: () => number;
 }
 
 /** Every service there is: the table of contents. */
@@ -41,6 +45,7 @@ export function createRoutes(pipeline: Pipeline, resources: Resources): Route[] 
     pipeline.route(UserService, userHandlers({ database, hashPassword: (password) => passwords.hash(password) })),
     pipeline.route(QuotaAdminService, quotaAdminHandlers({ database })),
     pipeline.route(QuotaService, quotaHandlers(quotas)),
+    pipeline.route(StatisticsService, statisticsHandlers(resources)),
     pipeline.route(SystemService, systemHandlers(resources)),
   ];
 }

@@ -269,6 +269,12 @@ const table: readonly [operation: string, target: string, call: Call, statuses: 
     ({ colleague }) => ["GET", `/admin/quotas/${colleague}`],
     [401, 403, 404, 200, 403, 200],
   ],
+  [
+    "ReadStatistics",
+    "a stranger",
+    ({ stranger }) => ["GET", `/admin/statistics?username=${stranger}`],
+    [401, 403, 200, 200, 403, 200],
+  ],
   ["ReadQuotas", "a stranger", ({ stranger }) => ["GET", `/admin/quotas/${stranger}`], [401, 403, 404, 404, 403, 200]],
   ["DeleteQuotas", "oneself", ({ self }) => ["DELETE", `/admin/quotas/${self}`], [401, 403, 403, 403, 403, 204]],
   [

@@ -74,7 +74,7 @@ if latest > tonumber(generation) then return { 'stale', latest } end
 if kept[1] ~= generation or not redis.call('ZSCORE', leases, '@' .. generation) then
   -- From here on nobody is granted anything under an earlier generation, which the ledger might not tell in time.
   redis.call('HSET', state, 'n', generation)
-  redis.call('PEXPIREAT', state, text(now + IDLE))
+  redis.call('PEXPIRE', state, IDLE)
   local day = math.floor((now + timezone * HOUR) / DAY)
   local _, from, to = rules_of(day)
   return { 'missing', day, from, to }
@@ -163,9 +163,9 @@ local function reply(kind, before, lease, extra)
   redis.call('HSET', state, 'o', text(offset), 'd', text(day), 'du', text(day_used), 'dr', text(day_reserved),
     'wf', text(from), 'wt', text(to), 'wu', text(window_used), 'wr', text(window_reserved))
   local last = redis.call('ZREVRANGE', leases, 0, 0, 'WITHSCORES')
-  local keep = text(math.max(now + IDLE, tonumber(last[2]) + REMEMBER))
-  redis.call('PEXPIREAT', state, keep)
-  redis.call('PEXPIREAT', leases, keep)
+  local keep = text(math.max(IDLE, tonumber(last[2]) - now + REMEMBER))
+  redis.call('PEXPIRE', state, keep)
+  redis.call('PEXPIRE', leases, keep)
   return { kind, now, day, day_end(), from, to, to * DAY - math.min(offset, timezone) * HOUR, text(day_used),
     text(window_used), text(day_reserved), text(window_reserved),
     redis.call('ZCOUNT', leases, '(0', '+inf'), chosen or 0, before or '',

@@ -42,8 +42,8 @@ if ARGV[1] == 'part' then
     redis.call('HSET', new_state, 'l' .. name, record)
     redis.call('ZADD', new_leases, s == 'a' and text(expire) or '-' .. text(now + REMEMBER), name)
   end
-  redis.call('PEXPIREAT', new_state, text(now + UNFINISHED))
-  redis.call('PEXPIREAT', new_leases, text(now + UNFINISHED))
+  redis.call('PEXPIRE', new_state, UNFINISHED)
+  redis.call('PEXPIRE', new_leases, UNFINISHED)
   return 1
 end
 
@@ -67,7 +67,7 @@ redis.call('HSET', state, 'wf', ARGV[6], 'wt', ARGV[7], 'wu', ARGV[9], 'wr', tex
 if not there then
   redis.call('HSET', state, 'g', generation, 'o', ARGV[4], 'd', ARGV[5], 'du', ARGV[8], 'dr', text(day_reserved))
   redis.call('ZADD', leases, '-inf', '@' .. generation)
-  redis.call('PEXPIREAT', state, text(now + IDLE))
-  redis.call('PEXPIREAT', leases, text(now + IDLE))
+  redis.call('PEXPIRE', state, IDLE)
+  redis.call('PEXPIRE', leases, IDLE)
 end
 return 1

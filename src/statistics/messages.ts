@@ -1,0 +1,44 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { UserStatisticsSchema } from "#gen/tollgate/v1/statistics_pb.js";
+import type { UsageRow } from "./store.ts";
+
+/** Whole users from pages of rows: the last user of a page may go on in the next one. */
+export async function* byUser(pages: AsyncIterable<readonly UsageRow[]>): AsyncGenerator<UsageRow[][]> {
+  let open: UsageRow[] = [];
+  for await (const page of pages) {
+    const users = groups([...open, ...page], ({ user_id }) => user_id);
+    open = users.pop() ?? [];
+    if (users.length > 0) yield users;
+  }
+  if (open.length > 0) yield [open];
+}
+
+/** @param rows of one user, in order */
+export function toUserStatistics(rows: readonly UsageRow[]) {
+  return {
+    username: rows[0]?.username ?? "",
+    dates: groups(rows, ({ date }) => date).map((ofDay) => ({
+      date: ofDay[0]?.date ?? "",
+      services: groups(ofDay, ({ service }) => service).map((ofService) => ({
+        service: ofService[0]?.service ?? 0,
+        methods: ofService.map(({ method_group, points, unique_points }) => ({
+          methodGroup: method_group,
+          pointsPerDay: BigInt(points),
+          uniquePointsPerDay: BigInt(unique_points),
+        })),
+      })),
+    })),
+  } satisfies MessageInitShape<typeof UserStatisticsSchema>;
+}
+
+/** Neighbours with the same key, together. */
+function groups<Row>(rows: readonly Row[], keyOf: (row: Row) => unknown): Row[][] {
+  const found: Row[][] = [];
+  let key: unknown;
+  for (const row of rows) {
+    if (found.length === 0 || keyOf(row) !== key) found.push([]);
+    key = keyOf(row);
+    found.at(-1)?.push(row);
+  }
+  return found;
+}

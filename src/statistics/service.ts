@@ -1,0 +1,25 @@
+import type { StatisticsService } from "#gen/tollgate/v1/statistics_pb.js";
+import type { Handlers } from "../core/call.ts";
+import { scopeOf } from "../core/principal.ts";
+import type { Database } from "../storage/database.ts";
+import { streamRows } from "../storage/stream.ts";
+import { byUser, toUserStatistics } from "./messages.ts";
+import { periodOf } from "./period.ts";
+import { type UsageRow, usage } from "./store.ts";
+
+export interface StatisticsOptions {
+  readonly database: Database;
+  /** Milliseconds since the epoch. */
+  readonly now: () => number;
+}
+
+export function statisticsHandlers({ database, now }: StatisticsOptions): Handlers<typeof StatisticsService> {
+  return {
+    async *readStatistics(request, call) {
+      const period = periodOf(request);
+      const rows = usage(database, { scope: scopeOf(call.principal), username: request.username, period }, now());
+      const pages = streamRows<UsageRow>(database, rows, { limit: Number.POSITIVE_INFINITY, signal: call.signal });
+      for await (const users of byUser(pages)) yield { users: users.map(toUserStatistics) };
+    },
+  };
+}
