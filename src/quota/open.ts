@@ -12,6 +12,7 @@ import type { HotPathOptions } from "./hot-path.ts";
 import type { Ledger } from "./ledger/ledger.ts";
 import { dropPartitions, ensurePartitions } from "./ledger/partitions.ts";
 import { findLease, findMethods, readSnapshot } from "./ledger/read.ts";
+import { pointDays } from "./ledger/verify.ts";
 import type { Subjects } from "./subjects.ts";
 
 export interface QuotaResources {
@@ -74,8 +75,6 @@ export function openEngine({ now, ...options }: Omit<GuardOptions, "engine"> & R
 
 const hourMs = 3_600_000;
 const aheadDays = 3;
-/** Point keys are needed until a day's last calculation is settled; a late one after that counts all of its points. */
-const pointDays = 35;
 
 /**
  * Makes the ledger's partitions of the coming days, and drops those that are older than they are kept: now and every

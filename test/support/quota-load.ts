@@ -4,6 +4,7 @@ import { createGrpcTransport } from "@connectrpc/connect-node";
 import { expect } from "vitest";
 import { QuotaService } from "#gen/tollgate/v1/lease_pb.js";
 import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
+import { verifyUsage } from "../../src/quota/ledger/verify.ts";
 import type { Database } from "../../src/storage/database.ts";
 import { createTestDatabase } from "./database.ts";
 import { startProcess } from "./process.ts";
@@ -74,6 +75,9 @@ export async function startQuotaLoad(size: LoadSize, settings: Record<string, st
         expect(statistics).toEqual({ points: ledger.points, requests: ledger.requests });
         expect(counters).toEqual({ day: ledger.points, window: ledger.points, reserved: 0, running: 0 });
       }
+      const today = new Date().toISOString().slice(0, 10);
+      const { differences } = await verifyUsage(database, { from: "2000-01-01", to: "9999-12-31", today });
+      expect(differences).toEqual([]);
       const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
       return {
         granted: sum(books.map(({ ledger }) => ledger.leases)),

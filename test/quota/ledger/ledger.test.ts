@@ -1,13 +1,14 @@
 import { randomUUID } from "node:crypto";
 import { Code, ConnectError } from "@connectrpc/connect";
 import pino from "pino";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Meter } from "../../../src/quota/counters/engine.ts";
 import { dayAt, dayMs } from "../../../src/quota/counters/window.ts";
 import type { Ledger, LedgerEntry } from "../../../src/quota/ledger/ledger.ts";
 import { dropPartitions, ensurePartitions } from "../../../src/quota/ledger/partitions.ts";
 import { createLedger } from "../../../src/quota/ledger/queue.ts";
 import { findLease, findMethods, readSnapshot } from "../../../src/quota/ledger/read.ts";
+import { verifyUsage } from "../../../src/quota/ledger/verify.ts";
 import { openDatabase } from "../../../src/storage/database.ts";
 import { createTestDatabase, type TestDatabase } from "../../support/database.ts";
 
@@ -232,3 +233,39 @@ function openAnother() {
   others.push(database);
   return database;
 }
+
+describe("verifying the usage", () => {
+  const date = new Date(today * 86_400_000).toISOString().slice(0, 10);
+  const next = new Date((today + 1) * 86_400_000).toISOString().slice(0, 10);
+  const verify = () => verifyUsage(stand.database, { from: date, to: next, today: date });
+  beforeEach(async () => {
+    ledger.append(entry({ end: settled(3, [1n, 2n, 2n]) }));
+    ledger.append(entry({ end: settled(2, [2n, 3n]) }));
+    ledger.append(entry({ end: released }));
+    ledger.append(entry());
+    await ledger.flush();
+  });
+
+  test("finds nothing where the ledger was written by the ledger", async () => {
+    expect(await verify()).toEqual({ compared: 1, differences: [] });
+  });
+
+  test.each<[string, string, object]>([
+    ["requests", "update usage_day set requests = 3", { usage: [3, 5, 3], ledger: [2, 5, 3] }],
+    ["points", "update usage_day set points = 6", { usage: [2, 6, 3], ledger: [2, 5, 3] }],
+    ["unique points", "update usage_day set unique_points = 2", { usage: [2, 5, 2], ledger: [2, 5, 3] }],
+    ["a row that is missing", "delete from usage_day", { usage: null, ledger: [2, 5, 3] }],
+    ["leases that are missing", "delete from lease", { usage: [2, 5, 3], ledger: null }],
+  ])("finds a difference of %s", async (_what, statement, numbers) => {
+    await stand.database.raw(statement);
+    expect(await verify()).toMatchObject({ compared: 1, differences: [{ date, username: "user", ...numbers }] });
+  });
+
+  test("looks at its days only", async () => {
+    await stand.database.raw("update usage_day set points = 6");
+    expect(await verifyUsage(stand.database, { from: next, to: "9999-12-31", today: date })).toEqual({
+      compared: 0,
+      differences: [],
+    });
+  });
+});

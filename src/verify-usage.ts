@@ -1,0 +1,48 @@
+import { parseArgs } from "node:util";
+import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
+import { readConfig } from "./config.ts";
+import { parseDay } from "./core/days.ts";
+import { type UsageDifference, verifyUsage } from "./quota/ledger/verify.ts";
+import { openDatabase } from "./storage/database.ts";
+import { startEmbedded } from "./storage/embedded.ts";
+
+/** Sums up years of leases, if it is asked to. */
+const statementTimeoutMs = 3_600_000;
+
+try {
+  process.exitCode = await verify();
+} catch (error) {
+  console.error(error instanceof Error ? error.message : String(error));
+  process.exitCode = 2;
+}
+
+/** @returns 0 when the usage says what the ledger says, else 1 */
+async function verify(): Promise<number> {
+  const { values } = parseArgs({ options: { from: { type: "string" }, to: { type: "string" } } });
+  const { from, to } = values;
+  if (from === undefined || to === undefined) throw new Error("--from YYYY-MM-DD and --to YYYY-MM-DD are needed");
+  const period = { from: parseDay("--from", from), to: parseDay("--to", to) };
+  const config = readConfig(process.env);
+  const embedded =
+    config.DATABASE_URL === "" ? await startEmbedded({ folder: config.DATA_DIR, onExit: () => {} }) : undefined;
+  const database = openDatabase({ url: embedded?.url ?? config.DATABASE_URL, poolSize: 1, statementTimeoutMs });
+  try {
+    const today = new Date().toISOString().slice(0, 10);
+    const { compared, differences } = await verifyUsage(database, { ...period, today });
+    for (const difference of differences) console.log(describe(difference));
+    console.log(`${compared} rows of usage compared with the ledger, ${differences.length} differ`);
+    return differences.length === 0 ? 0 : 1;
+  } finally {
+    await database.destroy();
+    await embedded?.stop();
+  }
+}
+
+function describe({ date, username, user_id, service, method_group, usage, ledger }: UsageDifference): string {
+  const numbers = (name: string, values: readonly number[] | null) =>
+    values === null
+      ? `${name} has none`
+      : `${name} has ${values[0]} requests, ${values[1]} points, ${values[2]} unique points`;
+  const method = `${Service_Name[service]} ${Method_Group[method_group]}`;
+  return `${date} ${username} (${user_id}) ${method}: ${numbers("the usage", usage)}; ${numbers("the ledger", ledger)}`;
+}

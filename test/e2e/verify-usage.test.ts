@@ -1,0 +1,53 @@
+import { spawnSync } from "node:child_process";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+
+let stand: TestDatabase;
+beforeEach(async () => {
+  stand = await createTestDatabase();
+  await stand.database.raw(
+    "create table lease_20240501 partition of lease for values from ('2024-05-01') to ('2024-05-02')",
+  );
+  await stand.database.raw(
+    `insert into lease (day, user_id, service, method_group, operation_id, username, company_key, timezone, points,
+       granted_at, expire_at, state, ended_at, settled_points, tracecode, holder)
+     values ('2024-05-01', 7, 2, 3, gen_random_uuid(), 'anna', 'acme', 0, 5, now(), now(), 2, now(), 4, gen_random_uuid(), '')`,
+  );
+  await stand.database.raw(
+    `insert into usage_day (date, user_id, service, method_group, username, company_key, requests, points, unique_points)
+     values ('2024-05-01', 7, 2, 3, 'anna', 'acme', 1, 4, 0)`,
+  );
+});
+afterEach(() => stand.drop());
+
+function run(...parameters: string[]) {
+  const { PATH, HOME } = process.env;
+  const env = { PATH, HOME, DATABASE_URL: stand.url, TOKEN_KEYS: "a-secret-for-tests-that-is-long-enough" };
+  const command = ["--import", "tsx", "src/verify-usage.ts", ...parameters];
+  const { status, stdout, stderr } = spawnSync(process.execPath, command, { env, encoding: "utf8" });
+  return [status, stdout + stderr];
+}
+
+test("the usage that agrees with the ledger is said to, and the command ends with 0", () => {
+  expect(run("--from", "2024-05-01", "--to", "2024-06-01")).toEqual([
+    0,
+    "1 rows of usage compared with the ledger, 0 differ\n",
+  ]);
+});
+
+test("every difference is a line, and the command ends with 1", async () => {
+  await stand.database("usage_day").update({ points: 9 });
+  expect(run("--from", "2024-05-01", "--to", "2024-06-01")).toEqual([
+    1,
+    "2024-05-01 anna (7) ROUTING PLAN: the usage has 1 requests, 9 points, 0 unique points; the ledger has 1 requests, 4 points, 0 unique points\n" +
+      "1 rows of usage compared with the ledger, 1 differ\n",
+  ]);
+});
+
+test.each<[string[], RegExp]>([
+  [[], /^--from YYYY-MM-DD and --to YYYY-MM-DD are needed\n$/],
+  [["--from", "2024-02-30", "--to", "2024-06-01"], /^.*--from.*2024-02-30\n$/],
+  [["--form", "2024-02-01"], /^Unknown option '--form'.*\n$/],
+])("refuses %o in one line, and ends with 2", (parameters, message) => {
+  expect(run(...parameters)).toEqual([2, expect.stringMatching(message)]);
+});
