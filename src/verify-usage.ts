@@ -27,6 +27,8 @@ async function verify(): Promise<number> {
     config.DATABASE_URL === "" ? await startEmbedded({ folder: config.DATA_DIR, onExit: () => {} }) : undefined;
   const database = openDatabase({ url: embedded?.url ?? config.DATABASE_URL, poolSize: 1, statementTimeoutMs });
   try {
+    const { rows } = await database.raw("select to_regclass('usage_day') as usage");
+    if (rows[0]?.usage === null) throw new Error("there is no usage: no server has been started on this database");
     const today = new Date().toISOString().slice(0, 10);
     const { compared, differences } = await verifyUsage(database, { ...period, today });
     for (const difference of differences) console.log(describe(difference));

@@ -51,3 +51,12 @@ test.each<[string[], RegExp]>([
 ])("refuses %o in one line, and ends with 2", (parameters, message) => {
   expect(run(...parameters)).toEqual([2, expect.stringMatching(message)]);
 });
+
+test("says so of a database without tables", async () => {
+  await stand.drop();
+  stand = await createTestDatabase({ empty: true });
+  expect(run("--from", "2024-05-01", "--to", "2024-06-01")).toEqual([
+    2,
+    "there is no usage: no server has been started on this database\n",
+  ]);
+});
