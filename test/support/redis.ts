@@ -112,6 +112,8 @@ export async function startRedisCluster({ replicas = 0 } = {}): Promise<TestRedi
 
 export interface TestRedisSentinel {
   readonly url: string;
+  /** From here on the replica does not hear of what the master does. */
+  partReplica(): Promise<void>;
   /** Ends the master; the Sentinel makes its replica the master after a second. */
   killMaster(): Promise<void>;
   kill(): Promise<void>;
@@ -139,6 +141,12 @@ export async function startRedisSentinel(): Promise<TestRedisSentinel> {
   await vi.waitUntil(() => command(sentinel, "sentinel", "replicas", "main").includes(String(replica)), 15_000);
   return {
     url: `redis+sentinel://127.0.0.1:${sentinel}/main`,
+    partReplica: async () => {
+      command(replica, "config", "set", "masteruser", "nobody");
+      command(replica, "config", "set", "masterauth", "wrong");
+      command(master, "client", "kill", "type", "replica");
+      await vi.waitUntil(() => command(replica, "info", "replication").includes("master_link_status:down"), 10_000);
+    },
     killMaster: () => end(first),
     kill: async () => {
       await Promise.all([first, second, watcher].map(end));
