@@ -42,26 +42,20 @@ export function createFailOpenCounters({ shared, engine, createOwn, logger }: Fa
     logger.info("Redis is back: everything is counted anew");
   }
 
-  function isReached(): Promise<boolean> {
-    return engine.reach().then(
-      () => true,
-      () => false,
-    );
-  }
-
   function goAway(cause: unknown): Counters {
     logger.warn({ err: cause }, "Redis is out of reach: this server counts by itself");
     // Also while nobody asks: others wait to hear of what was granted here.
     const timer = setInterval(() => {
       if (own === undefined) clearInterval(timer);
-      else void look();
+      else void look().catch(() => undefined);
     }, lookEveryMs);
     timer.unref();
     return createOwn();
   }
 
   async function look(): Promise<void> {
-    if (returning !== undefined || !(await isReached())) return;
+    if (returning !== undefined) return;
+    await engine.reach();
     returning ??= goBack()
       .catch((error: unknown) => logger.warn({ err: error }, "Redis answers, but cannot be counted in yet"))
       .finally(() => {
@@ -72,16 +66,18 @@ export function createFailOpenCounters({ shared, engine, createOwn, logger }: Fa
   return {
     async ask(asks, hear) {
       await returning;
-      if (own !== undefined) return askOwn(own, asks, hear);
-      try {
-        return await shared.ask(asks, hear);
-      } catch (error) {
-        if (!(error instanceof ConnectError) || error.code !== Code.Unavailable) throw error;
-        // While it is PostgreSQL that does not answer, what is warm in Redis goes on there.
-        if (own === undefined && (await isReached())) throw error;
-        own ??= goAway(error);
-        return askOwn(own, asks, hear);
+      if (own === undefined) {
+        try {
+          return await shared.ask(asks, hear);
+        } catch (error) {
+          // An error of PostgreSQL is none of the counters': what is warm in Redis goes on there.
+          if (!(error instanceof ConnectError) || error.code !== Code.Unavailable) throw error;
+          own ??= goAway(error);
+        }
+        // While this one waited for Redis, others may have found it.
+        await returning;
       }
+      return own === undefined ? shared.ask(asks, hear) : askOwn(own, asks, hear);
     },
   };
 }

@@ -1,0 +1,88 @@
+import { Redis } from "ioredis";
+import pino from "pino";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { createRedisEngine } from "../../src/quota/counters/redis.ts";
+import { guardGeneration, type SharedEngine } from "../../src/quota/engine-generation.ts";
+import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { noOwnRedis, startRedis, type TestRedis } from "../support/redis.ts";
+import { emptySnapshot, newMeter } from "./counters/conformance.ts";
+
+const rules = { timezone: 0, quotas: [{}] };
+
+describe.skipIf(noOwnRedis !== "")("the generation of counters in Redis", () => {
+  let server: TestRedis;
+  let stand: TestDatabase;
+  const open: Redis[] = [];
+  beforeEach(async () => {
+    [server, stand] = await Promise.all([startRedis(), createTestDatabase()]);
+  });
+  afterEach(async () => {
+    for (const redis of open.splice(0)) redis.disconnect();
+    await Promise.all([server.kill(), stand.drop()]);
+  });
+
+  function openServer(): SharedEngine {
+    const redis = new Redis(server.url);
+    redis.on("error", () => undefined);
+    open.push(redis);
+    const logger = pino({ level: "silent" });
+    return guardGeneration({ redis, engine: createRedisEngine(redis), database: stand.database, logger });
+  }
+
+  const generation = async () => (await stand.database("counter_generation").first("generation"))?.generation;
+  const usage = { meter: newMeter(), rules, command: { kind: "usage" as const } };
+
+  async function primed(engine: SharedEngine): Promise<void> {
+    const [missing] = await engine.run([usage]);
+    if (missing === undefined) throw new Error("no reply");
+    await engine.prime(usage.meter, emptySnapshot(missing, rules, {}));
+  }
+
+  test("is the same for servers that reach the same Redis, and another one for a Redis that was started anew", async () => {
+    const [one, other] = [openServer(), openServer()];
+    await primed(one);
+    expect((await other.run([usage]))[0]?.kind).toBe("done");
+    expect(await generation()).toBe(1);
+    await server.restart();
+    await expect
+      .poll(() =>
+        one.run([usage]).then(
+          ([reply]) => reply?.kind,
+          () => "away",
+        ),
+      )
+      .toBe("missing");
+    await other.run([usage]);
+    expect(await generation()).toBe(2);
+  });
+
+  test("is learnt from Redis by a server that has not heard of it, and from nowhere else by a PostgreSQL that was restored", async () => {
+    const [one, other] = [openServer(), openServer()];
+    await primed(one);
+    await other.run([usage]);
+    await one.renew();
+    await primed(one);
+    expect(await other.run([usage])).toEqual([{ kind: "stale", generation: 2 }]);
+    expect((await other.run([usage]))[0]?.kind).toBe("done");
+
+    await stand.database("counter_generation").update({ generation: 1 });
+    const third = openServer();
+    expect((await third.run([usage]))[0]?.kind).toBe("stale");
+    expect((await third.run([usage]))[0]?.kind).toBe("done");
+    expect(await generation()).toBe(2);
+  });
+
+  test("who waits for what was asked of Redis waits until it was acted upon", async () => {
+    const engine = openServer();
+    await primed(engine);
+    const order: string[] = [];
+    server.pause();
+    const asking = engine.run([usage]).then(() => order.push("acted"));
+    // It is on its way.
+    await new Promise((resolve) => setImmediate(resolve));
+    const waiting = engine.answered().then(() => order.push("answered"));
+    server.resume();
+    await Promise.all([asking, waiting]);
+    expect(order).toEqual(["acted", "answered"]);
+  });
+});
