@@ -1,16 +1,25 @@
 import { randomUUID } from "node:crypto";
 import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
-import { describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { QuotaService } from "#gen/tollgate/v1/lease_pb.js";
 import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
-import { startTestApp } from "../support/app.ts";
-import { noOwnRedis, startRedisSentinel } from "../support/redis.ts";
+import { startTestApp, type TestApp } from "../support/app.ts";
+import { noOwnRedis, startRedisSentinel, type TestRedisSentinel } from "../support/redis.ts";
 
 describe.skipIf(noOwnRedis !== "")("Redis behind a Sentinel", () => {
+  let redis: TestRedisSentinel;
+  let app: TestApp;
+  beforeEach(async () => {
+    redis = await startRedisSentinel();
+    app = await startTestApp({ REDIS_URL: redis.url, QUOTA_DEFAULT: "unlimited" });
+  });
+  afterEach(async () => {
+    await app.stop();
+    await redis.kill();
+  });
+
   test("a replica takes over that has not heard of everything: the server follows to it, and nothing is forgotten", async () => {
-    const redis = await startRedisSentinel();
-    const app = await startTestApp({ REDIS_URL: redis.url, QUOTA_DEFAULT: "unlimited" });
     await app.user({ username: "planner", roles: ["SERVICE"] });
     const headers = { authorization: `Bearer ${await app.token("planner")}` };
     const client = createClient(QuotaService, createGrpcTransport({ baseUrl: app.url }));
@@ -29,7 +38,5 @@ describe.skipIf(noOwnRedis !== "")("Redis behind a Sentinel", () => {
     const answered = async () => (first ??= await acquire().catch(() => undefined));
     await expect.poll(answered, { timeout: 20_000 }).toBeDefined();
     expect(first).toEqual([0, 21, 21, 3]);
-    await app.stop();
-    await redis.kill();
   }, 40_000);
 });
