@@ -66,6 +66,7 @@ export const settings = {
     "When a grant is answered: before it is written to PostgreSQL (`later`, within 50 ms), or after (`commit`, some milliseconds slower).",
   ),
   LEDGER_RETENTION_DAYS: setting(count(40, 100_000), "400", "How long the leases of a day are kept."),
+  AUDIT_RETENTION_DAYS: setting(count(40, 100_000), "400", "How long the audit log of a day is kept."),
   TRUSTED_PROXIES: setting(count(0, 10), "0", "Proxies in front that add an address to X-Forwarded-For."),
   TLS_CERT: setting(text, "", "File of the certificate chain, PEM. With TLS_KEY: all doors speak TLS."),
   TLS_KEY: setting(text, "", "File of the certificate's key, PEM."),

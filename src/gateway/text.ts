@@ -34,6 +34,8 @@ function jsonOf(field: DescField, text: string, name: string): JsonValue {
   if (field.enum !== undefined) return /^-?\d+$/.test(text) ? Number(text) : text;
   switch (scalarOf(field)) {
     case undefined:
+      // A plus that was not escaped has become a space: no time has one before its offset.
+      return field.message?.typeName === "google.protobuf.Timestamp" ? text.replace(/ (?=\d\d:\d\d$)/, "+") : text;
     case ScalarType.STRING:
       return text;
     case ScalarType.BYTES:

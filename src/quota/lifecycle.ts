@@ -33,10 +33,13 @@ export async function renew(options: LifecycleOptions, leaseId: string, ttlMs: n
   return { view: { ...viewOf(place, lease), ttlMs }, standing, before };
 }
 
+/** What the audit log calls a calculation of which nothing else is told. */
+const defaultOperation = "settle_lease";
+
 /** Resolves when the settlement is durable. */
 export async function settle(
   options: LifecycleOptions,
-  { leaseId, points = 0, pointKeys, duration, outcome }: SettleLeaseRequest,
+  { leaseId, points = 0, pointKeys, duration, outcome, operation = defaultOperation, server }: SettleLeaseRequest,
   asker: Asker,
 ): Promise<Ended> {
   const place = await locate(options, leaseId);
@@ -52,7 +55,7 @@ export async function settle(
       ...place,
       lease,
       asker,
-      end: { state: "settled", endedMs: standing.nowMs, points, pointKeys, durationMs, outcome },
+      end: { state: "settled", endedMs: standing.nowMs, points, pointKeys, durationMs, outcome, operation, server },
     }),
   );
   return { view: viewOf(place, lease), standing, before };

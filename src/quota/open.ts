@@ -5,14 +5,11 @@ import { createCounters } from "./counters/counters.ts";
 import type { CounterEngine } from "./counters/engine.ts";
 import { createMemoryEngine } from "./counters/memory.ts";
 import { createRedisEngine, type RedisEngineOptions } from "./counters/redis.ts";
-import { dayAt } from "./counters/window.ts";
 import { type GuardOptions, guardGeneration, type SharedEngine } from "./engine-generation.ts";
 import { createFailOpenCounters } from "./fail-open.ts";
 import type { HotPathOptions } from "./hot-path.ts";
 import type { Ledger } from "./ledger/ledger.ts";
-import { dropPartitions, ensurePartitions } from "./ledger/partitions.ts";
 import { findLease, findMethods, readSnapshot } from "./ledger/read.ts";
-import { pointDays } from "./ledger/verify.ts";
 import type { Subjects } from "./subjects.ts";
 
 export interface QuotaResources {
@@ -71,31 +68,4 @@ export function openQuotas(resources: QuotaResources): HotPathOptions {
 /** The counters of all servers in Redis. */
 export function openEngine({ now, ...options }: Omit<GuardOptions, "engine"> & RedisEngineOptions): SharedEngine {
   return guardGeneration({ ...options, engine: createRedisEngine(options.redis, { now }) });
-}
-
-const hourMs = 3_600_000;
-const aheadDays = 3;
-
-/**
- * Makes the ledger's partitions of the coming days, and drops those that are older than they are kept: now and every
- * hour.
- * @returns what stops it
- */
-export function keepLedger(
-  { database, logger, now }: Pick<QuotaResources, "database" | "logger" | "now">,
-  retentionDays: number,
-): () => void {
-  const keep = async (): Promise<void> => {
-    const today = dayAt(now(), 0);
-    const days = new Set(Array.from({ length: aheadDays + 2 }, (_none, index) => today - 1 + index));
-    await ensurePartitions(database, "lease", days);
-    await ensurePartitions(database, "usage_point", days);
-    await dropPartitions(database, "lease", today - retentionDays);
-    await dropPartitions(database, "usage_point", today - pointDays);
-  };
-  const attempt = () => void keep().catch((error: unknown) => logger.warn({ err: error }, "the ledger was not tidied"));
-  attempt();
-  const timer = setInterval(attempt, hourMs);
-  timer.unref();
-  return () => clearInterval(timer);
 }

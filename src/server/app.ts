@@ -3,6 +3,9 @@ import { setTimeout as wait } from "node:timers/promises";
 import { createSecureContext } from "node:tls";
 import { fileURLToPath } from "node:url";
 import type { Logger } from "pino";
+import { createActionBook } from "../audit/book.ts";
+import { openAudit } from "../audit/open.ts";
+import { createTally, dropTotals } from "../audit/tally.ts";
 import { createFirstAdministrator } from "../auth/first-administrator.ts";
 import { keptSecret } from "../auth/keys.ts";
 import { createPasswords } from "../auth/passwords.ts";
@@ -10,14 +13,17 @@ import { createAuthenticator } from "../auth/service.ts";
 import { createLoginThrottle } from "../auth/throttle.ts";
 import { createTokens } from "../auth/tokens.ts";
 import { type Config, ConfigError } from "../config.ts";
-import { createLedger } from "../quota/ledger/queue.ts";
-import { keepLedger, openEngine, openQuotas } from "../quota/open.ts";
+import { createLedger } from "../quota/ledger/ledger.ts";
+import { pointDays } from "../quota/ledger/verify.ts";
+import { openEngine, openQuotas } from "../quota/open.ts";
 import { createSubjects } from "../quota/subjects.ts";
 import { openRedis } from "../redis/client.ts";
+import { createUsageBook } from "../statistics/usage.ts";
 import { openBus } from "../storage/bus.ts";
 import { openDatabase } from "../storage/database.ts";
 import { type EmbeddedServer, startEmbedded } from "../storage/embedded.ts";
 import { migrate } from "../storage/migrate.ts";
+import { keepTables } from "../storage/retention.ts";
 import { readFiles } from "../system/files.ts";
 import { readVersion } from "../system/version.ts";
 import { createErrorBodies } from "./error-body.ts";
@@ -103,7 +109,11 @@ export async function startApp(
     const version = await readVersion(packageFolder, config.COMMIT);
     const authenticator = createAuthenticator({ database, tokens, now });
     const subjects = createSubjects({ database, now });
-    const ledger = createLedger({ database, logger });
+    const tally = createTally({ database, logger });
+    opened.push(() => tally.stop());
+    const actions = createActionBook(database, tally);
+    const usage = createUsageBook(database);
+    const ledger = createLedger({ database, logger, actions, usage });
     const engine = redis && openEngine({ redis, database, logger, now: redisNow });
     const bus = await openBus({
       url,
@@ -121,7 +131,11 @@ export async function startApp(
     });
     opened.push(() => bus.close());
     opened.push(() => Promise.race([ledger.flush(), wait(config.DRAIN_MS, undefined, { ref: false })]));
-    const stopKeeping = keepLedger({ database, logger, now }, config.LEDGER_RETENTION_DAYS);
+    const stopKeeping = keepTables({ database, logger, now }, [
+      { table: "lease", days: config.LEDGER_RETENTION_DAYS },
+      { table: "usage_point", days: pointDays },
+      { table: "audit_action", days: config.AUDIT_RETENTION_DAYS, tidy: (beforeMs) => dropTotals(database, beforeMs) },
+    ]);
     opened.push(async () => stopKeeping());
     const quotas = openQuotas({
       database,
@@ -142,11 +156,20 @@ export async function startApp(
       serverName,
       now,
       authenticate: (token) => authenticator.authenticate(token),
-      audit: logChange(logger),
+      actions,
       caughtUp: () => bus.caughtUp(),
     });
     const auth = { passwords, tokens, throttle, authenticator };
-    const routes = createRoutes(pipeline, { database, redis, ...auth, quotas, files, version, now });
+    const audit = openAudit({
+      database,
+      logger,
+      actions,
+      usage,
+      subjects,
+      now,
+      retentionDays: config.AUDIT_RETENTION_DAYS,
+    });
+    const routes = createRoutes(pipeline, { database, redis, ...auth, quotas, audit, files, version, now });
     const tls = await naming("TLS_CERT and TLS_KEY", readTls(config));
     const serving = serve({
       routes,
@@ -183,14 +206,6 @@ export async function startApp(
     opened.push(() => embedded.stop());
     return embedded;
   }
-}
-
-/** Until the audit log is a table, a change is kept as a line of the log. */
-function logChange(logger: Logger): Parameters<typeof createPipeline>[0]["audit"] {
-  return async (_transaction, { tracedata, resource }) => {
-    const { code: tracecode, client, operation } = tracedata;
-    logger.info({ tracecode, client, operation, resource }, "change");
-  };
 }
 
 /** Says which setting it is that something does not start with. */

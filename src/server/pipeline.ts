@@ -1,13 +1,17 @@
+import { randomUUID } from "node:crypto";
 import { create, type DescMethod, type DescService, type Message, type MessageInitShape } from "@bufbuild/protobuf";
 import { pathToString } from "@bufbuild/protobuf/reflect";
 import { createValidator } from "@bufbuild/protovalidate";
 import { Code, ConnectError, type ContextValues, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
 import type { Logger } from "pino";
-import { type Tracedata, TracedataSchema } from "#gen/tollgate/v1/tracedata_pb.js";
+import { Outcome_Name } from "#gen/tollgate/v1/lease_pb.js";
+import { Method_Group, type Tracedata, TracedataSchema } from "#gen/tollgate/v1/tracedata_pb.js";
 import type { Call, Handlers } from "../core/call.ts";
 import { internal, invalid, unauthenticated } from "../core/errors.ts";
+import type { Action, ActionBook } from "../core/history.ts";
+import { microsOf } from "../core/instant.ts";
 import type { Principal } from "../core/principal.ts";
-import { type Database, inTransaction, type Transaction } from "../storage/database.ts";
+import { type Database, inTransaction } from "../storage/database.ts";
 import { toError } from "../storage/errors.ts";
 import { authorise, isAudited, isPublic } from "./access.ts";
 import { originKey } from "./origin.ts";
@@ -23,16 +27,9 @@ export interface PipelineOptions {
   /** Whose token it is; undefined for one that is not valid now. */
   readonly authenticate: (token: string) => Promise<Principal | undefined>;
   /** Keeps the record of a change, inside the change's transaction. */
-  readonly audit: (transaction: Transaction, record: AuditRecord) => Promise<void>;
+  readonly actions: ActionBook;
   /** Resolves when this server remembers nothing that a change before now has made untrue. */
   readonly caughtUp: () => Promise<void>;
-}
-
-/** Who changed what. */
-export interface AuditRecord {
-  readonly tracedata: Tracedata;
-  readonly principal: Principal;
-  readonly resource: string;
 }
 
 /** A service and what implements it, ready for every door. */
@@ -173,11 +170,13 @@ function enter(options: PipelineOptions, context: HandlerContext, admissions: Ad
     responseHeader: context.responseHeader,
     async change(resource, work) {
       if (!isAudited(method)) throw internal(new Error(`${method.name} changes things and is not declared audited`));
+      const action = toAction(tracedata, call.principal, resource);
+      await options.actions.prepare([action]);
       const result = await inTransaction(options.database, async (transaction) => {
         const made = await work(transaction);
         // The caller has been told that it failed: then it has.
         context.signal.throwIfAborted();
-        await options.audit(transaction, { tracedata, principal: call.principal, resource });
+        await options.actions.write(transaction, [action]);
         return made;
       });
       // Who was told of a change sees it in the next call.
@@ -231,6 +230,26 @@ function enter(options: PipelineOptions, context: HandlerContext, admissions: Ad
     else if (isFault(error)) options.logger.error({ ...fields, err: error.cause ?? error }, "call failed");
     else options.logger.info({ ...fields, reason: error.rawMessage }, "call refused");
   }
+}
+
+/** A change as the audit log keeps it. */
+function toAction(tracedata: Tracedata, { userId, username, companyKey }: Principal, resource: string): Action {
+  const { code, server, service, operation, time } = tracedata;
+  return {
+    timeMicros: time === undefined ? 0 : microsOf(time),
+    tracecode: code.toLowerCase(),
+    operation,
+    // Two changes of one tracecode in one millisecond are two.
+    part: randomUUID(),
+    userId,
+    username,
+    companyKey,
+    server,
+    service,
+    methodGroup: Method_Group.NOTRACE,
+    outcome: Outcome_Name.SUCCESS,
+    resource,
+  };
 }
 
 async function identify(options: PipelineOptions, header: Headers): Promise<Principal> {

@@ -1,4 +1,5 @@
 import type { Cluster, Redis } from "ioredis";
+import { AuditService } from "#gen/tollgate/v1/audit_pb.js";
 import { CompanyService } from "#gen/tollgate/v1/company_pb.js";
 import { QuotaService } from "#gen/tollgate/v1/lease_pb.js";
 import { QuotaAdminService } from "#gen/tollgate/v1/quota_pb.js";
@@ -6,6 +7,7 @@ import { StatisticsService } from "#gen/tollgate/v1/statistics_pb.js";
 import { SystemService } from "#gen/tollgate/v1/system_pb.js";
 import { AuthService } from "#gen/tollgate/v1/token_pb.js";
 import { UserService } from "#gen/tollgate/v1/user_pb.js";
+import { type AuditOptions, auditHandlers } from "../audit/service.ts";
 import type { Passwords } from "../auth/passwords.ts";
 import { type Authenticator, authHandlers } from "../auth/service.ts";
 import type { LoginThrottle } from "../auth/throttle.ts";
@@ -30,6 +32,7 @@ export interface Resources {
   readonly throttle: LoginThrottle;
   readonly authenticator: Authenticator;
   readonly quotas: HotPathOptions;
+  readonly audit: AuditOptions;
   readonly files: Files;
   readonly version: Version;
   /** Milliseconds since the epoch. */
@@ -40,6 +43,7 @@ export interface Resources {
 export function createRoutes(pipeline: Pipeline, resources: Resources): Route[] {
   const { database, passwords, quotas } = resources;
   return [
+    pipeline.route(AuditService, auditHandlers(resources.audit)),
     pipeline.route(AuthService, authHandlers(resources)),
     pipeline.route(CompanyService, companyHandlers({ database })),
     pipeline.route(UserService, userHandlers({ database, hashPassword: (password) => passwords.hash(password) })),

@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { chmod, mkdtemp, readFile, rm, stat } from "node:fs/promises";
 import { type AddressInfo, createServer } from "node:net";
@@ -196,7 +197,7 @@ test.each<[string, Record<string, string>, RegExp]>([
   expect(output).toMatch(line);
 });
 
-test("a settlement that was answered is there after the server was killed", async () => {
+test("a settlement and an action that were answered are there after the server was killed", async () => {
   const { url, database, drop } = await createTestDatabase();
   const server = await startProcess({ ...keys, DATABASE_URL: url });
   const { token } = (await post(`${server.url}/admin/token/generation`, { username: "admin", password: adminPassword }))
@@ -209,10 +210,17 @@ test("a settlement that was answered is there after the server was killed", asyn
     const { body } = await post(`${server.url}/quota/leases`, { ...asked, operation_id }, token);
     return post(`${server.url}/quota/leases/${body.lease.lease_id}:settle`, { points: 2 }, token);
   };
-  const answers = await Promise.all(Array.from({ length: 50 }, (_none, index) => one(index)));
+  const tell = () => {
+    const [tracecode, time] = [randomUUID(), new Date().toISOString()];
+    const action = { ...asked, tracecode, operation: "run_plan", time };
+    return post(`${server.url}/audit/actions`, { actions: [action] }, token);
+  };
+  const tasks = Array.from({ length: 50 }, (_none, index) => [one(index), tell()]);
+  const answers = await Promise.all(tasks.flat());
   server.process.kill("SIGKILL");
   expect(answers.map(({ status }) => status)).toEqual(answers.map(() => 200));
-  expect(await database("usage_day").select("requests", "points")).toEqual([{ requests: 50, points: 100 }]);
+  expect(await database("usage_day").select("requests", "points")).toEqual([{ requests: 100, points: 150 }]);
+  expect(await database("audit_action").count()).toEqual([{ count: 100 }]);
   await server.end("SIGKILL");
   await drop();
 });

@@ -379,14 +379,3 @@ test("a fault of ours is told as no more than that, and logged with its cause", 
   const line = app.log.find(({ tracecode, level }) => tracecode === answer.body.tracedata.code && level === 50);
   expect(line.err.message).toContain("quota");
 });
-
-test("a change is logged with who, what and which", async () => {
-  const answer = await app.http("POST", "/admin/companies", { token: app.admin, body: { key: "logged_change" } });
-  const code = answer.headers.get("tracecode");
-  const line = app.log.find(({ msg, tracecode }) => msg === "change" && tracecode === code);
-  expect(line).toMatchObject({
-    client: "administration_|_admin",
-    operation: "create_company",
-    resource: "logged_change",
-  });
-});

@@ -683,6 +683,20 @@ export declare type SettleLeaseRequest = Message<"tollgate.v1.SettleLeaseRequest
    * @generated from field: tollgate.v1.Outcome.Name outcome = 5;
    */
   outcome: Outcome_Name;
+
+  /**
+   * What was calculated, as the audit log names it. Absent: settle_lease.
+   *
+   * @generated from field: optional string operation = 6;
+   */
+  operation?: string | undefined;
+
+  /**
+   * The server that calculated. Absent: the user of the service that asked for the lease.
+   *
+   * @generated from field: optional string server = 7;
+   */
+  server?: string | undefined;
 };
 
 /**
@@ -1019,7 +1033,8 @@ export declare const QuotaService: GenService<{
   },
   /**
    * The calculation is over. Its points take the place of the reserved ones, on the day and in the window of the
-   * acquire, even beyond the limits; the slot is free. It may come late and more than once. Answered when it is durable.
+   * acquire, even beyond the limits; the slot is free. It may come late and more than once. Answered when it is durable,
+   * and with it the usage and the audit action of the calculation.
    *
    * @generated from rpc tollgate.v1.QuotaService.SettleLease
    */

@@ -176,7 +176,7 @@ function settle(turn: Turn, { operationId, points }: { operationId: string; poin
   const lease: Lease = { ...known, state: "settled", settledPoints: points, holder: "" };
   end(state, lease, nowMs);
   charge(state, lease);
-  return done(turn, lease, known.state);
+  return done(turn, { ...lease, holder: known.holder }, known.state);
 }
 
 function release(turn: Turn, operationId: string): Reply {
@@ -185,7 +185,7 @@ function release(turn: Turn, operationId: string): Reply {
   if (known.state === "released" || known.state === "settled") return done(turn, known, known.state);
   const lease: Lease = { ...known, state: "released", holder: "" };
   end(turn.state, lease, turn.nowMs);
-  return done(turn, lease, known.state);
+  return done(turn, { ...lease, holder: known.holder }, known.state);
 }
 
 function list(turn: Turn): Reply {

@@ -102,9 +102,11 @@ end
 
 local function save(name, lease)
   local running = lease.state == 'a'
-  -- Who may still hold it again keeps its name.
+  local holder = lease.holder
+  -- Who may still hold it again keeps its name. The call that ends the lease is told who held it.
   if lease.state == 'r' or lease.state == 's' then lease.holder = '' end
   redis.call('HSET', state, 'l' .. name, pack(lease))
+  lease.holder = holder
   redis.call('ZADD', leases, running and text(lease.expire) or '-' .. text(now + REMEMBER), name)
 end
 

@@ -1,6 +1,43 @@
-import type { Lease, Meter } from "../counters/engine.ts";
+import type { Day, Lease, Meter } from "../counters/engine.ts";
 import { parseHolder } from "../lease-messages.ts";
-import type { LedgerEntry } from "./ledger.ts";
+
+/**
+ * A whole lease as it stands now: whichever of its entries comes first makes the row. An entry may come twice and late:
+ * the furthest state wins.
+ */
+export interface LedgerEntry {
+  readonly meter: Meter;
+  readonly username: string;
+  /** UUID, lower case. */
+  readonly operationId: string;
+  readonly day: Day;
+  /** The offset at which the day is counted, in hours. */
+  readonly timezone: number;
+  readonly points: number;
+  readonly grantedMs: number;
+  readonly expireMs: number;
+  readonly tracecode: string;
+  readonly holder: string;
+  /** Granted while the counters were out of reach. */
+  readonly degraded: boolean;
+  readonly end:
+    | { readonly state: "granted" }
+    | { readonly state: "released"; readonly endedMs: number }
+    | {
+        readonly state: "settled";
+        readonly endedMs: number;
+        readonly points: number;
+        /** 64-bit hashes of the points, for counting unique ones. */
+        readonly pointKeys: readonly bigint[];
+        readonly durationMs: number | undefined;
+        /** Number of Outcome.Name. */
+        readonly outcome: number;
+        /** What was calculated, as the audit log names it. */
+        readonly operation: string;
+        /** Where it was calculated; undefined: the holder. */
+        readonly server: string | undefined;
+      };
+}
 
 /** A lease as the counters know it, as an entry of the ledger. */
 export function toEntry(options: {

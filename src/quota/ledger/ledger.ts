@@ -1,50 +1,38 @@
-import type { Day, Meter } from "../counters/engine.ts";
+import type { Logger } from "pino";
+import { createGroupCommit, type GroupCommit } from "../../storage/group-commit.ts";
+import type { LedgerEntry } from "./entry.ts";
+import { type Books, keyOf, merge, writeEntries } from "./write.ts";
 
-/**
- * A whole lease as it stands now: whichever of its entries comes first makes the row. An entry may come twice and late:
- * the furthest state wins.
- */
-export interface LedgerEntry {
-  readonly meter: Meter;
-  readonly username: string;
-  /** UUID, lower case. */
-  readonly operationId: string;
-  readonly day: Day;
-  /** The offset at which the day is counted, in hours. */
-  readonly timezone: number;
-  readonly points: number;
-  readonly grantedMs: number;
-  readonly expireMs: number;
-  readonly tracecode: string;
-  readonly holder: string;
-  /** Granted while the counters were out of reach. */
-  readonly degraded: boolean;
-  readonly end:
-    | { readonly state: "granted" }
-    | { readonly state: "released"; readonly endedMs: number }
-    | {
-        readonly state: "settled";
-        readonly endedMs: number;
-        readonly points: number;
-        /** 64-bit hashes of the points, for counting unique ones. */
-        readonly pointKeys: readonly bigint[];
-        readonly durationMs: number | undefined;
-        /** Number of Outcome.Name. */
-        readonly outcome: number;
-      };
+/** The durable truth behind the counters: leases, and with settled ones their usage and their audit action. */
+export type Ledger = GroupCommit<LedgerEntry>;
+
+export interface LedgerOptions extends Books {
+  readonly logger: Logger;
+  /** Entries that may wait. */
+  readonly capacity?: number;
+  /** How long commit() waits. */
+  readonly commitTimeoutMs?: number;
 }
 
-/** Writes leases to PostgreSQL by group commit, and the usage of settled ones with them. */
-export interface Ledger {
-  /** Whether it takes entries now: false while PostgreSQL is so slow that the queue is full. */
-  hasRoom(): boolean;
-  /** Takes an entry that is written within 50 ms while PostgreSQL answers, and tried again while it does not. */
-  append(entry: LedgerEntry): void;
-  /**
-   * As append; resolves when the entry is committed.
-   * @throws UNAVAILABLE when that takes too long or the queue is full; the entry may still be written
-   */
-  commit(entry: LedgerEntry): Promise<void>;
-  /** Resolves when everything that was taken before is committed. */
-  flush(): Promise<void>;
+export function createLedger({ logger, capacity, commitTimeoutMs, ...books }: LedgerOptions): Ledger {
+  return createGroupCommit({
+    name: "the ledger",
+    logger,
+    write: (entries) => writeEntries(books, merged(entries)),
+    describe: (entry) => ({ lease: keyOf(entry) }),
+    capacity,
+    commitTimeoutMs,
+  });
+}
+
+/** A statement writes a lease once: as far as it has come. */
+function merged(batch: readonly LedgerEntry[]): LedgerEntry[] {
+  const entries = new Map<string, LedgerEntry>();
+  for (const entry of batch) {
+    const key = keyOf(entry);
+    const other = entries.get(key);
+    entries.set(key, other === undefined ? entry : merge(other, entry));
+  }
+  // In key order: two writers must not deadlock.
+  return [...entries].toSorted(([one], [other]) => (one < other ? -1 : 1)).map(([, entry]) => entry);
 }

@@ -22,18 +22,28 @@ export interface UsageDifference {
 export const pointDays = 35;
 
 /**
- * Sums up the ledger of the days from..to, `to` excluded, and returns where the usage says something else. Reads one
- * snapshot, so it may run while the servers do.
+ * Sums up the leases and the recorded actions of the days from..to, `to` excluded, and returns where the usage says
+ * something else. Reads one snapshot, so it may run while the servers do.
  */
 export async function verifyUsage(
   database: Database,
   { from, to, today }: { from: string; to: string; today: string },
 ): Promise<{ compared: number; differences: UsageDifference[] }> {
   const { rows } = await database.raw<{ rows: (UsageDifference & { differs: boolean })[] }>(
-    `with settled as (
-       select day as date, user_id, service, method_group, min(username) as username, count(*) as requests,
-         sum(settled_points)::bigint as points
-       from lease where state = 2 and day >= :from and day < :to group by 1, 2, 3, 4
+    `with used as (
+       select day as date, user_id, service, method_group, username, settled_points as points
+       from lease where state = 2 and day >= :from and day < :to
+       union all
+       select usage_day, user_id, service, method_group, username, points
+       from audit_action
+       where usage_day >= :from and usage_day < :to
+         -- The partitions: nobody's day is further from UTC's.
+         and time >= :from::date - interval '1 day' and time < :to::date + interval '1 day'
+     ),
+     settled as (
+       select date, user_id, service, method_group, min(username) as username, count(*) as requests,
+         sum(points)::bigint as points
+       from used group by 1, 2, 3, 4
      ),
      seen as (
        select date, user_id, service, method_group, count(*) as points

@@ -1,6 +1,13 @@
+import type { Action, ActionBook, Usage, UsageBook } from "../../core/history.ts";
 import { type Database, inTransaction, type Transaction } from "../../storage/database.ts";
-import type { LedgerEntry } from "./ledger.ts";
-import { ensurePartitions } from "./partitions.ts";
+import { ensurePartitions } from "../../storage/partitions.ts";
+import type { LedgerEntry } from "./entry.ts";
+
+export interface Books {
+  readonly database: Database;
+  readonly actions: ActionBook;
+  readonly usage: UsageBook;
+}
 
 type Settled = LedgerEntry & { readonly end: Extract<LedgerEntry["end"], { state: "settled" }> };
 
@@ -9,28 +16,60 @@ export function keyOf({ meter, day, operationId }: LedgerEntry): string {
   return [meter.userId, meter.service, meter.methodGroup, day, operationId].join(" ");
 }
 
-/** Two entries of one lease as one: the furthest end, the latest expiry. */
+/** Two entries of one lease as one: the furthest end, the latest expiry, and the holder as the earlier one knew him. */
 export function merge(one: LedgerEntry, other: LedgerEntry): LedgerEntry {
-  const further = rank[other.end.state] > rank[one.end.state] ? other : one;
-  return { ...further, expireMs: Math.max(one.expireMs, other.expireMs), degraded: one.degraded || other.degraded };
+  const [first, second] = [rank[one.end.state], rank[other.end.state]];
+  const { tracecode, holder } = second < first ? other : one;
+  const further = second > first ? other : one;
+  const expireMs = Math.max(one.expireMs, other.expireMs);
+  return { ...further, tracecode, holder, expireMs, degraded: one.degraded || other.degraded };
 }
 
 /**
  * Writes entries, at most one a lease, in one transaction. Rows are only ever raised, so an entry may be written again;
- * the usage of a lease is added by the one transaction that settles it.
+ * the usage and the audit action of a lease are added by the one transaction that settles it.
  */
-export async function writeEntries(database: Database, entries: readonly LedgerEntry[]): Promise<void> {
+export async function writeEntries(
+  { database, actions, usage }: Books,
+  entries: readonly LedgerEntry[],
+): Promise<void> {
   const settled = entries.filter(isSettled);
   await ensurePartitions(database, "lease", new Set(entries.map(({ day }) => day)));
-  const withPoints = settled.filter(({ end }) => end.pointKeys.length > 0);
-  await ensurePartitions(database, "usage_point", new Set(withPoints.map(({ day }) => day)));
+  await usage.prepare(settled.map(toUsage));
+  await actions.prepare(settled.map(toAction));
   await inTransaction(database, async (transaction) => {
     await putLeases(transaction, entries);
     if (settled.length === 0) return;
     const raised = await settleLeases(transaction, settled);
-    const counted = withPoints.filter((entry) => raised.has(keyOf(entry)));
-    if (counted.length > 0) await countUniquePoints(transaction, counted);
+    // The lease knows who asked for it; who settles it may be somebody else.
+    const counted = settled.flatMap((entry) => {
+      const kept = raised.get(keyOf(entry));
+      return kept === undefined ? [] : [{ ...entry, ...kept }];
+    });
+    await usage.write(transaction, counted.map(toUsage));
+    await actions.write(transaction, counted.map(toAction));
   });
+}
+
+function toUsage({ meter, username, day, end }: Settled): Usage {
+  return { ...meter, username, day, points: end.points, pointKeys: end.pointKeys };
+}
+
+function toAction({ meter, username, operationId, tracecode, holder, end }: Settled): Action {
+  const { endedMs, operation, server = holder, points, durationMs, outcome } = end;
+  const timeMicros = Math.round(endedMs * 1000);
+  return {
+    ...meter,
+    username,
+    timeMicros,
+    tracecode,
+    operation,
+    part: operationId,
+    server,
+    points,
+    durationMs,
+    outcome,
+  };
 }
 
 const rank = { granted: 0, released: 1, settled: 2 };
@@ -92,34 +131,21 @@ async function putLeases(transaction: Transaction, entries: readonly LedgerEntry
   );
 }
 
-/** Settles leases that are not, adds up their usage, and returns the keys of those that this call has settled. */
-async function settleLeases(transaction: Transaction, entries: readonly Settled[]): Promise<Set<string>> {
-  const { rows } = await transaction.raw<{ rows: { key: string }[] }>(
-    `with entry as (
-       select * from unnest(
-         ?::bigint[], ?::smallint[], ?::smallint[], ?::integer[], ?::uuid[], ?::bigint[], ?::float8[], ?::float8[],
-         ?::smallint[]
-       ) as entry (user_id, service, method_group, day, operation_id, points, ended, duration_ms, outcome)
-     ),
-     raised as (
-       update lease set state = 2, settled_points = entry.points, ended_at = to_timestamp(entry.ended),
-         duration_ms = entry.duration_ms, outcome = entry.outcome
-       from entry
-       where lease.user_id = entry.user_id and lease.service = entry.service
-         and lease.method_group = entry.method_group and lease.day = date '1970-01-01' + entry.day
-         and lease.operation_id = entry.operation_id and lease.state < 2
-       returning lease.*
-     ),
-     added as (
-       insert into usage_day as kept (
-         date, user_id, service, method_group, username, company_key, requests, points, unique_points
-       )
-       select day, user_id, service, method_group, min(username), min(company_key), count(*), sum(settled_points), 0
-       from raised group by day, user_id, service, method_group order by user_id, service, method_group, day
-       on conflict (user_id, date, service, method_group) do update set
-         requests = kept.requests + excluded.requests, points = kept.points + excluded.points
-     )
-     select concat_ws(' ', user_id, service, method_group, day - date '1970-01-01', operation_id) as key from raised`,
+/** Settles leases that are not, and returns who held those that this call has settled, by their keys. */
+async function settleLeases(transaction: Transaction, entries: readonly Settled[]) {
+  const { rows } = await transaction.raw<{ rows: { key: string; tracecode: string; holder: string }[] }>(
+    `update lease set state = 2, settled_points = entry.points, ended_at = to_timestamp(entry.ended),
+       duration_ms = entry.duration_ms, outcome = entry.outcome
+     from unnest(
+       ?::bigint[], ?::smallint[], ?::smallint[], ?::integer[], ?::uuid[], ?::bigint[], ?::float8[], ?::float8[],
+       ?::smallint[]
+     ) as entry (user_id, service, method_group, day, operation_id, points, ended, duration_ms, outcome)
+     where lease.user_id = entry.user_id and lease.service = entry.service
+       and lease.method_group = entry.method_group and lease.day = date '1970-01-01' + entry.day
+       and lease.operation_id = entry.operation_id and lease.state < 2
+     returning concat_ws(
+         ' ', lease.user_id, lease.service, lease.method_group, entry.day, lease.operation_id
+       ) as key, lease.tracecode, lease.holder`,
     [
       ...keyColumns(entries),
       entries.map(({ end }) => end.points),
@@ -128,37 +154,5 @@ async function settleLeases(transaction: Transaction, entries: readonly Settled[
       entries.map(({ end }) => end.outcome),
     ] as never,
   );
-  return new Set(rows.map(({ key }) => key));
-}
-
-/** Adds the points that the user's day has not seen before. */
-async function countUniquePoints(transaction: Transaction, entries: readonly Settled[]): Promise<void> {
-  const each = entries.flatMap(({ meter, day, end }) =>
-    // PostgreSQL's 64 bits have a sign.
-    end.pointKeys.map((key) => ({ meter, day, key: BigInt.asIntN(64, key).toString() })),
-  );
-  await transaction.raw(
-    `with added as (
-       insert into usage_point (user_id, service, method_group, date, point_key)
-       select distinct user_id, service, method_group, date '1970-01-01' + day, point_key
-       from unnest(?::bigint[], ?::smallint[], ?::smallint[], ?::integer[], ?::bigint[])
-         as entry (user_id, service, method_group, day, point_key)
-       order by 1, 2, 3, 4, 5
-       on conflict do nothing
-       returning user_id, service, method_group, date
-     ),
-     counted as (
-       select user_id, service, method_group, date, count(*) as points from added group by 1, 2, 3, 4
-     )
-     update usage_day set unique_points = unique_points + counted.points from counted
-     where usage_day.user_id = counted.user_id and usage_day.service = counted.service
-       and usage_day.method_group = counted.method_group and usage_day.date = counted.date`,
-    [
-      each.map(({ meter }) => meter.userId),
-      each.map(({ meter }) => meter.service),
-      each.map(({ meter }) => meter.methodGroup),
-      each.map(({ day }) => day),
-      each.map(({ key }) => key),
-    ] as never,
-  );
+  return new Map(rows.map(({ key, tracecode, holder }) => [key, { tracecode, holder }]));
 }

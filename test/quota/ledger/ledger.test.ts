@@ -2,14 +2,17 @@ import { randomUUID } from "node:crypto";
 import { Code, ConnectError } from "@connectrpc/connect";
 import pino from "pino";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { createActionBook } from "../../../src/audit/book.ts";
+import { createTally } from "../../../src/audit/tally.ts";
 import type { Meter } from "../../../src/quota/counters/engine.ts";
 import { dayAt, dayMs } from "../../../src/quota/counters/window.ts";
-import type { Ledger, LedgerEntry } from "../../../src/quota/ledger/ledger.ts";
-import { dropPartitions, ensurePartitions } from "../../../src/quota/ledger/partitions.ts";
-import { createLedger } from "../../../src/quota/ledger/queue.ts";
+import type { LedgerEntry } from "../../../src/quota/ledger/entry.ts";
+import { createLedger, type Ledger } from "../../../src/quota/ledger/ledger.ts";
 import { findLease, findMethods, readSnapshot } from "../../../src/quota/ledger/read.ts";
 import { verifyUsage } from "../../../src/quota/ledger/verify.ts";
-import { openDatabase } from "../../../src/storage/database.ts";
+import { createUsageBook } from "../../../src/statistics/usage.ts";
+import { type Database, openDatabase } from "../../../src/storage/database.ts";
+import { dropPartitions, ensurePartitions } from "../../../src/storage/partitions.ts";
 import { createTestDatabase, type TestDatabase } from "../../support/database.ts";
 
 const nowMs = Date.UTC(2026, 10, 24, 12);
@@ -22,9 +25,15 @@ let stand: TestDatabase;
 let ledger: Ledger;
 beforeEach(async () => {
   stand = await createTestDatabase();
-  ledger = createLedger({ database: stand.database, logger });
+  ledger = createLedger({ ...books(stand.database), logger });
 });
 afterEach(() => stand.drop());
+
+const books = (database: Database) => ({
+  database,
+  actions: createActionBook(database, createTally({ database, logger })),
+  usage: createUsageBook(database),
+});
 
 const entry = (fields: Partial<LedgerEntry> = {}): LedgerEntry => ({
   meter,
@@ -49,6 +58,8 @@ const settled = (points: number, pointKeys: bigint[] = []): LedgerEntry["end"] =
   pointKeys,
   durationMs: 10,
   outcome: 1,
+  operation: "run_plan",
+  server: undefined,
 });
 const released: LedgerEntry["end"] = { state: "released", endedMs: nowMs };
 const usage = () => stand.database("usage_day").select("requests", "points", "unique_points");
@@ -82,7 +93,7 @@ test.each<[string, LedgerEntry["end"][], number, number]>([
 
 test("two servers that write the same at once count each operation once, and each point once", async () => {
   const other = openDatabase({ url: stand.url, poolSize: 5, statementTimeoutMs: 10_000 });
-  const ledgers = [ledger, createLedger({ database: other, logger })];
+  const ledgers = [ledger, createLedger({ ...books(other), logger })];
   const operations = Array.from({ length: 300 }, () => randomUUID());
   const work = operations.flatMap((operationId, index) =>
     ledgers.flatMap((one) => {
@@ -119,7 +130,7 @@ test("an entry that cannot be written is left out alone", async () => {
 
 test("while PostgreSQL does not write, the queue fills, is full, and is written afterwards", async () => {
   await ledger.commit(entry());
-  const small = createLedger({ database: stand.database, logger, capacity: 3, commitTimeoutMs: 100 });
+  const small = createLedger({ ...books(stand.database), logger, capacity: 3, commitTimeoutMs: 100 });
   const lock = await stand.database.transaction();
   await lock.raw("lock table lease in exclusive mode");
   const late = small.commit(entry()).catch((error: unknown) => ConnectError.from(error).code);

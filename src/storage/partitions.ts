@@ -1,7 +1,10 @@
-import { type Database, inTransaction } from "../../storage/database.ts";
-import type { Day } from "../counters/engine.ts";
+import { type Database, inTransaction } from "./database.ts";
 
-type Partitioned = "lease" | "usage_point";
+/** Tables of which each partition holds a day: of a date, or of a time in UTC. */
+export type Partitioned = "lease" | "usage_point" | "audit_action";
+
+/** Days since 1970-01-01. */
+type Day = number;
 
 /** Any number that no other advisory lock of the service has. */
 const lockKey = 7_043_005;
@@ -24,8 +27,8 @@ export async function ensurePartitions(database: Database, table: Partitioned, d
       ]);
       if (rows[0]?.found !== null) return;
       await transaction.raw("create table ?? (like ?? including all)", [name, table]);
-      // Bounds take no parameters; these are digits and dashes.
-      const bounds = `from ('${toDate(day)}') to ('${toDate(day + 1)}')`;
+      // Bounds take no parameters; these are digits and signs. Of a table by date the time is passed over.
+      const bounds = `from ('${toDate(day)} 00:00+00') to ('${toDate(day + 1)} 00:00+00')`;
       await transaction.raw(`alter table ?? attach partition ?? for values ${bounds}`, [table, name]);
     });
     there.add(name);

@@ -1,0 +1,135 @@
+import type { Knex } from "knex";
+import { dayMicros, hourMicros, type Micros, toIso } from "../core/instant.ts";
+import type { Database } from "../storage/database.ts";
+import { matching } from "./matching.ts";
+import type { Selection } from "./selection.ts";
+
+/** A stretch of time in which there are actions of a selection. */
+export interface Bucket {
+  /** `end` is excluded. */
+  readonly start: Micros;
+  readonly end: Micros;
+  readonly total: number;
+  /** Whether all of them are administrative changes. */
+  readonly changes: boolean;
+}
+
+/** What a stretch of time is counted by: actions one by one, or kept totals of hours or days. */
+interface Segment {
+  readonly from: Micros;
+  readonly to: Micros;
+  readonly by: "action" | "hour" | "day";
+}
+
+/** The levels of audit_total. */
+const levels = { all: 0, company: 1, user: 2 };
+
+/**
+ * How many actions of a selection there are, in order of time; stretches without any are left out. Whole hours and days
+ * come from kept totals, so that the time it takes grows with the period, not with the actions. A user's are kept by
+ * day alone.
+ * @param longest the stretches that are told at the most
+ */
+export async function bucketsOf(
+  database: Database,
+  selection: Selection,
+  longest: "hour" | "day" = "day",
+): Promise<Bucket[]> {
+  const segments = segmentsOf(selection, longest);
+  if (segments.length === 0) return [];
+  const queries = segments.map((segment) =>
+    segment.by === "action" ? counted(database, selection, segment) : kept(database, selection, segment, segment.by),
+  );
+  const rows: { start: Micros; end: Micros; total: number; changes: boolean }[] = await database
+    // One statement, one snapshot: nothing is counted twice that is moved to the totals meanwhile.
+    .from(database.unionAll(queries).as("bucket"))
+    .select("*")
+    .orderBy("start");
+  return rows;
+}
+
+export function totalOf(buckets: readonly Bucket[]): number {
+  return buckets.reduce((sum, { total }) => sum + total, 0);
+}
+
+function levelOf({ user, companies }: Selection): number {
+  if (user.username !== undefined) return levels.user;
+  return companies.length > 0 ? levels.company : levels.all;
+}
+
+function segmentsOf(selection: Selection, longest: "hour" | "day"): Segment[] {
+  const { from, to } = selection;
+  const wholeDays = longest === "day" ? inner(from, to, dayMicros) : { from: to, to };
+  const whole = levelOf(selection) === levels.user ? inner(from, to, dayMicros) : inner(from, to, hourMicros);
+  const segments: Segment[] =
+    whole.from >= whole.to
+      ? [{ from, to, by: "action" }]
+      : [
+          { from, to: whole.from, by: "action" },
+          ...hoursAndDays(whole, wholeDays),
+          { from: whole.to, to, by: "action" },
+        ];
+  return segments.filter((segment) => segment.from < segment.to);
+}
+
+function hoursAndDays(hours: { from: Micros; to: Micros }, days: { from: Micros; to: Micros }): Segment[] {
+  if (days.from >= days.to) return [{ ...hours, by: "hour" }];
+  return [
+    { from: hours.from, to: days.from, by: "hour" },
+    { ...days, by: "day" },
+    { from: days.to, to: hours.to, by: "hour" },
+  ];
+}
+
+/** What of a period is made of whole units. */
+function inner(from: Micros, to: Micros, unit: Micros) {
+  return { from: Math.ceil(from / unit) * unit, to: Math.floor(to / unit) * unit };
+}
+
+function counted(database: Database, selection: Selection, { from, to }: Segment): Knex.QueryBuilder {
+  return matching(database, { ...selection, from, to })
+    .select(database.raw("?::bigint as start, ?::bigint as end", [from, to]))
+    .select(database.raw("count(*) as total, bool_and(service = 4) as changes"))
+    .havingRaw("count(*) > 0");
+}
+
+function kept(database: Database, selection: Selection, { from, to }: Segment, by: "hour" | "day"): Knex.QueryBuilder {
+  const span = by === "hour" ? hourMicros : dayMicros;
+  const { user, companies, method } = selection;
+  const level = levelOf(selection);
+  const totals = database("audit_total")
+    .select("start", "service", "total")
+    .where({ level, span: span / hourMicros, ...method })
+    .whereRaw("start >= ? and start < ?", [toIso(from), toIso(to)]);
+  if (level === levels.user) {
+    const { username: name, ...others } = user;
+    void totals.where({ name, ...others });
+    for (const company of companies) void totals.where("company_key", company);
+  }
+  if (level === levels.company) for (const company of companies) void totals.where("name", company);
+  if (level === levels.all) void totals.where("name", "");
+
+  const pending = database
+    .from(
+      database.raw(
+        `audit_pending, unnest(starts, user_ids, usernames, company_keys, services, method_groups, operations, totals)
+           as cell (start, user_id, username, company_key, service, method_group, operation, total)`,
+      ),
+    )
+    .select(database.raw("date_trunc(?, start, 'UTC') as start", [by]), "service", "total")
+    .where({ ...user, ...method })
+    .whereRaw("start >= ? and start < ?", [toIso(from), toIso(to)]);
+  for (const company of companies) void pending.where("company_key", company);
+
+  return database
+    .from(totals.unionAll(pending).as("cell"))
+    .select(
+      database.raw(
+        `(extract(epoch from start) * 1000000)::bigint as start,
+         (extract(epoch from start) * 1000000)::bigint + ?::bigint as end,
+         sum(total)::bigint as total, bool_and(service = 4) as changes`,
+        [span],
+      ),
+    )
+    .groupBy("start");
+}

@@ -1,0 +1,39 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { AuditActionSchema } from "#gen/tollgate/v1/audit_pb.js";
+import { toTimestamp } from "../core/instant.ts";
+import type { ActionRow } from "./store.ts";
+
+export function toMessage(row: ActionRow) {
+  return {
+    username: row.username,
+    companyKey: row.company_key,
+    tracedata: {
+      code: row.tracecode,
+      client: `${row.company_key}_|_${row.username}`,
+      server: row.server,
+      service: row.service,
+      operation: row.operation,
+      time: toTimestamp(row.micros),
+    },
+    methodGroup: row.method_group,
+    statistics: {
+      ...(row.points !== null && { pointsCount: BigInt(row.points) }),
+      ...(row.duration_ms !== null && { duration: toDuration(row.duration_ms) }),
+    },
+    ...(row.resource !== null && { resource: row.resource }),
+    ...(row.outcome !== 0 && { outcome: row.outcome }),
+  } satisfies MessageInitShape<typeof AuditActionSchema>;
+}
+
+/** ISO 8601, to the hour: days are not always 24 of them. 754300 is PT12M34.3S. */
+function toDuration(milliseconds: number): string {
+  const hours = Math.floor(milliseconds / 3_600_000);
+  const minutes = Math.floor(milliseconds / 60_000) % 60;
+  const seconds = (milliseconds % 60_000) / 1000;
+  const parts = [
+    ...(hours > 0 ? [`${hours}H`] : []),
+    ...(minutes > 0 ? [`${minutes}M`] : []),
+    ...(seconds > 0 || milliseconds === 0 ? [`${seconds}S`] : []),
+  ];
+  return `PT${parts.join("")}`;
+}

@@ -1,0 +1,30 @@
+import type { Logger } from "pino";
+import type { ActionBook, UsageBook } from "../core/history.ts";
+import type { Database } from "../storage/database.ts";
+import { createGroupCommit } from "../storage/group-commit.ts";
+import { type Batch, type KnownUser, writeBatches } from "./record.ts";
+import type { AuditOptions } from "./service.ts";
+
+export interface AuditResources {
+  readonly database: Database;
+  readonly logger: Logger;
+  readonly actions: ActionBook;
+  readonly usage: UsageBook;
+  readonly subjects: { byName(username: string): Promise<KnownUser | undefined> };
+  /** Milliseconds since the epoch. */
+  readonly now: () => number;
+  readonly retentionDays: number;
+}
+
+/** Puts together what the audit service stands on. */
+export function openAudit({ logger, actions, usage, subjects, ...options }: AuditResources): AuditOptions {
+  const { database } = options;
+  const batches = createGroupCommit<Batch>({
+    name: "the audit log",
+    logger,
+    write: (written) => writeBatches({ database, actions, usage }, written),
+    describe: ({ told }) => ({ tracecodes: told.slice(0, 10).map(({ action }) => action.tracecode) }),
+    sizeOf: ({ told }) => told.length,
+  });
+  return { ...options, batches, findUser: (username) => subjects.byName(username) };
+}

@@ -1,0 +1,108 @@
+import type { RecordedAction } from "#gen/tollgate/v1/audit_pb.js";
+import { invalid, type Violation } from "../core/errors.ts";
+import type { Action, ActionBook, Usage, UsageBook } from "../core/history.ts";
+import { dayMicros, hourMicros, microsOf } from "../core/instant.ts";
+import { type Database, inTransaction } from "../storage/database.ts";
+
+/** An action, and the usage that it adds unless it was recorded before. */
+export interface Told {
+  readonly action: Action;
+  readonly usage: Usage;
+}
+
+/** The actions of one call, which are recorded together. */
+export interface Batch {
+  readonly told: readonly Told[];
+  /** How many are new; known when they are written. */
+  recorded: number;
+}
+
+export interface RecordOptions {
+  /** A user as of now; undefined when there is none. */
+  readonly findUser: (username: string) => Promise<KnownUser | undefined>;
+  /** Milliseconds since the epoch. */
+  readonly now: () => number;
+  /** How long actions are kept. */
+  readonly retentionDays: number;
+}
+
+export interface KnownUser {
+  readonly userId: number;
+  readonly username: string;
+  readonly companyKey: string;
+  /** Hours from UTC. */
+  readonly timezone: number;
+}
+
+/**
+ * What services tell, as it is written.
+ * @param caller stands in for the server where none is told
+ * @throws INVALID_ARGUMENT that names every action of an unknown user or of an impossible time
+ */
+export async function toBatch(
+  { findUser, now, retentionDays }: RecordOptions,
+  actions: readonly RecordedAction[],
+  caller: string,
+): Promise<Batch> {
+  const names = [...new Set(actions.map(({ username }) => username))];
+  const users = new Map(await Promise.all(names.map(async (name) => [name, await findUser(name)] as const)));
+  const latest = now() * 1000 + hourMicros;
+  const earliest = Math.floor((now() * 1000) / dayMicros - retentionDays) * dayMicros;
+  const violations: Violation[] = [];
+  const told = actions.flatMap((action, index) => {
+    const user = users.get(action.username);
+    const timeMicros = action.time === undefined ? Number.NaN : microsOf(action.time);
+    const refuse = (field: string, message: string) =>
+      violations.push({ field: `actions[${index}].${field}`, message });
+    if (user === undefined) refuse("username", `no such user: ${action.username}`);
+    if (timeMicros < earliest)
+      refuse("time", `is more than ${retentionDays} days ago: the log does not go back so far`);
+    if (!(timeMicros <= latest)) refuse("time", "is more than an hour ahead of this server's clock");
+    return user === undefined ? [] : [toTold(action, user, timeMicros, caller)];
+  });
+  if (violations.length > 0) throw invalid(...violations);
+  return { told, recorded: 0 };
+}
+
+function toTold(action: RecordedAction, user: KnownUser, timeMicros: number, caller: string): Told {
+  const { service, methodGroup, points, pointKeys, duration, outcome, operation } = action;
+  const { userId, username, companyKey } = user;
+  const day = Math.floor((timeMicros + user.timezone * hourMicros) / dayMicros);
+  const of = { userId, username, companyKey, service, methodGroup };
+  return {
+    action: {
+      ...of,
+      timeMicros,
+      tracecode: action.tracecode.toLowerCase(),
+      operation,
+      server: action.server || caller,
+      points,
+      durationMs: duration && Number(duration.seconds) * 1000 + Math.round(duration.nanos / 1e6),
+      outcome,
+      usageDay: day,
+    },
+    usage: { ...of, day, points, pointKeys },
+  };
+}
+
+/** Writes batches in one transaction, and tells each how much of it was new. */
+export async function writeBatches(
+  { database, actions, usage }: { database: Database; actions: ActionBook; usage: UsageBook },
+  batches: readonly Batch[],
+): Promise<void> {
+  const told = batches.flatMap((batch) => batch.told);
+  await actions.prepare(told.map(({ action }) => action));
+  await usage.prepare(told.map((one) => one.usage));
+  const added = await inTransaction(database, async (transaction) => {
+    const written = new Set(
+      await actions.write(
+        transaction,
+        told.map(({ action }) => action),
+      ),
+    );
+    const used = told.filter(({ action }) => written.has(action)).map((one) => one.usage);
+    await usage.write(transaction, used);
+    return written;
+  });
+  for (const batch of batches) batch.recorded = batch.told.filter(({ action }) => added.has(action)).length;
+}

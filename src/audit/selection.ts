@@ -1,0 +1,62 @@
+import type { ReadAuditRequest } from "#gen/tollgate/v1/audit_pb.js";
+import { invalid } from "../core/errors.ts";
+import { dayMicros, hourMicros, type Micros, microsOf } from "../core/instant.ts";
+import { type Principal, type Scope, scopeOf } from "../core/principal.ts";
+
+/** Which actions a list is about. */
+export interface Selection {
+  /** `to` is excluded. */
+  readonly from: Micros;
+  readonly to: Micros;
+  /** What holds of the columns of the same names: of every action that is selected. */
+  readonly user: { readonly username?: string; readonly user_id?: number };
+  /** The companies that it must be of, all of them: the caller's own and the one that was asked for. */
+  readonly companies: readonly string[];
+  readonly method: { readonly service?: number; readonly method_group?: number; readonly operation?: string };
+}
+
+/** Everything that a caller may see. */
+export function everythingOf(principal: Principal): Selection {
+  return { from: 0, to: lastDay, ...scoped(principal), method: {} };
+}
+
+const lastDay = Date.UTC(9999, 11, 31) * 1000;
+
+/** Without from: from the beginning of the caller's day; without to: up to now. An unset text reads as "". */
+export function selectionOf(request: ReadAuditRequest, principal: Principal, nowMs: number): Selection {
+  const { username, companyKey, serviceName: service, methodGroup, operationId: operation } = request;
+  const offset = principal.timezone * hourMicros;
+  const now = nowMs * 1000;
+  const today = Math.floor((now + offset) / dayMicros) * dayMicros - offset;
+  const from = request.from === undefined ? today : microsOf(request.from);
+  const to = request.to === undefined ? now : microsOf(request.to);
+  if (request.to !== undefined && from >= to) {
+    const named = request.from === undefined ? "from, which is the beginning of today where it is not given" : "from";
+    throw invalid({ field: "to", message: `must be after ${named}` });
+  }
+  const { user, companies } = scoped(principal);
+  return {
+    from: Math.max(0, from),
+    to: Math.min(to, lastDay),
+    user: { ...user, ...(username !== "" && { username }) },
+    companies: companyKey === "" ? companies : [...companies, companyKey],
+    method: {
+      ...(service !== 0 && { service }),
+      ...(methodGroup !== 0 && { method_group: methodGroup }),
+      ...(operation !== "" && { operation }),
+    },
+  };
+}
+
+function scoped(principal: Principal): Pick<Selection, "user" | "companies"> {
+  const scope: Scope = scopeOf(principal);
+  switch (scope.kind) {
+    case "everything":
+      return { user: {}, companies: [] };
+    case "company":
+      return { user: {}, companies: [scope.companyKey] };
+    case "self":
+      // Who has the name now did not do what another one did under it.
+      return { user: { user_id: scope.userId, username: principal.username }, companies: [] };
+  }
+}

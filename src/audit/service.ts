@@ -1,0 +1,58 @@
+import type { AuditService, RecordedAction } from "#gen/tollgate/v1/audit_pb.js";
+import type { Call, Handlers } from "../core/call.ts";
+import { pageOf } from "../core/list.ts";
+import type { Database } from "../storage/database.ts";
+import type { GroupCommit } from "../storage/group-commit.ts";
+import { bucketsOf, totalOf } from "./buckets.ts";
+import { toMessage } from "./messages.ts";
+import { type Batch, type RecordOptions, toBatch } from "./record.ts";
+import { everythingOf, selectionOf } from "./selection.ts";
+import { sortable, streamActions } from "./store.ts";
+
+export interface AuditOptions extends RecordOptions {
+  readonly database: Database;
+  readonly batches: GroupCommit<Batch>;
+}
+
+export function auditHandlers(options: AuditOptions): Handlers<typeof AuditService> {
+  const { database, batches, now } = options;
+
+  async function record(actions: readonly RecordedAction[], call: Call) {
+    const batch = await toBatch(options, actions, call.principal.username);
+    await batches.commit(batch);
+    return { recorded: batch.recorded, repeated: actions.length - batch.recorded };
+  }
+
+  return {
+    async *readAudit(request, call) {
+      const page = pageOf(request, sortable);
+      const selection = selectionOf(request, call.principal, now());
+      const [everything, buckets] = await Promise.all([
+        bucketsOf(database, everythingOf(call.principal)),
+        bucketsOf(database, selection),
+      ]);
+      const overall = { total: toUint32(totalOf(everything)) };
+      yield { statistics: { overall, filter: { total: toUint32(totalOf(buckets)) } } };
+      const rows = streamActions(database, { selection, buckets, page, signal: call.signal });
+      for await (const actions of rows) yield { actions: actions.map(toMessage) };
+    },
+
+    recordActions: ({ actions }, call) => record(actions, call),
+
+    async recordActionStream(requests, call) {
+      let recorded = 0n;
+      let repeated = 0n;
+      for await (const { actions } of requests) {
+        const result = await record(actions, call);
+        recorded += BigInt(result.recorded);
+        repeated += BigInt(result.repeated);
+      }
+      return { recorded, repeated };
+    },
+  };
+}
+
+/** More than 4,294,967,295 are told as that many. */
+function toUint32(total: number): number {
+  return Math.min(total, 0xff_ff_ff_ff);
+}

@@ -1,0 +1,102 @@
+import type { Logger } from "pino";
+import type { Database } from "../storage/database.ts";
+
+/** Moves what writers have counted into audit_total. */
+export interface Tally {
+  /** There is something to move: it is done within a second. Readers count what waits by themselves. */
+  soon(): void;
+  /** Moves what there is, and stops. */
+  stop(): Promise<void>;
+}
+
+const delayMs = 1000;
+/** Any number that no other advisory lock of the service has. */
+const lockKey = 7_043_006;
+/** Batches at once: so many cells fit in memory many times over. */
+const maxBatches = 200;
+
+export function createTally({ database, logger }: { database: Database; logger: Logger }): Tally {
+  let timer: NodeJS.Timeout | undefined;
+  let moving: Promise<void> | undefined;
+
+  function soon(): void {
+    timer ??= setTimeout(() => void begin(), delayMs).unref();
+  }
+
+  async function begin(): Promise<void> {
+    timer = undefined;
+    moving = move().catch((error: unknown) =>
+      logger.warn({ err: error }, "the audit log's totals were not brought up to date"),
+    );
+    await moving;
+  }
+
+  async function move(): Promise<void> {
+    // Another server that is at it takes this one's, too, or leaves it to the next.
+    while ((await movePending(database)) === maxBatches);
+  }
+
+  // What a server left behind that was killed.
+  soon();
+  return {
+    soon,
+    async stop() {
+      clearTimeout(timer);
+      await moving;
+      await begin();
+    },
+  };
+}
+
+/** Forgets the totals of the time before, milliseconds since the epoch. */
+export async function dropTotals(database: Database, beforeMs: number): Promise<void> {
+  await database("audit_total").where("start", "<", new Date(beforeMs).toISOString()).delete();
+}
+
+/** @returns how many batches were moved */
+async function movePending(database: Database): Promise<number> {
+  return database.transaction(async (transaction) => {
+    const lock = await transaction.raw<{ rows: { free: boolean }[] }>("select pg_try_advisory_xact_lock(?) as free", [
+      lockKey,
+    ]);
+    if (lock.rows[0]?.free !== true) return 0;
+    const { rows } = await transaction.raw<{ rows: { moved: number }[] }>(
+      `with moved as (
+         delete from audit_pending where id in (select id from audit_pending order by id limit ?) returning *
+       ),
+       cell as (
+         select cell.* from moved, unnest(
+           starts, user_ids, usernames, company_keys, services, method_groups, operations, totals
+         ) as cell (start, user_id, username, company_key, service, method_group, operation, total)
+       ),
+       counted as (
+         select 0 as level, '' as name, 1 as span, start, 0 as user_id, '' as company_key, service, method_group,
+           operation, total
+         from cell
+         union all
+         select 0, '', 24, date_trunc('day', start, 'UTC'), 0, '', service, method_group, operation, total from cell
+         union all
+         select 1, company_key, 1, start, 0, '', service, method_group, operation, total from cell
+         union all
+         select 1, company_key, 24, date_trunc('day', start, 'UTC'), 0, '', service, method_group, operation, total
+         from cell
+         union all
+         select 2, username, 24, date_trunc('day', start, 'UTC'), user_id, company_key, service, method_group,
+           operation, total
+         from cell
+       ),
+       added as (
+         insert into audit_total as kept (
+           level, name, span, start, user_id, company_key, service, method_group, operation, total
+         )
+         select level, name, span, start, user_id, company_key, service, method_group, operation, sum(total)
+         from counted group by 1, 2, 3, 4, 5, 6, 7, 8, 9
+         on conflict (level, name, span, start, user_id, company_key, service, method_group, operation)
+           do update set total = kept.total + excluded.total
+       )
+       select count(*)::integer as moved from moved`,
+      [maxBatches],
+    );
+    return rows[0]?.moved ?? 0;
+  });
+}

@@ -1,0 +1,53 @@
+import type { Knex } from "knex";
+
+/** Something that was done, as the audit log keeps it. */
+export interface Action {
+  /** Microseconds since the epoch. */
+  readonly timeMicros: number;
+  /** UUID, lower case. */
+  readonly tracecode: string;
+  readonly operation: string;
+  /** Tells apart what one tracecode may do many times in a microsecond: the operation_id of a lease that was settled. */
+  readonly part?: string;
+  readonly userId: number;
+  readonly username: string;
+  readonly companyKey: string;
+  readonly server: string;
+  /** Numbers of Service.Name and Method.Group. */
+  readonly service: number;
+  readonly methodGroup: number;
+  readonly points?: number | undefined;
+  readonly durationMs?: number | undefined;
+  /** Number of Outcome.Name. */
+  readonly outcome: number;
+  /** What an administrative change has changed. */
+  readonly resource?: string;
+  /** The user's day to which its usage is added, in days since 1970-01-01; absent where it adds none. */
+  readonly usageDay?: number;
+}
+
+/** What a user has used of a method group on a day. */
+export interface Usage {
+  /** The user's own day, in days since 1970-01-01. */
+  readonly day: number;
+  readonly userId: number;
+  readonly username: string;
+  readonly companyKey: string;
+  /** Numbers of Service.Name and Method.Group. */
+  readonly service: number;
+  readonly methodGroup: number;
+  readonly points: number;
+  /** 64-bit hashes of the points, for counting unique ones. */
+  readonly pointKeys: readonly bigint[];
+}
+
+/** Keeps records within the transaction of what they are about. */
+export interface Book<Record, Written = void> {
+  /** Makes room for them; before the transaction begins, since it changes tables. */
+  prepare(records: readonly Record[]): Promise<void>;
+  write(transaction: Knex.Transaction, records: readonly Record[]): Promise<Written>;
+}
+
+/** The audit log. Writing returns what was not there yet: an action that is told again is the same one. */
+export type ActionBook = Book<Action, Action[]>;
+export type UsageBook = Book<Usage>;

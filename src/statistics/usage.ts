@@ -1,0 +1,77 @@
+import type { Usage, UsageBook } from "../core/history.ts";
+import type { Database, Transaction } from "../storage/database.ts";
+import { ensurePartitions } from "../storage/partitions.ts";
+
+/** Adds up what is used, by user, day, service and method group, in the transaction of what used it. */
+export function createUsageBook(database: Database): UsageBook {
+  return {
+    async prepare(usages) {
+      const withPoints = usages.filter(({ pointKeys }) => pointKeys.length > 0);
+      await ensurePartitions(database, "usage_point", new Set(withPoints.map(({ day }) => day)));
+    },
+    async write(transaction, usages) {
+      if (usages.length === 0) return;
+      await addUp(transaction, usages);
+      const withPoints = usages.filter(({ pointKeys }) => pointKeys.length > 0);
+      if (withPoints.length > 0) await countUniquePoints(transaction, withPoints);
+    },
+  };
+}
+
+async function addUp(transaction: Transaction, usages: readonly Usage[]): Promise<void> {
+  await transaction.raw(
+    `insert into usage_day as kept (
+       date, user_id, service, method_group, username, company_key, requests, points, unique_points
+     )
+     select date '1970-01-01' + day, user_id, service, method_group, min(username), min(company_key), count(*),
+       sum(points), 0
+     from unnest(?::bigint[], ?::smallint[], ?::smallint[], ?::integer[], ?::text[], ?::text[], ?::bigint[])
+       as usage (user_id, service, method_group, day, username, company_key, points)
+     group by day, user_id, service, method_group
+     -- In key order: two writers must not deadlock.
+     order by user_id, service, method_group, day
+     on conflict (user_id, date, service, method_group) do update set
+       requests = kept.requests + excluded.requests, points = kept.points + excluded.points`,
+    [
+      ...keyColumns(usages),
+      usages.map(({ username }) => username),
+      usages.map(({ companyKey }) => companyKey),
+      usages.map(({ points }) => points),
+    ] as never,
+  );
+}
+
+/** Adds the points that the user's day has not seen before. */
+async function countUniquePoints(transaction: Transaction, usages: readonly Usage[]): Promise<void> {
+  const each = usages.flatMap((usage) => usage.pointKeys.map(() => usage));
+  // PostgreSQL's 64 bits have a sign.
+  const keys = usages.flatMap(({ pointKeys }) => pointKeys.map((key) => BigInt.asIntN(64, key).toString()));
+  await transaction.raw(
+    `with added as (
+       insert into usage_point (user_id, service, method_group, date, point_key)
+       select distinct user_id, service, method_group, date '1970-01-01' + day, point_key
+       from unnest(?::bigint[], ?::smallint[], ?::smallint[], ?::integer[], ?::bigint[])
+         as usage (user_id, service, method_group, day, point_key)
+       order by 1, 2, 3, 4, 5
+       on conflict do nothing
+       returning user_id, service, method_group, date
+     ),
+     counted as (
+       select user_id, service, method_group, date, count(*) as points from added group by 1, 2, 3, 4
+     )
+     update usage_day set unique_points = unique_points + counted.points from counted
+     where usage_day.user_id = counted.user_id and usage_day.service = counted.service
+       and usage_day.method_group = counted.method_group and usage_day.date = counted.date`,
+    [...keyColumns(each), keys] as never,
+  );
+}
+
+/** Columns of the key, as arrays for unnest. */
+function keyColumns(usages: readonly Usage[]): unknown[][] {
+  return [
+    usages.map(({ userId }) => userId),
+    usages.map(({ service }) => service),
+    usages.map(({ methodGroup }) => methodGroup),
+    usages.map(({ day }) => day),
+  ];
+}

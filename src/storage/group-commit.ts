@@ -1,0 +1,166 @@
+import { setImmediate as nextTurn, setTimeout as wait } from "node:timers/promises";
+import { Code } from "@connectrpc/connect";
+import type { Logger } from "pino";
+import { unavailable } from "../core/errors.ts";
+import { toError } from "./errors.ts";
+
+/** Writes entries to PostgreSQL, many callers' in one transaction. */
+export interface GroupCommit<Entry> {
+  /** Whether it takes entries now: false while PostgreSQL is so slow that the queue is full. */
+  hasRoom(): boolean;
+  /** Takes an entry that is written within 50 ms while PostgreSQL answers, and tried again while it does not. */
+  append(entry: Entry): void;
+  /**
+   * As append; resolves when the entry is committed.
+   * @throws UNAVAILABLE when that takes too long or the queue is full; the entry may still be written
+   */
+  commit(entry: Entry): Promise<void>;
+  /** Resolves when everything that was taken before is committed. */
+  flush(): Promise<void>;
+}
+
+export interface GroupCommitOptions<Entry> {
+  /** What is written, for people: "the ledger". */
+  readonly name: string;
+  readonly logger: Logger;
+  /** Writes entries in one transaction: all or none. */
+  readonly write: (entries: readonly Entry[]) => Promise<void>;
+  /** Names an entry in the log. */
+  readonly describe: (entry: Entry) => object;
+  /** How much an entry is of what `capacity` and a batch hold; 1 where it is not given. */
+  readonly sizeOf?: (entry: Entry) => number;
+  /** How much may wait. */
+  readonly capacity?: number | undefined;
+  /** How long commit() waits. */
+  readonly commitTimeoutMs?: number | undefined;
+}
+
+interface Waiting<Entry> {
+  readonly entry: Entry;
+  readonly settle: (error?: unknown) => void;
+}
+
+const maxBatch = 500;
+/** While one batch is committed, the next is on its way. */
+const maxInFlight = 2;
+const retryAfterMs = 1000;
+const backoffMs = { first: 50, most: 2000 };
+
+/**
+ * Group commit: what waits when a turn is free is written in one transaction. A batch that fails because PostgreSQL is
+ * away is tried again until it is back; one that fails for what is in it is halved until the one entry that cannot be
+ * written is alone, logged and left out.
+ */
+export function createGroupCommit<Entry>(options: GroupCommitOptions<Entry>): GroupCommit<Entry> {
+  const { name, logger, sizeOf = () => 1, capacity = 20_000, commitTimeoutMs = 5000 } = options;
+  let waiting: Waiting<Entry>[] = [];
+  /** Entries that were ever taken into a batch. */
+  let begun = 0;
+  /** How much was taken and is not committed yet. */
+  let pending = 0;
+  /** Each batch that is being written, and the number of its first entry. */
+  const inFlight = new Map<Promise<void>, number>();
+  let scheduled = false;
+  let isAway = false;
+
+  function put(entry: Entry, settle: Waiting<Entry>["settle"]): void {
+    pending += sizeOf(entry);
+    waiting.push({ entry, settle });
+    schedule();
+  }
+
+  function schedule(): void {
+    if (scheduled || waiting.length === 0 || inFlight.size >= maxInFlight) return;
+    scheduled = true;
+    // What arrives in this turn of the event loop goes together.
+    setImmediate(() => {
+      scheduled = false;
+      const batch = take();
+      const writing = write(batch).finally(() => {
+        inFlight.delete(writing);
+        schedule();
+      });
+      inFlight.set(writing, begun);
+      begun += batch.length;
+      schedule();
+    });
+  }
+
+  /** A batch of what waits: one entry, and more as long as they fit. */
+  function take(): Waiting<Entry>[] {
+    let size = 0;
+    let count = 0;
+    for (const { entry } of waiting) {
+      size += sizeOf(entry);
+      if (count > 0 && size > maxBatch) break;
+      count += 1;
+    }
+    const batch = waiting.slice(0, count);
+    waiting = waiting.slice(count);
+    return batch;
+  }
+
+  /** Resolves when every entry of the batch is written or left out. */
+  async function write(batch: readonly Waiting<Entry>[]): Promise<void> {
+    for (let attempt = 0; ; attempt += 1) {
+      try {
+        await options.write(batch.map(({ entry }) => entry));
+        isAway = false;
+        return end(batch);
+      } catch (error) {
+        if (toError(error).code !== Code.Unavailable) return divide(batch, error);
+        if (!isAway) logger.warn({ err: error, waiting: pending }, `${name} cannot be written now`);
+        isAway = true;
+        const delayMs = Math.min(backoffMs.first * 2 ** attempt, backoffMs.most);
+        await wait(delayMs * (0.5 + Math.random() / 2));
+      }
+    }
+  }
+
+  async function divide(batch: readonly Waiting<Entry>[], error: unknown): Promise<void> {
+    const [first] = batch;
+    if (first !== undefined && batch.length === 1) {
+      logger.error(
+        { err: error, ...options.describe(first.entry) },
+        `an entry of ${name} cannot be written: it is left out`,
+      );
+      return end(batch, error);
+    }
+    const middle = Math.ceil(batch.length / 2);
+    await write(batch.slice(0, middle));
+    await write(batch.slice(middle));
+  }
+
+  function end(batch: readonly Waiting<Entry>[], error?: unknown): void {
+    for (const { entry, settle } of batch) {
+      pending -= sizeOf(entry);
+      settle(error);
+    }
+  }
+
+  async function flush(): Promise<void> {
+    const taken = begun + waiting.length;
+    // Batches end in any order.
+    while (Math.min(begun, ...inFlight.values()) < taken) {
+      await (inFlight.size === 0 ? nextTurn() : Promise.race(inFlight.keys()));
+    }
+  }
+
+  return {
+    hasRoom: () => pending < capacity,
+    append: (entry) => put(entry, () => undefined),
+    commit(entry) {
+      if (pending >= capacity) return Promise.reject(unavailable(`${name} is behind`, retryAfterMs));
+      return new Promise((resolve, reject) => {
+        const late = () => reject(unavailable(`${name} is behind`, retryAfterMs));
+        const timer = setTimeout(late, commitTimeoutMs);
+        put(entry, (error) => {
+          clearTimeout(timer);
+          if (error === undefined) resolve();
+          else reject(error);
+        });
+      });
+    },
+    flush,
+  };
+}

@@ -1,0 +1,44 @@
+import type { Logger } from "pino";
+import type { Database } from "./database.ts";
+import { dropPartitions, ensurePartitions, type Partitioned } from "./partitions.ts";
+
+export interface Kept {
+  readonly table: Partitioned;
+  /** How long a day is kept. */
+  readonly days: number;
+  /** Removes what else is kept for as long: of the time before it, milliseconds since the epoch. */
+  readonly tidy?: (beforeMs: number) => Promise<void>;
+}
+
+export interface RetentionOptions {
+  readonly database: Database;
+  readonly logger: Logger;
+  /** Milliseconds since the epoch. */
+  readonly now: () => number;
+}
+
+const hourMs = 3_600_000;
+const dayMs = 24 * hourMs;
+const aheadDays = 3;
+
+/**
+ * Makes the tables' partitions of the coming days, and drops those that are older than they are kept: now and every
+ * hour.
+ * @returns what stops it
+ */
+export function keepTables({ database, logger, now }: RetentionOptions, tables: readonly Kept[]): () => void {
+  const keep = async (): Promise<void> => {
+    const today = Math.floor(now() / dayMs);
+    const days = new Set(Array.from({ length: aheadDays + 2 }, (_none, index) => today - 1 + index));
+    for (const { table, days: kept, tidy } of tables) {
+      await ensurePartitions(database, table, days);
+      await dropPartitions(database, table, today - kept);
+      await tidy?.((today - kept) * dayMs);
+    }
+  };
+  const attempt = () => void keep().catch((error: unknown) => logger.warn({ err: error }, "old days were not tidied"));
+  attempt();
+  const timer = setInterval(attempt, hourMs);
+  timer.unref();
+  return () => clearInterval(timer);
+}

@@ -1,0 +1,284 @@
+import { randomUUID } from "node:crypto";
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { type Client, createClient } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { AuditService } from "#gen/tollgate/v1/audit_pb.js";
+import { Outcome_Name, QuotaService } from "#gen/tollgate/v1/lease_pb.js";
+import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
+import { verifyUsage } from "../../src/quota/ledger/verify.ts";
+import { type Json, startTestApp, type TestApp } from "../support/app.ts";
+
+let app: TestApp;
+let audit: Client<typeof AuditService>;
+let quotas: Client<typeof QuotaService>;
+let service: { headers: { authorization: string } };
+beforeAll(async () => {
+  app = await startTestApp({ QUOTA_DEFAULT: "unlimited" });
+  const transport = createGrpcTransport({ baseUrl: app.url });
+  audit = createClient(AuditService, transport);
+  quotas = createClient(QuotaService, transport);
+  const username = await app.user({ username: "routing_1", roles: ["SERVICE"] });
+  service = { headers: { authorization: `Bearer ${await app.token(username)}` } };
+});
+afterAll(() => app.stop());
+
+/** An action as a service tells it. */
+const action = (fields: Json = {}) => ({
+  tracecode: randomUUID(),
+  service: Service_Name.ROUTING,
+  operation: "run_matrix",
+  methodGroup: Method_Group.MATRIX,
+  time: timestampFromDate(new Date()),
+  points: 7,
+  ...fields,
+});
+
+async function read(query: Record<string, string>, token = app.admin): Promise<Json> {
+  const { status, body } = await app.http("GET", `/admin/audit?${new URLSearchParams(query).toString()}`, { token });
+  if (status !== 200) throw new Error(`${status} ${JSON.stringify(body)}`);
+  return body;
+}
+
+const usageOf = (username: string) =>
+  app.database("usage_day").where({ username }).select("requests", "points", "unique_points");
+
+describe("what is recorded", () => {
+  test("a change by an administrator: who, what, which resource", async () => {
+    const key = `changed_${Date.now()}`;
+    const code = randomUUID();
+    await app.http("POST", "/admin/companies", { token: app.admin, body: { key }, headers: { tracecode: code } });
+    const { actions } = await read({ operation_id: "create_company", sort_direction: "DESC", limit: "1" });
+    expect(actions).toEqual([
+      {
+        username: "admin",
+        company_key: "administration",
+        tracedata: {
+          code,
+          client: "administration_|_admin",
+          server: "test_server",
+          service: "ADMIN",
+          operation: "create_company",
+          time: expect.stringMatching(/Z$/),
+        },
+        method_group: "NOTRACE",
+        statistics: {},
+        resource: key,
+        outcome: "SUCCESS",
+      },
+    ]);
+  });
+
+  test("no refused change, and no secret of one that was made", async () => {
+    const code = randomUUID();
+    const headers = { tracecode: code };
+    const body = { username: "nobody", company_key: "no_such_company", roles: [], password: "very secret indeed" };
+    await app.http("POST", "/admin/users", { token: app.admin, body, headers });
+    const username = await app.user({ password: "very secret indeed" });
+    const rows = await app.database("audit_action").where({ tracecode: code });
+    expect(rows).toEqual([]);
+    const [made] = await app.database("audit_action").where({ resource: username });
+    expect(made.operation).toBe("create_user");
+    expect(JSON.stringify(made)).not.toContain("secret");
+  });
+
+  test("a settlement, once, with the names and the numbers that were told", async () => {
+    const username = await app.user();
+    const tracecode = randomUUID();
+    const leases = await Promise.all(
+      [1, 2].map(async () => {
+        const request = { username, service: 2, methodGroup: 3, points: 5, operationId: randomUUID(), tracecode };
+        return (await quotas.acquireQuota(request, service)).lease?.leaseId ?? "";
+      }),
+    );
+    const settle = (leaseId: string) =>
+      quotas.settleLease(
+        {
+          leaseId,
+          points: 4,
+          duration: { seconds: 3723n, nanos: 500_000_000 },
+          outcome: Outcome_Name.FAILURE,
+          operation: "run_plan_calculation",
+          server: "planner_7",
+        },
+        service,
+      );
+    await Promise.all([...leases, ...leases].map(settle));
+    const { actions, statistics } = await read({ username });
+    expect(statistics.filter).toEqual({ total: 2 });
+    expect(actions[0]).toMatchObject({
+      username,
+      tracedata: { code: tracecode, server: "planner_7", service: "ROUTING", operation: "run_plan_calculation" },
+      method_group: "PLAN",
+      statistics: { points_count: 4, duration: "PT1H2M3.5S" },
+      outcome: "FAILURE",
+    });
+  });
+
+  test("a settlement of which no more is told than its points", async () => {
+    const username = await app.user();
+    const request = { username, service: 2, methodGroup: 3, points: 5, operationId: randomUUID() };
+    const { lease } = await quotas.acquireQuota(request, service);
+    await quotas.settleLease({ leaseId: lease?.leaseId ?? "", points: 0 }, service);
+    const { actions } = await read({ username });
+    expect(actions).toMatchObject([
+      { tracedata: { server: "routing_1", operation: "settle_lease" }, statistics: { points_count: 0 } },
+    ]);
+    expect(actions[0]).not.toHaveProperty("outcome");
+  });
+
+  test("actions that a service tells, by batch and by stream, each once and with its usage", async () => {
+    const username = await app.user({ timezone: 3 });
+    const told = [1, 2, 3].map(() => action({ username, pointKeys: [1n, 2n] }));
+    expect(await audit.recordActions({ actions: told }, service)).toMatchObject({ recorded: 3, repeated: 0 });
+    const more = [...told, action({ username, pointKeys: [2n, 3n], methodGroup: Method_Group.NOTRACE })];
+    const twice = [more, more].map((actions) => ({ actions }));
+    async function* stream() {
+      yield* twice;
+    }
+    expect(await audit.recordActionStream(stream(), service)).toMatchObject({ recorded: 1n, repeated: 7n });
+    expect((await read({ username })).actions).toHaveLength(4);
+    expect(await usageOf(username)).toEqual(
+      expect.arrayContaining([
+        { requests: 3, points: 21, unique_points: 2 },
+        { requests: 1, points: 7, unique_points: 2 },
+      ]),
+    );
+  });
+
+  test("the same time to the microsecond is the same action, the next one another", async () => {
+    const username = await app.user();
+    const at = (nanos: number) => ({ seconds: BigInt(Math.floor(Date.now() / 1000) - 60), nanos });
+    const tracecode = randomUUID();
+    const actions = [at(1000), at(1999), at(2000)].map((time) => action({ username, tracecode, time }));
+    expect(await audit.recordActions({ actions }, service)).toMatchObject({ recorded: 2, repeated: 1 });
+    expect((await read({ username })).actions.map(({ tracedata }: Json) => tracedata.time.slice(-8))).toEqual([
+      ".000001Z",
+      ".000002Z",
+    ]);
+    expect(await usageOf(username)).toEqual([{ requests: 2, points: 14, unique_points: 0 }]);
+  });
+
+  test("an action counts for the user's day of its own time", async () => {
+    const username = await app.user({ timezone: -11 });
+    const time = new Date(Date.now() - 5 * 86_400_000);
+    time.setUTCHours(10, 0, 0, 0);
+    await audit.recordActions({ actions: [action({ username, time: timestampFromDate(time) })] }, service);
+    const before = new Date(time.getTime() - 86_400_000).toISOString().slice(0, 10);
+    expect(await app.database("usage_day").where({ username }).select("date")).toEqual([{ date: before }]);
+  });
+
+  test("many tell the same at once: it is recorded once, and used once", async () => {
+    const users = await Promise.all([1, 2, 3].map(() => app.user()));
+    const told = Array.from({ length: 300 }, (_none, index) => action({ username: users[index % 3], pointKeys: [5n] }));
+    const answers = await Promise.all(
+      Array.from({ length: 12 }, (_none, index) => {
+        const actions = index % 2 === 0 ? told : told.toReversed();
+        return audit.recordActions({ actions }, service);
+      }),
+    );
+    expect(answers.reduce((sum, { recorded }) => sum + recorded, 0)).toBe(300);
+    for (const username of users) {
+      expect((await read({ username })).statistics.filter.total).toBe(100);
+      expect(await usageOf(username)).toEqual([{ requests: 100, points: 700, unique_points: 1 }]);
+    }
+  });
+});
+
+describe("what is refused", () => {
+  test("one wrong action, and with it the whole batch: every fault is named", async () => {
+    const username = await app.user();
+    const wrong = [
+      action({ username }),
+      action({ username: "no_such_user" }),
+      action({ username, time: timestampFromDate(new Date(Date.now() + 2 * 3_600_000)) }),
+      action({ username, time: timestampFromDate(new Date(Date.now() - 500 * 86_400_000)) }),
+    ];
+    await expect(audit.recordActions({ actions: wrong }, service)).rejects.toThrow(
+      "actions[1].username: no such user: no_such_user; actions[2].time: is more than an hour ahead of this server's clock; actions[3].time: is more than 400 days ago: the log does not go back so far",
+    );
+    expect((await read({ username })).actions).toEqual([]);
+  });
+
+  test("a stream ends at a wrong batch, and keeps those before it", async () => {
+    const username = await app.user();
+    async function* stream() {
+      yield { actions: [action({ username })] };
+      yield { actions: [action({ username }), action({ username, operation: "x" })] };
+    }
+    await expect(audit.recordActionStream(stream(), service)).rejects.toThrow("actions[1].operation");
+    expect((await read({ username })).actions).toHaveLength(1);
+  });
+
+  test.each([
+    ["sort_field=password", "sort_field: must be one of"],
+    ["from=2026-01-02T00:00:00Z&to=2026-01-02T00:00:00Z", "to: must be after from"],
+    ["to=2026-01-02T00:00:00Z", "to: must be after from, which is the beginning of today where it is not given"],
+    ["from=yesterday", "from"],
+    ["service_name=UNKNOWN", "service_name"],
+    ["limit=10000001", "limit"],
+    ["operation_id=ab", "operation_id"],
+  ])("%s", async (query, message) => {
+    const { status, body } = await app.http("GET", `/admin/audit?${query}`, { token: app.admin });
+    expect(status).toBe(400);
+    expect(body.message).toContain(message);
+  });
+});
+
+test("without from it is the caller's own day, without to it ends now", async () => {
+  const company_key = await app.company();
+  const username = await app.user({ company_key, timezone: 0 });
+  const reader = await app.token(await app.user({ company_key, roles: ["PARTNER"], timezone: -9 }));
+  const offset = -9 * 3_600_000;
+  const midnight = Math.floor((Date.now() + offset) / 86_400_000) * 86_400_000 - offset;
+  const at = (ms: number, operation: string) => action({ username, operation, time: timestampFromDate(new Date(ms)) });
+  const actions = [at(midnight - 1, "yesterday"), at(midnight, "today"), at(Date.now() + 1_800_000, "later")];
+  await audit.recordActions({ actions }, service);
+  const operations = async (query: Record<string, string>) =>
+    (await read({ username, ...query }, reader)).actions.map(({ tracedata }: Json) => tracedata.operation);
+  expect(await operations({})).toEqual(["today"]);
+  expect(await operations({ from: new Date(midnight - 1).toISOString() })).toEqual(["yesterday", "today"]);
+  expect(await operations({ to: "2999-01-01T00:00:00+03:00" })).toEqual(["today", "later"]);
+});
+
+test("what was recorded and settled is what the usage says, until somebody changes it", async () => {
+  const username = await app.user({ timezone: 12 });
+  const period = { from: "2020-01-01", to: "2999-01-01", today: new Date().toISOString().slice(0, 10) };
+  const told = [1, 2].map(() => action({ username, pointKeys: [1n, 2n] }));
+  await audit.recordActions({ actions: told }, service);
+  expect((await verifyUsage(app.database, period)).differences).toEqual([]);
+  await app.database("audit_action").where({ tracecode: told[0]?.tracecode }).delete();
+  expect((await verifyUsage(app.database, period)).differences).toMatchObject([
+    { username, usage: [2, 14, 2], ledger: [1, 7, 2] },
+  ]);
+});
+
+test("tenants see their own, and a namesake does not see what a deleted user did", async () => {
+  const company_key = await app.company();
+  const username = await app.user({ company_key, roles: ["USER"] });
+  const colleague = await app.user({ company_key });
+  const stranger = await app.user();
+  await audit.recordActions(
+    { actions: [username, colleague, stranger].map((name) => action({ username: name })) },
+    service,
+  );
+  const names = async (token: string, query: Record<string, string> = {}) => {
+    const { actions, statistics } = await read({ service_name: "ROUTING", ...query }, token);
+    expect(statistics.filter.total).toBe(actions.length);
+    return actions.map((one: Json) => one.username);
+  };
+  const partner = await app.token(await app.user({ company_key, roles: ["PARTNER"] }));
+  expect(await names(await app.token(username))).toEqual([username]);
+  expect(await names(await app.token(username), { username: colleague })).toEqual([]);
+  expect((await names(partner)).toSorted()).toEqual([username, colleague].toSorted());
+  expect(await names(partner, { username: stranger })).toEqual([]);
+  const [{ company_key: other }] = await app.database("user_account").where({ username: stranger });
+  expect(await names(partner, { company_key: other })).toEqual([]);
+
+  await app.http("DELETE", `/admin/users/${username}`, { token: app.admin });
+  await app.user({ username, company_key: other, roles: ["USER"] });
+  expect(await names(await app.token(username))).toEqual([]);
+  expect((await read({}, await app.token(username))).statistics.overall.total).toBe(0);
+  expect(await names(app.admin, { username })).toEqual([username]);
+  expect(await names(partner, { username })).toEqual([username]);
+});

@@ -1,0 +1,168 @@
+import { randomUUID } from "node:crypto";
+import fc from "fast-check";
+import pino from "pino";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { createActionBook } from "../../src/audit/book.ts";
+import { bucketsOf, totalOf } from "../../src/audit/buckets.ts";
+import type { Selection } from "../../src/audit/selection.ts";
+import { type ActionRow, sortable, streamActions } from "../../src/audit/store.ts";
+import { createTally, dropTotals } from "../../src/audit/tally.ts";
+import type { Action } from "../../src/core/history.ts";
+import { dayMicros, hourMicros } from "../../src/core/instant.ts";
+import type { Page } from "../../src/core/list.ts";
+import { dropPartitions } from "../../src/storage/partitions.ts";
+import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+
+const firstDay = Math.floor(Date.UTC(2026, 9, 10) / 86_400_000);
+const start = firstDay * dayMicros;
+const silent = new AbortController().signal;
+
+/** Over four days, of which the third has none, some at the very edges of hours and days. */
+const actions: Action[] = Array.from({ length: 6000 }, (_none, index) => {
+  const user = (index * 31) % 7;
+  const edge = [0, 1, hourMicros - 1, hourMicros, dayMicros - 1, dayMicros, 3 * dayMicros][index % 400];
+  const day = [0, 1, 3][index % 3] as number;
+  return {
+    timeMicros: start + (edge ?? day * dayMicros + ((index * 104_729) % 86_400) * 1_000_000),
+    tracecode: randomUUID(),
+    operation: index % 700 === 5 ? "rare_operation" : (["run_plan", "run_route"][index % 2] as string),
+    userId: user,
+    username: `user_${user}`,
+    companyKey: `company_${user % 3}`,
+    server: "planner",
+    service: index % 97 === 0 ? 4 : 2,
+    methodGroup: 1 + (index % 5),
+    points: (index * 31) % 997,
+    outcome: 1,
+  };
+});
+
+let stand: TestDatabase;
+beforeAll(async () => {
+  stand = await createTestDatabase();
+  const logger = pino({ level: "silent" });
+  const tally = createTally({ database: stand.database, logger });
+  const book = createActionBook(stand.database, { ...tally, soon: () => undefined });
+  const write = async (some: readonly Action[]) => {
+    await book.prepare(some);
+    for (let index = 0; index < some.length; index += 20) {
+      await stand.database.transaction((transaction) => book.write(transaction, some.slice(index, index + 20)));
+    }
+  };
+  // More batches than are moved at once; and those of the last third are still waiting when they are read.
+  await write(actions.slice(0, 4500));
+  await tally.stop();
+  await write(actions.slice(4500));
+});
+afterAll(() => stand.drop());
+
+function matches(selection: Selection, action: Action): boolean {
+  const { from, to, user, companies, method } = selection;
+  return (
+    from <= action.timeMicros &&
+    action.timeMicros < to &&
+    (user.username ?? action.username) === action.username &&
+    (user.user_id ?? action.userId) === action.userId &&
+    companies.every((company) => company === action.companyKey) &&
+    (method.service ?? action.service) === action.service &&
+    (method.method_group ?? action.methodGroup) === action.methodGroup &&
+    (method.operation ?? action.operation) === action.operation
+  );
+}
+
+const time = fc.oneof(
+  fc.integer({ min: start - hourMicros, max: start + 5 * dayMicros }),
+  fc.integer({ min: -1, max: 5 * 24 }).map((hours) => start + hours * hourMicros),
+  fc.integer({ min: 0, max: 5 }).map((days) => start + days * dayMicros),
+);
+const optional = (name: string, value: fc.Arbitrary<string | number>) =>
+  fc.option(value, { nil: undefined, freq: 1 }).map((one) => (one === undefined ? {} : { [name]: one }));
+const user = fc.integer({ min: 0, max: 7 });
+const selections = fc
+  .record({
+    period: fc.tuple(time, time),
+    username: optional(
+      "username",
+      user.map((index) => `user_${index}`),
+    ),
+    userId: optional("user_id", user),
+    companies: fc.array(
+      fc.integer({ min: 0, max: 3 }).map((index) => `company_${index}`),
+      { maxLength: 2 },
+    ),
+    service: optional("service", fc.constantFrom(2, 4)),
+    group: optional("method_group", fc.integer({ min: 1, max: 6 })),
+    operation: optional("operation", fc.constantFrom("run_plan", "run_route", "rare_operation")),
+  })
+  .map(({ period, username, userId, companies, service, group, operation }): Selection => {
+    // As a user's own list: the number never comes without the name.
+    const of = username["username"] !== undefined ? { ...username, ...userId } : {};
+    const [from, to] = period.toSorted((one, other) => one - other) as [number, number];
+    return { from, to, user: of, companies, method: { ...service, ...group, ...operation } };
+  });
+const pages = fc.record({
+  offset: fc.oneof(fc.integer({ min: 0, max: 50 }), fc.integer({ min: 0, max: 7000 })),
+  limit: fc.oneof(fc.integer({ min: 1, max: 100 }), fc.integer({ min: 1, max: 7000 })),
+  direction: fc.constantFrom("asc" as const, "desc" as const),
+  sort: fc.constantFrom("time", "time", "time", "username", "points", "company_key, username"),
+});
+
+async function read(selection: Selection, page: Page): Promise<ActionRow[]> {
+  const buckets = await bucketsOf(stand.database, selection);
+  const rows = streamActions(stand.database, { selection, buckets, page, signal: silent });
+  const read: ActionRow[] = [];
+  for await (const some of rows) read.push(...some);
+  return read;
+}
+
+/** As the page would be if all of them were sorted here. */
+function expected(selection: Selection, { offset, limit, direction, sort }: Page): string[] {
+  const keys: Record<string, (action: Action) => (string | number)[]> = {
+    time: () => [],
+    username: ({ username }) => [username],
+    points: ({ points = 0 }) => [points],
+    "company_key, username": ({ companyKey, username }) => [companyKey, username],
+  };
+  const keyOf = (action: Action) => [...(keys[sort]?.(action) ?? []), action.timeMicros, action.tracecode];
+  const compare = (one: Action, other: Action): number => {
+    const [left, right] = [keyOf(one), keyOf(other)];
+    const index = left.findIndex((value, at) => value !== right[at]);
+    return index === -1 ? 0 : (left[index] as string) < (right[index] as string) ? -1 : 1;
+  };
+  const sorted = actions.filter((action) => matches(selection, action)).toSorted(compare);
+  if (direction === "desc") sorted.reverse();
+  return sorted.slice(offset, offset + limit).map(({ tracecode }) => tracecode);
+}
+
+test("what waited was moved, and what came later waits", async () => {
+  expect(await stand.database("audit_pending").count()).toEqual([{ count: 75 }]);
+});
+
+test("whatever is asked for is counted exactly and paged in order", { timeout: 120_000 }, async () => {
+  await fc.assert(
+    fc.asyncProperty(selections, pages, async (selection, page) => {
+      const buckets = await bucketsOf(stand.database, selection);
+      expect(totalOf(buckets)).toBe(actions.filter((action) => matches(selection, action)).length);
+      const rows = await read(selection, page);
+      expect(rows.map(({ tracecode }) => tracecode)).toEqual(expected(selection, page));
+    }),
+    { numRuns: 400 },
+  );
+});
+
+test("every field can be sorted by", async () => {
+  const selection: Selection = { from: start, to: start + 9 * dayMicros, user: {}, companies: [], method: {} };
+  for (const sort of new Set(Object.values(sortable))) {
+    const rows = await read(selection, { offset: 3, limit: 5, sort, direction: "desc" });
+    expect(rows).toHaveLength(5);
+  }
+});
+
+test("retention drops days, and their totals with them", async () => {
+  const selection: Selection = { from: 0, to: start + 9 * dayMicros, user: {}, companies: [], method: {} };
+  await dropPartitions(stand.database, "audit_action", firstDay + 1);
+  await dropTotals(stand.database, ((firstDay + 1) * dayMicros) / 1000);
+  await stand.database("audit_pending").delete();
+  const kept = actions.slice(0, 4500).filter(({ timeMicros }) => timeMicros >= start + dayMicros);
+  expect(totalOf(await bucketsOf(stand.database, selection))).toBe(kept.length);
+});
