@@ -46,6 +46,8 @@ async function insert(transaction: Transaction, actions: readonly Action[]): Pro
          micros, tracecode, operation, part, user_id, username, company_key, server, service, method_group, points,
          duration_ms, outcome, resource, usage_day
        )
+       -- In key order: two writers must not deadlock.
+       order by micros, tracecode, operation, part
        on conflict do nothing
        returning time, tracecode, operation, part, user_id, username, company_key, service, method_group
      ),

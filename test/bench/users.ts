@@ -3,45 +3,22 @@
  * Prints what a list of everything costs in memory and until its first byte, and what the trigram index is worth: the
  * same filters with and without it, turn by turn, in one run.
  */
-import { readFileSync, writeFileSync } from "node:fs";
-import { chmod, mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { type Database, openDatabase } from "../../src/storage/database.ts";
-import { startEmbedded } from "../../src/storage/embedded.ts";
-import { migrate } from "../../src/storage/migrate.ts";
-import { type ServerProcess, startProcess } from "../support/process.ts";
+import type { Database } from "../../src/storage/database.ts";
+import { median, seconds, startStand, timed } from "./stand.ts";
 
 const users = Number(process.argv[2] ?? 1_000_000);
-const password = "first administrator";
 const query = "select * from user_account where search like lower(?) order by username limit 100";
 const count = "select count(*) from user_account where search like lower(?)";
 
-const folder = await mkdtemp(join(tmpdir(), "tollgate-bench-"));
-await chmod(folder, 0o711);
-const postgres = await startEmbedded({ folder, onExit: () => console.error("PostgreSQL has ended") });
-const database = openDatabase({ url: postgres.url, poolSize: 2, statementTimeoutMs: 600_000 });
-await migrate(database);
-
-// Before the users: the first start makes an administrator only where there is none.
-const server = await startProcess({
-  DATABASE_URL: postgres.url,
-  TOKEN_KEYS: "a-secret-for-the-bench-of-32-characters",
-  ADMIN_PASSWORD: password,
-  LOG_LEVEL: "silent",
-});
-const token = await login(server);
+const { database, get, memory, forgetPeak, end } = await startStand();
 try {
   await fill(database);
-  await get("/admin/users?limit=10");
+  await (await get("/admin/users?limit=10")).text();
   await list();
   await filters();
   await plan();
 } finally {
-  await server.end();
-  await database.destroy();
-  await postgres.stop();
-  await rm(folder, { recursive: true });
+  await end();
 }
 
 async function fill(into: Database): Promise<void> {
@@ -63,9 +40,9 @@ async function fill(into: Database): Promise<void> {
 async function list(): Promise<void> {
   const idle = memory("VmRSS");
   // Forgets the peak of the start.
-  writeFileSync(`/proc/${server.process.pid}/clear_refs`, "5");
+  forgetPeak();
   const started = performance.now();
-  const response = await fetch(`${server.url}/admin/users?limit=10000000`, { headers: bearer() });
+  const response = await get("/admin/users?limit=10000000");
   let first = 0;
   let bytes = 0;
   for await (const chunk of response.body ?? []) {
@@ -85,7 +62,7 @@ async function filters(): Promise<void> {
   const texts = Array.from({ length: 30 }, (_, index) => hex(index));
   const times: { indexed: number[]; scanned: number[] } = { indexed: [], scanned: [] };
   for (const text of texts) {
-    times.indexed.push(await timed(() => get(`/admin/users?filter=${text}`)));
+    times.indexed.push(await timed(async () => (await get(`/admin/users?filter=${text}`)).text()));
     times.scanned.push(
       await timed(() =>
         database.transaction(async (transaction) => {
@@ -110,44 +87,4 @@ async function plan(): Promise<void> {
 /** Five letters that some users have in their names. */
 function hex(index: number): string {
   return (0xa1b2c3 + index * 7919).toString(16).slice(0, 5);
-}
-
-async function get(path: string): Promise<unknown> {
-  const response = await fetch(`${server.url}${path}`, { headers: bearer() });
-  if (!response.ok) throw new Error(`${path}: ${response.status}`);
-  return response.json();
-}
-
-function bearer() {
-  return { authorization: `Bearer ${token}` };
-}
-
-async function login({ url }: ServerProcess): Promise<string> {
-  const response = await fetch(`${url}/admin/token/generation`, {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify({ username: "admin", password }),
-  });
-  const { token: made } = JSON.parse(await response.text());
-  return made;
-}
-
-/** Megabytes, from the kernel's account of the server's process. */
-function memory(field: "VmRSS" | "VmHWM"): number {
-  const status = readFileSync(`/proc/${server.process.pid}/status`, "utf8");
-  return Math.round(Number(new RegExp(`${field}:\\s+(\\d+)`).exec(status)?.[1]) / 1024);
-}
-
-async function timed(work: () => Promise<unknown>): Promise<number> {
-  const started = performance.now();
-  await work();
-  return performance.now() - started;
-}
-
-function median(values: readonly number[]): number {
-  return values.toSorted((one, other) => one - other)[Math.floor(values.length / 2)] ?? Number.NaN;
-}
-
-function seconds(milliseconds: number): string {
-  return `${(milliseconds / 1000).toFixed(1)} s`;
 }

@@ -1,0 +1,243 @@
+/**
+ * The audit log over 90 days and 2,000 users, as an administrator sees it over HTTP. Run by hand: npm run bench:audit.
+ * Prints what a page costs at 1,000,000 and at 10,000,000 actions, what a list of a million costs in memory, and what
+ * recording costs beside a bare INSERT of the same rows, turn by turn, in one run.
+ */
+import { randomUUID } from "node:crypto";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { createClient } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
+import { AuditService } from "#gen/tollgate/v1/audit_pb.js";
+import { ensurePartitions } from "../../src/storage/partitions.ts";
+import { median, seconds, startStand, timed } from "./stand.ts";
+
+const sizes = [1_000_000, Number(process.argv[2] ?? 10_000_000)];
+const users = 2000;
+const days = 90;
+const dayMs = 86_400_000;
+const today = Math.floor(Date.now() / dayMs);
+const from = new Date((today - days) * dayMs + 3_600_000 * 5.5).toISOString();
+const to = new Date(today * dayMs - 3_600_000 * 3.5).toISOString();
+
+/** What a page is asked for; run_1 is made by every user. */
+const queries = {
+  "90 days, method_group": `from=${from}&to=${to}&method_group=PLAN`,
+  "90 days, company, service": `from=${from}&to=${to}&company_key=company_7&service_name=ROUTING`,
+  "90 days, username": `from=${from}&to=${to}&username=user_77`,
+  "90 days, rare operation": `from=${from}&to=${to}&operation_id=create_user`,
+  "90 days, newest first": `from=${from}&to=${to}&operation_id=run_1&sort_direction=DESC`,
+  "90 days, sort by username": `from=${from}&to=${to}&sort_field=username`,
+  "one day, sort by points": `from=${new Date((today - 2) * dayMs).toISOString()}&to=${new Date((today - 1) * dayMs).toISOString()}&sort_field=points_count`,
+  today: "",
+};
+
+const { database, server, token, get, memory, forgetPeak, end } = await startStand();
+try {
+  await makeUsers();
+  let filled = 0;
+  const rows: Record<string, number[]> = {};
+  for (const size of sizes) {
+    await fill(filled, size);
+    filled = size;
+    await pages(rows);
+  }
+  print(rows);
+  await plans();
+  await list();
+  await recording();
+} finally {
+  await end();
+}
+
+async function makeUsers(): Promise<void> {
+  await database.raw("insert into company (key) select 'company_' || i from generate_series(0, 19) as i");
+  await database.raw(
+    `insert into user_account (username, company_key, enabled, roles, timezone)
+     select 'user_' || i, 'company_' || i % 20, true, '{USER}', 0 from generate_series(0, ?) as i`,
+    [users - 1],
+  );
+}
+
+/** Writes actions as the book would have, and the totals that it would have kept. */
+async function fill(before: number, size: number): Promise<void> {
+  const started = performance.now();
+  await ensurePartitions(
+    database,
+    "audit_action",
+    new Set(Array.from({ length: days + 2 }, (_, i) => today - days + i)),
+  );
+  const step = 250_000;
+  for (let first = before; first < size; first += step) {
+    await database.raw(
+      `insert into audit_action (
+         time, tracecode, operation, part, user_id, username, company_key, server, service, method_group, points,
+         duration_ms, outcome
+       )
+       select to_timestamp(?) + (i * 7919.123457 % ?) * interval '1 second', gen_random_uuid(),
+         case when i % 100003 = 7 then 'create_user' else 'run_' || i % 4 end,
+         '00000000-0000-0000-0000-000000000000', i * 31 % ?, 'user_' || i * 31 % ?, 'company_' || i * 31 % 20,
+         'planner_1', case when i % 100003 = 7 then 4 else 1 + (i * 31 % ?) % 3 end, 2 + i % 4, i % 1000, i % 5000, 1
+       from generate_series(?::bigint, ?) as i`,
+      [((today - days) * dayMs) / 1000, days * 86_400, users, users, users, first, first + step - 1],
+    );
+  }
+  await database.raw("truncate audit_total");
+  for (const [level, name, span, unit, user] of [
+    [0, "''", 1, "hour", "0, ''"],
+    [0, "''", 24, "day", "0, ''"],
+    [1, "company_key", 1, "hour", "0, ''"],
+    [1, "company_key", 24, "day", "0, ''"],
+    [2, "username", 24, "day", "user_id, company_key"],
+  ] as const) {
+    await database.raw(
+      `insert into audit_total
+       select ${level}, ${name}, ${span}, date_trunc('${unit}', time, 'UTC') as start, ${user}, service, method_group,
+         operation, count(*)
+       from audit_action group by ${level === 2 ? "username, user_id, company_key, 4, 7, 8, 9" : `${level === 1 ? "company_key, " : ""}4, 7, 8, 9`}`,
+    );
+  }
+  await database.raw("vacuum analyze audit_action");
+  await database.raw("vacuum analyze audit_total");
+  const counts = await database("audit_total").count<{ count: number }[]>();
+  console.log(`${size} actions, ${counts[0]?.count} totals, made in ${seconds(performance.now() - started)}`);
+}
+
+async function pages(rows: Record<string, number[]>): Promise<void> {
+  for (const offset of [0, 100_000]) {
+    for (const [name, query] of Object.entries(queries)) {
+      const path = `/admin/audit?${query}&offset=${offset}`;
+      await (await get(path)).text();
+      const times: number[] = [];
+      for (let round = 0; round < 11; round += 1) times.push(await timed(async () => (await get(path)).text()));
+      (rows[`${name}, offset ${offset}`] ??= []).push(median(times));
+    }
+  }
+}
+
+function print(rows: Record<string, number[]>): void {
+  console.log(`median of 11 GETs with both totals, ms | ${sizes.join(" | ")} | growth`);
+  for (const [name, times] of Object.entries(rows)) {
+    const [small = Number.NaN, large = Number.NaN] = times;
+    console.log(`${name} | ${times.map((time) => time.toFixed(1)).join(" | ")} | ${(large / small).toFixed(2)}`);
+  }
+}
+
+async function plans(): Promise<void> {
+  const order = "order by time, tracecode, operation, part limit 100";
+  for (const [what, sql] of [
+    ["a page", `select * from audit_action where time >= '${from}' and time < '${to}' and method_group = 3 ${order}`],
+    [
+      "a page of a user",
+      `select * from audit_action where time >= '${from}' and time < '${to}' and username = 'user_77' ${order}`,
+    ],
+    [
+      "the total",
+      `select start, sum(total) from audit_total where level = 0 and name = '' and span = 24 and method_group = 3
+       and start >= '${from}' and start < '${to}' group by 1`,
+    ],
+  ] as const) {
+    const { rows } = await database.raw(`explain (analyze, costs off, timing off) ${sql}`);
+    const lines = rows.map((row: { "QUERY PLAN": string }) => `  ${row["QUERY PLAN"]}`);
+    const executed = lines.filter(
+      (line: string) =>
+        !line.includes("never executed") && !/^ +(Index Cond|Filter|Index Searches|Rows Removed)/.test(line),
+    );
+    console.log(`${what}:\n${executed.slice(0, 12).join("\n")}\n${lines.at(-1)}`);
+  }
+}
+
+async function list(): Promise<void> {
+  const idle = memory("VmRSS");
+  forgetPeak();
+  const started = performance.now();
+  const response = await get(`/admin/audit?from=${from}&to=${to}&limit=1000000`);
+  let first = 0;
+  let bytes = 0;
+  for await (const chunk of response.body ?? []) {
+    if (first === 0) first = performance.now() - started;
+    bytes += chunk.length;
+  }
+  const whole = performance.now() - started;
+  console.log(
+    `GET limit=1000000: ${(bytes / 1e6).toFixed(0)} MB in ${seconds(whole)}, ${(1e9 / whole).toFixed(0)} rows/s, first byte after ${first.toFixed(0)} ms; RSS ${idle} MB idle, ${memory("VmHWM") - idle} MB more at its peak`,
+  );
+}
+
+/** Batches of a thousand, two callers at once, the service and the bare INSERT turn by turn. */
+async function recording(): Promise<void> {
+  await database.raw("create table bare (like audit_action including all)");
+  const audit = createClient(AuditService, createGrpcTransport({ baseUrl: server.url }));
+  const headers = { authorization: `Bearer ${token}` };
+  const batch = (size: number, base: number) =>
+    Array.from({ length: size }, (_, index) => ({
+      tracecode: randomUUID(),
+      username: `user_${(base + index * 31) % users}`,
+      service: 2,
+      operation: `run_${index % 4}`,
+      methodGroup: 3,
+      timeMs: Date.now() - index,
+      server: "planner_1",
+      points: index,
+    }));
+  type Batch = ReturnType<typeof batch>;
+  const recorded = (actions: Batch) =>
+    audit.recordActions(
+      { actions: actions.map(({ timeMs, ...action }) => ({ ...action, time: timestampFromMs(timeMs) })) },
+      { headers },
+    );
+  const bare = (actions: Batch) =>
+    database.raw(
+      `insert into bare (
+         time, tracecode, operation, part, user_id, username, company_key, server, service, method_group, points,
+         duration_ms, outcome, resource, usage_day
+       )
+       select to_timestamp(ms / 1000.0), tracecode, operation, part, user_id, username, company_key, server, service,
+         method_group, points, null, 0, null, date '1970-01-01' + usage_day
+       from unnest(
+         ?::bigint[], ?::uuid[], ?::text[], ?::uuid[], ?::bigint[], ?::text[], ?::text[], ?::text[], ?::smallint[],
+         ?::smallint[], ?::bigint[], ?::integer[]
+       ) as action (
+         ms, tracecode, operation, part, user_id, username, company_key, server, service, method_group, points, usage_day
+       )`,
+      [
+        actions.map(({ timeMs }) => timeMs),
+        actions.map(({ tracecode }) => tracecode),
+        actions.map(({ operation }) => operation),
+        actions.map(() => "00000000-0000-0000-0000-000000000000"),
+        actions.map(({ username }) => Number(username.slice(5))),
+        actions.map(({ username }) => username),
+        actions.map(({ username }) => `company_${Number(username.slice(5)) % 20}`),
+        actions.map(({ server: name }) => name),
+        actions.map(({ service }) => service),
+        actions.map(({ methodGroup }) => methodGroup),
+        actions.map(({ points }) => points),
+        actions.map(() => today),
+      ] as never,
+    );
+  for (const size of [100, 1000]) {
+    const rates: { recorded: number[]; bare: number[] } = { recorded: [], bare: [] };
+    for (let round = 0; round < 12; round += 1) {
+      for (const [name, work] of [
+        ["recorded", recorded],
+        ["bare", bare],
+      ] as const) {
+        const batches = Array.from({ length: Math.ceil(20_000 / size) }, (_, index) =>
+          batch(size, round * 1000 + index),
+        );
+        const elapsed = await timed(async () => {
+          const next = batches.values();
+          const caller = async () => {
+            for (const actions of next) await work(actions);
+          };
+          await Promise.all([caller(), caller()]);
+        });
+        // The first rounds warm up.
+        if (round > 1) rates[name].push((batches.length * size * 1000) / elapsed);
+      }
+    }
+    const [ours, theirs] = [median(rates.recorded), median(rates.bare)];
+    console.log(
+      `recording, batches of ${size}, two callers: ${ours.toFixed(0)} durable actions/s; bare INSERT ${theirs.toFixed(0)} rows/s; ratio ${(ours / theirs).toFixed(2)}`,
+    );
+  }
+}

@@ -1,0 +1,85 @@
+import { readFileSync, writeFileSync } from "node:fs";
+import { chmod, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type Database, openDatabase } from "../../src/storage/database.ts";
+import { startEmbedded } from "../../src/storage/embedded.ts";
+import { migrate } from "../../src/storage/migrate.ts";
+import { type ServerProcess, startProcess } from "../support/process.ts";
+
+/** A server process on a PostgreSQL of its own, and an administrator's token. */
+export interface Stand {
+  readonly database: Database;
+  readonly server: ServerProcess;
+  readonly token: string;
+  /** Fails for any status but success. */
+  get(path: string): Promise<Response>;
+  /** Megabytes of the server's process: now, or at its peak since forgetPeak. */
+  memory(field: "VmRSS" | "VmHWM"): number;
+  forgetPeak(): void;
+  end(): Promise<void>;
+}
+
+const password = "first administrator";
+
+export async function startStand(settings: Record<string, string> = {}): Promise<Stand> {
+  const folder = await mkdtemp(join(tmpdir(), "tollgate-bench-"));
+  await chmod(folder, 0o711);
+  const postgres = await startEmbedded({ folder, onExit: () => console.error("PostgreSQL has ended") });
+  const database = openDatabase({ url: postgres.url, poolSize: 4, statementTimeoutMs: 3_600_000 });
+  await migrate(database);
+  const server = await startProcess({
+    DATABASE_URL: postgres.url,
+    TOKEN_KEYS: "a-secret-for-the-bench-of-32-characters",
+    ADMIN_PASSWORD: password,
+    LOG_LEVEL: "error",
+    ...settings,
+  });
+  const token = await login(server);
+  const memory = (field: "VmRSS" | "VmHWM") => {
+    const status = readFileSync(`/proc/${server.process.pid}/status`, "utf8");
+    return Math.round(Number(new RegExp(`${field}:\\s+(\\d+)`).exec(status)?.[1]) / 1024);
+  };
+  return {
+    database,
+    server,
+    token,
+    async get(path) {
+      const response = await fetch(`${server.url}${path}`, { headers: { authorization: `Bearer ${token}` } });
+      if (!response.ok) throw new Error(`${path}: ${response.status} ${await response.text()}`);
+      return response;
+    },
+    memory,
+    forgetPeak: () => writeFileSync(`/proc/${server.process.pid}/clear_refs`, "5"),
+    async end() {
+      await server.end();
+      await database.destroy();
+      await postgres.stop();
+      await rm(folder, { recursive: true });
+    },
+  };
+}
+
+async function login({ url }: ServerProcess): Promise<string> {
+  const response = await fetch(`${url}/admin/token/generation`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ username: "admin", password }),
+  });
+  const { token } = JSON.parse(await response.text());
+  return token;
+}
+
+export async function timed(work: () => Promise<unknown>): Promise<number> {
+  const started = performance.now();
+  await work();
+  return performance.now() - started;
+}
+
+export function median(values: readonly number[]): number {
+  return values.toSorted((one, other) => one - other)[Math.floor(values.length / 2)] ?? Number.NaN;
+}
+
+export function seconds(milliseconds: number): string {
+  return `${(milliseconds / 1000).toFixed(1)} s`;
+}
