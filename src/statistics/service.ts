@@ -3,8 +3,10 @@ import type { Handlers } from "../core/call.ts";
 import { scopeOf } from "../core/principal.ts";
 import type { Database } from "../storage/database.ts";
 import { streamRows } from "../storage/stream.ts";
+import { xlsxType } from "../xlsx/workbook.ts";
 import { byUser, toUserStatistics } from "./messages.ts";
 import { periodOf } from "./period.ts";
+import { streamReport } from "./report.ts";
 import { type UsageRow, usage } from "./store.ts";
 
 export interface StatisticsOptions {
@@ -20,6 +22,20 @@ export function statisticsHandlers({ database, now }: StatisticsOptions): Handle
       const rows = usage(database, { scope: scopeOf(call.principal), username: request.username, period }, now());
       const pages = streamRows<UsageRow>(database, rows, { limit: Number.POSITIVE_INFINITY, signal: call.signal });
       for await (const users of byUser(pages)) yield { users: users.map(toUserStatistics) };
+    },
+
+    async *readReport(request, call) {
+      const period = periodOf(request);
+      const { principal, signal } = call;
+      const { username } = request;
+      const made = new Date(now());
+      const rows = usage(database, { scope: scopeOf(principal), username, period }, now());
+      const pages = streamRows<UsageRow>(database, rows, { limit: Number.POSITIVE_INFINITY, signal });
+      const askedBy = `${principal.companyKey} / ${principal.username}`;
+      const file = streamReport({ ...period, username, askedBy, made }, pages);
+      const name = ["usage", period.from, period.to, username].filter(Boolean).join("_");
+      call.responseHeader.set("content-disposition", `attachment; filename="${name}.xlsx"`);
+      for await (const data of file) yield { contentType: xlsxType, data };
     },
   };
 }

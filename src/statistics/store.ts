@@ -7,11 +7,13 @@ import type { StatisticsPeriod } from "./period.ts";
 export interface UsageRow {
   readonly user_id: number;
   readonly username: string;
+  readonly company_key: string;
   /** YYYY-MM-DD */
   readonly date: string;
   /** Numbers of Service.Name and Method.Group. */
   readonly service: number;
   readonly method_group: number;
+  readonly requests: number;
   readonly points: number;
   readonly unique_points: number;
 }
@@ -39,7 +41,8 @@ export function usage(
   const today = "(?::timestamp + coalesce(user_account.timezone, 0) * interval '1 hour')::date";
   const query = database("usage_day")
     .leftJoin("user_account", "user_account.id", "usage_day.user_id")
-    .select("usage_day.user_id", "usage_day.username", "service", "method_group", "points", "unique_points")
+    .select("usage_day.user_id", "usage_day.username", "usage_day.company_key", "service", "method_group")
+    .select("requests", "points", "unique_points")
     .select({ date: database.raw("date::text") })
     .orderBy(["usage_day.username", "usage_day.user_id", "date", "service", "method_group"]);
   if (from !== undefined) void query.where("date", ">=", from);

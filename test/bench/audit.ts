@@ -34,11 +34,9 @@ const queries = {
 const { database, server, token, get, memory, forgetPeak, end } = await startStand();
 try {
   await makeUsers();
-  let filled = 0;
   const rows: Record<string, number[]> = {};
   for (const size of sizes) {
-    await fill(filled, size);
-    filled = size;
+    await fill(size);
     await pages(rows);
   }
   print(rows);
@@ -59,26 +57,28 @@ async function makeUsers(): Promise<void> {
 }
 
 /** Writes actions as the book would have, and the totals that it would have kept. */
-async function fill(before: number, size: number): Promise<void> {
+async function fill(size: number): Promise<void> {
   const started = performance.now();
   await ensurePartitions(
     database,
     "audit_action",
     new Set(Array.from({ length: days + 2 }, (_, i) => today - days + i)),
   );
+  await database.raw("truncate audit_action");
   const step = 250_000;
-  for (let first = before; first < size; first += step) {
+  // In order of time, as they come in life.
+  for (let first = 0; first < size; first += step) {
     await database.raw(
       `insert into audit_action (
          time, tracecode, operation, part, user_id, username, company_key, server, service, method_group, points,
          duration_ms, outcome
        )
-       select to_timestamp(?) + (i * 7919.123457 % ?) * interval '1 second', gen_random_uuid(),
+       select to_timestamp(?) + i * ? * interval '1 second', gen_random_uuid(),
          case when i % 100003 = 7 then 'create_user' else 'run_' || i % 4 end,
          '00000000-0000-0000-0000-000000000000', i * 31 % ?, 'user_' || i * 31 % ?, 'company_' || i * 31 % 20,
          'planner_1', case when i % 100003 = 7 then 4 else 1 + (i * 31 % ?) % 3 end, 2 + i % 4, i % 1000, i % 5000, 1
        from generate_series(?::bigint, ?) as i`,
-      [((today - days) * dayMs) / 1000, days * 86_400, users, users, users, first, first + step - 1],
+      [((today - days) * dayMs) / 1000, (days * 86_400) / size, users, users, users, first, first + step - 1],
     );
   }
   await database.raw("truncate audit_total");

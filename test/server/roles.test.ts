@@ -283,6 +283,12 @@ const table: readonly [operation: string, target: string, call: Call, statuses: 
     ({ stranger }) => ["GET", `/admin/statistics?username=${stranger}`],
     [401, 403, 200, 200, 403, 200],
   ],
+  [
+    "ReadReport",
+    "a stranger",
+    ({ stranger }) => ["GET", `/admin/report?username=${stranger}`],
+    [401, 403, 200, 200, 403, 200],
+  ],
   ["ReadAudit", "", () => ["GET", "/admin/audit"], [401, 403, 200, 200, 403, 200]],
   [
     "RecordActions",

@@ -6,6 +6,7 @@
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
 import type { Method_Group, Service_Name } from "./tracedata_pb.js";
+import type { HttpBodySchema } from "../../google/api/httpbody_pb.js";
 
 /**
  * Describes the file tollgate/v1/statistics.proto.
@@ -45,6 +46,40 @@ export declare type ReadStatisticsRequest = Message<"tollgate.v1.ReadStatisticsR
  * Use `create(ReadStatisticsRequestSchema)` to create a new message.
  */
 export declare const ReadStatisticsRequestSchema: GenMessage<ReadStatisticsRequest>;
+
+/**
+ * Whose report to make, and of which days.
+ *
+ * @generated from message tollgate.v1.ReadReportRequest
+ */
+export declare type ReadReportRequest = Message<"tollgate.v1.ReadReportRequest"> & {
+  /**
+   * Login, unique identifier.
+   *
+   * @generated from field: string username = 1 [features.field_presence = EXPLICIT];
+   */
+  username: string;
+
+  /**
+   * The first day, in the YYYY-MM-DD format.
+   *
+   * @generated from field: string from = 2 [features.field_presence = EXPLICIT];
+   */
+  from: string;
+
+  /**
+   * The day after the last one, in the YYYY-MM-DD format.
+   *
+   * @generated from field: string to = 3 [features.field_presence = EXPLICIT];
+   */
+  to: string;
+};
+
+/**
+ * Describes the message tollgate.v1.ReadReportRequest.
+ * Use `create(ReadReportRequestSchema)` to create a new message.
+ */
+export declare const ReadReportRequestSchema: GenMessage<ReadReportRequest>;
 
 /**
  * A page of statistics: whole users.
@@ -199,6 +234,17 @@ export declare const StatisticsService: GenService<{
     methodKind: "server_streaming";
     input: typeof ReadStatisticsRequestSchema;
     output: typeof ReadStatisticsResponseSchema;
+  },
+  /**
+   * Report by user for the period, as XLSX: totals by company and by user, every row of the statistics, and a table by
+   * day. The period rules of ReadStatistics. The stream's messages are the file, piece by piece.
+   *
+   * @generated from rpc tollgate.v1.StatisticsService.ReadReport
+   */
+  readReport: {
+    methodKind: "server_streaming";
+    input: typeof ReadReportRequestSchema;
+    output: typeof HttpBodySchema;
   },
 }>;
 

@@ -8,6 +8,7 @@ import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/vali
 import { file_gateway_v1_annotations } from "../../gateway/v1/annotations_pb.js";
 import { file_google_api_annotations } from "../../google/api/annotations_pb.js";
 import { file_google_api_field_behavior } from "../../google/api/field_behavior_pb.js";
+import { file_google_api_httpbody } from "../../google/api/httpbody_pb.js";
 import { file_tollgate_v1_access } from "./access_pb.js";
 import { file_tollgate_v1_tracedata } from "./tracedata_pb.js";
 
@@ -15,7 +16,7 @@ import { file_tollgate_v1_tracedata } from "./tracedata_pb.js";
  * Describes the file tollgate/v1/statistics.proto.
  */
 export const file_tollgate_v1_statistics = /*@__PURE__*/
-  fileDesc("Chx0b2xsZ2F0ZS92MS9zdGF0aXN0aWNzLnByb3RvEgt0b2xsZ2F0ZS52MSKwAQoVUmVhZFN0YXRpc3RpY3NSZXF1ZXN0EkMKCHVzZXJuYW1lGAEgASgJQjGqAQIIAbpIDnIMEAIYgAIyBV5cdysksrsYFxoVbXlfdXNlcm5hbWVfZm9yX2xvZ2luEikKBGZyb20YAiABKAlCG6oBAggBsrsYEgoEZGF0ZRoKMjAyNC0wMi0yMhInCgJ0bxgDIAEoCUIbqgECCAGyuxgSCgRkYXRlGgoyMDI0LTAyLTIyIlQKFlJlYWRTdGF0aXN0aWNzUmVzcG9uc2USOgoFdXNlcnMYASADKAsyGy50b2xsZ2F0ZS52MS5Vc2VyU3RhdGlzdGljc0IO4EECukgIkgEFEICt4gQigwEKDlVzZXJTdGF0aXN0aWNzEkEKCHVzZXJuYW1lGAEgASgJQi/gQQK6SA5yDBACGIACMgVeXHcrJLK7GBcaFW15X3VzZXJuYW1lX2Zvcl9sb2dpbhIuCgVkYXRlcxgCIAMoCzIaLnRvbGxnYXRlLnYxLkRheVN0YXRpc3RpY3NCA+BBAiJjCg1EYXlTdGF0aXN0aWNzEhsKBGRhdGUYASABKAlCDeBBArK7GAYKBGRhdGUSNQoIc2VydmljZXMYAiADKAsyHi50b2xsZ2F0ZS52MS5TZXJ2aWNlU3RhdGlzdGljc0ID4EECIoMBChFTZXJ2aWNlU3RhdGlzdGljcxI5CgdzZXJ2aWNlGAEgASgOMhkudG9sbGdhdGUudjEuU2VydmljZS5OYW1lQg3gQQK6SAeCAQQQASAAEjMKB21ldGhvZHMYAiADKAsyHS50b2xsZ2F0ZS52MS5NZXRob2RTdGF0aXN0aWNzQgPgQQIikwEKEE1ldGhvZFN0YXRpc3RpY3MSPgoMbWV0aG9kX2dyb3VwGAEgASgOMhkudG9sbGdhdGUudjEuTWV0aG9kLkdyb3VwQg3gQQK6SAeCAQQQASAAEiIKFXVuaXF1ZV9wb2ludHNfcGVyX2RheRgCIAEoBEID4EECEhsKDnBvaW50c19wZXJfZGF5GAMgASgEQgPgQQIypAEKEVN0YXRpc3RpY3NTZXJ2aWNlEn8KDlJlYWRTdGF0aXN0aWNzEiIudG9sbGdhdGUudjEuUmVhZFN0YXRpc3RpY3NSZXF1ZXN0GiMudG9sbGdhdGUudjEuUmVhZFN0YXRpc3RpY3NSZXNwb25zZSIigrUYBRoDAQIDgtPkkwITEhEvYWRtaW4vc3RhdGlzdGljczABGg6quxgKc3RhdGlzdGljc0IFkgMCCAJiCGVkaXRpb25zcOgH", [file_buf_validate_validate, file_gateway_v1_annotations, file_google_api_annotations, file_google_api_field_behavior, file_tollgate_v1_access, file_tollgate_v1_tracedata]);
+  fileDesc("Chx0b2xsZ2F0ZS92MS9zdGF0aXN0aWNzLnByb3RvEgt0b2xsZ2F0ZS52MSKwAQoVUmVhZFN0YXRpc3RpY3NSZXF1ZXN0EkMKCHVzZXJuYW1lGAEgASgJQjGqAQIIAbpIDnIMEAIYgAIyBV5cdysksrsYFxoVbXlfdXNlcm5hbWVfZm9yX2xvZ2luEikKBGZyb20YAiABKAlCG6oBAggBsrsYEgoEZGF0ZRoKMjAyNC0wMi0yMhInCgJ0bxgDIAEoCUIbqgECCAGyuxgSCgRkYXRlGgoyMDI0LTAyLTIyIqwBChFSZWFkUmVwb3J0UmVxdWVzdBJDCgh1c2VybmFtZRgBIAEoCUIxqgECCAG6SA5yDBACGIACMgVeXHcrJLK7GBcaFW15X3VzZXJuYW1lX2Zvcl9sb2dpbhIpCgRmcm9tGAIgASgJQhuqAQIIAbK7GBIKBGRhdGUaCjIwMjQtMDItMjISJwoCdG8YAyABKAlCG6oBAggBsrsYEgoEZGF0ZRoKMjAyNC0wMi0yMiJUChZSZWFkU3RhdGlzdGljc1Jlc3BvbnNlEjoKBXVzZXJzGAEgAygLMhsudG9sbGdhdGUudjEuVXNlclN0YXRpc3RpY3NCDuBBArpICJIBBRCAreIEIoMBCg5Vc2VyU3RhdGlzdGljcxJBCgh1c2VybmFtZRgBIAEoCUIv4EECukgOcgwQAhiAAjIFXlx3KySyuxgXGhVteV91c2VybmFtZV9mb3JfbG9naW4SLgoFZGF0ZXMYAiADKAsyGi50b2xsZ2F0ZS52MS5EYXlTdGF0aXN0aWNzQgPgQQIiYwoNRGF5U3RhdGlzdGljcxIbCgRkYXRlGAEgASgJQg3gQQKyuxgGCgRkYXRlEjUKCHNlcnZpY2VzGAIgAygLMh4udG9sbGdhdGUudjEuU2VydmljZVN0YXRpc3RpY3NCA+BBAiKDAQoRU2VydmljZVN0YXRpc3RpY3MSOQoHc2VydmljZRgBIAEoDjIZLnRvbGxnYXRlLnYxLlNlcnZpY2UuTmFtZUIN4EECukgHggEEEAEgABIzCgdtZXRob2RzGAIgAygLMh0udG9sbGdhdGUudjEuTWV0aG9kU3RhdGlzdGljc0ID4EECIpMBChBNZXRob2RTdGF0aXN0aWNzEj4KDG1ldGhvZF9ncm91cBgBIAEoDjIZLnRvbGxnYXRlLnYxLk1ldGhvZC5Hcm91cEIN4EECukgHggEEEAEgABIiChV1bmlxdWVfcG9pbnRzX3Blcl9kYXkYAiABKARCA+BBAhIbCg5wb2ludHNfcGVyX2RheRgDIAEoBEID4EECMtICChFTdGF0aXN0aWNzU2VydmljZRJ/Cg5SZWFkU3RhdGlzdGljcxIiLnRvbGxnYXRlLnYxLlJlYWRTdGF0aXN0aWNzUmVxdWVzdBojLnRvbGxnYXRlLnYxLlJlYWRTdGF0aXN0aWNzUmVzcG9uc2UiIoK1GAUaAwECA4LT5JMCExIRL2FkbWluL3N0YXRpc3RpY3MwARKrAQoKUmVhZFJlcG9ydBIeLnRvbGxnYXRlLnYxLlJlYWRSZXBvcnRSZXF1ZXN0GhQuZ29vZ2xlLmFwaS5IdHRwQm9keSJlgrUYBRoDAQIDorsYQxpBYXBwbGljYXRpb24vdm5kLm9wZW54bWxmb3JtYXRzLW9mZmljZWRvY3VtZW50LnNwcmVhZHNoZWV0bWwuc2hlZXSC0+STAg8SDS9hZG1pbi9yZXBvcnQwARoOqrsYCnN0YXRpc3RpY3NCBZIDAggCYghlZGl0aW9uc3DoBw", [file_buf_validate_validate, file_gateway_v1_annotations, file_google_api_annotations, file_google_api_field_behavior, file_google_api_httpbody, file_tollgate_v1_access, file_tollgate_v1_tracedata]);
 
 /**
  * Describes the message tollgate.v1.ReadStatisticsRequest.
@@ -25,39 +26,46 @@ export const ReadStatisticsRequestSchema = /*@__PURE__*/
   messageDesc(file_tollgate_v1_statistics, 0);
 
 /**
+ * Describes the message tollgate.v1.ReadReportRequest.
+ * Use `create(ReadReportRequestSchema)` to create a new message.
+ */
+export const ReadReportRequestSchema = /*@__PURE__*/
+  messageDesc(file_tollgate_v1_statistics, 1);
+
+/**
  * Describes the message tollgate.v1.ReadStatisticsResponse.
  * Use `create(ReadStatisticsResponseSchema)` to create a new message.
  */
 export const ReadStatisticsResponseSchema = /*@__PURE__*/
-  messageDesc(file_tollgate_v1_statistics, 1);
+  messageDesc(file_tollgate_v1_statistics, 2);
 
 /**
  * Describes the message tollgate.v1.UserStatistics.
  * Use `create(UserStatisticsSchema)` to create a new message.
  */
 export const UserStatisticsSchema = /*@__PURE__*/
-  messageDesc(file_tollgate_v1_statistics, 2);
+  messageDesc(file_tollgate_v1_statistics, 3);
 
 /**
  * Describes the message tollgate.v1.DayStatistics.
  * Use `create(DayStatisticsSchema)` to create a new message.
  */
 export const DayStatisticsSchema = /*@__PURE__*/
-  messageDesc(file_tollgate_v1_statistics, 3);
+  messageDesc(file_tollgate_v1_statistics, 4);
 
 /**
  * Describes the message tollgate.v1.ServiceStatistics.
  * Use `create(ServiceStatisticsSchema)` to create a new message.
  */
 export const ServiceStatisticsSchema = /*@__PURE__*/
-  messageDesc(file_tollgate_v1_statistics, 4);
+  messageDesc(file_tollgate_v1_statistics, 5);
 
 /**
  * Describes the message tollgate.v1.MethodStatistics.
  * Use `create(MethodStatisticsSchema)` to create a new message.
  */
 export const MethodStatisticsSchema = /*@__PURE__*/
-  messageDesc(file_tollgate_v1_statistics, 5);
+  messageDesc(file_tollgate_v1_statistics, 6);
 
 /**
  * How much was used.

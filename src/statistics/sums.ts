@@ -1,0 +1,96 @@
+import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
+import type { UsageRow } from "./store.ts";
+
+export interface Total {
+  requests: number;
+  points: number;
+  uniquePoints: number;
+}
+
+/** Rows of a sheet that follow each other. */
+export interface Rows {
+  readonly sheet: string;
+  readonly first: number;
+  last: number;
+}
+
+/** What a user has used while in a company, and where the details of it are. */
+export interface UserSum {
+  readonly username: string;
+  readonly companyKey: string;
+  readonly total: Total;
+  readonly rows: Rows[];
+}
+
+export interface DaySum {
+  /** YYYY-MM-DD */
+  readonly date: string;
+  readonly total: Total;
+  /** By service and method group. */
+  readonly points: ReadonlyMap<string, number>;
+}
+
+/** What the details add up to. */
+export interface Sums {
+  add(row: UsageRow, place: { readonly sheet: string; readonly row: number }): void;
+  /** In the order of their details. */
+  users(): UserSum[];
+  /** Sorted. */
+  companies(): { companyKey: string; total: Total }[];
+  /** Sorted. */
+  days(): DaySum[];
+  /** Every service and method group there is, sorted. */
+  methods(): string[];
+}
+
+export function createSums(): Sums {
+  const users = new Map<string, UserSum>();
+  const companies = new Map<string, { companyKey: string; total: Total }>();
+  const days = new Map<string, { date: string; total: Total; points: Map<string, number> }>();
+  const methods = new Set<string>();
+
+  return {
+    add(row, place) {
+      const { username, company_key: companyKey, user_id, date } = row;
+      const user = kept(users, `${user_id} ${companyKey}`, () => ({ username, companyKey, total: zero(), rows: [] }));
+      addTo(user.total, row);
+      extend(user.rows, place);
+      addTo(kept(companies, companyKey, () => ({ companyKey, total: zero() })).total, row);
+      const day = kept(days, date, () => ({ date, total: zero(), points: new Map() }));
+      addTo(day.total, row);
+      const method = `${Service_Name[row.service]} ${Method_Group[row.method_group]}`;
+      methods.add(method);
+      day.points.set(method, (day.points.get(method) ?? 0) + row.points);
+    },
+    users: () => [...users.values()],
+    companies: () => sorted(companies),
+    days: () => sorted(days),
+    methods: () => [...methods].toSorted(),
+  };
+}
+
+function zero(): Total {
+  return { requests: 0, points: 0, uniquePoints: 0 };
+}
+
+function addTo(total: Total, { requests, points, unique_points }: UsageRow): void {
+  total.requests += requests;
+  total.points += points;
+  total.uniquePoints += unique_points;
+}
+
+function extend(rows: Rows[], { sheet, row }: { readonly sheet: string; readonly row: number }): void {
+  const last = rows.at(-1);
+  if (last?.sheet === sheet && last.last === row - 1) last.last = row;
+  else rows.push({ sheet, first: row, last: row });
+}
+
+function kept<Value>(map: Map<string, Value>, key: string, make: () => Value): Value {
+  const known = map.get(key) ?? make();
+  map.set(key, known);
+  return known;
+}
+
+function sorted<Value>(map: ReadonlyMap<string, Value>): Value[] {
+  return [...map].toSorted(([one], [other]) => (one < other ? -1 : 1)).map(([, value]) => value);
+}

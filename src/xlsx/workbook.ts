@@ -1,0 +1,140 @@
+import { once } from "node:events";
+import { PassThrough } from "node:stream";
+import { setTimeout as wait } from "node:timers/promises";
+import ExcelJs from "exceljs";
+
+export const xlsxType = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet";
+
+/** A cell: text is never a formula, whatever it begins with. */
+export type Cell = string | number | boolean | Date | null | Formula;
+
+/** A formula, and what it gives now: readers that do not calculate show that. */
+export interface Formula {
+  readonly formula: string;
+  readonly result: number;
+}
+
+export interface Column {
+  readonly header: string;
+  /** In letters. */
+  readonly width: number;
+  /** As Excel writes formats: "yyyy-mm-dd". */
+  readonly format: string;
+}
+
+/** Text stays text even where a person edits the cell. */
+export const textFormat = "@";
+export const numberFormat = "#,##0";
+export const dateFormat = "yyyy-mm-dd";
+
+/** A sheet is written from top to bottom, and one after the other. */
+export interface Sheet {
+  readonly name: string;
+  /** Rows so far, the header's included. */
+  rows(): number;
+  add(cells: readonly Cell[], style?: { readonly bold?: boolean }): void;
+  /** Resolves when the reader has taken enough for more rows. */
+  drained(): Promise<void>;
+  /** @param filtered whether the header's columns can be filtered by */
+  end(filtered?: boolean): void;
+}
+
+export interface Workbook {
+  /** @param columns with headers they are the first row, which stays in sight */
+  sheet(name: string, columns: readonly Column[], withHeader?: boolean): Sheet;
+  /** Ends the file; the sheets are in this order. */
+  end(order: readonly string[]): Promise<void>;
+}
+
+/** What Excel takes. */
+export const maxRows = 1_048_576;
+
+const bufferBytes = 1 << 20;
+
+/**
+ * An XLSX file, read while it is written: memory does not grow with its rows. Who stops reading stops the writing.
+ * @param write writes all of it, and waits for each sheet to be drained now and then
+ */
+export async function* streamWorkbook(
+  about: { readonly creator: string; readonly created: Date },
+  write: (workbook: Workbook) => Promise<void>,
+): AsyncGenerator<Buffer> {
+  const { output, workbook } = createWorkbook(about);
+  const written = write(workbook).catch((error: unknown) => void output.destroy(error as Error));
+  for await (const chunk of output) yield chunk as Buffer;
+  await written;
+}
+
+function createWorkbook({ creator, created }: { readonly creator: string; readonly created: Date }) {
+  const output = new PassThrough({ highWaterMark: bufferBytes });
+  const gone = new Promise<never>((_resolve, reject) => {
+    output.once("close", () => reject(new Error("nobody reads the workbook any more")));
+  });
+  // Of a workbook that was read to its end nobody asks.
+  gone.catch(() => undefined);
+  const writer = new ExcelJs.stream.xlsx.WorkbookWriter({
+    stream: output,
+    useStyles: true,
+    useSharedStrings: false,
+    zip: { zlib: { level: 1 } },
+    creator,
+    created,
+    modified: created,
+  } as never);
+
+  const workbook: Workbook = {
+    sheet: (name, columns, withHeader = true) => openSheet(writer, { name, columns, withHeader, gone }),
+    async end(order) {
+      // The writer has no order but that of writing; sums are known last and read first.
+      const inner = writer as unknown as { _worksheets: (ExcelJs.Worksheet | undefined)[] };
+      inner._worksheets = order.map((name) => inner._worksheets.find((sheet) => sheet?.name === name));
+      await Promise.race([writer.commit(), gone]);
+    },
+  };
+  return { output, workbook };
+}
+
+interface SheetOptions {
+  readonly name: string;
+  readonly columns: readonly Column[];
+  readonly withHeader: boolean;
+  /** Rejects when nobody reads any more. */
+  readonly gone: Promise<never>;
+}
+
+function openSheet(
+  writer: ExcelJs.stream.xlsx.WorkbookWriter,
+  { name, columns, withHeader, gone }: SheetOptions,
+): Sheet {
+  const sheet = writer.addWorksheet(name, withHeader ? { views: [{ state: "frozen", ySplit: 1 }] } : {});
+  sheet.columns = columns.map(({ width, format }) => ({ width, style: { numFmt: format } }));
+  let rows = 0;
+  const add: Sheet["add"] = (cells, { bold = false } = {}) => {
+    rows += 1;
+    const row = sheet.addRow(cells);
+    if (bold) row.font = { bold: true };
+    row.commit();
+  };
+  if (withHeader)
+    add(
+      columns.map(({ header }) => header),
+      { bold: true },
+    );
+  return {
+    name,
+    rows: () => rows,
+    add,
+    async drained() {
+      // The sheet's stream does not say when it is full. What it is piped to does, once the sheets before it are out.
+      const { stream } = sheet as unknown as { stream: { pipes: PassThrough[] } };
+      while (stream.pipes.length === 0) await Promise.race([wait(5), gone]);
+      // A write is done when those before it are: of nothing, it tells just that.
+      const written = new Promise<void>((resolve) => stream.pipes[0]?.write("", () => resolve()));
+      await Promise.race([written, gone]);
+    },
+    end(filtered = false) {
+      if (filtered) sheet.autoFilter = { from: { row: 1, column: 1 }, to: { row: rows, column: columns.length } };
+      sheet.commit();
+    },
+  };
+}
