@@ -1,4 +1,3 @@
-import { once } from "node:events";
 import { PassThrough } from "node:stream";
 import { setTimeout as wait } from "node:timers/promises";
 import ExcelJs from "exceljs";
