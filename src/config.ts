@@ -67,6 +67,8 @@ export const settings = {
   ),
   LEDGER_RETENTION_DAYS: setting(count(40, 100_000), "400", "How long the leases of a day are kept."),
   AUDIT_RETENTION_DAYS: setting(count(40, 100_000), "400", "How long the audit log of a day is kept."),
+  DATA_RETENTION_DAYS: setting(count(1, 100_000), "90", "How long the data of a tracecode is kept."),
+  DATA_MAX_BYTES: setting(count(1, 4_294_967_296), "268435456", "The largest data of a tracecode that is taken."),
   TRUSTED_PROXIES: setting(count(0, 10), "0", "Proxies in front that add an address to X-Forwarded-For."),
   TLS_CERT: setting(text, "", "File of the certificate chain, PEM. With TLS_KEY: all doors speak TLS."),
   TLS_KEY: setting(text, "", "File of the certificate's key, PEM."),

@@ -21,6 +21,8 @@ export interface Call {
   readonly signal: AbortSignal;
   /** The caller's network address. */
   readonly address: string;
+  /** Headers of the request. */
+  readonly requestHeader: Headers;
   /** Headers of the answer. */
   readonly responseHeader: Headers;
   /**

@@ -41,6 +41,21 @@ export function conflict(reason: string, message: string): ConnectError {
   return new ConnectError(message, Code.FailedPrecondition, undefined, [errorInfo(reason)]);
 }
 
+/** 413: more bytes than are taken. */
+export function tooLarge(message: string): ConnectError {
+  return new ConnectError(message, Code.ResourceExhausted, undefined, [errorInfo(tooLargeReason)]);
+}
+
+/** Tells it from the other limits of RESOURCE_EXHAUSTED. */
+export const tooLargeReason = "TOO_LARGE";
+
+/** 416: no such part; `bytes` is how many there are. */
+export function outOfRange(bytes: number): ConnectError {
+  return new ConnectError(`there is no such part: there are ${bytes} bytes`, Code.OutOfRange, {
+    "content-range": `bytes */${bytes}`,
+  });
+}
+
 /** 401: no token, or one that is not valid now. Says no more than that. */
 export function unauthenticated(message: string): ConnectError {
   return new ConnectError(message, Code.Unauthenticated, { "www-authenticate": "Bearer" });

@@ -42,6 +42,60 @@ export async function refuseBody(request: GatewayRequest, limits: BodyLimits, si
   }
 }
 
+/**
+ * The body of a request as it comes, at the pace of its reader: however long it is, so the reader has to bound it. Who
+ * sends nothing for as long as a whole body may take is 408.
+ */
+export async function* streamBody(
+  request: GatewayRequest,
+  { timeoutMs }: BodyLimits,
+  signal: AbortSignal,
+): AsyncGenerator<Buffer> {
+  if ((request.headers["content-encoding"] ?? "identity") !== "identity") {
+    throw inStream(new HttpError(415, Code.InvalidArgument, "the body must not be compressed"));
+  }
+  let ended = !hasBody(request);
+  let broken = false;
+  const end = () => (ended = true);
+  const breakOff = () => (broken = true);
+  request.once("end", end).once("aborted", breakOff).once("error", breakOff);
+  try {
+    for (;;) {
+      signal.throwIfAborted();
+      const chunk = request.read() as Buffer | null;
+      if (chunk !== null) yield chunk;
+      else if (broken || request.aborted) throw new ConnectError("the caller is gone", Code.Canceled);
+      else if (ended) return;
+      else await more(request, timeoutMs, signal);
+    }
+  } finally {
+    request.off("end", end).off("aborted", breakOff);
+  }
+}
+
+/** As the handler reads it that the stream goes to; the status is kept for the answer. */
+function inStream(error: HttpError): ConnectError {
+  return new ConnectError(error.message, error.code, undefined, undefined, error);
+}
+
+/** Resolves when there is something new to know of a body. */
+function more(request: GatewayRequest, timeoutMs: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const news = ["readable", "end", "aborted", "error", "close"];
+    const settle = (outcome: () => void) => {
+      clearTimeout(timer);
+      for (const event of news) request.off(event, done);
+      signal.removeEventListener("abort", leave);
+      outcome();
+    };
+    const done = () => settle(resolve);
+    const leave = () => settle(() => reject(signal.reason as Error));
+    const timer = setTimeout(() => settle(() => reject(inStream(bodyTooSlow(timeoutMs)))), timeoutMs);
+    for (const event of news) request.once(event, done);
+    signal.addEventListener("abort", leave, { once: true });
+  });
+}
+
 const utf8 = new TextDecoder("utf-8", { fatal: true });
 
 function checkType({ headers }: GatewayRequest): void {

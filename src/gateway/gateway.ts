@@ -14,7 +14,7 @@ import { createContext } from "./context.ts";
 import { HttpError } from "./errors.ts";
 import type { JsonLimits } from "./json/scan.ts";
 import { refuse } from "./refuse.ts";
-import { createReadRequest, type ReadRequest } from "./request.ts";
+import { createReadRequest, isUpload, type ReadRequest } from "./request.ts";
 import { createRespond, type Respond } from "./respond.ts";
 import { createRouter } from "./router.ts";
 import { cut } from "./send.ts";
@@ -61,7 +61,10 @@ export interface ErrorAnswer {
 interface Route extends Binding {
   readonly read: ReadRequest;
   readonly respond: Respond;
-  readonly call: (request: Message, context: HandlerContext) => Promise<Message> | AsyncIterable<Message>;
+  readonly call: (
+    request: Message | AsyncIterable<Message>,
+    context: HandlerContext,
+  ) => Promise<Message> | AsyncIterable<Message>;
 }
 
 const defaultLimits: JsonLimits = { depth: 32, items: 100_000 };
@@ -127,8 +130,8 @@ function routesOf({ service, implementation }: GatewayOptions["services"][number
     const { method } = binding;
     const call = (implementation as Record<string, unknown>)[method.localName];
     if (typeof call !== "function") throw new Error(`${service.typeName}.${method.name} is bound and not implemented`);
-    if (method.methodKind !== "unary" && method.methodKind !== "server_streaming") {
-      throw new Error(`${service.typeName}.${method.name}: a stream of requests cannot be bound`);
+    if (method.methodKind === "bidi_streaming" || (method.methodKind === "client_streaming" && !isUpload(binding))) {
+      throw new Error(`${service.typeName}.${method.name}: a stream of requests that is no file cannot be bound`);
     }
     const read = createReadRequest(binding, { maxBytes: maxBodyBytes(method), timeoutMs: bodyTimeoutMs, limits });
     return { ...binding, read, respond: createRespond(binding), call: call.bind(implementation) as Route["call"] };

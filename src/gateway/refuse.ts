@@ -27,7 +27,8 @@ export function refuse(options: RefuseOptions, refused: Refused, error: unknown)
   // The caller has read the start of an answer: only a cut connection tells that it has no end.
   if (response.headersSent) return cut(response);
 
-  const http = error instanceof HttpError ? error : undefined;
+  const cause = error instanceof ConnectError ? error.cause : error;
+  const http = cause instanceof HttpError ? cause : undefined;
   const bodyField = typeof route?.body === "object" ? route.body.name : undefined;
   const known = toConnectError(error, context);
   const answer = options.describeError(known, { request, context, bodyField, status: http?.status });

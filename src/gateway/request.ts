@@ -1,14 +1,21 @@
-import { create, type JsonValue, type Message } from "@bufbuild/protobuf";
+import { create, type JsonValue, type Message, type MessageInitShape } from "@bufbuild/protobuf";
 import { reflect } from "@bufbuild/protobuf/reflect";
+import { HttpBodySchema } from "#gen/google/api/httpbody_pb.js";
 import type { Binding } from "./binding.ts";
-import { type BodyLimits, readBody, refuseBody } from "./body.ts";
+import { type BodyLimits, readBody, refuseBody, streamBody } from "./body.ts";
 import type { GatewayRequest } from "./gateway.ts";
 import { parseJson, readMessage } from "./json/read.ts";
 import type { JsonLimits } from "./json/scan.ts";
 import { createParameters } from "./parameters.ts";
 
-/** Reads the message of a call out of the path, the query and the body. */
-export type ReadRequest = (call: IncomingCall) => Promise<Message>;
+/** Whether the body is a file that comes as a stream of messages. */
+export function isUpload({ method, body }: Binding): boolean {
+  const isFile = typeof body === "object" && body.message?.typeName === "google.api.HttpBody";
+  return method.methodKind === "client_streaming" && isFile;
+}
+
+/** Reads the message of a call, or its stream of messages, out of the path, the query and the body. */
+export type ReadRequest = (call: IncomingCall) => Promise<Message | AsyncIterable<Message>>;
 
 export interface IncomingCall {
   readonly request: GatewayRequest;
@@ -41,6 +48,21 @@ export function createReadRequest(binding: Binding, { limits, ...bodyLimits }: R
   const target = body === "*" ? method.input : body.message;
   if (target === undefined || (body !== "*" && body.fieldKind !== "message")) {
     throw new Error(`${method.parent.typeName}.${method.name}: the body field is no message`);
+  }
+  if (body !== "*" && isUpload(binding)) {
+    // The first message has the path, the query and the content type; each has a piece of the file.
+    return async (call) => {
+      const file = (fields: MessageInitShape<typeof HttpBodySchema>) =>
+        ({ [body.localName]: create(HttpBodySchema, fields) }) as MessageInitShape<typeof method.input>;
+      const contentType = call.request.headers["content-type"] ?? "";
+      const first = bound(create(method.input, file({ contentType })), call, undefined);
+      return (async function* () {
+        yield first;
+        for await (const data of streamBody(call.request, bodyLimits, call.signal)) {
+          yield create(method.input, file({ data }));
+        }
+      })();
+    };
   }
   if (target.typeName === "google.api.HttpBody") {
     throw new Error(`${method.parent.typeName}.${method.name}: a body that is a file cannot be bound`);

@@ -52,7 +52,11 @@ function respondFile(status: number): Respond {
 function respondChunks(status: number): Respond {
   return async (response, answer, { responseHeader: headers, signal, requestMethod }) => {
     for await (const chunk of answer as AsyncIterable<HttpBody>) {
-      if (!response.headersSent) start(response, { status, headers, contentType: typeOf(chunk) });
+      if (!response.headersSent) {
+        // A handler that answers with a part says which (RFC 9110, 15.3.7).
+        const partial = headers.has("content-range") ? 206 : status;
+        start(response, { status: partial, headers, contentType: typeOf(chunk) });
+      }
       if (requestMethod === "HEAD") break;
       await write(response, chunk.data, signal);
     }

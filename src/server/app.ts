@@ -13,6 +13,7 @@ import { createAuthenticator } from "../auth/service.ts";
 import { createLoginThrottle } from "../auth/throttle.ts";
 import { createTokens } from "../auth/tokens.ts";
 import { type Config, ConfigError } from "../config.ts";
+import { dropFiles } from "../data/store.ts";
 import { createLedger } from "../quota/ledger/ledger.ts";
 import { pointDays } from "../quota/ledger/verify.ts";
 import { openEngine, openQuotas } from "../quota/open.ts";
@@ -135,6 +136,7 @@ export async function startApp(
       { table: "lease", days: config.LEDGER_RETENTION_DAYS },
       { table: "usage_point", days: pointDays },
       { table: "audit_action", days: config.AUDIT_RETENTION_DAYS, tidy: (beforeMs) => dropTotals(database, beforeMs) },
+      { table: "data_chunk", days: config.DATA_RETENTION_DAYS, tidy: (beforeMs) => dropFiles(database, beforeMs) },
     ]);
     opened.push(async () => stopKeeping());
     const quotas = openQuotas({
@@ -169,7 +171,8 @@ export async function startApp(
       now,
       retentionDays: config.AUDIT_RETENTION_DAYS,
     });
-    const routes = createRoutes(pipeline, { database, redis, ...auth, quotas, audit, files, version, now });
+    const data = { database, now, maxBytes: config.DATA_MAX_BYTES, findUser: (name: string) => subjects.byName(name) };
+    const routes = createRoutes(pipeline, { database, redis, ...auth, quotas, audit, data, files, version, now });
     const tls = await naming("TLS_CERT and TLS_KEY", readTls(config));
     const serving = serve({
       routes,

@@ -1,8 +1,9 @@
 import { create, type JsonObject, type JsonValue, toJson } from "@bufbuild/protobuf";
 import { Code, type ConnectError, type HandlerContext } from "@connectrpc/connect";
-import { BadRequestSchema, ResourceInfoSchema } from "#gen/google/rpc/error_details_pb.js";
+import { BadRequestSchema, ErrorInfoSchema, ResourceInfoSchema } from "#gen/google/rpc/error_details_pb.js";
 import { ErrorSchema, NotFoundSchema } from "#gen/tollgate/v1/error_pb.js";
 import { type Tracedata, TracedataSchema } from "#gen/tollgate/v1/tracedata_pb.js";
+import { tooLargeReason } from "../core/errors.ts";
 import { httpStatusOf } from "../gateway/status.ts";
 import { originOf, type Request } from "./origin.ts";
 import type { Pipeline, PipelineOptions } from "./pipeline.ts";
@@ -29,7 +30,7 @@ export interface Failure {
 /** The contract's error bodies, out of the error that every door knows. */
 export function createErrorBodies(options: Pick<PipelineOptions, "serverName" | "now" | "logger">, pipeline: Pipeline) {
   return (error: ConnectError, failure: Failure): ErrorBody => {
-    const status = failure.status ?? statusOf(error.code);
+    const status = failure.status ?? statusOf(error);
     const tracedata = error.findDetails(TracedataSchema)[0] ?? traceFailure(error, failure);
     const headers = Object.fromEntries(error.metadata);
     const [missing] = error.code === Code.NotFound ? error.findDetails(ResourceInfoSchema) : [];
@@ -67,7 +68,10 @@ function errorBody(error: ConnectError, tracedata: Tracedata, { bodyField }: Fai
   return rest;
 }
 
-/** Unlike google.rpc's table, the contract has a state that forbids a change as a conflict. */
-function statusOf(code: Code): number {
-  return code === Code.FailedPrecondition ? 409 : httpStatusOf(code);
+/** Unlike google.rpc's table, the contract has a state that forbids a change as a conflict, and HTTP has two sizes. */
+function statusOf(error: ConnectError): number {
+  if (error.code === Code.FailedPrecondition) return 409;
+  if (error.code === Code.OutOfRange) return 416;
+  if (error.findDetails(ErrorInfoSchema).some(({ reason }) => reason === tooLargeReason)) return 413;
+  return httpStatusOf(error.code);
 }

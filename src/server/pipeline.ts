@@ -167,6 +167,10 @@ function enter(options: PipelineOptions, context: HandlerContext, admissions: Ad
     },
     signal: context.signal,
     address,
+    // Not read unless it is asked for: the gateway makes it then.
+    get requestHeader() {
+      return context.requestHeader;
+    },
     responseHeader: context.responseHeader,
     async change(resource, work) {
       if (!isAudited(method)) throw internal(new Error(`${method.name} changes things and is not declared audited`));

@@ -1,6 +1,7 @@
 import type { Cluster, Redis } from "ioredis";
 import { AuditService } from "#gen/tollgate/v1/audit_pb.js";
 import { CompanyService } from "#gen/tollgate/v1/company_pb.js";
+import { DataService } from "#gen/tollgate/v1/data_pb.js";
 import { QuotaService } from "#gen/tollgate/v1/lease_pb.js";
 import { QuotaAdminService } from "#gen/tollgate/v1/quota_pb.js";
 import { StatisticsService } from "#gen/tollgate/v1/statistics_pb.js";
@@ -13,6 +14,8 @@ import { type Authenticator, authHandlers } from "../auth/service.ts";
 import type { LoginThrottle } from "../auth/throttle.ts";
 import type { Tokens } from "../auth/tokens.ts";
 import { companyHandlers } from "../company/service.ts";
+import { dataHandlers } from "../data/service.ts";
+import type { UploadOptions } from "../data/upload.ts";
 import { type HotPathOptions, quotaHandlers } from "../quota/hot-path.ts";
 import { quotaAdminHandlers } from "../quota/service.ts";
 import { statisticsHandlers } from "../statistics/service.ts";
@@ -33,6 +36,7 @@ export interface Resources {
   readonly authenticator: Authenticator;
   readonly quotas: HotPathOptions;
   readonly audit: AuditOptions;
+  readonly data: UploadOptions;
   readonly files: Files;
   readonly version: Version;
   /** Milliseconds since the epoch. */
@@ -46,6 +50,7 @@ export function createRoutes(pipeline: Pipeline, resources: Resources): Route[] 
     pipeline.route(AuditService, auditHandlers(resources.audit)),
     pipeline.route(AuthService, authHandlers(resources)),
     pipeline.route(CompanyService, companyHandlers({ database })),
+    pipeline.route(DataService, dataHandlers(resources.data)),
     pipeline.route(UserService, userHandlers({ database, hashPassword: (password) => passwords.hash(password) })),
     pipeline.route(QuotaAdminService, quotaAdminHandlers({ database })),
     pipeline.route(QuotaService, quotaHandlers(quotas)),

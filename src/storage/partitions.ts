@@ -1,7 +1,7 @@
 import { type Database, inTransaction } from "./database.ts";
 
 /** Tables of which each partition holds a day: of a date, or of a time in UTC. */
-export type Partitioned = "lease" | "usage_point" | "audit_action";
+export type Partitioned = "lease" | "usage_point" | "audit_action" | "data_chunk";
 
 /** Days since 1970-01-01. */
 type Day = number;

@@ -89,8 +89,12 @@ async function end(transaction: Transaction | undefined): Promise<void> {
 
 const turns = new WeakMap<Database, LimitFunction>();
 
-/** At most half of the connections stream at once: slow readers leave the others to everybody else. */
-async function takeTurn(database: Database, signal: AbortSignal): Promise<() => void> {
+/**
+ * Waits for a turn to hold a connection for long: at most half of them are, slow callers leave the others to everybody
+ * else.
+ * @returns what gives the turn back
+ */
+export async function takeTurn(database: Database, signal: AbortSignal): Promise<() => void> {
   signal.throwIfAborted();
   const { max } = database.client.pool as { max: number };
   const turn = turns.get(database) ?? pLimit(Math.max(1, Math.floor(max / 2)));

@@ -73,7 +73,7 @@ async function fill(size: number): Promise<void> {
          time, tracecode, operation, part, user_id, username, company_key, server, service, method_group, points,
          duration_ms, outcome
        )
-       select to_timestamp(?) + i * ? * interval '1 second', gen_random_uuid(),
+       select to_timestamp(?) + i * ?::float8 * interval '1 second', gen_random_uuid(),
          case when i % 100003 = 7 then 'create_user' else 'run_' || i % 4 end,
          '00000000-0000-0000-0000-000000000000', i * 31 % ?, 'user_' || i * 31 % ?, 'company_' || i * 31 % 20,
          'planner_1', case when i % 100003 = 7 then 4 else 1 + (i * 31 % ?) % 3 end, 2 + i % 4, i % 1000, i % 5000, 1

@@ -50,7 +50,7 @@ test.each([
 
 test.each([
   ["Conflicting", /matches the same requests as/],
-  ["Uploading", /a stream of requests cannot be bound/],
+  ["Uploading", /a stream of requests that is no file cannot be bound/],
   ["ScalarBody", /the body field is no message/],
   ["FileBody", /a body that is a file cannot be bound/],
   ["Pageless", /needs exactly one list/],

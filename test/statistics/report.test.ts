@@ -89,7 +89,7 @@ test.skipIf(noLibreOffice !== "")(
     const sheets = await sheetsOf(file);
     const { carl = "", anna = "", bert = "" } = people;
     const { company_key: other } = await app.database("user_account").where({ username: carl }).first("company_key");
-    expect(sheets["Summary"]?.slice(6)).toEqual([
+    expect(sheets["Summary"]?.slice(7)).toEqual([
       ["Company", "", "Requests", "Points", "Unique points"],
       ...[
         [company, "", "8", "3015", "916"],

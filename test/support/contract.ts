@@ -4,8 +4,6 @@ type Json = unknown;
 type JsonObject = { [key: string]: Json };
 
 export interface Allowance {
-  /** Paths of the contract that are not built yet. */
-  readonly notBuiltYet: readonly string[];
   /** Statuses beyond the contract's, `update_company 404`. */
   readonly additionalStatuses: readonly string[];
 }
@@ -18,14 +16,9 @@ export function differences(contract: JsonObject, generated: JsonObject, allowan
   const schemesOf = ({ components }: JsonObject) => object(components).securitySchemes;
   compare("components.securitySchemes", schemesOf(contract), schemesOf(generated));
   // An allowance for nothing would hide the next mistake of that name.
-  const unused = new Set([...allowance.notBuiltYet, ...allowance.additionalStatuses]);
+  const unused = new Set(allowance.additionalStatuses);
   for (const [path, item] of Object.entries(paths)) {
     const built = object(generated.paths)[path];
-    if (allowance.notBuiltYet.includes(path)) {
-      unused.delete(path);
-      if (built !== undefined) found.push(`paths.${path}: is built, and listed as not built yet`);
-      continue;
-    }
     if (built === undefined) {
       found.push(`paths.${path}: missing`);
       continue;

@@ -101,11 +101,17 @@ function createOperation(binding: Binding, operationId: string, schemas: Schemas
     operationId,
     description: options.describe(method),
     ...(parameters.length > 0 && { parameters }),
-    ...(body !== undefined && { requestBody: { required: true, content: json(bodySchema(binding, schemas)) } }),
+    ...(body !== undefined && { requestBody: { required: true, content: bodyContent(binding, schemas) } }),
     responses: createResponses(binding, schemas, options),
     ...(method.deprecated && { deprecated: true }),
     ...(options.isPublic(method) && { security: [] }),
   };
+}
+
+function bodyContent(binding: Binding, schemas: Schemas): Content {
+  const { body } = binding;
+  const isFile = typeof body === "object" && body.message?.typeName === "google.api.HttpBody";
+  return isFile ? { "*/*": { schema: fileSchema("*/*") } } : json(bodySchema(binding, schemas));
 }
 
 function bodySchema({ method, body, template }: Binding, schemas: Schemas): Schema {

@@ -1,0 +1,146 @@
+import { type Cell, type Column, maxRows, textFormat, type Workbook } from "../../xlsx/workbook.ts";
+import { each, escapeKey, Impossible, literal, marker, maxText, parentColumn, valueColumn } from "./table.ts";
+
+/** An array of the JSON, as rows. */
+export interface Table {
+  readonly path: string;
+  /** The sheet's name. */
+  readonly name: string;
+  /** In the order in which they were met. */
+  readonly columns: Map<string, number>;
+  readonly rows: { readonly parent: number | undefined; readonly cells: Cell[] }[];
+}
+
+const maxColumns = 16_384;
+/** Short lists of plain values stay in their cell. */
+const maxInline = 120;
+const maxName = 31;
+
+/** @throws Impossible */
+export function toSheets(json: unknown): Table[] {
+  const tables = new Map<string, Table>();
+  const names = new Set<string>();
+
+  function tableOf(path: string): Table {
+    const known = tables.get(path);
+    if (known !== undefined) return known;
+    const table: Table = { path, name: nameOf(path, names), columns: new Map(), rows: [] };
+    tables.set(path, table);
+    return table;
+  }
+
+  /** Adds an element, and what is within it. */
+  function addRow(table: Table, element: unknown, parent: number | undefined, within: string): void {
+    const row = { parent, cells: [] as Cell[] };
+    table.rows.push(row);
+    if (table.rows.length >= maxRows) throw new Impossible(`${table.path || "it"} has more rows than a sheet takes`);
+    const number = table.rows.length;
+    const put = (column: string, value: unknown) => {
+      const index = table.columns.get(column) ?? table.columns.size;
+      if (index >= maxColumns - 2) throw new Impossible(`${table.path || "it"} has more columns than a sheet takes`);
+      table.columns.set(column, index);
+      row.cells[index] = toCell(value, column);
+    };
+    const addFields = (fields: object, prefix: string) => {
+      for (const [key, value] of Object.entries(fields)) add(value, prefix + escapeKey(key));
+    };
+    const add = (value: unknown, column: string) => {
+      if (isRows(value)) {
+        const inner = tableOf(within + column);
+        for (const one of value) addRow(inner, one, number, `${inner.path}${each}.`);
+      } else if (isFields(value)) addFields(value, `${column}.`);
+      else put(column, value);
+    };
+    if (isFields(element)) addFields(element, "");
+    // An array in an array, or a plain value. An object without fields is a row without cells.
+    else if (JSON.stringify(element) !== "{}") put(valueColumn, element);
+  }
+
+  const isArray = Array.isArray(json);
+  const root = tableOf(isArray ? each : "");
+  for (const element of isArray ? json : [json]) addRow(root, element, undefined, isArray ? `${each}.` : "");
+  return [...tables.values()];
+}
+
+/** One sheet after the other. */
+export async function writeSheets(workbook: Workbook, tables: readonly Table[]): Promise<void> {
+  for (const { path, name, columns, rows } of tables) {
+    const isInner = rows[0]?.parent !== undefined;
+    const headers = [
+      `${marker}${path === "" ? "" : ` ${path}`}`,
+      ...(isInner ? [parentColumn] : []),
+      ...columns.keys(),
+    ];
+    const sheet = workbook.sheet(
+      name,
+      headers.map((header) => toColumn(header)),
+    );
+    for (const [index, { parent, cells }] of rows.entries()) {
+      const parentCell = parent === undefined ? [] : [parent];
+      sheet.add([index + 1, ...parentCell, ...Array.from({ length: columns.size }, (_none, at) => cells[at] ?? null)]);
+      if (index % 1000 === 999) await sheet.drained();
+    }
+    sheet.end(true);
+  }
+  await workbook.end(tables.map(({ name }) => name));
+}
+
+function toColumn(header: string): Column {
+  return { header, width: Math.min(Math.max(header.length + 2, 10), 40), format: textOrNumber };
+}
+
+/** Numbers as they are; texts stay texts by their type. */
+const textOrNumber = `General;-General;General;${textFormat}`;
+
+/** An array that has a sheet of its own: one of plain values only where it is long. */
+function isRows(value: unknown): value is readonly unknown[] {
+  if (!Array.isArray(value) || value.length === 0) return false;
+  return value.some((one) => typeof one === "object" && one !== null) || JSON.stringify(value).length > maxInline;
+}
+
+function isFields(value: unknown): value is object {
+  return typeof value === "object" && value !== null && !Array.isArray(value) && Object.keys(value).length > 0;
+}
+
+function toCell(value: unknown, column: string): Cell {
+  if (typeof value === "boolean") return value;
+  if (typeof value === "number") {
+    if (!Number.isFinite(value)) throw new Impossible(`${column} has a number that is too large`);
+    return value;
+  }
+  const text = typeof value === "string" && isPlain(value) ? value : literal + escapeText(JSON.stringify(value));
+  if (text.length > maxText) throw new Impossible(`${column} is longer than the ${maxText} letters that a cell takes`);
+  return text;
+}
+
+/** Whether a text comes back from a sheet as it went in. */
+function isPlain(text: string): boolean {
+  if (text === "" || text.startsWith(literal) || /^\s|\s$/.test(text)) return false;
+  // eslint-disable-next-line no-control-regex -- They cannot be in XML, or are read as something else.
+  return !/[\u0000-\u001f\ud800-\udfff\ufffe\uffff]|_x[0-9a-f]{4}_/iu.test(text);
+}
+
+/** JSON of which every letter can be in a sheet. */
+function escapeText(json: string): string {
+  return json.replaceAll(
+    /[\ufffe\uffff]|_(?=x[0-9a-f]{4}_)/gi,
+    (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+}
+
+/** A name that Excel takes, for people: the path is in the first cell. */
+function nameOf(path: string, taken: Set<string>): string {
+  const plain = path
+    .replaceAll(each, "")
+    .replaceAll(/[^\p{L}\p{N}_ .-]/gu, "_")
+    .replaceAll(/^\.+|\.+$/g, "");
+  const base = plain === "" ? "data" : plain;
+  for (let number = 1; ; number += 1) {
+    const suffix = number === 1 ? "" : ` ${number}`;
+    // The end of a path tells more than its beginning.
+    const name = base.slice(-(maxName - suffix.length)) + suffix;
+    if (taken.has(name.toLowerCase())) continue;
+    taken.add(name.toLowerCase());
+    return name;
+  }
+}

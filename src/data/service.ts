@@ -1,0 +1,74 @@
+import { createHash } from "node:crypto";
+import { Data_Conversion, type DataService } from "#gen/tollgate/v1/data_pb.js";
+import type { Call, Handlers } from "../core/call.ts";
+import { internal, notFound } from "../core/errors.ts";
+import { scopeOf } from "../core/principal.ts";
+import type { Database } from "../storage/database.ts";
+import { convert } from "./convert.ts";
+import { partOf } from "./range.ts";
+import { type DataFile, find, readBytes } from "./store.ts";
+import { type UploadOptions, upload } from "./upload.ts";
+
+export function dataHandlers(options: UploadOptions): Handlers<typeof DataService> {
+  const { database } = options;
+  return {
+    async *readData({ tracecode, dataFlowType: flow, dataFlowStage: stage, dataFlowConvert }, call) {
+      const key = { tracecode: tracecode.toLowerCase(), flow, stage };
+      const file = await find(database, key, scopeOf(call.principal));
+      if (file === undefined) throw notFound("data", tracecode);
+      if (dataFlowConvert === Data_Conversion.ORIGIN) return yield* origin(database, file, call);
+      const whole = { read: () => readWhole(database, file, call.signal), ...file };
+      const converted = await convert(whole, dataFlowConvert === Data_Conversion.JSON ? "json" : "xlsx");
+      describe(call.responseHeader, `${file.filename.replace(/\.(json|xlsx)$/i, "")}.${converted.extension}`);
+      for await (const data of converted.chunks) yield { contentType: converted.contentType, data };
+    },
+
+    async putData(requests, call) {
+      const { bytes, sha256, repeated } = await upload(options, requests, call.signal);
+      return { bytes: BigInt(bytes), sha256: sha256.toString("hex"), repeated };
+    },
+  };
+}
+
+/** The bytes as they were stored, or a part of them. */
+async function* origin(
+  database: Database,
+  file: DataFile,
+  { requestHeader, responseHeader, signal }: Call,
+): AsyncGenerator<{ contentType: string; data: Uint8Array }> {
+  const { bytes, sha256, content_type: contentType } = file;
+  const etag = `"${sha256.toString("hex")}"`;
+  const part = partOf(requestHeader.get("range"), requestHeader.get("if-range"), { bytes, etag });
+  const { from, to } = part ?? { from: 0, to: bytes };
+  describe(responseHeader, file.filename);
+  responseHeader.set("accept-ranges", "bytes");
+  responseHeader.set("etag", etag);
+  responseHeader.set("content-length", String(to - from));
+  if (part !== undefined) responseHeader.set("content-range", `bytes ${from}-${to - 1}/${bytes}`);
+  if (bytes === 0) yield { contentType, data: new Uint8Array() };
+  const content =
+    part === undefined ? readWhole(database, file, signal) : readBytes(database, file, { from, to, signal });
+  for await (const data of content) yield { contentType, data };
+}
+
+/** All bytes; the last piece comes when they have proved to be those that were put. */
+async function* readWhole(database: Database, file: DataFile, signal: AbortSignal): AsyncGenerator<Buffer> {
+  const hash = createHash("sha256");
+  let held: Buffer | undefined;
+  for await (const data of readBytes(database, file, { from: 0, to: file.bytes, signal })) {
+    if (held !== undefined) yield held;
+    hash.update(data);
+    held = data;
+  }
+  if (!hash.digest().equals(file.sha256)) throw internal(new Error(`the bytes of file ${file.id} have changed`));
+  if (held !== undefined) yield held;
+}
+
+/** A file to be kept, not shown: it is whatever somebody has sent. */
+function describe(header: Headers, filename: string): void {
+  const plain = filename.replaceAll(/[^\x20-\x7e]|["\\%]/g, "_");
+  const encoded = encodeURIComponent(filename).replaceAll(/['()*]/g, (one) => `%${one.codePointAt(0)?.toString(16)}`);
+  // RFC 6266: the second is for whoever knows it.
+  header.set("content-disposition", `attachment; filename="${plain}"; filename*=UTF-8''${encoded}`);
+  header.set("x-content-type-options", "nosniff");
+}

@@ -1,0 +1,78 @@
+import type { Scope } from "../core/principal.ts";
+import type { Database, Transaction } from "../storage/database.ts";
+
+/** What data is found by. */
+export interface DataKey {
+  readonly tracecode: string;
+  /** Number of Data.Flow. */
+  readonly flow: number;
+  readonly stage: number;
+}
+
+export interface DataFile extends DataKey {
+  readonly id: number;
+  /** YYYY-MM-DD */
+  readonly day: string;
+  readonly user_id: number;
+  readonly username: string;
+  readonly company_key: string;
+  readonly content_type: string;
+  readonly filename: string;
+  readonly bytes: number;
+  readonly sha256: Buffer;
+}
+
+export async function find(database: Database, { tracecode, flow, stage }: DataKey, scope: Scope) {
+  const query = database<DataFile>("data_file").first("*").where({ tracecode, flow, stage });
+  if (scope.kind === "company") void query.where({ company_key: scope.companyKey });
+  if (scope.kind === "self") void query.where({ user_id: scope.userId });
+  return (await query) as DataFile | undefined;
+}
+
+/** The number of a file that is going to be. */
+export async function nextId(transaction: Transaction): Promise<number> {
+  const { rows } = await transaction.raw<{ rows: { id: number }[] }>(
+    "select nextval(pg_get_serial_sequence('data_file', 'id')) as id",
+  );
+  return rows[0]?.id ?? 0;
+}
+
+export async function insertFile(transaction: Transaction, file: DataFile): Promise<void> {
+  await transaction("data_file").insert(file);
+}
+
+export async function insertChunk(
+  transaction: Transaction,
+  { id, day }: Pick<DataFile, "id" | "day">,
+  start: number,
+  content: Buffer,
+): Promise<void> {
+  await transaction("data_chunk").insert({ file_id: id, day, start, content });
+}
+
+/** The bytes from..to of a file, `to` excluded, chunk by chunk. */
+export async function* readBytes(
+  database: Database,
+  { id, day }: Pick<DataFile, "id" | "day">,
+  { from, to, signal }: { readonly from: number; readonly to: number; readonly signal: AbortSignal },
+): AsyncGenerator<Buffer> {
+  let at = from;
+  while (at < to) {
+    signal.throwIfAborted();
+    const { rows } = await database.raw<{ rows: { start: number; content: Buffer }[] }>(
+      `select start, content from data_chunk
+       where file_id = ? and day = ? and start <= ? order by start desc limit 1`,
+      [id, day, at],
+    );
+    const [chunk] = rows;
+    const content = chunk?.content.subarray(at - chunk.start, to - chunk.start);
+    if (content === undefined || content.length === 0) throw new Error(`file ${id} has no byte ${at}`);
+    yield content;
+    at += content.length;
+  }
+}
+
+/** Forgets the files of days before this one; their chunks go with their partitions. */
+export async function dropFiles(database: Database, beforeMs: number): Promise<void> {
+  await database("data_file").where("day", "<", new Date(beforeMs).toISOString().slice(0, 10)).delete();
+}

@@ -1,0 +1,196 @@
+import { createHash } from "node:crypto";
+import type { PutDataRequest } from "#gen/tollgate/v1/data_pb.js";
+import { alreadyExists, invalid, tooLarge, unavailable } from "../core/errors.ts";
+import type { Database, Transaction } from "../storage/database.ts";
+import { isUniqueViolation } from "../storage/errors.ts";
+import { ensurePartitions } from "../storage/partitions.ts";
+import { takeTurn } from "../storage/stream.ts";
+import { type DataFile, type DataKey, find, insertChunk, insertFile, nextId } from "./store.ts";
+
+export interface UploadOptions {
+  readonly database: Database;
+  /** A user as of now; undefined when there is none. */
+  readonly findUser: (username: string) => Promise<KnownUser | undefined>;
+  /** Milliseconds since the epoch. */
+  readonly now: () => number;
+  readonly maxBytes: number;
+}
+
+export interface KnownUser {
+  readonly userId: number;
+  readonly username: string;
+  readonly companyKey: string;
+}
+
+export interface Kept {
+  readonly bytes: number;
+  readonly sha256: Buffer;
+  readonly repeated: boolean;
+}
+
+const everything = { kind: "everything" as const };
+/** What is written at once, and so what is read at least. */
+const chunkBytes = 262_144;
+
+/**
+ * Keeps what a stream brings, in one transaction: a broken upload leaves nothing.
+ * @throws ALREADY_EXISTS where there are other bytes
+ */
+export async function upload(
+  options: UploadOptions,
+  requests: AsyncIterable<PutDataRequest>,
+  signal: AbortSignal,
+): Promise<Kept> {
+  const iterator = requests[Symbol.asyncIterator]();
+  try {
+    const first = await iterator.next();
+    if (first.done === true) throw invalid({ field: "tracecode", message: "is needed: there was no message" });
+    const described = await describe(options, first.value);
+    const received = receive(options, first.value, { [Symbol.asyncIterator]: () => iterator }, signal);
+    return await keep(options, described, received, signal);
+  } finally {
+    // Who is refused is not read to the end.
+    await iterator.return?.();
+  }
+}
+
+type Described = Omit<DataFile, "id" | "day" | "bytes" | "sha256"> & { readonly expected: string };
+
+async function describe({ findUser }: UploadOptions, request: PutDataRequest): Promise<Described> {
+  const { tracecode, username, dataFlowType: flow, dataFlowStage: stage, file } = request;
+  if (tracecode === "") throw invalid({ field: "tracecode", message: "is needed in the first message" });
+  if (username === "") throw invalid({ field: "username", message: "is needed: whose data it is" });
+  const user = await findUser(username);
+  if (user === undefined) throw invalid({ field: "username", message: `no such user: ${username}` });
+  return {
+    tracecode: tracecode.toLowerCase(),
+    flow,
+    stage,
+    user_id: user.userId,
+    username,
+    company_key: user.companyKey,
+    content_type: mediaType(file?.contentType ?? ""),
+    filename: request.filename || tracecode,
+    expected: request.sha256.toLowerCase(),
+  };
+}
+
+/** A type that a header can carry; what is none is bytes. */
+function mediaType(text: string): string {
+  return /^[\w!#$&^.+-]+\/[\w!#$&^.+-]+( *; *[\w!#$&^.+-]+=("[^"\\\r\n]*"|[\w!#$&^.+-]+))*$/.test(text) &&
+    text.length < 256
+    ? text
+    : "application/octet-stream";
+}
+
+/** The bytes of a stream as chunks of one size, the last one shorter, and at their end what they come to. */
+function receive(
+  options: UploadOptions,
+  first: PutDataRequest,
+  others: AsyncIterable<PutDataRequest>,
+  signal: AbortSignal,
+) {
+  const hash = createHash("sha256");
+  let bytes = 0;
+  let sha256: Buffer | undefined;
+
+  async function* pieces(): AsyncGenerator<Uint8Array> {
+    yield first.file?.data ?? new Uint8Array();
+    for await (const request of others) {
+      if (request.tracecode !== "" || request.username !== "") {
+        throw invalid({ field: "tracecode", message: "belongs into the first message alone" });
+      }
+      yield request.file?.data ?? new Uint8Array();
+    }
+  }
+
+  async function* chunks(): AsyncGenerator<Buffer> {
+    let waiting: Uint8Array[] = [];
+    let length = 0;
+    for await (const piece of pieces()) {
+      signal.throwIfAborted();
+      bytes += piece.length;
+      if (bytes > options.maxBytes) throw tooLarge(`the data is larger than ${options.maxBytes} bytes`);
+      hash.update(piece);
+      waiting.push(piece);
+      length += piece.length;
+      if (length < chunkBytes) continue;
+      const whole = Buffer.concat(waiting);
+      let at = 0;
+      for (; at + chunkBytes <= whole.length; at += chunkBytes) yield whole.subarray(at, at + chunkBytes);
+      // Copied: the rest must not keep the whole.
+      waiting = [Buffer.from(whole.subarray(at))];
+      length = whole.length - at;
+    }
+    if (length > 0) yield Buffer.concat(waiting);
+  }
+
+  return { chunks: chunks(), result: () => ({ bytes, sha256: (sha256 ??= hash.digest()) }) };
+}
+
+type Received = ReturnType<typeof receive>;
+
+async function keep(
+  options: UploadOptions,
+  described: Described,
+  received: Received,
+  signal: AbortSignal,
+): Promise<Kept> {
+  const { expected, ...file } = described;
+  const known = await find(options.database, described, everything);
+  if (known !== undefined) {
+    for await (const _chunk of received.chunks);
+    return repeated(known, described, checked(received, expected));
+  }
+  try {
+    // Most data is one chunk: it is all there before a connection is taken.
+    const head = await received.chunks.next();
+    const free = await takeTurn(options.database, signal);
+    try {
+      return await write(options, { file, expected, head, received });
+    } finally {
+      free();
+    }
+  } catch (error) {
+    if (!isUniqueViolation(error)) throw error;
+    const winner = await find(options.database, described, everything);
+    if (winner === undefined) throw unavailable("the data was being put by somebody else", 1000, error);
+    return repeated(winner, described, received.result());
+  }
+}
+
+interface Writing {
+  readonly file: Omit<Described, "expected">;
+  readonly expected: string;
+  readonly head: IteratorResult<Buffer, unknown>;
+  readonly received: Received;
+}
+
+async function write({ database, now }: UploadOptions, { file, expected, head, received }: Writing): Promise<Kept> {
+  const today = Math.floor(now() / 86_400_000);
+  const day = new Date(today * 86_400_000).toISOString().slice(0, 10);
+  await ensurePartitions(database, "data_chunk", new Set([today]));
+  return database.transaction(async (transaction: Transaction) => {
+    const id = await nextId(transaction);
+    let start = 0;
+    for (let next = head; next.done !== true; next = await received.chunks.next()) {
+      await insertChunk(transaction, { id, day }, start, next.value);
+      start += next.value.length;
+    }
+    const result = checked(received, expected);
+    await insertFile(transaction, { ...file, ...result, id, day });
+    return { ...result, repeated: false };
+  });
+}
+
+function checked(received: Received, expected: string): { bytes: number; sha256: Buffer } {
+  const result = received.result();
+  const sha256 = result.sha256.toString("hex");
+  if (expected === "" || expected === sha256) return result;
+  throw invalid({ field: "sha256", message: `the bytes that came have another one: ${sha256}` });
+}
+
+function repeated(known: DataFile, key: DataKey, result: { bytes: number; sha256: Buffer }): Kept {
+  if (!known.sha256.equals(result.sha256)) throw alreadyExists("data", `${key.tracecode} ${key.flow} ${key.stage}`);
+  return { ...result, repeated: true };
+}

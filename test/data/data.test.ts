@@ -1,0 +1,255 @@
+import { createHash, randomBytes, randomUUID } from "node:crypto";
+import { request } from "node:http";
+import { type Client, Code, ConnectError, createClient } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { Data_Flow, DataService } from "#gen/tollgate/v1/data_pb.js";
+import { type Json, startTestApp, type TestApp } from "../support/app.ts";
+
+const maxBytes = 2_000_000;
+let app: TestApp;
+let data: Client<typeof DataService>;
+let service: { headers: { authorization: string } };
+let username: string;
+beforeAll(async () => {
+  app = await startTestApp({ DATA_MAX_BYTES: String(maxBytes), BODY_TIMEOUT_MS: "1000", DATABASE_POOL: "4" });
+  data = createClient(DataService, createGrpcTransport({ baseUrl: app.url }));
+  const planner = await app.user({ username: "planner", roles: ["SERVICE"] });
+  service = { headers: { authorization: `Bearer ${await app.token(planner)}` } };
+  username = await app.user({ roles: ["USER"] });
+});
+afterAll(() => app.stop());
+
+async function* parts(fields: Json, bytes: Uint8Array, size = 100_000) {
+  yield {
+    ...fields,
+    file: { contentType: fields.contentType ?? "application/octet-stream", data: bytes.subarray(0, size) },
+  };
+  for (let at = size; at < bytes.length; at += size) yield { file: { data: bytes.subarray(at, at + size) } };
+}
+
+const put = (fields: Json, bytes: Uint8Array, size?: number) =>
+  data.putData(parts({ username, tracecode: randomUUID(), ...fields }, bytes, size), service);
+
+async function get(path: string, headers: Record<string, string> = {}, token = app.admin) {
+  const response = await fetch(`${app.url}/admin/data/${path}`, {
+    headers: { authorization: `Bearer ${token}`, ...headers },
+  });
+  return { status: response.status, headers: response.headers, bytes: Buffer.from(await response.arrayBuffer()) };
+}
+
+const httpPut = (path: string, body: Uint8Array | string, headers: Record<string, string> = {}) =>
+  fetch(`${app.url}/admin/data/${path}`, { method: "PUT", headers: { ...service.headers, ...headers }, body });
+
+const chunks = () => app.database("data_chunk").count();
+const codeOf = (work: Promise<unknown>) =>
+  work.then(
+    () => undefined,
+    (error: unknown) => ConnectError.from(error).code,
+  );
+
+describe("what is put", () => {
+  test.each([0, 1, 262_143, 262_144, 262_145, 1_500_000])("%i bytes come back as they were", async (length) => {
+    const bytes = randomBytes(length);
+    const tracecode = randomUUID().toUpperCase();
+    const sha256 = createHash("sha256").update(bytes).digest("hex");
+    const fields = { tracecode, contentType: "application/x-plan", filename: 'план "1".bin', sha256 };
+    expect(await put(fields, bytes)).toMatchObject({ bytes: BigInt(length), sha256, repeated: false });
+    const answer = await get(tracecode);
+    expect(answer.status).toBe(200);
+    expect(answer.bytes.equals(bytes)).toBe(true);
+    expect(Object.fromEntries(answer.headers)).toMatchObject({
+      "content-type": "application/x-plan",
+      "content-length": String(length),
+      "content-disposition": `attachment; filename="____ _1_.bin"; filename*=UTF-8''%D0%BF%D0%BB%D0%B0%D0%BD%20%221%22.bin`,
+      "x-content-type-options": "nosniff",
+      etag: `"${sha256}"`,
+    });
+  });
+
+  test("over HTTP the body is the file", async () => {
+    const tracecode = randomUUID();
+    const body = JSON.stringify({ a: "x".repeat(600_000) });
+    const answer = await httpPut(
+      `${tracecode}?username=${username}&filename=plan.json&data_flow_type=OUTPUT&data_flow_stage=2`,
+      body,
+      { "content-type": "application/json" },
+    );
+    expect([answer.status, await answer.json()]).toEqual([
+      200,
+      { bytes: body.length, sha256: createHash("sha256").update(body).digest("hex"), repeated: false },
+    ]);
+    const read = await get(`${tracecode}?data_flow_type=OUTPUT&data_flow_stage=2`);
+    expect([read.headers.get("content-type"), read.bytes.toString()]).toEqual(["application/json", body]);
+    expect((await get(tracecode)).status).toBe(404);
+  });
+
+  test("again with the same bytes is the same, with others a conflict, of another flow or stage another", async () => {
+    const tracecode = randomUUID();
+    const [bytes, others] = [randomBytes(300_000), randomBytes(300_000)];
+    await put({ tracecode }, bytes);
+    expect(await put({ tracecode }, bytes, 70_000)).toMatchObject({ repeated: true });
+    expect(await codeOf(put({ tracecode }, others))).toBe(Code.AlreadyExists);
+    expect((await httpPut(`${tracecode}?username=${username}`, others)).status).toBe(409);
+    await put({ tracecode, dataFlowType: Data_Flow.OUTPUT }, others);
+    await put({ tracecode, dataFlowStage: 3 }, others);
+    expect((await get(tracecode)).bytes.equals(bytes)).toBe(true);
+  });
+
+  test("many at once: one is kept, those with its bytes are told so, the others are conflicts", async () => {
+    const tracecode = randomUUID();
+    const versions = [randomBytes(600_000), randomBytes(600_000)];
+    const outcomes = await Promise.allSettled(
+      Array.from({ length: 8 }, (_none, index) => put({ tracecode }, versions[index % 2] as Buffer)),
+    );
+    const kept = outcomes.flatMap((outcome) => (outcome.status === "fulfilled" ? [outcome.value.repeated] : []));
+    expect(kept.toSorted()).toEqual([false, true, true, true]);
+    const [row] = await app.database("data_file").where({ tracecode });
+    expect(await app.database("data_chunk").where({ file_id: row.id }).count()).toEqual([{ count: 3 }]);
+  });
+});
+
+describe("what is refused leaves nothing", () => {
+  test.each<[string, Json, string]>([
+    ["no tracecode", { tracecode: "" }, "tracecode"],
+    ["no username", { username: "" }, "username: "],
+    ["an unknown user", { username: "no_such_user" }, "username: no such user: no_such_user"],
+    ["NOTRACE", { methodGroup: 1 }, "method_group"],
+    ["a stage that there is not", { dataFlowStage: 4 }, "data_flow_stage"],
+    ["a file's name with a path in it", { filename: "../x" }, "filename"],
+    ["another checksum", { sha256: "0".repeat(64) }, "sha256: the bytes that came have another one"],
+  ])("%s", async (_what, fields, message) => {
+    const before = await chunks();
+    await expect(put(fields, randomBytes(600_000))).rejects.toThrow(message);
+    expect(await chunks()).toEqual(before);
+  });
+
+  test("more than is taken, over both doors", async () => {
+    const before = await chunks();
+    const bytes = randomBytes(maxBytes + 1);
+    expect(await codeOf(put({}, bytes))).toBe(Code.ResourceExhausted);
+    const answer = await httpPut(`${randomUUID()}?username=${username}`, bytes);
+    expect([answer.status, ((await answer.json()) as Json).message]).toEqual([
+      413,
+      `the data is larger than ${maxBytes} bytes`,
+    ]);
+    expect(await chunks()).toEqual(before);
+    await put({}, bytes.subarray(1));
+  });
+
+  test("an upload that breaks off, and one that stands still", async () => {
+    const before = await chunks();
+    const broken = async (breakOff: boolean) => {
+      const tracecode = randomUUID();
+      const outgoing = request(`${app.url}/admin/data/${tracecode}?username=${username}`, {
+        method: "PUT",
+        headers: service.headers,
+      });
+      const answered = new Promise<number | undefined>((resolve) => {
+        outgoing.on("response", ({ statusCode }) => resolve(statusCode)).on("error", () => resolve(undefined));
+      });
+      outgoing.write(randomBytes(900_000));
+      if (breakOff) setTimeout(() => outgoing.destroy(), 100);
+      const status = await answered;
+      outgoing.destroy();
+      return { status, found: await app.database("data_file").where({ tracecode }) };
+    };
+    expect(await broken(false)).toEqual({ status: 408, found: [] });
+    expect(await broken(true)).toEqual({ status: undefined, found: [] });
+    await expect.poll(chunks).toEqual(before);
+  });
+
+  test("a second beginning in the middle", async () => {
+    async function* twice() {
+      yield* parts({ username, tracecode: randomUUID() }, randomBytes(10));
+      yield* parts({ username, tracecode: randomUUID() }, randomBytes(10));
+    }
+    await expect(data.putData(twice(), service)).rejects.toThrow("tracecode: belongs into the first message alone");
+  });
+});
+
+describe("a part", () => {
+  const bytes = randomBytes(700_000);
+  const tracecode = randomUUID();
+  beforeAll(() => put({ tracecode }, bytes));
+
+  test.each([
+    ["bytes=0-0", 0, 1],
+    ["bytes=262143-262144", 262_143, 262_145],
+    ["bytes=100-", 100, 700_000],
+    ["bytes=-5", 699_995, 700_000],
+    ["bytes=699999-9999999", 699_999, 700_000],
+  ])("%s", async (range, from, to) => {
+    const answer = await get(tracecode, { range });
+    expect([answer.status, answer.headers.get("content-range")]).toEqual([206, `bytes ${from}-${to - 1}/700000`]);
+    expect(answer.headers.get("content-length")).toBe(String(to - from));
+    expect(answer.bytes.equals(bytes.subarray(from, to))).toBe(true);
+  });
+
+  test.each(["bytes=5-4", "lines=1-2", "bytes=0-1,5-6", "bytes=-"])("%s is all of it", async (range) => {
+    expect([(await get(tracecode, { range })).status, (await get(tracecode, { range })).bytes.length]).toEqual([
+      200, 700_000,
+    ]);
+  });
+
+  test("of another version is all of it", async () => {
+    const etag = (await get(tracecode)).headers.get("etag") ?? "";
+    expect((await get(tracecode, { range: "bytes=0-0", "if-range": etag })).status).toBe(206);
+    expect((await get(tracecode, { range: "bytes=0-0", "if-range": '"other"' })).status).toBe(200);
+  });
+
+  test.each(["bytes=700000-", "bytes=-0"])("%s is 416 with the length", async (range) => {
+    const answer = await get(tracecode, { range });
+    expect([answer.status, answer.headers.get("content-range")]).toEqual([416, "bytes */700000"]);
+    expect(JSON.parse(answer.bytes.toString()).tracedata.operation).toBe("read_data");
+  });
+});
+
+test("tenants read their own, others do not know that there is any", async () => {
+  const company_key = await app.company();
+  const owner = await app.user({ company_key, roles: ["USER"] });
+  const tracecode = randomUUID();
+  await put({ tracecode, username: owner }, randomBytes(10));
+  const status = async (who: string) => (await get(tracecode, {}, await app.token(who))).status;
+  expect(await status(owner)).toBe(200);
+  expect(await status(await app.user({ company_key, roles: ["PARTNER"] }))).toBe(200);
+  expect(await status(await app.user({ company_key, roles: ["USER"] }))).toBe(404);
+  expect(await status(await app.user({ roles: ["PARTNER"] }))).toBe(404);
+  await app.http("DELETE", `/admin/users/${owner}`, { token: app.admin });
+  await app.user({ username: owner, company_key, roles: ["USER"] });
+  expect(await status(owner)).toBe(404);
+  expect((await get(tracecode)).status).toBe(200);
+});
+
+test("bytes that have changed are not given out as whole", async () => {
+  const tracecode = randomUUID();
+  await put({ tracecode }, randomBytes(600_000));
+  const [{ id }] = await app.database("data_file").where({ tracecode });
+  await app
+    .database("data_chunk")
+    .where({ file_id: id, start: 262_144 })
+    .update({ content: randomBytes(262_144) });
+  await expect(get(tracecode)).rejects.toThrow();
+});
+
+test("JSON is given as a workbook and back, and what is neither is refused", async () => {
+  const tracecode = randomUUID();
+  await httpPut(`${tracecode}?username=${username}&filename=plan.json`, '{"a":[{"b":1}]}', {
+    "content-type": "application/json",
+  });
+  const xlsx = await get(`${tracecode}?data_flow_convert=XLSX`);
+  expect([xlsx.status, xlsx.headers.get("content-disposition")]).toEqual([
+    200,
+    `attachment; filename="plan.xlsx"; filename*=UTF-8''plan.xlsx`,
+  ]);
+  const back = randomUUID();
+  await put({ tracecode: back, contentType: xlsx.headers.get("content-type") }, xlsx.bytes);
+  expect((await get(`${back}?data_flow_convert=JSON`)).bytes.toString()).toBe('{"a":[{"b":1}]}');
+  const other = randomUUID();
+  await put({ tracecode: other, contentType: "image/png" }, randomBytes(10));
+  const refused = await get(`${other}?data_flow_convert=JSON`);
+  expect([refused.status, JSON.parse(refused.bytes.toString()).message]).toEqual([
+    400,
+    "data_flow_convert: the data cannot be converted: image/png is neither JSON nor XLSX",
+  ]);
+});
