@@ -1,0 +1,115 @@
+/**
+ * Statistics and the report of a month of 2,000 users, and data of 256 MiB up and down. Run by hand: npm run
+ * bench:history. The report is compared with a bare exceljs writer of the same rows, turn by turn, in one run.
+ */
+import { randomBytes, randomUUID } from "node:crypto";
+import { PassThrough } from "node:stream";
+import ExcelJs from "exceljs";
+import { median, seconds, startStand, timed } from "./stand.ts";
+
+const users = 2000;
+const days = 30;
+const methods = 4;
+const rows = users * days * methods;
+const megabytes = 256;
+const period = "from=2026-10-01&to=2026-10-31";
+
+const { database, server, token, get, memory, forgetPeak, end } = await startStand();
+try {
+  await fill();
+  await statistics();
+  await report();
+  await upload();
+} finally {
+  await end();
+}
+
+async function fill(): Promise<void> {
+  await database.raw("insert into company (key) select 'company_' || i from generate_series(0, 19) as i");
+  await database.raw(
+    `insert into user_account (username, company_key, enabled, roles, timezone)
+     select 'user_' || i, 'company_' || i % 20, true, '{USER}', 0 from generate_series(0, ?) as i`,
+    [users - 1],
+  );
+  await database.raw(
+    `insert into usage_day (date, user_id, service, method_group, username, company_key, requests, points, unique_points)
+     select date '2026-10-01' + day, id, 1 + method % 2, 3 + method, username, company_key, 7, id * 13, id * 11
+     from user_account, generate_series(0, ?) as day, generate_series(0, ?) as method where username like 'user%'`,
+    [days - 1, methods - 1],
+  );
+  await database.raw("vacuum analyze usage_day");
+}
+
+async function statistics(): Promise<void> {
+  const times: number[] = [];
+  for (let round = 0; round < 5; round += 1) {
+    times.push(await timed(async () => (await get(`/admin/statistics?${period}`)).text()));
+  }
+  console.log(`GET /admin/statistics, a month of ${users} users, ${rows} rows: median ${seconds(median(times))}`);
+}
+
+async function report(): Promise<void> {
+  const ours: number[] = [];
+  const theirs: number[] = [];
+  const idle = memory("VmRSS");
+  forgetPeak();
+  let bytes = 0;
+  for (let round = 0; round < 5; round += 1) {
+    ours.push(
+      await timed(async () => {
+        bytes = (await (await get(`/admin/report?${period}`)).arrayBuffer()).byteLength;
+      }),
+    );
+    theirs.push(await timed(bare));
+  }
+  const [our, their] = [(rows * 1000) / median(ours), (rows * 1000) / median(theirs)];
+  console.log(
+    `GET /admin/report, ${(bytes / 1e6).toFixed(1)} MB: ${our.toFixed(0)} rows/s; bare exceljs ${their.toFixed(0)} rows/s; ratio ${(our / their).toFixed(2)}; RSS ${idle} MB idle, ${memory("VmHWM") - idle} MB more at its peak`,
+  );
+}
+
+/** The same rows, formats and compression, and nothing else. */
+async function bare(): Promise<void> {
+  const stream = new PassThrough();
+  stream.resume();
+  const writer = new ExcelJs.stream.xlsx.WorkbookWriter({
+    stream,
+    useStyles: true,
+    zip: { zlib: { level: 1 } },
+  } as never);
+  const sheet = writer.addWorksheet("Details");
+  sheet.columns = ["@", "@", "yyyy-mm-dd", "@", "@", "#,##0", "#,##0", "#,##0"].map((numFmt) => ({
+    width: 14,
+    style: { numFmt },
+  }));
+  for (let index = 0; index < rows; index += 1) {
+    const user = Math.floor(index / days / methods);
+    const date = new Date(Date.UTC(2026, 9, 1 + (Math.floor(index / methods) % days)));
+    sheet.addRow([`user_${user}`, `company_${user % 20}`, date, "UNIVERSAL", "PLAN", 7, user * 13, user * 11]).commit();
+    if (index % 1000 === 999) await new Promise((resolve) => setImmediate(resolve));
+  }
+  await writer.commit();
+}
+
+async function upload(): Promise<void> {
+  const path = `/admin/data/${randomUUID()}`;
+  const piece = randomBytes(1_048_576);
+  const idle = memory("VmRSS");
+  forgetPeak();
+  async function* body() {
+    for (let sent = 0; sent < megabytes; sent += 1) yield piece;
+  }
+  const up = await timed(async () => {
+    const init = { method: "PUT", headers: { authorization: `Bearer ${token}` }, body: body(), duplex: "half" };
+    const response = await fetch(`${server.url}${path}?username=admin`, init as never);
+    if (!response.ok) throw new Error(await response.text());
+  });
+  const upPeak = memory("VmHWM") - idle;
+  forgetPeak();
+  const down = await timed(async () => {
+    for await (const _chunk of (await get(path)).body ?? []);
+  });
+  console.log(
+    `${megabytes} MiB: up in ${seconds(up)}, ${upPeak} MB above ${idle} MB idle; down in ${seconds(down)}, ${memory("VmHWM") - idle} MB above idle`,
+  );
+}
