@@ -18,8 +18,8 @@ export interface Converted {
   readonly chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
 }
 
-/** What is converted is in memory as a whole. */
-const maxBytes = 16_777_216;
+/** What is converted is in memory as a whole, and keeps the process from anything else for as long as it takes. */
+const maxBytes = 4_194_304;
 const jsonType = "application/json";
 
 /**

@@ -26,6 +26,8 @@ export function openDatabase({ url, poolSize, statementTimeoutMs }: DatabaseOpti
     statement_timeout: statementTimeoutMs,
     lock_timeout: Math.ceil(statementTimeoutMs / 2),
     idle_in_transaction_session_timeout: idleInTransactionTimeoutMs,
+    // Workers take longer to start than nearly every call takes, and a few long calls would take all cores.
+    options: "-c max_parallel_workers_per_gather=0",
     keepAlive: true,
     types: { getTypeParser },
   };

@@ -32,8 +32,9 @@ export function keepTables({ database, logger, now }: RetentionOptions, tables: 
     const days = new Set(Array.from({ length: aheadDays + 2 }, (_none, index) => today - 1 + index));
     for (const { table, days: kept, tidy } of tables) {
       await ensurePartitions(database, table, days);
-      await dropPartitions(database, table, today - kept);
+      // What leads to a row goes before the row.
       await tidy?.((today - kept) * dayMs);
+      await dropPartitions(database, table, today - kept);
     }
   };
   const attempt = () => void keep().catch((error: unknown) => logger.warn({ err: error }, "old days were not tidied"));

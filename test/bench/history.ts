@@ -76,7 +76,7 @@ async function bare(): Promise<void> {
     stream,
     useStyles: true,
     zip: { zlib: { level: 1 } },
-  } as never);
+  });
   const sheet = writer.addWorksheet("Details");
   sheet.columns = ["@", "@", "yyyy-mm-dd", "@", "@", "#,##0", "#,##0", "#,##0"].map((numFmt) => ({
     width: 14,

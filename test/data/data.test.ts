@@ -1,5 +1,7 @@
 import { createHash, randomBytes, randomUUID } from "node:crypto";
+import { once } from "node:events";
 import { request } from "node:http";
+import { connect } from "node:http2";
 import { type Client, Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -82,6 +84,23 @@ describe("what is put", () => {
     const read = await get(`${tracecode}?data_flow_type=OUTPUT&data_flow_stage=2`);
     expect([read.headers.get("content-type"), read.bytes.toString()]).toEqual(["application/json", body]);
     expect((await get(tracecode)).status).toBe(404);
+  });
+
+  test("over HTTP/2 as well", async () => {
+    const tracecode = randomUUID();
+    const bytes = randomBytes(900_000);
+    const session = connect(app.url);
+    const stream = session.request({
+      ":method": "PUT",
+      ":path": `/admin/data/${tracecode}?username=${username}`,
+      ...service.headers,
+    });
+    const answered = once(stream, "response");
+    stream.end(bytes);
+    const [headers] = await answered;
+    expect(headers[":status"]).toBe(200);
+    session.destroy();
+    expect((await get(tracecode)).bytes.equals(bytes)).toBe(true);
   });
 
   test("again with the same bytes is the same, with others a conflict, of another flow or stage another", async () => {

@@ -197,7 +197,7 @@ test.each<[string, Record<string, string>, RegExp]>([
   expect(output).toMatch(line);
 });
 
-test("a settlement and an action that were answered are there after the server was killed", async () => {
+test("a settlement, an action and data that were answered are there after the server was killed", async () => {
   const { url, database, drop } = await createTestDatabase();
   const server = await startProcess({ ...keys, DATABASE_URL: url });
   const { token } = (await post(`${server.url}/admin/token/generation`, { username: "admin", password: adminPassword }))
@@ -215,12 +215,19 @@ test("a settlement and an action that were answered are there after the server w
     const action = { ...asked, tracecode, operation: "run_plan", time };
     return post(`${server.url}/audit/actions`, { actions: [action] }, token);
   };
-  const tasks = Array.from({ length: 50 }, (_none, index) => [one(index), tell()]);
+  const put = async () => {
+    const path = `/admin/data/${randomUUID()}?username=admin`;
+    const init = { method: "PUT", headers: { authorization: `Bearer ${token}` }, body: Buffer.alloc(600_000, 1) };
+    return fetch(`${server.url}${path}`, init);
+  };
+  const tasks = Array.from({ length: 50 }, (_none, index) => [one(index), tell(), ...(index < 5 ? [put()] : [])]);
   const answers = await Promise.all(tasks.flat());
   server.process.kill("SIGKILL");
   expect(answers.map(({ status }) => status)).toEqual(answers.map(() => 200));
   expect(await database("usage_day").select("requests", "points")).toEqual([{ requests: 100, points: 150 }]);
   expect(await database("audit_action").count()).toEqual([{ count: 100 }]);
+  expect(await database("data_file").sum("bytes")).toEqual([{ sum: "3000000" }]);
+  expect(await database("data_chunk").count()).toEqual([{ count: 15 }]);
   await server.end("SIGKILL");
   await drop();
 });
