@@ -2,7 +2,7 @@ import type { Logger } from "pino";
 import type { ActionBook, UsageBook } from "../core/history.ts";
 import type { Database } from "../storage/database.ts";
 import { createGroupCommit } from "../storage/group-commit.ts";
-import { type Batch, type KnownUser, writeBatches } from "./record.ts";
+import { type Batch, writeBatches } from "./record.ts";
 import type { AuditOptions } from "./service.ts";
 
 export interface AuditResources {
@@ -10,14 +10,13 @@ export interface AuditResources {
   readonly logger: Logger;
   readonly actions: ActionBook;
   readonly usage: UsageBook;
-  readonly subjects: { byName(username: string): Promise<KnownUser | undefined> };
   /** Milliseconds since the epoch. */
   readonly now: () => number;
   readonly retentionDays: number;
 }
 
 /** Puts together what the audit service stands on. */
-export function openAudit({ logger, actions, usage, subjects, ...options }: AuditResources): AuditOptions {
+export function openAudit({ logger, actions, usage, ...options }: AuditResources): AuditOptions {
   const { database } = options;
   const batches = createGroupCommit<Batch>({
     name: "the audit log",
@@ -26,5 +25,5 @@ export function openAudit({ logger, actions, usage, subjects, ...options }: Audi
     describe: ({ told }) => ({ tracecodes: told.slice(0, 10).map(({ action }) => action.tracecode) }),
     sizeOf: ({ told }) => told.length,
   });
-  return { ...options, batches, findUser: (username) => subjects.byName(username) };
+  return { ...options, batches };
 }

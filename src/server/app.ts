@@ -167,7 +167,6 @@ export async function startApp(
       logger,
       actions,
       usage,
-      subjects,
       now,
       retentionDays: config.AUDIT_RETENTION_DAYS,
     });
