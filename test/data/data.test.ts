@@ -4,8 +4,12 @@ import { request } from "node:http";
 import { connect } from "node:http2";
 import { type Client, Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
+import pino from "pino";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Data_Flow, DataService } from "#gen/tollgate/v1/data_pb.js";
+import { dropFiles } from "../../src/data/store.ts";
+import { ensurePartitions } from "../../src/storage/partitions.ts";
+import { keepTables } from "../../src/storage/retention.ts";
 import { type Json, startTestApp, type TestApp } from "../support/app.ts";
 
 const maxBytes = 2_000_000;
@@ -271,4 +275,29 @@ test("JSON is given as a workbook and back, and what is neither is refused", asy
     400,
     "data_flow_convert: the data cannot be converted: image/png is neither JSON nor XLSX",
   ]);
+});
+
+test("old data goes: first what names it, then the bytes", async () => {
+  const [old, fresh] = [randomUUID(), randomUUID()];
+  for (const tracecode of [old, fresh]) await put({ tracecode }, randomBytes(10));
+  const day = (daysAgo: number) => Date.now() - daysAgo * 86_400_000;
+  const date = (ms: number) => new Date(ms).toISOString().slice(0, 10);
+  await ensurePartitions(app.database, "data_chunk", new Set([Math.floor(day(100) / 86_400_000)]));
+  const [{ id }] = await app.database("data_file").where({ tracecode: old });
+  await app
+    .database("data_file")
+    .where({ id })
+    .update({ day: date(day(100)) });
+  await app
+    .database("data_chunk")
+    .where({ file_id: id })
+    .update({ day: date(day(100)) });
+  expect((await get(old)).status).toBe(200);
+  const logger = pino({ level: "silent" });
+  const tidy = (beforeMs: number) => dropFiles(app.database, beforeMs);
+  const stop = keepTables({ database: app.database, logger, now: Date.now }, [{ table: "data_chunk", days: 90, tidy }]);
+  await expect.poll(async () => (await get(old)).status).toBe(404);
+  await expect.poll(() => app.database("data_chunk").where({ file_id: id }).count()).toEqual([{ count: 0 }]);
+  stop();
+  expect((await get(fresh)).status).toBe(200);
 });
