@@ -1,54 +1,99 @@
+import type { IncomingHttpHeaders } from "node:http";
 import type { DescMethod } from "@bufbuild/protobuf";
 import { Code, ConnectError, type ContextValues, type HandlerContext } from "@connectrpc/connect";
-import type { GatewayRequest, GatewayResponse } from "./gateway.ts";
 
 /** A call's context as Connect's handlers know it, without the cost of Connect's own. */
-export interface GatewayContext extends HandlerContext {
+export interface LightContext extends HandlerContext {
+  /** What the handler wants to be sent before its answer; undefined where it has not even looked. */
+  readonly givenHeader: Headers | undefined;
+  /** Why the call is not to go on; undefined while it is. */
+  readonly interruption: Interruption | undefined;
+  /** Calls one listener back when the call is not to go on. */
+  onInterruption(listener: (reason: unknown) => void): void;
   /** The call has its answer: its deadline no longer counts, and the caller may go. */
   end(): void;
 }
 
-export function createContext(
-  method: DescMethod,
-  request: GatewayRequest,
-  response: GatewayResponse,
-  values: ContextValues,
-  protocolName = "http",
-): GatewayContext {
-  const controller = new AbortController();
-  const deadline = deadlineOf(request);
-  const timer =
-    deadline === undefined
-      ? undefined
-      : setTimeout(
-          () => controller.abort(new ConnectError("the deadline has passed", Code.DeadlineExceeded)),
-          deadline - Date.now(),
-        );
-  let ended = false;
-  response.once("close", () => {
-    // Every call ends here: an error with a stack is made only for the few that are cut off.
-    controller.abort(ended ? over : new ConnectError("the caller is gone", Code.Canceled));
-  });
+/** The caller is gone, or its deadline has passed. */
+export interface Interruption {
+  readonly reason: unknown;
+}
+
+export interface ContextInit {
+  readonly method: DescMethod;
+  readonly requestMethod: string;
+  readonly url: string;
+  readonly headers: IncomingHttpHeaders;
+  readonly values: ContextValues;
+  readonly protocolName: string;
+  /** The caller's deadline, in milliseconds from now. */
+  readonly timeoutMs: number | undefined;
+  /** Where the answer goes: it emits "close" when the answer is out, or the caller gone. */
+  readonly answer: { once(event: "close", listener: () => void): unknown };
+}
+
+export function createContext(init: ContextInit): LightContext {
+  const { method, requestMethod, url, headers, values, protocolName, timeoutMs } = init;
+  // Made when somebody asks for them: most calls do not, and a signal costs more than all the rest of a context.
+  let controller: AbortController | undefined;
   let requestHeader: Headers | undefined;
+  let responseHeader: Headers | undefined;
   let responseTrailer: Headers | undefined;
+  let interruption: Interruption | undefined;
+  let listener: ((reason: unknown) => void) | undefined;
+  let ended = false;
+  const deadline = timeoutMs === undefined ? 0 : Date.now() + timeoutMs;
+  const timer =
+    timeoutMs === undefined
+      ? undefined
+      : setTimeout(() => interrupt(new ConnectError("the deadline has passed", Code.DeadlineExceeded)), timeoutMs);
+  init.answer.once("close", () => {
+    // Every call ends here: an error with a stack is made only for the few that are cut off.
+    interrupt(ended ? over : new ConnectError("the caller is gone", Code.Canceled));
+  });
+
+  function interrupt(reason: unknown): void {
+    if (interruption !== undefined) return;
+    interruption = { reason };
+    listener?.(reason);
+    controller?.abort(reason);
+  }
+
   return {
     method,
     service: method.parent,
-    signal: controller.signal,
-    timeoutMs: () => (deadline === undefined ? undefined : Math.max(0, deadline - Date.now())),
-    requestMethod: request.method ?? "",
+    get signal() {
+      controller ??= new AbortController();
+      if (interruption !== undefined) controller.abort(interruption.reason);
+      return controller.signal;
+    },
+    timeoutMs: () => (timeoutMs === undefined ? undefined : Math.max(0, deadline - Date.now())),
+    requestMethod,
     get requestHeader() {
-      requestHeader ??= toHeaders(request);
+      requestHeader ??= toHeaders(headers);
       return requestHeader;
     },
-    responseHeader: new Headers(),
+    get responseHeader() {
+      responseHeader ??= new Headers();
+      return responseHeader;
+    },
+    get givenHeader() {
+      return responseHeader;
+    },
     get responseTrailer() {
       responseTrailer ??= new Headers();
       return responseTrailer;
     },
     protocolName,
     values,
-    url: request.url ?? "",
+    url,
+    get interruption() {
+      return interruption;
+    },
+    onInterruption(told) {
+      if (interruption === undefined) listener = told;
+      else told(interruption.reason);
+    },
     end() {
       ended = true;
       clearTimeout(timer);
@@ -58,15 +103,31 @@ export function createContext(
 
 const over = new Error("the call is over");
 
-/** The header of Connect's protocol, in milliseconds; honoured here too. */
-function deadlineOf({ headers }: GatewayRequest): number | undefined {
-  const text = headers["connect-timeout-ms"];
-  return typeof text === "string" && /^\d{1,10}$/.test(text)
-    ? Date.now() + Math.min(Number(text), 0x7fffffff)
-    : undefined;
+/** What a call comes to, unless its context is interrupted before: then the interruption's reason. */
+export function untilInterrupted<Result>(context: HandlerContext, work: Promise<Result>): Promise<Result> {
+  return new Promise((resolve, reject) => {
+    work.then(resolve, reject);
+    if (isLight(context)) return context.onInterruption(reject);
+    const { signal } = context;
+    if (signal.aborted) return reject(signal.reason as Error);
+    const stop = () => reject(signal.reason as Error);
+    signal.addEventListener("abort", stop, { once: true });
+    const leave = () => signal.removeEventListener("abort", stop);
+    work.then(leave, leave);
+  });
 }
 
-function toHeaders({ headers }: GatewayRequest): Headers {
+/** Why a call is not to go on, whoever made its context. */
+export function interruptionOf(context: HandlerContext): Interruption | undefined {
+  if (isLight(context)) return context.interruption;
+  return context.signal.aborted ? { reason: context.signal.reason } : undefined;
+}
+
+function isLight(context: HandlerContext): context is LightContext {
+  return "onInterruption" in context;
+}
+
+function toHeaders(headers: IncomingHttpHeaders): Headers {
   const result = new Headers();
   for (const [name, value] of Object.entries(headers)) {
     // HTTP/2 lists its pseudo-headers too.

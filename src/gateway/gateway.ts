@@ -99,12 +99,16 @@ export function createGateway(options: GatewayOptions): (request: GatewayRequest
   }
 
   async function serve(request: GatewayRequest, response: GatewayResponse, { route, segments, query }: Target) {
-    const context = createContext(
-      route.method,
-      request,
-      response,
-      (options.contextValues ?? createContextValues)(request),
-    );
+    const context = createContext({
+      method: route.method,
+      requestMethod: request.method ?? "",
+      url: request.url ?? "",
+      headers: request.headers,
+      values: (options.contextValues ?? createContextValues)(request),
+      protocolName: "http",
+      timeoutMs: timeoutOf(request),
+      answer: response,
+    });
     try {
       await options.admit?.(context);
       const message = await route.read({ request, segments, query, signal: context.signal });
@@ -116,6 +120,12 @@ export function createGateway(options: GatewayOptions): (request: GatewayRequest
       context.end();
     }
   }
+}
+
+/** The header of Connect's protocol, in milliseconds; honoured here too. */
+function timeoutOf({ headers }: GatewayRequest): number | undefined {
+  const text = headers["connect-timeout-ms"];
+  return typeof text === "string" && /^\d{1,10}$/.test(text) ? Math.min(Number(text), 0x7fffffff) : undefined;
 }
 
 interface Target {

@@ -2,7 +2,7 @@ import { constants } from "node:http2";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Binding } from "./binding.ts";
 import { hasBody } from "./body.ts";
-import type { GatewayContext } from "./context.ts";
+import type { LightContext } from "./context.ts";
 import { HttpError } from "./errors.ts";
 import type { GatewayOptions, GatewayRequest, GatewayResponse } from "./gateway.ts";
 import { cut, type Head, isOpen, jsonType, send, start } from "./send.ts";
@@ -17,7 +17,7 @@ interface Refused {
   readonly request: GatewayRequest;
   readonly response: GatewayResponse;
   readonly route?: Pick<Binding, "body">;
-  readonly context?: GatewayContext;
+  readonly context?: LightContext;
 }
 
 /** Answers a request with an error, or cuts the answer that has begun. */
@@ -42,7 +42,7 @@ export function refuse(options: RefuseOptions, refused: Refused, error: unknown)
 
 type RefuseOptions = Pick<GatewayOptions, "describeError">;
 
-function toConnectError(error: unknown, context: GatewayContext | undefined): ConnectError {
+function toConnectError(error: unknown, context: LightContext | undefined): ConnectError {
   if (error instanceof ConnectError) return error;
   if (error instanceof HttpError) return new ConnectError(error.message, error.code);
   // What was interrupted may say so in its own way.

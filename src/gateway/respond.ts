@@ -2,7 +2,7 @@ import { create, type DescMessage, type JsonValue, type Message } from "@bufbuil
 import { reflect } from "@bufbuild/protobuf/reflect";
 import type { HttpBody } from "#gen/google/api/httpbody_pb.js";
 import type { Binding } from "./binding.ts";
-import type { GatewayContext } from "./context.ts";
+import type { LightContext } from "./context.ts";
 import type { GatewayResponse } from "./gateway.ts";
 import { writeMessage } from "./json/write.ts";
 import { jsonType, send, sendEmpty, start, write } from "./send.ts";
@@ -11,7 +11,7 @@ import { jsonType, send, sendEmpty, start, write } from "./send.ts";
 export type Respond = (
   response: GatewayResponse,
   answer: Message | AsyncIterable<Message>,
-  context: GatewayContext,
+  context: LightContext,
 ) => Promise<void>;
 
 /**

@@ -16,7 +16,7 @@ import { refuse } from "../gateway/refuse.ts";
 import { cut } from "../gateway/send.ts";
 import { unexplained } from "./connect-errors.ts";
 import type { RequestListener } from "./connections.ts";
-import { originValues, type Request, type Response } from "./origin.ts";
+import { originOf, originValues, type Request, type Response } from "./origin.ts";
 import type { Pipeline, Route } from "./pipeline.ts";
 
 export interface ConnectDoorOptions {
@@ -64,9 +64,18 @@ export function createConnectDoor(options: ConnectDoorOptions): RequestListener 
   };
 
   async function serve(handler: UniversalHandler, request: Request, response: Response): Promise<void> {
-    const values = originValues(request);
-    const protocolName = protocolOf(request.headers["content-type"]);
-    const context = createContext(handler.method, request, response, values, protocolName);
+    const values = originValues(originOf(request));
+    const context = createContext({
+      method: handler.method,
+      requestMethod: request.method ?? "",
+      url: request.url ?? "",
+      headers: request.headers,
+      values,
+      protocolName: protocolOf(request.headers["content-type"]),
+      // Connect's own context keeps the deadline.
+      timeoutMs: undefined,
+      answer: response,
+    });
     response.once("finish", () => context.end());
     if ("stream" in request) request.stream.once("wantTrailers", () => setImmediate(endRequest, request));
     const universal = universalRequestFromNodeRequest(request, response, undefined, values);

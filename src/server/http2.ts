@@ -1,20 +1,26 @@
-import { createServer, type ServerHttp2Session } from "node:http2";
+import { createServer, type IncomingHttpHeaders, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
 import type { Socket } from "node:net";
 import type { ConnectionLimits, ProtocolServer, RequestListener } from "./connections.ts";
 
 export interface Http2Options {
   readonly limits: ConnectionLimits;
   readonly onRequest: RequestListener;
+  /** Takes a stream before it is made a request; false leaves it. */
+  readonly onStream?: ((stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => boolean) | undefined;
 }
 
 /** HTTP/2 on connections of which it is known, by preface or by ALPN, that they speak it. */
-export function createHttp2({ limits, onRequest }: Http2Options): ProtocolServer {
+export function createHttp2({ limits, onRequest, onStream = () => false }: Http2Options): ProtocolServer {
   const sessions = new Set<ServerHttp2Session>();
   const server = createServer({
     settings: { maxConcurrentStreams: limits.maxConcurrentStreams, maxHeaderListSize: limits.maxHeaderBytes },
     maxSessionMemory: limits.maxSessionMegabytes,
   });
-  server.on("request", onRequest);
+  // Never listens: it makes requests of the streams that it is given.
+  const requests = createServer().on("request", onRequest);
+  server.on("stream", (stream, headers, ...rest) => {
+    if (!onStream(stream, headers)) requests.emit("stream", stream, headers, ...rest);
+  });
   server.setTimeout(limits.sessionIdleTimeoutMs);
   // Without a listener Node ends a session that was quiet for that long, its open streams included.
   server.on("timeout", () => undefined);

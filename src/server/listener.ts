@@ -2,7 +2,7 @@ import { type AddressInfo, createServer as createTcpServer, type Server, type So
 import { createServer as createTlsServer } from "node:tls";
 import { type ConnectionLimits, defaultLimits, type RequestListener } from "./connections.ts";
 import { createHttp1 } from "./http1.ts";
-import { createHttp2 } from "./http2.ts";
+import { createHttp2, type Http2Options } from "./http2.ts";
 import { onPreface } from "./preface.ts";
 
 export interface ListenerOptions {
@@ -12,6 +12,8 @@ export interface ListenerOptions {
   /** PEM. All doors speak TLS then. */
   readonly tls?: { readonly cert: string | Buffer; readonly key: string | Buffer } | undefined;
   readonly onRequest: RequestListener;
+  /** Takes a stream of HTTP/2 before it is made a request; false leaves it. */
+  readonly onStream?: Http2Options["onStream"];
   /** The JSON body of the answer to what is no HTTP. */
   readonly badRequestBody: () => string;
   /** Overrides of the default limits. */
@@ -36,12 +38,12 @@ export interface Listener {
  * @throws Node's error when the port cannot be listened on
  */
 export async function listen(options: ListenerOptions): Promise<Listener> {
-  const { host, port, tls, onRequest, badRequestBody, onAcceptError = () => undefined } = options;
+  const { host, port, tls, onRequest, onStream, badRequestBody, onAcceptError = () => undefined } = options;
   const limits = { ...defaultLimits, ...options.limits };
   const connections = new Set<Socket>();
   const undecided = new Set<Socket>();
   const http1 = createHttp1({ limits, onRequest, badRequestBody });
-  const http2 = createHttp2({ limits, onRequest });
+  const http2 = createHttp2({ limits, onRequest, onStream });
   let drained: Promise<void> | undefined;
 
   const entry = tls === undefined ? cleartext() : secure(tls);

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import type { IncomingMessage, ServerResponse } from "node:http";
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http";
 import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
 import { isIP } from "node:net";
 import { type ContextValues, createContextKey, createContextValues } from "@connectrpc/connect";
@@ -16,28 +16,44 @@ export interface Origin {
   readonly code: string;
   /** Whether the caller sent a tracecode that is none. */
   readonly codeRefused: boolean;
+  /** The header of that name; empty where there is none. */
+  readonly authorization: string;
 }
 
 const origins = new WeakMap<Request, Origin>();
-const unknown: Origin = { address: "", code: "00000000-0000-0000-0000-000000000000", codeRefused: false };
+const unknown: Origin = {
+  address: "",
+  code: "00000000-0000-0000-0000-000000000000",
+  codeRefused: false,
+  authorization: "",
+};
 
 /** How a handler context carries the origin. */
 export const originKey = createContextKey(unknown, { description: "where the request comes from" });
 
 /**
- * Reads the origin of a request and returns its tracecode in the response's headers: once, before any door, so that
- * even an answer that no handler made carries it.
+ * What the headers of a request say of where it comes from.
+ * @param peer the address of the connection's other end
  * @param trustedProxies how many proxies stand in front; each adds one address to X-Forwarded-For
  */
-export function receive(request: Request, response: Response, trustedProxies: number): void {
-  const header = request.headers[tracecodeHeader];
-  const code = tracecodeOf(header);
-  origins.set(request, {
-    address: addressOf(request, trustedProxies),
-    code,
+export function readOrigin(headers: IncomingHttpHeaders, peer: string, trustedProxies: number): Origin {
+  const header = headers[tracecodeHeader];
+  return {
+    address: trustedProxies === 0 ? peer : addressOf(headers, peer, trustedProxies),
+    code: tracecodeOf(header),
     codeRefused: header !== undefined && !isTracecode(header),
-  });
-  response.setHeader(tracecodeHeader, code);
+    authorization: headers.authorization ?? "",
+  };
+}
+
+/**
+ * Reads the origin of a request and returns its tracecode in the response's headers: once, before any door, so that
+ * even an answer that no handler made carries it.
+ */
+export function receive(request: Request, response: Response, trustedProxies: number): void {
+  const origin = readOrigin(request.headers, request.socket?.remoteAddress ?? "", trustedProxies);
+  origins.set(request, origin);
+  response.setHeader(tracecodeHeader, origin.code);
   // A request as it is sent to a proxy names the server too, and is to be served like any other (RFC 9112, 3.2.2).
   if (request.url !== undefined) request.url = request.url.replace(/^https?:\/\/[^/?#]*(?=[/?])/i, "");
 }
@@ -47,15 +63,13 @@ export function originOf(request: Request | undefined): Origin {
 }
 
 /** The origin as a handler context carries it. */
-export function originValues(request: Request): ContextValues {
-  return createContextValues().set(originKey, originOf(request));
+export function originValues(origin: Origin): ContextValues {
+  return createContextValues().set(originKey, origin);
 }
 
-function addressOf(request: Request, trustedProxies: number): string {
-  const peer = request.socket?.remoteAddress ?? "";
-  if (trustedProxies === 0) return peer;
+function addressOf(headers: IncomingHttpHeaders, peer: string, trustedProxies: number): string {
   // Only the addresses that our own proxies wrote count: they are the last ones.
-  const forwarded = [request.headers["x-forwarded-for"] ?? []].flat().join(",").split(",");
+  const forwarded = [headers["x-forwarded-for"] ?? []].flat().join(",").split(",");
   const address = forwarded.at(-trustedProxies)?.trim() ?? "";
   return isIP(address) === 0 ? peer : address;
 }

@@ -11,6 +11,7 @@ import { internal, invalid, unauthenticated } from "../core/errors.ts";
 import type { Action, ActionBook } from "../core/history.ts";
 import { microsOf } from "../core/instant.ts";
 import type { Principal } from "../core/principal.ts";
+import { interruptionOf, untilInterrupted } from "../gateway/context.ts";
 import { type Database, inTransaction } from "../storage/database.ts";
 import { toError } from "../storage/errors.ts";
 import { authorise, isAudited, isPublic } from "./access.ts";
@@ -75,7 +76,8 @@ export function createPipeline(options: PipelineOptions): Pipeline {
       try {
         await passage.admit();
         const work = handler(validated(method, request), passage.call);
-        const answer = create(method.output, await untilAborted(context.signal, work));
+        // No call outlives its deadline: the caller is told then, and what is under way ends by the database's limits.
+        const answer = create(method.output, await untilInterrupted(context, work));
         passage.leave();
         return answer;
       } catch (error) {
@@ -151,11 +153,10 @@ type Admissions = WeakMap<ContextValues, Promise<Principal | undefined>>;
 /** One call on its way through the pipeline. */
 function enter(options: PipelineOptions, context: HandlerContext, admissions: Admissions) {
   const { method } = context;
-  const { code, codeRefused, address } = context.values.get(originKey);
+  const { code, codeRefused, address, authorization } = context.values.get(originKey);
   const started = options.now();
   let principal: Principal | undefined;
   let tracedata = traceOf({ code, server: options.serverName, method, principal, timeMs: started });
-  context.responseHeader.set(tracecodeHeader, code);
 
   const call: Call = {
     get principal() {
@@ -165,13 +166,17 @@ function enter(options: PipelineOptions, context: HandlerContext, admissions: Ad
     get tracedata() {
       return tracedata;
     },
-    signal: context.signal,
     address,
-    // Not read unless it is asked for: the gateway makes it then.
+    // Not read unless they are asked for: doors make them then.
+    get signal() {
+      return context.signal;
+    },
     get requestHeader() {
       return context.requestHeader;
     },
-    responseHeader: context.responseHeader,
+    get responseHeader() {
+      return context.responseHeader;
+    },
     async change(resource, work) {
       if (!isAudited(method)) throw internal(new Error(`${method.name} changes things and is not declared audited`));
       const action = toAction(tracedata, call.principal, resource);
@@ -179,7 +184,8 @@ function enter(options: PipelineOptions, context: HandlerContext, admissions: Ad
       const result = await inTransaction(options.database, async (transaction) => {
         const made = await work(transaction);
         // The caller has been told that it failed: then it has.
-        context.signal.throwIfAborted();
+        const interrupted = interruptionOf(context);
+        if (interrupted !== undefined) throw interrupted.reason;
         await options.actions.write(transaction, [action]);
         return made;
       });
@@ -204,7 +210,8 @@ function enter(options: PipelineOptions, context: HandlerContext, admissions: Ad
     /** The error as the caller may read it. */
     fail(error: unknown): ConnectError {
       // The caller's own going away is no fault of what it interrupted.
-      const known = context.signal.aborted ? ConnectError.from(context.signal.reason, Code.Canceled) : toError(error);
+      const interrupted = interruptionOf(context);
+      const known = interrupted === undefined ? toError(error) : ConnectError.from(interrupted.reason, Code.Canceled);
       known.details.push({ desc: TracedataSchema, value: tracedata });
       log(Code[known.code] ?? "", known);
       return known;
@@ -214,7 +221,7 @@ function enter(options: PipelineOptions, context: HandlerContext, admissions: Ad
   async function admit(): Promise<Principal | undefined> {
     if (codeRefused) throw invalid({ field: tracecodeHeader, message: "the header must be a UUID" });
     if (isPublic(method)) return undefined;
-    const caller = await identify(options, context.requestHeader);
+    const caller = await identify(options, authorization);
     // Who is refused for their role is named in the refusal.
     tracedata = traceOf({ code, server: options.serverName, method, principal: caller, timeMs: started });
     authorise(method, caller);
@@ -256,22 +263,12 @@ function toAction(tracedata: Tracedata, { userId, username, companyKey }: Princi
   };
 }
 
-async function identify(options: PipelineOptions, header: Headers): Promise<Principal> {
-  const token = /^Bearer +(\S+)$/i.exec(header.get("authorization") ?? "")?.[1];
+async function identify(options: PipelineOptions, authorization: string): Promise<Principal> {
+  const token = /^Bearer +(\S+)$/i.exec(authorization)?.[1];
   if (token === undefined) throw unauthenticated("a token is needed: Authorization: Bearer <token>");
   const principal = await options.authenticate(token);
   if (principal === undefined) throw unauthenticated("the token is not valid");
   return principal;
-}
-
-/** No call outlives its deadline: the caller is told then, and work that is under way ends by the database's limits. */
-function untilAborted<Result>(signal: AbortSignal, work: Promise<Result>): Promise<Result> {
-  return new Promise((resolve, reject) => {
-    if (signal.aborted) reject(signal.reason as Error);
-    const stop = () => reject(signal.reason as Error);
-    signal.addEventListener("abort", stop, { once: true });
-    work.then(resolve, reject).finally(() => signal.removeEventListener("abort", stop));
-  });
 }
 
 function isFault({ code }: ConnectError): boolean {

@@ -4,14 +4,16 @@ import { Health } from "#gen/grpc/health/v1/health_pb.js";
 import { ServerReflection } from "#gen/grpc/reflection/v1/reflection_pb.js";
 import { ServerReflection as ServerReflectionAlpha } from "#gen/grpc/reflection/v1alpha/reflection_pb.js";
 import { createGateway } from "../gateway/gateway.ts";
+import { createGrpcDoor } from "../grpc/door.ts";
 import { isPublic } from "./access.ts";
 import { createConnectDoor } from "./connect.ts";
 import type { createErrorBodies } from "./error-body.ts";
 import { createHealth } from "./health.ts";
 import { type Listener, type ListenerOptions, listen } from "./listener.ts";
-import { originValues, receive } from "./origin.ts";
+import { originOf, originValues, readOrigin, receive } from "./origin.ts";
 import type { Pipeline, Route } from "./pipeline.ts";
 import { createReflection } from "./reflection.ts";
+import { tracecodeHeader } from "./trace.ts";
 
 export interface ServerOptions extends Pick<ListenerOptions, "host" | "port" | "tls" | "onAcceptError"> {
   readonly routes: readonly Route[];
@@ -39,7 +41,7 @@ export async function serve(options: ServerOptions): Promise<Listener> {
     services: routes,
     maxBodyBytes: maxBodyBytesOf,
     bodyTimeoutMs,
-    contextValues: originValues,
+    contextValues: (request) => originValues(originOf(request)),
     admit: (context) => pipeline.admit(context),
     describeError,
   });
@@ -56,8 +58,20 @@ export async function serve(options: ServerOptions): Promise<Listener> {
     bodyTimeoutMs,
     otherwise: gateway,
   });
+  const grpc = createGrpcDoor({
+    services: routes,
+    maxBodyBytes: maxBodyBytesOf,
+    bodyTimeoutMs,
+    receive({ session }, headers) {
+      const origin = readOrigin(headers, session?.socket.remoteAddress ?? "", trustedProxies);
+      return { values: originValues(origin), headers: { [tracecodeHeader]: origin.code } };
+    },
+    admit: (context) => pipeline.admit(context),
+    refuse: (context, error) => pipeline.refuse(context, error),
+  });
   const listener = await listen({
     ...options,
+    onStream: grpc,
     onRequest(request, response) {
       receive(request, response, trustedProxies);
       doors(request, response);

@@ -1,0 +1,82 @@
+import type { Readable } from "node:stream";
+import { Code, ConnectError } from "@connectrpc/connect";
+
+/** What a caller may send, and how long it may take. */
+export interface EnvelopeLimits {
+  readonly maxBytes: number;
+  readonly timeoutMs: number;
+}
+
+const headBytes = 5;
+
+/**
+ * The one message of a unary call: a byte of flags, four of length, the message (gRPC over HTTP2, Length-Prefixed-Message).
+ * By events, so that a refusal leaves the stream as it is; what is longer is refused by its head.
+ * @throws what Connect's adapter throws of the same bytes
+ */
+export function readEnvelope(stream: Readable, { maxBytes, timeoutMs }: EnvelopeLimits): Promise<Uint8Array> {
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let received = 0;
+    let wanted = headBytes;
+    const timer = setTimeout(() => settle(late(timeoutMs)), timeoutMs);
+    stream.on("data", take).once("end", end).once("close", leave);
+
+    function take(chunk: Buffer): void {
+      chunks.push(chunk);
+      received += chunk.length;
+      if (received < headBytes) return;
+      if (wanted === headBytes) wanted += whole().readUInt32BE(1);
+      const length = wanted - headBytes;
+      if (length > maxBytes) settle(tooLarge(length, maxBytes));
+      else if (received > wanted) settle(unimplemented("received extra input message for unary method"));
+    }
+
+    function end(): void {
+      if (received === 0) return settle(unimplemented("missing input message for unary method"));
+      if (received < wanted) return settle(incomplete());
+      const bytes = whole();
+      if (bytes[0] === 0) settle(undefined, bytes.subarray(headBytes));
+      else settle(compressed());
+    }
+
+    function whole(): Buffer {
+      return chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks);
+    }
+
+    function leave(): void {
+      settle(new ConnectError("the caller is gone", Code.Canceled));
+    }
+
+    function settle(error: ConnectError | undefined, message: Uint8Array = new Uint8Array()): void {
+      clearTimeout(timer);
+      stream.off("data", take).off("end", end).off("close", leave);
+      if (error === undefined) resolve(message);
+      else {
+        stream.pause();
+        reject(error);
+      }
+    }
+  });
+}
+
+function incomplete(): ConnectError {
+  return new ConnectError("protocol error: incomplete envelope", Code.InvalidArgument);
+}
+
+function compressed(): ConnectError {
+  return new ConnectError("received compressed envelope, but do not know how to decompress", Code.Internal);
+}
+
+function tooLarge(length: number, maxBytes: number): ConnectError {
+  const text = `message size ${length} is larger than configured readMaxBytes ${maxBytes}`;
+  return new ConnectError(text, Code.ResourceExhausted);
+}
+
+function unimplemented(text: string): ConnectError {
+  return new ConnectError(`protocol error: ${text}`, Code.Unimplemented);
+}
+
+function late(timeoutMs: number): ConnectError {
+  return new ConnectError(`the body did not come within ${timeoutMs} ms`, Code.DeadlineExceeded);
+}
