@@ -24,6 +24,11 @@ const secrets = z
 export const settings = {
   PORT: setting(port, "8080", "Port of all doors; 0 takes a free one."),
   HOST: setting(text, "0.0.0.0", "Address to listen on."),
+  WORKERS: setting(
+    count(1, 256),
+    "1",
+    "Processes that serve the port, each with its own connections. More than one need DATABASE_URL and REDIS_URL.",
+  ),
   DATABASE_URL: setting(text, "", "PostgreSQL, `postgres://…`. Empty: an embedded server with its data in DATA_DIR."),
   DATABASE_POOL: setting(count(2, 1000), "10", "Connections to PostgreSQL."),
   DATABASE_TIMEOUT_MS: setting(count(100, 600_000), "10000", "The longest a statement may run."),
@@ -126,6 +131,9 @@ function checkTogether(config: Config): void {
     throw new ConfigError(
       "REDIS_URL: must be redis://host, redis+cluster://host,host or redis+sentinel://host,host/master",
     );
+  }
+  if (config.WORKERS > 1 && (config.DATABASE_URL === "" || config.REDIS_URL === "")) {
+    throw new ConfigError("WORKERS: more than one need DATABASE_URL and REDIS_URL, which they share");
   }
   if (config.DATABASE_URL !== "" && config.TOKEN_KEYS.length === 0) {
     throw new ConfigError("TOKEN_KEYS: needed with DATABASE_URL, so that every replica accepts every token");

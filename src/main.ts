@@ -1,31 +1,54 @@
-import pino from "pino";
-import { ConfigError, readConfig } from "./config.ts";
-import { type App, startApp } from "./server/app.ts";
+import cluster from "node:cluster";
+import pino, { type Logger } from "pino";
+import { type Config, ConfigError, readConfig } from "./config.ts";
+import { startApp } from "./server/app.ts";
+import { startWorkers, tellServing } from "./server/workers.ts";
 
-let app: App | undefined;
+/** What this process runs: the server, or the workers that are one each. */
+interface Running {
+  readonly stop: () => Promise<void>;
+}
+
+/** Beyond the drain: for what a worker closes after it. */
+const closeMs = 10_000;
+
+let running: Running | undefined;
 let stopping = false;
 for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, stop);
 
 try {
   const config = readConfig(process.env);
   const logger = pino({ level: config.LOG_LEVEL, base: { server: config.SERVER_NAME } });
-  app = await startApp(config, { logger, now: Date.now, onFailure: fail, announce: console.log });
-  console.log(app.greeting.join("\n"));
+  running =
+    config.WORKERS > 1 && cluster.isPrimary ? await runWorkers(config, logger) : await runServer(config, logger);
 
   // The signal came while the start was under way: what was opened is closed in order.
-  if (stopping) end(app);
+  if (stopping) end(running);
 } catch (error) {
   fail(error instanceof ConfigError ? error.message : `Tollgate does not start: ${messageOf(error)}`);
 }
 
+async function runServer(config: Config, logger: Logger): Promise<Running> {
+  const app = await startApp(config, { logger, now: Date.now, onFailure: fail, announce: console.log });
+  if (cluster.isWorker) tellServing(app.greeting);
+  else console.log(app.greeting.join("\n"));
+  return app;
+}
+
+async function runWorkers(config: Config, logger: Logger): Promise<Running> {
+  const workers = await startWorkers({ count: config.WORKERS, logger, endMs: config.DRAIN_MS + closeMs });
+  console.log(workers.greeting.join("\n"));
+  return workers;
+}
+
 /** A second signal comes from somebody in a hurry, or from npm, which passes on what the terminal sent us too. */
 function stop(): void {
-  if (!stopping && app !== undefined) end(app);
+  if (!stopping && running !== undefined) end(running);
   stopping = true;
 }
 
-function end(running: App): void {
-  running.stop().then(
+function end({ stop: close }: Running): void {
+  close().then(
     () => process.exit(0),
     (error: unknown) => fail(String(error)),
   );

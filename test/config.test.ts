@@ -27,6 +27,8 @@ test.each<[Record<string, string>, string]>([
   [{ DATABASE_POOL: "1" }, "DATABASE_POOL"],
   [{ DATABASE_URL: "mysql://x", TOKEN_KEYS: keys }, "DATABASE_URL"],
   [{ DATABASE_URL: "postgres://x" }, "TOKEN_KEYS"],
+  [{ WORKERS: "0" }, "WORKERS"],
+  [{ WORKERS: "2", DATABASE_URL: "postgres://x", TOKEN_KEYS: keys }, "WORKERS"],
   [{ REDIS_URL: "http://x" }, "REDIS_URL"],
   [{ REDIS_URL: "redis+sentinel://one" }, "REDIS_URL"],
   [{ QUOTA_FAIL_OPEN: "yes" }, "QUOTA_FAIL_OPEN"],
