@@ -9,14 +9,14 @@ import type {
   MessageShape,
 } from "@bufbuild/protobuf";
 import type { Knex } from "knex";
-import type { Tracedata } from "#gen/tollgate/v1/tracedata_pb.js";
 import type { Principal } from "./principal.ts";
 
 /** What a handler knows of a call beyond its message: the pipeline makes it, the same for every door. */
 export interface Call {
   /** Who is asking; throws UNAUTHENTICATED in an RPC that is declared public. */
   readonly principal: Principal;
-  readonly tracedata: Tracedata;
+  /** What joins the call with its log lines, its audit record and its data. */
+  readonly tracecode: string;
   /** Aborted when the caller is gone or the deadline has passed. */
   readonly signal: AbortSignal;
   /** The caller's network address. */

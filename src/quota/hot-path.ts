@@ -118,8 +118,8 @@ export function quotaHandlers(options: HotPathOptions): Handlers<typeof QuotaSer
   };
 }
 
-function askerOf({ principal, tracedata }: Call): Asker {
-  return { username: principal.username, tracecode: tracedata.code };
+function askerOf({ principal, tracecode }: Call): Asker {
+  return { username: principal.username, tracecode };
 }
 
 function maySee(principal: Principal, { userId, companyKey }: Subject): boolean {

@@ -16,7 +16,7 @@ import { type Database, inTransaction } from "../storage/database.ts";
 import { toError } from "../storage/errors.ts";
 import { authorise, isAudited, isPublic } from "./access.ts";
 import { originKey } from "./origin.ts";
-import { operationOf, tracecodeHeader, traceOf } from "./trace.ts";
+import { clientOf, operationOf, tracecodeHeader, traceOf } from "./trace.ts";
 
 export interface PipelineOptions {
   readonly database: Database;
@@ -156,16 +156,17 @@ function enter(options: PipelineOptions, context: HandlerContext, admissions: Ad
   const { code, codeRefused, address, authorization } = context.values.get(originKey);
   const started = options.now();
   let principal: Principal | undefined;
-  let tracedata = traceOf({ code, server: options.serverName, method, principal, timeMs: started });
+  /** Whom a refusal names: also who may not call. */
+  let caller: Principal | undefined;
+  // Made where it is looked at: a call that goes well does without.
+  const trace = () => traceOf({ code, server: options.serverName, method, principal: caller, timeMs: started });
 
   const call: Call = {
     get principal() {
       if (principal === undefined) throw unauthenticated("this operation is public and has no caller");
       return principal;
     },
-    get tracedata() {
-      return tracedata;
-    },
+    tracecode: code,
     address,
     // Not read unless they are asked for: doors make them then.
     get signal() {
@@ -179,7 +180,7 @@ function enter(options: PipelineOptions, context: HandlerContext, admissions: Ad
     },
     async change(resource, work) {
       if (!isAudited(method)) throw internal(new Error(`${method.name} changes things and is not declared audited`));
-      const action = toAction(tracedata, call.principal, resource);
+      const action = toAction(trace(), call.principal, resource);
       await options.actions.prepare([action]);
       const result = await inTransaction(options.database, async (transaction) => {
         const made = await work(transaction);
@@ -202,7 +203,7 @@ function enter(options: PipelineOptions, context: HandlerContext, admissions: Ad
       const admission = admissions.get(context.values) ?? admit();
       admissions.set(context.values, admission);
       principal = await admission;
-      tracedata = traceOf({ code, server: options.serverName, method, principal, timeMs: started });
+      caller = principal;
     },
     leave(): void {
       log("ok");
@@ -212,7 +213,7 @@ function enter(options: PipelineOptions, context: HandlerContext, admissions: Ad
       // The caller's own going away is no fault of what it interrupted.
       const interrupted = interruptionOf(context);
       const known = interrupted === undefined ? toError(error) : ConnectError.from(interrupted.reason, Code.Canceled);
-      known.details.push({ desc: TracedataSchema, value: tracedata });
+      known.details.push({ desc: TracedataSchema, value: trace() });
       log(Code[known.code] ?? "", known);
       return known;
     },
@@ -221,17 +222,17 @@ function enter(options: PipelineOptions, context: HandlerContext, admissions: Ad
   async function admit(): Promise<Principal | undefined> {
     if (codeRefused) throw invalid({ field: tracecodeHeader, message: "the header must be a UUID" });
     if (isPublic(method)) return undefined;
-    const caller = await identify(options, authorization);
-    // Who is refused for their role is named in the refusal.
-    tracedata = traceOf({ code, server: options.serverName, method, principal: caller, timeMs: started });
-    authorise(method, caller);
-    return caller;
+    const known = await identify(options, authorization);
+    caller = known;
+    authorise(method, known);
+    return known;
   }
 
   function log(outcome: string, error?: ConnectError): void {
+    if (error === undefined && !options.logger.isLevelEnabled("info")) return;
     const fields = {
       tracecode: code,
-      client: tracedata.client,
+      client: clientOf(caller),
       operation: operationOf(method),
       protocol: context.protocolName,
       outcome,

@@ -29,7 +29,7 @@ export function traceOf(options: {
   const { code, server, method, principal } = options;
   return create(TracedataSchema, {
     code,
-    client: `${principal?.companyKey ?? ""}_|_${principal?.username ?? ""}`,
+    client: clientOf(principal),
     server,
     service: Service_Name.ADMIN,
     operation: method === undefined ? "no_operation" : operationOf(method),
@@ -37,7 +37,18 @@ export function traceOf(options: {
   });
 }
 
+/** `{company_key}_|_{username}`, as the contract writes a client. */
+export function clientOf(principal: Principal | undefined): string {
+  return `${principal?.companyKey ?? ""}_|_${principal?.username ?? ""}`;
+}
+
+const operations = new WeakMap<DescMethod, string>();
+
 /** `CreateCompany` → `create_company`, the contract's spelling. */
 export function operationOf(method: DescMethod): string {
-  return method.name.replaceAll(/(?<=[a-z0-9])(?=[A-Z])/g, "_").toLowerCase();
+  const known = operations.get(method);
+  if (known !== undefined) return known;
+  const operation = method.name.replaceAll(/(?<=[a-z0-9])(?=[A-Z])/g, "_").toLowerCase();
+  operations.set(method, operation);
+  return operation;
 }

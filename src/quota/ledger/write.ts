@@ -35,8 +35,10 @@ export async function writeEntries(
 ): Promise<void> {
   const settled = entries.filter(isSettled);
   await ensurePartitions(database, "lease", new Set(entries.map(({ day }) => day)));
-  await usage.prepare(settled.map(toUsage));
-  await actions.prepare(settled.map(toAction));
+  if (settled.length > 0) {
+    await usage.prepare(settled.map(toUsage));
+    await actions.prepare(settled.map(toAction));
+  }
   await inTransaction(database, async (transaction) => {
     await putLeases(transaction, entries);
     if (settled.length === 0) return;
