@@ -17,6 +17,7 @@ export function createActionBook(database: Database, tally: Tally): ActionBook {
       if (actions.length === 0) return [];
       const added = await insert(transaction, actions);
       tally.soon();
+      if (added === "all") return [...actions];
       // What is twice in one batch was added once.
       const byKey = new Map(actions.map((action) => [keyOf(action), action]));
       return added.flatMap((key) => byKey.get(key) ?? []);
@@ -28,9 +29,9 @@ function keyOf({ timeMicros, tracecode, operation, part = noPart }: Action): str
   return `${timeMicros} ${tracecode} ${part} ${operation}`;
 }
 
-/** Returns the keys of those that were not there. */
-async function insert(transaction: Transaction, actions: readonly Action[]): Promise<string[]> {
-  const { rows } = await transaction.raw<{ rows: { key: string }[] }>(
+/** Returns the keys of those that were not there; most times that is all of them, and none needs to be told. */
+async function insert(transaction: Transaction, actions: readonly Action[]): Promise<string[] | "all"> {
+  const { rows } = await transaction.raw<{ rows: { total: number; keys: string[] | null }[] }>(
     `with added as (
        insert into audit_action (
          time, tracecode, operation, part, user_id, username, company_key, server, service, method_group, points,
@@ -64,7 +65,10 @@ async function insert(transaction: Transaction, actions: readonly Action[]): Pro
        ) as cell
        having count(*) > 0
      )
-     select concat_ws(' ', (extract(epoch from time) * 1000000)::bigint, tracecode, part, operation) as key from added`,
+     select (select count(*) from added) as total, (
+       select array_agg(concat_ws(' ', (extract(epoch from time) * 1000000)::bigint, tracecode, part, operation))
+       from added where (select count(*) from added) < ?
+     ) as keys`,
     [
       actions.map(({ timeMicros }) => timeMicros),
       actions.map(({ tracecode }) => tracecode),
@@ -81,7 +85,9 @@ async function insert(transaction: Transaction, actions: readonly Action[]): Pro
       actions.map(({ outcome }) => outcome),
       actions.map(({ resource }) => resource ?? null),
       actions.map(({ usageDay }) => usageDay ?? null),
+      actions.length,
     ] as never,
   );
-  return rows.map(({ key }) => key);
+  const [{ total, keys } = { total: 0, keys: null }] = rows;
+  return total === actions.length ? "all" : (keys ?? []);
 }
