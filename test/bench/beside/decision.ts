@@ -1,0 +1,48 @@
+import { Redis } from "ioredis";
+import type { AcquireQuotaRequest, SettleLeaseRequest } from "#gen/tollgate/v1/lease_pb.js";
+import type { Ask, Command, Meter } from "../../../src/quota/counters/engine.ts";
+import { createRedisEngine } from "../../../src/quota/counters/redis.ts";
+import { parseLeaseId } from "../../../src/quota/lease-id.ts";
+import { toLeaseMessage } from "../../../src/quota/lease-messages.ts";
+import { toLimitMessages } from "../../../src/quota/limits.ts";
+
+const rules = {
+  timezone: 0,
+  quotas: [{ pointsPerDay: 1_000_000_000, pointsPerDateWindow: 1_000_000_000, maxConcurrentExecution: 100_000 }],
+};
+
+/** The quota decision and nothing else: the same script, asked in the same way, without callers, ledger or audit. */
+export function createDecision(redisUrl: string) {
+  const engine = createRedisEngine(new Redis(redisUrl));
+  engine.setGeneration(1);
+
+  async function ask(meter: Meter, command: Command) {
+    const asked: Ask = { meter, rules, command };
+    const [reply] = await engine.run([asked]);
+    if (reply?.kind !== "missing") return reply;
+    const { day, window } = reply;
+    await engine.prime(meter, { day, timezone: 0, window, dayUsed: 0, windowUsed: 0, leases: [] });
+    return (await engine.run([asked]))[0];
+  }
+
+  return {
+    async acquire({ username, service, methodGroup, points, operationId }: AcquireQuotaRequest) {
+      const meter = { companyKey: "rival", userId: Number(username.split("_")[1]), service, methodGroup };
+      const ttlMs = 60_000;
+      const holder = "00000000-0000-0000-0000-000000000000 rival";
+      const reply = await ask(meter, { kind: "acquire", operationId, points, ttlMs, holder });
+      if (reply?.kind !== "done" || reply.lease === undefined)
+        throw new Error(`an acquire was answered ${reply?.kind}`);
+      const view = { meter, username, lease: reply.lease, ttlMs };
+      return { lease: toLeaseMessage(view), limits: toLimitMessages(reply.standing) };
+    },
+    async settle({ leaseId, points }: SettleLeaseRequest) {
+      const { operationId, day, ...place } = parseLeaseId(leaseId);
+      const meter = { companyKey: "rival", ...place };
+      const reply = await ask(meter, { kind: "settle", operationId, day, points: points ?? 0 });
+      if (reply?.kind !== "done" || reply.lease === undefined)
+        throw new Error(`a settlement was answered ${reply?.kind}`);
+      return { lease: toLeaseMessage({ meter, username: "", lease: reply.lease }), leaseExpired: false };
+    },
+  };
+}

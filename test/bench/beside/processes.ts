@@ -1,0 +1,77 @@
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import { readFileSync } from "node:fs";
+import { createServer } from "node:net";
+
+/** The server's core, and everybody else's. */
+export const cores = { server: "0", others: "1" };
+
+export interface Server {
+  readonly url: string;
+  readonly child: ChildProcess;
+  stop(): Promise<void>;
+}
+
+export async function freePort(): Promise<number> {
+  const probe = createServer().listen(0, "127.0.0.1");
+  await once(probe, "listening");
+  const address = probe.address();
+  probe.close();
+  return typeof address === "object" && address !== null ? address.port : 0;
+}
+
+/** Starts a server on one core, or on any, and waits until it says that it serves. */
+export async function startServer(
+  command: readonly string[],
+  environment: Record<string, string>,
+  core: string | undefined = cores.server,
+): Promise<Server> {
+  const port = await freePort();
+  const [program = "", ...parameters] = core === undefined ? command : ["taskset", "-c", core, ...command];
+  const env = { PATH: process.env.PATH, HOME: process.env.HOME, PORT: String(port), HOST: "127.0.0.1", ...environment };
+  const child = spawn(program, parameters, { env, stdio: ["ignore", "pipe", "inherit"] });
+  await new Promise<void>((done, fail) => {
+    child.stdout.on("data", (text) => /ready|Ready to accept|Try:/.test(String(text)) && done());
+    child.once("exit", (code) => fail(new Error(`${command.join(" ")} ended with ${code}`)));
+  });
+  return {
+    url: `http://127.0.0.1:${port}`,
+    child,
+    async stop() {
+      const exited = once(child, "exit");
+      child.kill("SIGTERM");
+      await exited;
+    },
+  };
+}
+
+/** Puts a process that runs, and those it has started, on the core beside the server's. */
+export function moveAside(pid: number): void {
+  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").split(" ").filter(Boolean);
+  for (const one of [String(pid), ...children]) execFileSync("taskset", ["-acp", cores.others, one]);
+}
+
+/** Seconds of a processor that a process has used so far. */
+export function cpuSeconds({ child }: Server): number {
+  const fields = readFileSync(`/proc/${child.pid}/stat`, "utf8").split(") ").at(-1)?.split(" ") ?? [];
+  return (Number(fields[11]) + Number(fields[12])) / 100;
+}
+
+/** What a program of the other core prints. */
+export async function run(command: readonly string[]): Promise<string> {
+  const child = spawn("taskset", ["-c", cores.others, ...command]);
+  let output = "";
+  for (const stream of [child.stdout, child.stderr]) stream.on("data", (text) => (output += String(text)));
+  const [code] = await once(child, "close");
+  if (code !== 0) throw new Error(`${command.join(" ")} ended with ${code}: ${output}`);
+  return output;
+}
+
+export function isInstalled(program: string): boolean {
+  try {
+    execFileSync("which", [program]);
+    return true;
+  } catch {
+    return false;
+  }
+}

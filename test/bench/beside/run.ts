@@ -1,0 +1,70 @@
+/**
+ * The service beside what a team would otherwise use, turn by turn, in one run. Run by hand: npm run bench, or
+ * npm run bench -- --rows a,f --json out.json. One core is the server's, the other everybody else's.
+ */
+import { execFileSync } from "node:child_process";
+import { writeFile } from "node:fs/promises";
+import { parseArgs } from "node:util";
+import { isInstalled } from "./processes.ts";
+import { type Row, rows } from "./rows.ts";
+import { startStand } from "./stand.ts";
+
+const needs: Readonly<Record<string, readonly string[]>> = {
+  a: ["redis-benchmark"],
+  b: ["redis-benchmark"],
+  c: ["h2load"],
+  e: ["wrk"],
+  f: ["wrk"],
+};
+const packages = "apt-get install -y redis-server nghttp2-client wrk util-linux";
+
+const { values } = parseArgs({
+  options: { rows: { type: "string", default: "a,b,c,d,e,f,g,h" }, json: { type: "string" } },
+});
+for (const program of ["redis-server", "taskset"]) {
+  if (!isInstalled(program)) {
+    console.error(`${program} is needed: ${packages}`);
+    process.exit(1);
+  }
+}
+execFileSync("npx", ["tsc", "-p", "tsconfig.build.json"], { stdio: "inherit" });
+const stand = await startStand();
+const made: Row[] = [];
+try {
+  for (const name of values.rows.split(",")) {
+    const missing = (needs[name] ?? []).filter((program) => !isInstalled(program));
+    if (missing.length > 0) console.error(`row ${name} is left out: ${missing.join(" and ")} missing (${packages})`);
+    else made.push(...((await rows[name]?.(stand)) ?? []));
+  }
+} finally {
+  await stand.stop();
+}
+print(made);
+if (values.json !== undefined) await writeFile(values.json, `${JSON.stringify(made, undefined, 2)}\n`);
+process.exit(0);
+
+function print(all: readonly Row[]): void {
+  const number = (value: number) => (Number.isNaN(value) ? "" : value >= 100 ? value.toFixed(0) : value.toFixed(2));
+  const table = [
+    ["row", "ours | rival", "unit", "ours", "rival", "ratio", "aim"],
+    ...all.map(({ row, what, unit, ours, rivals, ratio, aim }) => [
+      row,
+      what,
+      unit,
+      number(ours),
+      number(rivals),
+      number(ratio),
+      aim,
+    ]),
+  ];
+  const widths = (table[0] ?? []).map((_title, column) =>
+    Math.max(...table.map((line) => (line[column] ?? "").length)),
+  );
+  for (const line of table)
+    console.log(
+      line
+        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+        .join("  ")
+        .trimEnd(),
+    );
+}

@@ -1,0 +1,99 @@
+import { readFileSync } from "node:fs";
+import { chmod, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { startEmbedded } from "../../../src/storage/embedded.ts";
+import { cores, moveAside, type Server, startServer } from "./processes.ts";
+
+/** Who asks for quotas. */
+export const users = 50;
+
+/** The service with everything it stands on, and the settings that its rivals share. */
+export interface Stand {
+  readonly server: Server;
+  readonly token: string;
+  readonly environment: Record<string, string>;
+  startService(settings: Record<string, string>, core?: string): Promise<Server>;
+  /** Fails for any status but success. */
+  send(method: string, path: string, body: unknown): Promise<string>;
+  stop(): Promise<void>;
+}
+
+export async function startStand(): Promise<Stand> {
+  const folder = await mkdtemp(join(tmpdir(), "tollgate-rivals-"));
+  await chmod(folder, 0o711);
+  const postgres = await startEmbedded({ folder, onExit: () => console.error("PostgreSQL has ended") });
+  moveAside(Number(readFileSync(join(folder, "postgres/postmaster.pid"), "utf8").split("\n", 1)[0]));
+  const redis = await startServer(
+    ["sh", "-c", 'exec redis-server --port "$PORT" --save "" --appendonly no'],
+    {},
+    cores.others,
+  );
+  const environment = {
+    DATABASE_URL: postgres.url,
+    REDIS_URL: redis.url.replace("http", "redis"),
+    TOKEN_KEYS: "a-secret-for-the-bench-of-32-characters",
+    ADMIN_PASSWORD: "first administrator",
+    LOG_LEVEL: "error",
+  };
+  const startService = (settings: Record<string, string>, core?: string) =>
+    startServer([process.execPath, "dist/main.js"], { ...environment, ...settings }, core);
+  const server = await startService({}, cores.server);
+  let token = "";
+  const send: Stand["send"] = async (method, path, body) => {
+    const headers = { "content-type": "application/json", ...(token !== "" && { authorization: `Bearer ${token}` }) };
+    const response = await fetch(`${server.url}${path}`, { method, headers, body: JSON.stringify(body) });
+    const text = await response.text();
+    if (!response.ok) throw new Error(`${path}: ${response.status} ${text}`);
+    return text;
+  };
+  const login = await send("POST", "/admin/token/generation", {
+    username: "admin",
+    password: environment.ADMIN_PASSWORD,
+  });
+  token = JSON.parse(login).token;
+  await makeUsers(send);
+  return {
+    server,
+    token,
+    environment,
+    startService,
+    send,
+    async stop() {
+      await server.stop();
+      await redis.stop();
+      await postgres.stop();
+      await rm(folder, { recursive: true });
+    },
+  };
+}
+
+async function makeUsers(send: Stand["send"]): Promise<void> {
+  await send("POST", "/admin/companies", { key: "acme" });
+  const quota = (points: number) => ({
+    services: [
+      {
+        service: "UNIVERSAL",
+        methods: [
+          {
+            method_group: "PLAN",
+            points_per_day: points,
+            points_per_date_window: 1_000_000_000,
+            max_concurrent_execution: 100_000,
+          },
+        ],
+      },
+    ],
+  });
+  for (let index = 0; index < users; index += 1) {
+    await send("POST", "/admin/users", {
+      username: `user_${index}`,
+      company_key: "acme",
+      roles: ["USER"],
+      timezone: 0,
+    });
+    await send("PUT", `/admin/quotas/user_${index}`, quota(1_000_000_000));
+  }
+  await send("POST", "/admin/users", { username: "exhausted", company_key: "acme", roles: ["USER"], timezone: 0 });
+  await send("PUT", "/admin/quotas/exhausted", quota(0));
+}
