@@ -15,12 +15,11 @@ export function createActionBook(database: Database, tally: Tally): ActionBook {
     },
     async write(transaction, actions) {
       if (actions.length === 0) return [];
-      const added = await insert(transaction, actions);
+      // What is twice in one batch is what it is first.
+      const byKey = new Map(actions.toReversed().map((action) => [keyOf(action), action]));
+      const added = await insert(transaction, [...byKey.values()]);
       tally.soon();
-      if (added === "all") return [...actions];
-      // What is twice in one batch was added once.
-      const byKey = new Map(actions.map((action) => [keyOf(action), action]));
-      return added.flatMap((key) => byKey.get(key) ?? []);
+      return added === "all" ? [...byKey.values()] : added.flatMap((key) => byKey.get(key) ?? []);
     },
   };
 }

@@ -3,6 +3,7 @@ import { invalid, type Violation } from "../core/errors.ts";
 import type { Action, ActionBook, Usage, UsageBook } from "../core/history.ts";
 import { dayMicros, hourMicros, microsOf } from "../core/instant.ts";
 import { type Database, inTransaction } from "../storage/database.ts";
+import { readStandings, type Standing } from "./standings.ts";
 
 /** An action, and the usage that it adds unless it was recorded before. */
 export interface Told {
@@ -35,16 +36,16 @@ export async function toBatch(
   actions: readonly RecordedAction[],
   caller: string,
 ): Promise<Batch> {
-  const users = await findUsers(database, [...new Set(actions.map(({ username }) => username))]);
+  const findStanding = await readStandings(database, [...new Set(actions.map(({ username }) => username))]);
   const latest = now() * 1000 + hourMicros;
   const earliest = Math.floor((now() * 1000) / dayMicros - retentionDays) * dayMicros;
   const violations: Violation[] = [];
   const told = actions.flatMap((action, index) => {
-    const user = users.get(action.username);
     const timeMicros = action.time === undefined ? Number.NaN : microsOf(action.time);
+    const user = findStanding(action.username, timeMicros);
     const refuse = (field: string, message: string) =>
       violations.push({ field: `actions[${index}].${field}`, message });
-    if (user === undefined) refuse("username", `no such user: ${action.username}`);
+    if (user === undefined) refuse("username", `no such user at that time: ${action.username}`);
     if (timeMicros < earliest)
       refuse("time", `is more than ${retentionDays} days ago: the log does not go back so far`);
     if (!(timeMicros <= latest)) refuse("time", "is more than an hour ahead of this server's clock");
@@ -54,27 +55,10 @@ export async function toBatch(
   return { told, recorded: 0 };
 }
 
-interface UserRow {
-  readonly id: number;
-  readonly username: string;
-  readonly company_key: string;
-  /** Hours from UTC. */
-  readonly timezone: number;
-}
-
-/** Users by their names, as of now: one question for all of a batch. */
-async function findUsers(database: Database, names: readonly string[]): Promise<ReadonlyMap<string, UserRow>> {
-  const { rows } = await database.raw<{ rows: UserRow[] }>(
-    "select id, username, company_key, timezone from user_account where username = any(?::text[])",
-    [names] as never,
-  );
-  return new Map(rows.map((row) => [row.username, row]));
-}
-
 // Written out, not spread: a batch of a thousand is made in a third of the time.
-function toTold(action: RecordedAction, user: UserRow, timeMicros: number, caller: string): Told {
+function toTold(action: RecordedAction, user: Standing, timeMicros: number, caller: string): Told {
   const { service, methodGroup, points, pointKeys, duration, outcome, operation } = action;
-  const { id: userId, username, company_key: companyKey } = user;
+  const { userId, username, companyKey } = user;
   const day = Math.floor((timeMicros + user.timezone * hourMicros) / dayMicros);
   return {
     action: {

@@ -6,7 +6,7 @@ import { scopeOf } from "../core/principal.ts";
 import type { Database } from "../storage/database.ts";
 import { isForeignKeyViolation, isUniqueViolation } from "../storage/errors.ts";
 import { streamRows } from "../storage/stream.ts";
-import { type CompanyRow, countAll, countMatching, find, insert, page, remove, update } from "./store.ts";
+import { type CompanyRow, countAll, countMatching, find, hasHistory, insert, page, remove, update } from "./store.ts";
 
 const sortable = { key: "key", detail: "detail" };
 
@@ -17,6 +17,10 @@ export function companyHandlers({ database }: { database: Database }): Handlers<
         await insert(transaction, { key, detail }).catch((error: unknown) => {
           throw isUniqueViolation(error) ? alreadyExists("company", key) : error;
         });
+        // What was done and used in it stays readable by its key: whoever had the key next would read it.
+        if (await hasHistory(transaction, key)) {
+          throw conflict("KEY_HAS_HISTORY", `the key belonged to a company that is deleted: ${key}`);
+        }
       });
       return toMessage({ key, detail });
     },

@@ -14,6 +14,11 @@ export async function insert(transaction: Transaction, company: CompanyRow): Pro
   await transaction("company").insert(company);
 }
 
+/** Whether users of a company of that key have left a history. */
+export async function hasHistory(transaction: Transaction, key: string): Promise<boolean> {
+  return (await transaction("user_standing").first("user_id").where({ company_key: key })) !== undefined;
+}
+
 export function find(database: Database, scope: Scope, key: string): Promise<CompanyRow | undefined> {
   return visible(database, scope)
     .first(...columns)

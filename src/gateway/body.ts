@@ -1,4 +1,5 @@
 import { Code, ConnectError } from "@connectrpc/connect";
+import type { LightContext } from "./context.ts";
 import { badField, HttpError } from "./errors.ts";
 import type { GatewayRequest } from "./gateway.ts";
 
@@ -16,16 +17,16 @@ export function hasBody(request: GatewayRequest): boolean {
   return request.headers["transfer-encoding"] !== undefined || Number(request.headers["content-length"] ?? 0) > 0;
 }
 
-/**
- * The body of a request as text.
- * @param signal ends the wait for the body
- */
-export async function readBody(request: GatewayRequest, limits: BodyLimits, signal: AbortSignal): Promise<string> {
+/** What ends the wait for a body: told once, while it lasts. */
+export type Interruptible = Pick<LightContext, "interruption" | "onInterruption">;
+
+/** The body of a request as text. */
+export async function readBody(request: GatewayRequest, limits: BodyLimits, context: Interruptible): Promise<string> {
   if (!hasBody(request)) throw badField("", "a JSON body is required");
   checkType(request);
   const { maxBytes } = limits;
   if (Number(request.headers["content-length"] ?? 0) > maxBytes) throw tooLarge(maxBytes);
-  const bytes = await readBytes(request, limits, signal);
+  const bytes = await readBytes(request, limits, context);
   if (bytes === undefined) throw tooLarge(maxBytes);
   try {
     return utf8.decode(bytes);
@@ -35,9 +36,9 @@ export async function readBody(request: GatewayRequest, limits: BodyLimits, sign
 }
 
 /** Makes sure that a request brings no body, whatever its type. */
-export async function refuseBody(request: GatewayRequest, limits: BodyLimits, signal: AbortSignal): Promise<void> {
+export async function refuseBody(request: GatewayRequest, limits: BodyLimits, context: Interruptible): Promise<void> {
   // Of no announced length, it is known to be empty at its end only.
-  if (hasBody(request) && (await readBytes(request, { ...limits, maxBytes: 0 }, signal)) === undefined) {
+  if (hasBody(request) && (await readBytes(request, { ...limits, maxBytes: 0 }, context)) === undefined) {
     throw badField("", "this operation takes no body");
   }
 }
@@ -121,15 +122,15 @@ function tooLarge(maxBytes: number): HttpError {
 function readBytes(
   request: GatewayRequest,
   { maxBytes, timeoutMs }: BodyLimits,
-  signal: AbortSignal,
+  context: Interruptible,
 ): Promise<Buffer | undefined> {
   return new Promise((done, fail) => {
     const chunks: Buffer[] = [];
     let length = 0;
-    if (signal.aborted) return leave();
+    if (context.interruption !== undefined) return fail(context.interruption.reason);
     const timer = setTimeout(tire, timeoutMs);
     request.on("data", take).once("end", end);
-    signal.addEventListener("abort", leave);
+    context.onInterruption(leave);
 
     function take(chunk: Buffer): void {
       length += chunk.length;
@@ -146,7 +147,6 @@ function readBytes(
     function settle(bytes: Buffer | undefined): void {
       clearTimeout(timer);
       request.off("data", take).off("end", end).pause();
-      signal.removeEventListener("abort", leave);
       done(bytes);
     }
 
@@ -155,8 +155,8 @@ function readBytes(
       settle(undefined);
     }
 
-    function leave(): void {
-      fail(signal.reason);
+    function leave(reason: unknown): void {
+      fail(reason);
       settle(undefined);
     }
   });

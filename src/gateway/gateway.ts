@@ -111,7 +111,7 @@ export function createGateway(options: GatewayOptions): (request: GatewayRequest
     });
     try {
       await options.admit?.(context);
-      const message = await route.read({ request, segments, query, signal: context.signal });
+      const message = await route.read({ request, segments, query, context });
       const answer = await route.call(message, context);
       await route.respond(response, answer, context);
     } catch (error) {

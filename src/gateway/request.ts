@@ -3,6 +3,7 @@ import { reflect } from "@bufbuild/protobuf/reflect";
 import { HttpBodySchema } from "#gen/google/api/httpbody_pb.js";
 import type { Binding } from "./binding.ts";
 import { type BodyLimits, readBody, refuseBody, streamBody } from "./body.ts";
+import type { LightContext } from "./context.ts";
 import type { GatewayRequest } from "./gateway.ts";
 import { parseJson, readMessage } from "./json/read.ts";
 import type { JsonLimits } from "./json/scan.ts";
@@ -22,8 +23,8 @@ export interface IncomingCall {
   /** The segments of the path, percent-encoded. */
   readonly segments: readonly string[];
   readonly query: string;
-  /** Ends the wait for the body. */
-  readonly signal: AbortSignal;
+  /** Ends the wait for the body when it is interrupted. */
+  readonly context: LightContext;
 }
 
 interface RequestLimits extends BodyLimits {
@@ -37,11 +38,11 @@ interface RequestLimits extends BodyLimits {
 export function createReadRequest(binding: Binding, { limits, ...bodyLimits }: RequestLimits): ReadRequest {
   const { method, body } = binding;
   const { inPath, bind } = createParameters(binding, limits.depth);
-  const readJson = async ({ request, signal }: IncomingCall) =>
-    parseJson(await readBody(request, bodyLimits, signal), limits);
+  const readJson = async ({ request, context }: IncomingCall) =>
+    parseJson(await readBody(request, bodyLimits, context), limits);
   if (body === undefined) {
     return async (call) => {
-      await refuseBody(call.request, bodyLimits, call.signal);
+      await refuseBody(call.request, bodyLimits, call.context);
       return bound(create(method.input), call, undefined);
     };
   }
@@ -58,7 +59,7 @@ export function createReadRequest(binding: Binding, { limits, ...bodyLimits }: R
       const first = bound(create(method.input, file({ contentType })), call, undefined);
       return (async function* () {
         yield first;
-        for await (const data of streamBody(call.request, bodyLimits, call.signal)) {
+        for await (const data of streamBody(call.request, bodyLimits, call.context.signal)) {
           yield create(method.input, file({ data }));
         }
       })();

@@ -33,7 +33,8 @@ export interface ConnectionLimits {
 
 export const defaultLimits: ConnectionLimits = {
   headersTimeoutMs: 10_000,
-  requestTimeoutMs: 300_000,
+  // Long enough for the largest upload over a slow line; the doors end the wait for what stands still.
+  requestTimeoutMs: 3_600_000,
   // Longer than the 60 seconds of the usual load balancers: they must be the ones to close.
   keepAliveTimeoutMs: 65_000,
   sessionIdleTimeoutMs: 300_000,

@@ -168,6 +168,45 @@ describe("what is recorded", () => {
     expect(await app.database("usage_day").where({ username }).select("date")).toEqual([{ date: before }]);
   });
 
+  test("an action that is told twice in one batch, of two users, is the first one's, and so is its usage", async () => {
+    const [first, second] = [await app.user(), await app.user()];
+    const twice = { tracecode: randomUUID(), time: timestampFromDate(new Date()) };
+    const actions = [
+      action({ ...twice, username: first, points: 7 }),
+      action({ ...twice, username: second, points: 9 }),
+    ];
+    expect(await audit.recordActions({ actions }, service)).toMatchObject({ recorded: 1, repeated: 1 });
+    expect([await usageOf(first), await usageOf(second)]).toEqual([[{ requests: 1, points: 7, unique_points: 0 }], []]);
+  });
+
+  test("an action that is told late counts as of its own time, whatever has become of its user since", async () => {
+    const username = await app.user({ timezone: 0 });
+    const before = new Date();
+    before.setUTCDate(before.getUTCDate() - 2);
+    before.setUTCHours(23, 30, 0, 0);
+    // As if the account were three days old.
+    await app
+      .database("user_standing")
+      .where({ username })
+      .update({ since: new Date(before.getTime() - 86_400_000) });
+    const [{ company_key }] = await app.database("user_account").where({ username });
+    const fields = { username, company_key, enabled: true, roles: [] };
+    await app.http("PUT", "/admin/users", { token: app.admin, body: { ...fields, timezone: 3 } });
+    await app.http("DELETE", `/admin/users/${username}`, { token: app.admin });
+    const told = action({ username, time: timestampFromDate(before) });
+    expect(await audit.recordActions({ actions: [told] }, service)).toMatchObject({ recorded: 1 });
+    const days = await app.database("usage_day").where({ username }).select("date", "company_key");
+    expect(days).toEqual([{ date: before.toISOString().slice(0, 10), company_key }]);
+
+    await expect(audit.recordActions({ actions: [action({ username })] }, service)).rejects.toThrow(
+      `no such user at that time: ${username}`,
+    );
+    await app.user({ username, roles: ["USER"] });
+    await audit.recordActions({ actions: [action({ username, time: timestampFromDate(before) })] }, service);
+    const namesake = await app.token(username);
+    expect((await read({ from: before.toISOString() }, namesake)).actions).toEqual([]);
+  });
+
   test("many tell the same at once: it is recorded once, and used once", async () => {
     const users = await Promise.all([1, 2, 3].map(() => app.user()));
     const told = Array.from({ length: 300 }, (_none, index) => action({ username: users[index % 3], pointKeys: [5n] }));
@@ -195,9 +234,18 @@ describe("what is refused", () => {
       action({ username, time: timestampFromDate(new Date(Date.now() - 500 * 86_400_000)) }),
     ];
     await expect(audit.recordActions({ actions: wrong }, service)).rejects.toThrow(
-      "actions[1].username: no such user: no_such_user; actions[2].time: is more than an hour ahead of this server's clock; actions[3].time: is more than 400 days ago: the log does not go back so far",
+      "actions[1].username: no such user at that time: no_such_user; actions[2].time: is more than an hour ahead of this server's clock; actions[3].time: is more than 400 days ago: the log does not go back so far",
     );
     expect((await read({ username })).actions).toEqual([]);
+  });
+
+  test.each([
+    [{ service: Service_Name.ADMIN }, "actions[0].service"],
+    [{ operation: "run\u0000it" }, "actions[0].operation"],
+    [{ server: "one\u0007" }, "actions[0].server"],
+  ])("%o", async (fields, field) => {
+    const actions = [action({ username: await app.user(), ...fields })];
+    await expect(audit.recordActions({ actions }, service)).rejects.toThrow(field);
   });
 
   test("a stream ends at a wrong batch, and keeps those before it", async () => {

@@ -99,3 +99,13 @@ test.each([
   const answer = await call("GET", `/admin/companies?${query}`);
   expect([answer.status, answer.body.validations?.[0]?.field]).toEqual([400, field]);
 });
+
+test("the key of a deleted company whose users have left a history is not given away again", async () => {
+  const key = await app.company();
+  const username = await app.user({ company_key: key });
+  await app.http("DELETE", `/admin/users/${username}`, { token: app.admin });
+  expect((await app.http("DELETE", `/admin/companies/${key}`, { token: app.admin })).status).toBe(204);
+  const { status, body } = await app.http("POST", "/admin/companies", { token: app.admin, body: { key } });
+  expect([status, body.message]).toEqual([409, `the key belonged to a company that is deleted: ${key}`]);
+  expect((await app.http("GET", `/admin/companies/${key}`, { token: app.admin })).status).toBe(404);
+});

@@ -235,14 +235,14 @@ export declare type RecordedAction = Message<"tollgate.v1.RecordedAction"> & {
   tracecode: string;
 
   /**
-   * Who did it.
+   * Who did it: whoever had the name at that time, in the company and the timezone of that time.
    *
    * @generated from field: string username = 2;
    */
   username: string;
 
   /**
-   * The service that was called.
+   * The service that was called: not ADMIN, whose actions the log writes by itself.
    *
    * @generated from field: tollgate.v1.Service.Name service = 3;
    */

@@ -20,14 +20,14 @@ export async function freePort(): Promise<number> {
   return typeof address === "object" && address !== null ? address.port : 0;
 }
 
-/** Starts a server on one core, or on any, and waits until it says that it serves. */
+/** Starts a server on one core, or on "any", and waits until it says that it serves. */
 export async function startServer(
   command: readonly string[],
   environment: Record<string, string>,
-  core: string | undefined = cores.server,
+  core: string = cores.server,
 ): Promise<Server> {
   const port = await freePort();
-  const [program = "", ...parameters] = core === undefined ? command : ["taskset", "-c", core, ...command];
+  const [program = "", ...parameters] = core === "any" ? command : ["taskset", "-c", core, ...command];
   const env = { PATH: process.env.PATH, HOME: process.env.HOME, PORT: String(port), HOST: "127.0.0.1", ...environment };
   const child = spawn(program, parameters, { env, stdio: ["ignore", "pipe", "inherit"] });
   await new Promise<void>((done, fail) => {

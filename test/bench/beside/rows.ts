@@ -40,46 +40,51 @@ function startRival(name: string, { environment }: Stand): Promise<Server> {
   return startServer([process.execPath, "--import", "tsx", script], environment);
 }
 
+const texts: Readonly<Record<string, string>> = {
+  service: "whole service",
+  door: "bare decision, our door",
+  "grpc-js": "bare decision, grpc-js",
+  adapter: "bare decision, connectNodeAdapter",
+  fastify: "rate-limiter-flexible, Fastify",
+};
+
 export const rows: Readonly<Record<string, MakeRows>> = {
   /** Acquire and settle. Ours asks who is calling, writes the ledger, the usage and the audit log; the rivals do not. */
   async a(stand) {
-    const [grpcJs, adapter, fastify] = (await Promise.all(
-      ["grpc-js", "adapter", "fastify"].map((name) => startRival(name, stand)),
-    )) as [Server, Server, Server];
+    const [door, grpcJs, adapter, fastify] = (await Promise.all(
+      ["door", "grpc-js", "adapter", "fastify"].map((name) => startRival(name, stand)),
+    )) as [Server, Server, Server, Server];
     const script = await prepareScript(stand);
+    const pairs = (name: string, server: Server, token = "") => ({
+      name,
+      server,
+      load: () => load("pairs", server.url, token, callers),
+    });
     const speeds = await compare([
-      { name: "ours", server: stand.server, load: () => load("pairs", stand.server.url, stand.token, callers) },
-      { name: "grpc-js", server: grpcJs, load: () => load("pairs", grpcJs.url, "", callers) },
-      { name: "adapter", server: adapter, load: () => load("pairs", adapter.url, "", callers) },
+      pairs("service", stand.server, stand.token),
+      pairs("door", door),
+      pairs("grpc-js", grpcJs),
+      pairs("adapter", adapter),
       { name: "fastify", server: fastify, load: () => load("consume", fastify.url, "", callers) },
       { name: "redis", load: () => redisBenchmark(stand.environment.REDIS_URL ?? "", script, 1) },
     ]);
-    await Promise.all([grpcJs, adapter, fastify].map((server) => server.stop()));
-    const ours = speedOf(speeds, "ours");
-    const against = (name: string, what: string, aim: number) => {
-      const theirs = speedOf(speeds, name);
+    await Promise.all([door, grpcJs, adapter, fastify].map((server) => server.stop()));
+    const against = (ours: string, theirs: string, aim: number) => {
+      const [mine, other] = [speedOf(speeds, ours), speedOf(speeds, theirs)];
+      const what = `acquire+settle, ${texts[ours]} | ${texts[theirs]}`;
       return [
-        row(
-          "a",
-          `acquire+settle, whole service | ${what}`,
-          `pairs ${perCore}`,
-          [ours.perCoreSecond, theirs.perCoreSecond],
-          aim,
-        ),
-        row("a", `the same | ${what}`, "pairs/s", [ours.wall, theirs.wall], aim),
+        row("a", what, `pairs ${perCore}`, [mine.perCoreSecond, other.perCoreSecond], aim),
+        row("a", what, "pairs/s", [mine.wall, other.wall], aim),
       ];
     };
+    const calls = [2 * speedOf(speeds, "service").wall, speedOf(speeds, "redis").wall] as const;
     return [
-      ...against("grpc-js", "bare decision behind grpc-js", 1.3),
-      ...against("adapter", "bare decision behind connectNodeAdapter", 6),
-      ...against("fastify", "rate-limiter-flexible behind Fastify", 3),
-      row(
-        "a",
-        "calls of pairs | redis-benchmark, same script",
-        "calls/s",
-        [2 * ours.wall, speedOf(speeds, "redis").wall],
-        0.4,
-      ),
+      ...against("door", "grpc-js", 1.3),
+      ...against("door", "adapter", 6),
+      ...against("service", "grpc-js", 1.3),
+      ...against("service", "adapter", 6),
+      ...against("service", "fastify", 3),
+      row("a", "calls of these pairs, whole service | redis-benchmark, same script", "calls/s", calls, 0.4),
     ];
   },
 
@@ -179,22 +184,25 @@ export const rows: Readonly<Record<string, MakeRows>> = {
       post,
       `wrk.method = "POST"\nwrk.body = '${body}'\nwrk.headers["Content-Type"] = "application/json"\nwrk.headers["Authorization"] = "Bearer ${stand.token}"\n`,
     );
+    const empty = join(tmpdir(), "tollgate-empty.lua");
+    await writeFile(empty, 'wrk.method = "POST"\nwrk.body = "{}"\nwrk.headers["Content-Type"] = "application/json"\n');
     const { server } = stand;
-    const speeds = await compare([
-      { name: "gateway", server, load: () => wrk(`${server.url}/quota/leases:check`, ["-s", post]) },
-      { name: "connect", server, load: () => wrk(`${server.url}/tollgate.v1.QuotaService/CheckQuota`, ["-s", post]) },
-    ]);
-    const [gateway, connect] = [speedOf(speeds, "gateway"), speedOf(speeds, "connect")];
-    return [
-      row(
-        "f",
-        "check by gateway | Connect's JSON",
-        `requests ${perCore}`,
-        [gateway.perCoreSecond, connect.perCoreSecond],
-        4,
-      ),
-      row("f", "check by gateway | Connect's JSON", "requests/s", [gateway.wall, connect.wall], 4),
-    ];
+    const methods = {
+      check: ["/quota/leases:check", "QuotaService/CheckQuota", post],
+      version: ["/admin/system/version", "SystemService/Version", empty],
+    } as const;
+    const made: Row[] = [];
+    for (const [what, [path, method, script]] of Object.entries(methods)) {
+      const speeds = await compare([
+        { name: "gateway", server, load: () => wrk(`${server.url}${path}`, what === "check" ? ["-s", script] : []) },
+        { name: "connect", server, load: () => wrk(`${server.url}/tollgate.v1.${method}`, ["-s", script]) },
+      ]);
+      const [gateway, connect] = [speedOf(speeds, "gateway"), speedOf(speeds, "connect")];
+      const text = `${what} by the gateway | by Connect's JSON`;
+      made.push(row("f", text, `requests ${perCore}`, [gateway.perCoreSecond, connect.perCoreSecond], 4));
+      made.push(row("f", text, "requests/s", [gateway.wall, connect.wall], 4));
+    }
+    return made;
   },
 
   async g() {
@@ -203,7 +211,7 @@ export const rows: Readonly<Record<string, MakeRows>> = {
       const server = await startServer(
         [process.execPath, "dist/main.js"],
         { DATA_DIR: folder, LOG_LEVEL: "error" },
-        undefined as never,
+        "any",
       );
       const response = await fetch(`${server.url}/admin/system/version`);
       if (!response.ok) throw new Error(await response.text());
@@ -231,9 +239,10 @@ export const rows: Readonly<Record<string, MakeRows>> = {
   },
 
   async h(stand) {
-    const servers = (await Promise.all(
-      ["1", "2"].map((WORKERS) => stand.startService({ WORKERS }, undefined as never)),
-    )) as [Server, Server];
+    const servers = (await Promise.all(["1", "2"].map((WORKERS) => stand.startService({ WORKERS }, "any")))) as [
+      Server,
+      Server,
+    ];
     const [one, two] = servers;
     const speeds = await compare([
       { name: "1", load: () => load("pairs", one.url, stand.token, callers) },

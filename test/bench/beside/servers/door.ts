@@ -1,0 +1,28 @@
+/** The bare decision behind the fast door. */
+import { createServer } from "node:http2";
+import { create } from "@bufbuild/protobuf";
+import { createContextValues } from "@connectrpc/connect";
+import { AcquireQuotaResponseSchema, QuotaService, SettleLeaseResponseSchema } from "#gen/tollgate/v1/lease_pb.js";
+import { createGrpcDoor } from "../../../../src/grpc/door.ts";
+import { createDecision } from "../decision.ts";
+
+const { acquire, settle } = createDecision(process.env.REDIS_URL ?? "");
+const door = createGrpcDoor({
+  services: [
+    {
+      service: QuotaService,
+      implementation: {
+        acquireQuota: async (request: Parameters<typeof acquire>[0]) =>
+          create(AcquireQuotaResponseSchema, await acquire(request)),
+        settleLease: async (request: Parameters<typeof settle>[0]) =>
+          create(SettleLeaseResponseSchema, await settle(request)),
+      } as never,
+    },
+  ],
+  maxBodyBytes: () => 1_048_576,
+  bodyTimeoutMs: 30_000,
+  receive: () => ({ values: createContextValues(), headers: {} }),
+});
+const server = createServer();
+server.on("stream", (stream, headers) => door(stream, headers) || stream.close());
+server.listen(Number(process.env.PORT), "127.0.0.1", () => console.log("ready"));
