@@ -22,6 +22,6 @@ export async function prepareScript({ environment }: Stand): Promise<string[]> {
   await engine.prime(meter, { day, timezone: 0, window, dayUsed: 0, windowUsed: 0, leases: [] });
   redis.disconnect();
   const limits = ["", "", "", "1000000000", "1000000000", "100000000"];
-  const own = ["00000000-0000-0000-0000-__rand_int__", "3", "60000", "11111111-2222-3333-4444-555555555555 rival"];
+  const own = ["00000000-0000-0000-0000-__rand_int__", "3", "3600000", "11111111-2222-3333-4444-555555555555 rival"];
   return ["EVALSHA", sha, "2", ...keys, "acquire", String(generation), "0", "", "1", ...limits, ...own];
 }
