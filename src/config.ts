@@ -81,7 +81,7 @@ export const settings = {
   BODY_TIMEOUT_MS: setting(
     count(100, 600_000),
     "30000",
-    "How long a caller may take to send the body of a call, unless the call is a stream.",
+    "How long a caller may take to send the body of a call, or the next piece of an upload; other streams may stand still.",
   ),
   DRAIN_MS: setting(count(0, 600_000), "10000", "How long running calls may take after SIGTERM."),
   SERVER_NAME: setting(

@@ -3,6 +3,7 @@ import { invalid, type Violation } from "../core/errors.ts";
 import type { Action, ActionBook, Usage, UsageBook } from "../core/history.ts";
 import { dayMicros, hourMicros, microsOf } from "../core/instant.ts";
 import { type Database, inTransaction } from "../storage/database.ts";
+import { withPartitions } from "../storage/partitions.ts";
 import { readStandings, type Standing } from "./standings.ts";
 
 /** An action, and the usage that it adds unless it was recorded before. */
@@ -86,18 +87,20 @@ export async function writeBatches(
   batches: readonly Batch[],
 ): Promise<void> {
   const told = batches.flatMap((batch) => batch.told);
-  await actions.prepare(told.map(({ action }) => action));
-  await usage.prepare(told.map((one) => one.usage));
-  const added = await inTransaction(database, async (transaction) => {
-    const written = new Set(
-      await actions.write(
-        transaction,
-        told.map(({ action }) => action),
-      ),
-    );
-    const used = told.filter(({ action }) => written.has(action)).map((one) => one.usage);
-    await usage.write(transaction, used);
-    return written;
+  const added = await withPartitions(database, async () => {
+    await actions.prepare(told.map(({ action }) => action));
+    await usage.prepare(told.map((one) => one.usage));
+    return inTransaction(database, async (transaction) => {
+      const written = new Set(
+        await actions.write(
+          transaction,
+          told.map(({ action }) => action),
+        ),
+      );
+      const used = told.filter(({ action }) => written.has(action)).map((one) => one.usage);
+      await usage.write(transaction, used);
+      return written;
+    });
   });
   for (const batch of batches) batch.recorded = batch.told.filter(({ action }) => added.has(action)).length;
 }

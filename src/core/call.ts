@@ -21,6 +21,8 @@ export interface Call {
   readonly signal: AbortSignal;
   /** The caller's network address. */
   readonly address: string;
+  /** Whether the answer is a plain HTTP one: only of such may a handler set the length or a part. */
+  readonly isHttp: boolean;
   /** Headers of the request. */
   readonly requestHeader: Headers;
   /** Headers of the answer. */

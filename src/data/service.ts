@@ -5,9 +5,12 @@ import { internal, notFound } from "../core/errors.ts";
 import { scopeOf } from "../core/principal.ts";
 import type { Database } from "../storage/database.ts";
 import { convert } from "./convert.ts";
-import { partOf } from "./range.ts";
+import { type Part, partOf } from "./range.ts";
 import { type DataFile, find, readBytes } from "./store.ts";
 import { type UploadOptions, upload } from "./upload.ts";
+
+/** A message of gRPC may be 4 MiB long. */
+const pieceBytes = 262_144;
 
 export function dataHandlers(options: UploadOptions): Handlers<typeof DataService> {
   const { database } = options;
@@ -20,11 +23,14 @@ export function dataHandlers(options: UploadOptions): Handlers<typeof DataServic
       const whole = { read: () => readWhole(database, file, call.signal), ...file };
       const converted = await convert(whole, dataFlowConvert === Data_Conversion.JSON ? "json" : "xlsx");
       describe(call.responseHeader, `${file.filename.replace(/\.(json|xlsx)$/i, "")}.${converted.extension}`);
-      for await (const data of converted.chunks) yield { contentType: converted.contentType, data };
+      const { contentType, bytes } = converted;
+      for (let at = 0; at < bytes.length; at += pieceBytes) {
+        yield { contentType, data: bytes.subarray(at, at + pieceBytes) };
+      }
     },
 
     async putData(requests, call) {
-      const { bytes, sha256, repeated } = await upload(options, requests, call.signal);
+      const { bytes, sha256, repeated } = await upload(options, requests, call);
       return { bytes: BigInt(bytes), sha256: sha256.toString("hex"), repeated };
     },
   };
@@ -34,21 +40,30 @@ export function dataHandlers(options: UploadOptions): Handlers<typeof DataServic
 async function* origin(
   database: Database,
   file: DataFile,
-  { requestHeader, responseHeader, signal }: Call,
+  call: Call,
 ): AsyncGenerator<{ contentType: string; data: Uint8Array }> {
-  const { bytes, sha256, content_type: contentType } = file;
-  const etag = `"${sha256.toString("hex")}"`;
-  const part = partOf(requestHeader.get("range"), requestHeader.get("if-range"), { bytes, etag });
-  const { from, to } = part ?? { from: 0, to: bytes };
-  describe(responseHeader, file.filename);
-  responseHeader.set("accept-ranges", "bytes");
-  responseHeader.set("etag", etag);
-  responseHeader.set("content-length", String(to - from));
-  if (part !== undefined) responseHeader.set("content-range", `bytes ${from}-${to - 1}/${bytes}`);
+  const { bytes, content_type: contentType } = file;
+  describe(call.responseHeader, file.filename);
+  // Other protocols frame the bytes: there the length is another one, and no answer is a part.
+  const part = call.isHttp ? measure(file, call) : undefined;
   if (bytes === 0) yield { contentType, data: new Uint8Array() };
   const content =
-    part === undefined ? readWhole(database, file, signal) : readBytes(database, file, { from, to, signal });
+    part === undefined
+      ? readWhole(database, file, call.signal)
+      : readBytes(database, file, { ...part, signal: call.signal });
   for await (const data of content) yield { contentType, data };
+}
+
+/** Finds the part that is wanted; undefined for all. The answer's header says which, and how long it is. */
+function measure({ bytes, sha256 }: DataFile, { requestHeader, responseHeader }: Call): Part | undefined {
+  const etag = `"${sha256.toString("hex")}"`;
+  const part = partOf(requestHeader.get("range"), requestHeader.get("if-range"), { bytes, etag });
+  responseHeader.set("accept-ranges", "bytes");
+  responseHeader.set("etag", etag);
+  const { from, to } = part ?? { from: 0, to: bytes };
+  responseHeader.set("content-length", String(to - from));
+  if (part !== undefined) responseHeader.set("content-range", `bytes ${from}-${to - 1}/${bytes}`);
+  return part;
 }
 
 /** All bytes; the last piece comes when they have proved to be those that were put. */

@@ -1,10 +1,12 @@
 import { createHash } from "node:crypto";
 import type { PutDataRequest } from "#gen/tollgate/v1/data_pb.js";
+import type { Call } from "../core/call.ts";
 import { alreadyExists, invalid, tooLarge, unavailable } from "../core/errors.ts";
 import type { Database, Transaction } from "../storage/database.ts";
 import { isUniqueViolation } from "../storage/errors.ts";
-import { ensurePartitions } from "../storage/partitions.ts";
+import { ensurePartitions, withPartitions } from "../storage/partitions.ts";
 import { takeTurn } from "../storage/stream.ts";
+import { inTime } from "./in-time.ts";
 import { type DataFile, type DataKey, find, insertChunk, insertFile, nextId } from "./store.ts";
 
 export interface UploadOptions {
@@ -14,6 +16,8 @@ export interface UploadOptions {
   /** Milliseconds since the epoch. */
   readonly now: () => number;
   readonly maxBytes: number;
+  /** How long a sender may let a piece wait. */
+  readonly pieceTimeoutMs: number;
 }
 
 export interface KnownUser {
@@ -39,9 +43,11 @@ const chunkBytes = 262_144;
 export async function upload(
   options: UploadOptions,
   requests: AsyncIterable<PutDataRequest>,
-  signal: AbortSignal,
+  { isHttp, signal }: Pick<Call, "isHttp" | "signal">,
 ): Promise<Kept> {
-  const iterator = requests[Symbol.asyncIterator]();
+  // HTTP's door has that limit by itself, and 408 for it.
+  const paced = isHttp ? requests : inTime(requests, options.pieceTimeoutMs);
+  const iterator = paced[Symbol.asyncIterator]();
   try {
     const first = await iterator.next();
     if (first.done === true) throw invalid({ field: "tracecode", message: "is needed: there was no message" });
@@ -145,7 +151,7 @@ async function keep(
   try {
     // Most data is one chunk: it is all there before a connection is taken.
     const head = await received.chunks.next();
-    const free = await takeTurn(options.database, signal);
+    const free = await takeTurn(options.database, signal, "uploads");
     try {
       return await write(options, { file, expected, head, received });
     } finally {
@@ -169,17 +175,22 @@ interface Writing {
 async function write({ database, now }: UploadOptions, { file, expected, head, received }: Writing): Promise<Kept> {
   const today = Math.floor(now() / 86_400_000);
   const day = new Date(today * 86_400_000).toISOString().slice(0, 10);
-  await ensurePartitions(database, "data_chunk", new Set([today]));
-  return database.transaction(async (transaction: Transaction) => {
-    const id = await nextId(transaction);
-    let start = 0;
-    for (let next = head; next.done !== true; next = await received.chunks.next()) {
-      await insertChunk(transaction, { id, day }, start, next.value);
-      start += next.value.length;
-    }
-    const result = checked(received, expected);
-    await insertFile(transaction, { ...file, ...result, id, day });
-    return { ...result, repeated: false };
+  let next = head;
+  return withPartitions(database, async () => {
+    await ensurePartitions(database, "data_chunk", new Set([today]));
+    return database.transaction(async (transaction: Transaction) => {
+      // Written a second time, and what came after the head is gone.
+      if (next !== head) throw unavailable("the data could not be kept, and is to be put again", 1000);
+      const id = await nextId(transaction);
+      let start = 0;
+      for (; next.done !== true; next = await received.chunks.next()) {
+        await insertChunk(transaction, { id, day }, start, next.value);
+        start += next.value.length;
+      }
+      const result = checked(received, expected);
+      await insertFile(transaction, { ...file, ...result, id, day });
+      return { ...result, repeated: false };
+    });
   });
 }
 

@@ -1,11 +1,20 @@
 import { constants, type IncomingHttpHeaders, type ServerHttp2Stream } from "node:http2";
-import { type DescMethod, type DescService, fromBinary, type Message, toBinary } from "@bufbuild/protobuf";
+import {
+  create,
+  type DescMethod,
+  type DescService,
+  fromBinary,
+  isMessage,
+  type Message,
+  type MessageInitShape,
+  toBinary,
+} from "@bufbuild/protobuf";
 import { Code, ConnectError, type ContextValues, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
 import { encodeEnvelope } from "@connectrpc/connect/protocol";
 import { parseTimeout } from "@connectrpc/connect/protocol-grpc";
 import { createContext, type LightContext, untilInterrupted } from "../gateway/context.ts";
 import { readEnvelope } from "./envelope.ts";
-import { toTrailers } from "./trailers.ts";
+import { toNodeHeaders, toTrailers } from "./trailers.ts";
 
 export interface GrpcDoorOptions {
   /** Services and their implementations, as Connect's router takes them. */
@@ -21,7 +30,7 @@ export interface GrpcDoorOptions {
   readonly receive: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => Received;
   /** Refuses a caller before the request is read. */
   readonly admit?: (context: HandlerContext) => Promise<void>;
-  /** The error of a call whose request could not be read, as the caller may read it. */
+  /** The error of a call whose request could not be read, or its answer not written, as the caller may read it. */
   readonly refuse?: (context: HandlerContext, error: unknown) => ConnectError;
 }
 
@@ -36,8 +45,13 @@ export type GrpcDoor = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders)
 interface Route {
   readonly method: DescMethod;
   readonly maxBytes: number;
-  readonly call: (request: Message, context: HandlerContext) => Promise<Message>;
+  readonly call: (request: Message, context: HandlerContext) => Promise<Answer>;
 }
+
+type Answer = MessageInitShape<DescMethod["output"]>;
+
+/** What a timer holds, some 24 days. */
+const maxTimeoutMs = 2 ** 31 - 1;
 
 /**
  * Unary gRPC without compression, straight from Node's HTTP/2 streams: what Connect's adapter answers, at an eighth of
@@ -49,7 +63,7 @@ export function createGrpcDoor(options: GrpcDoorOptions): GrpcDoor {
   return (stream, headers) => {
     const route = routes.get(headers[":path"] ?? "");
     if (route === undefined || !isPlain(headers)) return false;
-    const { timeoutMs, error } = parseTimeout(textOf(headers["grpc-timeout"]), Number.MAX_SAFE_INTEGER);
+    const { timeoutMs, error } = parseTimeout(textOf(headers["grpc-timeout"]), maxTimeoutMs);
     if (error !== undefined) return false;
     // What breaks a stream is told by its end.
     stream.on("error", () => undefined);
@@ -96,7 +110,7 @@ async function serve(options: GrpcDoorOptions, route: Route, { stream, headers, 
   const context = createContext({
     method,
     requestMethod: "POST",
-    url: `${headers[":scheme"]}://${headers[":authority"]}${headers[":path"]}`,
+    url: `${headers[":scheme"]}://${headers[":authority"] ?? headers.host}${headers[":path"]}`,
     headers,
     values: received.values,
     protocolName: "grpc",
@@ -107,7 +121,7 @@ async function serve(options: GrpcDoorOptions, route: Route, { stream, headers, 
     const request = await readRequest(options, route, stream, context);
     const answer = await route.call(request, context);
     context.end();
-    respond(stream, received, context, { envelope: encodeEnvelope(0, toBinary(method.output, answer)) });
+    respond(stream, received, context, { envelope: writeAnswer(options, method, answer, context) });
   } catch (error) {
     context.end();
     respond(stream, received, context, { error: toConnectError(error) });
@@ -137,9 +151,27 @@ function parse(method: DescMethod, bytes: Uint8Array): Message {
   try {
     return fromBinary(method.input, bytes);
   } catch (error) {
-    const text = error instanceof Error ? error.message : String(error);
-    throw new ConnectError(`parse binary: ${text}`, Code.InvalidArgument);
+    throw new ConnectError(`parse binary: ${messageOf(error)}`, Code.InvalidArgument);
   }
+}
+
+function writeAnswer(
+  { refuse }: GrpcDoorOptions,
+  { output }: DescMethod,
+  answer: Answer,
+  context: HandlerContext,
+): Uint8Array {
+  const message = isMessage(answer, output) ? answer : create(output, answer);
+  try {
+    return encodeEnvelope(0, toBinary(output, message));
+  } catch (error) {
+    const unwritten = new ConnectError(`serialize binary: ${messageOf(error)}`, Code.Internal);
+    throw refuse === undefined ? unwritten : refuse(context, unwritten);
+  }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 function toConnectError(error: unknown): ConnectError {
@@ -153,7 +185,7 @@ type Outcome = { readonly envelope: Uint8Array } | { readonly error: ConnectErro
 function respond(
   stream: ServerHttp2Stream,
   { headers }: Received,
-  { givenHeader, method }: LightContext,
+  { givenHeader }: LightContext,
   outcome: Outcome,
 ): void {
   // Nobody is there to read it.
@@ -168,7 +200,7 @@ function respond(
       ":status": 200,
       "content-type": "application/grpc+proto",
       ...headers,
-      ...(givenHeader && Object.fromEntries(givenHeader)),
+      ...(givenHeader && toNodeHeaders(givenHeader)),
     },
     { waitForTrailers: true },
   );

@@ -8,6 +8,7 @@ export interface EnvelopeLimits {
 }
 
 const headBytes = 5;
+const compressedFlag = 1;
 
 /**
  * The one message of a unary call: a byte of flags, four of length, the message (gRPC over HTTP2, Length-Prefixed-Message).
@@ -29,14 +30,15 @@ export function readEnvelope(stream: Readable, { maxBytes, timeoutMs }: Envelope
       if (wanted === headBytes) wanted += whole().readUInt32BE(1);
       const length = wanted - headBytes;
       if (length > maxBytes) settle(tooLarge(length, maxBytes));
-      else if (received > wanted) settle(unimplemented("received extra input message for unary method"));
+      else if (received >= wanted + headBytes) settle(unimplemented("received extra input message for unary method"));
     }
 
     function end(): void {
       if (received === 0) return settle(unimplemented("missing input message for unary method"));
-      if (received < wanted) return settle(incomplete());
+      // What follows the message is the start of another.
+      if (received !== wanted) return settle(incomplete());
       const bytes = whole();
-      if (bytes[0] === 0) settle(undefined, bytes.subarray(headBytes));
+      if (((bytes[0] ?? 0) & compressedFlag) === 0) settle(undefined, bytes.subarray(headBytes));
       else settle(compressed());
     }
 

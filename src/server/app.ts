@@ -170,7 +170,13 @@ export async function startApp(
       now,
       retentionDays: config.AUDIT_RETENTION_DAYS,
     });
-    const data = { database, now, maxBytes: config.DATA_MAX_BYTES, findUser: (name: string) => subjects.byName(name) };
+    const data = {
+      database,
+      now,
+      maxBytes: config.DATA_MAX_BYTES,
+      pieceTimeoutMs: config.BODY_TIMEOUT_MS,
+      findUser: (name: string) => subjects.byName(name),
+    };
     const routes = createRoutes(pipeline, { database, redis, ...auth, quotas, audit, data, files, version, now });
     const tls = await naming("TLS_CERT and TLS_KEY", readTls(config));
     const serving = serve({

@@ -14,6 +14,7 @@ import type { Principal } from "../core/principal.ts";
 import { interruptionOf, untilInterrupted } from "../gateway/context.ts";
 import { type Database, inTransaction } from "../storage/database.ts";
 import { toError } from "../storage/errors.ts";
+import { withPartitions } from "../storage/partitions.ts";
 import { authorise, isAudited, isPublic } from "./access.ts";
 import { originKey } from "./origin.ts";
 import { clientOf, operationOf, tracecodeHeader, traceOf } from "./trace.ts";
@@ -168,6 +169,7 @@ function enter(options: PipelineOptions, context: HandlerContext, admissions: Ad
     },
     tracecode: code,
     address,
+    isHttp: context.protocolName === "http",
     // Not read unless they are asked for: doors make them then.
     get signal() {
       return context.signal;
@@ -181,14 +183,16 @@ function enter(options: PipelineOptions, context: HandlerContext, admissions: Ad
     async change(resource, work) {
       if (!isAudited(method)) throw internal(new Error(`${method.name} changes things and is not declared audited`));
       const action = toAction(trace(), call.principal, resource);
-      await options.actions.prepare([action]);
-      const result = await inTransaction(options.database, async (transaction) => {
-        const made = await work(transaction);
-        // The caller has been told that it failed: then it has.
-        const interrupted = interruptionOf(context);
-        if (interrupted !== undefined) throw interrupted.reason;
-        await options.actions.write(transaction, [action]);
-        return made;
+      const result = await withPartitions(options.database, async () => {
+        await options.actions.prepare([action]);
+        return inTransaction(options.database, async (transaction) => {
+          const made = await work(transaction);
+          // The caller has been told that it failed: then it has.
+          const interrupted = interruptionOf(context);
+          if (interrupted !== undefined) throw interrupted.reason;
+          await options.actions.write(transaction, [action]);
+          return made;
+        });
       });
       // Who was told of a change sees it in the next call.
       await options.caughtUp();

@@ -48,7 +48,7 @@ export function streamReport(
     const sums = createSums();
     const details = await writeDetails(workbook, { pages, sums, rowsPerSheet });
     writeDays(workbook, sums);
-    writeSummary(workbook.sheet("Summary", summaryColumns, false), head, sums);
+    await writeSummary(workbook.sheet("Summary", summaryColumns, false), { head, sums, rowsPerSheet });
     await workbook.end(["Summary", ...details, "By day"]);
   });
 }

@@ -1,4 +1,4 @@
-import { type Cell, type Column, type Formula, numberFormat, type Sheet, textFormat } from "../xlsx/workbook.ts";
+import { type Cell, type Column, numberFormat, type Sheet, textFormat } from "../xlsx/workbook.ts";
 import type { ReportHead } from "./report.ts";
 import type { Rows, Sums, Total } from "./sums.ts";
 
@@ -10,8 +10,17 @@ export const summaryColumns: readonly Column[] = [
 
 const numbers = ["Requests", "Points", "Unique points"];
 
-/** Who asked for what, and the totals by company and by user: formulas, down to the details. */
-export function writeSummary(sheet: Sheet, head: ReportHead, sums: Sums): void {
+export interface SummaryOptions {
+  readonly head: ReportHead;
+  readonly sums: Sums;
+  readonly rowsPerSheet: number;
+}
+
+/**
+ * Who asked for what, and the totals by company and by user: formulas, down to the details. Users who are too many for
+ * the sheet are left to the details, and the companies' totals are numbers then.
+ */
+export async function writeSummary(sheet: Sheet, { head, sums, rowsPerSheet }: SummaryOptions): Promise<void> {
   const heading = (...cells: Cell[]) => sheet.add(cells, { bold: true });
   heading("Usage");
   sheet.add(["From", head.from ?? "the first day of each user's month"]);
@@ -23,46 +32,57 @@ export function writeSummary(sheet: Sheet, head: ReportHead, sums: Sums): void {
 
   const [users, companies] = [sums.users(), sums.companies()];
   // The companies' table comes first and adds up the users', whose rows are known before they are written.
-  const companiesFrom = sheet.rows() + 2;
-  const usersFrom = companiesFrom + companies.length + 3;
+  const usersFrom = sheet.rows() + companies.length + 5;
   const usersTo = usersFrom + Math.max(users.length, 1) - 1;
+  const fits = usersTo < rowsPerSheet;
+  const ofUsers = (column: string) => `${column}$${usersFrom}:${column}$${usersTo}`;
+  const sumOfUsers = (column: string) => (users.length === 0 ? "0" : `SUM(${ofUsers(column)})`);
+  const total = ["Total", null, ...cells(totalOf(companies), fits ? sumOfUsers : undefined)];
 
   heading("Company", null, ...numbers);
-  for (const { companyKey, total } of companies) {
-    const row = sheet.rows() + 1;
-    const ofUsers = (column: string) =>
-      `SUMIFS(${column}$${usersFrom}:${column}$${usersTo},$B$${usersFrom}:$B$${usersTo},$A${row})`;
-    sheet.add([companyKey, null, ...cells(total, ofUsers)]);
-  }
-  addTotal(sheet, companiesFrom, companies);
+  await addRows(sheet, companies, (company) => {
+    // Exactly: SUMIFS would take acme for ACME, and 0100 for 100.
+    const isIts = `EXACT(${ofUsers("$B")},$A${sheet.rows() + 1})`;
+    const sum = (column: string) => `SUMPRODUCT(${isIts}*${ofUsers(column)})`;
+    return [company.companyKey, null, ...cells(company.total, fits ? sum : undefined)];
+  });
+  heading(...total);
   sheet.add([]);
 
-  heading("User", "Company", ...numbers);
-  for (const { username, companyKey, total, rows } of users) {
-    sheet.add([username, companyKey, ...cells(total, (column) => `SUM(${ranges(rows, detailOf[column] ?? "")})`)]);
-  }
-  if (users.length === 0) sheet.add([]);
-  addTotal(sheet, usersFrom, users);
+  if (fits) {
+    heading("User", "Company", ...numbers);
+    await addRows(sheet, users, ({ username, companyKey, total: used, rows }) => {
+      return [username, companyKey, ...cells(used, (column) => `SUM(${ranges(rows, detailOf[column] ?? "")})`)];
+    });
+    if (users.length === 0) sheet.add([]);
+    heading(...total);
+  } else sheet.add([`${users.length} users are too many for a sheet: see the details`]);
   sheet.end();
+}
+
+/** How many rows are added at once: they wait in memory. */
+const stepRows = 1000;
+
+async function addRows<Of>(sheet: Sheet, all: readonly Of[], toRow: (one: Of) => Cell[]): Promise<void> {
+  for (const one of all) {
+    if (sheet.rows() % stepRows === 0) await sheet.drained();
+    sheet.add(toRow(one));
+  }
 }
 
 /** The columns of the details that the summary's add up. */
 const detailOf: Readonly<Record<string, string>> = { C: "F", D: "G", E: "H" };
 
-function cells({ requests, points, uniquePoints }: Total, formulaOf: (column: string) => string): Formula[] {
-  return [
-    { formula: formulaOf("C"), result: requests },
-    { formula: formulaOf("D"), result: points },
-    { formula: formulaOf("E"), result: uniquePoints },
-  ];
+/** Formulas, or just what they would give. */
+function cells({ requests, points, uniquePoints }: Total, formulaOf?: (column: string) => string): Cell[] {
+  const cell = (column: string, result: number) =>
+    formulaOf === undefined ? result : { formula: formulaOf(column), result };
+  return [cell("C", requests), cell("D", points), cell("E", uniquePoints)];
 }
 
-function addTotal(sheet: Sheet, first: number, of: readonly { readonly total: Total }[]): void {
-  const sum = (name: keyof Total) => of.reduce((all, { total }) => all + total[name], 0);
-  const total = { requests: sum("requests"), points: sum("points"), uniquePoints: sum("uniquePoints") };
-  const last = sheet.rows();
-  const formulaOf = (column: string) => (last < first ? "0" : `SUM(${column}${first}:${column}${last})`);
-  sheet.add(["Total", null, ...cells(total, formulaOf)], { bold: true });
+function totalOf(all: readonly { readonly total: Total }[]): Total {
+  const sum = (name: keyof Total) => all.reduce((sums, { total }) => sums + total[name], 0);
+  return { requests: sum("requests"), points: sum("points"), uniquePoints: sum("uniquePoints") };
 }
 
 function ranges(rows: readonly Rows[], column: string): string {

@@ -6,6 +6,7 @@ import { internal, invalid, unavailable } from "../core/errors.ts";
 const uniqueViolation = "23505";
 const foreignKeyViolation = "23503";
 const exclusionViolation = "23P01";
+const checkViolation = "23514";
 /** Classes and codes of a server that cannot answer now: it may later. */
 const passing = /^(08...|53...|57P0.|57014|55P03|40001|40P01|25P03)$/;
 const networkFaults = /^(ECONNREFUSED|ECONNRESET|ENOTFOUND|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|EAI_AGAIN)$/;
@@ -35,6 +36,13 @@ export function isForeignKeyViolation(error: unknown): boolean {
 
 export function isExclusionViolation(error: unknown): boolean {
   return codeOf(error) === exclusionViolation;
+}
+
+/** Whether a partitioned table has no partition for a row. It names no constraint, as others of the code do. */
+export function isMissingPartition(error: unknown): boolean {
+  if (codeOf(error) !== checkViolation) return false;
+  const { table, constraint } = error as { table?: unknown; constraint?: unknown };
+  return table !== undefined && constraint === undefined;
 }
 
 function isPassing(error: unknown): boolean {

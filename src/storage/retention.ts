@@ -27,17 +27,22 @@ const aheadDays = 3;
  * @returns what stops it
  */
 export function keepTables({ database, logger, now }: RetentionOptions, tables: readonly Kept[]): () => void {
-  const keep = async (): Promise<void> => {
+  const keep = async ({ table, days: kept, tidy }: Kept): Promise<void> => {
     const today = Math.floor(now() / dayMs);
     const days = new Set(Array.from({ length: aheadDays + 2 }, (_none, index) => today - 1 + index));
-    for (const { table, days: kept, tidy } of tables) {
-      await ensurePartitions(database, table, days);
-      // What leads to a row goes before the row.
-      await tidy?.((today - kept) * dayMs);
-      await dropPartitions(database, table, today - kept);
+    await ensurePartitions(database, table, days);
+    // What leads to a row goes before the row.
+    await tidy?.((today - kept) * dayMs);
+    await dropPartitions(database, table, today - kept);
+  };
+  const keepAll = async (): Promise<void> => {
+    for (const kept of tables) {
+      const { table } = kept;
+      // The other tables do not wait for what is wrong with one.
+      await keep(kept).catch((error: unknown) => logger.warn({ err: error, table }, "old days were not tidied"));
     }
   };
-  const attempt = () => void keep().catch((error: unknown) => logger.warn({ err: error }, "old days were not tidied"));
+  const attempt = () => void keepAll();
   attempt();
   const timer = setInterval(attempt, hourMs);
   timer.unref();

@@ -87,18 +87,26 @@ async function end(transaction: Transaction | undefined): Promise<void> {
   await transaction?.rollback().catch(() => undefined);
 }
 
-const turns = new WeakMap<Database, LimitFunction>();
+/** Who holds connections for long, and which part of them: the slow of one kind do not keep the other waiting. */
+const parts = { readers: 1 / 2, uploads: 1 / 4 };
+const turns = {
+  readers: new WeakMap<Database, LimitFunction>(),
+  uploads: new WeakMap<Database, LimitFunction>(),
+};
 
 /**
- * Waits for a turn to hold a connection for long: at most half of them are, slow callers leave the others to everybody
- * else.
+ * Waits for a turn to hold a connection for long: slow callers leave the others to everybody else.
  * @returns what gives the turn back
  */
-export async function takeTurn(database: Database, signal: AbortSignal): Promise<() => void> {
+export async function takeTurn(
+  database: Database,
+  signal: AbortSignal,
+  kind: keyof typeof parts = "readers",
+): Promise<() => void> {
   signal.throwIfAborted();
   const { max } = database.client.pool as { max: number };
-  const turn = turns.get(database) ?? pLimit(Math.max(1, Math.floor(max / 2)));
-  turns.set(database, turn);
+  const turn = turns[kind].get(database) ?? pLimit(Math.max(1, Math.floor(max * parts[kind])));
+  turns[kind].set(database, turn);
   return new Promise((resolve, reject) => {
     const leave = () => reject(signal.reason as Error);
     signal.addEventListener("abort", leave, { once: true });

@@ -1,3 +1,4 @@
+import { deflateRawSync } from "node:zlib";
 import ExcelJs from "exceljs";
 import fc from "fast-check";
 import { expect, test } from "vitest";
@@ -10,9 +11,7 @@ async function run(bytes: Uint8Array, contentType: string, to: "json" | "xlsx"):
     yield Buffer.from(bytes);
   }
   const stored = { content_type: contentType, filename: "data", bytes: bytes.length, read };
-  const chunks: Uint8Array[] = [];
-  for await (const chunk of (await convert(stored, to)).chunks) chunks.push(chunk);
-  return Buffer.concat(chunks);
+  return (await convert(stored, to)).bytes;
 }
 
 const toXlsx = (json: unknown) => run(Buffer.from(JSON.stringify(json)), "application/json", "xlsx");
@@ -50,7 +49,7 @@ test("objects become columns, arrays of objects sheets whose rows name the row t
     [
       "data",
       [
-        ["#", "name", "depot.city", "depot.point"],
+        ["# {}", "name", "depot.city", "depot.point"],
         [1, "Monday", "Riga", "json:[56.9,24.1]"],
       ],
     ],
@@ -99,6 +98,9 @@ test.each<[string, unknown]>([
     "keys that look like something else",
     { "": 1, "#": 2, "a.b": { "c[].d": [{ "#parent": 3, "\\": 4, _x0041_: 5, "\n": 6 }] } },
   ],
+  ["names that Excel keeps to itself", { History: [{ a: 1 }], history: [{ b: [{ "{}": [{ c: 1 }] }] }] }],
+  ["a key that looks like the root", { "{}": [{ a: 1 }] }],
+  ["a large number that is none other when it is read", [1e20, 9_007_199_254_740_991]],
   ["what objects inherit", JSON.parse('{"__proto__": {"a": 1}, "constructor": [{"toString": 2}]}')],
 ])("%s comes back as it was", async (_what, json) => {
   expect(JSON.stringify(await toJson(await toXlsx(json)))).toBe(JSON.stringify(json));
@@ -130,7 +132,137 @@ test("somebody else's workbook is its sheets, and their rows by the first one", 
   });
 });
 
+/** A workbook of somebody else's, or of ours that somebody has changed. */
+async function change(xlsx: Buffer | undefined, by: (workbook: ExcelJs.Workbook) => void): Promise<Buffer> {
+  const workbook = new ExcelJs.Workbook();
+  if (xlsx !== undefined) await workbook.xlsx.load(xlsx as never);
+  by(workbook);
+  return Buffer.from(await workbook.xlsx.writeBuffer());
+}
+
+const foreign = (...rows: unknown[][]) =>
+  change(undefined, (workbook) => void workbook.addWorksheet("Orders").addRows(rows));
+
+test("a column # does not make a sheet one of ours", async () => {
+  const xlsx = await foreign(["#", "city"], [1, "Oslo"], [1, "Riga"]);
+  expect(await toJson(xlsx)).toEqual({
+    Orders: [
+      { "#": 1, city: "Oslo" },
+      { "#": 1, city: "Riga" },
+    ],
+  });
+});
+
+test.each<[string, () => Promise<Buffer>, string]>([
+  ["an error", () => foreign(["a"], [{ error: "#N/A" }]), "the cell A2 of the sheet Orders is an error: #N/A"],
+  [
+    "a formula that gives an error",
+    () => foreign(["a"], [{ formula: "1/0", result: { error: "#DIV/0!" } }]),
+    "the cell A2 of the sheet Orders is an error: #DIV/0!",
+  ],
+  [
+    "a formula of which nobody has kept what it gives",
+    () => foreign(["a", "b"], [1, { formula: "A2" }]),
+    "the cell B2 of the sheet Orders is a formula whose result is not in the file",
+  ],
+  ["two columns of one name", () => foreign(["a", "b", "a"], [1, 2, 3]), "the sheet Orders has two columns a"],
+  [
+    "two columns of one name in a sheet of ours",
+    async () => change(await toXlsx([{ a: 1, b: 2 }]), ({ worksheets }) => (worksheets[0]!.getCell("C1").value = "a")),
+    "the sheet data has two columns a",
+  ],
+  [
+    "two rows of one number",
+    async () =>
+      change(await toXlsx([{ a: 1 }, { a: 2 }]), ({ worksheets }) => (worksheets[0]!.getCell("A3").value = 1)),
+    "row 3 of the sheet data has the number of another one: 1",
+  ],
+  [
+    "a row without a number",
+    async () => change(await toXlsx([{ a: 1 }]), ({ worksheets }) => worksheets[0]!.addRow([null, 2])),
+    "row 3 of the sheet data has no number",
+  ],
+  [
+    "what fills the memory",
+    () => foreign(["a"], ["x".repeat(70_000_000)]),
+    "unpacked it is larger than 67108864 bytes",
+  ],
+  [
+    "what fills the memory, and says that it does not",
+    async () => lie(await foreign(["a"], ["x".repeat(70_000_000)])),
+    "unpacked it is larger than 67108864 bytes",
+  ],
+  [
+    "cells without end",
+    () => foreign(["a"], ...Array.from({ length: 63 }, () => Object.assign([], { 16_383: 1 }))),
+    "it has more than 1000000 cells",
+  ],
+  ["rows without end", () => archive("<row/>".repeat(1_000_001)), "it has more than 1000000 rows"],
+])("a workbook with %s is refused with the reason", { timeout: 60_000 }, async (_what, make, reason) => {
+  await expect(run(await make(), xlsxType, "json")).rejects.toThrow(`the data cannot be converted: ${reason}`);
+});
+
+/** An archive of one file. */
+async function archive(xml: string): Promise<Buffer> {
+  const content = deflateRawSync(xml);
+  const header = Buffer.alloc(30);
+  const entry = Buffer.alloc(46);
+  const end = Buffer.alloc(22);
+  entry.writeUInt32LE(0x02014b50, 0);
+  entry.writeUInt16LE(8, 10);
+  entry.writeUInt32LE(content.length, 20);
+  end.writeUInt32LE(0x06054b50, 0);
+  end.writeUInt32LE(entry.length, 12);
+  end.writeUInt32LE(header.length + content.length, 16);
+  return Buffer.concat([header, content, entry, end]);
+}
+
+/** The archive says of each of its files that it has 9 bytes. */
+function lie(xlsx: Buffer): Buffer {
+  for (let at = xlsx.indexOf("PK\u0001\u0002"); at !== -1; at = xlsx.indexOf("PK\u0001\u0002", at + 4)) {
+    xlsx.writeUInt32LE(9, at + 24);
+  }
+  return xlsx;
+}
+
+test("what is merged is there once, however far it reaches", async () => {
+  const xlsx = await change(undefined, (workbook) => {
+    workbook.addWorksheet("Orders").addRows([
+      ["a", "b"],
+      [1, 2],
+    ]);
+    workbook.worksheets[0]!.mergeCells("A2:A4");
+  });
+  expect(await toJson(xlsx)).toEqual({ Orders: [{ a: 1, b: 2 }] });
+});
+
+test("texts are not taken for numbers, however long they are", async () => {
+  const text = `${String.raw`\n`.repeat(300)}12345678901234567890`.repeat(40);
+  const json = { a: text.slice(0, 30_000), b: "\\".repeat(32_000) };
+  expect(await toJson(await toXlsx(json))).toEqual(json);
+});
+
+test("JSON of JSON is as it was", async () => {
+  const json = '{ "a": 12345678901234567890 }';
+  expect((await run(Buffer.from(json), "application/json", "json")).toString()).toBe(json);
+});
+
 test.each<[string, string, string, "json" | "xlsx", string]>([
+  ["what says that it is JSON and is wanted as that", "application/json", "{", "json", "it is no JSON in UTF-8"],
+  [
+    "a number that would be another one",
+    "application/json",
+    '{"1234567890123456789012":"1234567890123456789012","a":-12345678901234567890}',
+    "xlsx",
+    "a number is too long to be kept: -12345678901234567890",
+  ],
+  [
+    "a row for each column",
+    "application/json",
+    JSON.stringify(Array.from({ length: 4000 }, (_none, index) => ({ [`k${index}`]: 1 }))),
+    "xlsx",
+    "it has more than 1000000 cells",
+  ],
   ["an image", "image/png", "png", "json", "image/png is neither JSON nor XLSX"],
   ["what says that it is JSON", "application/json", "{", "xlsx", "it is no JSON in UTF-8"],
   ["what says that it is a workbook", xlsxType, "PK", "json", "it is no workbook"],

@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { request } from "node:http";
 import { connect } from "node:http2";
 import { type Client, Code, ConnectError, createClient } from "@connectrpc/connect";
-import { createGrpcTransport } from "@connectrpc/connect-node";
+import { createConnectTransport, createGrpcTransport, createGrpcWebTransport } from "@connectrpc/connect-node";
 import pino from "pino";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Data_Flow, DataService } from "#gen/tollgate/v1/data_pb.js";
@@ -188,6 +188,26 @@ describe("what is refused leaves nothing", () => {
       yield* parts({ username, tracecode: randomUUID() }, randomBytes(10));
     }
     await expect(data.putData(twice(), service)).rejects.toThrow("tracecode: belongs into the first message alone");
+  });
+});
+
+describe("over the protocols of gRPC, which frame what they send", () => {
+  test.each([
+    ["gRPC", createGrpcTransport, {}],
+    ["gRPC-Web", createGrpcWebTransport, { httpVersion: "1.1" as const }],
+    ["Connect", createConnectTransport, { httpVersion: "1.1" as const }],
+  ])("%s gives the same bytes, all of them", async (_name, createTransport, options) => {
+    const reader = createClient(DataService, createTransport({ httpVersion: "2", ...options, baseUrl: app.url }));
+    for (const length of [10, 700_000]) {
+      const bytes = randomBytes(length);
+      const tracecode = randomUUID();
+      await put({ tracecode }, bytes);
+      const pieces: Uint8Array[] = [];
+      // A part is for HTTP, where the answer says which one it is.
+      const headers = { authorization: `Bearer ${app.admin}`, range: "bytes=0-0" };
+      for await (const piece of reader.readData({ tracecode }, { headers })) pieces.push(piece.data);
+      expect(Buffer.concat(pieces).equals(bytes)).toBe(true);
+    }
   });
 });
 

@@ -2,6 +2,9 @@ import ExcelJs from "exceljs";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { streamReport } from "../../src/statistics/report.ts";
 import type { UsageRow } from "../../src/statistics/store.ts";
+import { writeSummary } from "../../src/statistics/summary.ts";
+import { createSums } from "../../src/statistics/sums.ts";
+import { type Cell, maxRows, type Sheet } from "../../src/xlsx/workbook.ts";
 import { startTestApp, type TestApp } from "../support/app.ts";
 import { noLibreOffice, sheetsOf } from "../support/libreoffice.ts";
 
@@ -189,12 +192,8 @@ test("what goes wrong in the middle is the reader's error, and ends the file", a
 });
 
 test("what is too long for one sheet goes on in the next, and the formulas follow it", async () => {
-  async function* pages() {
-    yield Array.from({ length: 1050 }, (_none, index) => row(index));
-  }
-  const chunks: Buffer[] = [];
-  for await (const chunk of streamReport(head, pages(), 1000)) chunks.push(chunk);
-  const workbook = await open(new Uint8Array(Buffer.concat(chunks)));
+  const rows = Array.from({ length: 1050 }, (_none, index) => row(index));
+  const workbook = await open(await read(rows, 1000));
   expect(workbook.worksheets.map(({ name, rowCount }) => [name, rowCount]).slice(1, 3)).toEqual([
     ["Details", 1000],
     ["Details 2", 52],
@@ -202,4 +201,75 @@ test("what is too long for one sheet goes on in the next, and the formulas follo
   const formulas: string[] = [];
   workbook.getWorksheet("Summary")?.eachRow((line) => formulas.push(line.getCell(3).formula));
   expect(formulas).toContain("SUM('Details'!F902:F1000,'Details 2'!F2:F2)");
+});
+
+async function read(rows: readonly UsageRow[], rowsPerSheet?: number): Promise<Uint8Array> {
+  async function* pages() {
+    yield rows;
+  }
+  const chunks: Buffer[] = [];
+  for await (const chunk of streamReport(head, pages(), rowsPerSheet)) chunks.push(chunk);
+  return new Uint8Array(Buffer.concat(chunks));
+}
+
+/** A row of a user of his own, who is in a company. */
+const rowOf = (user_id: number, company_key: string): UsageRow => ({
+  ...row(0),
+  user_id,
+  username: `user_${user_id}`,
+  company_key,
+  points: 10 ** user_id,
+});
+
+test.skipIf(noLibreOffice !== "")(
+  "companies whose keys differ by case, or are one number, have totals of their own",
+  { timeout: 120_000 },
+  async () => {
+    const keys = ["0100", "100", "ACME", "acme"];
+    const sheets = await sheetsOf(await read(keys.map((key, index) => rowOf(index, key))));
+    expect(sheets["Summary"]?.slice(8, 13)).toEqual([
+      ...keys.map((key, index) => [key, "", "1", String(10 ** index), "1"]),
+      ["Total", "", "4", "1111", "4"],
+    ]);
+  },
+);
+
+test("users who do not fit into a sheet are in the details alone; their companies' totals are told", async () => {
+  const rows = Array.from({ length: 30 }, (_none, index) => ({ ...rowOf(index, `company_${index % 2}`), points: 2 }));
+  const summaryOf = async (rowsPerSheet: number) => {
+    const summary = (await open(await read(rows, rowsPerSheet))).getWorksheet("Summary");
+    return {
+      rows: summary?.rowCount,
+      cells: (row: number) => [1, 3, 4].map((cell) => summary?.getCell(row, cell).value),
+    };
+  };
+  const fitting = await summaryOf(44);
+  expect(fitting.rows).toBe(44);
+  const { rows: count, cells } = await summaryOf(43);
+  expect(count).toBe(13);
+  expect([9, 10, 11].map(cells)).toEqual([
+    ["company_0", 15, 30],
+    ["company_1", 15, 30],
+    ["Total", 30, 60],
+  ]);
+  expect(cells(13)[0]).toMatch(/30 users are too many for a sheet/);
+});
+
+test("the summary waits for its reader at every thousandth row", async () => {
+  const sums = createSums();
+  for (let user = 0; user < 3500; user += 1)
+    sums.add({ ...rowOf(user, `company_${user}`), points: 1 }, { sheet: "Details", row: user + 2 });
+  const written: Cell[][] = [];
+  const drained: number[] = [];
+  const sheet: Sheet = {
+    name: "Summary",
+    rows: () => written.length,
+    add: (cells) => void written.push([...cells]),
+    drained: async () => void drained.push(written.length),
+    end: () => undefined,
+  };
+  await writeSummary(sheet, { head, sums, rowsPerSheet: maxRows });
+  expect(written.length).toBeGreaterThan(7000);
+  const steps = [...drained, written.length].map((count, index) => count - (drained[index - 1] ?? 0));
+  expect(Math.max(...steps)).toBeLessThanOrEqual(1000);
 });

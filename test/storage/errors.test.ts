@@ -5,7 +5,13 @@ import pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { notFound } from "../../src/core/errors.ts";
 import { openDatabase } from "../../src/storage/database.ts";
-import { isExclusionViolation, isForeignKeyViolation, isUniqueViolation, toError } from "../../src/storage/errors.ts";
+import {
+  isExclusionViolation,
+  isForeignKeyViolation,
+  isMissingPartition,
+  isUniqueViolation,
+  toError,
+} from "../../src/storage/errors.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 
 let test: TestDatabase;
@@ -110,6 +116,14 @@ describe("a violation", () => {
     const error = await errorOf(test.database("user_account").insert(user));
     expect([isUniqueViolation(error), isForeignKeyViolation(error)]).toEqual([false, true]);
     expect(error).toMatchObject({ constraint: "user_account_company_key_fkey" });
+  });
+
+  it("of the days that there are is told from that of a check", async () => {
+    await test.database.raw("create table checked (number integer check (number > 0))");
+    const check = await errorOf(test.database("checked").insert({ number: 0 }));
+    const missing = await errorOf(test.database.raw("insert into data_chunk values (1, '1999-01-01', 0, '')"));
+    expect(check).toMatchObject({ code: "23514" });
+    expect([check, missing, undefined].map(isMissingPartition)).toEqual([false, true, false]);
   });
 
   it("is not seen in what is no error of the database", () => {

@@ -239,8 +239,9 @@ export declare const PutDataResponseSchema: GenMessage<PutDataResponse>;
 export declare const DataService: GenService<{
   /**
    * The request or response data kept for a tracecode. ORIGIN gives the bytes as they were stored, with their own content
-   * type, and takes Range requests; JSON and XLSX convert (deprecated in the specification, still answered). The
-   * stream's messages are the file, piece by piece.
+   * type, and takes Range requests over HTTP; JSON and XLSX convert (deprecated in the specification, still answered),
+   * or are INVALID_ARGUMENT where something would not come through as it is. The stream's messages are the file, piece
+   * by piece.
    *
    * @generated from rpc tollgate.v1.DataService.ReadData
    */
@@ -252,7 +253,8 @@ export declare const DataService: GenService<{
   /**
    * Keeps data of a tracecode. The first message says what it is, and has the first bytes; the others have bytes alone.
    * All of it is kept or, where the upload breaks, nothing. The same bytes may be put again; other bytes of the same
-   * tracecode, type and stage are ALREADY_EXISTS. Over HTTP the body is the file itself, with its own Content-Type.
+   * tracecode, type and stage are ALREADY_EXISTS. Who lets the next piece wait for longer than BODY_TIMEOUT_MS gets
+   * DEADLINE_EXCEEDED. Over HTTP the body is the file itself, with its own Content-Type.
    *
    * @generated from rpc tollgate.v1.DataService.PutData
    */

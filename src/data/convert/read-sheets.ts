@@ -1,5 +1,16 @@
 import ExcelJs from "exceljs";
-import { each, Impossible, literal, marker, parentColumn, unescapeKey, valueColumn } from "./table.ts";
+import {
+  each,
+  Impossible,
+  literal,
+  marker,
+  maxCells,
+  parentColumn,
+  single,
+  unescapeKey,
+  valueColumn,
+} from "./table.ts";
+import { checkUnpacked } from "./unpack.ts";
 
 interface Sheet {
   readonly name: string;
@@ -9,8 +20,8 @@ interface Sheet {
 
 type Fields = Record<string, unknown>;
 
-/** What a workbook of this size has at the most, unless it is made to fill the memory. */
-const maxCells = 5_000_000;
+/** Not read: they are no data, and a few bytes of them reach over all the cells that there can be. */
+const ignoreNodes = ["mergeCells", "dataValidations", "conditionalFormatting", "extLst"];
 
 /**
  * The JSON that a workbook holds: the one that it was made from, or, of anybody else's, an object with an array of rows
@@ -19,20 +30,26 @@ const maxCells = 5_000_000;
  */
 export async function readSheets(bytes: Buffer): Promise<unknown> {
   const sheets = await load(bytes);
-  const isOurs = sheets.some(({ headers }) => /^#($| )/.test(headers[0] ?? ""));
+  for (const sheet of sheets) checkHeaders(sheet);
+  const isOurs = sheets.some(({ headers }) => roots.has(headers[0] ?? ""));
   return isOurs ? join(sheets) : Object.fromEntries(sheets.map((sheet) => [sheet.name, plainRows(sheet)]));
 }
 
+/** What the first cell of the outermost sheet is: others have a column `#` of their own. */
+const singleRoot = `${marker} ${single}`;
+const roots = new Set([singleRoot, `${marker} ${each}`]);
+
 async function load(bytes: Buffer): Promise<Sheet[]> {
+  await checkUnpacked(bytes);
   const workbook = new ExcelJs.Workbook();
-  await workbook.xlsx.load(bytes as never);
+  await workbook.xlsx.load(bytes as never, { ignoreNodes });
   let cells = 0;
   return workbook.worksheets.map((worksheet) => {
     const rows: unknown[][] = [];
     worksheet.eachRow((row) => {
       cells += row.cellCount;
       if (cells > maxCells) throw new Impossible(`it has more than ${maxCells} cells`);
-      rows.push(Array.from({ length: row.cellCount }, (_none, index) => valueOf(row.getCell(index + 1).value)));
+      rows.push(Array.from({ length: row.cellCount }, (_none, index) => valueOf(row.getCell(index + 1))));
     });
     const [headers = [], ...others] = rows;
     return {
@@ -43,14 +60,28 @@ async function load(bytes: Buffer): Promise<Sheet[]> {
   });
 }
 
-function valueOf(value: ExcelJs.CellValue): unknown {
-  if (value === null || value === undefined) return null;
-  if (value instanceof Date) return value.toISOString();
-  if (typeof value !== "object") return value;
-  if ("richText" in value) return value.richText.map(({ text }) => text).join("");
-  if ("text" in value) return value.text;
-  if ("result" in value) return valueOf(value.result);
-  return null;
+function checkHeaders({ name, headers }: Sheet): void {
+  const known = new Set<string>();
+  for (const header of headers) {
+    if (header !== "" && known.has(header)) throw new Impossible(`the sheet ${name} has two columns ${header}`);
+    known.add(header);
+  }
+}
+
+/** @throws Impossible where there is something that is not the value of the cell */
+function valueOf({ value, address, worksheet }: ExcelJs.Cell): unknown {
+  const read = (part: ExcelJs.CellValue): unknown => {
+    if (part === null || part === undefined) return null;
+    if (part instanceof Date) return part.toISOString();
+    if (typeof part !== "object") return part;
+    if ("richText" in part) return part.richText.map(({ text }) => text).join("");
+    const where = `the cell ${address} of the sheet ${worksheet.name}`;
+    if ("error" in part) throw new Impossible(`${where} is an error: ${part.error}`);
+    const result = "text" in part ? part.text : part.result;
+    if (result === undefined) throw new Impossible(`${where} is a formula whose result is not in the file`);
+    return read(result);
+  };
+  return read(value);
 }
 
 function plainRows({ headers, rows }: Sheet): Fields[] {
@@ -76,7 +107,7 @@ function join(sheets: readonly Sheet[]): unknown {
   for (const sheet of sheets) {
     const [first = ""] = sheet.headers;
     if (!first.startsWith(marker)) throw new Impossible(`the sheet ${sheet.name} does not begin with ${marker}`);
-    const path = first.slice(marker.length).trimStart();
+    const path = first === singleRoot ? "" : first.slice(marker.length).trimStart();
     const found = readElements(sheet);
     elements.set(path, found);
     const values = [...found.values()];
@@ -87,9 +118,14 @@ function join(sheets: readonly Sheet[]): unknown {
   return root;
 }
 
-function readElements({ headers, rows }: Sheet): Map<number, Element> {
+function readElements({ name, headers, rows }: Sheet): Map<number, Element> {
   const found = new Map<number, Element>();
   for (const [index, cells] of rows.entries()) {
+    const number = cells[0] ?? null;
+    if (typeof number !== "number") throw new Impossible(`row ${index + 2} of the sheet ${name} has no number`);
+    if (found.has(number)) {
+      throw new Impossible(`row ${index + 2} of the sheet ${name} has the number of another one: ${number}`);
+    }
     const value: Fields = {};
     const element: Element = { value };
     for (const [at, header] of headers.entries()) {
@@ -98,7 +134,7 @@ function readElements({ headers, rows }: Sheet): Map<number, Element> {
       if (header === valueColumn) element.value = parseCell(cell);
       else put(value, header.split("."), parseCell(cell));
     }
-    found.set(Number(cells[0] ?? index + 1), element);
+    found.set(number, element);
   }
   return found;
 }
@@ -113,7 +149,7 @@ function attach({ headers, rows, name }: Sheet, path: string, elements: Elements
   const own = elements.get(path);
   for (const [index, cells] of rows.entries()) {
     const parent = parents?.get(Number(cells[column]));
-    const element = own?.get(Number(cells[0] ?? index + 1));
+    const element = own?.get(Number(cells[0]));
     if (parent === undefined || element === undefined) {
       throw new Impossible(`row ${index + 2} of the sheet ${name} belongs to no row`);
     }

@@ -3,8 +3,8 @@
  *
  * An array is a sheet, each of its elements a row; a JSON that is no array is a sheet of one row. Fields of objects
  * within objects are columns, `address.city`. An array within an element is a sheet of its own, whose rows name the row
- * they belong to. The first cell of a sheet is `#` and the path of its array, `# orders[].items`; below it are the
- * numbers of the rows. `#parent` is the number of the row that a row belongs to, `#value` an element that is no object.
+ * they belong to. The first cell of a sheet is `#` and the path of its array, `# orders[].items`, of the outermost one
+ * `# []` or, where that is no array, `# {}`; below it are the numbers of the rows. `#parent` is the number of the row that a row belongs to, `#value` an element that is no object.
  *
  * A cell is a number, a boolean or a text. What is none of them is written as JSON, `json:null`, and so are texts that
  * would not survive as they are.
@@ -17,6 +17,10 @@ export const valueColumn = "#value";
 export const literal = "json:";
 /** Between a path and the element in which it goes on. */
 export const each = "[]";
+/** In the place of the path where the JSON is no array. */
+export const single = "{}";
+/** Rows by columns of all sheets: each takes memory, and time in which the process does nothing else. */
+export const maxCells = 1_000_000;
 /** Letters of a cell. */
 export const maxText = 32_767;
 
@@ -24,7 +28,7 @@ export const maxText = 32_767;
 export function escapeKey(key: string): string {
   if (key === "") return String.raw`\0`;
   // eslint-disable-next-line no-control-regex -- They cannot be in XML.
-  const special = /[\\.#[\]\u0000-\u001f\ud800-\udfff\ufffe\uffff]|_(?=x[0-9a-f]{4}_)|^\s|\s$/giu;
+  const special = /[\\.#[\]\u0000-\u001f\ud800-\udfff\ufffe\uffff]|_(?=x[0-9a-f]{4}_)|^\s|\s$|^\{(?=\}$)/giu;
   return key.replaceAll(special, (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
 

@@ -1,5 +1,16 @@
 import { type Cell, type Column, maxRows, textFormat, type Workbook } from "../../xlsx/workbook.ts";
-import { each, escapeKey, Impossible, literal, marker, maxText, parentColumn, valueColumn } from "./table.ts";
+import {
+  each,
+  escapeKey,
+  Impossible,
+  literal,
+  marker,
+  maxCells,
+  maxText,
+  parentColumn,
+  single,
+  valueColumn,
+} from "./table.ts";
 
 /** An array of the JSON, as rows. */
 export interface Table {
@@ -15,17 +26,27 @@ const maxColumns = 16_384;
 /** Short lists of plain values stay in their cell. */
 const maxInline = 120;
 const maxName = 31;
+/** Excel has a sheet of that name itself. */
+const reservedNames = ["history"];
 
 /** @throws Impossible */
 export function toSheets(json: unknown): Table[] {
   const tables = new Map<string, Table>();
-  const names = new Set<string>();
+  const names = new Set(reservedNames);
+  let cells = 0;
+
+  /** Counted while they are made, headers too: a few bytes of JSON are a column of all the rows. */
+  function count(more: number): void {
+    cells += more;
+    if (cells > maxCells) throw new Impossible(`it has more than ${maxCells} cells`);
+  }
 
   function tableOf(path: string): Table {
     const known = tables.get(path);
     if (known !== undefined) return known;
     const table: Table = { path, name: nameOf(path, names), columns: new Map(), rows: [] };
     tables.set(path, table);
+    count(2);
     return table;
   }
 
@@ -35,9 +56,11 @@ export function toSheets(json: unknown): Table[] {
     table.rows.push(row);
     if (table.rows.length >= maxRows) throw new Impossible(`${table.path || "it"} has more rows than a sheet takes`);
     const number = table.rows.length;
+    count(table.columns.size + 2);
     const put = (column: string, value: unknown) => {
       const index = table.columns.get(column) ?? table.columns.size;
       if (index >= maxColumns - 2) throw new Impossible(`${table.path || "it"} has more columns than a sheet takes`);
+      if (index === table.columns.size) count(number + 1);
       table.columns.set(column, index);
       row.cells[index] = toCell(value, column);
     };
@@ -66,11 +89,7 @@ export function toSheets(json: unknown): Table[] {
 export async function writeSheets(workbook: Workbook, tables: readonly Table[]): Promise<void> {
   for (const { path, name, columns, rows } of tables) {
     const isInner = rows[0]?.parent !== undefined;
-    const headers = [
-      `${marker}${path === "" ? "" : ` ${path}`}`,
-      ...(isInner ? [parentColumn] : []),
-      ...columns.keys(),
-    ];
+    const headers = [`${marker} ${path === "" ? single : path}`, ...(isInner ? [parentColumn] : []), ...columns.keys()];
     const sheet = workbook.sheet(
       name,
       headers.map((header) => toColumn(header)),

@@ -1,6 +1,6 @@
 import type { Action, ActionBook, Usage, UsageBook } from "../../core/history.ts";
 import { type Database, inTransaction, type Transaction } from "../../storage/database.ts";
-import { ensurePartitions } from "../../storage/partitions.ts";
+import { ensurePartitions, withPartitions } from "../../storage/partitions.ts";
 import type { LedgerEntry } from "./entry.ts";
 
 export interface Books {
@@ -29,10 +29,11 @@ export function merge(one: LedgerEntry, other: LedgerEntry): LedgerEntry {
  * Writes entries, at most one a lease, in one transaction. Rows are only ever raised, so an entry may be written again;
  * the usage and the audit action of a lease are added by the one transaction that settles it.
  */
-export async function writeEntries(
-  { database, actions, usage }: Books,
-  entries: readonly LedgerEntry[],
-): Promise<void> {
+export async function writeEntries(books: Books, entries: readonly LedgerEntry[]): Promise<void> {
+  await withPartitions(books.database, () => write(books, entries));
+}
+
+async function write({ database, actions, usage }: Books, entries: readonly LedgerEntry[]): Promise<void> {
   const settled = entries.filter(isSettled);
   await ensurePartitions(database, "lease", new Set(entries.map(({ day }) => day)));
   if (settled.length > 0) {

@@ -1,0 +1,69 @@
+import { randomBytes, randomUUID } from "node:crypto";
+import { Code, ConnectError, createClient } from "@connectrpc/connect";
+import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect-node";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { DataService } from "#gen/tollgate/v1/data_pb.js";
+import { startTestApp, type TestApp } from "../support/app.ts";
+
+const limitMs = 2000;
+let app: TestApp;
+let username: string;
+let headers: { authorization: string };
+beforeAll(async () => {
+  app = await startTestApp({ BODY_TIMEOUT_MS: String(limitMs), DATABASE_POOL: "4" });
+  username = await app.user({ roles: ["USER"] });
+  headers = { authorization: `Bearer ${await app.token(await app.user({ roles: ["SERVICE"] }))}` };
+});
+afterAll(() => app.stop());
+
+const transports = { gRPC: createGrpcTransport, Connect: createConnectTransport };
+
+/** Sends some pieces, and then neither another one nor the end. */
+function stall(pieces: number, door: keyof typeof transports): Promise<ConnectError | undefined> {
+  async function* messages() {
+    const first = { username, tracecode: randomUUID() };
+    for (let piece = 0; piece < pieces; piece += 1) {
+      yield { ...(piece === 0 && first), file: { data: randomBytes(300_000) } };
+    }
+    await new Promise(() => undefined);
+  }
+  const httpVersion = door === "gRPC" ? ("2" as const) : ("1.1" as const);
+  const client = createClient(DataService, transports[door]({ baseUrl: app.url, httpVersion }));
+  return client.putData(messages(), { headers }).then(
+    () => undefined,
+    (error: unknown) => ConnectError.from(error),
+  );
+}
+
+async function openTransactions(): Promise<number> {
+  const { rows } = await app.database.raw(
+    "select 1 from pg_stat_activity where datname = current_database() and state = 'idle in transaction'",
+  );
+  return rows.length;
+}
+
+test.each([
+  ["gRPC", 0],
+  ["gRPC", 3],
+  ["Connect", 3],
+] as const)(
+  "an upload over %s that stands still after %i pieces ends by itself and leaves nothing",
+  async (door, pieces) => {
+    const error = await stall(pieces, door);
+    expect([error?.code, error?.rawMessage]).toEqual([
+      Code.DeadlineExceeded,
+      `the next piece of the data did not come within ${limitMs} ms`,
+    ]);
+    expect(await app.database("data_file").count()).toEqual([{ count: 0 }]);
+    await expect.poll(() => app.database("data_chunk").count()).toEqual([{ count: 0 }]);
+    expect(await openTransactions()).toBe(0);
+  },
+);
+
+test("while uploads stand still, who reads does not wait for them", { timeout: 20_000 }, async () => {
+  const stalled = [stall(3, "gRPC"), stall(3, "gRPC")];
+  await expect.poll(openTransactions).toBeGreaterThan(0);
+  const statistics = app.http("GET", "/admin/statistics", { token: app.admin });
+  expect(await Promise.race([statistics.then(({ status }) => status), ...stalled])).toBe(200);
+  for (const upload of stalled) expect((await upload)?.code).toBe(Code.DeadlineExceeded);
+});
