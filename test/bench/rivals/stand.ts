@@ -42,7 +42,8 @@ export async function startStand(): Promise<Stand> {
   let token = "";
   const send: Stand["send"] = async (method, path, body) => {
     const headers = { "content-type": "application/json", ...(token !== "" && { authorization: `Bearer ${token}` }) };
-    const response = await fetch(`${server.url}${path}`, { method, headers, body: JSON.stringify(body) });
+    const init = { method, headers, body: JSON.stringify(body) };
+    const response = await fetch(`${server.url}${path}`, init);
     const text = await response.text();
     if (!response.ok) throw new Error(`${path}: ${response.status} ${text}`);
     return text;

@@ -36,10 +36,10 @@ function unary<Input extends DescMethodUnary["input"], Output extends DescMethod
   { output }: DescMethodUnary<Input, Output>,
   work: (request: MessageShape<Input>) => Promise<MessageInitShape<Output>>,
 ): handleUnaryCall<MessageShape<Input>, MessageShape<Output>> {
-  return (call, callback) => {
+  return (call, reply) => {
     work(call.request).then(
-      (answer) => callback(null, create(output, answer)),
-      (error: Error) => callback(error),
+      (answer) => reply(null, create(output, answer)),
+      (error: Error) => reply(error),
     );
   };
 }
