@@ -121,7 +121,9 @@ describe("a violation", () => {
   it("of the days that there are is told from that of a check", async () => {
     await test.database.raw("create table checked (number integer check (number > 0))");
     const check = await errorOf(test.database("checked").insert({ number: 0 }));
-    const missing = await errorOf(test.database.raw("insert into data_chunk values (1, '1999-01-01', 0, '')"));
+    const missing = await errorOf(
+      test.database.raw("insert into data_chunk (file_id, day, start, content) values (1, '1999-01-01', 0, '')"),
+    );
     expect(check).toMatchObject({ code: "23514" });
     expect([check, missing, undefined].map(isMissingPartition)).toEqual([false, true, false]);
   });

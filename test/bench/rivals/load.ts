@@ -21,7 +21,8 @@ const [kind = "", url = "", token = "", secondsText, callersText] = process.argv
 const [seconds, callers] = [Number(secondsText), Number(callersText)];
 const batchSize = 100;
 const service = "/tollgate.v1.QuotaService";
-const sessions: ClientHttp2Session[] = url.startsWith("http") ? Array.from({ length: 4 }, () => connect(url)) : [];
+const usesHttp2 = kind !== "consume" && kind !== "script";
+const sessions: ClientHttp2Session[] = usesHttp2 ? Array.from({ length: 4 }, () => connect(url)) : [];
 const agent = new Agent({ keepAlive: true, maxSockets: 64 });
 let calls = 0;
 

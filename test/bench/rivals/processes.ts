@@ -30,6 +30,8 @@ export async function startServer(
   const [program = "", ...parameters] = core === "any" ? command : ["taskset", "-c", core, ...command];
   const env = { PATH: process.env.PATH, HOME: process.env.HOME, PORT: String(port), HOST: "127.0.0.1", ...environment };
   const child = spawn(program, parameters, { env, stdio: ["ignore", "pipe", "inherit"] });
+  // A bench that fails leaves nothing behind.
+  process.once("exit", () => child.kill("SIGKILL"));
   await new Promise<void>((done, fail) => {
     child.stdout.on("data", (text) => /ready|Ready to accept|Try:/.test(String(text)) && done());
     child.once("exit", (code) => fail(new Error(`${command.join(" ")} ended with ${code}`)));

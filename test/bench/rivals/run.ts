@@ -28,6 +28,7 @@ for (const program of ["redis-server", "taskset"]) {
   }
 }
 execFileSync("npx", ["tsc", "-p", "tsconfig.build.json"], { stdio: "inherit" });
+process.setMaxListeners(100);
 const stand = await startStand();
 const made: Row[] = [];
 try {
