@@ -12,6 +12,8 @@ export interface StreamOptions {
 }
 
 const pageSize = 1000;
+/** A list that no index has in order is sorted before its first page: ten million rows take longer than any call may. */
+const sortTimeoutMs = 120_000;
 
 /**
  * The rows of a query in pages, in order. A result of more than one page is read through a cursor, so that memory does
@@ -48,8 +50,9 @@ async function* readCursor<Row>(
   signal: AbortSignal,
 ): AsyncGenerator<Row[]> {
   const { sql, bindings } = query.toSQL();
+  await transaction.raw(`set local statement_timeout = ${sortTimeoutMs}`);
   await transaction.raw(`declare list no scroll cursor for ${sql}`, bindings as Knex.RawBinding[]);
-  // FETCH is a statement of its own, so the statement's time limit counts by page, not by list.
+  // FETCH is a statement of its own, so the time limit counts by page, not by list.
   for (;;) {
     const { rows } = await transaction.raw<{ rows: Row[] }>(`fetch ${pageSize} from list`);
     signal.throwIfAborted();

@@ -57,6 +57,12 @@ describe("the rows", () => {
     expect(sizes).toEqual([1000, 1000, 500]);
   });
 
+  it("come though the first page takes longer than a call may, as when all of them are sorted first", async () => {
+    const slow = numbers(1001).select(database.raw("pg_sleep(case when number = 1 then 1.2 else 0 end)"));
+    const options = { limit: 1001, signal: new AbortController().signal };
+    expect(await readAll(streamRows<Row>(database, slow, options))).toEqual(upTo(1001));
+  });
+
   it("are those of one moment, whatever is written meanwhile", async () => {
     await database.raw("insert into company (key) select 'company_' || i from generate_series(1, 1500) as i");
     const pages = streamRows(database, database("company").select("key").limit(5000), {
