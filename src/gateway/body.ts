@@ -127,6 +127,7 @@ function readBytes(
   return new Promise((done, fail) => {
     const chunks: Buffer[] = [];
     let length = 0;
+    let isOver = false;
     if (context.interruption !== undefined) return fail(context.interruption.reason);
     const timer = setTimeout(tire, timeoutMs);
     request.on("data", take).once("end", end);
@@ -145,6 +146,7 @@ function readBytes(
     }
 
     function settle(bytes: Buffer | undefined): void {
+      isOver = true;
       clearTimeout(timer);
       request.off("data", take).off("end", end).pause();
       done(bytes);
@@ -156,6 +158,8 @@ function readBytes(
     }
 
     function leave(reason: unknown): void {
+      // The rest of a body that was refused is being thrown away: it must not stop.
+      if (isOver) return;
       fail(reason);
       settle(undefined);
     }
