@@ -6,6 +6,8 @@ import { Code, ConnectError, type ContextValues, type HandlerContext } from "@co
 export interface LightContext extends HandlerContext {
   /** What the handler wants to be sent before its answer; undefined where it has not even looked. */
   readonly givenHeader: Headers | undefined;
+  /** The same of what is to be sent after it. */
+  readonly givenTrailer: Headers | undefined;
   /** Why the call is not to go on; undefined while it is. */
   readonly interruption: Interruption | undefined;
   /** Calls one listener back when the call is not to go on. */
@@ -79,6 +81,9 @@ export function createContext(init: ContextInit): LightContext {
     },
     get givenHeader() {
       return responseHeader;
+    },
+    get givenTrailer() {
+      return responseTrailer;
     },
     get responseTrailer() {
       responseTrailer ??= new Headers();

@@ -13,23 +13,14 @@ import { Code, ConnectError, type ContextValues, type HandlerContext, type Servi
 import { encodeEnvelope } from "@connectrpc/connect/protocol";
 import { parseTimeout } from "@connectrpc/connect/protocol-grpc";
 import { createContext, type LightContext, untilInterrupted } from "../gateway/context.ts";
+import type { GatewayOptions } from "../gateway/gateway.ts";
 import { readEnvelope } from "./envelope.ts";
 import { toNodeHeaders, toTrailers } from "./trailers.ts";
 
-export interface GrpcDoorOptions {
-  /** Services and their implementations, as Connect's router takes them. */
-  readonly services: readonly {
-    readonly service: DescService;
-    readonly implementation: Partial<ServiceImpl<DescService>>;
-  }[];
-  /** The largest message of a method's requests. */
-  readonly maxBodyBytes: (method: DescMethod) => number;
-  /** How long a caller may take to send its message. */
-  readonly bodyTimeoutMs: number;
+/** `bodyTimeoutMs` is how long a caller may take to send its message. */
+export interface GrpcDoorOptions extends Pick<GatewayOptions, "services" | "maxBodyBytes" | "bodyTimeoutMs" | "admit"> {
   /** What handlers find in their context's values, and what every answer's headers say. */
   readonly receive: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => Received;
-  /** Refuses a caller before the request is read. */
-  readonly admit?: (context: HandlerContext) => Promise<void>;
   /** The error of a call whose request could not be read, or its answer not written, as the caller may read it. */
   readonly refuse?: (context: HandlerContext, error: unknown) => ConnectError;
 }
@@ -185,13 +176,13 @@ type Outcome = { readonly envelope: Uint8Array } | { readonly error: ConnectErro
 function respond(
   stream: ServerHttp2Stream,
   { headers }: Received,
-  { givenHeader }: LightContext,
+  { givenHeader, givenTrailer }: LightContext,
   outcome: Outcome,
 ): void {
   // Nobody is there to read it.
   if (stream.closed || stream.destroyed) return;
   stream.once("wantTrailers", () => {
-    stream.sendTrailers("error" in outcome ? toTrailers(outcome.error) : succeeded);
+    stream.sendTrailers(toTrailers(givenTrailer, "error" in outcome ? outcome.error : undefined));
     // Once the answer is out, the caller is asked to send no more (RFC 9113, 8.1).
     if (!stream.readableEnded) setImmediate(() => stream.close(constants.NGHTTP2_NO_ERROR));
   });
@@ -207,5 +198,3 @@ function respond(
   if ("envelope" in outcome) stream.end(outcome.envelope);
   else stream.end();
 }
-
-const succeeded = { "grpc-status": "0" };

@@ -1,10 +1,15 @@
 import type { OutgoingHttpHeaders } from "node:http2";
 import type { ConnectError } from "@connectrpc/connect";
-import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
+import { grpcStatusOk, setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
 
-/** An error as gRPC tells it: its code, its text, its details, and its metadata beside them. */
-export function toTrailers(error: ConnectError): OutgoingHttpHeaders {
-  return toNodeHeaders(setTrailerStatus(new Headers(), error));
+/**
+ * How a call has ended, as gRPC tells it: an error by its code, its text, its details, and its metadata beside them.
+ * @param given what the handler wants to be sent after its answer
+ */
+export function toTrailers(given: Headers | undefined, error: ConnectError | undefined): OutgoingHttpHeaders {
+  // Most calls end well, and have nothing to add.
+  if (given === undefined && error === undefined) return { "grpc-status": grpcStatusOk };
+  return toNodeHeaders(setTrailerStatus(new Headers(given), error));
 }
 
 /** Without what belongs to the connection: Node throws at it, and for trailers it does so where nobody can catch it. */

@@ -114,6 +114,15 @@ describe("beside what the adapter does", () => {
     expect([refused, worked]).toEqual([[], [text]]);
   });
 
+  test("keeps no timer of a deadline once the call has its answer", async () => {
+    await start();
+    const timers = () => process.getActiveResourcesInfo().filter((name) => name === "Timeout").length;
+    await caller.call({ text: "first" });
+    const before = timers();
+    for (const text of ["one", "two", "three"]) await caller.call({ text }, { metadata: { "grpc-timeout": "1H" } });
+    await expect.poll(timers).toBeLessThanOrEqual(before);
+  });
+
   test("asks a caller to send no more once it has its answer", async () => {
     await start();
     const stream = caller.open().resume();

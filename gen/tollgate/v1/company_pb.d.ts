@@ -162,7 +162,8 @@ export declare const ReadCompaniesResponseSchema: GenMessage<ReadCompaniesRespon
  */
 export declare const CompanyService: GenService<{
   /**
-   * New company creation. 409 when the key exists.
+   * New company creation. 409 when the key exists, and when it belonged to a company that is deleted and whose users
+   * have left a history: that stays readable by the key.
    *
    * @generated from rpc tollgate.v1.CompanyService.CreateCompany
    */

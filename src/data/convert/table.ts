@@ -4,7 +4,8 @@
  * An array is a sheet, each of its elements a row; a JSON that is no array is a sheet of one row. Fields of objects
  * within objects are columns, `address.city`. An array within an element is a sheet of its own, whose rows name the row
  * they belong to. The first cell of a sheet is `#` and the path of its array, `# orders[].items`, of the outermost one
- * `# []` or, where that is no array, `# {}`; below it are the numbers of the rows. `#parent` is the number of the row that a row belongs to, `#value` an element that is no object.
+ * `# []` or, where that is no array, `# {}`; below it are the numbers of the rows. `#parent` is the number of the row
+ * that a row belongs to, `#value` an element that is no object.
  *
  * A cell is a number, a boolean or a text. What is none of them is written as JSON, `json:null`, and so are texts that
  * would not survive as they are.
@@ -27,8 +28,8 @@ export const maxText = 32_767;
 /** Keys as they stand in a path: what has a meaning there, or cannot be in a sheet, is written as in JSON. */
 export function escapeKey(key: string): string {
   if (key === "") return String.raw`\0`;
-  // eslint-disable-next-line no-control-regex -- They cannot be in XML.
-  const special = /[\\.#[\]\u0000-\u001f\ud800-\udfff\ufffe\uffff]|_(?=x[0-9a-f]{4}_)|^\s|\s$|^\{(?=\}$)/giu;
+  // Control characters cannot be in XML.
+  const special = /[\\.#[\]\p{Cc}\ud800-\udfff\ufffe\uffff]|_(?=x[0-9a-f]{4}_)|^\s|\s$|^\{(?=\}$)/giu;
   return key.replaceAll(special, (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
 

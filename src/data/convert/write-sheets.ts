@@ -135,8 +135,8 @@ function toCell(value: unknown, column: string): Cell {
 /** Whether a text comes back from a sheet as it went in. */
 function isPlain(text: string): boolean {
   if (text === "" || text.startsWith(literal) || /^\s|\s$/.test(text)) return false;
-  // eslint-disable-next-line no-control-regex -- They cannot be in XML, or are read as something else.
-  return !/[\u0000-\u001f\ud800-\udfff\ufffe\uffff]|_x[0-9a-f]{4}_/iu.test(text);
+  // What cannot be in XML, or is read as something else.
+  return !/[\p{Cc}\ud800-\udfff\ufffe\uffff]|_x[0-9a-f]{4}_/iu.test(text);
 }
 
 /** JSON of which every letter can be in a sheet. */
