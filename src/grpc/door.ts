@@ -2,14 +2,13 @@ import { constants, type IncomingHttpHeaders, type ServerHttp2Stream } from "nod
 import {
   create,
   type DescMethod,
-  type DescService,
   fromBinary,
   isMessage,
   type Message,
   type MessageInitShape,
   toBinary,
 } from "@bufbuild/protobuf";
-import { Code, ConnectError, type ContextValues, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
+import { Code, ConnectError, type ContextValues, type HandlerContext } from "@connectrpc/connect";
 import { encodeEnvelope } from "@connectrpc/connect/protocol";
 import { parseTimeout } from "@connectrpc/connect/protocol-grpc";
 import { createContext, type LightContext, untilInterrupted } from "../gateway/context.ts";
