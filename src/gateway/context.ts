@@ -125,7 +125,11 @@ export function untilInterrupted<Result>(context: HandlerContext, work: Promise<
 /** Why a call is not to go on, whoever made its context. */
 export function interruptionOf(context: HandlerContext): Interruption | undefined {
   if (isLight(context)) return context.interruption;
-  return context.signal.aborted ? { reason: context.signal.reason } : undefined;
+  const { aborted, reason } = context.signal;
+  if (!aborted) return undefined;
+  // Whatever the error code with which a caller resets its stream: it is gone, and no fault of ours.
+  const isLate = reason instanceof ConnectError && reason.code === Code.DeadlineExceeded;
+  return { reason: isLate ? reason : new ConnectError("the caller is gone", Code.Canceled) };
 }
 
 function isLight(context: HandlerContext): context is LightContext {

@@ -35,7 +35,7 @@ export interface GatewayOptions {
   readonly limits?: JsonLimits;
   /** What handlers find in their context's values. */
   readonly contextValues?: (request: GatewayRequest) => ContextValues;
-  /** Refuses a caller before the request is read. */
+  /** Refuses a caller before the request is read; ends when the context is interrupted. */
   readonly admit?: (context: HandlerContext) => Promise<void>;
   /** The status and the body of an error, the gateway's own ones included. */
   readonly describeError: (error: ConnectError, failure: GatewayFailure) => ErrorAnswer;

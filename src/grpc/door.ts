@@ -126,14 +126,13 @@ async function readRequest(
 ): Promise<Message> {
   let isAdmitted = false;
   try {
-    if (admit !== undefined) await untilInterrupted(context, admit(context));
+    await admit?.(context);
     isAdmitted = true;
     const bytes = await untilInterrupted(context, readEnvelope(stream, { maxBytes, timeoutMs: bodyTimeoutMs }));
     return parse(method, bytes);
   } catch (error) {
-    // Who is not admitted has been told already, unless the wait itself was interrupted.
-    const isTold = !isAdmitted && context.interruption === undefined;
-    throw isTold || refuse === undefined ? error : refuse(context, error);
+    // Who is not admitted has been told already.
+    throw !isAdmitted || refuse === undefined ? error : refuse(context, error);
   }
 }
 

@@ -46,6 +46,7 @@ export interface Pipeline {
   route<Service extends DescService>(service: Service, handlers: Handlers<Service>): Route;
   /**
    * Refuses who may not call, before a door reads the request; a door that cannot ask is covered by the route itself.
+   * Ends with the context: at the deadline, or when the caller is gone.
    * @throws the error as the caller may read it
    */
   admit(context: HandlerContext): Promise<void>;
@@ -75,8 +76,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
     return async (request: Input, context: HandlerContext): Promise<Message> => {
       const passage = passageOf(context);
       try {
-        await passage.admit();
-        const work = handler(validated(method, request), passage.call);
+        const work = passage.admit().then(() => handler(validated(method, request), passage.call));
         // No call outlives its deadline: the caller is told then, and what is under way ends by the database's limits.
         const answer = create(method.output, await untilInterrupted(context, work));
         passage.leave();
@@ -138,7 +138,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
     },
     async admit(context) {
       const passage = passageOf(context);
-      await passage.admit().catch((error: unknown) => {
+      await untilInterrupted(context, passage.admit()).catch((error: unknown) => {
         throw passage.fail(error);
       });
     },

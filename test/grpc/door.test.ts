@@ -2,6 +2,7 @@ import { once } from "node:events";
 import { Code, ConnectError, createContextValues } from "@connectrpc/connect";
 import { encodeEnvelope } from "@connectrpc/connect/protocol";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { untilInterrupted } from "../../src/gateway/context.ts";
 import type { GrpcDoorOptions } from "../../src/grpc/door.ts";
 import { envelopeOf, openRaw, type RawCaller } from "./callers.ts";
 import { cases } from "./cases.ts";
@@ -81,15 +82,19 @@ describe("beside what the adapter does", () => {
     expect(worked).toEqual([]);
   });
 
-  test.each<[string, Partial<GrpcDoorOptions>]>([
-    ["for a message", {}],
-    ["to admit a caller", { admit: () => new Promise(() => undefined) }],
-  ])("does not wait %s longer than the caller does", async (_what, options) => {
-    await start(options);
+  test("does not wait for a message longer than the caller does", async () => {
+    await start({});
     const outcome = await caller.send(start3Bytes, { "grpc-timeout": "20m" }, false);
     expect(outcome).toMatchObject({ code: Code.DataLoss, message: "refused" });
     expect(refused).toMatchObject([{ code: Code.DeadlineExceeded, rawMessage: "the deadline has passed" }]);
     expect(worked).toEqual([]);
+  });
+
+  test("tells whom to admit until when, and adds no words of its own", async () => {
+    await start({ admit: (context) => untilInterrupted(context, new Promise(() => undefined)) });
+    const outcome = await caller.send(start3Bytes, { "grpc-timeout": "20m" }, false);
+    expect(outcome).toMatchObject({ code: Code.DeadlineExceeded, message: "the deadline has passed" });
+    expect([refused, worked]).toEqual([[], []]);
   });
 
   test.each<[string, Uint8Array[], Code]>([

@@ -45,9 +45,15 @@ async function failure(call: Promise<unknown>): Promise<ConnectError> {
   throw new Error(`expected a failure: ${String(outcome)}`);
 }
 
+/** Whether a call was logged as cut off: by its own clock or the caller's going away, whichever was heard of first. */
+function cutOff(of: string): boolean {
+  return app.log.some(({ operation, outcome }) => operation === of && /DeadlineExceeded|Canceled/.test(outcome));
+}
+
 describe.each(transports)("%s", (_name, transport) => {
   const users = () => createClient(UserService, transport());
   const companies = () => createClient(CompanyService, transport());
+  const auth = () => createClient(AuthService, transport());
 
   test("changes and reads what HTTP/JSON reads", async () => {
     const key = `door_${randomUUID().replaceAll("-", "")}`;
@@ -115,8 +121,7 @@ describe.each(transports)("%s", (_name, transport) => {
 
   test("tells when to try again", async () => {
     const username = await app.user();
-    const auth = createClient(AuthService, transport());
-    const guess = () => failure(auth.createToken({ username, password: "wrong password" }));
+    const guess = () => failure(auth().createToken({ username, password: "wrong password" }));
     expect([(await guess()).code, (await guess()).code]).toEqual([Code.Unauthenticated, Code.Unauthenticated]);
     const slowed = await guess();
     expect(slowed.code).toBe(Code.ResourceExhausted);
@@ -129,11 +134,24 @@ describe.each(transports)("%s", (_name, transport) => {
     const late = companies().readCompany({ key: "administration" }, { headers: bearer(), timeoutMs: 1000 });
     // The database itself would give up after five seconds, with UNAVAILABLE.
     expect((await failure(late)).code).toBe(Code.DeadlineExceeded);
-    // Either its own clock or the caller's going away ends it, whichever the server hears of first.
-    const line = () =>
-      app.log.some(({ operation, outcome }) => operation === "read_company" && /DeadlineExceeded|Cancel/.test(outcome));
     try {
-      await expect.poll(line, { timeout: 4000 }).toBe(true);
+      await expect.poll(() => cutOff("read_company"), { timeout: 3000 }).toBe(true);
+    } finally {
+      await lock.rollback();
+    }
+    app.log.length = 0;
+  });
+
+  test("ends at the caller's deadline while it finds out who calls", async () => {
+    const token = await app.token(await app.user());
+    const lock = await app.database.transaction();
+    await lock.raw("lock table user_account in access exclusive mode");
+    const headers = { authorization: `Bearer ${token}` };
+    try {
+      expect((await failure(auth().validateToken({ token }, { headers, timeoutMs: 1000 }))).code).toBe(
+        Code.DeadlineExceeded,
+      );
+      await expect.poll(() => cutOff("validate_token"), { timeout: 3000 }).toBe(true);
     } finally {
       await lock.rollback();
     }
