@@ -53,7 +53,6 @@ function cutOff(of: string): boolean {
 describe.each(transports)("%s", (_name, transport) => {
   const users = () => createClient(UserService, transport());
   const companies = () => createClient(CompanyService, transport());
-  const auth = () => createClient(AuthService, transport());
 
   test("changes and reads what HTTP/JSON reads", async () => {
     const key = `door_${randomUUID().replaceAll("-", "")}`;
@@ -121,7 +120,8 @@ describe.each(transports)("%s", (_name, transport) => {
 
   test("tells when to try again", async () => {
     const username = await app.user();
-    const guess = () => failure(auth().createToken({ username, password: "wrong password" }));
+    const auth = createClient(AuthService, transport());
+    const guess = () => failure(auth.createToken({ username, password: "wrong password" }));
     expect([(await guess()).code, (await guess()).code]).toEqual([Code.Unauthenticated, Code.Unauthenticated]);
     const slowed = await guess();
     expect(slowed.code).toBe(Code.ResourceExhausted);
@@ -143,15 +143,14 @@ describe.each(transports)("%s", (_name, transport) => {
   });
 
   test("ends at the caller's deadline while it finds out who calls", async () => {
-    const token = await app.token(await app.user());
+    const username = await app.user();
+    const headers = { authorization: `Bearer ${await app.token(username)}` };
     const lock = await app.database.transaction();
     await lock.raw("lock table user_account in access exclusive mode");
-    const headers = { authorization: `Bearer ${token}` };
     try {
-      expect((await failure(auth().validateToken({ token }, { headers, timeoutMs: 1000 }))).code).toBe(
-        Code.DeadlineExceeded,
-      );
-      await expect.poll(() => cutOff("validate_token"), { timeout: 3000 }).toBe(true);
+      const late = users().readUser({ username }, { headers, timeoutMs: 1000 });
+      expect((await failure(late)).code).toBe(Code.DeadlineExceeded);
+      await expect.poll(() => cutOff("read_user"), { timeout: 3000 }).toBe(true);
     } finally {
       await lock.rollback();
     }
