@@ -1,5 +1,5 @@
 import type { Action, ActionBook } from "../core/history.ts";
-import type { Database, Transaction } from "../storage/database.ts";
+import { type Database, prepared, type Transaction } from "../storage/database.ts";
 import { ensurePartitions } from "../storage/partitions.ts";
 import type { Tally } from "./tally.ts";
 
@@ -30,7 +30,7 @@ function keyOf({ timeMicros, tracecode, operation, part = noPart }: Action): str
 
 /** Returns the keys of those that were not there; most times that is all of them, and none needs to be told. */
 async function insert(transaction: Transaction, actions: readonly Action[]): Promise<string[] | "all"> {
-  const { rows } = await transaction.raw<{ rows: { total: number; keys: string[] | null }[] }>(
+  const inserting = transaction.raw<{ rows: { total: number; keys: string[] | null }[] }>(
     `with added as (
        insert into audit_action (
          time, tracecode, operation, part, user_id, username, company_key, server, service, method_group, points,
@@ -87,6 +87,7 @@ async function insert(transaction: Transaction, actions: readonly Action[]): Pro
       actions.length,
     ] as never,
   );
+  const { rows } = await inserting.options(prepared("add_actions"));
   const [{ total, keys } = { total: 0, keys: null }] = rows;
   return total === actions.length ? "all" : (keys ?? []);
 }

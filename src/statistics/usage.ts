@@ -1,5 +1,5 @@
 import type { Usage, UsageBook } from "../core/history.ts";
-import type { Database, Transaction } from "../storage/database.ts";
+import { type Database, prepared, type Transaction } from "../storage/database.ts";
 import { ensurePartitions } from "../storage/partitions.ts";
 
 /** Adds up what is used, by user, day, service and method group, in the transaction of what used it. */
@@ -19,7 +19,7 @@ export function createUsageBook(database: Database): UsageBook {
 }
 
 async function addUp(transaction: Transaction, usages: readonly Usage[]): Promise<void> {
-  await transaction.raw(
+  const adding = transaction.raw(
     `insert into usage_day as kept (
        date, user_id, service, method_group, username, company_key, requests, points, unique_points
      )
@@ -39,6 +39,7 @@ async function addUp(transaction: Transaction, usages: readonly Usage[]): Promis
       usages.map(({ points }) => points),
     ] as never,
   );
+  await adding.options(prepared("add_usage"));
 }
 
 /** Adds the points that the user's day has not seen before. */

@@ -41,6 +41,14 @@ export function openDatabase({ url, poolSize, statementTimeoutMs }: DatabaseOpti
   });
 }
 
+/**
+ * For `raw(…).options(…)`: a statement that PostgreSQL parses and plans once a connection, not at every call. Its text
+ * and the types of its parameters never change.
+ */
+export function prepared(name: string): { readonly name: string } {
+  return { name };
+}
+
 /** How often a transaction is tried that others' transactions got in the way of. */
 const attempts = 4;
 const serializationFailure = "40001";

@@ -41,8 +41,8 @@ interface Waiting<Entry> {
 }
 
 const maxBatch = 500;
-/** While one batch is committed, the next is on its way. */
-const maxInFlight = 2;
+/** One: what arrives meanwhile makes the next batch larger, and a commit costs more than most of what is in it. */
+const maxInFlight = 1;
 const retryAfterMs = 1000;
 const backoffMs = { first: 50, most: 2000 };
 

@@ -1,5 +1,5 @@
 import type { Action, ActionBook, Usage, UsageBook } from "../../core/history.ts";
-import { type Database, inTransaction, type Transaction } from "../../storage/database.ts";
+import { type Database, inTransaction, prepared, type Transaction } from "../../storage/database.ts";
 import { ensurePartitions, withPartitions } from "../../storage/partitions.ts";
 import type { LedgerEntry } from "./entry.ts";
 
@@ -18,7 +18,7 @@ export function keyOf({ meter, day, operationId }: LedgerEntry): string {
 
 /** Two entries of one lease as one: the furthest end, the latest expiry, and the holder as the earlier one knew him. */
 export function merge(one: LedgerEntry, other: LedgerEntry): LedgerEntry {
-  const [first, second] = [rank[one.end.state], rank[other.end.state]];
+  const [first, second] = [stateNumbers[one.end.state], stateNumbers[other.end.state]];
   const { tracecode, holder } = second < first ? other : one;
   const further = second > first ? other : one;
   const expireMs = Math.max(one.expireMs, other.expireMs);
@@ -41,9 +41,7 @@ async function write({ database, actions, usage }: Books, entries: readonly Ledg
     await actions.prepare(settled.map(toAction));
   }
   await inTransaction(database, async (transaction) => {
-    await putLeases(transaction, entries);
-    if (settled.length === 0) return;
-    const raised = await settleLeases(transaction, settled);
+    const raised = await putLeases(transaction, entries);
     // The lease knows who asked for it; who settles it may be somebody else.
     const counted = settled.flatMap((entry) => {
       const kept = raised.get(keyOf(entry));
@@ -75,87 +73,77 @@ function toAction({ meter, username, operationId, tracecode, holder, end }: Sett
   };
 }
 
-const rank = { granted: 0, released: 1, settled: 2 };
+/** States as the table has them: a lease only ever goes up. */
+const stateNumbers = { granted: 0, released: 1, settled: 2 };
 
 function isSettled(entry: LedgerEntry): entry is Settled {
   return entry.end.state === "settled";
 }
 
-/** Columns of the key, as arrays for unnest. */
-function keyColumns(entries: readonly LedgerEntry[]): unknown[][] {
-  return [
-    entries.map(({ meter }) => meter.userId),
-    entries.map(({ meter }) => meter.service),
-    entries.map(({ meter }) => meter.methodGroup),
-    entries.map(({ day }) => day),
-    entries.map(({ operationId }) => operationId),
-  ];
-}
-
-async function putLeases(transaction: Transaction, entries: readonly LedgerEntry[]): Promise<void> {
-  await transaction.raw(
-    `insert into lease as kept (
-       user_id, service, method_group, day, operation_id, username, company_key, timezone, points, granted_at,
-       expire_at, state, ended_at, tracecode, holder, degraded
-     )
-     select user_id, service, method_group, date '1970-01-01' + day, operation_id, username, company_key, timezone,
-       points, to_timestamp(granted), to_timestamp(expire), state, to_timestamp(ended), tracecode, holder, degraded
-     from unnest(
-       ?::bigint[], ?::smallint[], ?::smallint[], ?::integer[], ?::uuid[], ?::text[], ?::text[], ?::smallint[],
-       ?::bigint[], ?::float8[], ?::float8[], ?::smallint[], ?::float8[], ?::uuid[], ?::text[], ?::boolean[]
-     ) as entry (
-       user_id, service, method_group, day, operation_id, username, company_key, timezone, points, granted, expire,
-       state, ended, tracecode, holder, degraded
-     )
-     on conflict (user_id, service, method_group, day, operation_id) do update set
-       expire_at = greatest(kept.expire_at, excluded.expire_at),
-       state = greatest(kept.state, excluded.state),
-       ended_at = coalesce(kept.ended_at, excluded.ended_at),
-       degraded = kept.degraded or excluded.degraded
-     where (kept.state, kept.expire_at, kept.degraded) is distinct from (
-       greatest(kept.state, excluded.state), greatest(kept.expire_at, excluded.expire_at),
-       kept.degraded or excluded.degraded
-     )`,
-    [
-      ...keyColumns(entries),
-      entries.map(({ username }) => username),
-      entries.map(({ meter }) => meter.companyKey),
-      entries.map(({ timezone }) => timezone),
-      entries.map(({ points }) => points),
-      entries.map(({ grantedMs }) => grantedMs / 1000),
-      entries.map(({ expireMs }) => expireMs / 1000),
-      // A settled lease is raised by settleLeases, which must see that it was not settled before.
-      entries.map(({ end }) => (end.state === "released" ? 1 : 0)),
-      entries.map(({ end }) => (end.state === "released" ? end.endedMs / 1000 : null)),
-      entries.map(({ tracecode }) => tracecode),
-      entries.map(({ holder }) => holder),
-      entries.map(({ degraded }) => degraded),
-    ] as never,
-  );
-}
-
-/** Settles leases that are not, and returns who held those that this call has settled, by their keys. */
-async function settleLeases(transaction: Transaction, entries: readonly Settled[]) {
-  const { rows } = await transaction.raw<{ rows: { key: string; tracecode: string; holder: string }[] }>(
-    `update lease set state = 2, settled_points = entry.points, ended_at = to_timestamp(entry.ended),
-       duration_ms = entry.duration_ms, outcome = entry.outcome
-     from unnest(
-       ?::bigint[], ?::smallint[], ?::smallint[], ?::integer[], ?::uuid[], ?::bigint[], ?::float8[], ?::float8[],
-       ?::smallint[]
-     ) as entry (user_id, service, method_group, day, operation_id, points, ended, duration_ms, outcome)
-     where lease.user_id = entry.user_id and lease.service = entry.service
-       and lease.method_group = entry.method_group and lease.day = date '1970-01-01' + entry.day
-       and lease.operation_id = entry.operation_id and lease.state < 2
-     returning concat_ws(
-         ' ', lease.user_id, lease.service, lease.method_group, entry.day, lease.operation_id
-       ) as key, lease.tracecode, lease.holder`,
-    [
-      ...keyColumns(entries),
-      entries.map(({ end }) => end.points),
-      entries.map(({ end }) => end.endedMs / 1000),
-      entries.map(({ end }) => end.durationMs ?? null),
-      entries.map(({ end }) => end.outcome),
-    ] as never,
-  );
+/**
+ * Puts leases as far as they have come, never back. Returns who held those that this call has settled, by their keys:
+ * what is settled already stays as it is.
+ */
+async function putLeases(transaction: Transaction, entries: readonly LedgerEntry[]) {
+  const ends = entries.map(({ end }) => (end.state === "settled" ? end : undefined));
+  const { rows } = await transaction
+    .raw<{ rows: { key: string; tracecode: string; holder: string }[] }>(
+      `with put as (
+         insert into lease as kept (
+           user_id, service, method_group, day, operation_id, username, company_key, timezone, points, granted_at,
+           expire_at, state, ended_at, tracecode, holder, degraded, settled_points, duration_ms, outcome
+         )
+         select user_id, service, method_group, date '1970-01-01' + day, operation_id, username, company_key, timezone,
+           points, to_timestamp(granted), to_timestamp(expire), state, to_timestamp(ended), tracecode, holder, degraded,
+           settled_points, duration_ms, outcome
+         from unnest(
+           ?::bigint[], ?::smallint[], ?::smallint[], ?::integer[], ?::uuid[], ?::text[], ?::text[], ?::smallint[],
+           ?::bigint[], ?::float8[], ?::float8[], ?::smallint[], ?::float8[], ?::uuid[], ?::text[], ?::boolean[],
+           ?::bigint[], ?::bigint[], ?::smallint[]
+         ) as entry (
+           user_id, service, method_group, day, operation_id, username, company_key, timezone, points, granted, expire,
+           state, ended, tracecode, holder, degraded, settled_points, duration_ms, outcome
+         )
+         on conflict (user_id, service, method_group, day, operation_id) do update set
+           expire_at = greatest(kept.expire_at, excluded.expire_at),
+           state = greatest(kept.state, excluded.state),
+           ended_at = case when excluded.state = 2 then excluded.ended_at
+             else coalesce(kept.ended_at, excluded.ended_at) end,
+           degraded = kept.degraded or excluded.degraded,
+           settled_points = coalesce(excluded.settled_points, kept.settled_points),
+           duration_ms = coalesce(excluded.duration_ms, kept.duration_ms),
+           outcome = coalesce(excluded.outcome, kept.outcome)
+         where case when excluded.state = 2 then kept.state < 2
+           else (kept.state, kept.expire_at, kept.degraded) is distinct from (
+             greatest(kept.state, excluded.state), greatest(kept.expire_at, excluded.expire_at),
+             kept.degraded or excluded.degraded
+           ) end
+         returning user_id, service, method_group, day - date '1970-01-01' as day, operation_id, tracecode, holder, state
+       )
+       select concat_ws(' ', user_id, service, method_group, day, operation_id) as key, tracecode, holder
+       from put where state = 2`,
+      [
+        entries.map(({ meter }) => meter.userId),
+        entries.map(({ meter }) => meter.service),
+        entries.map(({ meter }) => meter.methodGroup),
+        entries.map(({ day }) => day),
+        entries.map(({ operationId }) => operationId),
+        entries.map(({ username }) => username),
+        entries.map(({ meter }) => meter.companyKey),
+        entries.map(({ timezone }) => timezone),
+        entries.map(({ points }) => points),
+        entries.map(({ grantedMs }) => grantedMs / 1000),
+        entries.map(({ expireMs }) => expireMs / 1000),
+        entries.map(({ end }) => stateNumbers[end.state]),
+        entries.map(({ end }) => (end.state === "granted" ? null : end.endedMs / 1000)),
+        entries.map(({ tracecode }) => tracecode),
+        entries.map(({ holder }) => holder),
+        entries.map(({ degraded }) => degraded),
+        ends.map((end) => end?.points ?? null),
+        ends.map((end) => end?.durationMs ?? null),
+        ends.map((end) => end?.outcome ?? null),
+      ] as never,
+    )
+    .options(prepared("put_leases"));
   return new Map(rows.map(({ key, tracecode, holder }) => [key, { tracecode, holder }]));
 }
