@@ -112,6 +112,8 @@ function openSheet(
     rows += 1;
     const row = sheet.addRow(cells);
     if (bold) row.font = { bold: true };
+    // The writer writes out each style object that it has not seen, to find its number: one of its own in every cell.
+    else row.eachCell((cell, column) => void (cell.style = sheet.getColumn(column).style));
     row.commit();
   };
   if (withHeader)
