@@ -28,7 +28,7 @@ const levels = { all: 0, company: 1, user: 2 };
  * How many actions of a selection there are, in order of time; stretches without any are left out. Whole hours and days
  * come from kept totals, so that the time it takes grows with the period, not with the actions. A user's are kept by
  * day alone.
- * @param longest the stretches that are told at the most
+ * @param longest the stretches that are told at the most; a user's are days all the same
  */
 export async function bucketsOf(
   database: Database,
@@ -59,8 +59,9 @@ function levelOf({ user, companies }: Selection): number {
 
 function segmentsOf(selection: Selection, longest: "hour" | "day"): Segment[] {
   const { from, to } = selection;
-  const wholeDays = longest === "day" ? inner(from, to, dayMicros) : { from: to, to };
-  const whole = levelOf(selection) === levels.user ? inner(from, to, dayMicros) : inner(from, to, hourMicros);
+  const byDayAlone = levelOf(selection) === levels.user;
+  const wholeDays = longest === "day" || byDayAlone ? inner(from, to, dayMicros) : { from: to, to };
+  const whole = byDayAlone ? wholeDays : inner(from, to, hourMicros);
   const segments: Segment[] =
     whole.from >= whole.to
       ? [{ from, to, by: "action" }]

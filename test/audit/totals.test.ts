@@ -6,7 +6,7 @@ import { createActionBook } from "../../src/audit/book.ts";
 import { bucketsOf, totalOf } from "../../src/audit/buckets.ts";
 import type { Selection } from "../../src/audit/selection.ts";
 import { type ActionRow, sortable, streamActions } from "../../src/audit/store.ts";
-import { createTally, dropTotals } from "../../src/audit/tally.ts";
+import { createTally, dropTotals, type Tally } from "../../src/audit/tally.ts";
 import type { Action } from "../../src/core/history.ts";
 import { dayMicros, hourMicros } from "../../src/core/instant.ts";
 import type { Page } from "../../src/core/list.ts";
@@ -38,23 +38,24 @@ const actions: Action[] = Array.from({ length: 6000 }, (_none, index) => {
 });
 
 let stand: TestDatabase;
+let tally: Tally;
 beforeAll(async () => {
   stand = await createTestDatabase();
-  const logger = pino({ level: "silent" });
-  const tally = createTally({ database: stand.database, logger });
-  const book = createActionBook(stand.database, { ...tally, soon: () => undefined });
-  const write = async (some: readonly Action[]) => {
-    await book.prepare(some);
-    for (let index = 0; index < some.length; index += 20) {
-      await stand.database.transaction((transaction) => book.write(transaction, some.slice(index, index + 20)));
-    }
-  };
+  tally = createTally({ database: stand.database, logger: pino({ level: "silent" }) });
   // More batches than are moved at once; and those of the last third are still waiting when they are read.
   await write(actions.slice(0, 4500));
   await tally.stop();
   await write(actions.slice(4500));
 });
 afterAll(() => stand.drop());
+
+async function write(some: readonly Action[]): Promise<void> {
+  const book = createActionBook(stand.database, { ...tally, soon: () => undefined });
+  await book.prepare(some);
+  for (let index = 0; index < some.length; index += 20) {
+    await stand.database.transaction((transaction) => book.write(transaction, some.slice(index, index + 20)));
+  }
+}
 
 function matches(selection: Selection, action: Action): boolean {
   const { from, to, user, companies, method } = selection;
@@ -165,4 +166,22 @@ test("retention drops days, and their totals with them", async () => {
   await stand.database("audit_pending").delete();
   const kept = actions.slice(0, 4500).filter(({ timeMicros }) => timeMicros >= start + dayMicros);
   expect(totalOf(await bucketsOf(stand.database, selection))).toBe(kept.length);
+});
+
+test("a user's page far into a day of many actions is read from their totals, which are kept by day alone", async () => {
+  const [template] = actions as [Action];
+  const busy = { ...template, username: "busy", userId: 70 };
+  const from = start + 20 * dayMicros;
+  const many = Array.from({ length: 1200 }, (_none, index) => ({
+    ...busy,
+    tracecode: randomUUID(),
+    timeMicros: from + index * 60_000_000,
+  }));
+  await write(many);
+  await tally.stop();
+  for (const level of [{ user: { username: "busy" } }, { user: {} }]) {
+    const selection: Selection = { from, to: from + dayMicros, ...level, companies: [], method: {} };
+    const rows = await read(selection, { offset: 1001, limit: 50, sort: "time", direction: "asc" });
+    expect(rows.map(({ tracecode }) => tracecode)).toEqual(many.slice(1001, 1051).map(({ tracecode }) => tracecode));
+  }
 });
