@@ -40,11 +40,13 @@ async function verify(): Promise<number> {
   }
 }
 
-function describe({ date, username, user_id, service, method_group, usage, ledger }: UsageDifference): string {
+function describe({ date, username, user_id, company_key, ...rest }: UsageDifference): string {
+  const { service, method_group, usage, ledger } = rest;
   const numbers = (name: string, values: readonly number[] | null) =>
     values === null
       ? `${name} has none`
       : `${name} has ${values[0]} requests, ${values[1]} points, ${values[2]} unique points`;
   const method = `${Service_Name[service]} ${Method_Group[method_group]}`;
-  return `${date} ${username} (${user_id}) ${method}: ${numbers("the usage", usage)}; ${numbers("the ledger", ledger)}`;
+  const user = company_key === null ? `${username} (${user_id})` : `${username} (${user_id}) of ${company_key}`;
+  return `${date} ${user} ${method}: ${numbers("the usage", usage)}; ${numbers("the ledger", ledger)}`;
 }

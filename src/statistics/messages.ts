@@ -21,10 +21,11 @@ export function toUserStatistics(rows: readonly UsageRow[]) {
       date: ofDay[0]?.date ?? "",
       services: groups(ofDay, ({ service }) => service).map((ofService) => ({
         service: ofService[0]?.service ?? 0,
-        methods: ofService.map(({ method_group, points, unique_points }) => ({
-          methodGroup: method_group,
-          pointsPerDay: BigInt(points),
-          uniquePointsPerDay: BigInt(unique_points),
+        // Of each company that the user was in on that day.
+        methods: groups(ofService, ({ method_group }) => method_group).map((ofMethod) => ({
+          methodGroup: ofMethod[0]?.method_group ?? 0,
+          pointsPerDay: BigInt(ofMethod.reduce((sum, { points }) => sum + points, 0)),
+          uniquePointsPerDay: BigInt(ofMethod.reduce((sum, { unique_points }) => sum + unique_points, 0)),
         })),
       })),
     })),

@@ -3,7 +3,7 @@ import type { Scope } from "../core/principal.ts";
 import type { Database } from "../storage/database.ts";
 import type { StatisticsPeriod } from "./period.ts";
 
-/** What a user has used of a method group on a day. */
+/** What a user has used of a method group on a day, while in a company. */
 export interface UsageRow {
   readonly user_id: number;
   readonly username: string;
@@ -44,7 +44,7 @@ export function usage(
     .select("usage_day.user_id", "usage_day.username", "usage_day.company_key", "service", "method_group")
     .select("requests", "points", "unique_points")
     .select({ date: database.raw("date::text") })
-    .orderBy(["usage_day.username", "usage_day.user_id", "date", "service", "method_group"]);
+    .orderBy(["usage_day.username", "usage_day.user_id", "date", "service", "method_group", "usage_day.company_key"]);
   if (from !== undefined) void query.where("date", ">=", from);
   else {
     void query.where("date", ">=", monthAt(nowMs, offsets.least));

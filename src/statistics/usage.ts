@@ -2,7 +2,7 @@ import type { Usage, UsageBook } from "../core/history.ts";
 import { type Database, prepared, type Transaction } from "../storage/database.ts";
 import { ensurePartitions } from "../storage/partitions.ts";
 
-/** Adds up what is used, by user, day, service and method group, in the transaction of what used it. */
+/** Adds up what is used, by user, day, service, method group and company, in the transaction of what used it. */
 export function createUsageBook(database: Database): UsageBook {
   return {
     async prepare(usages) {
@@ -23,46 +23,46 @@ async function addUp(transaction: Transaction, usages: readonly Usage[]): Promis
     `insert into usage_day as kept (
        date, user_id, service, method_group, username, company_key, requests, points, unique_points
      )
-     select date '1970-01-01' + day, user_id, service, method_group, min(username), min(company_key), count(*),
-       sum(points), 0
+     select date '1970-01-01' + day, user_id, service, method_group, min(username), company_key, count(*), sum(points), 0
      from unnest(?::bigint[], ?::smallint[], ?::smallint[], ?::integer[], ?::text[], ?::text[], ?::bigint[])
-       as usage (user_id, service, method_group, day, username, company_key, points)
-     group by day, user_id, service, method_group
+       as usage (user_id, service, method_group, day, company_key, username, points)
+     group by day, user_id, service, method_group, company_key
      -- In key order: two writers must not deadlock.
-     order by user_id, service, method_group, day
-     on conflict (user_id, date, service, method_group) do update set
+     order by user_id, service, method_group, day, company_key
+     on conflict (user_id, date, service, method_group, company_key) do update set
        requests = kept.requests + excluded.requests, points = kept.points + excluded.points`,
-    [
-      ...keyColumns(usages),
-      usages.map(({ username }) => username),
-      usages.map(({ companyKey }) => companyKey),
-      usages.map(({ points }) => points),
-    ] as never,
+    [...keyColumns(usages), usages.map(({ username }) => username), usages.map(({ points }) => points)] as never,
   );
   await adding.options(prepared("add_usage"));
 }
 
-/** Adds the points that the user's day has not seen before. */
+/** Adds the points that the user's day has not seen before, to the company in which they are seen first. */
 async function countUniquePoints(transaction: Transaction, usages: readonly Usage[]): Promise<void> {
   const each = usages.flatMap((usage) => usage.pointKeys.map(() => usage));
   // PostgreSQL's 64 bits have a sign.
   const keys = usages.flatMap(({ pointKeys }) => pointKeys.map((key) => BigInt.asIntN(64, key).toString()));
   await transaction.raw(
-    `with added as (
+    `with brought as (
+       select distinct on (user_id, service, method_group, date, point_key)
+         user_id, service, method_group, date '1970-01-01' + day as date, point_key, company_key
+       from unnest(?::bigint[], ?::smallint[], ?::smallint[], ?::integer[], ?::text[], ?::bigint[]) with ordinality
+         as usage (user_id, service, method_group, day, company_key, point_key, place)
+       order by user_id, service, method_group, date, point_key, place
+     ),
+     added as (
        insert into usage_point (user_id, service, method_group, date, point_key)
-       select distinct user_id, service, method_group, date '1970-01-01' + day, point_key
-       from unnest(?::bigint[], ?::smallint[], ?::smallint[], ?::integer[], ?::bigint[])
-         as usage (user_id, service, method_group, day, point_key)
-       order by 1, 2, 3, 4, 5
+       select user_id, service, method_group, date, point_key from brought order by 1, 2, 3, 4, 5
        on conflict do nothing
-       returning user_id, service, method_group, date
+       returning user_id, service, method_group, date, point_key
      ),
      counted as (
-       select user_id, service, method_group, date, count(*) as points from added group by 1, 2, 3, 4
+       select user_id, service, method_group, date, company_key, count(*) as points
+       from added join brought using (user_id, service, method_group, date, point_key) group by 1, 2, 3, 4, 5
      )
      update usage_day set unique_points = unique_points + counted.points from counted
      where usage_day.user_id = counted.user_id and usage_day.service = counted.service
-       and usage_day.method_group = counted.method_group and usage_day.date = counted.date`,
+       and usage_day.method_group = counted.method_group and usage_day.date = counted.date
+       and usage_day.company_key = counted.company_key`,
     [...keyColumns(each), keys] as never,
   );
 }
@@ -74,5 +74,6 @@ function keyColumns(usages: readonly Usage[]): unknown[][] {
     usages.map(({ service }) => service),
     usages.map(({ methodGroup }) => methodGroup),
     usages.map(({ day }) => day),
+    usages.map(({ companyKey }) => companyKey),
   ];
 }

@@ -39,7 +39,7 @@ test("every difference is a line, and the command ends with 1", async () => {
   await stand.database("usage_day").update({ points: 9 });
   expect(run("--from", "2024-05-01", "--to", "2024-06-01")).toEqual([
     1,
-    "2024-05-01 anna (7) ROUTING PLAN: the usage has 1 requests, 9 points, 0 unique points; the ledger has 1 requests, 4 points, 0 unique points\n" +
+    "2024-05-01 anna (7) of acme ROUTING PLAN: the usage has 1 requests, 9 points, 0 unique points; the ledger has 1 requests, 4 points, 0 unique points\n" +
       "1 rows of usage compared with the ledger, 1 differ\n",
   ]);
 });

@@ -116,6 +116,44 @@ test("a company sees what was used in it, a user what is their own, and nobody t
   expect(await days(`${period}&username=namesake`, stranger)).toEqual({});
 });
 
+test("who moves in the middle of a day has used of it what they did in each company, and sees one day", async () => {
+  const [before, after] = [await app.company(), await app.company()];
+  const username = await app.user({ company_key: before, roles: ["USER"], timezone: 0 });
+  const headers = { authorization: `Bearer ${await app.token(await app.user({ roles: ["SERVICE"] }))}` };
+  const client = createClient(QuotaService, createGrpcTransport({ baseUrl: app.url }));
+  const acquire = async () => {
+    const request = { username, service: Service_Name.ROUTING, methodGroup: Method_Group.PLAN, points: 10 };
+    const { lease } = await client.acquireQuota({ ...request, operationId: randomUUID() }, { headers });
+    return lease?.leaseId ?? "";
+  };
+  const settle = (leaseId: string, points: number, pointKeys: bigint[]) =>
+    client.settleLease({ leaseId, points, pointKeys }, { headers });
+  await settle(await acquire(), 10, [1n, 2n]);
+  const begun = await acquire();
+  const body = { username, company_key: after, enabled: true, roles: ["USER"], timezone: 0 };
+  expect(await app.http("PUT", "/admin/users", { token: app.admin, body })).toMatchObject({ status: 200 });
+  await settle(begun, 5, [1n]);
+  await settle(await acquire(), 500, [2n, 3n]);
+
+  const today = new Date(nowMs).toISOString().slice(0, 10);
+  const ofDay = async (token: string) => {
+    const answer = await get(`username=${username}&from=${today}&to=9999-12-31`, token);
+    return answer.body.users.flatMap(({ dates }: Json) => dates.flatMap(({ services }: Json) => services));
+  };
+  const partner = async (company_key: string) => app.token(await app.user({ company_key, roles: ["PARTNER"] }));
+  const used = (points: number, unique: number) => [
+    {
+      service: "ROUTING",
+      methods: [{ method_group: "PLAN", points_per_day: points, unique_points_per_day: unique }],
+    },
+  ];
+  // A calculation that began before the move belongs to the company that it began in.
+  expect(await ofDay(await partner(before))).toEqual(used(15, 2));
+  expect(await ofDay(await partner(after))).toEqual(used(500, 1));
+  expect(await ofDay(await app.token(username))).toEqual(used(515, 3));
+  expect(await ofDay(app.admin)).toEqual(used(515, 3));
+});
+
 test.each<[string, string]>([
   ["from=2030-02-30", "from"],
   ["to=tomorrow", "to"],

@@ -16,13 +16,16 @@ export function keyOf({ meter, day, operationId }: LedgerEntry): string {
   return [meter.userId, meter.service, meter.methodGroup, day, operationId].join(" ");
 }
 
-/** Two entries of one lease as one: the furthest end, the latest expiry, and the holder as the earlier one knew him. */
+/**
+ * Two entries of one lease as one: the furthest end, the latest expiry, and whose it is and who holds it as the earlier
+ * one knew them.
+ */
 export function merge(one: LedgerEntry, other: LedgerEntry): LedgerEntry {
   const [first, second] = [stateNumbers[one.end.state], stateNumbers[other.end.state]];
-  const { tracecode, holder } = second < first ? other : one;
+  const { meter, username, tracecode, holder } = second < first ? other : one;
   const further = second > first ? other : one;
   const expireMs = Math.max(one.expireMs, other.expireMs);
-  return { ...further, tracecode, holder, expireMs, degraded: one.degraded || other.degraded };
+  return { ...further, meter, username, tracecode, holder, expireMs, degraded: one.degraded || other.degraded };
 }
 
 /**
@@ -42,10 +45,12 @@ async function write({ database, actions, usage }: Books, entries: readonly Ledg
   }
   await inTransaction(database, async (transaction) => {
     const raised = await putLeases(transaction, entries);
-    // The lease knows who asked for it; who settles it may be somebody else.
+    // The lease knows who asked for it, and in which company its user was; both may be others when it is settled.
     const counted = settled.flatMap((entry) => {
       const kept = raised.get(keyOf(entry));
-      return kept === undefined ? [] : [{ ...entry, ...kept }];
+      if (kept === undefined) return [];
+      const { companyKey, ...names } = kept;
+      return [{ ...entry, ...names, meter: { ...entry.meter, companyKey } }];
     });
     await usage.write(transaction, counted.map(toUsage));
     await actions.write(transaction, counted.map(toAction));
@@ -80,6 +85,15 @@ function isSettled(entry: LedgerEntry): entry is Settled {
   return entry.end.state === "settled";
 }
 
+/** What a lease has known since it was granted. */
+interface Kept {
+  readonly key: string;
+  readonly username: string;
+  readonly companyKey: string;
+  readonly tracecode: string;
+  readonly holder: string;
+}
+
 /**
  * Puts leases as far as they have come, never back. Returns who held those that this call has settled, by their keys:
  * what is settled already stays as it is.
@@ -87,7 +101,7 @@ function isSettled(entry: LedgerEntry): entry is Settled {
 async function putLeases(transaction: Transaction, entries: readonly LedgerEntry[]) {
   const ends = entries.map(({ end }) => (end.state === "settled" ? end : undefined));
   const { rows } = await transaction
-    .raw<{ rows: { key: string; tracecode: string; holder: string }[] }>(
+    .raw<{ rows: Kept[] }>(
       `with put as (
          insert into lease as kept (
            user_id, service, method_group, day, operation_id, username, company_key, timezone, points, granted_at,
@@ -118,9 +132,11 @@ async function putLeases(transaction: Transaction, entries: readonly LedgerEntry
              greatest(kept.state, excluded.state), greatest(kept.expire_at, excluded.expire_at),
              kept.degraded or excluded.degraded
            ) end
-         returning user_id, service, method_group, day - date '1970-01-01' as day, operation_id, tracecode, holder, state
+         returning user_id, service, method_group, day - date '1970-01-01' as day, operation_id, username, company_key,
+           tracecode, holder, state
        )
-       select concat_ws(' ', user_id, service, method_group, day, operation_id) as key, tracecode, holder
+       select concat_ws(' ', user_id, service, method_group, day, operation_id) as key, username,
+         company_key as "companyKey", tracecode, holder
        from put where state = 2`,
       [
         entries.map(({ meter }) => meter.userId),
@@ -145,5 +161,5 @@ async function putLeases(transaction: Transaction, entries: readonly LedgerEntry
       ] as never,
     )
     .options(prepared("put_leases"));
-  return new Map(rows.map(({ key, tracecode, holder }) => [key, { tracecode, holder }]));
+  return new Map(rows.map(({ key, ...kept }) => [key, kept]));
 }

@@ -117,6 +117,22 @@ test("two servers that write the same at once count each operation once, and eac
   expect(await stand.database("usage_point").count()).toEqual([{ count: 40 }]);
 });
 
+test("points that many companies' entries bring at once are counted once, for the one that is first", async () => {
+  const other = openDatabase({ url: stand.url, poolSize: 5, statementTimeoutMs: 10_000 });
+  const another = createLedger({ ...books(other), logger });
+  const work = Array.from({ length: 300 }, (_none, index) => {
+    const keys = [0, 1, 2].map((step) => BigInt((index * 7 + step) % 40));
+    const companyKey = `company_${index % 3}`;
+    const one = index % 2 === 0 ? ledger : another;
+    return one.commit(entry({ meter: { ...meter, companyKey }, end: settled(2, keys) }));
+  });
+  await Promise.all(work);
+  await other.destroy();
+  const rows = await usage();
+  expect(rows.map(({ requests, points }) => `${requests} ${points}`)).toEqual(["100 200", "100 200", "100 200"]);
+  expect(rows.reduce((sum, { unique_points: unique }) => sum + unique, 0)).toBe(40);
+});
+
 test("an entry that cannot be written is left out alone", async () => {
   const poison = entry({ tracecode: "no uuid" });
   const good = Array.from({ length: 20 }, () => entry());
@@ -270,6 +286,43 @@ describe("verifying the usage", () => {
   ])("finds a difference of %s", async (_what, statement, numbers) => {
     await stand.database.raw(statement);
     expect(await verify()).toMatchObject({ compared: 1, differences: [{ date, username: "user", ...numbers }] });
+  });
+
+  describe("of a user who moved that day", () => {
+    const moved = { ...meter, companyKey: "next" };
+    beforeEach(async () => {
+      ledger.append(entry({ meter: moved, end: settled(7, [3n, 4n]) }));
+      ledger.append(entry({ meter: moved, end: settled(1, [4n, 5n, 5n]) }));
+      await ledger.flush();
+    });
+
+    test("compares what was used in each company", async () => {
+      const columns = ["company_key", "requests", "points", "unique_points"];
+      expect(await stand.database("usage_day").select(columns).orderBy("company_key")).toEqual([
+        { company_key: "company", requests: 2, points: 5, unique_points: 3 },
+        { company_key: "next", requests: 2, points: 8, unique_points: 2 },
+      ]);
+      expect(await verify()).toEqual({ compared: 2, differences: [] });
+      await stand.database("usage_day").where({ company_key: "next" }).update({ points: 9, unique_points: 3 });
+      expect(await verify()).toMatchObject({
+        compared: 2,
+        differences: [
+          // Nobody knows which of them has one point too many.
+          { company_key: "company", usage: [2, 5, 3], ledger: [2, 5, 2] },
+          { company_key: "next", usage: [2, 9, 3], ledger: [2, 8, 2] },
+        ],
+      });
+    });
+
+    test("compares the companies together where an earlier version has counted all for the first", async () => {
+      await stand.database("usage_day").where({ company_key: "next" }).delete();
+      await stand.database("usage_day").update({ requests: 4, points: 13, unique_points: 5 });
+      expect(await verify()).toEqual({ compared: 1, differences: [] });
+      await stand.database("usage_day").update({ points: 12 });
+      expect((await verify()).differences).toMatchObject([
+        { company_key: null, usage: [4, 12, 5], ledger: [4, 13, 5] },
+      ]);
+    });
   });
 
   test("looks at its days only", async () => {
