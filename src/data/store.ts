@@ -29,6 +29,20 @@ export async function find(database: Database, { tracecode, flow, stage }: DataK
   return (await query) as DataFile | undefined;
 }
 
+/** Whose data is. */
+export type Owner = Pick<DataFile, "user_id" | "username" | "company_key">;
+
+/** Who had a name when the first file of a tracecode was put. */
+export async function findOwner(
+  database: Database,
+  { tracecode, username }: Pick<DataFile, "tracecode" | "username">,
+): Promise<Owner | undefined> {
+  return database<DataFile>("data_file")
+    .first("user_id", "username", "company_key")
+    .where({ tracecode, username })
+    .orderBy("id");
+}
+
 /** The number of a file that is going to be. */
 export async function nextId(transaction: Transaction): Promise<number> {
   const { rows } = await transaction.raw<{ rows: { id: number }[] }>(

@@ -7,7 +7,7 @@ import { isUniqueViolation } from "../storage/errors.ts";
 import { ensurePartitions, withPartitions } from "../storage/partitions.ts";
 import { takeTurn } from "../storage/stream.ts";
 import { inTime } from "./in-time.ts";
-import { type DataFile, type DataKey, find, insertChunk, insertFile, nextId } from "./store.ts";
+import { type DataFile, type DataKey, find, findOwner, insertChunk, insertFile, nextId, type Owner } from "./store.ts";
 
 export interface UploadOptions {
   readonly database: Database;
@@ -62,23 +62,27 @@ export async function upload(
 
 type Described = Omit<DataFile, "id" | "day" | "bytes" | "sha256"> & { readonly expected: string };
 
-async function describe({ findUser }: UploadOptions, request: PutDataRequest): Promise<Described> {
-  const { tracecode, username, dataFlowType: flow, dataFlowStage: stage, file } = request;
+async function describe({ database, findUser }: UploadOptions, request: PutDataRequest): Promise<Described> {
+  const { username, dataFlowType: flow, dataFlowStage: stage, file } = request;
+  const tracecode = request.tracecode.toLowerCase();
   if (tracecode === "") throw invalid({ field: "tracecode", message: "is needed in the first message" });
   if (username === "") throw invalid({ field: "username", message: "is needed: whose data it is" });
-  const user = await findUser(username);
-  if (user === undefined) throw invalid({ field: "username", message: `no such user: ${username}` });
+  // What comes late is not a namesake's: all of a tracecode is one user's.
+  const owner = (await findOwner(database, { tracecode, username })) ?? toOwner(await findUser(username));
+  if (owner === undefined) throw invalid({ field: "username", message: `no such user: ${username}` });
   return {
-    tracecode: tracecode.toLowerCase(),
+    ...owner,
+    tracecode,
     flow,
     stage,
-    user_id: user.userId,
-    username,
-    company_key: user.companyKey,
     content_type: mediaType(file?.contentType ?? ""),
-    filename: request.filename || tracecode,
+    filename: request.filename || request.tracecode,
     expected: request.sha256.toLowerCase(),
   };
+}
+
+function toOwner(user: KnownUser | undefined): Owner | undefined {
+  return user && { user_id: user.userId, username: user.username, company_key: user.companyKey };
 }
 
 /** A type that a header can carry; what is none is bytes. */

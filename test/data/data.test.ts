@@ -264,6 +264,24 @@ test("tenants read their own, others do not know that there is any", async () =>
   expect((await get(tracecode)).status).toBe(200);
 });
 
+test("all of a tracecode is whose its first file was, whoever has the name by now", async () => {
+  const [company_key, another] = [await app.company(), await app.company()];
+  const owner = await app.user({ company_key });
+  const tracecode = randomUUID();
+  await put({ tracecode, username: owner }, randomBytes(10));
+  await app.http("DELETE", `/admin/users/${owner}`, { token: app.admin });
+  await put({ tracecode, username: owner, dataFlowStage: 2 }, randomBytes(10));
+  await app.user({ username: owner, company_key: another, roles: ["USER"] });
+  await put({ tracecode, username: owner, dataFlowType: Data_Flow.OUTPUT }, randomBytes(10));
+  const output = `${tracecode}?data_flow_type=OUTPUT`;
+  const partner = await app.token(await app.user({ company_key, roles: ["PARTNER"] }));
+  expect((await get(output, {}, await app.token(owner))).status).toBe(404);
+  expect((await get(output, {}, partner)).status).toBe(200);
+  const other = randomUUID();
+  await put({ tracecode: other, username: owner }, randomBytes(10));
+  expect((await get(other, {}, await app.token(owner))).status).toBe(200);
+});
+
 test("bytes that have changed are not given out as whole", async () => {
   const tracecode = randomUUID();
   await put({ tracecode }, randomBytes(600_000));
