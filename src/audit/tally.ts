@@ -1,5 +1,6 @@
 import type { Logger } from "pino";
 import type { Database } from "../storage/database.ts";
+import { isStatementTimeout } from "../storage/errors.ts";
 
 /** Moves what writers have counted into audit_total. */
 export interface Tally {
@@ -18,6 +19,7 @@ const maxBatches = 200;
 export function createTally({ database, logger }: { database: Database; logger: Logger }): Tally {
   let timer: NodeJS.Timeout | undefined;
   let moving: Promise<void> | undefined;
+  let batches = maxBatches;
 
   function soon(): void {
     timer ??= setTimeout(() => void begin(), delayMs).unref();
@@ -33,7 +35,23 @@ export function createTally({ database, logger }: { database: Database; logger: 
 
   async function move(): Promise<void> {
     // Another server that is at it takes this one's, too, or leaves it to the next.
-    while ((await movePending(database)) === maxBatches);
+    while (await moveSome(batches));
+  }
+
+  /**
+   * Batches differ in their cells, and databases in their speed: how many fit is found out by trying.
+   * @returns whether there may be more
+   */
+  async function moveSome(wanted: number): Promise<boolean> {
+    try {
+      const moved = await movePending(database, wanted);
+      batches = Math.min(maxBatches, wanted + Math.ceil(wanted / 10));
+      return moved === wanted;
+    } catch (error) {
+      if (!isStatementTimeout(error) || wanted === 1) throw error;
+      batches = Math.floor(wanted / 2);
+      return true;
+    }
   }
 
   // What a server left behind that was killed.
@@ -54,7 +72,7 @@ export async function dropTotals(database: Database, beforeMs: number): Promise<
 }
 
 /** @returns how many batches were moved */
-async function movePending(database: Database): Promise<number> {
+async function movePending(database: Database, batches: number): Promise<number> {
   return database.transaction(async (transaction) => {
     const lock = await transaction.raw<{ rows: { free: boolean }[] }>("select pg_try_advisory_xact_lock(?) as free", [
       lockKey,
@@ -95,7 +113,7 @@ async function movePending(database: Database): Promise<number> {
            do update set total = kept.total + excluded.total
        )
        select count(*)::integer as moved from moved`,
-      [maxBatches],
+      [batches],
     );
     return rows[0]?.moved ?? 0;
   });

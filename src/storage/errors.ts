@@ -7,6 +7,7 @@ const uniqueViolation = "23505";
 const foreignKeyViolation = "23503";
 const exclusionViolation = "23P01";
 const checkViolation = "23514";
+const queryCanceled = "57014";
 /** Classes and codes of a server that cannot answer now: it may later. */
 const passing = /^(08...|53...|57P0.|57014|55P03|40001|40P01|25P03)$/;
 const networkFaults = /^(ECONNREFUSED|ECONNRESET|ENOTFOUND|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|EAI_AGAIN)$/;
@@ -36,6 +37,11 @@ export function isForeignKeyViolation(error: unknown): boolean {
 
 export function isExclusionViolation(error: unknown): boolean {
   return codeOf(error) === exclusionViolation;
+}
+
+/** Whether a statement was longer at work than it may be. */
+export function isStatementTimeout(error: unknown): boolean {
+  return codeOf(error) === queryCanceled;
 }
 
 /** Whether a partitioned table has no partition for a row. It names no constraint, as others of the code do. */
