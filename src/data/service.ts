@@ -4,7 +4,7 @@ import type { Call, Handlers } from "../core/call.ts";
 import { internal, notFound } from "../core/errors.ts";
 import { scopeOf } from "../core/principal.ts";
 import type { Database } from "../storage/database.ts";
-import { convert } from "./convert.ts";
+import { contentTypes, convert, kindOf } from "./convert.ts";
 import { type Part, partOf } from "./range.ts";
 import { type DataFile, find, readBytes } from "./store.ts";
 import { type UploadOptions, upload } from "./upload.ts";
@@ -20,12 +20,19 @@ export function dataHandlers(options: UploadOptions): Handlers<typeof DataServic
       const file = await find(database, key, scopeOf(call.principal));
       if (file === undefined) throw notFound("data", tracecode);
       if (dataFlowConvert === Data_Conversion.ORIGIN) return yield* origin(database, file, call);
-      const whole = { read: () => readWhole(database, file, call.signal), ...file };
-      const converted = await convert(whole, dataFlowConvert === Data_Conversion.JSON ? "json" : "xlsx");
-      describe(call.responseHeader, `${file.filename.replace(/\.(json|xlsx)$/i, "")}.${converted.extension}`);
-      const { contentType, bytes } = converted;
-      for (let at = 0; at < bytes.length; at += pieceBytes) {
-        yield { contentType, data: bytes.subarray(at, at + pieceBytes) };
+      const to = dataFlowConvert === Data_Conversion.JSON ? "json" : "xlsx";
+      const filename = `${file.filename.replace(/\.(json|xlsx)$/i, "")}.${to}`;
+      const contentType = contentTypes[to];
+      if (kindOf(file) === to) return yield* origin(database, { ...file, filename, content_type: contentType }, call);
+      const stored = { read: () => readWhole(database, file, call.signal), ...file };
+      const { bytes, release } = await convert(stored, call.signal);
+      try {
+        describe(call.responseHeader, filename);
+        for (let at = 0; at < bytes.length; at += pieceBytes) {
+          yield { contentType, data: bytes.subarray(at, at + pieceBytes) };
+        }
+      } finally {
+        release();
       }
     },
 

@@ -1,10 +1,13 @@
 import ExcelJs from "exceljs";
+import { maxRows } from "../../xlsx/workbook.ts";
 import {
   each,
   Impossible,
+  limitOf,
   literal,
   marker,
   maxCells,
+  maxLetters,
   parentColumn,
   single,
   unescapeKey,
@@ -21,7 +24,7 @@ interface Sheet {
 type Fields = Record<string, unknown>;
 
 /** Not read: they are no data, and a few bytes of them reach over all the cells that there can be. */
-const ignoreNodes = ["mergeCells", "dataValidations", "conditionalFormatting", "extLst"];
+const ignoreNodes = ["cols", "mergeCells", "dataValidations", "conditionalFormatting", "extLst"];
 
 /**
  * The JSON that a workbook holds: the one that it was made from, or, of anybody else's, an object with an array of rows
@@ -42,14 +45,22 @@ const roots = new Set([singleRoot, `${marker} ${each}`]);
 async function load(bytes: Buffer): Promise<Sheet[]> {
   await checkUnpacked(bytes);
   const workbook = new ExcelJs.Workbook();
+  // Nor are names: what sets the model makes an object of every cell that they reach over, so there is none.
+  Object.defineProperty(workbook.definedNames, "model", { writable: true });
   await workbook.xlsx.load(bytes as never, { ignoreNodes });
-  let cells = 0;
+  const countCells = limitOf(maxCells, "cells");
+  const countLetters = limitOf(maxLetters, "letters");
   return workbook.worksheets.map((worksheet) => {
+    // A row's number is whatever the file says.
+    if (worksheet.rowCount > maxRows) throw new Impossible(`the sheet ${worksheet.name} has more than ${maxRows} rows`);
     const rows: unknown[][] = [];
     worksheet.eachRow((row) => {
-      cells += row.cellCount;
-      if (cells > maxCells) throw new Impossible(`it has more than ${maxCells} cells`);
-      rows.push(Array.from({ length: row.cellCount }, (_none, index) => valueOf(row.getCell(index + 1))));
+      countCells(row.cellCount);
+      const cells = Array.from({ length: row.cellCount }, (_none, index) => valueOf(row.getCell(index + 1)));
+      for (const [index, cell] of cells.entries()) {
+        if (cell !== null) countLetters(lengthOf(cell) + lengthOf(rows[0]?.[index]));
+      }
+      rows.push(cells);
     });
     const [headers = [], ...others] = rows;
     return {
@@ -58,6 +69,10 @@ async function load(bytes: Buffer): Promise<Sheet[]> {
       rows: others,
     };
   });
+}
+
+function lengthOf(cell: unknown): number {
+  return typeof cell === "string" ? cell.length : 0;
 }
 
 function checkHeaders({ name, headers }: Sheet): void {

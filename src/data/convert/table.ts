@@ -20,10 +20,21 @@ export const literal = "json:";
 export const each = "[]";
 /** In the place of the path where the JSON is no array. */
 export const single = "{}";
-/** Rows by columns of all sheets: each takes memory, and time in which the process does nothing else. */
+/** Rows by columns of all sheets: each takes memory, and time. */
 export const maxCells = 1_000_000;
+/** Letters of all cells, those of headers wherever they are repeated: a text that is kept once may be in many of them. */
+export const maxLetters = 67_108_864;
 /** Letters of a cell. */
 export const maxText = 32_767;
+
+/** Counts up to a limit. `what` is what there would be too many of. */
+export function limitOf(limit: number, what: string): (more: number) => void {
+  let count = 0;
+  return (more) => {
+    count += more;
+    if (count > limit) throw new Impossible(`it has more than ${limit} ${what}`);
+  };
+}
 
 /** Keys as they stand in a path: what has a meaning there, or cannot be in a sheet, is written as in JSON. */
 export function escapeKey(key: string): string {

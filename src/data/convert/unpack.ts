@@ -1,14 +1,21 @@
 import { promisify } from "node:util";
 import { inflateRaw } from "node:zlib";
-import { Impossible, maxCells } from "./table.ts";
+import { Impossible, limitOf, maxCells } from "./table.ts";
 
 /** What the files of a workbook come to at the most: its reader has them all in memory, and more beside them. */
 const maxUnpacked = 67_108_864;
 
 /** Each of them is an object to the reader, however few bytes it has. */
-const elements = { cells: /<c[\s/>]/g, rows: /<row[\s/>]/g, texts: /<si[\s/>]/g };
+const elements = [
+  { what: "cells", pattern: /<c[\s/>]/g, limit: maxCells },
+  { what: "rows", pattern: /<row[\s/>]/g, limit: maxCells },
+  { what: "texts", pattern: /<si[\s/>]/g, limit: maxCells },
+  // A cell has two, and two more for its text.
+  { what: "elements", pattern: /<[a-z]/gi, limit: 6 * maxCells },
+];
 
 const endSignature = Buffer.from("PK\u0005\u0006");
+const locatorSignature = 0x07064b50;
 const fileSignature = 0x02014b50;
 const unpack = promisify(inflateRaw);
 
@@ -21,13 +28,15 @@ export async function checkUnpacked(zip: Buffer): Promise<void> {
   const end = zip.lastIndexOf(endSignature);
   let at = zip.readUInt32LE(end + 16);
   let left = maxUnpacked;
-  const counts = { cells: 0, rows: 0, texts: 0 };
+  if (isZip64(zip, end)) throw new Impossible("it is a ZIP64 archive, which no small file need be");
+  const counters = elements.map(({ what, pattern, limit }) => ({ pattern, count: limitOf(limit, what) }));
   // Where the directory is not where it should be, its reader may look for it elsewhere.
   if (at + zip.readUInt32LE(end + 12) !== end) throw new Error("the archive's directory is not at its end");
   while (zip.readUInt32LE(at) === fileSignature) {
     const content = await unpackFile(zip, at, left);
     left -= content.length;
-    count(content, counts);
+    const text = content.toString("latin1");
+    for (const { pattern, count } of counters) for (const _one of text.matchAll(pattern)) count(1);
     at += 46 + zip.readUInt16LE(at + 28) + zip.readUInt16LE(at + 30) + zip.readUInt16LE(at + 32);
   }
 }
@@ -47,12 +56,9 @@ async function unpackFile(zip: Buffer, entry: number, limit: number): Promise<Bu
   throw new Impossible(`unpacked it is larger than ${maxUnpacked} bytes`);
 }
 
-function count(content: Buffer, counts: Record<keyof typeof elements, number>): void {
-  const text = content.toString("latin1");
-  for (const kind of ["cells", "rows", "texts"] as const) {
-    for (const _one of text.matchAll(elements[kind])) {
-      counts[kind] += 1;
-      if (counts[kind] > maxCells) throw new Impossible(`it has more than ${maxCells} ${kind}`);
-    }
-  }
+/** Whether its directory may be another one than its end says. */
+function isZip64(zip: Buffer, end: number): boolean {
+  if (end >= 20 && zip.readUInt32LE(end - 20) === locatorSignature) return true;
+  const isFull16 = [4, 6, 8, 10].some((at) => zip.readUInt16LE(end + at) === 0xffff);
+  return isFull16 || [12, 16].some((at) => zip.readUInt32LE(end + at) === 0xffffffff);
 }

@@ -3,9 +3,11 @@ import {
   each,
   escapeKey,
   Impossible,
+  limitOf,
   literal,
   marker,
   maxCells,
+  maxLetters,
   maxText,
   parentColumn,
   single,
@@ -33,19 +35,16 @@ const reservedNames = ["history"];
 export function toSheets(json: unknown): Table[] {
   const tables = new Map<string, Table>();
   const names = new Set(reservedNames);
-  let cells = 0;
-
   /** Counted while they are made, headers too: a few bytes of JSON are a column of all the rows. */
-  function count(more: number): void {
-    cells += more;
-    if (cells > maxCells) throw new Impossible(`it has more than ${maxCells} cells`);
-  }
+  const count = limitOf(maxCells, "cells");
+  const countLetters = limitOf(maxLetters, "letters");
 
   function tableOf(path: string): Table {
     const known = tables.get(path);
     if (known !== undefined) return known;
     const table: Table = { path, name: nameOf(path, names), columns: new Map(), rows: [] };
     tables.set(path, table);
+    countLetters(path.length);
     count(2);
     return table;
   }
@@ -60,12 +59,15 @@ export function toSheets(json: unknown): Table[] {
     const put = (column: string, value: unknown) => {
       const index = table.columns.get(column) ?? table.columns.size;
       if (index >= maxColumns - 2) throw new Impossible(`${table.path || "it"} has more columns than a sheet takes`);
-      if (index === table.columns.size) count(number + 1);
+      if (index === table.columns.size) {
+        count(number + 1);
+        countLetters(column.length);
+      }
       table.columns.set(column, index);
       row.cells[index] = toCell(value, column);
     };
     const addFields = (fields: object, prefix: string) => {
-      for (const [key, value] of Object.entries(fields)) add(value, prefix + escapeKey(key));
+      for (const [key, value] of Object.entries(fields)) add(value, checkName(prefix + escapeKey(key), within));
     };
     const add = (value: unknown, column: string) => {
       if (isRows(value)) {
@@ -83,6 +85,17 @@ export function toSheets(json: unknown): Table[] {
   const root = tableOf(isArray ? each : "");
   for (const element of isArray ? json : [json]) addRow(root, element, undefined, isArray ? `${each}.` : "");
   return [...tables.values()];
+}
+
+/** A sheet's path is in a cell as well, with its marker and the parents'. */
+function checkName(column: string, within: string): string {
+  const { length } = `${marker} ${within}${column}`;
+  if (length > maxText) {
+    throw new Impossible(
+      `the name of a column is longer than the ${maxText} letters that a cell takes: ${column.slice(0, 60)}`,
+    );
+  }
+  return column;
 }
 
 /** One sheet after the other. */

@@ -1,0 +1,320 @@
+import ExcelJs from "exceljs";
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { type Kind, make } from "../../../src/data/convert/make.ts";
+import { rawWorkbook, withDecoy } from "../../support/archive.ts";
+import { noLibreOffice, sheetsOf } from "../../support/libreoffice.ts";
+
+async function run(bytes: Buffer, from: Kind): Promise<Buffer> {
+  const all: Buffer[] = [];
+  for await (const chunk of make(bytes, from)) all.push(chunk);
+  return Buffer.concat(all);
+}
+
+const toXlsx = (json: unknown) => run(Buffer.from(JSON.stringify(json)), "json");
+const toJson = async (xlsx: Buffer) => JSON.parse((await run(xlsx, "xlsx")).toString());
+
+const plan = {
+  name: "Monday",
+  depot: { city: "Riga", point: [56.9, 24.1] },
+  orders: [
+    {
+      id: 1,
+      urgent: true,
+      address: { city: "Oslo", zip: "0150" },
+      items: [
+        { sku: "a", count: 2 },
+        { sku: "b", count: 1 },
+      ],
+    },
+    { id: 2, urgent: false, address: { city: "Bergen" }, items: [] },
+    { id: 3, note: null, items: [{ sku: "a", count: 7, tags: [{ name: "cold" }] }] },
+  ],
+};
+
+test("objects become columns, arrays of objects sheets whose rows name the row that they belong to", async () => {
+  const workbook = new ExcelJs.Workbook();
+  await workbook.xlsx.load((await toXlsx(plan)) as never);
+  const sheets = workbook.worksheets.map((sheet) => [
+    sheet.name,
+    sheet
+      .getSheetValues()
+      .slice(1)
+      .map((row) => (row as unknown[]).slice(1)),
+  ]);
+  expect(sheets).toEqual([
+    [
+      "data",
+      [
+        ["# {}", "name", "depot.city", "depot.point"],
+        [1, "Monday", "Riga", "json:[56.9,24.1]"],
+      ],
+    ],
+    [
+      "orders",
+      [
+        ["# orders", "#parent", "id", "urgent", "address.city", "address.zip", "items", "note"],
+        [1, 1, 1, true, "Oslo", "0150"],
+        [2, 1, 2, false, "Bergen", undefined, "json:[]"],
+        [3, 1, 3, undefined, undefined, undefined, undefined, "json:null"],
+      ],
+    ],
+    [
+      "orders.items",
+      [
+        ["# orders[].items", "#parent", "sku", "count"],
+        [1, 1, "a", 2],
+        [2, 1, "b", 1],
+        [3, 3, "a", 7],
+      ],
+    ],
+    [
+      "orders.items.tags",
+      [
+        ["# orders[].items[].tags", "#parent", "name"],
+        [1, 3, "cold"],
+      ],
+    ],
+  ]);
+});
+
+test.each<[string, unknown]>([
+  ["a plan", plan],
+  ["a list", [{ a: 1 }, { b: [{ c: [{ d: null }] }] }, {}, 7, "text", null, [1, { e: 2 }], []]],
+  ["an empty list", []],
+  ["an empty object", {}],
+  ["a text", "text"],
+  ["a number", 0.1],
+  ["nothing", null],
+  ["a long list of numbers", { matrix: Array.from({ length: 500 }, (_none, index) => index / 7) }],
+  [
+    "texts that look like something else",
+    { a: "=1+1", b: "json:null", c: "@x", d: "1", e: " x ", f: "", g: "_x000D_\r\n\u0000", h: "true" },
+  ],
+  [
+    "keys that look like something else",
+    { "": 1, "#": 2, "a.b": { "c[].d": [{ "#parent": 3, "\\": 4, _x0041_: 5, "\n": 6 }] } },
+  ],
+  ["names that Excel keeps to itself", { History: [{ a: 1 }], history: [{ b: [{ "{}": [{ c: 1 }] }] }] }],
+  ["a key that looks like the root", { "{}": [{ a: 1 }] }],
+  ["a large number that is none other when it is read", [1e20, 9_007_199_254_740_991]],
+  ["what objects inherit", JSON.parse('{"__proto__": {"a": 1}, "constructor": [{"toString": 2}]}')],
+])("%s comes back as it was", async (_what, json) => {
+  expect(JSON.stringify(await toJson(await toXlsx(json)))).toBe(JSON.stringify(json));
+});
+
+test("whatever it is, it comes back", { timeout: 120_000 }, async () => {
+  const json = fc.jsonValue({ maxDepth: 4 }).filter((value) => JSON.stringify(value).length < 20_000);
+  await fc.assert(
+    fc.asyncProperty(json, async (value) => {
+      expect(await toJson(await toXlsx(value))).toEqual(JSON.parse(JSON.stringify(value)));
+    }),
+    { numRuns: 150 },
+  );
+});
+
+test("somebody else's workbook is its sheets, and their rows by the first one", async () => {
+  const workbook = new ExcelJs.Workbook();
+  const sheet = workbook.addWorksheet("Orders");
+  sheet.addRows([
+    ["id", "day", "sum"],
+    [1, new Date("2026-11-24"), { formula: "A2*2", result: 2 }],
+    [2, null, "x"],
+  ]);
+  expect(await toJson(Buffer.from(await workbook.xlsx.writeBuffer()))).toEqual({
+    Orders: [
+      { id: 1, day: "2026-11-24T00:00:00.000Z", sum: 2 },
+      { id: 2, sum: "x" },
+    ],
+  });
+});
+
+/** A workbook of somebody else's, or of ours that somebody has changed. */
+async function change(xlsx: Buffer | undefined, by: (workbook: ExcelJs.Workbook) => void): Promise<Buffer> {
+  const workbook = new ExcelJs.Workbook();
+  if (xlsx !== undefined) await workbook.xlsx.load(xlsx as never);
+  by(workbook);
+  return Buffer.from(await workbook.xlsx.writeBuffer());
+}
+
+const foreign = (...rows: unknown[][]) =>
+  change(undefined, (workbook) => void workbook.addWorksheet("Orders").addRows(rows));
+
+test("a column # does not make a sheet one of ours", async () => {
+  const xlsx = await foreign(["#", "city"], [1, "Oslo"], [1, "Riga"]);
+  expect(await toJson(xlsx)).toEqual({
+    Orders: [
+      { "#": 1, city: "Oslo" },
+      { "#": 1, city: "Riga" },
+    ],
+  });
+});
+
+test.each<[string, () => Promise<Buffer>, string]>([
+  ["an error", () => foreign(["a"], [{ error: "#N/A" }]), "the cell A2 of the sheet Orders is an error: #N/A"],
+  [
+    "a formula that gives an error",
+    () => foreign(["a"], [{ formula: "1/0", result: { error: "#DIV/0!" } }]),
+    "the cell A2 of the sheet Orders is an error: #DIV/0!",
+  ],
+  [
+    "a formula of which nobody has kept what it gives",
+    () => foreign(["a", "b"], [1, { formula: "A2" }]),
+    "the cell B2 of the sheet Orders is a formula whose result is not in the file",
+  ],
+  ["two columns of one name", () => foreign(["a", "b", "a"], [1, 2, 3]), "the sheet Orders has two columns a"],
+  [
+    "two columns of one name in a sheet of ours",
+    async () => change(await toXlsx([{ a: 1, b: 2 }]), ({ worksheets }) => (worksheets[0]!.getCell("C1").value = "a")),
+    "the sheet data has two columns a",
+  ],
+  [
+    "two rows of one number",
+    async () =>
+      change(await toXlsx([{ a: 1 }, { a: 2 }]), ({ worksheets }) => (worksheets[0]!.getCell("A3").value = 1)),
+    "row 3 of the sheet data has the number of another one: 1",
+  ],
+  [
+    "a row without a number",
+    async () => change(await toXlsx([{ a: 1 }]), ({ worksheets }) => worksheets[0]!.addRow([null, 2])),
+    "row 3 of the sheet data has no number",
+  ],
+  [
+    "what fills the memory",
+    () => foreign(["a"], ["x".repeat(70_000_000)]),
+    "unpacked it is larger than 67108864 bytes",
+  ],
+  [
+    "what fills the memory, and says that it does not",
+    async () => lie(await foreign(["a"], ["x".repeat(70_000_000)])),
+    "unpacked it is larger than 67108864 bytes",
+  ],
+  [
+    "cells without end",
+    () => foreign(["a"], ...Array.from({ length: 63 }, () => Object.assign([], { 16_383: 1 }))),
+    "it has more than 1000000 cells",
+  ],
+  ["rows without end", async () => rawWorkbook({ rows: "<row/>".repeat(1_000_001) }), "it has more than 1000000 rows"],
+  [
+    "a row that no sheet has",
+    async () => rawWorkbook({ rows: '<row r="2000000000"><c r="A2000000000"><v>1</v></c></row>' }),
+    "the sheet Sheet1 has more than 1048576 rows",
+  ],
+  [
+    "formats without end",
+    async () => rawWorkbook({ styles: "<xf/>".repeat(6_000_001) }),
+    "it has more than 6000000 elements",
+  ],
+  [
+    "parts of a text without end",
+    async () => rawWorkbook({ strings: `<si>${"<r><t>a</t></r>".repeat(3_000_000)}</si>` }),
+    "it has more than 6000000 elements",
+  ],
+  ["another directory than it shows", async () => withDecoy(rawWorkbook({})), "it is a ZIP64 archive"],
+  [
+    "one long text in many cells",
+    async () => rawWorkbook({ strings: `<si><t>${"x".repeat(400_000)}</t></si>`, rows: shared(1000) }),
+    "it has more than 67108864 letters",
+  ],
+  [
+    "one long name of many cells",
+    async () => rawWorkbook({ strings: `<si><t>${"x".repeat(400_000)}</t></si>`, rows: shared(1) + numbers(1000) }),
+    "it has more than 67108864 letters",
+  ],
+])("a workbook with %s is refused with the reason", { timeout: 60_000 }, async (_what, make, reason) => {
+  await expect(run(await make(), "xlsx")).rejects.toThrow(reason);
+});
+
+const rowsOf = (from: number, to: number, cell: (at: string) => string) =>
+  Array.from({ length: to - from + 1 }, (_none, i) => `<row r="${from + i}">${cell(`r="A${from + i}"`)}</row>`).join(
+    "",
+  );
+const shared = (to: number) => rowsOf(1, to, (at) => `<c ${at} t="s"><v>0</v></c>`);
+const numbers = (to: number) => rowsOf(2, to, (at) => `<c ${at}><v>1</v></c>`);
+
+test.each([
+  ["names", { names: '<definedNames><definedName name="all">Sheet1!$A$1:$Z$1048576</definedName></definedNames>' }],
+  ["formats of columns", { cols: '<cols><col min="1" max="2000000000" width="9"/></cols>' }],
+])("%s are no data, however far they reach", async (_what, parts) => {
+  expect(await toJson(rawWorkbook(parts))).toEqual({ Sheet1: [{ a: 1 }] });
+});
+
+/** The archive says of each of its files that it has 9 bytes. */
+function lie(xlsx: Buffer): Buffer {
+  for (let at = xlsx.indexOf("PK\u0001\u0002"); at !== -1; at = xlsx.indexOf("PK\u0001\u0002", at + 4)) {
+    xlsx.writeUInt32LE(9, at + 24);
+  }
+  return xlsx;
+}
+
+test("what is merged is there once, however far it reaches", async () => {
+  const xlsx = await change(undefined, (workbook) => {
+    workbook.addWorksheet("Orders").addRows([
+      ["a", "b"],
+      [1, 2],
+    ]);
+    workbook.worksheets[0]!.mergeCells("A2:A4");
+  });
+  expect(await toJson(xlsx)).toEqual({ Orders: [{ a: 1, b: 2 }] });
+});
+
+test("texts are not taken for numbers, however long they are", async () => {
+  const text = `${String.raw`\n`.repeat(300)}12345678901234567890`.repeat(40);
+  const json = { a: text.slice(0, 30_000), b: "\\".repeat(32_000) };
+  expect(await toJson(await toXlsx(json))).toEqual(json);
+});
+
+test.each<[string, Kind, string, string]>([
+  [
+    "a number that would be another one",
+    "json",
+    '{"1234567890123456789012":"1234567890123456789012","a":-12345678901234567890}',
+    "a number is too long to be kept: -12345678901234567890",
+  ],
+  [
+    "a row for each column",
+    "json",
+    JSON.stringify(Array.from({ length: 4000 }, (_none, index) => ({ [`k${index}`]: 1 }))),
+    "it has more than 1000000 cells",
+  ],
+  ["what says that it is JSON", "json", "{", "it is no JSON in UTF-8"],
+  ["what says that it is a workbook", "xlsx", "PK", "it is no workbook"],
+  [
+    "too long a text",
+    "json",
+    JSON.stringify({ a: { b: "x".repeat(40_000) } }),
+    "a.b is longer than the 32767 letters that a cell takes",
+  ],
+  ["too large a number", "json", "[1e999]", "has a number that is too large"],
+  ["too deep a nest", "json", `${'{"a":'.repeat(50_000)}1${"}".repeat(50_000)}`, "it is nested too deeply"],
+  [
+    "too long a path of columns",
+    "json",
+    JSON.stringify({ ["a".repeat(20_000)]: { ["b".repeat(20_000)]: 1 } }),
+    "the name of a column is longer than the 32767 letters that a cell takes: aaa",
+  ],
+  [
+    "too long a path of sheets",
+    "json",
+    JSON.stringify({ ["a".repeat(20_000)]: [{ ["b".repeat(20_000)]: [{}] }] }),
+    "the name of a column is longer than the 32767 letters that a cell takes: bbb",
+  ],
+  [
+    "names that come to more than it",
+    "json",
+    JSON.stringify({
+      ["a".repeat(32_000)]: Object.fromEntries(Array.from({ length: 3000 }, (_none, key) => [key, 1])),
+    }),
+    "it has more than 67108864 letters",
+  ],
+])("%s is refused with the reason", async (_what, from, text, reason) => {
+  await expect(run(Buffer.from(text), from)).rejects.toThrow(reason.replace(/^has/, "#value has"));
+});
+
+test.skipIf(noLibreOffice !== "")(`no text is run as a formula ${noLibreOffice}`, { timeout: 60_000 }, async () => {
+  const texts = ["=1+1", "+1+1", "-1+1", "@SUM(1)", '=HYPERLINK("http://example.com")'];
+  const sheets = await sheetsOf(await toXlsx(texts.map((text) => ({ text }))));
+  expect(sheets["data"]?.slice(1).map(([, text]) => text?.replaceAll(/^"|"$/g, "").replaceAll('""', '"'))).toEqual(
+    texts,
+  );
+});
