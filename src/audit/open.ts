@@ -1,5 +1,5 @@
 import type { Logger } from "pino";
-import type { ActionBook, UsageBook } from "../core/history.ts";
+import { type ActionBook, type UsageBook, weightOf } from "../core/history.ts";
 import type { Database } from "../storage/database.ts";
 import { createGroupCommit } from "../storage/group-commit.ts";
 import { type Batch, writeBatches } from "./record.ts";
@@ -23,7 +23,7 @@ export function openAudit({ logger, actions, usage, ...options }: AuditResources
     logger,
     write: (written) => writeBatches({ database, actions, usage }, written),
     describe: ({ told }) => ({ tracecodes: told.slice(0, 10).map(({ action }) => action.tracecode) }),
-    sizeOf: ({ told }) => told.length,
+    sizeOf: ({ told }) => told.reduce((sum, { usage: used }) => sum + weightOf(used), 0),
   });
   return { ...options, batches };
 }

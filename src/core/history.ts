@@ -41,6 +41,11 @@ export interface Usage {
   readonly pointKeys: readonly bigint[];
 }
 
+/** How much of a batch a record is: it may bring a hundred thousand points, a hundred of which are as much as itself. */
+export function weightOf({ pointKeys }: Pick<Usage, "pointKeys">): number {
+  return 1 + pointKeys.length / 100;
+}
+
 /** Keeps records within the transaction of what they are about. */
 export interface Book<Record, Written = void> {
   /** Makes room for them; before the transaction begins, since it changes tables. */

@@ -2,6 +2,14 @@ import type { Usage, UsageBook } from "../core/history.ts";
 import { type Database, prepared, type Transaction } from "../storage/database.ts";
 import { ensurePartitions } from "../storage/partitions.ts";
 
+interface PointOfUsage {
+  readonly usage: Usage;
+  readonly key: bigint;
+}
+
+/** Points of a statement: one record may bring more than a statement has time for. */
+const maxPoints = 20_000;
+
 /** Adds up what is used, by user, day, service, method group and company, in the transaction of what used it. */
 export function createUsageBook(database: Database): UsageBook {
   return {
@@ -38,9 +46,14 @@ async function addUp(transaction: Transaction, usages: readonly Usage[]): Promis
 
 /** Adds the points that the user's day has not seen before, to the company in which they are seen first. */
 async function countUniquePoints(transaction: Transaction, usages: readonly Usage[]): Promise<void> {
-  const each = usages.flatMap((usage) => usage.pointKeys.map(() => usage));
-  // PostgreSQL's 64 bits have a sign.
-  const keys = usages.flatMap(({ pointKeys }) => pointKeys.map((key) => BigInt.asIntN(64, key).toString()));
+  const points = usages.flatMap((usage) => usage.pointKeys.map((key) => ({ usage, key })));
+  // Two writers of a day do not meet here: the first has locked its row of usage_day.
+  for (let start = 0; start < points.length; start += maxPoints) {
+    await countPoints(transaction, points.slice(start, start + maxPoints));
+  }
+}
+
+async function countPoints(transaction: Transaction, points: readonly PointOfUsage[]): Promise<void> {
   await transaction.raw(
     `with brought as (
        select distinct on (user_id, service, method_group, date, point_key)
@@ -63,7 +76,11 @@ async function countUniquePoints(transaction: Transaction, usages: readonly Usag
      where usage_day.user_id = counted.user_id and usage_day.service = counted.service
        and usage_day.method_group = counted.method_group and usage_day.date = counted.date
        and usage_day.company_key = counted.company_key`,
-    [...keyColumns(each), keys] as never,
+    [
+      ...keyColumns(points.map(({ usage }) => usage)),
+      // PostgreSQL's 64 bits have a sign.
+      points.map(({ key }) => BigInt.asIntN(64, key).toString()),
+    ] as never,
   );
 }
 

@@ -2,7 +2,7 @@ import { setImmediate as nextTurn, setTimeout as wait } from "node:timers/promis
 import { Code } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import { unavailable } from "../core/errors.ts";
-import { toError } from "./errors.ts";
+import { isStatementTimeout, toError } from "./errors.ts";
 
 /** Writes entries to PostgreSQL, many callers' in one transaction. */
 export interface GroupCommit<Entry> {
@@ -48,8 +48,8 @@ const backoffMs = { first: 50, most: 2000 };
 
 /**
  * Group commit: what waits when a turn is free is written in one transaction. A batch that fails because PostgreSQL is
- * away is tried again until it is back; one that fails for what is in it is halved until the one entry that cannot be
- * written is alone, logged and left out.
+ * away is tried again until it is back; one that takes too long is halved; one that fails for what is in it is halved
+ * until the one entry that cannot be written is alone, logged and left out.
  */
 export function createGroupCommit<Entry>(options: GroupCommitOptions<Entry>): GroupCommit<Entry> {
   const { name, logger, sizeOf = () => 1, capacity = 20_000, commitTimeoutMs = 5000 } = options;
@@ -108,7 +108,9 @@ export function createGroupCommit<Entry>(options: GroupCommitOptions<Entry>): Gr
         isAway = false;
         return end(batch);
       } catch (error) {
-        if (toError(error).code !== Code.Unavailable) return divide(batch, error);
+        // What takes too long at once may not in parts.
+        const isTooMuch = isStatementTimeout(error) && batch.length > 1;
+        if (isTooMuch || toError(error).code !== Code.Unavailable) return divide(batch, error);
         if (!isAway) logger.warn({ err: error, waiting: pending }, `${name} cannot be written now`);
         isAway = true;
         const delayMs = Math.min(backoffMs.first * 2 ** attempt, backoffMs.most);

@@ -1,4 +1,5 @@
 import type { Logger } from "pino";
+import { weightOf } from "../../core/history.ts";
 import { createGroupCommit, type GroupCommit } from "../../storage/group-commit.ts";
 import type { LedgerEntry } from "./entry.ts";
 import { type Books, keyOf, merge, writeEntries } from "./write.ts";
@@ -8,7 +9,7 @@ export type Ledger = GroupCommit<LedgerEntry>;
 
 export interface LedgerOptions extends Books {
   readonly logger: Logger;
-  /** Entries that may wait. */
+  /** How much may wait: entries and, as many, hundreds of points. */
   readonly capacity?: number;
   /** How long commit() waits. */
   readonly commitTimeoutMs?: number;
@@ -20,6 +21,7 @@ export function createLedger({ logger, capacity, commitTimeoutMs, ...books }: Le
     logger,
     write: (entries) => writeEntries(books, merged(entries)),
     describe: (entry) => ({ lease: keyOf(entry) }),
+    sizeOf: ({ end }) => (end.state === "settled" ? weightOf(end) : 1),
     capacity,
     commitTimeoutMs,
   });

@@ -222,6 +222,26 @@ test("a snapshot has what is running, what has ended lately, and the sums", asyn
   });
 });
 
+test("what takes longer at once than a statement may is written in parts", async () => {
+  await ledger.commit(entry());
+  await stand.database.raw(`
+    create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.1); return new; end $$;
+    create trigger slow before insert on lease for each row execute function slow()`);
+  const impatient = openDatabase({ url: stand.url, poolSize: 2, statementTimeoutMs: 500 });
+  others.push(impatient);
+  const slow = createLedger({ ...books(impatient), logger });
+  await Promise.all(Array.from({ length: 12 }, () => slow.commit(entry({ end: settled(1) }))));
+  expect(await usage()).toEqual([{ requests: 12, points: 12, unique_points: 0 }]);
+});
+
+test("points that are more than a statement takes are counted once each", async () => {
+  const keys = (from: number, to: number) => Array.from({ length: to - from }, (_, index) => BigInt(from + index));
+  ledger.append(entry({ end: settled(1, keys(0, 30_000)) }));
+  ledger.append(entry({ end: settled(1, [...keys(10_000, 35_000), ...keys(0, 5000)]) }));
+  await ledger.flush();
+  expect(await usage()).toEqual([{ requests: 2, points: 2, unique_points: 35_000 }]);
+});
+
 test("a day that has not ended at the offset of its leases goes on in the snapshot", async () => {
   // At noon UTC it is the 25th at UTC+12, and the user has moved to UTC.
   await ledger.commit(entry({ day: today + 1, timezone: 12, end: settled(3) }));
