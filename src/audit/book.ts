@@ -1,9 +1,11 @@
 import type { Action, ActionBook } from "../core/history.ts";
+import { dayMicros, hourMicros } from "../core/instant.ts";
+import { columnOf, textColumnOf } from "../storage/columns.ts";
 import { type Database, prepared, type Transaction } from "../storage/database.ts";
 import { ensurePartitions } from "../storage/partitions.ts";
 import type { Tally } from "./tally.ts";
 
-const dayMicros = 86_400_000_000;
+const hourMs = hourMicros / 1000;
 const noPart = "00000000-0000-0000-0000-000000000000";
 
 /** Writes actions in the transaction of what they are about, and what they add to the totals. */
@@ -17,9 +19,15 @@ export function createActionBook(database: Database, tally: Tally): ActionBook {
       if (actions.length === 0) return [];
       // What is twice in one batch is what it is first.
       const byKey = new Map(actions.toReversed().map((action) => [keyOf(action), action]));
-      const added = await insert(transaction, [...byKey.values()]);
+      const told = [...byKey.values()];
+      const inserted = await insert(transaction, told);
+      const added =
+        inserted === told.length
+          ? told
+          : (await readInserted(transaction, told)).flatMap((key) => byKey.get(key) ?? []);
+      if (added.length > 0) await count(transaction, added);
       tally.soon();
-      return added === "all" ? [...byKey.values()] : added.flatMap((key) => byKey.get(key) ?? []);
+      return added;
     },
   };
 }
@@ -28,66 +36,105 @@ function keyOf({ timeMicros, tracecode, operation, part = noPart }: Action): str
   return `${timeMicros} ${tracecode} ${part} ${operation}`;
 }
 
-/** Returns the keys of those that were not there; most times that is all of them, and none needs to be told. */
-async function insert(transaction: Transaction, actions: readonly Action[]): Promise<string[] | "all"> {
-  const inserting = transaction.raw<{ rows: { total: number; keys: string[] | null }[] }>(
-    `with added as (
-       insert into audit_action (
-         time, tracecode, operation, part, user_id, username, company_key, server, service, method_group, points,
-         duration_ms, outcome, resource, usage_day
-       )
-       select timestamptz 'epoch' + micros * interval '1 microsecond', tracecode, operation, part, user_id, username,
-         company_key, server, service, method_group, points, duration_ms, outcome, resource,
-         date '1970-01-01' + usage_day
-       from unnest(
-         ?::bigint[], ?::uuid[], ?::text[], ?::uuid[], ?::bigint[], ?::text[], ?::text[], ?::text[], ?::smallint[],
-         ?::smallint[], ?::bigint[], ?::bigint[], ?::smallint[], ?::text[], ?::integer[]
-       ) as action (
-         micros, tracecode, operation, part, user_id, username, company_key, server, service, method_group, points,
-         duration_ms, outcome, resource, usage_day
-       )
-       -- In key order: two writers must not deadlock.
-       order by micros, tracecode, operation, part
-       on conflict do nothing
-       returning time, tracecode, operation, part, user_id, username, company_key, service, method_group
-     ),
-     counted as (
-       insert into audit_pending (
-         starts, user_ids, usernames, company_keys, services, method_groups, operations, totals
-       )
-       select array_agg(start), array_agg(user_id), array_agg(username), array_agg(company_key), array_agg(service),
-         array_agg(method_group), array_agg(operation), array_agg(total)
-       from (
-         select date_trunc('hour', time, 'UTC') as start, user_id, username, company_key, service, method_group,
-           operation, count(*) as total
-         from added group by 1, 2, 3, 4, 5, 6, 7
-       ) as cell
-       having count(*) > 0
+/** Returns how many were not there: most times that is all of them, and none needs to be told. */
+async function insert(transaction: Transaction, actions: readonly Action[]): Promise<number> {
+  const inserting = transaction.raw<{ rowCount: number }>(
+    `insert into audit_action (
+       time, tracecode, operation, part, user_id, username, company_key, server, service, method_group, points,
+       duration_ms, outcome, resource, usage_day
      )
-     select (select count(*) from added) as total, (
-       select array_agg(concat_ws(' ', (extract(epoch from time) * 1000000)::bigint, tracecode, part, operation))
-       from added where (select count(*) from added) < ?
-     ) as keys`,
+     select timestamptz 'epoch' + micros * interval '1 microsecond', tracecode, operation, part, user_id, username,
+       company_key, server, service, method_group, points, duration_ms, outcome, resource,
+       date '1970-01-01' + usage_day
+     from unnest(
+       ?::bigint[], ?::uuid[], ?::text[], ?::uuid[], ?::bigint[], ?::text[], ?::text[], ?::text[], ?::smallint[],
+       ?::smallint[], ?::bigint[], ?::bigint[], ?::smallint[], ?::text[], ?::integer[]
+     ) as action (
+       micros, tracecode, operation, part, user_id, username, company_key, server, service, method_group, points,
+       duration_ms, outcome, resource, usage_day
+     )
+     -- In key order: two writers must not deadlock.
+     order by micros, tracecode, operation, part
+     on conflict do nothing`,
     [
-      actions.map(({ timeMicros }) => timeMicros),
-      actions.map(({ tracecode }) => tracecode),
-      actions.map(({ operation }) => operation),
-      actions.map(({ part = noPart }) => part),
-      actions.map(({ userId }) => userId),
-      actions.map(({ username }) => username),
-      actions.map(({ companyKey }) => companyKey),
-      actions.map(({ server }) => server),
-      actions.map(({ service }) => service),
-      actions.map(({ methodGroup }) => methodGroup),
-      actions.map(({ points }) => points ?? null),
-      actions.map(({ durationMs }) => durationMs ?? null),
-      actions.map(({ outcome }) => outcome),
-      actions.map(({ resource }) => resource ?? null),
-      actions.map(({ usageDay }) => usageDay ?? null),
-      actions.length,
-    ] as never,
+      ...keyColumns(actions),
+      columnOf(actions, ({ userId }) => userId),
+      textColumnOf(actions, ({ username }) => username),
+      textColumnOf(actions, ({ companyKey }) => companyKey),
+      textColumnOf(actions, ({ server }) => server),
+      columnOf(actions, ({ service }) => service),
+      columnOf(actions, ({ methodGroup }) => methodGroup),
+      columnOf(actions, ({ points }) => points),
+      columnOf(actions, ({ durationMs }) => durationMs),
+      columnOf(actions, ({ outcome }) => outcome),
+      textColumnOf(actions, ({ resource }) => resource),
+      columnOf(actions, ({ usageDay }) => usageDay),
+    ],
   );
-  const { rows } = await inserting.options(prepared("add_actions"));
-  const [{ total, keys } = { total: 0, keys: null }] = rows;
-  return total === actions.length ? "all" : (keys ?? []);
+  const { rowCount } = await inserting.options(prepared("add_actions"));
+  return rowCount;
+}
+
+/** The keys of those that this transaction has inserted. */
+async function readInserted(transaction: Transaction, actions: readonly Action[]): Promise<string[]> {
+  const { rows } = await transaction.raw<{ rows: { key: string }[] }>(
+    `select concat_ws(' ', micros, tracecode, part, operation) as key
+     from unnest(?::bigint[], ?::uuid[], ?::text[], ?::uuid[]) as action (micros, tracecode, operation, part)
+     join audit_action using (tracecode, operation, part)
+     where time = timestamptz 'epoch' + micros * interval '1 microsecond'
+       and audit_action.xmin = pg_current_xact_id()::xid`,
+    keyColumns(actions),
+  );
+  return rows.map(({ key }) => key);
+}
+
+/** Columns of the primary key, for unnest. */
+function keyColumns(actions: readonly Action[]): string[] {
+  return [
+    columnOf(actions, ({ timeMicros }) => timeMicros),
+    columnOf(actions, ({ tracecode }) => tracecode),
+    textColumnOf(actions, ({ operation }) => operation),
+    columnOf(actions, ({ part = noPart }) => part),
+  ];
+}
+
+/** Leaves what the actions add to the totals of an hour, for the tally to move. */
+async function count(transaction: Transaction, actions: readonly Action[]): Promise<void> {
+  const cells = [...cellsOf(actions).values()];
+  const counting = transaction.raw(
+    `insert into audit_pending (
+       starts, user_ids, usernames, company_keys, services, method_groups, operations, totals
+     )
+     values (
+       ?::timestamptz[], ?::bigint[], ?::text[], ?::text[], ?::smallint[], ?::smallint[], ?::text[], ?::bigint[]
+     )`,
+    [
+      columnOf(cells, ({ action }) => new Date(hourOf(action) * hourMs).toISOString()),
+      columnOf(cells, ({ action }) => action.userId),
+      textColumnOf(cells, ({ action }) => action.username),
+      textColumnOf(cells, ({ action }) => action.companyKey),
+      columnOf(cells, ({ action }) => action.service),
+      columnOf(cells, ({ action }) => action.methodGroup),
+      textColumnOf(cells, ({ action }) => action.operation),
+      columnOf(cells, ({ total }) => total),
+    ],
+  );
+  await counting.options(prepared("count_actions"));
+}
+
+function cellsOf(actions: readonly Action[]): Map<string, { readonly action: Action; total: number }> {
+  const cells = new Map<string, { readonly action: Action; total: number }>();
+  for (const action of actions) {
+    const { userId, username, companyKey, service, methodGroup, operation } = action;
+    const key = `${hourOf(action)} ${userId} ${username} ${companyKey} ${service} ${methodGroup} ${operation}`;
+    const cell = cells.get(key);
+    if (cell === undefined) cells.set(key, { action, total: 1 });
+    else cell.total += 1;
+  }
+  return cells;
+}
+
+/** In hours since the epoch. */
+function hourOf({ timeMicros }: Action): number {
+  return Math.floor(timeMicros / hourMicros);
 }

@@ -4,12 +4,14 @@ import type { Database } from "../storage/database.ts";
 import { createGroupCommit } from "../storage/group-commit.ts";
 import { type Batch, writeBatches } from "./record.ts";
 import type { AuditOptions } from "./service.ts";
+import type { Standings } from "./standings.ts";
 
 export interface AuditResources {
   readonly database: Database;
   readonly logger: Logger;
   readonly actions: ActionBook;
   readonly usage: UsageBook;
+  readonly standings: Standings;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
   readonly retentionDays: number;
@@ -21,6 +23,8 @@ export function openAudit({ logger, actions, usage, ...options }: AuditResources
   const batches = createGroupCommit<Batch>({
     name: "the audit log",
     logger,
+    // Callers send many actions at once: while one batch waits for the disk, the next is written.
+    maxInFlight: 2,
     write: (written) => writeBatches({ database, actions, usage }, written),
     describe: ({ told }) => ({ tracecodes: told.slice(0, 10).map(({ action }) => action.tracecode) }),
     sizeOf: ({ told }) => told.reduce((sum, { usage: used }) => sum + weightOf(used), 0),

@@ -4,7 +4,7 @@ import type { Action, ActionBook, Usage, UsageBook } from "../core/history.ts";
 import { dayMicros, hourMicros, microsOf } from "../core/instant.ts";
 import { type Database, inTransaction } from "../storage/database.ts";
 import { withPartitions } from "../storage/partitions.ts";
-import { readStandings, type Standing } from "./standings.ts";
+import type { Standing, Standings } from "./standings.ts";
 
 /** An action, and the usage that it adds unless it was recorded before. */
 export interface Told {
@@ -20,7 +20,7 @@ export interface Batch {
 }
 
 export interface RecordOptions {
-  readonly database: Database;
+  readonly standings: Standings;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
   /** How long actions are kept. */
@@ -33,11 +33,11 @@ export interface RecordOptions {
  * @throws INVALID_ARGUMENT that names every action of an unknown user or of an impossible time
  */
 export async function toBatch(
-  { database, now, retentionDays }: RecordOptions,
+  { standings, now, retentionDays }: RecordOptions,
   actions: readonly RecordedAction[],
   caller: string,
 ): Promise<Batch> {
-  const findStanding = await readStandings(database, [...new Set(actions.map(({ username }) => username))]);
+  const findStanding = await standings.of([...new Set(actions.map(({ username }) => username))]);
   const latest = now() * 1000 + hourMicros;
   const earliest = Math.floor((now() * 1000) / dayMicros - retentionDays) * dayMicros;
   const violations: Violation[] = [];

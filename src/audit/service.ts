@@ -1,6 +1,7 @@
 import type { AuditService, RecordedAction } from "#gen/tollgate/v1/audit_pb.js";
 import type { Call, Handlers } from "../core/call.ts";
 import { pageOf } from "../core/list.ts";
+import type { Database } from "../storage/database.ts";
 import type { GroupCommit } from "../storage/group-commit.ts";
 import { bucketsOf, totalOf } from "./buckets.ts";
 import { toMessage } from "./messages.ts";
@@ -9,6 +10,7 @@ import { everythingOf, selectionOf } from "./selection.ts";
 import { sortable, streamActions } from "./store.ts";
 
 export interface AuditOptions extends RecordOptions {
+  readonly database: Database;
   readonly batches: GroupCommit<Batch>;
 }
 

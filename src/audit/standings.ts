@@ -1,5 +1,7 @@
+import { LRUCache } from "lru-cache";
 import type { Micros } from "../core/instant.ts";
-import type { Database } from "../storage/database.ts";
+import { textColumnOf } from "../storage/columns.ts";
+import { type Database, prepared } from "../storage/database.ts";
 
 /** What a user was, from a time on. */
 export interface Standing {
@@ -10,6 +12,16 @@ export interface Standing {
   readonly timezone: number;
 }
 
+/** Who had a name at a time, and what they were; undefined when nobody had. */
+export type FindStanding = (username: string, time: Micros) => Standing | undefined;
+
+export interface Standings {
+  /** One question for all the names of a batch that are not at hand: few users ever change. */
+  of(names: readonly string[]): Promise<FindStanding>;
+  /** Some users have changed. */
+  forget(): void;
+}
+
 interface Row {
   readonly username: string;
   readonly since: Micros;
@@ -17,29 +29,64 @@ interface Row {
   readonly standing: Standing | null;
 }
 
-/** Who had a name at a time, and what they were; undefined when nobody had. */
-export type FindStanding = (username: string, time: Micros) => Standing | undefined;
+const maxNames = 100_000;
+/** That a change may not be heard of is why nothing is used for longer. */
+const freshMs = 5000;
 
-/** One question for all the names of a batch: few users ever change. */
-export async function readStandings(database: Database, names: readonly string[]): Promise<FindStanding> {
-  const { rows } = await database.raw<{ rows: Row[] }>(
+export function createStandings(database: Database): Standings {
+  const known = new LRUCache<string, Row[]>({ max: maxNames, ttl: freshMs, ttlResolution: 50 });
+  /** Changes heard of: what was read before the last one is not kept. */
+  let changes = 0;
+
+  async function readAll(names: readonly string[]): Promise<Map<string, Row[]>> {
+    const found = new Map<string, Row[]>();
+    const missing: string[] = [];
+    for (const name of names) {
+      const rows = known.get(name);
+      if (rows === undefined) missing.push(name);
+      else found.set(name, rows);
+    }
+    if (missing.length === 0) return found;
+    const seen = changes;
+    for (const row of await read(database, missing)) {
+      const rows = found.get(row.username);
+      if (rows === undefined) found.set(row.username, [row]);
+      else rows.push(row);
+    }
+    if (seen !== changes) return found;
+    for (const name of missing) {
+      const rows = found.get(name);
+      if (rows !== undefined) known.set(name, rows);
+    }
+    return found;
+  }
+
+  return {
+    async of(names) {
+      const byName = await readAll(names);
+      return (username, time) => {
+        const rows = byName.get(username) ?? [];
+        // What lies before the first one is of the first one: the log of another system may be older than the account.
+        const row = rows.findLast(({ since }) => since <= time) ?? rows[0];
+        return row?.standing ?? undefined;
+      };
+    },
+    forget() {
+      changes += 1;
+      known.clear();
+    },
+  };
+}
+
+async function read(database: Database, names: readonly string[]): Promise<Row[]> {
+  const reading = database.raw<{ rows: Row[] }>(
     `select username, (extract(epoch from since) * 1000000)::bigint as since,
        case when company_key is not null then json_build_object(
          'userId', user_id, 'username', username, 'companyKey', company_key, 'timezone', timezone
        ) end as standing
      from user_standing where username = any(?::text[]) order by since`,
-    [names] as never,
+    [textColumnOf(names, (name) => name)],
   );
-  const byName = new Map<string, Row[]>();
-  for (const row of rows) {
-    const known = byName.get(row.username);
-    if (known === undefined) byName.set(row.username, [row]);
-    else known.push(row);
-  }
-  return (username, time) => {
-    const known = byName.get(username) ?? [];
-    // What lies before the first one is of the first one: the log of another system may be older than the account here.
-    const row = known.findLast(({ since }) => since <= time) ?? known[0];
-    return row?.standing ?? undefined;
-  };
+  const { rows } = await reading.options(prepared("read_standings"));
+  return rows;
 }

@@ -83,21 +83,29 @@ async function movePending(database: Database, batches: number): Promise<number>
          delete from audit_pending where id in (select id from audit_pending order by id limit ?) returning *
        ),
        cell as (
-         select cell.* from moved, unnest(
+         select start, user_id, username, company_key, service, method_group, operation, sum(total) as total
+         from moved, unnest(
            starts, user_ids, usernames, company_keys, services, method_groups, operations, totals
          ) as cell (start, user_id, username, company_key, service, method_group, operation, total)
+         group by 1, 2, 3, 4, 5, 6, 7
+       ),
+       -- Few, where users are many.
+       of_company as (
+         select start, company_key, service, method_group, operation, sum(total) as total
+         from cell group by 1, 2, 3, 4, 5
        ),
        counted as (
          select 0 as level, '' as name, 1 as span, start, 0 as user_id, '' as company_key, service, method_group,
            operation, total
-         from cell
+         from of_company
          union all
-         select 0, '', 24, date_trunc('day', start, 'UTC'), 0, '', service, method_group, operation, total from cell
+         select 0, '', 24, date_trunc('day', start, 'UTC'), 0, '', service, method_group, operation, total
+         from of_company
          union all
-         select 1, company_key, 1, start, 0, '', service, method_group, operation, total from cell
+         select 1, company_key, 1, start, 0, '', service, method_group, operation, total from of_company
          union all
          select 1, company_key, 24, date_trunc('day', start, 'UTC'), 0, '', service, method_group, operation, total
-         from cell
+         from of_company
          union all
          select 2, username, 24, date_trunc('day', start, 'UTC'), user_id, company_key, service, method_group,
            operation, total

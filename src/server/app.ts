@@ -5,6 +5,7 @@ import { fileURLToPath } from "node:url";
 import type { Logger } from "pino";
 import { createActionBook } from "../audit/book.ts";
 import { openAudit } from "../audit/open.ts";
+import { createStandings } from "../audit/standings.ts";
 import { createTally, dropTotals } from "../audit/tally.ts";
 import { createFirstAdministrator } from "../auth/first-administrator.ts";
 import { keptSecret } from "../auth/keys.ts";
@@ -110,6 +111,7 @@ export async function startApp(
     const version = await readVersion(packageFolder, config.COMMIT);
     const authenticator = createAuthenticator({ database, tokens, now });
     const subjects = createSubjects({ database, now });
+    const standings = createStandings(database);
     const tally = createTally({ database, logger });
     opened.push(() => tally.stop());
     const actions = createActionBook(database, tally);
@@ -122,6 +124,7 @@ export async function startApp(
       onUsers(userIds) {
         authenticator.forget(userIds);
         subjects.forget(userIds);
+        standings.forget();
       },
       onGeneration: () => engine?.doubt(),
       async onFlush() {
@@ -167,6 +170,7 @@ export async function startApp(
       logger,
       actions,
       usage,
+      standings,
       now,
       retentionDays: config.AUDIT_RETENTION_DAYS,
     });

@@ -62,7 +62,7 @@ type ManyAnswers = (request: Input, call: Call) => AsyncIterable<Answer>;
 
 /** Authenticate, authorise, validate, call, audit, map errors and log: once, for all doors. */
 export function createPipeline(options: PipelineOptions): Pipeline {
-  const validator = createValidator();
+  const validator = createValidator({ regexMatch: matches });
   const passages = new WeakMap<HandlerContext, Passage>();
   const admissions: Admissions = new WeakMap();
 
@@ -278,4 +278,16 @@ async function identify(options: PipelineOptions, authorization: string): Promis
 
 function isFault({ code }: ConnectError): boolean {
   return code === Code.Internal || code === Code.Unknown || code === Code.Unavailable || code === Code.DataLoss;
+}
+
+const patterns = new Map<string, RegExp>();
+
+/**
+ * The patterns of our own protos are classes of characters, which mean the same here as in RE2 and take as little as
+ * they look: the library's engine for patterns of strangers takes twenty times that.
+ */
+function matches(pattern: string, text: string): boolean {
+  const known = patterns.get(pattern) ?? new RegExp(pattern, "u");
+  patterns.set(pattern, known);
+  return known.test(text);
 }

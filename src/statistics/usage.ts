@@ -1,4 +1,5 @@
 import type { Usage, UsageBook } from "../core/history.ts";
+import { columnOf, textColumnOf } from "../storage/columns.ts";
 import { type Database, prepared, type Transaction } from "../storage/database.ts";
 import { ensurePartitions } from "../storage/partitions.ts";
 
@@ -39,7 +40,7 @@ async function addUp(transaction: Transaction, usages: readonly Usage[]): Promis
      order by user_id, service, method_group, day, company_key
      on conflict (user_id, date, service, method_group, company_key) do update set
        requests = kept.requests + excluded.requests, points = kept.points + excluded.points`,
-    [...keyColumns(usages), usages.map(({ username }) => username), usages.map(({ points }) => points)] as never,
+    [...keyColumns(usages), textColumnOf(usages, ({ username }) => username), columnOf(usages, ({ points }) => points)],
   );
   await adding.options(prepared("add_usage"));
 }
@@ -79,18 +80,18 @@ async function countPoints(transaction: Transaction, points: readonly PointOfUsa
     [
       ...keyColumns(points.map(({ usage }) => usage)),
       // PostgreSQL's 64 bits have a sign.
-      points.map(({ key }) => BigInt.asIntN(64, key).toString()),
-    ] as never,
+      columnOf(points, ({ key }) => BigInt.asIntN(64, key)),
+    ],
   );
 }
 
-/** Columns of the key, as arrays for unnest. */
-function keyColumns(usages: readonly Usage[]): unknown[][] {
+/** Columns of the key, for unnest. */
+function keyColumns(usages: readonly Usage[]): string[] {
   return [
-    usages.map(({ userId }) => userId),
-    usages.map(({ service }) => service),
-    usages.map(({ methodGroup }) => methodGroup),
-    usages.map(({ day }) => day),
-    usages.map(({ companyKey }) => companyKey),
+    columnOf(usages, ({ userId }) => userId),
+    columnOf(usages, ({ service }) => service),
+    columnOf(usages, ({ methodGroup }) => methodGroup),
+    columnOf(usages, ({ day }) => day),
+    textColumnOf(usages, ({ companyKey }) => companyKey),
   ];
 }

@@ -29,6 +29,11 @@ export interface GroupCommitOptions<Entry> {
   readonly describe: (entry: Entry) => object;
   /** How much an entry is of what `capacity` and a batch hold; 1 where it is not given. */
   readonly sizeOf?: (entry: Entry) => number;
+  /**
+   * Batches that are written at once; 1 where it is not given: what arrives meanwhile makes the next batch larger, and a
+   * commit costs more than most of what is in it.
+   */
+  readonly maxInFlight?: number;
   /** How much may wait. */
   readonly capacity?: number | undefined;
   /** How long commit() waits. */
@@ -41,8 +46,6 @@ interface Waiting<Entry> {
 }
 
 const maxBatch = 500;
-/** One: what arrives meanwhile makes the next batch larger, and a commit costs more than most of what is in it. */
-const maxInFlight = 1;
 const retryAfterMs = 1000;
 const backoffMs = { first: 50, most: 2000 };
 
@@ -52,7 +55,7 @@ const backoffMs = { first: 50, most: 2000 };
  * until the one entry that cannot be written is alone, logged and left out.
  */
 export function createGroupCommit<Entry>(options: GroupCommitOptions<Entry>): GroupCommit<Entry> {
-  const { name, logger, sizeOf = () => 1, capacity = 20_000, commitTimeoutMs = 5000 } = options;
+  const { name, logger, sizeOf = () => 1, maxInFlight = 1, capacity = 20_000, commitTimeoutMs = 5000 } = options;
   let waiting: Waiting<Entry>[] = [];
   /** Entries that were ever taken into a batch. */
   let begun = 0;

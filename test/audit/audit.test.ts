@@ -207,6 +207,19 @@ describe("what is recorded", () => {
     expect((await read({ from: before.toISOString() }, namesake)).actions).toEqual([]);
   });
 
+  test("an action counts in the company of its time, also right after its user has moved", async () => {
+    const username = await app.user();
+    const told = { username, points: 7 };
+    await audit.recordActions({ actions: [action(told)] }, service);
+    const company_key = await app.company();
+    const fields = { username, company_key, enabled: true, roles: [], timezone: 0 };
+    await app.http("PUT", "/admin/users", { token: app.admin, body: fields });
+    await audit.recordActions({ actions: [action(told)] }, service);
+    const usage = await app.database("usage_day").where({ username }).select("company_key", "requests");
+    expect(usage).toHaveLength(2);
+    expect(usage).toContainEqual({ company_key, requests: 1 });
+  });
+
   test("many tell the same at once: it is recorded once, and used once", async () => {
     const users = await Promise.all([1, 2, 3].map(() => app.user()));
     const told = Array.from({ length: 300 }, (_none, index) => action({ username: users[index % 3], pointKeys: [5n] }));

@@ -4,10 +4,13 @@
  * recording costs beside a bare INSERT of the same rows, turn by turn, in one run.
  */
 import { randomUUID } from "node:crypto";
+import { once } from "node:events";
+import { type ClientHttp2Session, connect, type IncomingHttpHeaders } from "node:http2";
+import { create, toBinary } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
-import { createClient } from "@connectrpc/connect";
-import { createGrpcTransport } from "@connectrpc/connect-node";
-import { AuditService } from "#gen/tollgate/v1/audit_pb.js";
+import { RecordActionsRequestSchema } from "#gen/tollgate/v1/audit_pb.js";
+import { columnOf } from "../../src/storage/columns.ts";
+import { prepared } from "../../src/storage/database.ts";
 import { ensurePartitions } from "../../src/storage/partitions.ts";
 import { median, seconds, startStand, timed } from "./stand.ts";
 
@@ -163,81 +166,125 @@ async function list(): Promise<void> {
   );
 }
 
-/** Batches of a thousand, two callers at once, the service and the bare INSERT turn by turn. */
+/**
+ * Batches from two callers at once, the service and the bare INSERT turn by turn; what is sent is made before, for both
+ * in the form in which it is sent.
+ */
 async function recording(): Promise<void> {
   await database.raw("create table bare (like audit_action including all)");
-  const audit = createClient(AuditService, createGrpcTransport({ baseUrl: server.url }));
-  const headers = { authorization: `Bearer ${token}` };
-  const batch = (size: number, base: number) =>
-    Array.from({ length: size }, (_, index) => ({
-      tracecode: randomUUID(),
-      username: `user_${(base + index * 31) % users}`,
-      service: 2,
-      operation: `run_${index % 4}`,
-      methodGroup: 3,
-      timeMs: Date.now() - index,
-      server: "planner_1",
-      points: index,
-    }));
-  type Batch = ReturnType<typeof batch>;
-  const recorded = (actions: Batch) =>
-    audit.recordActions(
-      { actions: actions.map(({ timeMs, ...action }) => ({ ...action, time: timestampFromMs(timeMs) })) },
-      { headers },
-    );
-  const bare = (actions: Batch) =>
-    database.raw(
-      `insert into bare (
-         time, tracecode, operation, part, user_id, username, company_key, server, service, method_group, points,
-         duration_ms, outcome, resource, usage_day
-       )
-       select to_timestamp(ms / 1000.0), tracecode, operation, part, user_id, username, company_key, server, service,
-         method_group, points, null, 0, null, date '1970-01-01' + usage_day
-       from unnest(
-         ?::bigint[], ?::uuid[], ?::text[], ?::uuid[], ?::bigint[], ?::text[], ?::text[], ?::text[], ?::smallint[],
-         ?::smallint[], ?::bigint[], ?::integer[]
-       ) as action (
-         ms, tracecode, operation, part, user_id, username, company_key, server, service, method_group, points, usage_day
-       )`,
-      [
-        actions.map(({ timeMs }) => timeMs),
-        actions.map(({ tracecode }) => tracecode),
-        actions.map(({ operation }) => operation),
-        actions.map(() => "00000000-0000-0000-0000-000000000000"),
-        actions.map(({ username }) => Number(username.slice(5))),
-        actions.map(({ username }) => username),
-        actions.map(({ username }) => `company_${Number(username.slice(5)) % 20}`),
-        actions.map(({ server: name }) => name),
-        actions.map(({ service }) => service),
-        actions.map(({ methodGroup }) => methodGroup),
-        actions.map(({ points }) => points),
-        actions.map(() => today),
-      ] as never,
-    );
+  const session = connect(server.url);
   for (const size of [100, 1000]) {
     const rates: { recorded: number[]; bare: number[] } = { recorded: [], bare: [] };
     for (let round = 0; round < 12; round += 1) {
-      for (const [name, work] of [
-        ["recorded", recorded],
-        ["bare", bare],
-      ] as const) {
-        const batches = Array.from({ length: Math.ceil(20_000 / size) }, (_, index) =>
-          batch(size, round * 1000 + index),
-        );
-        const elapsed = await timed(async () => {
-          const next = batches.values();
-          const caller = async () => {
-            for (const actions of next) await work(actions);
-          };
-          await Promise.all([caller(), caller()]);
-        });
-        // The first rounds warm up.
-        if (round > 1) rates[name].push((batches.length * size * 1000) / elapsed);
-      }
+      const batches = Array.from({ length: Math.ceil(20_000 / size) }, (_, index) => batch(size, round * 1000 + index));
+      const bodies = batches.map(toBody);
+      const recorded = await fromTwo(bodies, (body) => record(session, body));
+      const columns = batches.map(toColumns);
+      const bare = await fromTwo(columns, insert);
+      // The first rounds warm up.
+      if (round < 2) continue;
+      rates.recorded.push((batches.length * size * 1000) / recorded);
+      rates.bare.push((batches.length * size * 1000) / bare);
     }
     const [ours, theirs] = [median(rates.recorded), median(rates.bare)];
     console.log(
       `recording, batches of ${size}, two callers: ${ours.toFixed(0)} durable actions/s; bare INSERT ${theirs.toFixed(0)} rows/s; ratio ${(ours / theirs).toFixed(2)}`,
     );
   }
+  session.close();
+}
+
+function fromTwo<Item>(items: readonly Item[], work: (item: Item) => Promise<unknown>): Promise<number> {
+  const next = items.values();
+  const caller = async () => {
+    for (const item of next) await work(item);
+  };
+  return timed(async () => void (await Promise.all([caller(), caller()])));
+}
+
+function batch(size: number, base: number) {
+  return Array.from({ length: size }, (_, index) => ({
+    tracecode: randomUUID(),
+    user: (base + index * 31) % users,
+    operation: `run_${index % 4}`,
+    timeMs: Date.now() - index,
+    points: index,
+  }));
+}
+type Batch = ReturnType<typeof batch>;
+
+/** A gRPC message with its five bytes before it. */
+function toBody(actions: Batch): Buffer {
+  const message = toBinary(
+    RecordActionsRequestSchema,
+    create(RecordActionsRequestSchema, {
+      actions: actions.map(({ user, timeMs, ...action }) => ({
+        ...action,
+        username: `user_${user}`,
+        service: 2,
+        methodGroup: 3,
+        server: "planner_1",
+        time: timestampFromMs(timeMs),
+      })),
+    }),
+  );
+  const head = Buffer.alloc(5);
+  head.writeUInt32BE(message.length, 1);
+  return Buffer.concat([head, message]);
+}
+
+async function record(session: ClientHttp2Session, body: Buffer): Promise<void> {
+  const stream = session.request({
+    ":method": "POST",
+    ":path": "/tollgate.v1.AuditService/RecordActions",
+    "content-type": "application/grpc",
+    te: "trailers",
+    authorization: `Bearer ${token}`,
+  });
+  const ended = Promise.race([once(stream, "trailers"), once(stream, "response").then(([head]) => refused(head))]);
+  stream.resume();
+  stream.end(body);
+  const [trailers] = await ended;
+  if (trailers["grpc-status"] !== "0") throw new Error(`${trailers["grpc-status"]}: ${trailers["grpc-message"]}`);
+}
+
+/** An answer without a message has its status in its head; another has it to come. */
+function refused(head: IncomingHttpHeaders): Promise<[IncomingHttpHeaders]> {
+  return head["grpc-status"] === undefined ? new Promise(() => undefined) : Promise.resolve([head]);
+}
+
+function toColumns(actions: Batch): string[] {
+  return [
+    columnOf(actions, ({ timeMs }) => timeMs),
+    columnOf(actions, ({ tracecode }) => tracecode),
+    columnOf(actions, ({ operation }) => operation),
+    columnOf(actions, () => "00000000-0000-0000-0000-000000000000"),
+    columnOf(actions, ({ user }) => user),
+    columnOf(actions, ({ user }) => `user_${user}`),
+    columnOf(actions, ({ user }) => `company_${user % 20}`),
+    columnOf(actions, () => "planner_1"),
+    columnOf(actions, () => 2),
+    columnOf(actions, () => 3),
+    columnOf(actions, ({ points }) => points),
+    columnOf(actions, () => today),
+  ];
+}
+
+async function insert(columns: readonly string[]): Promise<void> {
+  const inserting = database.raw(
+    `insert into bare (
+       time, tracecode, operation, part, user_id, username, company_key, server, service, method_group, points,
+       duration_ms, outcome, resource, usage_day
+     )
+     select to_timestamp(ms / 1000.0), tracecode, operation, part, user_id, username, company_key, server, service,
+       method_group, points, null, 0, null, date '1970-01-01' + usage_day
+     from unnest(
+       ?::bigint[], ?::uuid[], ?::text[], ?::uuid[], ?::bigint[], ?::text[], ?::text[], ?::text[], ?::smallint[],
+       ?::smallint[], ?::bigint[], ?::integer[]
+     ) as action (
+       ms, tracecode, operation, part, user_id, username, company_key, server, service, method_group, points, usage_day
+     )`,
+    columns,
+  );
+  await inserting.options(prepared("insert_bare"));
 }

@@ -1,4 +1,5 @@
 import type { Action, ActionBook, Usage, UsageBook } from "../../core/history.ts";
+import { columnOf, textColumnOf } from "../../storage/columns.ts";
 import { type Database, inTransaction, prepared, type Transaction } from "../../storage/database.ts";
 import { ensurePartitions, withPartitions } from "../../storage/partitions.ts";
 import type { LedgerEntry } from "./entry.ts";
@@ -139,26 +140,26 @@ async function putLeases(transaction: Transaction, entries: readonly LedgerEntry
          company_key as "companyKey", tracecode, holder
        from put where state = 2`,
       [
-        entries.map(({ meter }) => meter.userId),
-        entries.map(({ meter }) => meter.service),
-        entries.map(({ meter }) => meter.methodGroup),
-        entries.map(({ day }) => day),
-        entries.map(({ operationId }) => operationId),
-        entries.map(({ username }) => username),
-        entries.map(({ meter }) => meter.companyKey),
-        entries.map(({ timezone }) => timezone),
-        entries.map(({ points }) => points),
-        entries.map(({ grantedMs }) => grantedMs / 1000),
-        entries.map(({ expireMs }) => expireMs / 1000),
-        entries.map(({ end }) => stateNumbers[end.state]),
-        entries.map(({ end }) => (end.state === "granted" ? null : end.endedMs / 1000)),
-        entries.map(({ tracecode }) => tracecode),
-        entries.map(({ holder }) => holder),
-        entries.map(({ degraded }) => degraded),
-        ends.map((end) => end?.points ?? null),
-        ends.map((end) => end?.durationMs ?? null),
-        ends.map((end) => end?.outcome ?? null),
-      ] as never,
+        columnOf(entries, ({ meter }) => meter.userId),
+        columnOf(entries, ({ meter }) => meter.service),
+        columnOf(entries, ({ meter }) => meter.methodGroup),
+        columnOf(entries, ({ day }) => day),
+        columnOf(entries, ({ operationId }) => operationId),
+        textColumnOf(entries, ({ username }) => username),
+        textColumnOf(entries, ({ meter }) => meter.companyKey),
+        columnOf(entries, ({ timezone }) => timezone),
+        columnOf(entries, ({ points }) => points),
+        columnOf(entries, ({ grantedMs }) => grantedMs / 1000),
+        columnOf(entries, ({ expireMs }) => expireMs / 1000),
+        columnOf(entries, ({ end }) => stateNumbers[end.state]),
+        columnOf(entries, ({ end }) => (end.state === "granted" ? null : end.endedMs / 1000)),
+        columnOf(entries, ({ tracecode }) => tracecode),
+        textColumnOf(entries, ({ holder }) => holder),
+        columnOf(entries, ({ degraded }) => degraded),
+        columnOf(ends, (end) => end?.points),
+        columnOf(ends, (end) => end?.durationMs),
+        columnOf(ends, (end) => end?.outcome),
+      ],
     )
     .options(prepared("put_leases"));
   return new Map(rows.map(({ key, ...kept }) => [key, kept]));

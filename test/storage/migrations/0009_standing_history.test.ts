@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { readStandings } from "../../../src/audit/standings.ts";
+import { createStandings } from "../../../src/audit/standings.ts";
 import { hasHistory } from "../../../src/company/store.ts";
 import { migrate } from "../../../src/storage/migrate.ts";
 import { createTestDatabase, type TestDatabase } from "../../support/database.ts";
@@ -26,7 +26,7 @@ async function use(user_id: number, username: string, company_key: string, date:
 
 /** Whose an action is that is told late. */
 async function whose(username: string, time: string) {
-  const standing = (await readStandings(test.database, [username]))(username, micros(time));
+  const standing = (await createStandings(test.database).of([username]))(username, micros(time));
   return standing && [standing.userId, standing.companyKey];
 }
 
