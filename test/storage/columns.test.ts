@@ -28,7 +28,7 @@ test("numbers and truth values arrive as they were, and what is missing as null"
   ).toEqual([true, false]);
   expect(
     await read(
-      "numeric",
+      "text",
       columnOf([-(2n ** 63n)], (value) => value),
     ),
   ).toEqual(["-9223372036854775808"]);
