@@ -47,12 +47,12 @@ export function weightOf({ pointKeys }: Pick<Usage, "pointKeys">): number {
 }
 
 /** Keeps records within the transaction of what they are about. */
-export interface Book<Record, Written = void> {
+export interface Book<Record, Place, Written = void> {
   /** Makes room for them; before the transaction begins, since it changes tables. */
-  prepare(records: readonly Record[]): Promise<void>;
+  prepare(places: readonly Place[]): Promise<void>;
   write(transaction: Knex.Transaction, records: readonly Record[]): Promise<Written>;
 }
 
 /** The audit log. Writing returns what was not there yet: an action that is told again is the same one. */
-export type ActionBook = Book<Action, Action[]>;
-export type UsageBook = Book<Usage>;
+export type ActionBook = Book<Action, Pick<Action, "timeMicros">, Action[]>;
+export type UsageBook = Book<Usage, Pick<Usage, "day" | "pointKeys">>;

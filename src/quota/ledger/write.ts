@@ -1,4 +1,5 @@
 import type { Action, ActionBook, Usage, UsageBook } from "../../core/history.ts";
+import type { Micros } from "../../core/instant.ts";
 import { columnOf, textColumnOf } from "../../storage/columns.ts";
 import { type Database, inTransaction, prepared, type Transaction } from "../../storage/database.ts";
 import { ensurePartitions, withPartitions } from "../../storage/partitions.ts";
@@ -41,34 +42,39 @@ async function write({ database, actions, usage }: Books, entries: readonly Ledg
   const settled = entries.filter(isSettled);
   await ensurePartitions(database, "lease", new Set(entries.map(({ day }) => day)));
   if (settled.length > 0) {
-    await usage.prepare(settled.map(toUsage));
-    await actions.prepare(settled.map(toAction));
+    await usage.prepare(settled.map(({ day, end }) => ({ day, pointKeys: end.pointKeys })));
+    await actions.prepare(settled.map(({ end }) => ({ timeMicros: timeOf(end) })));
   }
   await inTransaction(database, async (transaction) => {
     const raised = await putLeases(transaction, entries);
-    // The lease knows who asked for it, and in which company its user was; both may be others when it is settled.
-    const counted = settled.flatMap((entry) => {
+    const used: Usage[] = [];
+    const done: Action[] = [];
+    for (const entry of settled) {
       const kept = raised.get(keyOf(entry));
-      if (kept === undefined) return [];
-      const { companyKey, ...names } = kept;
-      return [{ ...entry, ...names, meter: { ...entry.meter, companyKey } }];
-    });
-    await usage.write(transaction, counted.map(toUsage));
-    await actions.write(transaction, counted.map(toAction));
+      if (kept === undefined) continue;
+      used.push(toUsage(entry, kept));
+      done.push(toAction(entry, kept));
+    }
+    await usage.write(transaction, used);
+    await actions.write(transaction, done);
   });
 }
 
-function toUsage({ meter, username, day, end }: Settled): Usage {
-  return { ...meter, username, day, points: end.points, pointKeys: end.pointKeys };
+// Written out, not spread, here and below: this is done for every calculation there is.
+function toUsage({ meter, day, end }: Settled, { username, companyKey }: Kept): Usage {
+  const { userId, service, methodGroup } = meter;
+  return { userId, username, companyKey, service, methodGroup, day, points: end.points, pointKeys: end.pointKeys };
 }
 
-function toAction({ meter, username, operationId, tracecode, holder, end }: Settled): Action {
-  const { endedMs, operation, server = holder, points, durationMs, outcome } = end;
-  const timeMicros = Math.round(endedMs * 1000);
+function toAction({ meter, operationId, end }: Settled, { username, companyKey, tracecode, holder }: Kept): Action {
+  const { operation, server = holder, points, durationMs, outcome } = end;
   return {
-    ...meter,
+    userId: meter.userId,
     username,
-    timeMicros,
+    companyKey,
+    service: meter.service,
+    methodGroup: meter.methodGroup,
+    timeMicros: timeOf(end),
     tracecode,
     operation,
     part: operationId,
@@ -79,6 +85,10 @@ function toAction({ meter, username, operationId, tracecode, holder, end }: Sett
   };
 }
 
+function timeOf({ endedMs }: Settled["end"]): Micros {
+  return Math.round(endedMs * 1000);
+}
+
 /** States as the table has them: a lease only ever goes up. */
 const stateNumbers = { granted: 0, released: 1, settled: 2 };
 
@@ -86,7 +96,7 @@ function isSettled(entry: LedgerEntry): entry is Settled {
   return entry.end.state === "settled";
 }
 
-/** What a lease has known since it was granted. */
+/** What a lease has known since it was granted: who asked for it, and who its user was. Both may be others by now. */
 interface Kept {
   readonly key: string;
   readonly username: string;
@@ -162,5 +172,5 @@ async function putLeases(transaction: Transaction, entries: readonly LedgerEntry
       ],
     )
     .options(prepared("put_leases"));
-  return new Map(rows.map(({ key, ...kept }) => [key, kept]));
+  return new Map(rows.map((row) => [row.key, row]));
 }
