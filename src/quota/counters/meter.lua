@@ -83,6 +83,9 @@ local offset, day = tonumber(kept[2]), tonumber(kept[3])
 local day_used, day_reserved = tonumber(kept[4]), tonumber(kept[5])
 local from, to = tonumber(kept[6]), tonumber(kept[7])
 local window_used, window_reserved = tonumber(kept[8]), tonumber(kept[9])
+-- Of the operation that is asked about.
+local record = kept[10]
+local running = redis.call('ZCOUNT', leases, '(0', '+inf')
 
 local function parse(record)
   local s, d, p, g, e, c, h = string.match(record, '^(%a) (%-?%d+) (%d+) (%d+) (%d+) (%S+) (.*)$')
@@ -95,7 +98,9 @@ local function pack(lease)
     .. text(lease.expire) .. ' ' .. (lease.settled and text(lease.settled) or '-') .. ' ' .. lease.holder
 end
 
+-- What a lease holds, from when it runs until it does not.
 local function reserve(lease, sign)
+  running = running + sign
   if lease.day == day then day_reserved = day_reserved + sign * lease.points end
   if from <= lease.day and lease.day < to then window_reserved = window_reserved + sign * lease.points end
 end
@@ -105,7 +110,9 @@ local function save(name, lease)
   local holder = lease.holder
   -- Who may still hold it again keeps its name. The call that ends the lease is told who held it.
   if lease.state == 'r' or lease.state == 's' then lease.holder = '' end
-  redis.call('HSET', state, 'l' .. name, pack(lease))
+  local packed = pack(lease)
+  if name == operation then record = packed end
+  redis.call('HSET', state, 'l' .. name, packed)
   lease.holder = holder
   redis.call('ZADD', leases, running and text(lease.expire) or '-' .. text(now + REMEMBER), name)
 end
@@ -121,6 +128,7 @@ for _, name in ipairs(redis.call('ZRANGEBYSCORE', leases, '-' .. text(now), '(0'
   -- Scores are minus the time: those from -now up to 0 are past.
   redis.call('ZREM', leases, name)
   redis.call('HDEL', state, 'l' .. name)
+  if name == operation then record = nil end
 end
 
 -- A day ends at the later of the midnights at its own offset and at the user's present one: none is granted twice.
@@ -144,8 +152,6 @@ local function limit(place)
   return chosen and tonumber(ARGV[6 + (chosen - 1) * 6 + place]) or nil
 end
 
-local running = redis.call('ZCOUNT', leases, '(0', '+inf')
-
 -- What stands in the way of a lease of that day; nil for nothing.
 local function violations(of_day, wanted, is_new)
   local found = {}
@@ -164,13 +170,12 @@ end
 local function reply(kind, before, lease, extra)
   redis.call('HSET', state, 'o', text(offset), 'd', text(day), 'du', text(day_used), 'dr', text(day_reserved),
     'wf', text(from), 'wt', text(to), 'wu', text(window_used), 'wr', text(window_reserved))
-  local last = redis.call('ZREVRANGE', leases, 0, 0, 'WITHSCORES')
-  local keep = text(math.max(IDLE, tonumber(last[2]) - now + REMEMBER))
-  redis.call('PEXPIRE', state, keep)
-  redis.call('PEXPIRE', leases, keep)
+  -- A lease lives for a day at the most (lease.proto), and is remembered for another.
+  redis.call('PEXPIRE', state, IDLE)
+  redis.call('PEXPIRE', leases, IDLE)
   return { kind, now, day, day_end(), from, to, to * DAY - math.min(offset, timezone) * HOUR, text(day_used),
     text(window_used), text(day_reserved), text(window_reserved),
-    redis.call('ZCOUNT', leases, '(0', '+inf'), chosen or 0, before or '',
+    running, chosen or 0, before or '',
     lease and operation .. ' ' .. pack(lease) or '', extra or {} }
 end
 
@@ -187,7 +192,6 @@ if command == 'check' then
   return reply(found and 'refused' or 'done', nil, nil, found)
 end
 
-local record = redis.call('HGET', state, 'l' .. operation)
 local lease = record and parse(record)
 local before = lease and lease.state
 

@@ -263,8 +263,19 @@ export function conforms(subject: () => Subject): void {
     at(noon + dayMs - 1);
     expect((await acquire(5, rules(), operationId)) as object).toMatchObject({ before: "settled" });
     at(noon + dayMs);
-    await usage();
     expect((await settle(operationId, 5)).kind).toBe("unknown");
+  });
+
+  test("has forgotten it in the very call that asks about it", async () => {
+    const operationId = randomUUID();
+    await acquire(5, rules(), operationId);
+    await settle(operationId, 5);
+    at(noon + dayMs);
+    expect(await acquire(7, rules(), operationId)).toMatchObject({
+      kind: "done",
+      before: undefined,
+      lease: { points: 7 },
+    });
   });
 
   test("lists who runs, the first to expire first", async () => {
