@@ -132,6 +132,16 @@ test("the reason is all that is told, whatever the reader of sheets warns of", a
   expect(JSON.parse(answer.text).message).toBe("data_flow_convert: the data cannot be converted: it is no workbook");
 });
 
+test("what would be lost is refused with the rule", async () => {
+  const rows = '<row r="1"><c r="A1" t="str"><v>a</v></c></row><row r="2"><c r="B2"><v>7</v></c></row>';
+  const answer = await get(await put(rawWorkbook({ rows }), contentTypes.xlsx), "JSON");
+  expect([answer.status, JSON.parse(answer.text).message]).toEqual([
+    400,
+    "data_flow_convert: the data cannot be converted: the cell B2 of the sheet Sheet1 has no name above it: " +
+      "row 1 names the columns, and each that has values needs one",
+  ]);
+});
+
 test("a bomb behind a decoy harms nobody", async () => {
   const bomb = withDecoy(rawWorkbook({ strings: `<si><t>${"x".repeat(150_000_000)}</t></si>` }));
   const answer = await get(await put(bomb, contentTypes.xlsx), "JSON");

@@ -54,12 +54,17 @@ async function load(bytes: Buffer): Promise<Sheet[]> {
     // A row's number is whatever the file says.
     if (worksheet.rowCount > maxRows) throw new Impossible(`the sheet ${worksheet.name} has more than ${maxRows} rows`);
     const rows: unknown[][] = [];
+    let headerRow: ExcelJs.Row | undefined;
     worksheet.eachRow((row) => {
       countCells(row.cellCount);
       const cells = Array.from({ length: row.cellCount }, (_none, index) => valueOf(row.getCell(index + 1)));
       for (const [index, cell] of cells.entries()) {
-        if (cell !== null) countLetters(lengthOf(cell) + lengthOf(rows[0]?.[index]));
+        if (cell === null) continue;
+        const header = headerRow === undefined ? cell : (rows[0]?.[index] ?? null);
+        if (isEmpty(header) && !isEmpty(cell)) throw nameless(row.getCell(index + 1), headerRow?.number ?? 1);
+        countLetters(lengthOf(cell) + lengthOf(rows[0]?.[index]));
       }
+      headerRow ??= row;
       rows.push(cells);
     });
     const [headers = [], ...others] = rows;
@@ -69,6 +74,18 @@ async function load(bytes: Buffer): Promise<Sheet[]> {
       rows: others,
     };
   });
+}
+
+function isEmpty(cell: unknown): boolean {
+  return cell === null || cell === "";
+}
+
+/** A column without a name is no field: what stands in it would be lost. */
+function nameless({ address, worksheet }: ExcelJs.Cell, headerRow: number): Impossible {
+  return new Impossible(
+    `the cell ${address} of the sheet ${worksheet.name} has no name above it: ` +
+      `row ${headerRow} names the columns, and each that has values needs one`,
+  );
 }
 
 function lengthOf(cell: unknown): number {

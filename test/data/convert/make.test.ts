@@ -140,6 +140,16 @@ async function change(xlsx: Buffer | undefined, by: (workbook: ExcelJs.Workbook)
 const foreign = (...rows: unknown[][]) =>
   change(undefined, (workbook) => void workbook.addWorksheet("Orders").addRows(rows));
 
+test("a column without a name and without values is no column", async () => {
+  const xlsx = await foreign(["a", null, "c"], [1, null, 3], [4, "", 6]);
+  expect(await toJson(xlsx)).toEqual({
+    Orders: [
+      { a: 1, c: 3 },
+      { a: 4, c: 6 },
+    ],
+  });
+});
+
 test("a column # does not make a sheet one of ours", async () => {
   const xlsx = await foreign(["#", "city"], [1, "Oslo"], [1, "Riga"]);
   expect(await toJson(xlsx)).toEqual({
@@ -161,6 +171,21 @@ test.each<[string, () => Promise<Buffer>, string]>([
     "a formula of which nobody has kept what it gives",
     () => foreign(["a", "b"], [1, { formula: "A2" }]),
     "the cell B2 of the sheet Orders is a formula whose result is not in the file",
+  ],
+  [
+    "a value under no name",
+    () => foreign(["a", null, "c"], [], [1, null, 3], [4, 5, 6]),
+    "the cell B4 of the sheet Orders has no name above it: row 1 names the columns, and each that has values needs one",
+  ],
+  [
+    "a value beside the names",
+    () => foreign([], ["a"], [1, 0]),
+    "the cell B3 of the sheet Orders has no name above it: row 2 names the columns, and each that has values needs one",
+  ],
+  [
+    "a value beside the columns of a sheet of ours",
+    async () => change(await toXlsx([{ a: 1 }]), ({ worksheets }) => (worksheets[0]!.getCell("C2").value = "seen")),
+    "the cell C2 of the sheet data has no name above it: row 1 names the columns, and each that has values needs one",
   ],
   ["two columns of one name", () => foreign(["a", "b", "a"], [1, 2, 3]), "the sheet Orders has two columns a"],
   [
@@ -191,7 +216,7 @@ test.each<[string, () => Promise<Buffer>, string]>([
   ],
   [
     "cells without end",
-    () => foreign(["a"], ...Array.from({ length: 63 }, () => Object.assign([], { 16_383: 1 }))),
+    () => foreign(...Array.from({ length: 64 }, () => Object.assign([], { 16_383: 1 }))),
     "it has more than 1000000 cells",
   ],
   ["rows without end", async () => rawWorkbook({ rows: "<row/>".repeat(1_000_001) }), "it has more than 1000000 rows"],
