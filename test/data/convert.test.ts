@@ -1,7 +1,11 @@
+import { spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
+import { once } from "node:events";
+import { promisify } from "node:util";
+import { Code } from "@connectrpc/connect";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { makeApart } from "../../src/data/convert/apart.ts";
-import { contentTypes, convert } from "../../src/data/convert.ts";
+import { type Converted, contentTypes, convert } from "../../src/data/convert.ts";
 import { startTestApp, type TestApp } from "../support/app.ts";
 import { rawWorkbook, type WorkbookParts, withDecoy } from "../support/archive.ts";
 
@@ -101,6 +105,61 @@ test("an interrupted process is ended", async () => {
   const work = makeApart(Buffer.from(large), "json", controller.signal, limits);
   controller.abort(new Error("late"));
   await expect(work).rejects.toThrow("late");
+});
+
+test("who tells all processes of a service to stop does not end what is being converted", async () => {
+  const command = ["--import", "tsx", "process.ts", "json"];
+  const converter = spawn(process.execPath, command, { cwd: "src/data/convert" });
+  converter.stdout.resume();
+  const ended = once(converter, "close");
+  // More than a pipe holds: when it is written, the process reads.
+  await promisify<string, void>((part, done) => converter.stdin.write(part, done))(large.slice(0, 1_000_000));
+  converter.kill("SIGTERM");
+  converter.stdin.end(large.slice(1_000_000));
+  expect(await ended).toEqual([0, null]);
+});
+
+/** A small workbook that comes to some 60 MB: the name of its column is in every row. */
+function growing() {
+  const numbered = Array.from(
+    { length: 1000 },
+    (_none, at) => `<row r="${at + 2}"><c r="A${at + 2}"><v>1</v></c></row>`,
+  );
+  const rows = `<row r="1"><c r="A1" t="s"><v>0</v></c></row>${numbered.join("")}`;
+  const workbook = rawWorkbook({ strings: `<si><t>${"x".repeat(60_000)}</t></si>`, rows });
+  return {
+    content_type: contentTypes.xlsx,
+    filename: "data",
+    bytes: workbook.length,
+    async *read() {
+      yield workbook;
+    },
+  };
+}
+
+test("what slow readers hold at once has a limit, and what one of them leaves is there for the next", {
+  timeout: 120_000,
+}, async () => {
+  const [slow, gone] = [new AbortController(), new AbortController()];
+  const held: Converted[] = [];
+  for (const { signal } of [slow, slow, slow, gone]) held.push(await convert(growing(), signal));
+  const sum = held.reduce((bytes, one) => bytes + one.bytes.length, 0);
+  expect(sum).toBeGreaterThan(200_000_000);
+  expect(sum).toBeLessThanOrEqual(268_435_456);
+
+  const small = () => convert(stored('{"a":1}'), never);
+  await expect(small()).rejects.toMatchObject({
+    code: Code.Unavailable,
+    rawMessage: "too much converted data is still being read",
+  });
+  gone.abort(new Error("gone"));
+  (await small()).release();
+  // Told twice, it counts once.
+  held[3]?.release();
+  held.push(await convert(growing(), slow.signal));
+  await expect(small()).rejects.toMatchObject({ code: Code.Unavailable });
+  for (const { release } of held) release();
+  (await small()).release();
 });
 
 test.each<[string, Partial<typeof limits>, string]>([

@@ -10,12 +10,18 @@ export interface ServerProcess {
   end(signal?: NodeJS.Signals): Promise<number | null>;
 }
 
+export interface StartOptions {
+  /** Whether it leads a group of its own, as what a shell starts in a terminal does. */
+  readonly leadsGroup?: boolean;
+}
+
 /** Starts a command as a process of its own and waits until the server in it serves. */
 export async function startProcess(
   environment: Record<string, string>,
   command: readonly string[] = [process.execPath, "--import", "tsx", "src/main.ts"],
+  { leadsGroup = false }: StartOptions = {},
 ): Promise<ServerProcess> {
-  const { child, output } = run(environment, command);
+  const { child, output } = run(environment, command, leadsGroup);
   await until(child, output, /serves .* at http[\s\S]*Try: .*\n/);
   const exited = once(child, "exit");
   return {
@@ -34,14 +40,15 @@ export async function startProcess(
 export async function runProcess(
   environment: Record<string, string>,
 ): Promise<{ code: number | null; output: string }> {
-  const { child, output } = run(environment, [process.execPath, "--import", "tsx", "src/main.ts"]);
+  const { child, output } = run(environment, [process.execPath, "--import", "tsx", "src/main.ts"], false);
   const [code] = await once(child, "close");
   return { code, output: output() };
 }
 
-function run(environment: Record<string, string>, [program = "", ...parameters]: readonly string[]) {
+function run(environment: Record<string, string>, [program = "", ...parameters]: readonly string[], detached: boolean) {
   const clean = Object.fromEntries(["PATH", "HOME"].map((name) => [name, process.env[name] ?? ""]));
-  const child = spawn(program, parameters, { env: { ...clean, PORT: "0", HOST: "127.0.0.1", ...environment } });
+  const env = { ...clean, PORT: "0", HOST: "127.0.0.1", ...environment };
+  const child = spawn(program, parameters, { env, detached });
   const chunks: string[] = [];
   for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => chunks.push(String(chunk)));
   return { child, output: () => chunks.join("") };

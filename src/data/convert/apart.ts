@@ -31,12 +31,16 @@ const maxStory = 10_000;
 export async function makeApart(bytes: Buffer, from: Kind, signal: AbortSignal, limits: Limits): Promise<Buffer> {
   const { memoryMb, timeMs, maxBytes } = limits;
   signal.throwIfAborted();
-  const child = spawn(
-    process.execPath,
-    [...loader, `--max-old-space-size=${memoryMb}`, `process${extension}`, from],
+  const child = spawn(process.execPath, [...loader, `--max-old-space-size=${memoryMb}`, `process${extension}`, from], {
+    cwd: import.meta.dirname,
     // It needs none of our secrets, and reads what anybody has sent.
-    { cwd: import.meta.dirname, env: {}, signal, timeout: timeMs, killSignal: "SIGKILL" },
-  );
+    env: {},
+    // Ctrl-C is for us, and we drain: in our group it would end by it in the middle of a call.
+    detached: true,
+    signal,
+    timeout: timeMs,
+    killSignal: "SIGKILL",
+  });
   const ended = once(child, "close") as Promise<[number | null, NodeJS.Signals | null]>;
   // What cannot start has no pipes: that is the error then.
   ended.catch(() => undefined);

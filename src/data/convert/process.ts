@@ -6,6 +6,8 @@ import { Impossible } from "./table.ts";
 
 // Run by apart.ts: the data comes in, what it is made into goes out. Calls go before it.
 setPriority(constants.priority.PRIORITY_BELOW_NORMAL);
+// Who stops a service may tell all of its processes; the one that drains ends this one when its time is up.
+process.on("SIGTERM", () => undefined);
 const from = process.argv[2] === "json" ? "json" : "xlsx";
 const all: Buffer[] = [];
 for await (const chunk of process.stdin) all.push(chunk as Buffer);
