@@ -1,5 +1,6 @@
 import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
 import {
+  type Cell,
   type Column,
   dateFormat,
   maxRows,
@@ -46,52 +47,75 @@ export function streamReport(
 ): AsyncGenerator<Buffer> {
   return streamWorkbook({ creator: head.askedBy, created: head.made }, async (workbook) => {
     const sums = createSums();
-    const details = await writeDetails(workbook, { pages, sums, rowsPerSheet });
-    writeDays(workbook, sums);
+    const details = await writeDetails(openTable(workbook, "Details", detailColumns, rowsPerSheet), pages, sums);
+    const days = writeDays(openTable(workbook, "By day", dayColumns(sums.methods()), rowsPerSheet), sums);
     await writeSummary(workbook.sheet("Summary", summaryColumns, false), { head, sums, rowsPerSheet });
-    await workbook.end(["Summary", ...details, "By day"]);
+    await workbook.end(["Summary", ...details, ...days]);
   });
 }
 
-interface DetailsOptions {
-  readonly pages: AsyncIterable<readonly UsageRow[]>;
-  readonly sums: Sums;
-  readonly rowsPerSheet: number;
+/** A table that goes on in a next sheet: a sheet has a last row. */
+interface SplitTable {
+  /** @returns the sheet that the row is in */
+  add(cells: readonly Cell[]): Sheet;
+  drained(): Promise<void>;
+  /** @returns the names of the sheets */
+  end(): string[];
 }
 
-/** @returns the names of the sheets: a sheet has a last row */
-async function writeDetails(workbook: Workbook, { pages, sums, rowsPerSheet }: DetailsOptions): Promise<string[]> {
-  const names = ["Details"];
-  let sheet: Sheet = workbook.sheet("Details", detailColumns);
-  for await (const page of pages) {
-    for (const row of page) {
+function openTable(workbook: Workbook, name: string, columns: readonly Column[], rowsPerSheet: number): SplitTable {
+  const names = [name];
+  let sheet = workbook.sheet(name, columns);
+  return {
+    add(cells) {
       if (sheet.rows() === rowsPerSheet) {
         sheet.end(true);
-        names.push(`Details ${names.length + 1}`);
-        sheet = workbook.sheet(names.at(-1) ?? "", detailColumns);
+        names.push(`${name} ${names.length + 1}`);
+        sheet = workbook.sheet(names.at(-1) ?? "", columns);
       }
+      sheet.add(cells);
+      return sheet;
+    },
+    drained: () => sheet.drained(),
+    end() {
+      sheet.end(true);
+      return names;
+    },
+  };
+}
+
+async function writeDetails(
+  table: SplitTable,
+  pages: AsyncIterable<readonly UsageRow[]>,
+  sums: Sums,
+): Promise<string[]> {
+  for await (const page of pages) {
+    for (const row of page) {
       const { username, company_key, date, service, method_group, requests, points, unique_points } = row;
       const [serviceName, group] = [Service_Name[service] ?? "", Method_Group[method_group] ?? ""];
-      sheet.add([username, company_key, new Date(date), serviceName, group, requests, points, unique_points]);
+      const cells = [username, company_key, new Date(date), serviceName, group, requests, points, unique_points];
+      const sheet = table.add(cells);
       sums.add(row, { sheet: sheet.name, row: sheet.rows() });
     }
-    await sheet.drained();
+    await table.drained();
   }
-  sheet.end(true);
-  return names;
+  return table.end();
 }
 
 /** A row a day, a column a service and method group: what a chart is drawn from. */
-function writeDays(workbook: Workbook, { days, methods }: Sums): void {
-  const columns: Column[] = [
+function writeDays(table: SplitTable, { days, methods }: Sums): string[] {
+  const all = methods();
+  for (const { date, total, points } of days()) {
+    const { requests, points: sum, uniquePoints } = total;
+    table.add([new Date(date), requests, sum, uniquePoints, ...all.map((method) => points.get(method) ?? 0)]);
+  }
+  return table.end();
+}
+
+function dayColumns(methods: readonly string[]): Column[] {
+  return [
     { header: "Date", width: 12, format: dateFormat },
     ...["Requests", "Points", "Unique points"].map((header) => ({ header, width: 14, format: numberFormat })),
-    ...methods().map((header) => ({ header, width: header.length + 4, format: numberFormat })),
+    ...methods.map((header) => ({ header, width: header.length + 4, format: numberFormat })),
   ];
-  const sheet = workbook.sheet("By day", columns);
-  for (const { date, total, points } of days()) {
-    const { requests, points: all, uniquePoints } = total;
-    sheet.add([new Date(date), requests, all, uniquePoints, ...methods().map((method) => points.get(method) ?? 0)]);
-  }
-  sheet.end(true);
 }

@@ -18,7 +18,7 @@ export interface SummaryOptions {
 
 /**
  * Who asked for what, and the totals by company and by user: formulas, down to the details. Users who are too many for
- * the sheet are left to the details, and the companies' totals are numbers then.
+ * the sheet are left to the details, and the companies' totals are numbers then; so are companies that are too many.
  */
 export async function writeSummary(sheet: Sheet, { head, sums, rowsPerSheet }: SummaryOptions): Promise<void> {
   const heading = (...cells: Cell[]) => sheet.add(cells, { bold: true });
@@ -35,24 +35,27 @@ export async function writeSummary(sheet: Sheet, { head, sums, rowsPerSheet }: S
   const usersFrom = sheet.rows() + companies.length + 5;
   const usersTo = usersFrom + Math.max(users.length, 1) - 1;
   const fits = usersTo < rowsPerSheet;
+  // Beside them: the heading, the total, and what is said of the users.
+  const companiesFit = sheet.rows() + companies.length + 4 <= rowsPerSheet;
   const ofUsers = (column: string) => `${column}$${usersFrom}:${column}$${usersTo}`;
   const sumOfUsers = (column: string) => (users.length === 0 ? "0" : `SUM(${ofUsers(column)})`);
   const total = ["Total", null, ...cells(totalOf(companies), fits ? sumOfUsers : undefined)];
 
   heading("Company", null, ...numbers);
-  await addRows(sheet, companies, (company) => {
+  await addRows(sheet, companiesFit ? companies : [], (company) => {
     // Exactly: SUMIFS would take acme for ACME, and 0100 for 100.
     const isIts = `EXACT(${ofUsers("$B")},$A${sheet.rows() + 1})`;
     const sum = (column: string) => `SUMPRODUCT(${isIts}*${ofUsers(column)})`;
     return [company.companyKey, null, ...cells(company.total, fits ? sum : undefined)];
   });
   heading(...total);
-  sheet.add([]);
+  sheet.add(companiesFit ? [] : [`${companies.length} companies are too many for a sheet: see the details`]);
 
   if (fits) {
     heading("User", "Company", ...numbers);
     await addRows(sheet, users, ({ username, companyKey, total: used, rows }) => {
-      return [username, companyKey, ...cells(used, (column) => `SUM(${ranges(rows, detailOf[column] ?? "")})`)];
+      const sum = (column: string) => `SUM(${ranges(rows, detailOf[column] ?? "")})`;
+      return [username, companyKey, ...cells(used, rows.length > maxRanges ? undefined : sum)];
     });
     if (users.length === 0) sheet.add([]);
     heading(...total);
@@ -69,6 +72,9 @@ async function addRows<Of>(sheet: Sheet, all: readonly Of[], toRow: (one: Of) =>
     sheet.add(toRow(one));
   }
 }
+
+/** Excel takes a formula of 255 parts and 8192 letters: one of more makes a file that it does not open. */
+const maxRanges = 200;
 
 /** The columns of the details that the summary's add up. */
 const detailOf: Readonly<Record<string, string>> = { C: "F", D: "G", E: "H" };

@@ -255,6 +255,61 @@ test("users who do not fit into a sheet are in the details alone; their companie
   expect(cells(13)[0]).toMatch(/30 users are too many for a sheet/);
 });
 
+test("days that do not fit into a sheet go on in the next", async () => {
+  const workbook = await open(
+    await read(
+      Array.from({ length: 25 }, (_none, index) => row(index)),
+      20,
+    ),
+  );
+  expect(workbook.worksheets.map(({ name, rowCount }) => [name, rowCount]).slice(1)).toEqual([
+    ["Details", 20],
+    ["Details 2", 7],
+    ["By day", 20],
+    ["By day 2", 7],
+  ]);
+  const next = workbook.getWorksheet("By day 2");
+  expect([next?.getCell("A1").value, next?.getCell("A2").value]).toEqual(["Date", new Date("1970-01-20")]);
+  expect(next?.autoFilter).toBe("A1:E7");
+});
+
+test("companies that do not fit into a sheet are in the details alone; the total is told", async () => {
+  const rows = Array.from({ length: 30 }, (_none, index) => ({ ...rowOf(index, `company_${index}`), points: 2 }));
+  const summaryOf = async (rowsPerSheet: number) => {
+    const summary = (await open(await read(rows, rowsPerSheet))).getWorksheet("Summary");
+    const lines: unknown[][] = [];
+    summary?.eachRow((line) => void (line.number > 8 && lines.push([1, 3, 4].map((cell) => line.getCell(cell).value))));
+    return lines;
+  };
+  const fitting = await summaryOf(41);
+  expect(fitting.slice(29)).toEqual([
+    ["company_9", 1, 2],
+    ["Total", 30, 60],
+    ["30 users are too many for a sheet: see the details", null, null],
+  ]);
+  expect(await summaryOf(40)).toEqual([
+    ["Total", 30, 60],
+    ["30 companies are too many for a sheet: see the details", null, null],
+    ["30 users are too many for a sheet: see the details", null, null],
+  ]);
+});
+
+test("a user whose details lie apart in more places than a formula takes has numbers", async () => {
+  const summaryOf = async (moves: number) => {
+    const rows = Array.from({ length: moves * 2 }, (_none, index) => ({
+      ...row(index),
+      user_id: 1,
+      username: "user_1",
+    }));
+    const moving = rows.map((one, index) => ({ ...one, company_key: index % 2 === 0 ? "one" : "other" }));
+    const summary = (await open(await read(moving))).getWorksheet("Summary");
+    return summary?.getCell("C14");
+  };
+  const [fitting, apart] = [await summaryOf(200), await summaryOf(201)];
+  expect(fitting?.formula.split(",")).toHaveLength(200);
+  expect([apart?.formula, apart?.value]).toEqual([undefined, 201]);
+});
+
 test("the summary waits for its reader at every thousandth row", async () => {
   const sums = createSums();
   for (let user = 0; user < 3500; user += 1)
