@@ -1,7 +1,10 @@
 import { LRUCache } from "lru-cache";
 
 export interface FreshCache<Value extends object> {
-  /** The value, at most 5 seconds old; undefined where there is none. An older one while it cannot be loaded. */
+  /**
+   * The value, at most 5 seconds old; undefined where there is none. An older one while it cannot be loaded.
+   * @throws what loading throws, where there is no older one
+   */
   get(key: string): Promise<Value | undefined>;
   /** The value if it is at hand: no promise, no wait. */
   peek(key: string): Value | undefined;
@@ -16,6 +19,8 @@ export interface FreshCacheOptions<Value extends object> {
   readonly max: number;
   /** Told when a value is no longer kept. */
   readonly onForget?: (value: Value) => void;
+  /** Milliseconds that only go forward; tests move them. */
+  readonly now?: () => number;
 }
 
 const freshMs = 5000;
@@ -28,14 +33,17 @@ const refreshMs = 3000;
  * value serves on.
  */
 export function createFreshCache<Value extends object>(options: FreshCacheOptions<Value>): FreshCache<Value> {
-  const { load, max, onForget } = options;
+  const { load, max, onForget, now } = options;
+  // Its own loading takes a failure, and a value forgotten on the way, for one that is not there.
+  const loading = new Map<string, Promise<Value | undefined>>();
   const cache = new LRUCache<string, Value>({
     max,
     ttl: freshMs,
     // Its own clock ticks by the millisecond: a reading for every get would be most of its cost.
     ttlResolution: 50,
-    allowStaleOnFetchRejection: true,
-    fetchMethod: (key) => load(key),
+    // What is too old is needed when it cannot be loaded.
+    noDeleteOnStaleGet: true,
+    ...(now && { perf: { now } }),
     ...(onForget && {
       dispose: (value: Value, _key: string, reason: string) => void (reason !== "set" && onForget(value)),
     }),
@@ -43,19 +51,47 @@ export function createFreshCache<Value extends object>(options: FreshCacheOption
 
   function peek(key: string): Value | undefined {
     const value = cache.get(key);
-    if (value !== undefined && cache.getRemainingTTL(key) < freshMs - refreshMs) {
-      // A failure leaves the value as it is, and is met by the one who has to wait.
-      cache.fetch(key, { forceRefresh: true, allowStale: true }).catch(() => undefined);
-    }
+    if (value !== undefined && cache.getRemainingTTL(key) < freshMs - refreshMs) reload(key).catch(() => undefined);
     return value;
+  }
+
+  function reload(key: string): Promise<Value | undefined> {
+    const known = loading.get(key);
+    if (known !== undefined) return known;
+    // Who was told to forget meanwhile keeps nothing of it.
+    const isCurrent = (): boolean => loading.get(key) === reloading;
+    const reloading: Promise<Value | undefined> = load(key)
+      .then(
+        (value) => {
+          if (isCurrent() && value === undefined) cache.delete(key);
+          else if (isCurrent() && value !== undefined) cache.set(key, value);
+          return value;
+        },
+        (error: unknown) => {
+          const old = isCurrent() ? cache.get(key, { allowStale: true }) : undefined;
+          if (old === undefined) throw error;
+          // As if it were new: not everybody waits for the next attempt.
+          cache.set(key, old);
+          return old;
+        },
+      )
+      .finally(() => void (isCurrent() && loading.delete(key)));
+    loading.set(key, reloading);
+    return reloading;
   }
 
   return {
     peek,
     async get(key) {
-      return peek(key) ?? cache.fetch(key);
+      return peek(key) ?? reload(key);
     },
-    forget: (key) => void cache.delete(key),
-    forgetAll: () => cache.clear(),
+    forget(key) {
+      loading.delete(key);
+      cache.delete(key);
+    },
+    forgetAll() {
+      loading.clear();
+      cache.clear();
+    },
   };
 }
