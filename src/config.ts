@@ -10,8 +10,12 @@ interface Setting<Schema extends z.ZodType = z.ZodType> {
   readonly meaning: string;
 }
 
-const count = (least: number, most: number) =>
-  z.string().regex(/^\d+$/, "must be a whole number").transform(Number).pipe(z.number().min(least).max(most));
+const count = (least: number, most: number, rule?: string) =>
+  z
+    .string()
+    .regex(/^\d+$/, "must be a whole number")
+    .transform(Number)
+    .pipe(z.number().min(least, rule).max(most, rule));
 const port = count(0, 65_535);
 const text = z.string();
 const flag = z.enum(["true", "false"]).transform((value) => value === "true");
@@ -30,7 +34,12 @@ export const settings = {
     "Processes that serve the port, each with its own connections. More than one need DATABASE_URL and REDIS_URL.",
   ),
   DATABASE_URL: setting(text, "", "PostgreSQL, `postgres://…`. Empty: an embedded server with its data in DATA_DIR."),
-  DATABASE_POOL: setting(count(2, 1000), "10", "Connections to PostgreSQL."),
+  DATABASE_POOL: setting(
+    // Lists and uploads may keep up to three of five; a change may need one beside its own.
+    count(5, 1000, "must be 5 to 1000: long lists and uploads keep some, and everybody else needs the others"),
+    "10",
+    "Connections to PostgreSQL, 5 or more.",
+  ),
   DATABASE_TIMEOUT_MS: setting(count(100, 600_000), "10000", "The longest a statement may run."),
   REDIS_URL: setting(
     text,

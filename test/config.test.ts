@@ -24,7 +24,7 @@ test.each<[Record<string, string>, string]>([
   [{ PORT: "65536" }, "PORT"],
   [{ PORT: " " }, "PORT"],
   [{ PORT: "0x10" }, "PORT"],
-  [{ DATABASE_POOL: "1" }, "DATABASE_POOL"],
+  [{ DATABASE_POOL: "4" }, "DATABASE_POOL"],
   [{ DATABASE_URL: "mysql://x", TOKEN_KEYS: keys }, "DATABASE_URL"],
   [{ DATABASE_URL: "postgres://x" }, "TOKEN_KEYS"],
   [{ WORKERS: "0" }, "WORKERS"],

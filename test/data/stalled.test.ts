@@ -10,7 +10,7 @@ let app: TestApp;
 let username: string;
 let headers: { authorization: string };
 beforeAll(async () => {
-  app = await startTestApp({ BODY_TIMEOUT_MS: String(limitMs), DATABASE_POOL: "4" });
+  app = await startTestApp({ BODY_TIMEOUT_MS: String(limitMs), DATABASE_POOL: "5" });
   username = await app.user({ roles: ["USER"] });
   headers = { authorization: `Bearer ${await app.token(await app.user({ roles: ["SERVICE"] }))}` };
 });
