@@ -339,7 +339,8 @@ export declare const RecordActionsRequestSchema: GenMessage<RecordActionsRequest
  */
 export declare type RecordActionsResponse = Message<"tollgate.v1.RecordActionsResponse"> & {
   /**
-   * How many are new.
+   * How many are new: 0 too where the database lost the answer to their commit and they were written again, and so are
+   * counted as repeated.
    *
    * @generated from field: uint32 recorded = 1;
    */

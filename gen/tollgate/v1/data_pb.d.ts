@@ -67,14 +67,14 @@ export enum Data_Conversion {
   ORIGIN = 0,
 
   /**
-   * JSON.
+   * JSON; what is JSON already, as it is.
    *
    * @generated from enum value: JSON = 1;
    */
   JSON = 1,
 
   /**
-   * A workbook.
+   * A workbook; what is one already, as it is.
    *
    * @generated from enum value: XLSX = 2;
    */
@@ -240,8 +240,8 @@ export declare const DataService: GenService<{
   /**
    * The request or response data kept for a tracecode. ORIGIN gives the bytes as they were stored, with their own content
    * type, and takes Range requests over HTTP; JSON and XLSX convert (deprecated in the specification, still answered),
-   * or are INVALID_ARGUMENT where something would not come through as it is. The stream's messages are the file, piece
-   * by piece.
+   * or are INVALID_ARGUMENT where something would not come through as it is. Data that is already of the kind that is
+   * asked for is given as it is, byte for byte. The stream's messages are the file, piece by piece.
    *
    * @generated from rpc tollgate.v1.DataService.ReadData
    */
