@@ -3,7 +3,7 @@ import type { OpenApi, Operation } from "../gateway/openapi/document.ts";
 import { snakeCase } from "../gateway/openapi/names.ts";
 import { createSchemas, type Schemas } from "../gateway/openapi/schema.ts";
 import { type Html, html, prose } from "./html.ts";
-import { authorization, type Components, curlOf, quoteJson, sampleOf } from "./sample.ts";
+import { authorization, type Components, curlOf, isFile, quoteJson, sampleOf } from "./sample.ts";
 import { style } from "./style.ts";
 import { parametersTable, schemaTable } from "./tables.ts";
 
@@ -106,14 +106,13 @@ function answer(
   components: Components,
 ): Html {
   const head = html`<b>${status}</b> ${description}`;
-  const [json] = Object.entries(content).filter(([type]) => type === "application/json");
+  const json = content["application/json"];
   // Every operation has the same errors: they are told once, above.
   if (status === "default") return html`<p>${head} <a href="#errors">Errors</a></p>`;
-  // What has no declared form is a file.
-  if (json === undefined || Object.keys(json[1].schema).length === 0) {
+  if (json === undefined || isFile(content)) {
     return html`<p>${head} <code>${Object.keys(content).join(", ")}</code></p>`;
   }
-  return html`<details${status === "404" ? html`` : html` open`}><summary>${head}</summary>${schemaTable(json[1].schema, components, "whole")}</details>`;
+  return html`<details${status === "404" ? html`` : html` open`}><summary>${head}</summary>${schemaTable(json.schema, components, "whole")}</details>`;
 }
 
 function servicesSections(options: PageOptions): Html[] {

@@ -27,7 +27,7 @@ runNodeJs(
         info: {
           title: "Tollgate",
           version: "1.0",
-          description: "Companies, users, tokens and quotas of a route-planning platform.",
+          description: "Companies, users, quotas, who did what, data and usage of a route-planning platform.",
         },
         servers: [{ url: "http://127.0.0.1:8080" }],
         security: { name: "ApiKeyAuth", scheme: { type: "http", scheme: "bearer", bearerFormat: "JWT" } },

@@ -1,4 +1,4 @@
-import type { Operation } from "../gateway/openapi/document.ts";
+import type { Content, Operation } from "../gateway/openapi/document.ts";
 import type { Schema } from "../gateway/openapi/schema.ts";
 
 /** The named schemas of a document. */
@@ -45,7 +45,7 @@ export function sampleOf(schema: Schema, components: Components, extent: "whole"
 
 /** A call of an operation that a shell can make, once the reader has a token. */
 export function curlOf(url: string, verb: string, path: string, operation: Operation, components: Components): string {
-  const { parameters = [], requestBody, security } = operation;
+  const { parameters = [], requestBody, responses, security } = operation;
   const textOf = ({ name, schema }: (typeof parameters)[number]) =>
     encodeURIComponent(String(sampleOf(schema, components, "required", name)));
   const filled = parameters
@@ -55,13 +55,21 @@ export function curlOf(url: string, verb: string, path: string, operation: Opera
     .filter((one) => one.in === "query" && one.required === true)
     .map((one) => `${one.name}=${textOf(one)}`);
   const body = requestBody?.content["application/json"]?.schema;
+  const options = `${verb === "GET" ? "" : ` -X ${verb}`}${isFile(responses["200"]?.content) ? " -OJ" : ""}`;
   return [
-    `curl${verb === "GET" ? "" : ` -X ${verb}`} ${quote(`${url}${[filled, ...query].join("?")}`)}`,
+    `curl${options} ${quote(`${url}${[filled, ...query].join("?")}`)}`,
     ...(security === undefined ? [authorization] : []),
-    ...(body === undefined
-      ? []
-      : [`-H 'Content-Type: application/json'`, `-d ${quoteJson(sampleOf(body, components, "required"))}`]),
+    ...(requestBody === undefined ? [] : [`-H 'Content-Type: application/json'`]),
+    ...(body === undefined ? [] : [`-d ${quoteJson(sampleOf(body, components, "required"))}`]),
+    ...(requestBody !== undefined && body === undefined ? ["--data-binary @plan.json"] : []),
   ].join(" \\\n  ");
+}
+
+/** What has no declared form is a file. */
+export function isFile(content: Content | undefined): boolean {
+  if (content === undefined) return false;
+  const json = content["application/json"];
+  return json === undefined || Object.keys(json.schema).length === 0;
 }
 
 /** What says who calls, in the options of curl and buf curl. */

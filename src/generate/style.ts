@@ -2,7 +2,7 @@
 export const style = `
 :root { color-scheme: light dark; --line: light-dark(#e3e6ea, #30363d); --soft: light-dark(#f6f8fa, #161b22); --text: light-dark(#1f2328, #e6edf3); --dim: light-dark(#59636e, #9198a1); --link: light-dark(#0a58ca, #6cb0ff); }
 * { box-sizing: border-box; }
-body { margin: 0; display: grid; grid-template-columns: 19rem minmax(0, 1fr); font: 15px/1.55 system-ui, sans-serif; color: var(--text); background: light-dark(#fff, #0d1117); }
+body { margin: 0; display: grid; grid-template-columns: 22rem minmax(0, 1fr); font: 15px/1.55 system-ui, sans-serif; color: var(--text); background: light-dark(#fff, #0d1117); }
 nav { position: sticky; top: 0; height: 100vh; overflow-y: auto; padding: 1rem 1.25rem 3rem; background: var(--soft); border-right: 1px solid var(--line); font-size: 13px; }
 nav h1 { font-size: 1.3rem; margin: .25rem 0 1rem; }
 nav h2 { font-size: .75rem; letter-spacing: .06em; color: var(--dim); margin: 1.25rem 0 .25rem; }
@@ -27,5 +27,5 @@ details { margin: .4rem 0; } summary { cursor: pointer; }
 .small { color: var(--dim); font-size: 13px; margin: 0; }
 b.GET, b.POST, b.PUT, b.DELETE, b.PATCH { font-size: .72em; padding: .1em .45em; border-radius: 4px; color: #fff; }
 b.GET { background: #1a7f4b; } b.POST { background: #0a58ca; } b.PUT, b.PATCH { background: #9a6700; } b.DELETE { background: #b42318; }
-@media (max-width: 800px) { body { display: block; } nav { position: static; height: auto; } main { padding: 1rem; } }
+@media (max-width: 800px) { body { display: block; } nav { position: static; height: auto; } main { padding: 1rem; } tr { display: block; padding: .35rem 0; border-top: 1px solid var(--line); } th, td { display: inline-block; border: 0; padding: 0 .6rem; } td:empty { display: none; } td:last-child { display: block; } }
 `;

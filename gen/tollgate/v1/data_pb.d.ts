@@ -142,7 +142,7 @@ export declare type PutDataRequest = Message<"tollgate.v1.PutDataRequest"> & {
   tracecode: string;
 
   /**
-   * Whose data it is. Needed.
+   * Whose data it is. Needed in the first message.
    *
    * @generated from field: string username = 2 [features.field_presence = EXPLICIT];
    */
