@@ -108,3 +108,8 @@ test("a caller who leaves waits no longer", async () => {
   leaving.abort();
   await expect(waiting).rejects.toThrow();
 });
+
+test("the package has what its callers need beside it", async () => {
+  const { QuotaService: exported } = await import("tollgate/gen/tollgate/v1/lease_pb.js");
+  expect(exported.typeName).toBe(QuotaService.typeName);
+});
