@@ -1,0 +1,64 @@
+import { once } from "node:events";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import { setTimeout as wait } from "node:timers/promises";
+import { expect, test } from "vitest";
+import { startTestApp } from "../support/app.ts";
+import { createTestDatabase } from "../support/database.ts";
+
+/** What is remembered of users is read again after that. */
+const freshMs = 5000;
+
+/** A way to a server that can be closed. */
+async function openWay(to: { readonly host: string; readonly port: number }, port = 0) {
+  const sockets = new Set<Socket>();
+  const way = createServer((socket) => {
+    const other = connect(to);
+    for (const one of [socket, other]) {
+      sockets.add(one);
+      one.on("error", () => undefined).once("close", () => sockets.delete(one));
+    }
+    socket.pipe(other).pipe(socket);
+  });
+  await once(way.listen(port, "127.0.0.1"), "listening");
+  return {
+    port: (way.address() as AddressInfo).port,
+    async close() {
+      const closed = once(way.close(), "close");
+      for (const socket of sockets) socket.destroy();
+      await closed;
+    },
+  };
+}
+
+test("while PostgreSQL is away who is known goes on, and nobody is taken for somebody who does not exist", {
+  timeout: 60_000,
+}, async () => {
+  const { url, database, drop } = await createTestDatabase();
+  const direct = new URL(url);
+  const to = { host: direct.hostname, port: Number(direct.port) };
+  const way = await openWay(to);
+  direct.hostname = "127.0.0.1";
+  direct.port = String(way.port);
+  const app = await startTestApp({ DATABASE_URL: direct.href });
+  const username = await app.user();
+  const token = await app.token(await app.user({ roles: ["SERVICE"] }));
+  const stranger = await app.token(await app.user({ roles: ["SERVICE"] }));
+  const { id } = await database("user_account").where({ username }).first("id");
+  await database("quota").insert({ user_id: id, service: "ROUTING", method_group: "PLAN" });
+  const check = async (who: string, name: string) => {
+    const body = { username: name, service: "ROUTING", method_group: "PLAN", points: 1 };
+    return (await app.http("POST", "/quota/leases:check", { token: who, body })).status;
+  };
+  await expect.poll(() => check(token, username)).toBe(200);
+
+  await way.close();
+  await wait(freshMs + 500);
+  const answers = [await check(token, username), await check(stranger, username), await check(token, "nobody")];
+  expect(answers).toEqual([200, 503, 503]);
+
+  const again = await openWay(to, way.port);
+  await expect.poll(() => check(stranger, username), { timeout: 10_000 }).toBe(200);
+  await app.stop();
+  await again.close();
+  await drop();
+});
