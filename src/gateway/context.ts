@@ -122,6 +122,25 @@ export function untilInterrupted<Result>(context: HandlerContext, work: Promise<
   });
 }
 
+/** The same of a stream of answers. Who makes them is told to end; after an interruption nobody waits for that. */
+export async function* eachUntilInterrupted<Item>(
+  context: HandlerContext,
+  items: AsyncIterable<Item>,
+): AsyncGenerator<Item> {
+  const iterator = items[Symbol.asyncIterator]();
+  try {
+    for (;;) {
+      const next = await untilInterrupted(context, iterator.next());
+      if (next.done === true) return;
+      yield next.value;
+    }
+  } finally {
+    const left = iterator.return?.();
+    if (interruptionOf(context) === undefined) await left;
+    else left?.catch(() => undefined);
+  }
+}
+
 /** Why a call is not to go on, whoever made its context. */
 export function interruptionOf(context: HandlerContext): Interruption | undefined {
   if (isLight(context)) return context.interruption;

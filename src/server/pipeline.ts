@@ -11,7 +11,7 @@ import { internal, invalid, unauthenticated } from "../core/errors.ts";
 import type { Action, ActionBook } from "../core/history.ts";
 import { microsOf } from "../core/instant.ts";
 import type { Principal } from "../core/principal.ts";
-import { interruptionOf, untilInterrupted } from "../gateway/context.ts";
+import { eachUntilInterrupted, interruptionOf, untilInterrupted } from "../gateway/context.ts";
 import { type Database, inTransaction } from "../storage/database.ts";
 import { toError } from "../storage/errors.ts";
 import { withPartitions } from "../storage/partitions.ts";
@@ -91,8 +91,8 @@ export function createPipeline(options: PipelineOptions): Pipeline {
     return async function* (request: Input, context: HandlerContext): AsyncGenerator<Message> {
       const passage = passageOf(context);
       try {
-        await passage.admit();
-        const answers = handler(validated(method, request), passage.call);
+        await untilInterrupted(context, passage.admit());
+        const answers = eachUntilInterrupted(context, handler(validated(method, request), passage.call));
         for await (const answer of answers) yield create(method.output, answer);
         passage.leave();
       } catch (error) {

@@ -2,6 +2,7 @@ import type { Knex } from "knex";
 import pLimit, { type LimitFunction } from "p-limit";
 import { unavailable } from "../core/errors.ts";
 import type { Database, Transaction } from "./database.ts";
+import { interruptible, type Statement } from "./interruptible.ts";
 
 export interface StreamOptions {
   /** How many rows the query has at the most. */
@@ -18,7 +19,8 @@ const sortTimeoutMs = 120_000;
 /**
  * The rows of a query in pages, in order. A result of more than one page is read through a cursor, so that memory does
  * not grow with it, and from one snapshot.
- * @throws the signal's reason once it is aborted; UNAVAILABLE when the reader took too long over a page
+ * @throws the signal's reason once it is aborted, and what PostgreSQL was at is cancelled; UNAVAILABLE when the reader
+ * took too long over a page
  */
 export async function* streamRows<Row>(
   database: Database,
@@ -36,7 +38,7 @@ export async function* streamRows<Row>(
   const close = () => (closed ??= end(transaction).finally(free));
   try {
     transaction = await database.transaction(undefined, { readOnly: true });
-    for await (const rows of readCursor<Row>(transaction, query, signal)) {
+    for await (const rows of readCursor<Row>(transaction, query, { database, signal })) {
       yield* lend(rows, { signal, readerTimeoutMs, close: () => void close() });
     }
   } finally {
@@ -47,15 +49,21 @@ export async function* streamRows<Row>(
 async function* readCursor<Row>(
   transaction: Transaction,
   query: Knex.QueryBuilder,
-  signal: AbortSignal,
+  { database, signal }: Pick<Statement, "database" | "signal">,
 ): AsyncGenerator<Row[]> {
   const { sql, bindings } = query.toSQL();
-  await transaction.raw(`set local statement_timeout = ${sortTimeoutMs}`);
-  await transaction.raw(`declare list no scroll cursor for ${sql}`, bindings as Knex.RawBinding[]);
+  const { rows: settings } = await transaction.raw<{ rows: [{ pid: number }] }>(
+    `select pg_backend_pid() as pid, set_config(name, greatest(setting::bigint, ?::bigint)::text, true)
+     from pg_settings where name = 'statement_timeout'`,
+    [sortTimeoutMs],
+  );
+  const statement = { database, signal, pid: settings[0].pid };
+  const declare = `declare list no scroll cursor for ${sql}`;
+  await interruptible(statement, () => transaction.raw(declare, bindings as Knex.RawBinding[]));
   // FETCH is a statement of its own, so the time limit counts by page, not by list.
   for (;;) {
-    const { rows } = await transaction.raw<{ rows: Row[] }>(`fetch ${pageSize} from list`);
-    signal.throwIfAborted();
+    const fetch = () => transaction.raw<{ rows: Row[] }>(`fetch ${pageSize} from list`);
+    const { rows } = await interruptible(statement, fetch);
     if (rows.length > 0) yield rows;
     if (rows.length < pageSize) return;
   }

@@ -7,7 +7,7 @@ import { Code, ConnectError, createClient, type Transport } from "@connectrpc/co
 import { trailerParse } from "@connectrpc/connect/protocol-grpc-web";
 import { createConnectTransport, createGrpcTransport, createGrpcWebTransport } from "@connectrpc/connect-node";
 import { Client, credentials, Metadata, type ServiceError } from "@grpc/grpc-js";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import {
   BadRequestSchema,
   ErrorInfoSchema,
@@ -16,9 +16,11 @@ import {
 } from "#gen/google/rpc/error_details_pb.js";
 import { StatusSchema } from "#gen/google/rpc/status_pb.js";
 import { CompanyService } from "#gen/tollgate/v1/company_pb.js";
+import { StatisticsService } from "#gen/tollgate/v1/statistics_pb.js";
 import { AuthService } from "#gen/tollgate/v1/token_pb.js";
 import { TracedataSchema } from "#gen/tollgate/v1/tracedata_pb.js";
 import { ReadUserRequestSchema, UserService } from "#gen/tollgate/v1/user_pb.js";
+import type { Transaction } from "../../src/storage/database.ts";
 import { startTestApp, type TestApp } from "../support/app.ts";
 
 let app: TestApp;
@@ -48,6 +50,34 @@ async function failure(call: Promise<unknown>): Promise<ConnectError> {
 /** Whether a call was logged as cut off: by its own clock or the caller's going away, whichever was heard of first. */
 function cutOff(of: string): boolean {
   return app.log.some(({ operation, outcome }) => operation === of && /DeadlineExceeded|Canceled/.test(outcome));
+}
+
+async function waitingFor(lock: Transaction, table: string): Promise<number> {
+  const { rows } = await lock.raw(
+    `select 1 from pg_locks join pg_database on pg_database.oid = database
+     where datname = current_database() and relation = ?::regclass and not granted`,
+    [table],
+  );
+  return rows.length;
+}
+
+const period = { from: "2026-11-01", to: "2026-11-30" };
+
+/** What the database is still at for a caller who has left, some time before it would have given up by itself. */
+async function leftBehind(read: (signal: AbortSignal) => Promise<unknown>): Promise<number> {
+  const lock = await app.database.transaction();
+  const waiting = () => waitingFor(lock, "usage_day");
+  const caller = new AbortController();
+  try {
+    await lock.raw("lock table usage_day in access exclusive mode");
+    const reading = failure(read(caller.signal).catch((error: unknown) => Promise.reject(ConnectError.from(error))));
+    await expect.poll(waiting, { timeout: 4000 }).toBe(1);
+    caller.abort();
+    await reading;
+    return await vi.waitUntil(async () => (await waiting()) === 0, { timeout: 3000 }).then(() => 0, waiting);
+  } finally {
+    await lock.rollback();
+  }
 }
 
 describe.each(transports)("%s", (_name, transport) => {
@@ -142,6 +172,29 @@ describe.each(transports)("%s", (_name, transport) => {
     app.log.length = 0;
   });
 
+  test("ends a list at the caller's deadline, while the database still works", async () => {
+    const lock = await app.database.transaction();
+    await lock.raw("lock table company in access exclusive mode");
+    const read = async () => {
+      for await (const _page of companies().readCompanies({}, { headers: bearer(), timeoutMs: 1000 }));
+    };
+    try {
+      expect((await failure(read())).code).toBe(Code.DeadlineExceeded);
+      await expect.poll(() => cutOff("read_companies"), { timeout: 3000 }).toBe(true);
+    } finally {
+      await lock.rollback();
+    }
+    app.log.length = 0;
+  });
+
+  test("ends in the database what a caller who has left had asked for", async () => {
+    const statistics = createClient(StatisticsService, transport());
+    const read = async (signal: AbortSignal) => {
+      for await (const _page of statistics.readStatistics(period, { headers: bearer(), signal }));
+    };
+    expect(await leftBehind(read)).toBe(0);
+  });
+
   test("ends at the caller's deadline while it finds out who calls", async () => {
     const username = await app.user();
     const headers = { authorization: `Bearer ${await app.token(username)}` };
@@ -164,6 +217,27 @@ describe.each(transports)("%s", (_name, transport) => {
     expect(error.code).toBe(Code.ResourceExhausted);
     expect(error.findDetails(TracedataSchema)[0]).toMatchObject({ operation: "create_company" });
   });
+});
+
+test("HTTP/JSON ends a list at the caller's deadline, while the database still works", async () => {
+  const lock = await app.database.transaction();
+  await lock.raw("lock table company in access exclusive mode");
+  try {
+    const { status, body } = await app.http("GET", "/admin/companies", {
+      token: app.admin,
+      headers: { "connect-timeout-ms": "500" },
+    });
+    expect([status, body.message]).toEqual([504, "the deadline has passed"]);
+    // Nobody waits any more, and the database has not given up yet.
+    expect(await waitingFor(lock, "company")).toBeGreaterThan(0);
+  } finally {
+    await lock.rollback();
+  }
+});
+
+test("HTTP/JSON ends in the database what a caller who has left had asked for", async () => {
+  const path = `/admin/statistics?from=${period.from}&to=${period.to}`;
+  expect(await leftBehind((signal) => fetch(`${app.url}${path}`, { headers: bearer(), signal }))).toBe(0);
 });
 
 describe("what Connect refuses by itself carries tracedata and is logged", () => {

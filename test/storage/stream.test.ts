@@ -149,6 +149,75 @@ describe("the connection goes back", () => {
   });
 });
 
+describe("a statement under way", () => {
+  /** Its first row takes longer than any test may. */
+  const endless = () => numbers(5000).select(database.raw("pg_sleep(case when number = 1 then 100 else 0 end)"));
+
+  function begin(call: AbortController) {
+    const pages = streamRows<Row>(database, endless(), { limit: 5000, signal: call.signal });
+    const next = pages.next();
+    next.catch(() => undefined);
+    return next;
+  }
+
+  async function fetching(): Promise<number> {
+    const { rows } = await database.raw(
+      "select 1 from pg_stat_activity where datname = current_database() and state = 'active' and query like 'fetch%'",
+    );
+    return rows.length;
+  }
+
+  it("is cancelled when the call is aborted, and its connection and its turn go back", async () => {
+    const calls = [new AbortController(), new AbortController()];
+    const waiting = calls.map(begin);
+    await vi.waitFor(async () => expect(await fetching()).toBe(2));
+    for (const call of calls) call.abort(new ConnectError("went away", Code.Canceled));
+    for (const next of waiting) await expect(next).rejects.toThrow("went away");
+    expect(taken()).toBe(0);
+    expect(await fetching()).toBe(0);
+    expect(await readAll(stream(1500))).toEqual(upTo(1500));
+  });
+
+  it("is cancelled as soon as a connection is free to say so", async () => {
+    const call = new AbortController();
+    const next = begin(call);
+    await vi.waitFor(async () => expect(await fetching()).toBe(1));
+    const others = await Promise.all([database.transaction(), database.transaction(), database.transaction()]);
+    call.abort(new Error("went away"));
+    await vi.waitFor(() => expect(database.client.pool.numPendingAcquires()).toBe(1));
+    for (const other of others) await other.rollback();
+    await expect(next).rejects.toThrow("went away");
+    expect(taken()).toBe(0);
+  });
+
+  it("is all that a cancel hits, whenever it comes: who has the connection next is left alone", async () => {
+    for (let round = 0; round < 40; round += 1) {
+      const call = new AbortController();
+      const next = begin(call);
+      await new Promise((resolve) => setTimeout(resolve, round / 4));
+      call.abort(new Error("went away"));
+      await expect(next).rejects.toThrow("went away");
+      expect(taken()).toBe(0);
+      await Promise.all([1, 2, 3, 4].map(() => database.raw("select pg_sleep(0.005)")));
+    }
+  });
+
+  it.each([
+    [1000, "2min"],
+    [300_000, "5min"],
+  ])("may take two minutes, or what any may if that is longer: %i ms", async (statementTimeoutMs, longest) => {
+    const other = await createTestDatabase({ poolSize: 2, statementTimeoutMs });
+    try {
+      const query = other.database.select(other.database.raw("current_setting('statement_timeout') as longest"));
+      const pages = streamRows(other.database, query, { limit: 1001, signal: new AbortController().signal });
+      expect((await pages.next()).value).toEqual([{ longest }]);
+      await pages.return(undefined);
+    } finally {
+      await other.drop();
+    }
+  });
+});
+
 describe("streams take turns", () => {
   it("so that they leave half of the connections to others", async () => {
     const open = [stream(5000), stream(5000)];
