@@ -40,7 +40,11 @@ export const settings = {
     "10",
     "Connections to PostgreSQL, 5 or more.",
   ),
-  DATABASE_TIMEOUT_MS: setting(count(100, 600_000), "10000", "The longest a statement may run."),
+  DATABASE_TIMEOUT_MS: setting(
+    count(100, 600_000),
+    "10000",
+    "The longest a statement may run; one of a long list may run for two minutes at least.",
+  ),
   REDIS_URL: setting(
     text,
     "",
@@ -90,7 +94,7 @@ export const settings = {
   BODY_TIMEOUT_MS: setting(
     count(100, 600_000),
     "30000",
-    "How long a caller may take to send the body of a call, or the next piece of an upload; other streams may stand still.",
+    "How long a caller may take to send the body of a call or the next piece of an upload, and how far an upload may fall behind 128 KiB a second; other streams may stand still.",
   ),
   DRAIN_MS: setting(count(0, 600_000), "10000", "How long running calls may take after SIGTERM."),
   SERVER_NAME: setting(

@@ -1,4 +1,6 @@
 import { Code, ConnectError } from "@connectrpc/connect";
+import type { PutDataRequest } from "#gen/tollgate/v1/data_pb.js";
+import { createPatience } from "../core/patience.ts";
 
 /**
  * What a sender sends, as it comes: who is silent for longer than that holds nothing any more.
@@ -15,6 +17,26 @@ export async function* inTime<Piece>(pieces: AsyncIterable<Piece>, limitMs: numb
   } finally {
     // Not waited for: its turn comes after the piece, which does not come.
     iterator.return?.().catch(() => undefined);
+  }
+}
+
+/** A megabit a second. */
+const bytesPerMs = 131_072 / 1000;
+
+/**
+ * What a sender sends, as it comes, unless it falls behind a steady pace by so much in all: a piece in time, and then
+ * another one, would hold a connection for days.
+ * @throws DEADLINE_EXCEEDED
+ */
+export async function* inPace(pieces: AsyncIterable<PutDataRequest>, slackMs: number): AsyncGenerator<PutDataRequest> {
+  const patience = createPatience(slackMs);
+  let asked = performance.now();
+  for await (const piece of pieces) {
+    patience.spend(performance.now() - asked, (piece.file?.data.length ?? 0) / bytesPerMs);
+    if (patience.leftMs < 0) throw new ConnectError("the data came too slowly", Code.DeadlineExceeded);
+    yield piece;
+    // What we do with a piece is not the sender's time.
+    asked = performance.now();
   }
 }
 

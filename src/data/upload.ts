@@ -5,8 +5,8 @@ import { alreadyExists, invalid, tooLarge, unavailable } from "../core/errors.ts
 import type { Database, Transaction } from "../storage/database.ts";
 import { isUniqueViolation } from "../storage/errors.ts";
 import { ensurePartitions, withPartitions } from "../storage/partitions.ts";
-import { takeTurn } from "../storage/stream.ts";
-import { inTime } from "./in-time.ts";
+import { takeTurn } from "../storage/turns.ts";
+import { inPace, inTime } from "./in-time.ts";
 import { type DataFile, type DataKey, find, findOwner, insertChunk, insertFile, nextId, type Owner } from "./store.ts";
 
 export interface UploadOptions {
@@ -16,7 +16,7 @@ export interface UploadOptions {
   /** Milliseconds since the epoch. */
   readonly now: () => number;
   readonly maxBytes: number;
-  /** How long a sender may let a piece wait. */
+  /** How long a sender may let a piece wait, and how far it may fall behind the least pace. */
   readonly pieceTimeoutMs: number;
 }
 
@@ -46,8 +46,8 @@ export async function upload(
   { isHttp, signal }: Pick<Call, "isHttp" | "signal">,
 ): Promise<Kept> {
   // HTTP's door has that limit by itself, and 408 for it.
-  const paced = isHttp ? requests : inTime(requests, options.pieceTimeoutMs);
-  const iterator = paced[Symbol.asyncIterator]();
+  const timed = isHttp ? requests : inTime(requests, options.pieceTimeoutMs);
+  const iterator = inPace(timed, options.pieceTimeoutMs);
   try {
     const first = await iterator.next();
     if (first.done === true) throw invalid({ field: "tracecode", message: "is needed: there was no message" });
@@ -56,7 +56,7 @@ export async function upload(
     return await keep(options, described, received, signal);
   } finally {
     // Who is refused is not read to the end.
-    await iterator.return?.();
+    await iterator.return(undefined);
   }
 }
 
@@ -103,6 +103,7 @@ function receive(
   const hash = createHash("sha256");
   let bytes = 0;
   let sha256: Buffer | undefined;
+  let whole = false;
 
   async function* pieces(): AsyncGenerator<Uint8Array> {
     yield first.file?.data ?? new Uint8Array();
@@ -125,17 +126,23 @@ function receive(
       waiting.push(piece);
       length += piece.length;
       if (length < chunkBytes) continue;
-      const whole = Buffer.concat(waiting);
+      const all = Buffer.concat(waiting);
       let at = 0;
-      for (; at + chunkBytes <= whole.length; at += chunkBytes) yield whole.subarray(at, at + chunkBytes);
+      for (; at + chunkBytes <= all.length; at += chunkBytes) yield all.subarray(at, at + chunkBytes);
       // Copied: the rest must not keep the whole.
-      waiting = [Buffer.from(whole.subarray(at))];
-      length = whole.length - at;
+      waiting = [Buffer.from(all.subarray(at))];
+      length = all.length - at;
     }
+    whole = true;
     if (length > 0) yield Buffer.concat(waiting);
   }
 
-  return { chunks: chunks(), result: () => ({ bytes, sha256: (sha256 ??= hash.digest()) }) };
+  return {
+    chunks: chunks(),
+    /** Whether no chunk is waited for any more. */
+    isWhole: () => whole,
+    result: () => ({ bytes, sha256: (sha256 ??= hash.digest()) }),
+  };
 }
 
 type Received = ReturnType<typeof receive>;
@@ -153,13 +160,13 @@ async function keep(
     return repeated(known, described, checked(received, expected));
   }
   try {
-    // Most data is one chunk: it is all there before a connection is taken.
+    // Most data is one chunk: it is all there before a connection is taken, and needs no turn to hold it for long.
     const head = await received.chunks.next();
-    const free = await takeTurn(options.database, signal, "uploads");
+    const free = received.isWhole() ? undefined : await takeTurn(options.database, { kind: "uploads", signal });
     try {
       return await write(options, { file, expected, head, received });
     } finally {
-      free();
+      free?.();
     }
   } catch (error) {
     if (!isUniqueViolation(error)) throw error;

@@ -1,37 +1,48 @@
 import type { Knex } from "knex";
-import pLimit, { type LimitFunction } from "p-limit";
 import { unavailable } from "../core/errors.ts";
+import { createPatience, type Patience } from "../core/patience.ts";
 import type { Database, Transaction } from "./database.ts";
 import { interruptible, type Statement } from "./interruptible.ts";
+import { takeTurn } from "./turns.ts";
 
 export interface StreamOptions {
   /** How many rows the query has at the most. */
   readonly limit: number;
   readonly signal: AbortSignal;
-  /** How long a reader may take over a page. A cursor holds a connection and a snapshot: who sleeps loses it. */
-  readonly readerTimeoutMs?: number;
+  readonly pace?: Pace;
+}
+
+/** A cursor holds a connection and a snapshot: who sleeps loses it, and so does who is slow at every page. */
+export interface Pace {
+  /** How far the reader may fall behind. */
+  readonly slackMs: number;
+  /** How long a page may take if all of them do. */
+  readonly pageMs: number;
 }
 
 const pageSize = 1000;
+/** 500 rows a second, some 2 Mbit/s: ten million rows are read within hours by the slowest, and in minutes by most. */
+const ordinaryPace: Pace = { slackMs: 30_000, pageMs: 2000 };
 /** A list that no index has in order is sorted before its first page: ten million rows take longer than any call may. */
 const sortTimeoutMs = 120_000;
 
 /**
  * The rows of a query in pages, in order. A result of more than one page is read through a cursor, so that memory does
  * not grow with it, and from one snapshot.
- * @throws the signal's reason once it is aborted, and what PostgreSQL was at is cancelled; UNAVAILABLE when the reader
- * took too long over a page
+ * @throws the signal's reason once it is aborted, and what PostgreSQL was at is cancelled; UNAVAILABLE when there is no
+ * turn, or the reader is too slow
  */
 export async function* streamRows<Row>(
   database: Database,
   query: Knex.QueryBuilder,
-  { limit, signal, readerTimeoutMs = 30_000 }: StreamOptions,
+  { limit, signal, pace = ordinaryPace }: StreamOptions,
 ): AsyncGenerator<Row[]> {
   if (limit <= pageSize) {
     yield (await query) as Row[];
     return;
   }
-  const free = await takeTurn(database, signal);
+  const free = await takeTurn(database, { kind: "readers", signal });
+  const patience = createPatience(pace.slackMs);
   let transaction: Transaction | undefined;
   let closed: Promise<void> | undefined;
   // The reader who is done, goes away or sleeps: whichever comes first gives the connection back, once.
@@ -39,7 +50,7 @@ export async function* streamRows<Row>(
   try {
     transaction = await database.transaction(undefined, { readOnly: true });
     for await (const rows of readCursor<Row>(transaction, query, { database, signal })) {
-      yield* lend(rows, { signal, readerTimeoutMs, close: () => void close() });
+      yield* lend(rows, { signal, patience, pageMs: pace.pageMs, close: () => void close() });
     }
   } finally {
     await close();
@@ -71,17 +82,19 @@ async function* readCursor<Row>(
 
 interface Loan {
   readonly signal: AbortSignal;
-  readonly readerTimeoutMs: number;
+  readonly patience: Patience;
+  readonly pageMs: number;
   readonly close: () => void;
 }
 
 /** Waits while the reader has the rows. A reader who does not come back closes the cursor all the same. */
-async function* lend<Row>(rows: Row[], { signal, readerTimeoutMs, close }: Loan): AsyncGenerator<Row[]> {
+async function* lend<Row>(rows: Row[], { signal, patience, pageMs, close }: Loan): AsyncGenerator<Row[]> {
   let late = false;
+  const began = performance.now();
   const timer = setTimeout(() => {
     late = true;
     close();
-  }, readerTimeoutMs);
+  }, patience.leftMs);
   signal.addEventListener("abort", close, { once: true });
   try {
     yield rows;
@@ -89,6 +102,7 @@ async function* lend<Row>(rows: Row[], { signal, readerTimeoutMs, close }: Loan)
     clearTimeout(timer);
     signal.removeEventListener("abort", close);
   }
+  patience.spend(performance.now() - began, pageMs);
   signal.throwIfAborted();
   if (late) throw unavailable("the list was read too slowly", 1000);
 }
@@ -96,35 +110,4 @@ async function* lend<Row>(rows: Row[], { signal, readerTimeoutMs, close }: Loan)
 async function end(transaction: Transaction | undefined): Promise<void> {
   // A cursor has changed nothing; a rollback also ends a transaction that the server gave up.
   await transaction?.rollback().catch(() => undefined);
-}
-
-/** Who holds connections for long, and which part of them: the slow of one kind do not keep the other waiting. */
-const parts = { readers: 1 / 2, uploads: 1 / 4 };
-const turns = {
-  readers: new WeakMap<Database, LimitFunction>(),
-  uploads: new WeakMap<Database, LimitFunction>(),
-};
-
-/**
- * Waits for a turn to hold a connection for long: slow callers leave the others to everybody else.
- * @returns what gives the turn back
- */
-export async function takeTurn(
-  database: Database,
-  signal: AbortSignal,
-  kind: keyof typeof parts = "readers",
-): Promise<() => void> {
-  signal.throwIfAborted();
-  const { max } = database.client.pool as { max: number };
-  const turn = turns[kind].get(database) ?? pLimit(Math.max(1, Math.floor(max * parts[kind])));
-  turns[kind].set(database, turn);
-  return new Promise((resolve, reject) => {
-    const leave = () => reject(signal.reason as Error);
-    signal.addEventListener("abort", leave, { once: true });
-    // A turn that comes after its reader has left ends at once.
-    void turn(async () => {
-      signal.removeEventListener("abort", leave);
-      if (!signal.aborted) await new Promise<void>((free) => resolve(free));
-    });
-  });
 }

@@ -1,4 +1,6 @@
 import { randomBytes, randomUUID } from "node:crypto";
+import { once } from "node:events";
+import { type IncomingMessage, request } from "node:http";
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect-node";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -66,4 +68,51 @@ test("while uploads stand still, who reads does not wait for them", { timeout: 2
   const statistics = app.http("GET", "/admin/statistics", { token: app.admin });
   expect(await Promise.race([statistics.then(({ status }) => status), ...stalled])).toBe(200);
   for (const upload of stalled) expect((await upload)?.code).toBe(Code.DeadlineExceeded);
+});
+
+test("while uploads stand still, one that is all there is kept", { timeout: 20_000 }, async () => {
+  const stalled = stall(3, "gRPC");
+  await expect.poll(openTransactions).toBeGreaterThan(0);
+  const client = createClient(DataService, createGrpcTransport({ baseUrl: app.url }));
+  async function* small() {
+    yield { username, tracecode: randomUUID(), file: { data: randomBytes(1000) } };
+  }
+  const { bytes } = await Promise.race([client.putData(small(), { headers }), stalled.then(() => ({ bytes: "late" }))]);
+  expect(bytes).toBe(1000n);
+  await stalled;
+});
+
+test.each(["gRPC", "Connect"] as const)(
+  "an upload over %s that trickles ends, though no piece of it is late",
+  async (door) => {
+    let sent = 0;
+    async function* trickle() {
+      for (; sent < 50; sent += 1) {
+        yield {
+          ...(sent === 0 && { username, tracecode: randomUUID() }),
+          file: { data: randomBytes(sent ? 1 : 300_000) },
+        };
+        await new Promise((resolve) => setTimeout(resolve, limitMs / 5));
+      }
+    }
+    const httpVersion = door === "gRPC" ? ("2" as const) : ("1.1" as const);
+    const client = createClient(DataService, transports[door]({ baseUrl: app.url, httpVersion }));
+    const error = await client.putData(trickle(), { headers }).catch((error: unknown) => ConnectError.from(error));
+    expect(error).toMatchObject({ code: Code.DeadlineExceeded, rawMessage: expect.stringContaining("too slowly") });
+    expect(sent).toBeLessThan(50);
+    await expect.poll(() => app.database("data_chunk").where("start", ">", 262_144).count()).toEqual([{ count: 0 }]);
+    expect(await openTransactions()).toBe(0);
+  },
+);
+
+test("an upload over HTTP that trickles ends, too", async () => {
+  const path = `${app.url}/admin/data/${randomUUID()}?username=${username}`;
+  const call = request(path, { method: "PUT", headers });
+  const answered = once(call, "response") as Promise<[IncomingMessage]>;
+  call.write(randomBytes(300_000));
+  const timer = setInterval(() => call.write("x"), limitMs / 5);
+  const [{ statusCode }] = await answered.finally(() => clearInterval(timer));
+  expect(statusCode).toBe(504);
+  call.destroy();
+  await expect.poll(openTransactions).toBe(0);
 });

@@ -142,10 +142,29 @@ describe("the connection goes back", () => {
   });
 
   it("when the reader sleeps for too long, and the reader is told", async () => {
-    const pages = stream(5000, { readerTimeoutMs: 50 });
+    const pages = stream(5000, { pace: { slackMs: 50, pageMs: 1000 } });
     await pages.next();
     await vi.waitFor(() => expect(taken()).toBe(0));
     await expect(pages.next()).rejects.toMatchObject({ code: Code.Unavailable });
+  });
+
+  it("when the reader stays behind page by page, never for long", async () => {
+    const pages = stream(100_000, { pace: { slackMs: 1000, pageMs: 10 } });
+    const read = async () => {
+      for await (const page of pages) await new Promise((resolve) => setTimeout(resolve, page.length / 10));
+    };
+    await expect(read()).rejects.toMatchObject({ code: Code.Unavailable });
+    expect(taken()).toBe(0);
+  });
+
+  it("not before its time when the reader keeps the pace, however long the list is", async () => {
+    const pages = stream(100_000, { pace: { slackMs: 2000, pageMs: 100 } });
+    let count = 0;
+    for await (const page of pages) {
+      count += page.length;
+      await new Promise((resolve) => setTimeout(resolve, 30));
+    }
+    expect(count).toBe(100_000);
   });
 });
 
@@ -233,7 +252,7 @@ describe("streams take turns", () => {
   });
 
   it("and the turn of a reader who never comes back goes to the next one", async () => {
-    const sleepers = [stream(5000, { readerTimeoutMs: 50 }), stream(5000, { readerTimeoutMs: 50 })];
+    const sleepers = [1, 2].map(() => stream(5000, { pace: { slackMs: 50, pageMs: 1000 } }));
     for (const pages of sleepers) await pages.next();
     expect(await readAll(stream(1500))).toEqual(upTo(1500));
   });
