@@ -85,7 +85,7 @@ export async function* streamActions(
     if (limit <= 0 || offset >= range.total) return;
     const wanted = { ...page, offset, limit: Math.min(limit, range.total - offset) };
     const query = ordered(database, within(selection, range), wanted);
-    for await (const rows of streamRows<ActionRow>(database, query, { limit: wanted.limit, signal })) yield rows;
+    for await (const rows of streamRows<ActionRow>(database, query, { ...wanted, signal })) yield rows;
     limit -= wanted.limit;
     offset = 0;
   }

@@ -20,7 +20,11 @@ export function statisticsHandlers({ database, now }: StatisticsOptions): Handle
     async *readStatistics(request, call) {
       const period = periodOf(request);
       const rows = usage(database, { scope: scopeOf(call.principal), username: request.username, period }, now());
-      const pages = streamRows<UsageRow>(database, rows, { limit: Number.POSITIVE_INFINITY, signal: call.signal });
+      const pages = streamRows<UsageRow>(database, rows, {
+        offset: 0,
+        limit: Number.POSITIVE_INFINITY,
+        signal: call.signal,
+      });
       for await (const users of byUser(pages)) yield { users: users.map(toUserStatistics) };
     },
 
@@ -30,7 +34,7 @@ export function statisticsHandlers({ database, now }: StatisticsOptions): Handle
       const { username } = request;
       const made = new Date(now());
       const rows = usage(database, { scope: scopeOf(principal), username, period }, now());
-      const pages = streamRows<UsageRow>(database, rows, { limit: Number.POSITIVE_INFINITY, signal });
+      const pages = streamRows<UsageRow>(database, rows, { offset: 0, limit: Number.POSITIVE_INFINITY, signal });
       const askedBy = `${principal.companyKey} / ${principal.username}`;
       const file = streamReport({ ...period, username, askedBy, made }, pages);
       const name = ["usage", period.from, period.to, username].filter(Boolean).join("_");

@@ -27,7 +27,12 @@ function numbers(count: number) {
 }
 
 function stream(count: number, options: Partial<StreamOptions> = {}) {
-  return streamRows<Row>(database, numbers(count), { limit: count, signal: new AbortController().signal, ...options });
+  return streamRows<Row>(database, numbers(count), {
+    offset: 0,
+    limit: count,
+    signal: new AbortController().signal,
+    ...options,
+  });
 }
 
 /** Connections that somebody has. */
@@ -59,13 +64,47 @@ describe("the rows", () => {
 
   it("come though the first page takes longer than a call may, as when all of them are sorted first", async () => {
     const slow = numbers(1001).select(database.raw("pg_sleep(case when number = 1 then 1.2 else 0 end)"));
-    const options = { limit: 1001, signal: new AbortController().signal };
+    const options = { offset: 0, limit: 1001, signal: new AbortController().signal };
     expect(await readAll(streamRows<Row>(database, slow, options))).toEqual(upTo(1001));
+  });
+
+  it.each([
+    [0, 20, "1s"],
+    [0, 1000, "1s"],
+    [9980, 20, "1s"],
+    [0, 1001, "2min"],
+    [9981, 20, "2min"],
+    [1_000_000, 10, "2min"],
+  ])("have the time of a sort where one is to be expected: offset %i, limit %i", async (offset, limit, longest) => {
+    const query = database
+      .select(database.raw("number, current_setting('statement_timeout') as longest"))
+      .from(numbers(offset + limit).as("numbers"))
+      .offset(offset)
+      .limit(limit);
+    const pages = streamRows<Row & { longest: string }>(database, query, {
+      offset,
+      limit,
+      signal: new AbortController().signal,
+    });
+    expect((await pages.next()).value?.[0]).toEqual({ number: offset + 1, longest });
+    await pages.return(undefined);
+  });
+
+  it("of a page far in come though it takes longer than a call may to get there", async () => {
+    const slow = numbers(1_000_010)
+      .select(database.raw("case when number = 1 then pg_sleep(1.2) end"))
+      .offset(1_000_000)
+      .limit(10);
+    const options = { offset: 1_000_000, limit: 10, signal: new AbortController().signal };
+    expect(await readAll(streamRows<Row>(database, slow, options))).toEqual(
+      upTo(10).map((number) => 1_000_000 + number),
+    );
   });
 
   it("are those of one moment, whatever is written meanwhile", async () => {
     await database.raw("insert into company (key) select 'company_' || i from generate_series(1, 1500) as i");
     const pages = streamRows(database, database("company").select("key").limit(5000), {
+      offset: 0,
       limit: 5000,
       signal: new AbortController().signal,
     });
@@ -81,7 +120,7 @@ describe("the rows", () => {
       .from(database.raw("generate_series(1, 4000) as i"));
     let count = 0;
     const begin = performance.now();
-    const pages = streamRows<Row>(database, query, { limit: 4000, signal: new AbortController().signal });
+    const pages = streamRows<Row>(database, query, { offset: 0, limit: 4000, signal: new AbortController().signal });
     for await (const page of pages) count += page.length;
     expect(count).toBe(4000);
     expect(performance.now() - begin).toBeGreaterThan(1000);
@@ -99,6 +138,18 @@ describe("the connection goes back", () => {
     expect(taken()).toBe(0);
   });
 
+  it("when all rows are there, before the reader has taken the last of them", async () => {
+    const last = stream(1500);
+    await last.next();
+    expect(taken()).toBe(1);
+    expect((await last.next()).value).toHaveLength(500);
+    expect(taken()).toBe(0);
+    const far = stream(1000, { offset: 1_000_000 });
+    expect((await far.next()).value).toHaveLength(1000);
+    expect(taken()).toBe(0);
+    expect(await far.next()).toEqual({ done: true, value: undefined });
+  });
+
   it("when the reader fails", async () => {
     const failing = async () => {
       for await (const page of stream(5000)) throw new Error(`cannot take ${page.length} rows`);
@@ -108,7 +159,7 @@ describe("the connection goes back", () => {
   });
 
   it("when the query fails, before the first row or after it", async () => {
-    const options = { limit: 5000, signal: new AbortController().signal };
+    const options = { offset: 0, limit: 5000, signal: new AbortController().signal };
     for (let round = 0; round < 3; round += 1) {
       const wrong = streamRows(database, database("nothing").select(), options);
       await expect(wrong.next()).rejects.toMatchObject({ code: "42P01" });
@@ -173,7 +224,7 @@ describe("a statement under way", () => {
   const endless = () => numbers(5000).select(database.raw("pg_sleep(case when number = 1 then 100 else 0 end)"));
 
   function begin(call: AbortController) {
-    const pages = streamRows<Row>(database, endless(), { limit: 5000, signal: call.signal });
+    const pages = streamRows<Row>(database, endless(), { offset: 0, limit: 5000, signal: call.signal });
     const next = pages.next();
     next.catch(() => undefined);
     return next;
@@ -228,7 +279,7 @@ describe("a statement under way", () => {
     const other = await createTestDatabase({ poolSize: 2, statementTimeoutMs });
     try {
       const query = other.database.select(other.database.raw("current_setting('statement_timeout') as longest"));
-      const pages = streamRows(other.database, query, { limit: 1001, signal: new AbortController().signal });
+      const pages = streamRows(other.database, query, { offset: 0, limit: 1001, signal: new AbortController().signal });
       expect((await pages.next()).value).toEqual([{ longest }]);
       await pages.return(undefined);
     } finally {
