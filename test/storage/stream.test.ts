@@ -1,6 +1,6 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import type { Database } from "../../src/storage/database.ts";
+import { type Database, openDatabase } from "../../src/storage/database.ts";
 import { type StreamOptions, streamRows } from "../../src/storage/stream.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 
@@ -230,8 +230,8 @@ describe("a statement under way", () => {
     return next;
   }
 
-  async function fetching(): Promise<number> {
-    const { rows } = await database.raw(
+  async function fetching(by: Database = database): Promise<number> {
+    const { rows } = await by.raw(
       "select 1 from pg_stat_activity where datname = current_database() and state = 'active' and query like 'fetch%'",
     );
     return rows.length;
@@ -258,6 +258,27 @@ describe("a statement under way", () => {
     for (const other of others) await other.rollback();
     await expect(next).rejects.toThrow("went away");
     expect(taken()).toBe(0);
+  });
+
+  it("that has ended keeps its connection until the cancel has come, too", async () => {
+    const observer = openDatabase({ url: test.url, poolSize: 1, statementTimeoutMs: 1000 });
+    const call = new AbortController();
+    const short = numbers(5000).select(database.raw("pg_sleep(case when number = 1 then 2 else 0 end)"));
+    const next = streamRows<Row>(database, short, { offset: 0, limit: 5000, signal: call.signal }).next();
+    const settled = vi.fn<() => void>();
+    next.then(settled, settled);
+    try {
+      await vi.waitFor(async () => expect(await fetching()).toBe(1));
+      const others = await Promise.all([database.transaction(), database.transaction(), database.transaction()]);
+      call.abort(new Error("went away"));
+      await vi.waitFor(async () => expect(await fetching(observer)).toBe(0), { timeout: 5000 });
+      await observer.raw("select pg_sleep(0.2)");
+      expect(settled).not.toHaveBeenCalled();
+      for (const other of others) await other.rollback();
+      await expect(next).rejects.toThrow("went away");
+    } finally {
+      await observer.destroy();
+    }
   });
 
   it("is all that a cancel hits, whenever it comes: who has the connection next is left alone", async () => {
