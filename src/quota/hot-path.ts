@@ -3,11 +3,13 @@ import { Role_Name } from "#gen/tollgate/v1/access_pb.js";
 import type { QuotaService } from "#gen/tollgate/v1/lease_pb.js";
 import type { Call, Handlers } from "../core/call.ts";
 import { notFound } from "../core/errors.ts";
+import type { Book } from "../core/history.ts";
 import { hasRole, type Principal, scopeOf } from "../core/principal.ts";
 import { type Asker, acquire, admit, type Decision, defaultTtlSeconds } from "./acquire.ts";
 import { batches } from "./batches.ts";
 import { toHeldLease, toLeaseMessage } from "./lease-messages.ts";
-import { type Ended, type LifecycleOptions, release, renew, settle } from "./lifecycle.ts";
+import type { LedgerEntry } from "./ledger/entry.ts";
+import { type Ended, endOf, type LifecycleOptions, release, renew, settle } from "./lifecycle.ts";
 import { limitNames, toLimitMessages } from "./limits.ts";
 import { refusalOf, toError } from "./refusal.ts";
 import { meterOf, parseMethodKey, rulesOf, type Subject } from "./subjects.ts";
@@ -15,6 +17,7 @@ import { meterOf, parseMethodKey, rulesOf, type Subject } from "./subjects.ts";
 export interface HotPathOptions extends LifecycleOptions {
   /** The methods of which the ledger knows running leases, whatever quotas there are. */
   readonly findMethods: (userId: number) => Promise<readonly Method[]>;
+  readonly leases: Book<LedgerEntry, LedgerEntry>;
 }
 
 interface Method {
@@ -26,7 +29,7 @@ interface Method {
 const maxBatch = 1000;
 
 export function quotaHandlers(options: HotPathOptions): Handlers<typeof QuotaService> {
-  const { subjects, counters, byDefault, jitter, findMethods } = options;
+  const { subjects, counters, byDefault, jitter, findMethods, leases } = options;
 
   async function visible(principal: Principal, username: string): Promise<Subject> {
     const subject = await subjects.byName(username);
@@ -111,8 +114,14 @@ export function quotaHandlers(options: HotPathOptions): Handlers<typeof QuotaSer
     },
 
     async forceReleaseLease({ leaseId }, call) {
-      // Releasing twice is releasing once: the transaction may be tried again.
-      const { view } = await call.change(leaseId, () => release(options, leaseId, askerOf(call)));
+      const asker = askerOf(call);
+      const ended = await endOf(options, leaseId, asker);
+      // The ledger says that it has ended, and the audit log who ended it, before the slot is anybody's.
+      if (ended !== undefined) {
+        await leases.prepare([ended]);
+        await call.change(leaseId, (transaction) => leases.write(transaction, [ended]));
+      }
+      const { view } = await release(options, leaseId, asker);
       return { lease: toLeaseMessage(view) };
     },
   };

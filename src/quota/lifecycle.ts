@@ -5,7 +5,7 @@ import type { Answer } from "./counters/counters.ts";
 import type { Command, Granted, Lease, LeaseState, Meter, Rules, Standing } from "./counters/engine.ts";
 import { type LeaseKey, parseLeaseId } from "./lease-id.ts";
 import type { LeaseView } from "./lease-messages.ts";
-import { toEntry } from "./ledger/entry.ts";
+import { type LedgerEntry, toEntry } from "./ledger/entry.ts";
 import type { KnownLease } from "./ledger/read.ts";
 import { meterOf, rulesOf } from "./subjects.ts";
 
@@ -70,6 +70,20 @@ export async function release(options: LifecycleOptions, leaseId: string, asker:
     options.ledger.append(toEntry({ ...place, lease, asker, end: { state: "released", endedMs: standing.nowMs } }));
   }
   return { view: viewOf(place, lease), standing, before };
+}
+
+/** How a lease that runs now is to be ended, as the ledger will have it; undefined for one that has ended, or never was. */
+export async function endOf(
+  options: LifecycleOptions,
+  leaseId: string,
+  asker: Asker,
+): Promise<LedgerEntry | undefined> {
+  const place = await locate(options, leaseId);
+  const answer = await ask(options, leaseId, place, { kind: "leases" });
+  if (answer.kind !== "leases") throw new Error(`a list was answered ${answer.kind}`);
+  const lease = answer.leases.find(({ operationId }) => operationId === place.granted.operationId);
+  if (lease === undefined) return undefined;
+  return toEntry({ ...place, lease, asker, end: { state: "released", endedMs: answer.standing.nowMs } });
 }
 
 /** Where a lease's counters are. */

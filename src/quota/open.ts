@@ -10,6 +10,7 @@ import { createFailOpenCounters } from "./fail-open.ts";
 import type { HotPathOptions } from "./hot-path.ts";
 import type { Ledger } from "./ledger/ledger.ts";
 import { findLease, findMethods, readSnapshot } from "./ledger/read.ts";
+import { createLeaseBook } from "./ledger/write.ts";
 import type { Subjects } from "./subjects.ts";
 
 export interface QuotaResources {
@@ -62,6 +63,7 @@ export function openQuotas(resources: QuotaResources): HotPathOptions {
       await ledger.flush();
       return findMethods(database, userId, now());
     },
+    leases: createLeaseBook(database),
   };
 }
 

@@ -352,6 +352,29 @@ describe.each(engines)("quotas with counters %s", (name) => {
     );
   });
 
+  test("an administrator frees a slot only if the audit log says so, and once", async () => {
+    const username = await user({ max_concurrent_execution: 1 });
+    const { lease } = await client().acquireQuota(asked(username, 1));
+    const path = `/quota/leases/${lease?.leaseId}:forceRelease`;
+    const force = async () => (await app().http("POST", path, { token: app().admin, body: {} })).status;
+    const audited = () => app().database("audit_action").where({ resource: lease?.leaseId }).select("operation");
+    await app().database.raw(`
+      create function refuse() returns trigger language plpgsql as $$ begin raise exception 'no room'; end $$;
+      create trigger refuse before insert on audit_action for each row execute function refuse()`);
+    try {
+      expect(await force()).toBe(500);
+    } finally {
+      await app().database.raw("drop trigger refuse on audit_action; drop function refuse");
+    }
+    expect((await failure(client().acquireQuota(asked(username, 1)))).code).toBe(Code.ResourceExhausted);
+    expect([await force(), await force()]).toEqual([200, 200]);
+    expect(await audited()).toEqual([{ operation: "force_release_lease" }]);
+    expect(await app().database("lease").where({ operation_id: lease?.operationId }).select("state", "holder")).toEqual(
+      [{ state: 1, holder: "planner" }],
+    );
+    await client().acquireQuota(asked(username, 1));
+  });
+
   test("others see nothing of a user's quotas", async () => {
     const username = await user({});
     const stranger = await app().user({ roles: ["PARTNER"] });

@@ -1,4 +1,4 @@
-import type { Action, ActionBook, Usage, UsageBook } from "../../core/history.ts";
+import type { Action, ActionBook, Book, Usage, UsageBook } from "../../core/history.ts";
 import type { Micros } from "../../core/instant.ts";
 import { columnOf, textColumnOf } from "../../storage/columns.ts";
 import { type Database, inTransaction, prepared, type Transaction } from "../../storage/database.ts";
@@ -28,6 +28,14 @@ export function merge(one: LedgerEntry, other: LedgerEntry): LedgerEntry {
   const further = second > first ? other : one;
   const expireMs = Math.max(one.expireMs, other.expireMs);
   return { ...further, meter, username, tracecode, holder, expireMs, degraded: one.degraded || other.degraded };
+}
+
+/** Leases that an administrator ends, in the transaction that says who did. */
+export function createLeaseBook(database: Database): Book<LedgerEntry, LedgerEntry> {
+  return {
+    prepare: (entries) => ensurePartitions(database, "lease", new Set(entries.map(({ day }) => day))),
+    write: async (transaction, entries) => void (await putLeases(transaction, entries)),
+  };
 }
 
 /**
