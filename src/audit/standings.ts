@@ -56,7 +56,8 @@ export function createStandings(database: Database): Standings {
     if (seen !== changes) return found;
     for (const name of missing) {
       const rows = found.get(name);
-      if (rows !== undefined) known.set(name, rows);
+      // Who has a name anew is not told of: it is read again until somebody has it.
+      if (rows?.at(-1)?.standing) known.set(name, rows);
     }
     return found;
   }

@@ -72,7 +72,10 @@ export async function release(options: LifecycleOptions, leaseId: string, asker:
   return { view: viewOf(place, lease), standing, before };
 }
 
-/** How a lease that runs now is to be ended, as the ledger will have it; undefined for one that has ended, or never was. */
+/**
+ * How a lease is to be ended, as the ledger will have it: one that runs, or has expired and may be taken again; undefined
+ * for one that has ended.
+ */
 export async function endOf(
   options: LifecycleOptions,
   leaseId: string,
@@ -81,8 +84,9 @@ export async function endOf(
   const place = await locate(options, leaseId);
   const answer = await ask(options, leaseId, place, { kind: "leases" });
   if (answer.kind !== "leases") throw new Error(`a list was answered ${answer.kind}`);
-  const lease = answer.leases.find(({ operationId }) => operationId === place.granted.operationId);
-  if (lease === undefined) return undefined;
+  const running = answer.leases.find(({ operationId }) => operationId === place.granted.operationId);
+  const lease = running ?? (await options.findLease(parseLeaseId(leaseId)))?.lease;
+  if (lease === undefined || lease.state === "released" || lease.state === "settled") return undefined;
   return toEntry({ ...place, lease, asker, end: { state: "released", endedMs: answer.standing.nowMs } });
 }
 

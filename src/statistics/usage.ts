@@ -48,7 +48,8 @@ async function addUp(transaction: Transaction, usages: readonly Usage[]): Promis
 /** Adds the points that the user's day has not seen before, to the company in which they are seen first. */
 async function countUniquePoints(transaction: Transaction, usages: readonly Usage[]): Promise<void> {
   const points = usages.flatMap((usage) => usage.pointKeys.map((key) => ({ usage, key })));
-  // Two writers of a day do not meet here: the first has locked its row of usage_day.
+  // Two writers of a day do not meet here, as the first has locked its row of usage_day: unless the user has moved on that
+  // day, and then one of them is tried again.
   for (let start = 0; start < points.length; start += maxPoints) {
     await countPoints(transaction, points.slice(start, start + maxPoints));
   }

@@ -205,6 +205,7 @@ describe("what is recorded", () => {
     await audit.recordActions({ actions: [action({ username, time: timestampFromDate(before) })] }, service);
     const namesake = await app.token(username);
     expect((await read({ from: before.toISOString() }, namesake)).actions).toEqual([]);
+    expect(await audit.recordActions({ actions: [action({ username })] }, service)).toMatchObject({ recorded: 1 });
   });
 
   test("an action counts in the company of its time, also right after its user has moved", async () => {
@@ -218,6 +219,27 @@ describe("what is recorded", () => {
     const usage = await app.database("usage_day").where({ username }).select("company_key", "requests");
     expect(usage).toHaveLength(2);
     expect(usage).toContainEqual({ company_key, requests: 1 });
+  });
+
+  test("what was told before is looked for on its own days alone", async () => {
+    const username = await app.user();
+    const told = action({ username });
+    await audit.recordActions({ actions: [told] }, service);
+    const old = new Date(Date.now() - 20 * 86_400_000);
+    await audit.recordActions({ actions: [action({ username, time: timestampFromDate(old) })] }, service);
+    const [partition] = await app
+      .database("audit_action")
+      .where({ username })
+      .orderBy("time")
+      .limit(1)
+      .select({
+        name: app.database.raw("tableoid::regclass::text"),
+      });
+    const locked = await app.database.transaction(async (transaction) => {
+      await transaction.raw("lock table ?? in access exclusive mode", [partition.name]);
+      return audit.recordActions({ actions: [told, action({ username })] }, { ...service, timeoutMs: 4000 });
+    });
+    expect(locked).toMatchObject({ recorded: 1, repeated: 1 });
   });
 
   test("many tell the same at once: it is recorded once, and used once", async () => {

@@ -375,6 +375,20 @@ describe.each(engines)("quotas with counters %s", (name) => {
     await client().acquireQuota(asked(username, 1));
   });
 
+  test("an administrator ends an expired lease for good, and the audit log says so", async () => {
+    const username = await user({ max_concurrent_execution: 1 });
+    const { lease } = await client().acquireQuota({ ...asked(username, 1), ttlSeconds: 1 });
+    const { leaseId = "" } = lease ?? {};
+    const running = async () => (await client().listLeases({ username })).leases.length;
+    await expect.poll(running, { timeout: 5000 }).toBe(0);
+    const path = `/quota/leases/${leaseId}:forceRelease`;
+    expect((await app().http("POST", path, { token: app().admin, body: {} })).status).toBe(200);
+    expect(await app().database("audit_action").where({ resource: leaseId }).select("operation")).toEqual([
+      { operation: "force_release_lease" },
+    ]);
+    expect((await failure(client().renewLease({ leaseId }))).code).toBe(Code.FailedPrecondition);
+  });
+
   test("others see nothing of a user's quotas", async () => {
     const username = await user({});
     const stranger = await app().user({ roles: ["PARTNER"] });
