@@ -40,6 +40,12 @@ export interface GroupCommitOptions<Entry> {
   readonly commitTimeoutMs?: number | undefined;
 }
 
+/**
+ * How long an entry waits for others if nobody waits for it: its batch costs a commit, and what ends a short calculation
+ * is then written with what began it, as one row.
+ */
+const holdMs = 20;
+
 interface Waiting<Entry> {
   readonly entry: Entry;
   readonly settle: (error?: unknown) => void;
@@ -64,16 +70,26 @@ export function createGroupCommit<Entry>(options: GroupCommitOptions<Entry>): Gr
   /** Each batch that is being written, and the number of its first entry. */
   const inFlight = new Map<Promise<void>, number>();
   let scheduled = false;
+  /** Whether somebody waits for an entry, or one has waited long enough, or enough of them do for a batch. */
+  let isDue = false;
+  let hold: NodeJS.Timeout | undefined;
   let isAway = false;
 
   function put(entry: Entry, settle: Waiting<Entry>["settle"]): void {
     pending += sizeOf(entry);
     waiting.push({ entry, settle });
+  }
+
+  /** What waits is to be written now. */
+  function due(): void {
+    clearTimeout(hold);
+    hold = undefined;
+    isDue = true;
     schedule();
   }
 
   function schedule(): void {
-    if (scheduled || waiting.length === 0 || inFlight.size >= maxInFlight) return;
+    if (!isDue || scheduled || waiting.length === 0 || inFlight.size >= maxInFlight) return;
     scheduled = true;
     // What arrives in this turn of the event loop goes together.
     setImmediate(() => {
@@ -100,6 +116,7 @@ export function createGroupCommit<Entry>(options: GroupCommitOptions<Entry>): Gr
     }
     const batch = waiting.slice(0, count);
     waiting = waiting.slice(count);
+    isDue = waiting.length > 0;
     return batch;
   }
 
@@ -145,6 +162,7 @@ export function createGroupCommit<Entry>(options: GroupCommitOptions<Entry>): Gr
 
   async function flush(): Promise<void> {
     const taken = begun + waiting.length;
+    due();
     // Batches end in any order.
     while (Math.min(begun, ...inFlight.values()) < taken) {
       await (inFlight.size === 0 ? nextTurn() : Promise.race(inFlight.keys()));
@@ -153,7 +171,11 @@ export function createGroupCommit<Entry>(options: GroupCommitOptions<Entry>): Gr
 
   return {
     hasRoom: () => pending < capacity,
-    append: (entry) => put(entry, () => undefined),
+    append(entry) {
+      put(entry, () => undefined);
+      if (waiting.length >= maxBatch) due();
+      else hold ??= setTimeout(due, holdMs);
+    },
     commit(entry) {
       if (pending >= capacity) return Promise.reject(unavailable(`${name} is behind`, retryAfterMs));
       return new Promise((resolve, reject) => {
@@ -164,6 +186,7 @@ export function createGroupCommit<Entry>(options: GroupCommitOptions<Entry>): Gr
           if (error === undefined) resolve();
           else reject(error);
         });
+        due();
       });
     },
     flush,

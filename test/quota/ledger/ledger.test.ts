@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { Code, ConnectError } from "@connectrpc/connect";
 import pino from "pino";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -220,6 +221,21 @@ test("a snapshot has what is running, what has ended lately, and the sums", asyn
     settledPoints: undefined,
     holder: `${running.tracecode} planner`,
   });
+});
+
+test("what nobody waits for is written soon, and a short calculation as one row that is written once", async () => {
+  const [alone, short] = [entry(), entry()];
+  ledger.append(alone);
+  const written = () => stand.database("lease").where({ operation_id: alone.operationId }).select("state");
+  await expect.poll(written, { timeout: 5000 }).toEqual([{ state: 0 }]);
+  ledger.append(short);
+  for (let turn = 0; turn < 3; turn += 1) await nextTurn();
+  await ledger.commit({ ...short, end: settled(3) });
+  // A second version of the row would be at another place.
+  expect(await stand.database("lease").orderBy("ctid").select("state", "ctid")).toEqual([
+    { state: 0, ctid: "(0,1)" },
+    { state: 2, ctid: "(0,2)" },
+  ]);
 });
 
 test("what takes longer at once than a statement may is written in parts", async () => {
