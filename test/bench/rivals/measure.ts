@@ -2,7 +2,7 @@ import { median } from "../stand.ts";
 import { cpuSeconds, run, type Server } from "./processes.ts";
 
 export const seconds = 3;
-const rounds = Number(process.env.ROUNDS ?? 5);
+const rounds = Number(process.env.ROUNDS ?? 3);
 
 /** What a server does in a second: of the clock, and of its own processor's time. */
 export interface Speed {
