@@ -38,13 +38,12 @@ export interface GroupCommitOptions<Entry> {
   readonly capacity?: number | undefined;
   /** How long commit() waits. */
   readonly commitTimeoutMs?: number | undefined;
+  /**
+   * How long an entry waits for others if nobody waits for it: its batch costs a commit, and what ends a short calculation
+   * is then written with what began it, as one row.
+   */
+  readonly holdMs?: number | undefined;
 }
-
-/**
- * How long an entry waits for others if nobody waits for it: its batch costs a commit, and what ends a short calculation
- * is then written with what began it, as one row.
- */
-const holdMs = 20;
 
 interface Waiting<Entry> {
   readonly entry: Entry;
@@ -61,7 +60,15 @@ const backoffMs = { first: 50, most: 2000 };
  * until the one entry that cannot be written is alone, logged and left out.
  */
 export function createGroupCommit<Entry>(options: GroupCommitOptions<Entry>): GroupCommit<Entry> {
-  const { name, logger, sizeOf = () => 1, maxInFlight = 1, capacity = 20_000, commitTimeoutMs = 5000 } = options;
+  const {
+    name,
+    logger,
+    sizeOf = () => 1,
+    maxInFlight = 1,
+    capacity = 20_000,
+    commitTimeoutMs = 5000,
+    holdMs = 20,
+  } = options;
   let waiting: Waiting<Entry>[] = [];
   /** Entries that were ever taken into a batch. */
   let begun = 0;

@@ -13,9 +13,11 @@ export interface LedgerOptions extends Books {
   readonly capacity?: number;
   /** How long commit() waits. */
   readonly commitTimeoutMs?: number;
+  /** How long a grant waits for its settlement. */
+  readonly holdMs?: number;
 }
 
-export function createLedger({ logger, capacity, commitTimeoutMs, ...books }: LedgerOptions): Ledger {
+export function createLedger({ logger, capacity, commitTimeoutMs, holdMs, ...books }: LedgerOptions): Ledger {
   return createGroupCommit({
     name: "the ledger",
     logger,
@@ -24,6 +26,7 @@ export function createLedger({ logger, capacity, commitTimeoutMs, ...books }: Le
     sizeOf: ({ end }) => (end.state === "settled" ? weightOf(end) : 1),
     capacity,
     commitTimeoutMs,
+    holdMs,
   });
 }
 

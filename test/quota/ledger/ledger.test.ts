@@ -228,9 +228,10 @@ test("what nobody waits for is written soon, and a short calculation as one row 
   ledger.append(alone);
   const written = () => stand.database("lease").where({ operation_id: alone.operationId }).select("state");
   await expect.poll(written, { timeout: 5000 }).toEqual([{ state: 0 }]);
-  ledger.append(short);
+  const patient = createLedger({ ...books(stand.database), logger, holdMs: 600_000 });
+  patient.append(short);
   for (let turn = 0; turn < 3; turn += 1) await nextTurn();
-  await ledger.commit({ ...short, end: settled(3) });
+  await patient.commit({ ...short, end: settled(3) });
   // A second version of the row would be at another place.
   expect(await stand.database("lease").orderBy("ctid").select("state", "ctid")).toEqual([
     { state: 0, ctid: "(0,1)" },
