@@ -193,8 +193,9 @@ test.each<[string, Record<string, string>, RegExp]>([
   const { url, drop } = await createTestDatabase();
   const { code, output } = await runProcess({ ...keys, DATABASE_URL: url, ...settings });
   await drop();
-  expect([code, output.trim().split("\n").length]).toEqual([1, 1]);
-  expect(output).toMatch(line);
+  // What began and is cut off by the end may say so in the log.
+  const said = output.split("\n").filter((text) => text !== "" && !text.startsWith("{"));
+  expect([code, said]).toEqual([1, [expect.stringMatching(line)]]);
 });
 
 test("a settlement, an action and data that were answered are there after the server was killed", async () => {
