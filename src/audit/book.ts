@@ -87,13 +87,10 @@ async function readInserted(transaction: Transaction, actions: readonly Action[]
        -- As texts: the planner then knows the partitions, and neither reads nor locks the others.
        and time >= ? and time <= ?
        and audit_action.xmin = pg_current_xact_id()::xid`,
-    [...keyColumns(actions), toIso(times.reduce(least)), toIso(times.reduce(most))],
+    [...keyColumns(actions), toIso(Math.min(...times)), toIso(Math.max(...times))],
   );
   return rows.map(({ key }) => key);
 }
-
-const least = (one: number, other: number) => Math.min(one, other);
-const most = (one: number, other: number) => Math.max(one, other);
 
 /** Columns of the primary key, for unnest. */
 function keyColumns(actions: readonly Action[]): string[] {
