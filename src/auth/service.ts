@@ -23,6 +23,8 @@ export interface AuthOptions {
 
 /** Whose token it is; undefined for one that is not valid now. */
 export interface Authenticator {
+  /** The same if it is at hand: no promise, no wait; undefined too where it is not known. */
+  peek(token: string): Principal | undefined;
   authenticate(token: string): Promise<Principal | undefined>;
   /** They have changed: who is disabled, deleted or has a new password is refused from now on. */
   forget(userIds: readonly number[] | "all"): void;
@@ -53,6 +55,12 @@ export function createAuthenticator({ database, tokens, now }: AuthenticatorOpti
   }
 
   return {
+    peek(token) {
+      const claims = verified.get(token);
+      if (claims === undefined || claims.expireMs <= now()) return undefined;
+      const account = accounts.peek(String(claims.userId));
+      return isValid(account, claims) ? account : undefined;
+    },
     async authenticate(token) {
       const claims = await verify(token);
       if (claims === undefined) return undefined;
@@ -63,14 +71,17 @@ export function createAuthenticator({ database, tokens, now }: AuthenticatorOpti
         accounts.forget(key);
         account = await accounts.get(key);
       }
-      const valid = account?.enabled === true && account.tokenVersion === claims.tokenVersion;
-      return valid ? account : undefined;
+      return isValid(account, claims) ? account : undefined;
     },
     forget(userIds) {
       if (userIds === "all") return accounts.forgetAll();
       for (const userId of userIds) accounts.forget(String(userId));
     },
   };
+}
+
+function isValid(account: Account | undefined, { tokenVersion }: VerifiedClaims): boolean {
+  return account?.enabled === true && account.tokenVersion === tokenVersion;
 }
 
 export function authHandlers(options: AuthOptions): Handlers<typeof AuthService> {

@@ -33,17 +33,16 @@ export interface GatewayOptions {
   /** How long a caller may take to send a body. */
   readonly bodyTimeoutMs: number;
   readonly limits?: JsonLimits;
-  /** What handlers find in their context's values. */
-  readonly contextValues?: (request: GatewayRequest) => ContextValues;
-  /** Refuses a caller before the request is read; ends when the context is interrupted. */
-  readonly admit?: (context: HandlerContext) => Promise<void>;
+  /** Refuses a caller before the request is read; ends when the context is interrupted. Nothing to wait for: undefined. */
+  readonly admit?: (context: HandlerContext) => Promise<void> | undefined;
   /** The status and the body of an error, the gateway's own ones included. */
   readonly describeError: (error: ConnectError, failure: GatewayFailure) => ErrorAnswer;
 }
 
 /** Where an error comes from. */
 export interface GatewayFailure {
-  readonly request: GatewayRequest;
+  /** What the gateway was given with the request. */
+  readonly values: ContextValues;
   /** The call; undefined when no route matched. */
   readonly context: HandlerContext | undefined;
   /** The field that the HTTP body is: violations below it begin with its name, which HTTP callers never wrote. */
@@ -69,53 +68,55 @@ interface Route extends Binding {
 
 const defaultLimits: JsonLimits = { depth: 32, items: 100_000 };
 
+/** @param values what handlers find in their context's values */
+export type Gateway = (request: GatewayRequest, response: GatewayResponse, values?: ContextValues) => void;
+
 /**
  * Serves the services' google.api.http bindings as HTTP/JSON, over HTTP/1.1 and HTTP/2.
  * Everything that does not depend on the request is prepared here, and a wrong annotation fails here.
  */
-export function createGateway(options: GatewayOptions): (request: GatewayRequest, response: GatewayResponse) => void {
+export function createGateway(options: GatewayOptions): Gateway {
   const router = createRouter(options.services.flatMap((service) => routesOf(service, options)));
 
-  return (request, response) => {
+  return (request, response, values = createContextValues()) => {
     // Whatever goes wrong while a failure is told ends this answer, and nothing else.
-    handle(request, response).catch(() => cut(response));
+    handle({ request, response, values }).catch(() => cut(response));
   };
 
-  async function handle(request: GatewayRequest, response: GatewayResponse): Promise<void> {
+  async function handle(exchange: Exchange): Promise<void> {
+    const { request, response } = exchange;
     const method = request.method ?? "";
     const [path, query] = splitOnce(request.url ?? "", "?");
     const match = router.match(method, path);
-    if (match.kind === "route") return serve(request, response, { ...match, query });
+    if (match.kind === "route") return serve(exchange, match.route, match.segments, query);
     if (match.kind === "none") {
-      return refuse(options, { request, response }, new HttpError(404, Code.NotFound, `no such path: ${path}`));
+      return refuse(options, exchange, new HttpError(404, Code.NotFound, `no such path: ${path}`));
     }
     const headers = { allow: match.allow.join(", ") };
     if (method === "OPTIONS") return void response.writeHead(204, headers).end();
-    refuse(
-      options,
-      { request, response },
-      new HttpError(405, Code.Unimplemented, `${method} is not allowed here`, headers),
-    );
+    refuse(options, exchange, new HttpError(405, Code.Unimplemented, `${method} is not allowed here`, headers));
   }
 
-  async function serve(request: GatewayRequest, response: GatewayResponse, { route, segments, query }: Target) {
+  async function serve(exchange: Exchange, route: Route, segments: readonly string[], query: string): Promise<void> {
+    const { request, response, values } = exchange;
     const context = createContext({
       method: route.method,
       requestMethod: request.method ?? "",
       url: request.url ?? "",
       headers: request.headers,
-      values: (options.contextValues ?? createContextValues)(request),
+      values,
       protocolName: "http",
       timeoutMs: timeoutOf(request),
       answer: response,
     });
     try {
-      await options.admit?.(context);
+      const admission = options.admit?.(context);
+      if (admission !== undefined) await admission;
       const message = await route.read({ request, segments, query, context });
       const answer = await route.call(message, context);
       await route.respond(response, answer, context);
     } catch (error) {
-      refuse(options, { request, response, route, context }, error);
+      refuse(options, { ...exchange, route, context }, error);
     } finally {
       context.end();
     }
@@ -128,10 +129,10 @@ function timeoutOf({ headers }: GatewayRequest): number | undefined {
   return typeof text === "string" && /^\d{1,10}$/.test(text) ? Math.min(Number(text), 0x7fffffff) : undefined;
 }
 
-interface Target {
-  readonly route: Route;
-  readonly segments: readonly string[];
-  readonly query: string;
+interface Exchange {
+  readonly request: GatewayRequest;
+  readonly response: GatewayResponse;
+  readonly values: ContextValues;
 }
 
 function routesOf({ service, implementation }: GatewayOptions["services"][number], options: GatewayOptions): Route[] {

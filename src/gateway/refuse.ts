@@ -1,5 +1,5 @@
 import { constants } from "node:http2";
-import { Code, ConnectError } from "@connectrpc/connect";
+import { Code, ConnectError, type ContextValues } from "@connectrpc/connect";
 import type { Binding } from "./binding.ts";
 import { hasBody } from "./body.ts";
 import type { LightContext } from "./context.ts";
@@ -16,13 +16,14 @@ const lingerBytes = 8_388_608;
 interface Refused {
   readonly request: GatewayRequest;
   readonly response: GatewayResponse;
+  readonly values: ContextValues;
   readonly route?: Pick<Binding, "body">;
   readonly context?: LightContext;
 }
 
 /** Answers a request with an error, or cuts the answer that has begun. */
 export function refuse(options: RefuseOptions, refused: Refused, error: unknown): void {
-  const { request, response, route, context } = refused;
+  const { request, response, values, route, context } = refused;
   if (!isOpen(response)) return;
   // The caller has read the start of an answer: only a cut connection tells that it has no end.
   if (response.headersSent) return cut(response);
@@ -31,9 +32,9 @@ export function refuse(options: RefuseOptions, refused: Refused, error: unknown)
   const http = cause instanceof HttpError ? cause : undefined;
   const bodyField = typeof route?.body === "object" ? route.body.name : undefined;
   const known = toConnectError(error, context);
-  const answer = options.describeError(known, { request, context, bodyField, status: http?.status });
+  const answer = options.describeError(known, { values, context, bodyField, status: http?.status });
   // What the handler said of the content of its own answer is not true of this one.
-  const kept = [...(context?.responseHeader ?? [])].filter(([name]) => !/^(content-|etag$)/.test(name));
+  const kept = [...(context?.givenHeader ?? [])].filter(([name]) => !/^(content-|etag$)/.test(name));
   const headers = new Headers(kept);
   for (const [name, value] of Object.entries({ ...answer.headers, ...http?.headers })) headers.set(name, value);
   const head = { status: answer.status, headers, contentType: jsonType };
@@ -52,7 +53,7 @@ function toConnectError(error: unknown, context: LightContext | undefined): Conn
 }
 
 interface Refusal {
-  readonly head: Head;
+  readonly head: Head & { readonly headers: Headers };
   readonly body: string;
 }
 

@@ -27,7 +27,7 @@ export function createRespond(binding: Binding): Respond {
   }
   if (isStream) return isFile ? respondChunks(status) : respondPages(method.output, status);
   if (isFile) return respondFile(status);
-  return async (response, answer, { responseHeader: headers }) => {
+  return async (response, answer, { givenHeader: headers }) => {
     if (status === 204) return sendEmpty(response, { status, headers });
     send(response, { status, headers, contentType: jsonType }, JSON.stringify(jsonOf(binding, answer as Message)));
   };
@@ -42,7 +42,7 @@ function jsonOf({ method, responseBody }: Binding, answer: Message): JsonValue {
 const typeOf = ({ contentType }: HttpBody) => contentType || "application/octet-stream";
 
 function respondFile(status: number): Respond {
-  return async (response, answer, { responseHeader: headers }) => {
+  return async (response, answer, { givenHeader: headers }) => {
     const file = answer as HttpBody;
     send(response, { status, headers, contentType: typeOf(file) }, file.data);
   };
@@ -74,8 +74,9 @@ function respondPages(desc: DescMessage, status: number): Respond {
   const others = desc.fields.filter((field) => field !== list);
   const unset = writeMessage(desc, create(desc)) as Record<string, JsonValue>;
 
-  return async (response, answer, { responseHeader: headers, signal, requestMethod }) => {
-    const head = { status, headers, contentType: jsonType };
+  return async (response, answer, context) => {
+    const { signal, requestMethod } = context;
+    const head = () => ({ status, headers: context.givenHeader, contentType: jsonType });
     const rest = { ...unset };
     let separator = `{${JSON.stringify(list.name)}:[`;
     let pending = "";
@@ -88,7 +89,7 @@ function respondPages(desc: DescMessage, status: number): Respond {
       if (items.length === 0) continue;
       // The page before is sent when the next one has come: an answer of one page is sent whole, with its length.
       if (pending !== "") {
-        if (!response.headersSent) start(response, head);
+        if (!response.headersSent) start(response, head());
         // Nobody reads what comes now; leaving ends the handler.
         if (requestMethod === "HEAD") return void response.end();
         await write(response, pending, signal);
@@ -101,6 +102,6 @@ function respondPages(desc: DescMessage, status: number): Respond {
     const members = tail.map(({ name }) => `,${JSON.stringify(name)}:${JSON.stringify(rest[name])}`);
     const end = `${pending}]${members.join("")}}`;
     if (response.headersSent) response.end(end);
-    else send(response, head, end);
+    else send(response, head(), end);
   };
 }

@@ -7,8 +7,8 @@ export const jsonType = "application/json; charset=utf-8";
 /** The start of an answer. */
 export interface Head {
   readonly status: number;
-  /** What the handler wants to be sent. */
-  readonly headers: Headers;
+  /** What the handler wants to be sent, if anything. */
+  readonly headers: Headers | undefined;
   readonly contentType: string;
 }
 
@@ -56,7 +56,8 @@ export function isOpen(response: GatewayResponse): boolean {
 }
 
 /** Without what belongs to the connection: Node writes it, and HTTP/2 forbids it. */
-function toNode(headers: Headers): Record<string, string | string[]> {
+function toNode(headers: Headers | undefined): Record<string, string | string[]> | undefined {
+  if (headers === undefined) return undefined;
   const result: Record<string, string | string[]> = {};
   for (const [name, value] of headers) if (!ofConnection.has(name)) result[name] = value;
   const cookies = headers.getSetCookie();

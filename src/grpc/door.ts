@@ -126,7 +126,8 @@ async function readRequest(
 ): Promise<Message> {
   let isAdmitted = false;
   try {
-    await admit?.(context);
+    const admission = admit?.(context);
+    if (admission !== undefined) await admission;
     isAdmitted = true;
     const bytes = await untilInterrupted(context, readEnvelope(stream, { maxBytes, timeoutMs: bodyTimeoutMs }));
     return parse(method, bytes);

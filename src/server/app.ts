@@ -160,7 +160,7 @@ export async function startApp(
       logger,
       serverName,
       now,
-      authenticate: (token) => authenticator.authenticate(token),
+      authenticator,
       actions,
       caughtUp: () => bus.caughtUp(),
     });

@@ -1,6 +1,13 @@
 import { constants, type Http2ServerRequest } from "node:http2";
 import type { DescMethod } from "@bufbuild/protobuf";
-import { Code, ConnectError, type ConnectRouter, createConnectRouter, type HandlerContext } from "@connectrpc/connect";
+import {
+  Code,
+  ConnectError,
+  type ConnectRouter,
+  type ContextValues,
+  createConnectRouter,
+  type HandlerContext,
+} from "@connectrpc/connect";
 import type { UniversalHandler, UniversalServerResponse } from "@connectrpc/connect/protocol";
 import {
   compressionBrotli,
@@ -11,12 +18,11 @@ import {
 import { bodyTooSlow } from "../gateway/body.ts";
 import { createContext } from "../gateway/context.ts";
 import { HttpError } from "../gateway/errors.ts";
-import type { GatewayOptions } from "../gateway/gateway.ts";
+import type { Gateway, GatewayOptions } from "../gateway/gateway.ts";
 import { refuse } from "../gateway/refuse.ts";
 import { cut } from "../gateway/send.ts";
 import { unexplained } from "./connect-errors.ts";
-import type { RequestListener } from "./connections.ts";
-import { originOf, originValues, type Request, type Response } from "./origin.ts";
+import type { Request, Response } from "./origin.ts";
 import type { Pipeline, Route } from "./pipeline.ts";
 
 export interface ConnectDoorOptions {
@@ -28,8 +34,10 @@ export interface ConnectDoorOptions {
   readonly maxBodyBytes: (method: DescMethod) => number;
   readonly bodyTimeoutMs: number;
   /** Serves what is no path of an RPC. */
-  readonly otherwise: RequestListener;
+  readonly otherwise: Gateway;
 }
+
+type Door = (request: Request, response: Response, values: ContextValues) => void;
 
 /** The largest number that Connect takes: no answer is compressed, so that no caller can order the work of it. */
 const never = 0xffffffff;
@@ -38,7 +46,7 @@ const never = 0xffffffff;
  * gRPC, gRPC-Web and Connect by Connect's own handlers. Beside what connectNodeAdapter does, it asks who is calling
  * before it reads the request, and errors that Connect makes by itself carry tracedata and are logged like every other.
  */
-export function createConnectDoor(options: ConnectDoorOptions): RequestListener {
+export function createConnectDoor(options: ConnectDoorOptions): Door {
   const { routes, addPublic, pipeline, describeError, maxBodyBytes, bodyTimeoutMs, otherwise } = options;
   const router = createConnectRouter({
     acceptCompression: [compressionGzip, compressionBrotli],
@@ -56,15 +64,14 @@ export function createConnectDoor(options: ConnectDoorOptions): RequestListener 
   addPublic(router);
   const handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
 
-  return (request, response) => {
+  return (request, response, values) => {
     const handler = handlers.get((request.url ?? "").split("?", 1)[0] ?? "");
-    if (handler === undefined) otherwise(request, response);
+    if (handler === undefined) otherwise(request, response, values);
     // Who cannot be answered is gone, or must be told that the answer has no end.
-    else serve(handler, request, response).catch(() => cut(response));
+    else serve(handler, { request, response, values }).catch(() => cut(response));
   };
 
-  async function serve(handler: UniversalHandler, request: Request, response: Response): Promise<void> {
-    const values = originValues(originOf(request));
+  async function serve(handler: UniversalHandler, { request, response, values }: Exchange): Promise<void> {
     const context = createContext({
       method: handler.method,
       requestMethod: request.method ?? "",
@@ -82,7 +89,7 @@ export function createConnectDoor(options: ConnectDoorOptions): RequestListener 
     const body = admitted(universal.body as AsyncIterable<Uint8Array>, context);
     const answer = await handler({ ...universal, body });
     const error = httpError(answer, handler);
-    if (error !== undefined) return refuse({ describeError }, { request, response, context }, error);
+    if (error !== undefined) return refuse({ describeError }, { request, response, values, context }, error);
     const explained = await unexplained(answer, (made) => pipeline.refuse(context, made));
     await universalResponseToNodeResponse(explained, response);
   }
@@ -91,6 +98,12 @@ export function createConnectDoor(options: ConnectDoorOptions): RequestListener 
     if (guarded.has(context.method)) await pipeline.admit(context);
     yield* isStream(context.method) ? body : inTime(body, bodyTimeoutMs);
   }
+}
+
+interface Exchange {
+  readonly request: Request;
+  readonly response: Response;
+  readonly values: ContextValues;
 }
 
 /** Once the answer is out, the caller is asked to send no more (RFC 9113, 8.1). */

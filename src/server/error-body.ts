@@ -1,11 +1,11 @@
 import { create, type JsonObject, type JsonValue, toJson } from "@bufbuild/protobuf";
-import { Code, type ConnectError, type HandlerContext } from "@connectrpc/connect";
+import { Code, type ConnectError, type ContextValues, type HandlerContext } from "@connectrpc/connect";
 import { BadRequestSchema, ErrorInfoSchema, ResourceInfoSchema } from "#gen/google/rpc/error_details_pb.js";
 import { ErrorSchema, NotFoundSchema } from "#gen/tollgate/v1/error_pb.js";
 import { type Tracedata, TracedataSchema } from "#gen/tollgate/v1/tracedata_pb.js";
 import { tooLargeReason } from "../core/errors.ts";
 import { httpStatusOf } from "../gateway/status.ts";
-import { originOf, type Request } from "./origin.ts";
+import { originOf } from "./origin.ts";
 import type { Pipeline, PipelineOptions } from "./pipeline.ts";
 import { traceOf } from "./trace.ts";
 
@@ -17,8 +17,8 @@ export interface ErrorBody {
 
 /** What the gateway tells of a failed request beside the error. */
 export interface Failure {
-  /** Undefined where there was none: bytes that are no HTTP. */
-  readonly request: Request | undefined;
+  /** Of the request; undefined where there was none: bytes that are no HTTP. */
+  readonly values: ContextValues | undefined;
   /** The call; undefined when no route matched. */
   readonly context: HandlerContext | undefined;
   /** The field that the HTTP body is: HTTP callers never wrote its name. */
@@ -41,9 +41,9 @@ export function createErrorBodies(options: Pick<PipelineOptions, "serverName" | 
   };
 
   /** An error that no handler has seen: a request that could not be read, or none of ours. */
-  function traceFailure(error: ConnectError, { request, context }: Failure): Tracedata {
+  function traceFailure(error: ConnectError, { values, context }: Failure): Tracedata {
     if (context !== undefined) return pipeline.refuse(context, error).findDetails(TracedataSchema)[0] as Tracedata;
-    const { code } = originOf(request);
+    const { code } = originOf(values);
     options.logger.info({ tracecode: code, reason: error.rawMessage }, "request refused");
     const { serverName: server, now } = options;
     return traceOf({ code, server, method: undefined, principal: undefined, timeMs: now() });

@@ -20,7 +20,6 @@ export interface Origin {
   readonly authorization: string;
 }
 
-const origins = new WeakMap<Request, Origin>();
 const unknown: Origin = {
   address: "",
   code: "00000000-0000-0000-0000-000000000000",
@@ -47,19 +46,20 @@ export function readOrigin(headers: IncomingHttpHeaders, peer: string, trustedPr
 }
 
 /**
- * Reads the origin of a request and returns its tracecode in the response's headers: once, before any door, so that
- * even an answer that no handler made carries it.
+ * Reads the origin of a request, for its context, and returns its tracecode in the response's headers: once, before any
+ * door, so that even an answer that no handler made carries it.
  */
-export function receive(request: Request, response: Response, trustedProxies: number): void {
+export function receive(request: Request, response: Response, trustedProxies: number): ContextValues {
   const origin = readOrigin(request.headers, request.socket?.remoteAddress ?? "", trustedProxies);
-  origins.set(request, origin);
   response.setHeader(tracecodeHeader, origin.code);
   // A request as it is sent to a proxy names the server too, and is to be served like any other (RFC 9112, 3.2.2).
   if (request.url !== undefined) request.url = request.url.replace(/^https?:\/\/[^/?#]*(?=[/?])/i, "");
+  return originValues(origin);
 }
 
-export function originOf(request: Request | undefined): Origin {
-  return (request && origins.get(request)) ?? { ...unknown, code: randomUUID() };
+/** The origin that a context carries; of what was no request, one of its own. */
+export function originOf(values: ContextValues | undefined): Origin {
+  return values?.get(originKey) ?? { ...unknown, code: randomUUID() };
 }
 
 /** The origin as a handler context carries it. */

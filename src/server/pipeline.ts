@@ -2,17 +2,18 @@ import { randomUUID } from "node:crypto";
 import { create, type DescMethod, type DescService, type Message, type MessageInitShape } from "@bufbuild/protobuf";
 import { pathToString } from "@bufbuild/protobuf/reflect";
 import { createValidator } from "@bufbuild/protovalidate";
-import { Code, ConnectError, type ContextValues, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
+import { Code, ConnectError, createContextKey, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import { Outcome_Name } from "#gen/tollgate/v1/lease_pb.js";
 import { Method_Group, type Tracedata, TracedataSchema } from "#gen/tollgate/v1/tracedata_pb.js";
+import type { Authenticator } from "../auth/service.ts";
 import type { Call, Handlers } from "../core/call.ts";
 import { internal, invalid, unauthenticated } from "../core/errors.ts";
 import type { Action, ActionBook } from "../core/history.ts";
 import { microsOf } from "../core/instant.ts";
 import type { Principal } from "../core/principal.ts";
 import { eachUntilInterrupted, interruptionOf, untilInterrupted } from "../gateway/context.ts";
-import { type Database, inTransaction } from "../storage/database.ts";
+import { type Database, inTransaction, type Transaction } from "../storage/database.ts";
 import { toError } from "../storage/errors.ts";
 import { withPartitions } from "../storage/partitions.ts";
 import { authorise, isAudited, isPublic } from "./access.ts";
@@ -26,8 +27,7 @@ export interface PipelineOptions {
   readonly serverName: string;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
-  /** Whose token it is; undefined for one that is not valid now. */
-  readonly authenticate: (token: string) => Promise<Principal | undefined>;
+  readonly authenticator: Pick<Authenticator, "peek" | "authenticate">;
   /** Keeps the record of a change, inside the change's transaction. */
   readonly actions: ActionBook;
   /** Resolves when this server remembers nothing that a change before now has made untrue. */
@@ -46,10 +46,10 @@ export interface Pipeline {
   route<Service extends DescService>(service: Service, handlers: Handlers<Service>): Route;
   /**
    * Refuses who may not call, before a door reads the request; a door that cannot ask is covered by the route itself.
-   * Ends with the context: at the deadline, or when the caller is gone.
+   * Ends with the context: at the deadline, or when the caller is gone. Nothing to wait for: undefined.
    * @throws the error as the caller may read it
    */
-  admit(context: HandlerContext): Promise<void>;
+  admit(context: HandlerContext): Promise<void> | undefined;
   /** The error of a call that a door admitted and whose request it could not read, as the caller may read it. */
   refuse(context: HandlerContext, error: unknown): ConnectError;
 }
@@ -63,40 +63,35 @@ type ManyAnswers = (request: Input, call: Call) => AsyncIterable<Answer>;
 /** Authenticate, authorise, validate, call, audit, map errors and log: once, for all doors. */
 export function createPipeline(options: PipelineOptions): Pipeline {
   const validator = createValidator({ regexMatch: matches });
-  const passages = new WeakMap<HandlerContext, Passage>();
-  const admissions: Admissions = new WeakMap();
-
-  function passageOf(context: HandlerContext): Passage {
-    const passage = passages.get(context) ?? enter(options, context, admissions);
-    passages.set(context, passage);
-    return passage;
-  }
 
   function oneAnswer(method: DescMethod, handler: OneAnswer) {
     return async (request: Input, context: HandlerContext): Promise<Message> => {
-      const passage = passageOf(context);
+      const visit = visitOf(context, options);
+      const answer = () => handler(validated(method, request), new PipelineCall(options, context, visit));
       try {
-        const work = passage.admit().then(() => handler(validated(method, request), passage.call));
+        const admission = admit(options, context, visit);
+        const work = admission === undefined ? answer() : admission.then(answer);
         // No call outlives its deadline: the caller is told then, and what is under way ends by the database's limits.
-        const answer = create(method.output, await untilInterrupted(context, work));
-        passage.leave();
-        return answer;
+        const message = create(method.output, await untilInterrupted(context, work));
+        log(options, context, visit);
+        return message;
       } catch (error) {
-        throw passage.fail(error);
+        throw fail(options, context, visit, error);
       }
     };
   }
 
   function manyAnswers(method: DescMethod, handler: ManyAnswers) {
     return async function* (request: Input, context: HandlerContext): AsyncGenerator<Message> {
-      const passage = passageOf(context);
+      const visit = visitOf(context, options);
       try {
-        await untilInterrupted(context, passage.admit());
-        const answers = eachUntilInterrupted(context, handler(validated(method, request), passage.call));
-        for await (const answer of answers) yield create(method.output, answer);
-        passage.leave();
+        const admission = admit(options, context, visit);
+        if (admission !== undefined) await untilInterrupted(context, admission);
+        const given = handler(validated(method, request), new PipelineCall(options, context, visit));
+        for await (const answer of eachUntilInterrupted(context, given)) yield create(method.output, answer);
+        log(options, context, visit);
       } catch (error) {
-        throw passage.fail(error);
+        throw fail(options, context, visit, error);
       }
     };
   }
@@ -136,116 +131,152 @@ export function createPipeline(options: PipelineOptions): Pipeline {
       }
       return { service, implementation: implementation as ServiceImpl<DescService> };
     },
-    async admit(context) {
-      const passage = passageOf(context);
-      await untilInterrupted(context, passage.admit()).catch((error: unknown) => {
-        throw passage.fail(error);
-      });
+    admit(context) {
+      const visit = visitOf(context, options);
+      const refused = (error: unknown) => {
+        throw fail(options, context, visit, error);
+      };
+      try {
+        const admission = admit(options, context, visit);
+        return admission && untilInterrupted(context, admission).catch(refused);
+      } catch (error) {
+        return refused(error);
+      }
     },
-    refuse: (context, error) => passageOf(context).fail(error),
+    refuse: (context, error) => fail(options, context, visitOf(context, options), error),
   };
 }
 
-type Passage = ReturnType<typeof enter>;
+/** What is known of a request on its way, whatever door it came by and however many contexts it has. */
+interface Visit {
+  readonly startedMs: number;
+  isAdmitted: boolean;
+  /** Also who may not call: a refusal names them. */
+  caller: Principal | undefined;
+}
 
-/** Who may call, found out once for a request, by the values that all its contexts share. */
-type Admissions = WeakMap<ContextValues, Promise<Principal | undefined>>;
+const visitKey = createContextKey<Visit | undefined>(undefined, { description: "a request on its way" });
 
-/** One call on its way through the pipeline. */
-function enter(options: PipelineOptions, context: HandlerContext, admissions: Admissions) {
-  const { method } = context;
-  const { code, codeRefused, address, authorization } = context.values.get(originKey);
-  const started = options.now();
-  let principal: Principal | undefined;
-  /** Whom a refusal names: also who may not call. */
-  let caller: Principal | undefined;
-  // Made where it is looked at: a call that goes well does without.
-  const trace = () => traceOf({ code, server: options.serverName, method, principal: caller, timeMs: started });
+function visitOf({ values }: HandlerContext, { now }: PipelineOptions): Visit {
+  const known = values.get(visitKey);
+  if (known !== undefined) return known;
+  const visit: Visit = { startedMs: now(), isAdmitted: false, caller: undefined };
+  values.set(visitKey, visit);
+  return visit;
+}
 
-  const call: Call = {
-    get principal() {
-      if (principal === undefined) throw unauthenticated("this operation is public and has no caller");
-      return principal;
-    },
-    tracecode: code,
-    address,
-    isHttp: context.protocolName === "http",
-    // Not read unless they are asked for: doors make them then.
-    get signal() {
-      return context.signal;
-    },
-    get requestHeader() {
-      return context.requestHeader;
-    },
-    get responseHeader() {
-      return context.responseHeader;
-    },
-    async change(resource, work) {
-      if (!isAudited(method)) throw internal(new Error(`${method.name} changes things and is not declared audited`));
-      const action = toAction(trace(), call.principal, resource);
-      const result = await withPartitions(options.database, async () => {
-        await options.actions.prepare([action]);
-        return inTransaction(options.database, async (transaction) => {
-          const made = await work(transaction);
-          // The caller has been told that it failed: then it has.
-          const interrupted = interruptionOf(context);
-          if (interrupted !== undefined) throw interrupted.reason;
-          await options.actions.write(transaction, [action]);
-          return made;
-        });
+/** Refuses who may not call. Nothing to wait for: undefined. */
+function admit(options: PipelineOptions, { method, values }: HandlerContext, visit: Visit): Promise<void> | undefined {
+  if (visit.isAdmitted) return undefined;
+  const { codeRefused, authorization } = values.get(originKey);
+  if (codeRefused) throw invalid({ field: tracecodeHeader, message: "the header must be a UUID" });
+  if (isPublic(method)) {
+    visit.isAdmitted = true;
+    return undefined;
+  }
+  const token = /^Bearer +(\S+)$/i.exec(authorization)?.[1];
+  if (token === undefined) throw unauthenticated("a token is needed: Authorization: Bearer <token>");
+  const known = options.authenticator.peek(token);
+  if (known === undefined) return options.authenticator.authenticate(token).then(enter);
+  enter(known);
+  return undefined;
+
+  function enter(principal: Principal | undefined): void {
+    if (principal === undefined) throw unauthenticated("the token is not valid");
+    visit.caller = principal;
+    authorise(method, principal);
+    visit.isAdmitted = true;
+  }
+}
+
+/** A class for the sake of its accessors: see the context's. Doors make what they give when it is asked for. */
+class PipelineCall implements Call {
+  readonly tracecode: string;
+  readonly address: string;
+  readonly isHttp: boolean;
+  readonly #options: PipelineOptions;
+  readonly #context: HandlerContext;
+  readonly #visit: Visit;
+
+  constructor(options: PipelineOptions, context: HandlerContext, visit: Visit) {
+    const { code, address } = context.values.get(originKey);
+    this.tracecode = code;
+    this.address = address;
+    this.isHttp = context.protocolName === "http";
+    this.#options = options;
+    this.#context = context;
+    this.#visit = visit;
+  }
+
+  get principal(): Principal {
+    const { caller } = this.#visit;
+    if (caller === undefined) throw unauthenticated("this operation is public and has no caller");
+    return caller;
+  }
+
+  get signal(): AbortSignal {
+    return this.#context.signal;
+  }
+
+  get requestHeader(): Headers {
+    return this.#context.requestHeader;
+  }
+
+  get responseHeader(): Headers {
+    return this.#context.responseHeader;
+  }
+
+  async change<T>(resource: string, work: (transaction: Transaction) => Promise<T>): Promise<T> {
+    const { database, actions, caughtUp } = this.#options;
+    const context = this.#context;
+    const { method } = context;
+    if (!isAudited(method)) throw internal(new Error(`${method.name} changes things and is not declared audited`));
+    const action = toAction(trace(this.#options, context, this.#visit), this.principal, resource);
+    const result = await withPartitions(database, async () => {
+      await actions.prepare([action]);
+      return inTransaction(database, async (transaction) => {
+        const made = await work(transaction);
+        // The caller has been told that it failed: then it has.
+        const interrupted = interruptionOf(context);
+        if (interrupted !== undefined) throw interrupted.reason;
+        await actions.write(transaction, [action]);
+        return made;
       });
-      // Who was told of a change sees it in the next call.
-      await options.caughtUp();
-      return result;
-    },
-  };
-
-  return {
-    call,
-    /** Refuses who may not call. */
-    async admit(): Promise<void> {
-      const admission = admissions.get(context.values) ?? admit();
-      admissions.set(context.values, admission);
-      principal = await admission;
-      caller = principal;
-    },
-    leave(): void {
-      log("ok");
-    },
-    /** The error as the caller may read it. */
-    fail(error: unknown): ConnectError {
-      // The caller's own going away is no fault of what it interrupted.
-      const interrupted = interruptionOf(context);
-      const known = interrupted === undefined ? toError(error) : ConnectError.from(interrupted.reason, Code.Canceled);
-      known.details.push({ desc: TracedataSchema, value: trace() });
-      log(Code[known.code] ?? "", known);
-      return known;
-    },
-  };
-
-  async function admit(): Promise<Principal | undefined> {
-    if (codeRefused) throw invalid({ field: tracecodeHeader, message: "the header must be a UUID" });
-    if (isPublic(method)) return undefined;
-    const known = await identify(options, authorization);
-    caller = known;
-    authorise(method, known);
-    return known;
+    });
+    // Who was told of a change sees it in the next call.
+    await caughtUp();
+    return result;
   }
+}
 
-  function log(outcome: string, error?: ConnectError): void {
-    if (error === undefined && !options.logger.isLevelEnabled("info")) return;
-    const fields = {
-      tracecode: code,
-      client: clientOf(caller),
-      operation: operationOf(method),
-      protocol: context.protocolName,
-      outcome,
-      durationMs: options.now() - started,
-    };
-    if (error === undefined) options.logger.info(fields, "call");
-    else if (isFault(error)) options.logger.error({ ...fields, err: error.cause ?? error }, "call failed");
-    else options.logger.info({ ...fields, reason: error.rawMessage }, "call refused");
-  }
+function trace({ serverName }: PipelineOptions, { method, values }: HandlerContext, visit: Visit): Tracedata {
+  const { code } = values.get(originKey);
+  return traceOf({ code, server: serverName, method, principal: visit.caller, timeMs: visit.startedMs });
+}
+
+/** The error as the caller may read it. */
+function fail(options: PipelineOptions, context: HandlerContext, visit: Visit, error: unknown): ConnectError {
+  // The caller's own going away is no fault of what it interrupted.
+  const interrupted = interruptionOf(context);
+  const known = interrupted === undefined ? toError(error) : ConnectError.from(interrupted.reason, Code.Canceled);
+  known.details.push({ desc: TracedataSchema, value: trace(options, context, visit) });
+  log(options, context, visit, known);
+  return known;
+}
+
+function log({ logger, now }: PipelineOptions, context: HandlerContext, visit: Visit, error?: ConnectError): void {
+  if (error === undefined && !logger.isLevelEnabled("info")) return;
+  const fields = {
+    tracecode: context.values.get(originKey).code,
+    client: clientOf(visit.caller),
+    operation: operationOf(context.method),
+    protocol: context.protocolName,
+    outcome: error === undefined ? "ok" : (Code[error.code] ?? ""),
+    durationMs: now() - visit.startedMs,
+  };
+  if (error === undefined) logger.info(fields, "call");
+  else if (isFault(error)) logger.error({ ...fields, err: error.cause ?? error }, "call failed");
+  else logger.info({ ...fields, reason: error.rawMessage }, "call refused");
 }
 
 /** A change as the audit log keeps it. */
@@ -266,14 +297,6 @@ function toAction(tracedata: Tracedata, { userId, username, companyKey }: Princi
     outcome: Outcome_Name.SUCCESS,
     resource,
   };
-}
-
-async function identify(options: PipelineOptions, authorization: string): Promise<Principal> {
-  const token = /^Bearer +(\S+)$/i.exec(authorization)?.[1];
-  if (token === undefined) throw unauthenticated("a token is needed: Authorization: Bearer <token>");
-  const principal = await options.authenticate(token);
-  if (principal === undefined) throw unauthenticated("the token is not valid");
-  return principal;
 }
 
 function isFault({ code }: ConnectError): boolean {

@@ -10,7 +10,7 @@ import { createConnectDoor } from "./connect.ts";
 import type { createErrorBodies } from "./error-body.ts";
 import { createHealth } from "./health.ts";
 import { type Listener, type ListenerOptions, listen } from "./listener.ts";
-import { originOf, originValues, readOrigin, receive } from "./origin.ts";
+import { originValues, readOrigin, receive } from "./origin.ts";
 import type { Pipeline, Route } from "./pipeline.ts";
 import { createReflection } from "./reflection.ts";
 import { tracecodeHeader } from "./trace.ts";
@@ -41,7 +41,6 @@ export async function serve(options: ServerOptions): Promise<Listener> {
     services: routes,
     maxBodyBytes: maxBodyBytesOf,
     bodyTimeoutMs,
-    contextValues: (request) => originValues(originOf(request)),
     admit: (context) => pipeline.admit(context),
     describeError,
   });
@@ -73,12 +72,11 @@ export async function serve(options: ServerOptions): Promise<Listener> {
     ...options,
     onStream: grpc,
     onRequest(request, response) {
-      receive(request, response, trustedProxies);
-      doors(request, response);
+      doors(request, response, receive(request, response, trustedProxies));
     },
     badRequestBody() {
       const error = new ConnectError("this is no HTTP request", Code.InvalidArgument);
-      const failure = { request: undefined, context: undefined, bodyField: undefined, status: 400 };
+      const failure = { values: undefined, context: undefined, bodyField: undefined, status: 400 };
       return JSON.stringify(describeError(error, failure).body);
     },
   });
