@@ -6,13 +6,12 @@ import {
   isMessage,
   type Message,
   type MessageInitShape,
-  toBinary,
 } from "@bufbuild/protobuf";
 import { Code, ConnectError, type ContextValues, type HandlerContext } from "@connectrpc/connect";
-import { encodeEnvelope } from "@connectrpc/connect/protocol";
 import { parseTimeout } from "@connectrpc/connect/protocol-grpc";
 import { createContext, type LightContext, untilInterrupted } from "../gateway/context.ts";
 import type { GatewayOptions } from "../gateway/gateway.ts";
+import { toEnvelope } from "./encode.ts";
 import { readEnvelope } from "./envelope.ts";
 import { toNodeHeaders, toTrailers } from "./trailers.ts";
 
@@ -153,7 +152,7 @@ function writeAnswer(
 ): Uint8Array {
   const message = isMessage(answer, output) ? answer : create(output, answer);
   try {
-    return encodeEnvelope(0, toBinary(output, message));
+    return toEnvelope(output, message);
   } catch (error) {
     const unwritten = new ConnectError(`serialize binary: ${messageOf(error)}`, Code.Internal);
     throw refuse === undefined ? unwritten : refuse(context, unwritten);

@@ -53,9 +53,11 @@ export async function acquire(
   requests: readonly AcquireQuotaRequest[],
   asker: Asker,
 ): Promise<Decision[]> {
-  const { counters, ledger, jitter, durable } = options;
+  const { subjects, counters, ledger, jitter, durable } = options;
   if (!ledger.hasRoom()) throw unavailable("the ledger is behind", ledgerRetryMs);
-  const prepared = await Promise.all(requests.map((request) => prepare(options, request, asker)));
+  const found = requests.map(({ username }) => subjects.peek(username) ?? subjects.byName(username));
+  const known = await Promise.all(found);
+  const prepared = requests.map((request, index) => prepare(options, request, known[index], asker));
   const asking = prepared.filter((one) => "ask" in one);
   const written: Promise<void>[] = [];
   const answers = await counters.ask(
@@ -88,11 +90,11 @@ export async function acquire(
 }
 
 /** Who may not calculate at all is refused before the counters are asked. */
-export async function admit(
-  { subjects, byDefault }: Pick<QuotaOptions, "subjects" | "byDefault">,
+export function admit(
+  { byDefault }: Pick<QuotaOptions, "byDefault">,
   asked: Asked,
-): Promise<{ subject: Subject; ask: Omit<Ask, "command"> } | { refused: RefusedQuota }> {
-  const subject = await subjects.byName(asked.username);
+  subject: Subject | undefined,
+): { subject: Subject; ask: Omit<Ask, "command"> } | { refused: RefusedQuota } {
   if (subject === undefined) return { refused: noSuchUser(asked) };
   if (!subject.enabled) return { refused: userDisabled(asked) };
   const { service, methodGroup } = asked;
@@ -108,13 +110,14 @@ interface Admitted {
   readonly ttlMs: number;
 }
 
-async function prepare(
+function prepare(
   options: QuotaOptions,
   request: AcquireQuotaRequest,
+  subject: Subject | undefined,
   asker: Asker,
-): Promise<Admitted | { readonly asked: Asked; readonly refused: RefusedQuota }> {
+): Admitted | { readonly asked: Asked; readonly refused: RefusedQuota } {
   const { points, operationId, ttlSeconds = defaultTtlSeconds, tracecode = asker.tracecode } = request;
-  const admitted = await admit(options, request);
+  const admitted = admit(options, request, subject);
   if ("refused" in admitted) return { asked: request, refused: admitted.refused };
   const ttlMs = ttlSeconds * 1000;
   const holder = toHolderText({ tracecode, username: asker.username });

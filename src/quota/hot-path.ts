@@ -45,7 +45,8 @@ export function quotaHandlers(options: HotPathOptions): Handlers<typeof QuotaSer
     },
 
     async checkQuota(request) {
-      const admitted = await admit(options, request);
+      const subject = subjects.peek(request.username) ?? (await subjects.byName(request.username));
+      const admitted = admit(options, request, subject);
       if ("refused" in admitted) throw toError(admitted.refused, request);
       const { points } = request;
       const [answer] = await counters.ask([{ ...admitted.ask, command: { kind: "check", points } }]);

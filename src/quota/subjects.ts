@@ -17,6 +17,8 @@ export interface Subject {
 
 /** Users and their quotas, kept in memory for as long as they are right. */
 export interface Subjects {
+  /** As byName if it is at hand: no promise, no wait; undefined too where it is not known. */
+  peek(username: string): Subject | undefined;
   byName(username: string): Promise<Subject | undefined>;
   byId(userId: number): Promise<Subject | undefined>;
   /** They have changed. */
@@ -45,10 +47,11 @@ export function createSubjects({ database, now }: SubjectsOptions): Subjects {
   }
 
   return {
+    peek: (username) => byName.peek(username),
     byName: (username) => byName.get(username),
     async byId(userId) {
       const name = names.get(userId) ?? (await findName(database, userId));
-      const subject = name === undefined ? undefined : await byName.get(name);
+      const subject = name === undefined ? undefined : (byName.peek(name) ?? (await byName.get(name)));
       return subject?.userId === userId ? subject : undefined;
     },
     forget(userIds) {

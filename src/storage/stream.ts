@@ -1,7 +1,8 @@
 import type { Knex } from "knex";
+import type { QueryResultRow } from "pg";
 import { unavailable } from "../core/errors.ts";
 import { createPatience, type Patience } from "../core/patience.ts";
-import type { Database, Transaction } from "./database.ts";
+import { type Database, read, type Transaction } from "./database.ts";
 import { interruptible, type Statement } from "./interruptible.ts";
 import { takeTurn } from "./turns.ts";
 
@@ -41,13 +42,14 @@ const sortTimeoutMs = 120_000;
  * @throws the signal's reason once it is aborted, and what PostgreSQL was at is cancelled; UNAVAILABLE when there is no
  * turn, or the reader is too slow
  */
-export async function* streamRows<Row>(
+export async function* streamRows<Row extends QueryResultRow>(
   database: Database,
   query: Knex.QueryBuilder,
   { offset, limit, signal, pace = ordinaryPace }: StreamOptions,
 ): AsyncGenerator<Row[]> {
   if (limit <= pageSize && offset + limit <= plainDepth) {
-    yield (await query) as Row[];
+    const { sql, bindings } = query.toSQL().toNative();
+    yield await read<Row>(database, { text: sql, values: bindings });
     return;
   }
   const free = await takeTurn(database, { kind: "readers", signal });

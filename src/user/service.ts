@@ -76,7 +76,9 @@ export function userHandlers({ database, hashPassword }: UserOptions): Handlers<
         companyKey: request.companyKey,
         group: User_Group[request.userGroup] as Selection["group"],
       };
-      const [overall, filter] = await Promise.all([totalsOf(database, everyone), totalsOf(database, selection)]);
+      const all = totalsOf(database, everyone);
+      const isAll = selection.filter === "" && selection.companyKey === "" && selection.group === "TOTAL";
+      const [overall, filter] = await Promise.all([all, isAll ? all : totalsOf(database, selection)]);
       yield { statistics: { overall, filter } };
       const rows = page(database, selection, wanted);
       for await (const users of streamRows<UserRow>(database, rows, { ...wanted, signal: call.signal })) {

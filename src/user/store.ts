@@ -1,6 +1,6 @@
 import { containing, type Page } from "../core/list.ts";
 import type { Scope } from "../core/principal.ts";
-import type { Database, Transaction } from "../storage/database.ts";
+import { type Database, read, type Transaction } from "../storage/database.ts";
 
 /** A user as the table keeps it. */
 export interface UserRow {
@@ -31,10 +31,14 @@ export async function insert(transaction: Transaction, user: NewUser): Promise<v
   await transaction("user_account").insert(user);
 }
 
-export function find(database: Database, scope: Scope, username: string): Promise<UserRow | undefined> {
-  return visible(database, scope)
-    .first(...columns)
-    .where({ username });
+export async function find(database: Database, scope: Scope, username: string): Promise<UserRow | undefined> {
+  const [user] = await read<UserRow>(database, {
+    name: "find_user",
+    text: `select ${columns.join(", ")} from user_account
+      where username = $1 and ($2::text is null or company_key = $2) and ($3::integer is null or id = $3)`,
+    values: [username, scope.kind === "company" ? scope.companyKey : null, scope.kind === "self" ? scope.userId : null],
+  });
+  return user;
 }
 
 /** As find, and nobody else changes the user until the transaction ends. */

@@ -22,6 +22,10 @@ export interface CountersOptions {
   readonly findLease: (meter: Meter, operationId: string, day: Day) => Promise<Lease | undefined>;
 }
 
+function isAnswer(reply: Reply): reply is Exclude<Reply, { kind: "missing" | "stale" | "unknown" }> {
+  return reply.kind !== "missing" && reply.kind !== "stale" && reply.kind !== "unknown";
+}
+
 type Missing = Extract<Reply, { kind: "missing" }>;
 
 /** Each of: stale, primed and lost again meanwhile, the day over before it was used. More means that something is broken. */
@@ -68,14 +72,12 @@ export function createCounters({ engine, readSnapshot, findLease }: CountersOpti
     async ask(asks, hear) {
       const replies = await run(asks);
       const tell = (reply: Reply, index: number) => {
-        if (reply.kind !== "missing" && reply.kind !== "stale" && reply.kind !== "unknown") hear?.(reply, index);
+        if (isAnswer(reply)) hear?.(reply, index);
       };
       replies.forEach(tell);
       const restored = new Set<Ask>();
       for (let attempt = 1; ; attempt += 1) {
-        const again = (await Promise.all(asks.map((ask, index) => recover(ask, replies[index] as Reply, restored))))
-          .map((isAgain, index) => (isAgain ? index : -1))
-          .filter((index) => index !== -1);
+        const again = await recoverAll(asks, replies, restored);
         if (again.length === 0) return replies as Answer[];
         if (attempt === attempts) throw unavailable("the counters are being made again", retryAfterMs);
         const renewed = await run(again.map((index) => asks[index] as Ask));
@@ -86,6 +88,15 @@ export function createCounters({ engine, readSnapshot, findLease }: CountersOpti
       }
     },
   };
+
+  /** The places of those that are worth asking again. */
+  async function recoverAll(asks: readonly Ask[], replies: readonly Reply[], restored: Set<Ask>): Promise<number[]> {
+    const open = [...replies.keys()].filter((index) => !isAnswer(replies[index] as Reply));
+    const isAgain = await Promise.all(
+      open.map((index) => recover(asks[index] as Ask, replies[index] as Reply, restored)),
+    );
+    return open.filter((_index, place) => isAgain[place]);
+  }
 
   /** Whether it is worth asking again. */
   async function recover(ask: Ask, reply: Reply, restored: Set<Ask>): Promise<boolean> {

@@ -57,8 +57,7 @@ app.get<{ Params: { username: string } }>("/admin/users/:username", async ({ par
 const totals = `select coalesce(sum(total), 0)::int as total, coalesce(sum(active), 0)::int as active,
   coalesce(sum(admins), 0)::int as admins from user_total`;
 app.get<{ Querystring: { limit: string } }>("/admin/users", async ({ query }) => {
-  const [overall, filter, page] = await Promise.all([
-    pool.query(totals),
+  const [all, page] = await Promise.all([
     pool.query(totals),
     pool.query(`select ${columns} from user_account order by username offset $1 limit $2`, [0, Number(query.limit)]),
   ]);
@@ -69,7 +68,7 @@ app.get<{ Querystring: { limit: string } }>("/admin/users", async ({ query }) =>
     admins,
   });
   const users = page.rows.map(({ id: _id, ...user }) => user);
-  return { users, statistics: { overall: group(overall.rows[0]), filter: group(filter.rows[0]) } };
+  return { users, statistics: { overall: group(all.rows[0]), filter: group(all.rows[0]) } };
 });
 
 await app.listen({ port: Number(process.env.PORT), host: "127.0.0.1" });

@@ -1,0 +1,117 @@
+import { create, type DescField, type DescMessage, fromBinary, ScalarType, toBinary } from "@bufbuild/protobuf";
+import { isWrapperDesc } from "@bufbuild/protobuf/wkt";
+import { encodeEnvelope } from "@connectrpc/connect/protocol";
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { AcquireQuotaResponseSchema, LeaseSchema, LimitStandingSchema } from "#gen/tollgate/v1/lease_pb.js";
+import { UserSchema } from "#gen/tollgate/v1/user_pb.js";
+import { toEnvelope } from "../../src/grpc/encode.ts";
+import { serviceOf } from "../gateway/fixture.ts";
+import { everyService } from "../support/services.ts";
+
+const services = [...(await everyService()), serviceOf("EchoService")];
+const messages = new Map(
+  services.flatMap(({ methods }) =>
+    methods.flatMap(({ input, output }) => [input, output].map((desc): [string, DescMessage] => [desc.typeName, desc])),
+  ),
+);
+
+const text = fc.oneof(
+  fc.string(),
+  fc.string({ unit: "binary" }),
+  // Around where a length takes one byte more, in characters of one byte and of several.
+  fc.string({ unit: "grapheme-ascii", minLength: 60, maxLength: 140 }),
+  fc.string({ unit: "grapheme", minLength: 60, maxLength: 140 }),
+  fc.constantFrom("\ud800", "é".repeat(64), "x".repeat(127), "x".repeat(128), "y".repeat(20_000)),
+);
+const scalars: Partial<Record<ScalarType, fc.Arbitrary<unknown>>> = {
+  [ScalarType.STRING]: text,
+  [ScalarType.BOOL]: fc.boolean(),
+  [ScalarType.BYTES]: fc.uint8Array({ maxLength: 300 }),
+  [ScalarType.DOUBLE]: fc.oneof(fc.double(), fc.constantFrom(0, -0)),
+  [ScalarType.FLOAT]: fc.float(),
+  [ScalarType.INT32]: fc.oneof(fc.nat(300), fc.integer(), fc.constantFrom(0, -0, 127, 128, 2 ** 31 - 1)),
+  [ScalarType.UINT32]: fc.oneof(fc.nat(300), fc.constantFrom(0, -0, 127, 128, 16_383, 16_384, 2 ** 31, 2 ** 32 - 1)),
+  [ScalarType.INT64]: fc.oneof(fc.bigInt(-(2n ** 63n), 2n ** 63n - 1n), fc.constantFrom(0n, 2n ** 32n - 1n, 2n ** 32n)),
+  [ScalarType.UINT64]: fc.bigInt(0n, 2n ** 64n - 1n),
+};
+
+/** A value of a field; undefined where it is left alone: a deep message, or one that is kept as something else. */
+function valueOf(field: DescField, depth: number): fc.Arbitrary<unknown> | undefined {
+  if (field.message !== undefined) {
+    const { message } = field;
+    const isKept = isWrapperDesc(message) || /\.(Struct|Value|ListValue|Any)$/.test(message.typeName);
+    return depth === 0 || isKept ? undefined : initOf(message, depth - 1);
+  }
+  if (field.enum !== undefined) return fc.constantFrom(...field.enum.values.map(({ number }) => number));
+  return field.scalar === undefined ? undefined : scalars[field.scalar];
+}
+
+function initOf(desc: DescMessage, depth: number): fc.Arbitrary<Record<string, unknown>> {
+  const singles: Record<string, fc.Arbitrary<unknown>> = {};
+  for (const field of desc.fields) {
+    const value = field.fieldKind === "map" ? undefined : valueOf(field, depth);
+    if (value === undefined || field.oneof !== undefined) continue;
+    singles[field.localName] = field.fieldKind === "list" ? fc.array(value, { maxLength: 4 }) : value;
+  }
+  for (const oneof of desc.oneofs) {
+    const cases = oneof.fields.flatMap((field) => {
+      const value = valueOf(field, depth);
+      return value === undefined ? [] : [fc.record({ case: fc.constant(field.localName), value })];
+    });
+    if (cases.length > 0) singles[oneof.localName] = fc.oneof(...cases);
+  }
+  return fc.record(singles, { requiredKeys: [] });
+}
+
+function expectSame(desc: DescMessage, init: Record<string, unknown>): void {
+  const message = create(desc, init);
+  const envelope = toEnvelope(desc, message);
+  expect(Buffer.from(envelope).equals(encodeEnvelope(0, toBinary(desc, message)))).toBe(true);
+}
+
+describe("toEnvelope", () => {
+  it.each([...messages])("writes a %s as toBinary does", (_name, desc) => {
+    fc.assert(
+      fc.property(initOf(desc, 3), (init) => expectSame(desc, init)),
+      { numRuns: 60 },
+    );
+  });
+
+  it("knows messages enough for that to say something", () => {
+    expect(messages.size).toBeGreaterThan(50);
+  });
+
+  it.each([
+    ["a negative number", UserSchema, { timezone: -5 }],
+    ["a time before 1970", LeaseSchema, { grantedTime: { seconds: -1n, nanos: 5 } }],
+    ["a time after 2106", LeaseSchema, { grantedTime: { seconds: 2n ** 32n, nanos: 5 } }],
+    ["nothing", AcquireQuotaResponseSchema, {}],
+    ["an empty message within", AcquireQuotaResponseSchema, { lease: {}, limits: [{}, {}] }],
+    ["more than it keeps room for", AcquireQuotaResponseSchema, { lease: { username: "é".repeat(1_000_000) } }],
+    ["more of what it keeps no room for", AcquireQuotaResponseSchema, { limits: Array(20_000).fill({ used: 1 }) }],
+  ] as const)("writes %s", (_what, desc, init) => {
+    expectSame(desc, init);
+    // What came before leaves nothing behind.
+    expectSame(UserSchema, { username: "x" });
+  });
+
+  it("keeps what it does not know, however deep", () => {
+    const lease = new Uint8Array([0x0a, 0x04, 0xf8, 0x07, 0x96, 0x01]);
+    const message = fromBinary(AcquireQuotaResponseSchema, lease);
+    expect(toEnvelope(AcquireQuotaResponseSchema, message)).toEqual(encodeEnvelope(0, lease));
+  });
+
+  it.each([-1, 1.5, 2 ** 32, Number.NaN, "1"])("refuses %s where a uint32 belongs, as toBinary does", (limit) => {
+    const message = create(LimitStandingSchema, { limit: limit as number });
+    let said: unknown;
+    try {
+      toBinary(LimitStandingSchema, message);
+    } catch (error) {
+      said = error;
+    }
+    // protobuf-es takes a text for the number that it is.
+    if (said === undefined) expectSame(LimitStandingSchema, { limit });
+    else expect(() => toEnvelope(LimitStandingSchema, message)).toThrow((said as Error).message);
+  });
+});
