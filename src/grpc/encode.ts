@@ -64,7 +64,7 @@ function isPlainField(field: DescField): boolean {
       isPlain(message)
     );
   }
-  return field.enum !== undefined || (field.fieldKind !== "map" && scalars.has(field.scalar as ScalarType));
+  return field.enum !== undefined || (field.fieldKind !== "map" && scalars.has(field.scalar));
 }
 
 function writerOf(desc: DescMessage): WriteMessage {
@@ -75,8 +75,8 @@ function writerOf(desc: DescMessage): WriteMessage {
     if (message.$unknown !== undefined) sink.isOdd = true;
     for (const field of fields) field(message);
   };
-  writers.set(desc, write as WriteMessage);
-  return write as WriteMessage;
+  writers.set(desc, write);
+  return write;
 }
 
 function fieldWriter(field: DescField): WriteField {
@@ -149,7 +149,7 @@ function valueWriter({ message, enum: names, scalar }: DescField): ValueWriter {
       },
     ];
   }
-  return scalars.get(names === undefined ? (scalar as ScalarType) : ScalarType.INT32) as ValueWriter;
+  return scalars.get(names === undefined ? scalar : ScalarType.INT32) as ValueWriter;
 }
 
 const double = new Float64Array(1);
@@ -157,7 +157,7 @@ const doubleBytes = new Uint8Array(double.buffer);
 const shortText = 64;
 
 const scalars: ReadonlyMap<ScalarType, ValueWriter> = new Map<ScalarType, ValueWriter>([
-  [ScalarType.BOOL, [varint, (value) => putVarint(value === true ? 1 : 0)]],
+  [ScalarType.BOOL, [varint, (value) => (typeof value === "boolean" ? putVarint(value ? 1 : 0) : setOdd())]],
   [
     ScalarType.UINT32,
     [varint, (value) => (typeof value === "number" && value >>> 0 === value ? putVarint(value) : setOdd())],

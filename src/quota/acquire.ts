@@ -55,8 +55,9 @@ export async function acquire(
 ): Promise<Decision[]> {
   const { subjects, counters, ledger, jitter, durable } = options;
   if (!ledger.hasRoom()) throw unavailable("the ledger is behind", ledgerRetryMs);
-  const found = requests.map(({ username }) => subjects.peek(username) ?? subjects.byName(username));
-  const known = await Promise.all(found);
+  const known = await Promise.all(
+    requests.map(async ({ username }) => subjects.peek(username) ?? subjects.byName(username)),
+  );
   const prepared = requests.map((request, index) => prepare(options, request, known[index], asker));
   const asking = prepared.filter((one) => "ask" in one);
   const written: Promise<void>[] = [];

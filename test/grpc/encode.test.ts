@@ -64,16 +64,28 @@ function initOf(desc: DescMessage, depth: number): fc.Arbitrary<Record<string, u
   return fc.record(singles, { requiredKeys: [] });
 }
 
-function expectSame(desc: DescMessage, init: Record<string, unknown>): void {
+/** What encoding comes to: the bytes, or what is said of them. */
+function outcome(encode: () => Uint8Array): string {
+  try {
+    return Buffer.from(encode()).toString("base64");
+  } catch (error) {
+    return (error as Error).message;
+  }
+}
+
+/** What toEnvelope makes of a message, and what toBinary does. */
+function both(desc: DescMessage, init: Record<string, unknown>): [ours: string, theirs: string] {
   const message = create(desc, init);
-  const envelope = toEnvelope(desc, message);
-  expect(Buffer.from(envelope).equals(encodeEnvelope(0, toBinary(desc, message)))).toBe(true);
+  return [outcome(() => toEnvelope(desc, message)), outcome(() => encodeEnvelope(0, toBinary(desc, message)))];
 }
 
 describe("toEnvelope", () => {
   it.each([...messages])("writes a %s as toBinary does", (_name, desc) => {
     fc.assert(
-      fc.property(initOf(desc, 3), (init) => expectSame(desc, init)),
+      fc.property(initOf(desc, 3), (init) => {
+        const [ours, theirs] = both(desc, init);
+        expect(ours).toBe(theirs);
+      }),
       { numRuns: 60 },
     );
   });
@@ -89,11 +101,17 @@ describe("toEnvelope", () => {
     ["nothing", AcquireQuotaResponseSchema, {}],
     ["an empty message within", AcquireQuotaResponseSchema, { lease: {}, limits: [{}, {}] }],
     ["more than it keeps room for", AcquireQuotaResponseSchema, { lease: { username: "é".repeat(1_000_000) } }],
-    ["more of what it keeps no room for", AcquireQuotaResponseSchema, { limits: Array(20_000).fill({ used: 1 }) }],
+    [
+      "more of what it keeps no room for",
+      AcquireQuotaResponseSchema,
+      { limits: Array.from({ length: 20_000 }, () => ({ used: 1 })) },
+    ],
   ] as const)("writes %s", (_what, desc, init) => {
-    expectSame(desc, init);
+    const [ours, theirs] = both(desc, init);
+    expect(ours).toBe(theirs);
     // What came before leaves nothing behind.
-    expectSame(UserSchema, { username: "x" });
+    const [next, expected] = both(UserSchema, { username: "x" });
+    expect(next).toBe(expected);
   });
 
   it("keeps what it does not know, however deep", () => {
@@ -102,16 +120,8 @@ describe("toEnvelope", () => {
     expect(toEnvelope(AcquireQuotaResponseSchema, message)).toEqual(encodeEnvelope(0, lease));
   });
 
-  it.each([-1, 1.5, 2 ** 32, Number.NaN, "1"])("refuses %s where a uint32 belongs, as toBinary does", (limit) => {
-    const message = create(LimitStandingSchema, { limit: limit as number });
-    let said: unknown;
-    try {
-      toBinary(LimitStandingSchema, message);
-    } catch (error) {
-      said = error;
-    }
-    // protobuf-es takes a text for the number that it is.
-    if (said === undefined) expectSame(LimitStandingSchema, { limit });
-    else expect(() => toEnvelope(LimitStandingSchema, message)).toThrow((said as Error).message);
+  it.each([-1, 1.5, 2 ** 32, Number.NaN, "1"])("makes of %s for a uint32 what toBinary does", (limit) => {
+    const [ours, theirs] = both(LimitStandingSchema, { limit });
+    expect(ours).toBe(theirs);
   });
 });
