@@ -4,65 +4,58 @@
  */
 import { randomUUID } from "node:crypto";
 import { Agent, request as httpRequest } from "node:http";
-import { type ClientHttp2Session, connect } from "node:http2";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { encodeEnvelope } from "@connectrpc/connect/protocol";
 import { Redis } from "ioredis";
 import {
   AcquireQuotaRequestSchema,
   AcquireQuotaResponseSchema,
-  BatchAcquireQuotaRequestSchema,
   BatchAcquireQuotaResponseSchema,
   SettleLeaseRequestSchema,
 } from "#gen/tollgate/v1/lease_pb.js";
+import { type GrpcConnection, openGrpc } from "./grpc-client.ts";
 import { users } from "./stand.ts";
 
 const [kind = "", url = "", token = "", secondsText, callersText] = process.argv.slice(2);
 const [seconds, callers] = [Number(secondsText), Number(callersText)];
 const batchSize = 100;
 const service = "/tollgate.v1.QuotaService";
-const usesHttp2 = kind !== "consume" && kind !== "script";
-const sessions: ClientHttp2Session[] = usesHttp2 ? Array.from({ length: 4 }, () => connect(url)) : [];
+const usesGrpc = kind !== "consume" && kind !== "script";
+// Who does not wait for answers asks on however far behind they are, and a connection may have a thousand calls open.
+const connectionCount = kind === "latency" ? 16 : 4;
+const connections = usesGrpc
+  ? await Promise.all(Array.from({ length: connectionCount }, () => openGrpc(url, token)))
+  : [];
 const agent = new Agent({ keepAlive: true, maxSockets: 64 });
 let calls = 0;
 
-const asked = () => ({
-  username: `user_${(calls += 1) % users}`,
-  service: 1,
-  methodGroup: 3,
-  points: 3,
-  operationId: randomUUID(),
-  // None expires while it is measured.
-  ttlSeconds: 3600,
+const placeholder = randomUUID();
+/** What is asked for each user; the operation is put in its place. */
+const acquisitions = Array.from({ length: users }, (_none, user) => {
+  const asked = {
+    username: `user_${user}`,
+    service: 1,
+    methodGroup: 3,
+    points: 3,
+    operationId: placeholder,
+    // None expires while it is measured.
+    ttlSeconds: 3600,
+  };
+  return Buffer.from(toBinary(AcquireQuotaRequestSchema, create(AcquireQuotaRequestSchema, asked)));
 });
-const acquisition = () => toBinary(AcquireQuotaRequestSchema, create(AcquireQuotaRequestSchema, asked()));
 
-function open(caller: number, path: string) {
-  const session = sessions[caller % sessions.length] as ClientHttp2Session;
-  return session.request({
-    ":method": "POST",
-    ":path": `${service}/${path}`,
-    "content-type": "application/grpc",
-    te: "trailers",
-    authorization: `Bearer ${token}`,
-  });
+function acquisition(): Buffer {
+  const message = Buffer.from(acquisitions[(calls += 1) % users] as Buffer);
+  message.write(randomUUID(), message.indexOf(placeholder), "latin1");
+  return message;
 }
 
-/** A unary call. */
-function grpc(caller: number, path: string, body: Uint8Array): Promise<Buffer> {
-  const stream = open(caller, path);
-  const chunks: Buffer[] = [];
-  let status: unknown;
-  return new Promise((done, fail) => {
-    stream
-      .on("data", (chunk) => chunks.push(chunk))
-      .on("trailers", (trailers) => (status = trailers["grpc-status"]))
-      .on("error", fail)
-      .on("close", () =>
-        status === "0" ? done(Buffer.concat(chunks).subarray(5)) : fail(new Error(`${path}: ${String(status)}`)),
-      );
-    stream.end(encodeEnvelope(0, body));
-  });
+function connectionOf(caller: number): GrpcConnection {
+  return connections[caller % connections.length] as GrpcConnection;
+}
+
+function grpc(caller: number, method: string, message: Uint8Array): Promise<Buffer> {
+  return connectionOf(caller).unary(`${service}/${method}`, message);
 }
 
 async function pair(caller: number): Promise<number> {
@@ -77,10 +70,14 @@ async function grant(caller: number): Promise<number> {
   return 1;
 }
 
+/** Field 1 of the message, again and again. */
+function batchMessage(): Buffer {
+  const parts = Array.from({ length: batchSize }, acquisition).flatMap((one) => [Buffer.from([0x0a, one.length]), one]);
+  return Buffer.concat(parts);
+}
+
 async function batch(caller: number): Promise<number> {
-  const requests = Array.from({ length: batchSize }, asked);
-  const body = toBinary(BatchAcquireQuotaRequestSchema, create(BatchAcquireQuotaRequestSchema, { requests }));
-  const answer = fromBinary(BatchAcquireQuotaResponseSchema, await grpc(caller, "BatchAcquireQuota", body));
+  const answer = fromBinary(BatchAcquireQuotaResponseSchema, await grpc(caller, "BatchAcquireQuota", batchMessage()));
   if (answer.decisions.some(({ decision }) => decision.case !== "granted")) throw new Error("a refusal");
   return batchSize;
 }
@@ -88,29 +85,30 @@ async function batch(caller: number): Promise<number> {
 /** Messages on one stream, a hundred on their way at a time. */
 async function stream(caller: number): Promise<number> {
   const end = performance.now() + seconds * 1000;
-  const call = open(caller, "AcquireQuotas");
   let [answered, sent] = [0, 0];
-  let rest = Buffer.alloc(0);
+  let rest: Buffer = Buffer.alloc(0);
+  let finish: () => void = () => undefined;
+  const finished = new Promise<void>((resolve) => {
+    finish = resolve;
+  });
+  const call = connectionOf(caller).stream(`${service}/AcquireQuotas`, (chunk) => {
+    rest = Buffer.concat([rest, chunk]);
+    let at = 0;
+    for (; rest.length >= at + 5 && rest.length >= at + 5 + rest.readUInt32BE(at + 1); answered += 1) {
+      at += 5 + rest.readUInt32BE(at + 1);
+    }
+    rest = rest.subarray(at);
+    if (answered < sent) return;
+    if (performance.now() < end) send();
+    else finish();
+  });
   const send = () => {
     call.write(Buffer.concat(Array.from({ length: batchSize }, () => encodeEnvelope(0, acquisition()))));
     sent += batchSize;
   };
-  await new Promise<void>((done, fail) => {
-    call.on("error", fail).on("close", done);
-    call.on("trailers", ({ "grpc-status": status }) => status !== "0" && fail(new Error(`stream: ${String(status)}`)));
-    call.on("data", (chunk: Buffer) => {
-      rest = Buffer.concat([rest, chunk]);
-      let at = 0;
-      for (; rest.length >= at + 5 && rest.length >= at + 5 + rest.readUInt32BE(at + 1); answered += 1) {
-        at += 5 + rest.readUInt32BE(at + 1);
-      }
-      rest = rest.subarray(at);
-      if (answered < sent) return;
-      if (performance.now() < end) send();
-      else call.end();
-    });
-    send();
-  });
+  send();
+  await finished;
+  await call.end();
   return answered;
 }
 
@@ -151,7 +149,7 @@ async function closedLoop(work: (caller: number) => Promise<number>): Promise<vo
 const warmUpMs = 2000;
 
 /** A thousand calls a second, whether or not they are answered; latency counts from when a call was due. */
-async function openLoop(work: () => Promise<unknown>): Promise<void> {
+async function openLoop(work: (call: number) => Promise<unknown>): Promise<void> {
   const rate = 1000;
   const latencies: number[] = [];
   const started = performance.now();
@@ -163,7 +161,7 @@ async function openLoop(work: () => Promise<unknown>): Promise<void> {
       while (running.length < ((now - started) / 1000) * rate) {
         const due = started + (running.length * 1000) / rate;
         const note = () => void (due - started >= warmUpMs && latencies.push(performance.now() - due));
-        running.push(work().then(note));
+        running.push(work(running.length).then(note));
       }
       if (now - started < lastMs) return;
       clearInterval(timer);
@@ -195,7 +193,7 @@ const loads: Record<string, () => Promise<void>> = {
   batch: () => closedLoop(batch),
   stream: () => closedLoop(stream),
   consume: () => closedLoop(consume),
-  latency: () => openLoop(() => grant((calls += 1))),
+  latency: () => openLoop((call) => grant(call)),
   script: () => openLoop(bareScript()),
 };
 await loads[kind]?.();

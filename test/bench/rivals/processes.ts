@@ -6,6 +6,9 @@ import { createServer } from "node:net";
 /** The server's core, and everybody else's. */
 export const cores = { server: "0", others: "1" };
 
+/** The service, as `npm start` runs it. */
+export const service = [process.execPath, "--max-semi-space-size=4", "dist/main.js"];
+
 export interface Server {
   readonly url: string;
   readonly child: ChildProcess;

@@ -6,7 +6,7 @@ import { encodeEnvelope } from "@connectrpc/connect/protocol";
 import { AcquireQuotaRequestSchema } from "#gen/tollgate/v1/lease_pb.js";
 import { median, timed } from "../stand.ts";
 import { compare, h2load, load, redisBenchmark, type Speed, wrk } from "./measure.ts";
-import { type Server, startServer } from "./processes.ts";
+import { type Server, service, startServer } from "./processes.ts";
 import { prepareScript } from "./script.ts";
 import type { Stand } from "./stand.ts";
 
@@ -208,11 +208,7 @@ export const rows: Readonly<Record<string, MakeRows>> = {
   async g() {
     const folder = join(tmpdir(), `tollgate-cold-${process.pid}`);
     const start = async () => {
-      const server = await startServer(
-        [process.execPath, "dist/main.js"],
-        { DATA_DIR: folder, LOG_LEVEL: "error" },
-        "any",
-      );
+      const server = await startServer(service, { DATA_DIR: folder, LOG_LEVEL: "error" }, "any");
       const response = await fetch(`${server.url}/admin/system/version`);
       if (!response.ok) throw new Error(await response.text());
       return server;

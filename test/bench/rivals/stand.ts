@@ -3,7 +3,7 @@ import { chmod, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { startEmbedded } from "../../../src/storage/embedded.ts";
-import { cores, moveAside, type Server, startServer } from "./processes.ts";
+import { cores, moveAside, type Server, service, startServer } from "./processes.ts";
 
 /** Who asks for quotas. */
 export const users = 50;
@@ -37,7 +37,7 @@ export async function startStand(): Promise<Stand> {
     LOG_LEVEL: "error",
   };
   const startService = (settings: Record<string, string>, core?: string) =>
-    startServer([process.execPath, "dist/main.js"], { ...environment, ...settings }, core);
+    startServer(service, { ...environment, ...settings }, core);
   const server = await startService({}, cores.server);
   let token = "";
   const send: Stand["send"] = async (method, path, body) => {
