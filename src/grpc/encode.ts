@@ -46,8 +46,8 @@ const writers = new Map<DescMessage, WriteMessage>();
 function isPlain(desc: DescMessage): boolean {
   const known = plain.get(desc);
   if (known !== undefined) return known;
-  // Of messages within themselves the rest decides.
-  plain.set(desc, true);
+  // A message that may hold itself is left to toBinary.
+  plain.set(desc, false);
   const found = desc.file.edition === Edition.EDITION_PROTO3 && desc.fields.every(isPlainField);
   plain.set(desc, found);
   return found;

@@ -2,11 +2,9 @@ import { randomUUID } from "node:crypto";
 import { create, type DescMethod, type DescService, type Message, type MessageInitShape } from "@bufbuild/protobuf";
 import { pathToString } from "@bufbuild/protobuf/reflect";
 import { createValidator } from "@bufbuild/protovalidate";
-import { Code, ConnectError, createContextKey, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
-import type { Logger } from "pino";
+import type { ConnectError, HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import { Outcome_Name } from "#gen/tollgate/v1/lease_pb.js";
-import { Method_Group, type Tracedata, TracedataSchema } from "#gen/tollgate/v1/tracedata_pb.js";
-import type { Authenticator } from "../auth/service.ts";
+import { Method_Group, type Tracedata } from "#gen/tollgate/v1/tracedata_pb.js";
 import type { Call, Handlers } from "../core/call.ts";
 import { internal, invalid, unauthenticated } from "../core/errors.ts";
 import type { Action, ActionBook } from "../core/history.ts";
@@ -14,20 +12,13 @@ import { microsOf } from "../core/instant.ts";
 import type { Principal } from "../core/principal.ts";
 import { eachUntilInterrupted, interruptionOf, untilInterrupted } from "../gateway/context.ts";
 import { type Database, inTransaction, type Transaction } from "../storage/database.ts";
-import { toError } from "../storage/errors.ts";
 import { withPartitions } from "../storage/partitions.ts";
-import { authorise, isAudited, isPublic } from "./access.ts";
+import { isAudited } from "./access.ts";
 import { originKey } from "./origin.ts";
-import { clientOf, operationOf, tracecodeHeader, traceOf } from "./trace.ts";
+import { admit, fail, log, trace, type Visit, type VisitOptions, visitOf } from "./visit.ts";
 
-export interface PipelineOptions {
+export interface PipelineOptions extends VisitOptions {
   readonly database: Database;
-  readonly logger: Logger;
-  /** The name of this server in tracedata. */
-  readonly serverName: string;
-  /** Milliseconds since the epoch. */
-  readonly now: () => number;
-  readonly authenticator: Pick<Authenticator, "peek" | "authenticate">;
   /** Keeps the record of a change, inside the change's transaction. */
   readonly actions: ActionBook;
   /** Resolves when this server remembers nothing that a change before now has made untrue. */
@@ -147,48 +138,6 @@ export function createPipeline(options: PipelineOptions): Pipeline {
   };
 }
 
-/** What is known of a request on its way, whatever door it came by and however many contexts it has. */
-interface Visit {
-  readonly startedMs: number;
-  isAdmitted: boolean;
-  /** Also who may not call: a refusal names them. */
-  caller: Principal | undefined;
-}
-
-const visitKey = createContextKey<Visit | undefined>(undefined, { description: "a request on its way" });
-
-function visitOf({ values }: HandlerContext, { now }: PipelineOptions): Visit {
-  const known = values.get(visitKey);
-  if (known !== undefined) return known;
-  const visit: Visit = { startedMs: now(), isAdmitted: false, caller: undefined };
-  values.set(visitKey, visit);
-  return visit;
-}
-
-/** Refuses who may not call. Nothing to wait for: undefined. */
-function admit(options: PipelineOptions, { method, values }: HandlerContext, visit: Visit): Promise<void> | undefined {
-  if (visit.isAdmitted) return undefined;
-  const { codeRefused, authorization } = values.get(originKey);
-  if (codeRefused) throw invalid({ field: tracecodeHeader, message: "the header must be a UUID" });
-  if (isPublic(method)) {
-    visit.isAdmitted = true;
-    return undefined;
-  }
-  const token = /^Bearer +(\S+)$/i.exec(authorization)?.[1];
-  if (token === undefined) throw unauthenticated("a token is needed: Authorization: Bearer <token>");
-  const known = options.authenticator.peek(token);
-  if (known === undefined) return options.authenticator.authenticate(token).then(enter);
-  enter(known);
-  return undefined;
-
-  function enter(principal: Principal | undefined): void {
-    if (principal === undefined) throw unauthenticated("the token is not valid");
-    visit.caller = principal;
-    authorise(method, principal);
-    visit.isAdmitted = true;
-  }
-}
-
 /** A class for the sake of its accessors: see the context's. Doors make what they give when it is asked for. */
 class PipelineCall implements Call {
   readonly tracecode: string;
@@ -249,36 +198,6 @@ class PipelineCall implements Call {
   }
 }
 
-function trace({ serverName }: PipelineOptions, { method, values }: HandlerContext, visit: Visit): Tracedata {
-  const { code } = values.get(originKey);
-  return traceOf({ code, server: serverName, method, principal: visit.caller, timeMs: visit.startedMs });
-}
-
-/** The error as the caller may read it. */
-function fail(options: PipelineOptions, context: HandlerContext, visit: Visit, error: unknown): ConnectError {
-  // The caller's own going away is no fault of what it interrupted.
-  const interrupted = interruptionOf(context);
-  const known = interrupted === undefined ? toError(error) : ConnectError.from(interrupted.reason, Code.Canceled);
-  known.details.push({ desc: TracedataSchema, value: trace(options, context, visit) });
-  log(options, context, visit, known);
-  return known;
-}
-
-function log({ logger, now }: PipelineOptions, context: HandlerContext, visit: Visit, error?: ConnectError): void {
-  if (error === undefined && !logger.isLevelEnabled("info")) return;
-  const fields = {
-    tracecode: context.values.get(originKey).code,
-    client: clientOf(visit.caller),
-    operation: operationOf(context.method),
-    protocol: context.protocolName,
-    outcome: error === undefined ? "ok" : (Code[error.code] ?? ""),
-    durationMs: now() - visit.startedMs,
-  };
-  if (error === undefined) logger.info(fields, "call");
-  else if (isFault(error)) logger.error({ ...fields, err: error.cause ?? error }, "call failed");
-  else logger.info({ ...fields, reason: error.rawMessage }, "call refused");
-}
-
 /** A change as the audit log keeps it. */
 function toAction(tracedata: Tracedata, { userId, username, companyKey }: Principal, resource: string): Action {
   const { code, server, service, operation, time } = tracedata;
@@ -297,10 +216,6 @@ function toAction(tracedata: Tracedata, { userId, username, companyKey }: Princi
     outcome: Outcome_Name.SUCCESS,
     resource,
   };
-}
-
-function isFault({ code }: ConnectError): boolean {
-  return code === Code.Internal || code === Code.Unknown || code === Code.Unavailable || code === Code.DataLoss;
 }
 
 const patterns = new Map<string, RegExp>();
