@@ -1,14 +1,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
 import type { DescMethod, DescService, JsonValue, Message } from "@bufbuild/protobuf";
-import {
-  Code,
-  ConnectError,
-  type ContextValues,
-  createContextValues,
-  type HandlerContext,
-  type ServiceImpl,
-} from "@connectrpc/connect";
+import { Code, ConnectError, type ContextValues, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
 import { type Binding, bindingsOf } from "./binding.ts";
 import { createContext } from "./context.ts";
 import { HttpError } from "./errors.ts";
@@ -69,7 +62,7 @@ interface Route extends Binding {
 const defaultLimits: JsonLimits = { depth: 32, items: 100_000 };
 
 /** @param values what handlers find in their context's values */
-export type Gateway = (request: GatewayRequest, response: GatewayResponse, values?: ContextValues) => void;
+export type Gateway = (request: GatewayRequest, response: GatewayResponse, values: ContextValues) => void;
 
 /**
  * Serves the services' google.api.http bindings as HTTP/JSON, over HTTP/1.1 and HTTP/2.
@@ -78,7 +71,7 @@ export type Gateway = (request: GatewayRequest, response: GatewayResponse, value
 export function createGateway(options: GatewayOptions): Gateway {
   const router = createRouter(options.services.flatMap((service) => routesOf(service, options)));
 
-  return (request, response, values = createContextValues()) => {
+  return (request, response, values) => {
     // Whatever goes wrong while a failure is told ends this answer, and nothing else.
     handle({ request, response, values }).catch(() => cut(response));
   };
@@ -129,7 +122,8 @@ function timeoutOf({ headers }: GatewayRequest): number | undefined {
   return typeof text === "string" && /^\d{1,10}$/.test(text) ? Math.min(Number(text), 0x7fffffff) : undefined;
 }
 
-interface Exchange {
+/** A request on its way, and where its answer goes. */
+export interface Exchange {
   readonly request: GatewayRequest;
   readonly response: GatewayResponse;
   readonly values: ContextValues;

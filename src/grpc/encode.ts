@@ -1,4 +1,5 @@
 import { type DescField, type DescMessage, type Message, ScalarType, toBinary } from "@bufbuild/protobuf";
+import { scalarZeroValue } from "@bufbuild/protobuf/reflect";
 import { Edition, FeatureSet_FieldPresence, isWrapperDesc } from "@bufbuild/protobuf/wkt";
 import { encodeEnvelope } from "@connectrpc/connect/protocol";
 
@@ -54,17 +55,11 @@ function isPlain(desc: DescMessage): boolean {
 }
 
 function isPlainField(field: DescField): boolean {
+  if (field.fieldKind === "map") return false;
+  const { message } = field;
+  if (message === undefined) return field.enum !== undefined || scalars.has(field.scalar);
   // protobuf-es keeps wrappers unwrapped, and a Struct as what it means.
-  if (field.message !== undefined) {
-    const { message } = field;
-    return (
-      field.fieldKind !== "map" &&
-      !isWrapperDesc(message) &&
-      !/\.(Struct|Any)$/.test(message.typeName) &&
-      isPlain(message)
-    );
-  }
-  return field.enum !== undefined || (field.fieldKind !== "map" && scalars.has(field.scalar));
+  return !isWrapperDesc(message) && !/\.(Struct|Any)$/.test(message.typeName) && isPlain(message);
 }
 
 function writerOf(desc: DescMessage): WriteMessage {
@@ -100,16 +95,19 @@ function fieldWriter(field: DescField): WriteField {
       if (value !== undefined) write(value);
     };
   }
+  const isZero = zeroTest(field);
   return (message) => {
     const value = message[name];
-    // Of numbers, -0 is none of the doubles' zeros, and one of all others'.
-    const isZero = value === 0 ? !Object.is(value, -0) || field.scalar !== ScalarType.DOUBLE : isEmpty(value);
-    if (!isZero) write(value);
+    if (!isZero(value)) write(value);
   };
 }
 
-function isEmpty(value: unknown): boolean {
-  return value === "" || value === false || value === 0n || (value instanceof Uint8Array && value.length === 0);
+function zeroTest({ scalar }: DescField): (value: unknown) => boolean {
+  if (scalar === ScalarType.BYTES) return (value) => value instanceof Uint8Array && value.length === 0;
+  // -0 is none of its zeros.
+  if (scalar === ScalarType.DOUBLE) return (value) => Object.is(value, 0);
+  const zero: unknown = scalar === undefined ? 0 : scalarZeroValue(scalar, false);
+  return (value) => value === zero;
 }
 
 function listWriter(field: DescField & { fieldKind: "list" }): WriteField {

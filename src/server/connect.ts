@@ -1,13 +1,6 @@
 import { constants, type Http2ServerRequest } from "node:http2";
 import type { DescMethod } from "@bufbuild/protobuf";
-import {
-  Code,
-  ConnectError,
-  type ConnectRouter,
-  type ContextValues,
-  createConnectRouter,
-  type HandlerContext,
-} from "@connectrpc/connect";
+import { Code, ConnectError, type ConnectRouter, createConnectRouter, type HandlerContext } from "@connectrpc/connect";
 import type { UniversalHandler, UniversalServerResponse } from "@connectrpc/connect/protocol";
 import {
   compressionBrotli,
@@ -18,11 +11,10 @@ import {
 import { bodyTooSlow } from "../gateway/body.ts";
 import { createContext } from "../gateway/context.ts";
 import { HttpError } from "../gateway/errors.ts";
-import type { Gateway, GatewayOptions } from "../gateway/gateway.ts";
+import type { Exchange, Gateway, GatewayOptions } from "../gateway/gateway.ts";
 import { refuse } from "../gateway/refuse.ts";
 import { cut } from "../gateway/send.ts";
 import { unexplained } from "./connect-errors.ts";
-import type { Request, Response } from "./origin.ts";
 import type { Pipeline, Route } from "./pipeline.ts";
 
 export interface ConnectDoorOptions {
@@ -37,8 +29,6 @@ export interface ConnectDoorOptions {
   readonly otherwise: Gateway;
 }
 
-type Door = (request: Request, response: Response, values: ContextValues) => void;
-
 /** The largest number that Connect takes: no answer is compressed, so that no caller can order the work of it. */
 const never = 0xffffffff;
 
@@ -46,7 +36,7 @@ const never = 0xffffffff;
  * gRPC, gRPC-Web and Connect by Connect's own handlers. Beside what connectNodeAdapter does, it asks who is calling
  * before it reads the request, and errors that Connect makes by itself carry tracedata and are logged like every other.
  */
-export function createConnectDoor(options: ConnectDoorOptions): Door {
+export function createConnectDoor(options: ConnectDoorOptions): Gateway {
   const { routes, addPublic, pipeline, describeError, maxBodyBytes, bodyTimeoutMs, otherwise } = options;
   const router = createConnectRouter({
     acceptCompression: [compressionGzip, compressionBrotli],
@@ -98,12 +88,6 @@ export function createConnectDoor(options: ConnectDoorOptions): Door {
     if (guarded.has(context.method)) await pipeline.admit(context);
     yield* isStream(context.method) ? body : inTime(body, bodyTimeoutMs);
   }
-}
-
-interface Exchange {
-  readonly request: Request;
-  readonly response: Response;
-  readonly values: ContextValues;
 }
 
 /** Once the answer is out, the caller is asked to send no more (RFC 9113, 8.1). */

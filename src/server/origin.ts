@@ -57,7 +57,7 @@ export function receive(request: Request, response: Response, trustedProxies: nu
   return originValues(origin);
 }
 
-/** The origin that a context carries; of what was no request, one of its own. */
+/** The origin that values carry; of what was no request, one of its own. */
 export function originOf(values: ContextValues | undefined): Origin {
   return values?.get(originKey) ?? { ...unknown, code: randomUUID() };
 }

@@ -2,7 +2,7 @@ import type { Knex } from "knex";
 import type { QueryResultRow } from "pg";
 import { unavailable } from "../core/errors.ts";
 import { createPatience, type Patience } from "../core/patience.ts";
-import { type Database, read, type Transaction } from "./database.ts";
+import { type Database, queryOf, readRows, type Transaction } from "./database.ts";
 import { interruptible, type Statement } from "./interruptible.ts";
 import { takeTurn } from "./turns.ts";
 
@@ -48,8 +48,7 @@ export async function* streamRows<Row extends QueryResultRow>(
   { offset, limit, signal, pace = ordinaryPace }: StreamOptions,
 ): AsyncGenerator<Row[]> {
   if (limit <= pageSize && offset + limit <= plainDepth) {
-    const { sql, bindings } = query.toSQL().toNative();
-    yield await read<Row>(database, { text: sql, values: bindings });
+    yield await readRows<Row>(database, queryOf(query));
     return;
   }
   const free = await takeTurn(database, { kind: "readers", signal });

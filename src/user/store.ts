@@ -1,6 +1,6 @@
 import { containing, type Page } from "../core/list.ts";
 import type { Scope } from "../core/principal.ts";
-import { type Database, read, type Transaction } from "../storage/database.ts";
+import { type Database, type Query, readRows, type Transaction } from "../storage/database.ts";
 
 /** A user as the table keeps it. */
 export interface UserRow {
@@ -32,13 +32,25 @@ export async function insert(transaction: Transaction, user: NewUser): Promise<v
 }
 
 export async function find(database: Database, scope: Scope, username: string): Promise<UserRow | undefined> {
-  const [user] = await read<UserRow>(database, {
-    name: "find_user",
-    text: `select ${columns.join(", ")} from user_account
-      where username = $1 and ($2::text is null or company_key = $2) and ($3::integer is null or id = $3)`,
-    values: [username, scope.kind === "company" ? scope.companyKey : null, scope.kind === "self" ? scope.userId : null],
-  });
+  const [user] = await readRows<UserRow>(database, findQuery(scope, username));
   return user;
+}
+
+const findText = `select ${columns.join(", ")} from user_account where username = $1`;
+
+function findQuery(scope: Scope, username: string): Query {
+  switch (scope.kind) {
+    case "everything":
+      return { name: "find_user", text: findText, values: [username] };
+    case "company":
+      return {
+        name: "find_user_of_company",
+        text: `${findText} and company_key = $2`,
+        values: [username, scope.companyKey],
+      };
+    case "self":
+      return { name: "find_user_itself", text: `${findText} and id = $2`, values: [username, scope.userId] };
+  }
 }
 
 /** As find, and nobody else changes the user until the transaction ends. */

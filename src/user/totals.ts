@@ -1,4 +1,4 @@
-import { type Database, read } from "../storage/database.ts";
+import { type Database, queryOf, readRows } from "../storage/database.ts";
 import { matching, type Selection } from "./store.ts";
 
 /** How many users there are of each group. */
@@ -31,17 +31,17 @@ export async function totalsOf(database: Database, selection: Selection): Promis
 
 /** The counters that triggers keep by company (migration 0001). */
 async function keptCounts(database: Database, { scope, companyKey }: Selection): Promise<Counts> {
-  const [counts] = await read<Counts>(database, {
-    name: "count_users",
-    text: `select
-        coalesce(sum(total), 0)::int as total,
-        coalesce(sum(active), 0)::int as active,
-        coalesce(sum(admins), 0)::int as admins,
-        coalesce(sum(active_admins), 0)::int as active_admins
-      from user_total
-      where $1 and ($2::text is null or company_key = $2) and ($3::text is null or company_key = $3)`,
-    values: [scope.kind !== "self", scope.kind === "company" ? scope.companyKey : null, companyKey || null],
-  });
+  const query = database("user_total").select(
+    database.raw(`
+      coalesce(sum(total), 0)::int as total,
+      coalesce(sum(active), 0)::int as active,
+      coalesce(sum(admins), 0)::int as admins,
+      coalesce(sum(active_admins), 0)::int as active_admins`),
+  );
+  if (scope.kind === "company") void query.where({ company_key: scope.companyKey });
+  if (scope.kind === "self") void query.whereRaw("false");
+  if (companyKey !== "") void query.where({ company_key: companyKey });
+  const [counts] = await readRows<Counts>(database, queryOf(query));
   return counts as Counts;
 }
 

@@ -18,6 +18,7 @@ test("a token says whose it is until its time is over", async () => {
   const username = await app.user({ roles: ["PARTNER", "USER"] });
   const { token } = (await login(username, password, { ttl_seconds: 60 })).body;
   expect(await validate(token)).toEqual({ valid: true, username, roles: ["PARTNER", "USER"] });
+  expect((await app.http("GET", `/admin/users/${username}`, { token })).status).toBe(200);
   app.advance(61_000);
   expect(await validate(token)).toEqual({ valid: false, username: null, roles: [] });
   expect((await app.http("GET", `/admin/users/${username}`, { token })).status).toBe(401);

@@ -6,9 +6,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createFileRegistry, type DescService, fromBinary, type Message } from "@bufbuild/protobuf";
 import { FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
-import type { ConnectError, HandlerContext, ServiceImpl } from "@connectrpc/connect";
+import { type ConnectError, createContextValues, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
 import { BadRequestSchema } from "#gen/google/rpc/error_details_pb.js";
-import { createGateway, type GatewayOptions } from "../../src/gateway/gateway.ts";
+import {
+  createGateway,
+  type GatewayOptions,
+  type GatewayRequest,
+  type GatewayResponse,
+} from "../../src/gateway/gateway.ts";
 import { httpStatusOf } from "../../src/gateway/status.ts";
 
 /** JSON that a test looks into without declaring its shape. */
@@ -38,7 +43,7 @@ export function createFixtureGateway(
   const service = serviceOf(name);
   const echoes = Object.fromEntries(service.methods.map(({ localName }) => [localName, echo]));
   const whole = { ...echoes, ...implementation } as unknown as ServiceImpl<DescService>;
-  return createGateway({
+  const gateway = createGateway({
     services: [{ service, implementation: whole }],
     maxBodyBytes: () => 100_000,
     bodyTimeoutMs: 30_000,
@@ -50,6 +55,7 @@ export function createFixtureGateway(
     }),
     ...options,
   });
+  return (request: GatewayRequest, response: GatewayResponse) => gateway(request, response, createContextValues());
 }
 
 function fieldsOf(error: ConnectError): string[] {

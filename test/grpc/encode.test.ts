@@ -3,7 +3,12 @@ import { isWrapperDesc } from "@bufbuild/protobuf/wkt";
 import { encodeEnvelope } from "@connectrpc/connect/protocol";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { AcquireQuotaResponseSchema, LeaseSchema, LimitStandingSchema } from "#gen/tollgate/v1/lease_pb.js";
+import {
+  AcquireQuotaResponseSchema,
+  BatchAcquireQuotaResponseSchema,
+  LeaseSchema,
+  LimitStandingSchema,
+} from "#gen/tollgate/v1/lease_pb.js";
 import { UserSchema } from "#gen/tollgate/v1/user_pb.js";
 import { toEnvelope } from "../../src/grpc/encode.ts";
 import { serviceOf } from "../gateway/fixture.ts";
@@ -112,6 +117,17 @@ describe("toEnvelope", () => {
     // What came before leaves nothing behind.
     const [next, expected] = both(UserSchema, { username: "x" });
     expect(next).toBe(expected);
+  });
+
+  it("leaves to toBinary only what is out of the ordinary", () => {
+    // What it writes itself is a Buffer.
+    const isOwn = (desc: DescMessage, init: Record<string, unknown>) =>
+      Buffer.isBuffer(toEnvelope(desc, create(desc, init)));
+    expect(isOwn(AcquireQuotaResponseSchema, { lease: { points: 3 }, limits: [{ used: 1, limit: 5 }] })).toBe(true);
+    expect(isOwn(BatchAcquireQuotaResponseSchema, { decisions: [{ decision: { case: "granted", value: {} } }] })).toBe(
+      true,
+    );
+    expect(isOwn(UserSchema, { timezone: -5 })).toBe(false);
   });
 
   it("keeps what it does not know, however deep", () => {

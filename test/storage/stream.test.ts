@@ -167,6 +167,8 @@ describe("the connection goes back", () => {
       const late = streamRows(database, database.select(database.raw("1 / (1500 - i)")).from(source), options);
       expect((await late.next()).value).toHaveLength(1000);
       await expect(late.next()).rejects.toMatchObject({ code: "22012" });
+      const plain = streamRows(database, database("nothing").select(), { ...options, limit: 10 });
+      await expect(plain.next()).rejects.toMatchObject({ code: "42P01", message: expect.stringContaining("nothing") });
     }
     expect(taken()).toBe(0);
   });

@@ -22,10 +22,6 @@ export interface CountersOptions {
   readonly findLease: (meter: Meter, operationId: string, day: Day) => Promise<Lease | undefined>;
 }
 
-function isAnswer(reply: Reply): reply is Exclude<Reply, { kind: "missing" | "stale" | "unknown" }> {
-  return reply.kind !== "missing" && reply.kind !== "stale" && reply.kind !== "unknown";
-}
-
 type Missing = Extract<Reply, { kind: "missing" }>;
 
 /** Each of: stale, primed and lost again meanwhile, the day over before it was used. More means that something is broken. */
@@ -91,6 +87,7 @@ export function createCounters({ engine, readSnapshot, findLease }: CountersOpti
 
   /** The places of those that are worth asking again. */
   async function recoverAll(asks: readonly Ask[], replies: readonly Reply[], restored: Set<Ask>): Promise<number[]> {
+    if (replies.every(isAnswer)) return [];
     const open = [...replies.keys()].filter((index) => !isAnswer(replies[index] as Reply));
     const isAgain = await Promise.all(
       open.map((index) => recover(asks[index] as Ask, replies[index] as Reply, restored)),
@@ -109,4 +106,8 @@ export function createCounters({ engine, readSnapshot, findLease }: CountersOpti
     restored.add(ask);
     return restore(ask);
   }
+}
+
+function isAnswer(reply: Reply): reply is Exclude<Reply, { kind: "missing" | "stale" | "unknown" }> {
+  return reply.kind !== "missing" && reply.kind !== "stale" && reply.kind !== "unknown";
 }

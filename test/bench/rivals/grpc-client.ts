@@ -1,7 +1,8 @@
 /**
  * As much of HTTP/2 (RFC 9113) as a load of gRPC calls needs, and no more: Node's own client takes longer over a call
  * than the servers that are measured, and shares its core with Redis and PostgreSQL. Headers of answers are not read:
- * a unary call that was answered without a message has failed.
+ * a unary call that was answered without a message has failed. It keeps to no window of its peer's: what a load has under
+ * way at once is less than any.
  */
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
@@ -16,8 +17,9 @@ export interface GrpcConnection {
 export interface GrpcStream {
   /** @param envelopes messages, each in its own */
   write(envelopes: Uint8Array): void;
+  end(): void;
   /** Resolves at the end of the answer. */
-  end(): Promise<void>;
+  readonly ended: Promise<void>;
 }
 
 const frames = { data: 0, headers: 1, reset: 3, settings: 4, ping: 6, goAway: 7, windowUpdate: 8 };
@@ -86,10 +88,8 @@ export async function openGrpc(url: string, token: string): Promise<GrpcConnecti
       const id = start(path, { onData, done, fail });
       return {
         write: (envelopes) => send(frame(frames.data, 0, id, envelopes)),
-        end() {
-          send(frame(frames.data, endStream, id, Buffer.alloc(0)));
-          return ended;
-        },
+        end: () => send(frame(frames.data, endStream, id, Buffer.alloc(0))),
+        ended,
       };
     },
   };

@@ -107,8 +107,11 @@ async function stream(caller: number): Promise<number> {
     sent += batchSize;
   };
   send();
-  await finished;
-  await call.end();
+  // An answer that ends before all has been answered is a refusal.
+  await Promise.race([finished, call.ended]);
+  if (answered < sent) throw new Error("the stream was refused");
+  call.end();
+  await call.ended;
   return answered;
 }
 
