@@ -4,6 +4,13 @@ import { encodeEnvelope } from "@connectrpc/connect/protocol";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import {
+  BadRequestSchema,
+  ErrorInfoSchema,
+  QuotaFailureSchema,
+  RetryInfoSchema,
+} from "#gen/google/rpc/error_details_pb.js";
+import { StatusSchema } from "#gen/google/rpc/status_pb.js";
+import {
   AcquireQuotaResponseSchema,
   BatchAcquireQuotaResponseSchema,
   LeaseSchema,
@@ -15,9 +22,10 @@ import { serviceOf } from "../gateway/fixture.ts";
 import { everyService } from "../support/services.ts";
 
 const services = [...(await everyService()), serviceOf("EchoService")];
+const details = [StatusSchema, ErrorInfoSchema, QuotaFailureSchema, RetryInfoSchema, BadRequestSchema];
 const messages = new Map(
-  services.flatMap(({ methods }) =>
-    methods.flatMap(({ input, output }) => [input, output].map((desc): [string, DescMessage] => [desc.typeName, desc])),
+  [...services.flatMap(({ methods }) => methods.flatMap(({ input, output }) => [input, output])), ...details].map(
+    (desc): [string, DescMessage] => [desc.typeName, desc],
   ),
 );
 
@@ -52,12 +60,19 @@ function valueOf(field: DescField, depth: number): fc.Arbitrary<unknown> | undef
   return field.scalar === undefined ? undefined : scalars[field.scalar];
 }
 
+function manyOf(field: DescField, value: fc.Arbitrary<unknown>): fc.Arbitrary<unknown> {
+  if (field.fieldKind === "list") return fc.array(value, { maxLength: 4 });
+  if (field.fieldKind !== "map") return value;
+  const key = field.mapKey === ScalarType.STRING ? text : fc.nat(300).map(String);
+  return fc.dictionary(key, value, { maxKeys: 4 });
+}
+
 function initOf(desc: DescMessage, depth: number): fc.Arbitrary<Record<string, unknown>> {
   const singles: Record<string, fc.Arbitrary<unknown>> = {};
   for (const field of desc.fields) {
-    const value = field.fieldKind === "map" ? undefined : valueOf(field, depth);
+    const value = valueOf(field, depth);
     if (value === undefined || field.oneof !== undefined) continue;
-    singles[field.localName] = field.fieldKind === "list" ? fc.array(value, { maxLength: 4 }) : value;
+    singles[field.localName] = manyOf(field, value);
   }
   for (const oneof of desc.oneofs) {
     const cases = oneof.fields.flatMap((field) => {
@@ -127,6 +142,8 @@ describe("toEnvelope", () => {
     expect(isOwn(BatchAcquireQuotaResponseSchema, { decisions: [{ decision: { case: "granted", value: {} } }] })).toBe(
       true,
     );
+    expect(isOwn(StatusSchema, { code: 8, details: [{ typeUrl: "x", value: new Uint8Array(3) }] })).toBe(true);
+    expect(isOwn(ErrorInfoSchema, { metadata: { a: "b" } })).toBe(true);
     expect(isOwn(UserSchema, { timezone: -5 })).toBe(false);
   });
 
