@@ -2,6 +2,7 @@ import { type DescField, type DescMessage, type Message, ScalarType, toBinary } 
 import { scalarZeroValue } from "@bufbuild/protobuf/reflect";
 import { Edition, FeatureSet_FieldPresence, isWrapperDesc } from "@bufbuild/protobuf/wkt";
 import { encodeEnvelope } from "@connectrpc/connect/protocol";
+import { begin, finish, giveUp, putBytes, putDouble, putNested, putText, putVarint } from "./wire.ts";
 
 /**
  * The bytes that toBinary makes. toBinary makes an array for every double, text and nested message, which was a tenth of
@@ -25,27 +26,12 @@ export function toEnvelope(desc: DescMessage, message: Message): Uint8Array {
 /** After some bytes that are left as they are; undefined where toBinary has to do it. */
 function put(desc: DescMessage, message: Message, start: number): Buffer | undefined {
   if (!isPlain(desc)) return undefined;
-  sink.at = start;
-  sink.isOdd = false;
+  begin(start);
   writerOf(desc)(message);
-  if (sink.isOdd) return undefined;
-  const bytes = Buffer.from(sink.bytes.subarray(0, sink.at));
-  if (sink.bytes.length > keptBytes) sink.bytes = Buffer.allocUnsafe(firstBytes);
-  return bytes;
+  return finish();
 }
 
 const headBytes = 5;
-const firstBytes = 65_536;
-/** A larger sink is not kept for the messages to come. */
-const keptBytes = 1_048_576;
-
-/** Where the message is written that is being written: there is never more than one. */
-const sink = {
-  bytes: Buffer.allocUnsafe(firstBytes),
-  at: 0,
-  /** Whether something was found that toBinary has to look at: a value out of its range, an unknown field. */
-  isOdd: false,
-};
 
 type Fields = Record<string, unknown> & Partial<Message>;
 type WriteMessage = (message: Message) => void;
@@ -79,7 +65,7 @@ function writerOf(desc: DescMessage): WriteMessage {
   if (known !== undefined) return known;
   const fields = desc.fields.toSorted((one, other) => one.number - other.number).map((field) => fieldWriter(field));
   const write = (message: Fields) => {
-    if (message.$unknown !== undefined) sink.isOdd = true;
+    if (message.$unknown !== undefined) giveUp();
     for (const field of fields) field(message);
   };
   writers.set(desc, write);
@@ -179,22 +165,18 @@ function valueWriter({ message, enum: names, scalar }: DescField): ValueWriter {
   return scalars.get(names === undefined ? scalar : ScalarType.INT32) as ValueWriter;
 }
 
-const double = new Float64Array(1);
-const doubleBytes = new Uint8Array(double.buffer);
-const shortText = 64;
-
 const scalars: ReadonlyMap<ScalarType, ValueWriter> = new Map<ScalarType, ValueWriter>([
-  [ScalarType.BOOL, [varint, (value) => (typeof value === "boolean" ? putVarint(value ? 1 : 0) : setOdd())]],
+  [ScalarType.BOOL, [varint, (value) => (typeof value === "boolean" ? putVarint(value ? 1 : 0) : giveUp())]],
   [
     ScalarType.UINT32,
-    [varint, (value) => (typeof value === "number" && value >>> 0 === value ? putVarint(value) : setOdd())],
+    [varint, (value) => (typeof value === "number" && value >>> 0 === value ? putVarint(value) : giveUp())],
   ],
   [
     ScalarType.INT32,
     // A negative one takes ten bytes: it is seldom.
     [
       varint,
-      (value) => (typeof value === "number" && value >= 0 && (value | 0) === value ? putVarint(value) : setOdd()),
+      (value) => (typeof value === "number" && value >= 0 && (value | 0) === value ? putVarint(value) : giveUp()),
     ],
   ],
   [
@@ -202,102 +184,10 @@ const scalars: ReadonlyMap<ScalarType, ValueWriter> = new Map<ScalarType, ValueW
     [
       varint,
       (value) =>
-        typeof value === "bigint" && value >= 0n && value <= 0xffff_ffffn ? putVarint(Number(value)) : setOdd(),
+        typeof value === "bigint" && value >= 0n && value <= 0xffff_ffffn ? putVarint(Number(value)) : giveUp(),
     ],
   ],
-  [
-    ScalarType.DOUBLE,
-    [
-      bit64,
-      (value) => {
-        if (typeof value !== "number") return setOdd();
-        double[0] = value;
-        makeRoom(8);
-        sink.bytes.set(doubleBytes, sink.at);
-        sink.at += 8;
-      },
-    ],
-  ],
-  [ScalarType.STRING, [lengthDelimited, (value) => (typeof value === "string" ? putText(value) : setOdd())]],
-  [
-    ScalarType.BYTES,
-    [
-      lengthDelimited,
-      (value) => {
-        if (!(value instanceof Uint8Array)) return setOdd();
-        putVarint(value.length);
-        makeRoom(value.length);
-        sink.bytes.set(value, sink.at);
-        sink.at += value.length;
-      },
-    ],
-  ],
+  [ScalarType.DOUBLE, [bit64, (value) => (typeof value === "number" ? putDouble(value) : giveUp())]],
+  [ScalarType.STRING, [lengthDelimited, (value) => (typeof value === "string" ? putText(value) : giveUp())]],
+  [ScalarType.BYTES, [lengthDelimited, (value) => (value instanceof Uint8Array ? putBytes(value) : giveUp())]],
 ]);
-
-function setOdd(): void {
-  sink.isOdd = true;
-}
-
-function makeRoom(length: number): void {
-  if (sink.at + length <= sink.bytes.length) return;
-  const larger = Buffer.allocUnsafe(Math.max(sink.bytes.length * 2, sink.at + length));
-  sink.bytes.copy(larger, 0, 0, sink.at);
-  sink.bytes = larger;
-}
-
-/** @param value at most 32 bits, without a sign */
-function putVarint(value: number): void {
-  makeRoom(5);
-  let rest = value;
-  while (rest > 0x7f) {
-    sink.bytes[sink.at] = (rest & 0x7f) | 0x80;
-    sink.at += 1;
-    rest >>>= 7;
-  }
-  sink.bytes[sink.at] = rest;
-  sink.at += 1;
-}
-
-function putText(text: string): void {
-  if (text.length > shortText) return putLongText(text);
-  makeRoom(shortText + 1);
-  const start = sink.at;
-  sink.bytes[start] = text.length;
-  for (let index = 0; index < text.length; index += 1) {
-    const code = text.charCodeAt(index);
-    if (code > 0x7f) return putLongText(text);
-    sink.bytes[start + 1 + index] = code;
-  }
-  sink.at = start + 1 + text.length;
-}
-
-function putLongText(text: string): void {
-  const length = Buffer.byteLength(text);
-  putVarint(length);
-  makeRoom(length);
-  sink.bytes.write(text, sink.at);
-  sink.at += length;
-}
-
-/** What write puts, after its length: where that turns out to take more than one byte, the rest is moved on. */
-function putNested(write: () => void): void {
-  makeRoom(1);
-  const start = sink.at;
-  sink.at = start + 1;
-  write();
-  const length = sink.at - start - 1;
-  if (length <= 0x7f) {
-    sink.bytes[start] = length;
-    return;
-  }
-  const head = varintBytes(length);
-  makeRoom(head);
-  sink.bytes.copyWithin(start + head, start + 1, sink.at);
-  sink.at = start;
-  putVarint(length);
-  sink.at = start + head + length;
-}
-
-function varintBytes(value: number): number {
-  return Math.ceil((32 - Math.clz32(value)) / 7);
-}
