@@ -69,8 +69,11 @@ export async function acquire(
       const { subject, ask } = asking[index] as Admitted;
       const { lease, degraded = false } = answer;
       const entry = toEntry({ meter: ask.meter, subject, lease, asker, degraded, end: { state: "granted" } });
-      if (durable) written.push(ledger.commit(entry));
-      else ledger.append(entry);
+      if (!durable) return ledger.append(entry);
+      const commit = ledger.commit(entry);
+      // ask() may throw before Promise.all below waits for it: a rejection without a handler ends the process.
+      commit.catch(() => undefined);
+      written.push(commit);
     },
   );
   await Promise.all(written);

@@ -6,6 +6,7 @@ import { setImmediate as nextTurn } from "node:timers/promises";
  */
 export async function* batches<Item>(source: AsyncIterable<Item>, max: number): AsyncGenerator<Item[]> {
   const iterator = source[Symbol.asyncIterator]();
+  let isReading = false;
   let next = read();
   try {
     for (;;) {
@@ -22,12 +23,18 @@ export async function* batches<Item>(source: AsyncIterable<Item>, max: number): 
       yield batch;
     }
   } finally {
-    await iterator.return?.();
+    const ended = iterator.return?.();
+    // A generator ends after its pending next(): while the sender keeps the stream open and is silent, that is never.
+    if (isReading) ended?.catch(() => undefined);
+    else await ended;
   }
 
   function read(): Promise<IteratorResult<Item>> {
-    const result = iterator.next();
-    // It may fail while nobody waits; whoever asks next is told.
+    isReading = true;
+    const result = iterator.next().finally(() => {
+      isReading = false;
+    });
+    // It may fail before it is awaited; the next await throws.
     result.catch(() => undefined);
     return result;
   }

@@ -104,7 +104,7 @@ export async function openBus({ url, logger, onUsers, onGeneration, onFlush }: B
 
   async function ask(): Promise<void> {
     const bus = client;
-    if (bus === undefined) throw new Error("the bus is not connected");
+    if (bus === undefined) throw connectionError("the bus is not connected");
     barriers += 1;
     const { rows } = await query<{ pid: number }>(
       bus,
@@ -163,4 +163,11 @@ export async function openBus({ url, logger, onUsers, onGeneration, onFlush }: B
       await client?.end();
     },
   };
+}
+
+/** SQLSTATE connection_does_not_exist: storage/errors makes UNAVAILABLE of it. */
+const connectionDoesNotExist = "08003";
+
+function connectionError(message: string): Error {
+  return Object.assign(new Error(message), { code: connectionDoesNotExist });
 }

@@ -1,6 +1,8 @@
+import { Code } from "@connectrpc/connect";
 import pino from "pino";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { type Bus, openBus } from "../../src/storage/bus.ts";
+import { toError } from "../../src/storage/errors.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 
 let stand: TestDatabase;
@@ -118,4 +120,11 @@ test("who has caught up has heard of every change before", async () => {
     await bus.caughtUp();
     expect(heard).toEqual([[id]]);
   }
+});
+
+test("a barrier without a connection is UNAVAILABLE to a caller, not a fault of ours", async () => {
+  const { bus } = await open();
+  await bus.close();
+  const error: unknown = await bus.barrier().catch((thrown: unknown) => thrown);
+  expect(toError(error).code).toBe(Code.Unavailable);
 });

@@ -32,13 +32,18 @@ const retryAfterMs = 1000;
 export function createCounters({ engine, readSnapshot, findLease }: CountersOptions): Counters {
   const priming = new Map<string, Promise<void>>();
 
-  async function run(asks: readonly Ask[]): Promise<Reply[]> {
+  /** @throws UNAVAILABLE for every fault of the engine: fail-open counts without it then. */
+  async function fromEngine<Result>(work: Promise<Result>): Promise<Result> {
     try {
-      return await engine.run(asks);
+      return await work;
     } catch (error) {
       if (error instanceof ConnectError) throw error;
       throw unavailable("the counters do not answer now", retryAfterMs, error);
     }
+  }
+
+  function run(asks: readonly Ask[]): Promise<Reply[]> {
+    return fromEngine(engine.run(asks));
   }
 
   /** However many find a meter missing at once, the ledger is read once. */
@@ -49,7 +54,7 @@ export function createCounters({ engine, readSnapshot, findLease }: CountersOpti
     const running =
       priming.get(key) ??
       readSnapshot(meter, missing, rules)
-        .then((snapshot) => engine.prime(meter, snapshot))
+        .then((snapshot) => fromEngine(engine.prime(meter, snapshot)))
         .finally(() => priming.delete(key));
     priming.set(key, running);
     return running;
@@ -60,7 +65,7 @@ export function createCounters({ engine, readSnapshot, findLease }: CountersOpti
     if (!("day" in command)) return false;
     const lease = await findLease(meter, command.operationId, command.day);
     if (lease === undefined) return false;
-    await engine.restore(meter, rules, lease);
+    await fromEngine(engine.restore(meter, rules, lease));
     return true;
   }
 

@@ -85,3 +85,35 @@ describe.skipIf(noOwnRedis !== "").each(["in this process", "in Redis"])("counte
     expect((error as ConnectError).code).toBe(Code.Unavailable);
   });
 });
+
+describe.skipIf(noOwnRedis !== "")("a Redis that is lost", () => {
+  test.each(["before a prime", "before a restore"])("%s is UNAVAILABLE with RetryInfo", async (moment) => {
+    const server = await startRedis();
+    const redis = new Redis(server.url, { maxRetriesPerRequest: 0, enableOfflineQueue: false, lazyConnect: true });
+    redis.on("error", () => undefined);
+    await redis.connect();
+    const engine = createRedisEngine(redis);
+    engine.setGeneration(1);
+    const meter = newMeter();
+    const counters = createCounters({
+      engine,
+      async readSnapshot(_meter, missing, given) {
+        if (moment === "before a prime") redis.disconnect();
+        return emptySnapshot(missing, given, {});
+      },
+      async findLease(_meter, operationId, day) {
+        redis.disconnect();
+        const times = { grantedMs: Date.now(), expireMs: Date.now() + 60_000 };
+        return { operationId, day, points: 1, state: "active", ...times, settledPoints: undefined, holder: "a b" };
+      },
+    });
+    const granted = { operationId: randomUUID(), day: Math.floor(Date.now() / 86_400_000) };
+    const error: unknown = await counters
+      .ask([{ meter, rules, command: { kind: "renew", ttlMs: 60_000, ...granted } }])
+      .catch((thrown: unknown) => thrown);
+    expect(error).toBeInstanceOf(ConnectError);
+    const { code, details } = error as ConnectError;
+    expect([code, details.length]).toEqual([Code.Unavailable, 1]);
+    await server.kill();
+  });
+});

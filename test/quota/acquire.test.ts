@@ -1,0 +1,119 @@
+import { randomUUID } from "node:crypto";
+import { create } from "@bufbuild/protobuf";
+import { Code, ConnectError, createClient } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
+import pino from "pino";
+import { describe, expect, test, vi } from "vitest";
+import { RetryInfoSchema } from "#gen/google/rpc/error_details_pb.js";
+import { AcquireQuotaRequestSchema, QuotaService } from "#gen/tollgate/v1/lease_pb.js";
+import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
+import { createActionBook } from "../../src/audit/book.ts";
+import { createTally } from "../../src/audit/tally.ts";
+import { unavailable } from "../../src/core/errors.ts";
+import { acquire } from "../../src/quota/acquire.ts";
+import type { Counters } from "../../src/quota/counters/counters.ts";
+import { createMemoryEngine } from "../../src/quota/counters/memory.ts";
+import { createLedger } from "../../src/quota/ledger/ledger.ts";
+import { createUsageBook } from "../../src/statistics/usage.ts";
+import { startTestApp } from "../support/app.ts";
+import { createTestDatabase } from "../support/database.ts";
+import { noOwnRedis, startRedis } from "../support/redis.ts";
+import { emptySnapshot } from "./counters/conformance.ts";
+
+const method = { service: Service_Name.ROUTING, methodGroup: Method_Group.PLAN };
+const asked = (username: string) => ({ username, ...method, points: 1, operationId: randomUUID() as string });
+
+test("a commit that fails after the counters have failed leaves no rejection without a handler", async () => {
+  const { database, drop } = await createTestDatabase();
+  const logger = pino({ level: "silent" });
+  const actions = createActionBook(database, createTally({ database, logger }));
+  const ledger = createLedger({ database, logger, actions, usage: createUsageBook(database), commitTimeoutMs: 50 });
+  const subject = {
+    userId: 1,
+    username: "user",
+    companyKey: "company",
+    enabled: true,
+    timezone: 0,
+    quotas: new Map([["2/3", [{}]]]),
+  };
+  const engine = createMemoryEngine({ now: Date.now });
+  /** Grants the first, then fails. */
+  const counters: Counters = {
+    async ask([first], hear) {
+      if (first === undefined) throw new Error("nothing was asked");
+      const [missing] = await engine.run([first]);
+      if (missing?.kind === "missing")
+        await engine.prime(first.meter, emptySnapshot(missing, first.rules, { dayUsed: 0, windowUsed: 0 }));
+      const [answer] = await engine.run([first]);
+      hear?.(answer as Parameters<NonNullable<typeof hear>>[0], 0);
+      throw unavailable("the counters do not answer now", 1000);
+    },
+  };
+  let committed: Promise<void> | undefined;
+  const options = {
+    subjects: { peek: () => subject, byName: async () => subject, byId: async () => subject, forget: () => undefined },
+    counters,
+    ledger: {
+      ...ledger,
+      commit: (entry: Parameters<typeof ledger.commit>[0]) => {
+        committed = ledger.commit(entry);
+        // A promise of its own: the expectation below must not be what handles it.
+        return committed.then(() => undefined);
+      },
+    },
+    byDefault: [],
+    durable: true,
+    jitter: () => 0,
+  };
+  const unhandled = vi.fn<() => void>();
+  process.on("unhandledRejection", unhandled);
+  const lock = await database.transaction();
+  await lock.raw("lock table lease in access exclusive mode");
+
+  const requests = [create(AcquireQuotaRequestSchema, asked("user")), create(AcquireQuotaRequestSchema, asked("user"))];
+  const asker = { username: "planner", tracecode: randomUUID() };
+  await expect(acquire(options, requests, asker)).rejects.toThrow("the counters do not answer now");
+  await expect(committed).rejects.toThrow("the ledger is behind");
+  await new Promise(setImmediate);
+  process.off("unhandledRejection", unhandled);
+  expect(unhandled).not.toHaveBeenCalled();
+
+  await lock.rollback();
+  await ledger.flush();
+  await drop();
+});
+
+describe.skipIf(noOwnRedis !== "")("while Redis is away", () => {
+  test("a stream of acquires that stays open fails with UNAVAILABLE and RetryInfo", async () => {
+    const redis = await startRedis();
+    const app = await startTestApp({ REDIS_URL: redis.url });
+    const headers = { authorization: `Bearer ${await app.token(await app.user({ roles: ["SERVICE"] }))}` };
+    const username = await app.user();
+    const { id } = await app.database("user_account").where({ username }).first("id");
+    await app.database("quota").insert({ user_id: id, service: "ROUTING", method_group: "PLAN" });
+    const client = createClient(QuotaService, createGrpcTransport({ baseUrl: app.url }));
+    let leave: () => void = () => undefined;
+    const open = new Promise<void>((resolve) => (leave = resolve));
+    let sendNext: () => void = () => undefined;
+    const next = new Promise<void>((resolve) => (sendNext = resolve));
+    async function* requests() {
+      yield asked(username);
+      await next;
+      yield asked(username);
+      await open;
+    }
+    const decisions = client.acquireQuotas(requests(), { headers })[Symbol.asyncIterator]();
+    expect((await decisions.next()).value.decision.case).toBe("granted");
+    await redis.kill();
+    sendNext();
+    const error = ConnectError.from(
+      await decisions.next().then(
+        () => "no error",
+        (thrown: unknown) => thrown,
+      ),
+    );
+    expect([error.code, error.findDetails(RetryInfoSchema).length]).toEqual([Code.Unavailable, 1]);
+    leave();
+    await app.stop();
+  });
+});
