@@ -74,9 +74,15 @@ it("refuses a database that is newer than the code", async () => {
   await expect(migrateTo({})).rejects.toThrow("the database is newer than this server: it has migration 0002_two.sql");
 });
 
-it("refuses a gap in the numbers", async () => {
-  await expect(migrateTo({ "0001_one.sql": "select 1", "0003_three.sql": "select 1" })).rejects.toThrow(
-    "0003_three.sql",
+it("takes a gap in the numbers, and what fills it later", async () => {
+  await migrateTo({ "0001_one.sql": "create table one ()", "0003_three.sql": "create table three ()" });
+  await migrateTo({ "0002_two.sql": "create table two ()" });
+  expect(await tables()).toEqual(["migration", "one", "three", "two"]);
+});
+
+it.each(["0001_other.sql", "other.sql"])("refuses %s, which has no number of its own", async (name) => {
+  await expect(migrateTo({ "0001_one.sql": "select 1", [name]: "select 1" })).rejects.toThrow(
+    `each migration needs a number of its own: ${name}`,
   );
 });
 
