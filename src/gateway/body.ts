@@ -1,7 +1,7 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { LightContext } from "./context.ts";
 import { badField, HttpError } from "./errors.ts";
-import type { GatewayRequest } from "./gateway.ts";
+import type { GatewayRequest } from "./exchange.ts";
 
 /** What a body may be. */
 export interface BodyLimits {

@@ -1,19 +1,15 @@
-import type { IncomingMessage, ServerResponse } from "node:http";
-import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
-import type { DescMethod, DescService, JsonValue, Message } from "@bufbuild/protobuf";
-import { Code, ConnectError, type ContextValues, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
+import type { DescMethod, DescService, Message } from "@bufbuild/protobuf";
+import { Code, type ContextValues, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
 import { type Binding, bindingsOf } from "./binding.ts";
 import { createContext } from "./context.ts";
 import { HttpError } from "./errors.ts";
+import type { DescribeError, Exchange, GatewayRequest, GatewayResponse } from "./exchange.ts";
 import type { JsonLimits } from "./json/scan.ts";
 import { refuse } from "./refuse.ts";
 import { createReadRequest, isUpload, type ReadRequest } from "./request.ts";
 import { createRespond, type Respond } from "./respond.ts";
 import { createRouter } from "./router.ts";
 import { cut } from "./send.ts";
-
-export type GatewayRequest = IncomingMessage | Http2ServerRequest;
-export type GatewayResponse = ServerResponse | Http2ServerResponse;
 
 export interface GatewayOptions {
   /** Services and their implementations, as Connect's router takes them. */
@@ -28,26 +24,7 @@ export interface GatewayOptions {
   readonly limits?: JsonLimits;
   /** Refuses a caller before the request is read; ends when the context is interrupted. Nothing to wait for: undefined. */
   readonly admit?: (context: HandlerContext) => Promise<void> | undefined;
-  /** The status and the body of an error, the gateway's own ones included. */
-  readonly describeError: (error: ConnectError, failure: GatewayFailure) => ErrorAnswer;
-}
-
-/** Where an error comes from. */
-export interface GatewayFailure {
-  /** What the gateway was given with the request. */
-  readonly values: ContextValues;
-  /** The call; undefined when no route matched. */
-  readonly context: HandlerContext | undefined;
-  /** The field that the HTTP body is: violations below it begin with its name, which HTTP callers never wrote. */
-  readonly bodyField: string | undefined;
-  /** Where HTTP has a status of its own: 404, 405, 413, 415. */
-  readonly status: number | undefined;
-}
-
-export interface ErrorAnswer {
-  readonly status: number;
-  readonly headers: Readonly<Record<string, string>>;
-  readonly body: JsonValue;
+  readonly describeError: DescribeError;
 }
 
 interface Route extends Binding {
@@ -120,13 +97,6 @@ export function createGateway(options: GatewayOptions): Gateway {
 function timeoutOf({ headers }: GatewayRequest): number | undefined {
   const text = headers["connect-timeout-ms"];
   return typeof text === "string" && /^\d{1,10}$/.test(text) ? Math.min(Number(text), 0x7fffffff) : undefined;
-}
-
-/** A request on its way, and where its answer goes. */
-export interface Exchange {
-  readonly request: GatewayRequest;
-  readonly response: GatewayResponse;
-  readonly values: ContextValues;
 }
 
 function routesOf({ service, implementation }: GatewayOptions["services"][number], options: GatewayOptions): Route[] {

@@ -1,10 +1,10 @@
 import { constants } from "node:http2";
-import { Code, ConnectError, type ContextValues } from "@connectrpc/connect";
+import { Code, ConnectError } from "@connectrpc/connect";
 import type { Binding } from "./binding.ts";
 import { hasBody } from "./body.ts";
 import type { LightContext } from "./context.ts";
 import { HttpError } from "./errors.ts";
-import type { GatewayOptions, GatewayRequest, GatewayResponse } from "./gateway.ts";
+import type { DescribeError, Exchange, GatewayRequest, GatewayResponse } from "./exchange.ts";
 import { cut, type Head, isOpen, jsonType, send, start } from "./send.ts";
 
 /** How long the rest of a body that nobody wants is thrown away, so that its sender comes to read the answer. */
@@ -13,10 +13,7 @@ const lingerMs = 1000;
 const lingerBytes = 8_388_608;
 
 /** A request that is answered with an error; route and context are undefined when no route matched. */
-interface Refused {
-  readonly request: GatewayRequest;
-  readonly response: GatewayResponse;
-  readonly values: ContextValues;
+interface Refused extends Exchange {
   readonly route?: Pick<Binding, "body">;
   readonly context?: LightContext;
 }
@@ -41,7 +38,9 @@ export function refuse(options: RefuseOptions, refused: Refused, error: unknown)
   sendBeforeEnd(request, response, { head, body: JSON.stringify(answer.body) });
 }
 
-type RefuseOptions = Pick<GatewayOptions, "describeError">;
+interface RefuseOptions {
+  readonly describeError: DescribeError;
+}
 
 function toConnectError(error: unknown, context: LightContext | undefined): ConnectError {
   if (error instanceof ConnectError) return error;

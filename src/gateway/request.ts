@@ -4,7 +4,7 @@ import { HttpBodySchema } from "#gen/google/api/httpbody_pb.js";
 import type { Binding } from "./binding.ts";
 import { type BodyLimits, readBody, refuseBody, streamBody } from "./body.ts";
 import type { LightContext } from "./context.ts";
-import type { GatewayRequest } from "./gateway.ts";
+import type { GatewayRequest } from "./exchange.ts";
 import { parseJson, readMessage } from "./json/read.ts";
 import type { JsonLimits } from "./json/scan.ts";
 import { createParameters } from "./parameters.ts";

@@ -3,7 +3,7 @@ import { reflect } from "@bufbuild/protobuf/reflect";
 import type { HttpBody } from "#gen/google/api/httpbody_pb.js";
 import type { Binding } from "./binding.ts";
 import type { LightContext } from "./context.ts";
-import type { GatewayResponse } from "./gateway.ts";
+import type { GatewayResponse } from "./exchange.ts";
 import { writeMessage } from "./json/write.ts";
 import { jsonType, send, sendEmpty, start, write } from "./send.ts";
 

@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import { constants } from "node:http2";
-import type { GatewayResponse } from "./gateway.ts";
+import type { GatewayResponse } from "./exchange.ts";
 
 export const jsonType = "application/json; charset=utf-8";
 

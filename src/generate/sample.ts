@@ -1,5 +1,5 @@
 import type { Content, Operation } from "../gateway/openapi/document.ts";
-import type { Schema } from "../gateway/openapi/schema.ts";
+import type { Schema } from "../gateway/openapi/rules.ts";
 
 /** The named schemas of a document. */
 export type Components = Readonly<Record<string, Schema>>;

@@ -1,5 +1,5 @@
 import type { Parameter } from "../gateway/openapi/parameters.ts";
-import type { Schema } from "../gateway/openapi/schema.ts";
+import type { Schema } from "../gateway/openapi/rules.ts";
 import { type Html, html, prose } from "./html.ts";
 import { type Components, referenceOf, resolve, sampleOf } from "./sample.ts";
 

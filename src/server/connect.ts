@@ -11,7 +11,8 @@ import {
 import { bodyTooSlow } from "../gateway/body.ts";
 import { createContext } from "../gateway/context.ts";
 import { HttpError } from "../gateway/errors.ts";
-import type { Exchange, Gateway, GatewayOptions } from "../gateway/gateway.ts";
+import type { DescribeError, Exchange } from "../gateway/exchange.ts";
+import type { Gateway } from "../gateway/gateway.ts";
 import { refuse } from "../gateway/refuse.ts";
 import { cut } from "../gateway/send.ts";
 import { unexplained } from "./connect-errors.ts";
@@ -22,7 +23,7 @@ export interface ConnectDoorOptions {
   /** Adds services that stand outside of the pipeline: for everybody, without a token. */
   readonly addPublic: (router: ConnectRouter) => void;
   readonly pipeline: Pipeline;
-  readonly describeError: GatewayOptions["describeError"];
+  readonly describeError: DescribeError;
   readonly maxBodyBytes: (method: DescMethod) => number;
   readonly bodyTimeoutMs: number;
   /** Serves what is no path of an RPC. */

@@ -8,12 +8,8 @@ import { createFileRegistry, type DescService, fromBinary, type Message } from "
 import { FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
 import { type ConnectError, createContextValues, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
 import { BadRequestSchema } from "#gen/google/rpc/error_details_pb.js";
-import {
-  createGateway,
-  type GatewayOptions,
-  type GatewayRequest,
-  type GatewayResponse,
-} from "../../src/gateway/gateway.ts";
+import type { GatewayRequest, GatewayResponse } from "../../src/gateway/exchange.ts";
+import { createGateway, type GatewayOptions } from "../../src/gateway/gateway.ts";
 import { httpStatusOf } from "../../src/gateway/status.ts";
 
 /** JSON that a test looks into without declaring its shape. */

@@ -4,7 +4,8 @@ import { operation as operationOption, tag as tagOption } from "#gen/gateway/v1/
 import { type Binding, bindingsOf } from "../binding.ts";
 import { snakeCase } from "./names.ts";
 import { type Parameter, parametersOf } from "./parameters.ts";
-import { createSchemas, type Schema, type Schemas } from "./schema.ts";
+import type { Schema } from "./rules.ts";
+import { createSchemas, type Schemas } from "./schema.ts";
 
 export interface DocumentOptions {
   readonly info: { readonly title: string; readonly version: string; readonly description: string };

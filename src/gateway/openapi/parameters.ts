@@ -2,8 +2,8 @@ import type { DescMessage } from "@bufbuild/protobuf";
 import type { Binding } from "../binding.ts";
 import { type FieldPath, isWellKnown, nameOf } from "../fields.ts";
 import { isText } from "../text.ts";
-import { isRequired } from "./rules.ts";
-import type { Schema, Schemas } from "./schema.ts";
+import { isRequired, type Schema } from "./rules.ts";
+import type { Schemas } from "./schema.ts";
 
 export interface Parameter {
   readonly name: string;

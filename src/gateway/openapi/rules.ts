@@ -10,7 +10,9 @@ import {
 } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import { FieldBehavior, field_behavior } from "#gen/google/api/field_behavior_pb.js";
 import { isWrapper } from "../json/write.ts";
-import type { Schema } from "./schema.ts";
+
+/** A JSON Schema of draft 2020-12, as OpenAPI 3.1 has it. */
+export type Schema = { [keyword: string]: unknown };
 
 export const noRules = create(FieldRulesSchema);
 

@@ -3,10 +3,7 @@ import { type FieldRules, field as rulesOption } from "@bufbuild/protovalidate/g
 import { example as messageExample, schema as schemaOption } from "#gen/gateway/v1/annotations_pb.js";
 import { isWrapper } from "../json/write.ts";
 import { snakeCase } from "./names.ts";
-import { defaultOf, isRequired, namesOf, noRules, scalar } from "./rules.ts";
-
-/** A JSON Schema of draft 2020-12, as OpenAPI 3.1 has it. */
-export type Schema = { [keyword: string]: unknown };
+import { defaultOf, isRequired, namesOf, noRules, type Schema, scalar } from "./rules.ts";
 
 export interface Schemas {
   /**
