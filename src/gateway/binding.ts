@@ -1,8 +1,10 @@
+import { METHODS } from "node:http";
 import type { DescField, DescMessage, DescMethod, DescService } from "@bufbuild/protobuf";
 import { getOption, hasOption } from "@bufbuild/protobuf";
 import { operation } from "#gen/gateway/v1/annotations_pb.js";
 import { http } from "#gen/google/api/annotations_pb.js";
 import type { HttpRule } from "#gen/google/api/http_pb.js";
+import { isWellKnown } from "./fields.ts";
 import { parseTemplate, type Template } from "./template.ts";
 
 /** One HTTP method and path that calls an RPC. */
@@ -36,6 +38,12 @@ export function bindingsOf(service: DescService): Binding[] {
   });
 }
 
+/** Whether the answer is a file, instead of JSON: a google.api.HttpBody, or the field of that type that it is taken from. */
+export function answersFile({ method, responseBody }: Binding): boolean {
+  const { typeName } = responseBody?.message ?? method.output;
+  return typeName === "google.api.HttpBody" && (responseBody === undefined || responseBody.fieldKind === "message");
+}
+
 function toBinding(method: DescMethod, rule: HttpRule): Binding {
   const [httpMethod, pattern] = patternOf(method, rule);
   const template = parseTemplate(pattern);
@@ -57,10 +65,17 @@ function toBinding(method: DescMethod, rule: HttpRule): Binding {
 function patternOf(method: DescMethod, { pattern }: HttpRule): [httpMethod: string, path: string] {
   if (pattern.case === undefined) throw mistake(method, "no method and path");
   if (pattern.case === "custom") {
-    if (pattern.value.kind === "") throw mistake(method, "a custom pattern without a kind");
+    const { kind } = pattern.value;
+    if (kind === "") throw mistake(method, "a custom pattern without a kind");
+    if (kind !== "*" && !isServed(kind)) throw mistake(method, `no HTTP server of Node reads the method ${kind}`);
     return [pattern.value.kind, pattern.value.path];
   }
   return [pattern.case.toUpperCase(), pattern.value];
+}
+
+/** Whether a request of the method can arrive: Node parses a fixed list, and CONNECT is no request to a resource. */
+function isServed(httpMethod: string): boolean {
+  return METHODS.includes(httpMethod) && httpMethod !== "CONNECT";
 }
 
 function statusOf(method: DescMethod): number {
@@ -73,6 +88,10 @@ function checkVariable(method: DescMethod, fieldPath: readonly string[]): void {
   let message: DescMessage | undefined = method.input;
   for (const [index, name] of fieldPath.entries()) {
     if (message === undefined) throw mistake(method, `${fieldPath.join(".")} goes through a field that is no message`);
+    // Such a message may have no object of fields in JSON: the body could neither repeat nor contradict the path.
+    if (isWellKnown(message)) {
+      throw mistake(method, `${fieldPath.join(".")} goes through a field whose JSON is no object of its fields`);
+    }
     const field: DescField = fieldOf(method, message, name);
     const last = index === fieldPath.length - 1;
     if (last && field.fieldKind !== "scalar" && field.fieldKind !== "enum") {

@@ -1,3 +1,4 @@
+import { METHODS } from "node:http";
 import type { DescMethod, DescService, Message } from "@bufbuild/protobuf";
 import { Code, type ContextValues, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
 import { type Binding, bindingsOf } from "./binding.ts";
@@ -56,14 +57,30 @@ export function createGateway(options: GatewayOptions): Gateway {
   async function handle(exchange: Exchange): Promise<void> {
     const { request, response } = exchange;
     const method = request.method ?? "";
-    const [path, query] = splitOnce(request.url ?? "", "?");
+    const url = request.url ?? "";
+    if (url.includes("#")) {
+      return refuse(
+        options,
+        exchange,
+        new HttpError(400, Code.InvalidArgument, "the URL must not hold a fragment (#)"),
+      );
+    }
+    const [path, query] = splitOnce(url, "?");
+    if (path === "*" && method === "OPTIONS") return answerOptions(response, router.methods);
+    if (!METHODS.includes(method)) {
+      return refuse(
+        options,
+        exchange,
+        new HttpError(501, Code.Unimplemented, `the method ${method} is not implemented`),
+      );
+    }
     const match = router.match(method, path);
     if (match.kind === "route") return serve(exchange, match.route, match.segments, query);
     if (match.kind === "none") {
       return refuse(options, exchange, new HttpError(404, Code.NotFound, `no such path: ${path}`));
     }
+    if (method === "OPTIONS") return answerOptions(response, match.allow);
     const headers = { allow: match.allow.join(", ") };
-    if (method === "OPTIONS") return void response.writeHead(204, headers).end();
     refuse(options, exchange, new HttpError(405, Code.Unimplemented, `${method} is not allowed here`, headers));
   }
 
@@ -91,6 +108,10 @@ export function createGateway(options: GatewayOptions): Gateway {
       context.end();
     }
   }
+}
+
+function answerOptions(response: GatewayResponse, allow: readonly string[]): void {
+  response.writeHead(204, { allow: allow.join(", ") }).end();
 }
 
 /** The header of Connect's protocol, in milliseconds; honoured here too. */

@@ -1,9 +1,11 @@
 import { create, type DescField, type DescMessage, type JsonValue, type Message } from "@bufbuild/protobuf";
 import { type ReflectMessage, reflect, scalarEquals } from "@bufbuild/protobuf/reflect";
-import type { Binding } from "./binding.ts";
+import { answersFile, type Binding } from "./binding.ts";
 import { badField } from "./errors.ts";
 import { type FieldPath, fieldsByName, isWellKnown, nameOf } from "./fields.ts";
 import { isGiven } from "./json/read.ts";
+import { decodePercent } from "./percent.ts";
+import { createSystemParameters } from "./system-parameters.ts";
 import type { Variable } from "./template.ts";
 import { isText, setText } from "./text.ts";
 
@@ -24,8 +26,10 @@ export interface Given {
 }
 
 /** @param maxDepth how deep a name in the query may reach: each of its steps makes a message */
-export function createParameters({ method, template, body }: Binding, maxDepth: number): Parameters {
+export function createParameters(binding: Binding, maxDepth: number): Parameters {
+  const { method, template, body } = binding;
   const variables = template.variables.map((variable) => ({ variable, path: pathOf(method.input, variable) }));
+  const checkSystemParameter = createSystemParameters(answersFile(binding));
   const taken = new Map(variables.map(({ path }) => [nameOf(path), "is given twice: in the path and in the query"]));
 
   return {
@@ -33,7 +37,7 @@ export function createParameters({ method, template, body }: Binding, maxDepth: 
     bind(request, given) {
       const message = reflect(method.input, request);
       for (const { variable, path } of variables) bindVariable(message, path, variable, given);
-      for (const { name, path, texts } of readQuery(given.query, (text) => findField(text))) {
+      for (const { name, path, texts } of readQuery(given.query, findField, checkSystemParameter)) {
         const [parent, field] = resolve(message, path, name);
         if (texts.length > 1 && field.fieldKind !== "list") throw badField(name, "is given twice");
         setText(parent, field, texts, name);
@@ -69,16 +73,27 @@ interface QueryField {
 }
 
 /** The fields of a query and their texts: one of both spellings is one field. */
-function readQuery(query: string, findField: (name: string) => FieldPath): Iterable<QueryField> {
+function readQuery(
+  query: string,
+  findField: (name: string) => FieldPath,
+  checkSystemParameter: (name: string, text: string) => void,
+): Iterable<QueryField> {
   const fields = new Map<string, QueryField>();
+  const systemNames = new Set<string>();
   for (const pair of query.split("&")) {
     if (pair === "") continue;
     const equals = pair.indexOf("=");
     const encoded = equals === -1 ? pair : pair.slice(0, equals);
     const key = decodeQuery(encoded, encoded);
+    const text = decodeQuery(equals === -1 ? "" : pair.slice(equals + 1), key);
+    if (key.startsWith("$")) {
+      checkSystemParameter(key, text);
+      if (systemNames.has(key)) throw badField(key, "is given twice");
+      systemNames.add(key);
+      continue;
+    }
     const path = findField(key);
     const name = nameOf(path);
-    const text = decodeQuery(equals === -1 ? "" : pair.slice(equals + 1), key);
     const field = fields.get(name);
     if (field === undefined) fields.set(name, { name, path, texts: [text] });
     else field.texts.push(text);
@@ -129,14 +144,14 @@ function isSame(field: DescField, one: unknown, other: unknown): boolean {
   return scalarEquals(field.scalar, one as string, other as string);
 }
 
-/** Single-segment variables are decoded whole, multi-segment ones all but %2F, which would be a new segment. */
+/** Decodes single-segment variables whole. Multi-segment variables keep %2F and %2f, which would be a new segment. */
 function decodeVariable(segments: readonly string[], { start, end, multiple, open }: Variable, name: string): string {
   if (!multiple) return decode(segments[start] ?? "", name);
   const decodeSegment = (segment: string) =>
     segment
-      .split(/%2f/i)
-      .map((part) => decode(part, name))
-      .join("%2F");
+      .split(/(%2f)/i)
+      .map((part, index) => (index % 2 === 0 ? decode(part, name) : part))
+      .join("");
   return segments
     .slice(start, open ? undefined : end)
     .map((segment) => decodeSegment(segment))
@@ -148,10 +163,7 @@ function decodeQuery(text: string, name: string): string {
 }
 
 function decode(text: string, name: string): string {
-  if (!text.includes("%")) return text;
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    throw badField(name, "is not percent-encoded UTF-8");
-  }
+  const decoded = decodePercent(text);
+  if (decoded === undefined) throw badField(name, "is not percent-encoded UTF-8");
+  return decoded;
 }

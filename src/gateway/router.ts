@@ -1,3 +1,4 @@
+import { decodePercent } from "./percent.ts";
 import type { Segment } from "./template.ts";
 
 /** What a route is found by, and what it leads to. */
@@ -14,6 +15,8 @@ export type Match<Route> =
   | { readonly kind: "none" };
 
 export interface Router<Route> {
+  /** The HTTP methods of all routes, with HEAD and OPTIONS. */
+  readonly methods: readonly string[];
   /** @param path the path as it was sent, percent-encoded, without the query */
   match(httpMethod: string, path: string): Match<Route>;
 }
@@ -35,21 +38,24 @@ interface Node<Route> {
 export function createRouter<Route extends Routable>(routes: readonly Route[]): Router<Route> {
   const root = createNode<Route>();
   for (const route of routes) insert(root, route);
-  return { match: (httpMethod, path) => matchPath(root, httpMethod, path) };
+  const methods = allowed(new Set(routes.map(({ httpMethod }) => httpMethod).filter((one) => one !== "*")));
+  return { methods, match: (httpMethod, path) => matchPath(root, httpMethod, path) };
 }
 
 function matchPath<Route>(root: Node<Route>, httpMethod: string, path: string): Match<Route> {
   if (!path.startsWith("/")) return { kind: "none" };
-  const segments = path.slice(1).split("/");
+  // The root has no segments at all: only `**` matches it.
+  const segments = path === "/" ? [] : path.slice(1).split("/");
   if (segments.includes("")) return { kind: "none" };
 
   const others = new Set<string>();
   const last = segments.at(-1) ?? "";
   const colon = last.lastIndexOf(":");
-  // A verb only where a route has it: a colon may just as well be part of a value.
-  if (colon > 0) {
-    const bare = [...segments.slice(0, -1), last.slice(0, colon)];
-    const route = find(root, { httpMethod, segments: bare, verb: last.slice(colon + 1), others }, 0);
+  const verb = decodeLiteral(last.slice(colon + 1));
+  // A verb only where a route has it, and never an empty one: a colon may just as well be part of a value.
+  if (verb !== "" && (colon > 0 || (colon === 0 && segments.length === 1))) {
+    const bare = colon === 0 ? [] : [...segments.slice(0, -1), last.slice(0, colon)];
+    const route = find(root, { httpMethod, segments: bare, verb, others }, 0);
     if (route !== undefined) return { kind: "route", route, segments: bare };
   }
   const route = find(root, { httpMethod, segments, verb: "", others }, 0);
@@ -127,10 +133,5 @@ function createNode<Route>(): Node<Route> {
 }
 
 function decodeLiteral(segment: string): string {
-  if (!segment.includes("%")) return segment;
-  try {
-    return decodeURIComponent(segment);
-  } catch {
-    return segment;
-  }
+  return decodePercent(segment) ?? segment;
 }

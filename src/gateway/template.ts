@@ -1,3 +1,5 @@
+import { decodePercent } from "./percent.ts";
+
 /**
  * The path templates of google.api.http:
  *
@@ -7,18 +9,18 @@
  *     Variable = "{" FieldPath [ "=" Segments ] "}"
  *     FieldPath = identifier { "." identifier }
  *
- * `**` matches any number of segments and stands last.
+ * `**` matches any number of segments, none included, and stands last.
  */
 export interface Template {
   readonly segments: readonly Segment[];
   readonly variables: readonly Variable[];
+  /** Percent-decoded. */
   readonly verb: string | undefined;
 }
 
 export type Segment =
-  | { readonly kind: "literal"; readonly value: string }
-  | { readonly kind: "single" }
-  | { readonly kind: "rest" };
+  /** Percent-decoded. */
+  { readonly kind: "literal"; readonly value: string } | { readonly kind: "single" } | { readonly kind: "rest" };
 
 /** A field that takes the segments start..end of the path (end excluded). */
 export interface Variable {
@@ -77,7 +79,7 @@ export function parseTemplate(text: string): Template {
   }
 
   function literal(): string {
-    return match(/[^/{}*:=?#]+/y) ?? fail("no segment");
+    return decodePercent(match(/[^/{}*:=?#]+/y) ?? fail("no segment")) ?? fail("no percent-encoded UTF-8");
   }
 
   function match(pattern: RegExp): string | undefined {

@@ -53,7 +53,7 @@ export function createHttp1({ limits, onRequest, badRequestBody }: Http1Options)
       if (draining) endIfIdle(socket);
     });
     if (draining) announceEnd(response);
-    if (request.httpVersion === "1.1" && request.headers.host === undefined) {
+    if (!hasOneHost(request)) {
       const body = badRequestBody();
       response.writeHead(400, headersOf(body)).end(body);
     } else {
@@ -78,6 +78,16 @@ export function createHttp1({ limits, onRequest, badRequestBody }: Http1Options)
   }
 }
 
+/** Whether the request names one valid host (RFC 9112, 3.2): Node keeps the first of several lines silently. */
+function hasOneHost({ httpVersion, headers, rawHeaders }: IncomingMessage): boolean {
+  if (headers.host === undefined) return httpVersion !== "1.1";
+  const lines = rawHeaders.filter((name, index) => index % 2 === 0 && name.toLowerCase() === "host").length;
+  return lines === 1 && hostPattern.test(headers.host);
+}
+
+/** uri-host [ ":" port ] of RFC 3986: a name, an IPv4 address, or an IP literal in brackets; it may be empty. */
+const hostPattern = /^([\w.~!$&'()*+,;=%-]*|\[[\da-fv.:]+\])(:\d*)?$/i;
+
 function announceEnd(response: ServerResponse): void {
   if (!response.headersSent) response.setHeader("connection", "close");
 }
@@ -86,8 +96,19 @@ function headersOf(body: string) {
   return { "content-type": "application/json", "content-length": Buffer.byteLength(body), connection: "close" };
 }
 
-function statusOf({ code }: NodeJS.ErrnoException): string {
+interface ParseError extends NodeJS.ErrnoException {
+  /** The bytes that could not be parsed. */
+  readonly rawPacket?: Buffer;
+}
+
+/** A whole request line, whatever its method. */
+const requestLine = /^[!#$%&'*+.^`|~\w-]+ \S+ HTTP\/1\.[01]\r?$/m;
+
+function statusOf({ code, rawPacket }: ParseError): string {
   switch (code) {
+    case "HPE_INVALID_METHOD":
+      // Bytes of another protocol fail at their method, too.
+      return requestLine.test(rawPacket?.toString("latin1") ?? "") ? "501 Not Implemented" : "400 Bad Request";
     case "ERR_HTTP_REQUEST_TIMEOUT":
       return "408 Request Timeout";
     case "HPE_HEADER_OVERFLOW":

@@ -1,5 +1,5 @@
 import { Agent, request as httpRequest } from "node:http";
-import type { AddressInfo } from "node:net";
+import { type AddressInfo, connect } from "node:net";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { afterEach, expect, test } from "vitest";
 import { type FixtureServer, file, type Implementation, startFixture } from "./fixture.ts";
@@ -18,6 +18,21 @@ test("answers 404, 405 with Allow, and OPTIONS", async () => {
   expect([wrong.status, wrong.headers.get("allow")]).toEqual([405, "GET, HEAD, OPTIONS"]);
   const options = await call("OPTIONS", "/query");
   expect([options.status, options.headers.get("allow")]).toEqual([204, "GET, HEAD, OPTIONS"]);
+});
+
+test("OPTIONS * names every method of the server", async () => {
+  const { url } = await start();
+  const answer = await raw(url, "OPTIONS * HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+  expect(answer).toMatch(/^HTTP\/1.1 204 [^]*\r\nallow: DELETE, GET, HEAD, OPTIONS, POST, PURGE, PUT\r\n/i);
+  expect(await raw(url, "GET * HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).toMatch(/^HTTP\/1.1 404 /);
+});
+
+test("a request target with a fragment is a 400", async () => {
+  const { url } = await start();
+  const answer = (target: string) => raw(url, `GET ${target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n`);
+  expect(await answer("/single/a#frag")).toMatch(/^HTTP\/1.1 400 [^]*must not hold a fragment/);
+  expect(await answer("/query?text=a#frag")).toMatch(/^HTTP\/1.1 400 /);
+  expect(await answer("/single/a%23frag")).toMatch(/^HTTP\/1.1 200 [^]*"a#frag"/);
 });
 
 test("serves verbs, methods of its own kind, parts of answers and HEAD", async () => {
@@ -167,6 +182,15 @@ test("a deadline of the caller ends the call", async () => {
   const { body } = await call("GET", "/query", undefined, { "connect-timeout-ms": "50" });
   expect(body.message).toBe("the deadline has passed");
 });
+
+/** Sends bytes and returns all that comes back. */
+async function raw(url: string, bytes: string): Promise<string> {
+  const socket = connect(Number(new URL(url).port), "127.0.0.1");
+  socket.write(bytes);
+  let answer = "";
+  for await (const chunk of socket) answer += String(chunk);
+  return answer;
+}
 
 /** Sends a request over an agent's connection, and says which one that was. */
 function send(url: string, agent: Agent, headers: Record<string, string>, body: string) {

@@ -35,6 +35,12 @@ afterEach(() => {
   server.close();
 });
 
+test("a method that HTTP does not know is a 501, and one that the path does not take a 405", async () => {
+  expect((await call({ ":path": "/query", ":method": "BREW" })).headers[":status"]).toBe(501);
+  expect((await call({ ":path": "/whatever", ":method": "BREW" })).headers[":status"]).toBe(501);
+  expect((await call({ ":path": "/query", ":method": "DELETE" })).headers[":status"]).toBe(405);
+});
+
 test("answers as over HTTP/1.1, without what HTTP/2 forbids", async () => {
   const { headers, text } = await call({ ":path": "/query?text=a" });
   expect([headers[":status"], headers["x-kept"], headers.connection]).toEqual([200, "yes", undefined]);

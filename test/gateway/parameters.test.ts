@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { type FixtureServer, startFixture } from "./fixture.ts";
+import { type FixtureServer, file, startFixture } from "./fixture.ts";
 
 let server: FixtureServer;
 beforeAll(async () => {
@@ -16,6 +16,9 @@ test.each([
   ["/v1/shelves/1/books/2", { text: "shelves/1/books/2" }],
   ["/v1/shelves/a%2Fb/books/c%20d", { text: "shelves/a%2Fb/books/c d" }],
   ["/v1/any/thing/else", { text: "any/thing/else" }],
+  ["/v1/a%2fb%2Fc/%41", { text: "a%2fb%2Fc/A" }],
+  ["/v1", { text: "" }],
+  ["/single/a:", { text: "a:" }],
   ["/typed/-5/GREEN", { number: -5, colour: "GREEN" }],
   ["/typed/0/2", { number: 0, colour: "GREEN" }],
 ])("GET %s binds the path to %o", async (path, fields) => {
@@ -105,6 +108,35 @@ test.each([
 ])("GET %s is a 400 that names %s", async (path, field) => {
   const { status, body } = await server.call("GET", path);
   expect([status, body.fields]).toEqual([400, [field]]);
+});
+
+test.each(["$alt=json", "%24alt=json", "$prettyPrint=false", "$fields=*", "$alt=json&$prettyPrint=false&text=x"])(
+  "the system parameter %s asks for what is done anyway",
+  async (query) => {
+    expect((await server.call("GET", `/query?${query}`)).status).toBe(200);
+    expect((await server.call("POST", `/single/a?${query.replace("&text=x", "")}`, {})).status).toBe(200);
+  },
+);
+
+test.each([
+  ["$alt=proto", "$alt"],
+  ["$alt=json;enum-encoding=int", "$alt"],
+  ["$alt=media", "$alt"],
+  ["$alt=json&$alt=json", "$alt"],
+  ["$prettyPrint=true", "$prettyPrint"],
+  ["$fields=text", "$fields"],
+  ["$callback=x", "$callback"],
+  ["alt=json", "alt"],
+])("the system parameter %s asks for something else, and is a 400 that names %s", async (query, field) => {
+  const { status, body } = await server.call("GET", `/query?${query}`);
+  expect([status, body.fields]).toEqual([400, [field]]);
+});
+
+test("a file is what $alt=media asks for, and $alt=json is not", async () => {
+  const files = await startFixture({ file: async () => file("text/plain", Buffer.from("x")) });
+  expect((await files.call("GET", "/file?$alt=media")).status).toBe(200);
+  expect((await files.call("GET", "/file?$alt=json")).status).toBe(400);
+  await files.stop();
 });
 
 test("a field that the path names is not taken from the query", async () => {

@@ -45,6 +45,41 @@ test("a literal is found however it is percent-encoded, and %2F is no slash", ()
   expect(patternOf(router, "GET", "/a/b%2Fc")).toBe("none");
 });
 
+test("an encoded literal or verb of a template is found however the path encodes it", () => {
+  const router = routerOf("GET /c%2Fd/{x}", "GET /c%C3%A8%20%3A/{x}", "POST /a/{x}:settle", "POST /a/{x}:s%C3%A8");
+  expect(patternOf(router, "GET", "/c%2Fd/1")).toBe("/c%2Fd/{x}");
+  expect(patternOf(router, "GET", "/c%2fd/1")).toBe("/c%2Fd/{x}");
+  expect(patternOf(router, "GET", "/c/d/1")).toBe("none");
+  expect(patternOf(router, "GET", "/c%c3%a8%20:/1")).toBe("/c%C3%A8%20%3A/{x}");
+  expect(patternOf(router, "POST", "/a/1:s%65ttle")).toBe("/a/{x}:settle");
+  expect(patternOf(router, "POST", "/a/1:s%c3%a8")).toBe("/a/{x}:s%C3%A8");
+  expect(patternOf(router, "POST", "/a/1%3Asettle")).toBe("none");
+});
+
+test("** matches no segment at all", () => {
+  const router = routerOf("GET /{x=**}", "GET /a/{x=**}", "POST /{x=**}:run", "POST /b/{x=**}:run");
+  const segmentsOf = (httpMethod: string, path: string) => {
+    const match = router.match(httpMethod, path);
+    return match.kind === "route" ? [match.route.pattern, ...match.segments] : [match.kind];
+  };
+  expect(segmentsOf("GET", "/")).toEqual(["/{x=**}"]);
+  expect(segmentsOf("GET", "/a")).toEqual(["/a/{x=**}", "a"]);
+  expect(segmentsOf("POST", "/:run")).toEqual(["/{x=**}:run"]);
+  expect(segmentsOf("POST", "/b:run")).toEqual(["/b/{x=**}:run", "b"]);
+});
+
+test("a verb is never empty: a colon at the end belongs to the value", () => {
+  const router = routerOf("DELETE /users/{x}", "POST /users/{x}:run");
+  const segmentsOf = (httpMethod: string, path: string) => {
+    const match = router.match(httpMethod, path);
+    return match.kind === "route" ? match.segments : match.kind;
+  };
+  expect(segmentsOf("DELETE", "/users/anna:")).toEqual(["users", "anna:"]);
+  expect(segmentsOf("DELETE", "/users/anna::")).toEqual(["users", "anna::"]);
+  expect(segmentsOf("POST", "/users/anna:run:")).toBe("method");
+  expect(segmentsOf("POST", "/users/anna::run")).toEqual(["users", "anna:"]);
+});
+
 test.each(["", "/", "//", "/a/", "/a//b", "a"])("empty segments and a path like %s match nothing", (path) => {
   expect(patternOf(routerOf("GET /{x}", "GET /a/{x=**}", "GET /a/{x}/{y}"), "GET", path)).toBe("none");
 });

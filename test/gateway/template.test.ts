@@ -30,6 +30,7 @@ test.each([
     "run",
   ],
   ["/x/**", [literal("x"), { kind: "rest" }], [], undefined],
+  ["/c%2Fd:s%C3%A8", [literal("c/d")], [], "sè"],
 ])("reads %s", (text, segments, variables, verb) => {
   expect(parseTemplate(text)).toEqual({ segments, variables, verb });
 });
@@ -50,6 +51,9 @@ test.each([
   "/a:b/c",
   "/{a=**}/b",
   "/a?b",
+  "/a%2",
+  "/%ff",
+  "/a:b%zz",
 ])("refuses %s and says where", (text) => {
   expect(() => parseTemplate(text)).toThrow(new RegExp(`^path template .* at position \\d+$`));
 });

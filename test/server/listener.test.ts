@@ -178,6 +178,12 @@ describe("what is no HTTP", () => {
     ["not HTTP at all", "nonsense\r\n\r\n"],
     ["a header without a name", "GET / HTTP/1.1\r\nhost: x\r\n: y\r\n\r\n"],
     ["a request without a host", "GET / HTTP/1.1\r\n\r\n"],
+    ["a request with two Host lines", "GET / HTTP/1.1\r\nhost: x\r\nHost: x\r\n\r\n"],
+    ["an HTTP/1.0 request with two Host lines", "GET / HTTP/1.0\r\nhost: x\r\nhost: y\r\n\r\n"],
+    ["a request whose Host is two", "GET / HTTP/1.1\r\nhost: x, y\r\n\r\n"],
+    ["a request whose Host is a user's", "GET / HTTP/1.1\r\nhost: user@x\r\n\r\n"],
+    ["a request whose Host is a path", "GET / HTTP/1.1\r\nhost: x/y\r\n\r\n"],
+    ["a handshake of TLS", Buffer.from("160301020001000001fc0303", "hex")],
   ])("%s is answered with 400 and a JSON body", async (_name, bytes) => {
     const { port } = await openListener();
     const socket = connect(port, "127.0.0.1");
@@ -186,6 +192,27 @@ describe("what is no HTTP", () => {
     expect(head).toMatch(/^HTTP\/1.1 400 [^]*content-type: application\/json/i);
     expect(head).toMatch(/connection: close/i);
     expect(body).toBe(badRequest);
+  });
+
+  test.each([["x"], ["x:80"], ["127.0.0.1:80"], ["[::1]:80"], ["a-b.c_d"], [""], ["x:"]])(
+    "a request of the host %s is served",
+    async (host) => {
+      const { port } = await openListener();
+      const socket = connect(port, "127.0.0.1");
+      socket.write(`GET / HTTP/1.1\r\nhost: ${host}\r\nconnection: close\r\n\r\n`);
+      expect(await everything(socket)).toMatch(/^HTTP\/1.1 200 /);
+    },
+  );
+
+  test("a method that HTTP does not know is answered with 501", async () => {
+    const { port } = await openListener();
+    const socket = connect(port, "127.0.0.1");
+    socket.write("GET /first HTTP/1.1\r\nhost: x\r\n\r\n");
+    await once(socket, "data");
+    socket.write("ARCHIVE /x HTTP/1.1\r\nhost: x\r\n\r\n");
+    const answer = await everything(socket);
+    expect(answer).toMatch(/HTTP\/1.1 501 Not Implemented\r\n[^]*connection: close/i);
+    expect(answer.endsWith(badRequest)).toBe(true);
   });
 
   test("ends the HTTP/2 connection that it comes on, and no other", async () => {
