@@ -6,19 +6,29 @@ import { startWorkers, tellServing } from "./server/workers.ts";
 
 /** What this process runs: the server, or the workers that are one each. */
 interface Running {
-  readonly stop: () => Promise<void>;
+  /** Resolves with the exit code. */
+  readonly stop: () => Promise<number>;
+  /** The longest that may take. */
+  readonly limitMs: number;
 }
 
+/** Exit codes; docs: README, "Exit codes". A process that drained has 0. */
+const exitCodes = { failed: 1, fault: 2, unwritten: 3 };
 /** Beyond the drain: for what a worker closes after it. */
 const closeMs = 10_000;
 
 let running: Running | undefined;
 let stopping = false;
+/** Whether an error reached the handlers of last resort. */
+let isFaulty = false;
 for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, stop);
 
 try {
   const config = readConfig(process.env);
   const logger = pino({ level: config.LOG_LEVEL, base: { server: config.SERVER_NAME } });
+  for (const event of ["uncaughtException", "unhandledRejection"] as const) {
+    process.on(event, (error: unknown) => endFaulty(error, event, logger));
+  }
   running =
     config.WORKERS > 1 && cluster.isPrimary ? await runWorkers(config, logger) : await runServer(config, logger);
 
@@ -32,13 +42,17 @@ async function runServer(config: Config, logger: Logger): Promise<Running> {
   const app = await startApp(config, { logger, now: Date.now, onFailure: fail, announce: console.log });
   if (cluster.isWorker) tellServing(app.greeting);
   else console.log(app.greeting.join("\n"));
-  return app;
+  return {
+    stop: async () => ((await app.stop()).unwritten > 0 ? exitCodes.unwritten : 0),
+    limitMs: config.DRAIN_MS + closeMs,
+  };
 }
 
 async function runWorkers(config: Config, logger: Logger): Promise<Running> {
   const workers = await startWorkers({ count: config.WORKERS, logger, endMs: config.DRAIN_MS + closeMs });
   console.log(workers.greeting.join("\n"));
-  return workers;
+  // Workers that do not end are killed after endMs.
+  return { stop: workers.stop, limitMs: config.DRAIN_MS + 2 * closeMs };
 }
 
 /** A second signal comes from somebody in a hurry, or from npm, which passes on what the terminal sent us too. */
@@ -47,16 +61,25 @@ function stop(): void {
   stopping = true;
 }
 
-function end({ stop: close }: Running): void {
+function end({ stop: close, limitMs }: Running): void {
+  // A silent connection must not keep the process: what was to be written has had its time by then.
+  setTimeout(() => fail("not everything was closed in time"), limitMs).unref();
   close().then(
-    () => process.exit(0),
+    (code) => process.exit(isFaulty ? exitCodes.fault : code),
     (error: unknown) => fail(String(error)),
   );
 }
 
+/** The last resort: the state after an unexpected error is unknown, so the process drains and is started again. */
+function endFaulty(error: unknown, event: string, logger: Logger): void {
+  isFaulty = true;
+  logger.fatal({ err: error, event }, "unexpected error: the process drains and ends");
+  stop();
+}
+
 function fail(reason: string): never {
   console.error(reason);
-  process.exit(1);
+  process.exit(isFaulty ? exitCodes.fault : exitCodes.failed);
 }
 
 /** One line: where several addresses were tried, Node's error has its text in the first of its causes. */

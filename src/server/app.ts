@@ -37,8 +37,11 @@ export interface App {
   readonly url: string;
   /** What a person should know who has just started it, a line each. */
   readonly greeting: readonly string[];
-  /** Drains and closes everything. */
-  stop(): Promise<void>;
+  /**
+   * Drains and closes everything. `unwritten`: leases that the ledger could not write within DRAIN_MS; the log says how
+   * many, too.
+   */
+  stop(): Promise<{ readonly unwritten: number }>;
 }
 
 export interface AppOptions {
@@ -56,6 +59,8 @@ export interface AppOptions {
 /** The folder of package.json, from src and from dist. */
 const packageFolder = fileURLToPath(new URL("../..", import.meta.url));
 const loginWindowSeconds = 900;
+/** What the ledger has to be written, even when running calls take the whole drain. */
+const leastFlushMs = 1000;
 
 /** Config → resources → server. What was opened before a failure is closed again. */
 export async function startApp(
@@ -134,7 +139,15 @@ export async function startApp(
       },
     });
     opened.push(() => bus.close());
-    opened.push(() => Promise.race([ledger.flush(), wait(config.DRAIN_MS, undefined, { ref: false })]));
+    let unwritten = 0;
+    /** When the drain ends, by performance.now(). */
+    let drainEndMs = 0;
+    opened.push(async () => {
+      const leftMs = Math.max(drainEndMs - performance.now(), leastFlushMs);
+      await Promise.race([ledger.flush(), wait(leftMs, undefined, { ref: false })]);
+      unwritten = ledger.pending();
+      if (unwritten > 0) logger.error({ unwritten }, "the ledger was not written before the drain ended: it is lost");
+    });
     const stopKeeping = keepTables({ database, logger, now }, [
       { table: "lease", days: config.LEDGER_RETENTION_DAYS },
       { table: "usage_point", days: pointDays },
@@ -203,7 +216,11 @@ export async function startApp(
     return {
       url: address,
       greeting: greet(config, address),
-      stop: closeAll,
+      async stop() {
+        drainEndMs = performance.now() + config.DRAIN_MS;
+        await closeAll();
+        return { unwritten };
+      },
     };
   } catch (error) {
     await closeAll().catch((close: unknown) => logger.error({ err: close }, "not closed"));

@@ -18,14 +18,16 @@ export interface WorkersOptions {
 export interface Workers {
   /** What the first of them has to say. */
   readonly greeting: readonly string[];
-  /** Tells all of them to drain, and resolves when they have ended. */
-  stop(): Promise<void>;
+  /** Tells all of them to drain, and resolves when they have ended, with the highest of their exit codes. */
+  stop(): Promise<number>;
 }
 
 /** A worker that falls again and again is started again ever more rarely. */
 const restartMs = { first: 100, most: 30_000 };
 /** Who has served for so long has not fallen over its own start. */
 const steadyMs = 60_000;
+/** What a worker that a signal has ended counts as. */
+const killedCode = 1;
 
 /**
  * Runs this program as many times, on one port: this process accepts the connections and deals them out. A worker that
@@ -34,7 +36,7 @@ const steadyMs = 60_000;
  */
 export async function startWorkers({ count, logger, endMs }: WorkersOptions): Promise<Workers> {
   let stopping = false;
-  let stopped: Promise<void> | undefined;
+  let stopped: Promise<number> | undefined;
   try {
     // The first alone: it brings the tables up to date, and what keeps it from serving is said once.
     const greeting = await begin();
@@ -67,7 +69,7 @@ export async function startWorkers({ count, logger, endMs }: WorkersOptions): Pr
     if (!stopping) keep(cluster.fork(), Math.min(2 * delayMs, restartMs.most));
   }
 
-  function stop(): Promise<void> {
+  function stop(): Promise<number> {
     stopping = true;
     stopped ??= endAll(endMs);
     return stopped;
@@ -90,13 +92,14 @@ function served(worker: Worker): Promise<readonly string[]> {
   });
 }
 
-async function endAll(endMs: number): Promise<void> {
+async function endAll(endMs: number): Promise<number> {
   const ends = all().map(async (worker) => {
     const exited = once(worker, "exit");
     worker.process.kill("SIGTERM");
     const timer = setTimeout(() => worker.process.kill("SIGKILL"), endMs);
-    await exited;
+    const [code] = (await exited) as [code: number | null];
     clearTimeout(timer);
+    return code ?? killedCode;
   });
-  await Promise.all(ends);
+  return Math.max(0, ...(await Promise.all(ends)));
 }

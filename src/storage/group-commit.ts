@@ -17,6 +17,8 @@ export interface GroupCommit<Entry> {
   commit(entry: Entry): Promise<void>;
   /** Resolves when everything that was taken before is committed. */
   flush(): Promise<void>;
+  /** Entries that were taken and are neither committed nor left out. */
+  pending(): number;
 }
 
 export interface GroupCommitOptions<Entry> {
@@ -74,6 +76,7 @@ export function createGroupCommit<Entry>(options: GroupCommitOptions<Entry>): Gr
   let begun = 0;
   /** How much was taken and is not committed yet. */
   let pending = 0;
+  let entries = 0;
   /** Each batch that is being written, and the number of its first entry. */
   const inFlight = new Map<Promise<void>, number>();
   let scheduled = false;
@@ -84,6 +87,7 @@ export function createGroupCommit<Entry>(options: GroupCommitOptions<Entry>): Gr
 
   function put(entry: Entry, settle: Waiting<Entry>["settle"]): void {
     pending += sizeOf(entry);
+    entries += 1;
     waiting.push({ entry, settle });
   }
 
@@ -163,6 +167,7 @@ export function createGroupCommit<Entry>(options: GroupCommitOptions<Entry>): Gr
   function end(batch: readonly Waiting<Entry>[], error?: unknown): void {
     for (const { entry, settle } of batch) {
       pending -= sizeOf(entry);
+      entries -= 1;
       settle(error);
     }
   }
@@ -197,5 +202,6 @@ export function createGroupCommit<Entry>(options: GroupCommitOptions<Entry>): Gr
       });
     },
     flush,
+    pending: () => entries,
   };
 }
