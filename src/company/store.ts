@@ -44,7 +44,12 @@ export function remove(transaction: Transaction, key: string): Promise<number> {
 }
 
 /** The rows of a page, in order; the key settles what the sort field leaves open. */
-export function page(database: Database, scope: Scope, filter: string, { sort, direction, offset, limit }: Page) {
+export function page(
+  database: Database,
+  scope: Scope,
+  filter: string | undefined,
+  { sort, direction, offset, limit }: Page,
+) {
   const order = [...new Set([sort, "key"])].map((column) => ({ column, order: direction }));
   return matching(database, scope, filter)
     .select(...columns)
@@ -70,9 +75,9 @@ async function count(query: Knex.QueryBuilder): Promise<number> {
   return Number(row.total);
 }
 
-function matching(database: Database, scope: Scope, filter: string) {
+function matching(database: Database, scope: Scope, filter: string | undefined) {
   const query = visible(database, scope);
-  return filter === "" ? query : query.whereRaw("search like lower(?)", [containing(filter)]);
+  return filter === undefined ? query : query.whereRaw("search like lower(?)", [containing(filter)]);
 }
 
 function visible(database: Database, scope: Scope) {

@@ -34,6 +34,15 @@ export interface Call {
   change<T>(resource: string, work: (transaction: Knex.Transaction) => Promise<T>): Promise<T>;
 }
 
+/**
+ * The value of a field whose .proto declares a default: the pipeline has set it where the request left it out.
+ * @throws Error where the .proto declares none
+ */
+export function defaulted<T>(value: T | undefined): T {
+  if (value === undefined) throw new Error("the field has neither a value nor a default");
+  return value;
+}
+
 /** The implementation of a service: one handler for each of its RPCs. */
 export type Handlers<Service extends DescService> = {
   [Name in keyof Service["method"]]: Handler<Service["method"][Name]>;

@@ -1,4 +1,6 @@
 import { Sort_Direction } from "#gen/tollgate/v1/list_pb.js";
+import type { ReadUsersRequest } from "#gen/tollgate/v1/user_pb.js";
+import { defaulted } from "./call.ts";
 import { invalid } from "./errors.ts";
 
 /** Which part of a list, in which order. */
@@ -15,16 +17,15 @@ export interface Page {
  * @param sortable columns by the name of their field; the first one is the default
  */
 export function pageOf(
-  request: { offset: number; limit: number; sortField: string; sortDirection: Sort_Direction },
+  request: Pick<ReadUsersRequest, "offset" | "limit" | "sortField" | "sortDirection">,
   sortable: Readonly<Record<string, string>>,
 ): Page {
   const fields = Object.keys(sortable);
-  // An unset string reads as "", which no rule lets a caller send.
-  const field = request.sortField === "" ? fields[0] : request.sortField;
+  const field = request.sortField ?? fields[0];
   const sort = field !== undefined && Object.hasOwn(sortable, field) ? sortable[field] : undefined;
   if (sort === undefined) throw invalid({ field: "sort_field", message: `must be one of ${fields.join(", ")}` });
   const direction = request.sortDirection === Sort_Direction.DESC ? "desc" : "asc";
-  return { offset: request.offset, limit: request.limit, sort, direction };
+  return { offset: request.offset, limit: defaulted(request.limit), sort, direction };
 }
 
 /** A LIKE pattern that finds `text` anywhere: % and _ are letters in it. */

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
-import { Data_Conversion, type DataService } from "#gen/tollgate/v1/data_pb.js";
-import type { Call, Handlers } from "../core/call.ts";
+import { Conversion_Name, type DataService } from "#gen/tollgate/v1/data_pb.js";
+import { type Call, defaulted, type Handlers } from "../core/call.ts";
 import { internal, notFound } from "../core/errors.ts";
 import { scopeOf } from "../core/principal.ts";
 import type { Database } from "../storage/database.ts";
@@ -15,12 +15,12 @@ const pieceBytes = 262_144;
 export function dataHandlers(options: UploadOptions): Handlers<typeof DataService> {
   const { database } = options;
   return {
-    async *readData({ tracecode, dataFlowType: flow, dataFlowStage: stage, dataFlowConvert }, call) {
-      const key = { tracecode: tracecode.toLowerCase(), flow, stage };
+    async *readData({ tracecode, dataFlowType, dataFlowStage: stage, dataFlowConvert }, call) {
+      const key = { tracecode: tracecode.toLowerCase(), flow: defaulted(dataFlowType), stage };
       const file = await find(database, key, scopeOf(call.principal));
       if (file === undefined) throw notFound("data", tracecode);
-      if (dataFlowConvert === Data_Conversion.ORIGIN) return yield* origin(database, file, call);
-      const to = dataFlowConvert === Data_Conversion.JSON ? "json" : "xlsx";
+      if (dataFlowConvert === Conversion_Name.ORIGIN) return yield* origin(database, file, call);
+      const to = dataFlowConvert === Conversion_Name.JSON ? "json" : "xlsx";
       const filename = `${file.filename.replace(/\.(json|xlsx)$/i, "")}.${to}`;
       const contentType = contentTypes[to];
       if (kindOf(file) === to) return yield* origin(database, { ...file, filename, content_type: contentType }, call);

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import type { PutDataRequest } from "#gen/tollgate/v1/data_pb.js";
-import type { Call } from "../core/call.ts";
+import { type Call, defaulted } from "../core/call.ts";
 import { alreadyExists, invalid, tooLarge, unavailable } from "../core/errors.ts";
 import type { Database, Transaction } from "../storage/database.ts";
 import { isUniqueViolation } from "../storage/errors.ts";
@@ -60,24 +60,24 @@ export async function upload(
   }
 }
 
-type Described = Omit<DataFile, "id" | "day" | "bytes" | "sha256"> & { readonly expected: string };
+type Described = Omit<DataFile, "id" | "day" | "bytes" | "sha256"> & { readonly expected: string | undefined };
 
 async function describe({ database, findUser }: UploadOptions, request: PutDataRequest): Promise<Described> {
-  const { username, dataFlowType: flow, dataFlowStage: stage, file } = request;
-  const tracecode = request.tracecode.toLowerCase();
-  if (tracecode === "") throw invalid({ field: "tracecode", message: "is needed in the first message" });
-  if (username === "") throw invalid({ field: "username", message: "is needed: whose data it is" });
+  const { username, dataFlowType, dataFlowStage: stage, file } = request;
+  const tracecode = request.tracecode?.toLowerCase();
+  if (tracecode === undefined) throw invalid({ field: "tracecode", message: "is needed in the first message" });
+  if (username === undefined) throw invalid({ field: "username", message: "is needed: whose data it is" });
   // What comes late is not a namesake's: all of a tracecode is one user's.
   const owner = (await findOwner(database, { tracecode, username })) ?? toOwner(await findUser(username));
   if (owner === undefined) throw invalid({ field: "username", message: `no such user: ${username}` });
   return {
     ...owner,
     tracecode,
-    flow,
+    flow: defaulted(dataFlowType),
     stage,
     content_type: mediaType(file?.contentType ?? ""),
-    filename: request.filename || request.tracecode,
-    expected: request.sha256.toLowerCase(),
+    filename: request.filename ?? tracecode,
+    expected: request.sha256?.toLowerCase(),
   };
 }
 
@@ -108,7 +108,7 @@ function receive(
   async function* pieces(): AsyncGenerator<Uint8Array> {
     yield first.file?.data ?? new Uint8Array();
     for await (const request of others) {
-      if (request.tracecode !== "" || request.username !== "") {
+      if (request.tracecode !== undefined || request.username !== undefined) {
         throw invalid({ field: "tracecode", message: "belongs into the first message alone" });
       }
       yield request.file?.data ?? new Uint8Array();
@@ -178,7 +178,7 @@ async function keep(
 
 interface Writing {
   readonly file: Omit<Described, "expected">;
-  readonly expected: string;
+  readonly expected: string | undefined;
   readonly head: IteratorResult<Buffer, unknown>;
   readonly received: Received;
 }
@@ -205,10 +205,10 @@ async function write({ database, now }: UploadOptions, { file, expected, head, r
   });
 }
 
-function checked(received: Received, expected: string): { bytes: number; sha256: Buffer } {
+function checked(received: Received, expected: string | undefined): { bytes: number; sha256: Buffer } {
   const result = received.result();
   const sha256 = result.sha256.toString("hex");
-  if (expected === "" || expected === sha256) return result;
+  if (expected === undefined || expected === sha256) return result;
   throw invalid({ field: "sha256", message: `the bytes that came have another one: ${sha256}` });
 }
 

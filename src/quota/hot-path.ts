@@ -133,7 +133,7 @@ function askerOf({ principal, tracecode }: Call): Asker {
 }
 
 function maySee(principal: Principal, { userId, companyKey }: Subject): boolean {
-  if (hasRole(principal, Role_Name.SERVICE)) return true;
+  if (hasRole(principal, Role_Name.BOT)) return true;
   const scope = scopeOf(principal);
   if (scope.kind === "everything") return true;
   return scope.kind === "company" ? scope.companyKey === companyKey : scope.userId === userId;

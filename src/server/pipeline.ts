@@ -11,6 +11,7 @@ import type { Action, ActionBook } from "../core/history.ts";
 import { microsOf } from "../core/instant.ts";
 import type { Principal } from "../core/principal.ts";
 import { eachUntilInterrupted, interruptionOf, untilInterrupted } from "../gateway/context.ts";
+import { createFillDefaults } from "../gateway/defaults.ts";
 import { type Database, inTransaction, type Transaction } from "../storage/database.ts";
 import { withPartitions } from "../storage/partitions.ts";
 import { isAudited } from "./access.ts";
@@ -56,9 +57,10 @@ export function createPipeline(options: PipelineOptions): Pipeline {
   const validator = createValidator({ regexMatch: matches });
 
   function oneAnswer(method: DescMethod, handler: OneAnswer) {
+    const prepared = createPrepare(method);
     return async (request: Input, context: HandlerContext): Promise<Message> => {
       const visit = visitOf(context, options);
-      const answer = () => handler(validated(method, request), new PipelineCall(options, context, visit));
+      const answer = () => handler(prepared(request), new PipelineCall(options, context, visit));
       try {
         const admission = admit(options, context, visit);
         const work = admission === undefined ? answer() : admission.then(answer);
@@ -73,12 +75,13 @@ export function createPipeline(options: PipelineOptions): Pipeline {
   }
 
   function manyAnswers(method: DescMethod, handler: ManyAnswers) {
+    const prepared = createPrepare(method);
     return async function* (request: Input, context: HandlerContext): AsyncGenerator<Message> {
       const visit = visitOf(context, options);
       try {
         const admission = admit(options, context, visit);
         if (admission !== undefined) await untilInterrupted(context, admission);
-        const given = handler(validated(method, request), new PipelineCall(options, context, visit));
+        const given = handler(prepared(request), new PipelineCall(options, context, visit));
         for await (const answer of eachUntilInterrupted(context, given)) yield create(method.output, answer);
         log(options, context, visit);
       } catch (error) {
@@ -87,17 +90,19 @@ export function createPipeline(options: PipelineOptions): Pipeline {
     };
   }
 
-  function validated(method: DescMethod, request: Input): Input {
-    if (Symbol.asyncIterator in request) return eachValidated(method, request as AsyncIterable<Message>);
-    validate(method, request);
-    return request;
-  }
-
-  async function* eachValidated(method: DescMethod, requests: AsyncIterable<Message>): AsyncGenerator<Message> {
-    for await (const request of requests) {
-      validate(method, request);
-      yield request;
+  /** Sets the defaults that the .proto declares, and validates: one message, or each of a stream. */
+  function createPrepare(method: DescMethod): (request: Input) => Input {
+    const fillDefaults = createFillDefaults(method.input);
+    const prepareOne = (message: Message): Message => {
+      fillDefaults?.(message);
+      validate(method, message);
+      return message;
+    };
+    async function* prepareEach(messages: AsyncIterable<Message>): AsyncGenerator<Message> {
+      for await (const message of messages) yield prepareOne(message);
     }
+    return (request) =>
+      Symbol.asyncIterator in request ? prepareEach(request as AsyncIterable<Message>) : prepareOne(request);
   }
 
   function validate(method: DescMethod, request: Message): void {

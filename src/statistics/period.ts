@@ -1,3 +1,4 @@
+import type { ReadStatisticsRequest } from "#gen/tollgate/v1/statistics_pb.js";
 import { parseDay } from "../core/days.ts";
 import { invalid } from "../core/errors.ts";
 
@@ -7,11 +8,11 @@ export interface StatisticsPeriod {
   readonly to: string | undefined;
 }
 
-/** The period that a request names. An unset string reads as "". */
-export function periodOf({ from, to }: { from: string; to: string }): StatisticsPeriod {
+/** The period that a request names. */
+export function periodOf({ from, to }: Pick<ReadStatisticsRequest, "from" | "to">): StatisticsPeriod {
   const period = {
-    from: from === "" ? undefined : parseDay("from", from),
-    to: to === "" ? undefined : parseDay("to", to),
+    from: from === undefined ? undefined : parseDay("from", from),
+    to: to === undefined ? undefined : parseDay("to", to),
   };
   // Days written YYYY-MM-DD sort like their dates.
   if (period.from !== undefined && period.to !== undefined && period.from >= period.to) {

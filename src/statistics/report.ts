@@ -19,8 +19,8 @@ export interface ReportHead {
   /** YYYY-MM-DD; undefined: each user's own. */
   readonly from: string | undefined;
   readonly to: string | undefined;
-  /** Empty: everybody. */
-  readonly username: string;
+  /** Undefined: everybody. */
+  readonly username: string | undefined;
   readonly askedBy: string;
   readonly made: Date;
 }

@@ -21,8 +21,8 @@ export interface UsageRow {
 export interface UsageSelection {
   /** A company's are those of its own time: who moved on takes nothing along. */
   readonly scope: Scope;
-  /** Empty: everybody. */
-  readonly username: string;
+  /** Undefined: everybody. */
+  readonly username: string | undefined;
   readonly period: StatisticsPeriod;
 }
 
@@ -55,7 +55,7 @@ export function usage(
     void query.where("date", "<", dayAt(nowMs, offsets.most));
     void query.whereRaw(`date < ${today}`, [now]);
   }
-  if (username !== "") void query.where("usage_day.username", username);
+  if (username !== undefined) void query.where("usage_day.username", username);
   if (scope.kind === "company") void query.where("usage_day.company_key", scope.companyKey);
   if (scope.kind === "self") void query.where("usage_day.user_id", scope.userId);
   return query;

@@ -3,13 +3,13 @@ import { conflict, forbidden, invalid } from "../core/errors.ts";
 import { hasRole, type Principal } from "../core/principal.ts";
 
 /** Roles that only an ADMIN grants, and whose users only an ADMIN touches: both see what no partner may. */
-const reserved: readonly Role_Name[] = [Role_Name.ADMIN, Role_Name.SERVICE];
+const reserved: readonly Role_Name[] = [Role_Name.ADMIN, Role_Name.BOT];
 
 /** What of a user the rules look at. */
 export interface Standing {
   readonly companyKey: string;
   readonly roles: readonly Role_Name[];
-  readonly enabled: boolean;
+  readonly enabled?: boolean | undefined;
 }
 
 /** Refuses the standing that a partner must not give a user. */
@@ -17,13 +17,13 @@ export function checkGrant(principal: Principal, wanted: Standing): void {
   if (hasRole(principal, Role_Name.ADMIN)) return;
   // The same words as for a company that does not exist: names of other companies do not leak.
   if (wanted.companyKey !== principal.companyKey) throw noSuchCompany(wanted.companyKey);
-  if (isReserved(wanted.roles)) throw forbidden("only an ADMIN may grant the roles ADMIN and SERVICE");
+  if (isReserved(wanted.roles)) throw forbidden("only an ADMIN may grant the roles ADMIN and BOT");
 }
 
 /** Refuses a partner who changes or removes a user of a reserved role. */
 export function checkTouch(principal: Principal, existing: { readonly roles: readonly Role_Name[] }): void {
   if (hasRole(principal, Role_Name.ADMIN)) return;
-  if (isReserved(existing.roles)) throw forbidden("only an ADMIN may change a user with the role ADMIN or SERVICE");
+  if (isReserved(existing.roles)) throw forbidden("only an ADMIN may change a user with the role ADMIN or BOT");
 }
 
 /** Refuses an administrator who would lock himself out. */

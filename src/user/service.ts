@@ -1,5 +1,5 @@
 import { User_Group, type UserRequest, type UserService } from "#gen/tollgate/v1/user_pb.js";
-import type { Handlers } from "../core/call.ts";
+import { defaulted, type Handlers } from "../core/call.ts";
 import { alreadyExists, conflict, notFound } from "../core/errors.ts";
 import { pageOf } from "../core/list.ts";
 import { scopeOf } from "../core/principal.ts";
@@ -69,15 +69,20 @@ export function userHandlers({ database, hashPassword }: UserOptions): Handlers<
 
     async *readUsers(request, call) {
       const wanted = pageOf(request, sortable);
-      const everyone: Selection = { scope: scopeOf(call.principal), filter: "", companyKey: "", group: "TOTAL" };
+      const everyone: Selection = {
+        scope: scopeOf(call.principal),
+        filter: undefined,
+        companyKey: undefined,
+        group: "TOTAL",
+      };
       const selection: Selection = {
         ...everyone,
         filter: request.filter,
         companyKey: request.companyKey,
-        group: User_Group[request.userGroup] as Selection["group"],
+        group: User_Group[defaulted(request.userGroup)] as Selection["group"],
       };
       const all = totalsOf(database, everyone);
-      const isAll = selection.filter === "" && selection.companyKey === "" && selection.group === "TOTAL";
+      const isAll = selection.filter === undefined && selection.companyKey === undefined && selection.group === "TOTAL";
       const [overall, filter] = await Promise.all([all, isAll ? all : totalsOf(database, selection)]);
       yield { statistics: { overall, filter } };
       const rows = page(database, selection, wanted);

@@ -20,8 +20,8 @@ export type NewUser = Omit<UserRow, "id"> & { readonly password_hash: string | n
 /** Which users a list is about. */
 export interface Selection {
   readonly scope: Scope;
-  readonly filter: string;
-  readonly companyKey: string;
+  readonly filter: string | undefined;
+  readonly companyKey: string | undefined;
   readonly group: "TOTAL" | "ACTIVE" | "BLOCKED" | "ADMINS";
 }
 
@@ -102,8 +102,8 @@ export function page(database: Database, selection: Selection, { sort, direction
 /** The selection's users, as a query that others refine. */
 export function matching(database: Database, { scope, filter, companyKey, group }: Selection) {
   const query = visible(database, scope);
-  if (companyKey !== "") void query.where({ company_key: companyKey });
-  if (filter !== "") void query.whereRaw("search like lower(?)", [containing(filter)]);
+  if (companyKey !== undefined) void query.where({ company_key: companyKey });
+  if (filter !== undefined) void query.whereRaw("search like lower(?)", [containing(filter)]);
   if (group === "ACTIVE") void query.where({ enabled: true });
   if (group === "BLOCKED") void query.where({ enabled: false });
   if (group === "ADMINS") void query.whereRaw("'ADMIN' = any (roles)");

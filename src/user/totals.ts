@@ -18,7 +18,7 @@ interface Counts {
 
 /** The totals of a selection. Without a filter they come from kept counters, whatever the number of users. */
 export async function totalsOf(database: Database, selection: Selection): Promise<UserTotals> {
-  if (selection.filter === "") return ofGroup(await keptCounts(database, selection), selection.group);
+  if (selection.filter === undefined) return ofGroup(await keptCounts(database, selection), selection.group);
   const query = matching(database, selection).first<Counts>(
     database.raw(`
       count(*)::int as total,
@@ -40,7 +40,7 @@ async function keptCounts(database: Database, { scope, companyKey }: Selection):
   );
   if (scope.kind === "company") void query.where({ company_key: scope.companyKey });
   if (scope.kind === "self") void query.whereRaw("false");
-  if (companyKey !== "") void query.where({ company_key: companyKey });
+  if (companyKey !== undefined) void query.where({ company_key: companyKey });
   const [counts] = await readRows<Counts>(database, queryOf(query));
   return counts as Counts;
 }

@@ -18,7 +18,7 @@ beforeAll(async () => {
   const transport = createGrpcTransport({ baseUrl: app.url });
   audit = createClient(AuditService, transport);
   quotas = createClient(QuotaService, transport);
-  const username = await app.user({ username: "routing_1", roles: ["SERVICE"] });
+  const username = await app.user({ username: "routing_1", roles: ["BOT"] });
   service = { headers: { authorization: `Bearer ${await app.token(username)}` } };
 });
 afterAll(() => app.stop());

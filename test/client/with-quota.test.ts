@@ -12,7 +12,7 @@ let client: Client<typeof QuotaService>;
 let headers: Record<string, string>;
 beforeAll(async () => {
   app = await startTestApp();
-  await app.user({ username: "planner", roles: ["SERVICE"] });
+  await app.user({ username: "planner", roles: ["BOT"] });
   headers = { authorization: `Bearer ${await app.token("planner")}` };
   client = createClient(QuotaService, createGrpcTransport({ baseUrl: app.url }));
 });

@@ -20,7 +20,7 @@ let username: string;
 beforeAll(async () => {
   app = await startTestApp({ DATA_MAX_BYTES: String(maxBytes), BODY_TIMEOUT_MS: "1000", DATABASE_POOL: "5" });
   data = createClient(DataService, createGrpcTransport({ baseUrl: app.url }));
-  const planner = await app.user({ username: "planner", roles: ["SERVICE"] });
+  const planner = await app.user({ username: "planner", roles: ["BOT"] });
   service = { headers: { authorization: `Bearer ${await app.token(planner)}` } };
   username = await app.user({ roles: ["USER"] });
 });

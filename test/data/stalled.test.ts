@@ -14,7 +14,7 @@ let headers: { authorization: string };
 beforeAll(async () => {
   app = await startTestApp({ BODY_TIMEOUT_MS: String(limitMs), DATABASE_POOL: "5" });
   username = await app.user({ roles: ["USER"] });
-  headers = { authorization: `Bearer ${await app.token(await app.user({ roles: ["SERVICE"] }))}` };
+  headers = { authorization: `Bearer ${await app.token(await app.user({ roles: ["BOT"] }))}` };
 });
 afterAll(() => app.stop());
 

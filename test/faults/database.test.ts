@@ -41,8 +41,8 @@ test("while PostgreSQL is away who is known goes on, and nobody is taken for som
   direct.port = String(way.port);
   const app = await startTestApp({ DATABASE_URL: direct.href });
   const username = await app.user();
-  const token = await app.token(await app.user({ roles: ["SERVICE"] }));
-  const stranger = await app.token(await app.user({ roles: ["SERVICE"] }));
+  const token = await app.token(await app.user({ roles: ["BOT"] }));
+  const stranger = await app.token(await app.user({ roles: ["BOT"] }));
   const { id } = await database("user_account").where({ username }).first("id");
   await database("quota").insert({ user_id: id, service: "ROUTING", method_group: "PLAN" });
   const check = async (who: string, name: string) => {

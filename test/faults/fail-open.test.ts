@@ -17,7 +17,7 @@ describe.skipIf(noOwnRedis !== "")("with QUOTA_FAIL_OPEN", () => {
   beforeEach(async () => {
     redis = await startRedis();
     app = await startTestApp({ REDIS_URL: redis.url, QUOTA_FAIL_OPEN: "true", DATABASE_TIMEOUT_MS: "2000" });
-    await app.user({ username: "planner", roles: ["SERVICE"] });
+    await app.user({ username: "planner", roles: ["BOT"] });
     headers = { authorization: `Bearer ${await app.token("planner")}` };
     client = createClient(QuotaService, createGrpcTransport({ baseUrl: app.url }));
   });

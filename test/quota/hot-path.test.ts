@@ -458,7 +458,7 @@ test("with LEDGER_ACK=commit a grant is in the ledger when it is answered", asyn
 
 async function startStand(settings: Record<string, string>): Promise<Stand> {
   const app = await startTestApp(settings);
-  await app.user({ username: "planner", roles: ["SERVICE"] });
+  await app.user({ username: "planner", roles: ["BOT"] });
   const token = await app.token("planner");
   const transport = createGrpcTransport({
     baseUrl: app.url,

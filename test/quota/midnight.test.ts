@@ -37,7 +37,7 @@ test.skipIf(noOwnRedis !== "").each(cases)(
   async ({ engine, timezone }) => {
     if (engine === "in Redis") redis = await startRedis();
     app = await startTestApp(redis === undefined ? {} : { REDIS_URL: redis.url }, { movesRedis: true });
-    await app.user({ username: "planner", roles: ["SERVICE"] });
+    await app.user({ username: "planner", roles: ["BOT"] });
     const users = await Promise.all(
       timezones.map(async (own) => {
         const username = await app.user({ timezone: own });

@@ -20,7 +20,7 @@ describe.skipIf(noOwnRedis !== "")("Redis behind a Sentinel", () => {
   });
 
   test("a replica takes over that has not heard of everything: the server follows to it, and nothing is forgotten", async () => {
-    await app.user({ username: "planner", roles: ["SERVICE"] });
+    await app.user({ username: "planner", roles: ["BOT"] });
     const headers = { authorization: `Bearer ${await app.token("planner")}` };
     const client = createClient(QuotaService, createGrpcTransport({ baseUrl: app.url }));
     const username = await app.user();

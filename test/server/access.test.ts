@@ -11,7 +11,7 @@ const everything: Principal = {
   userId: 1,
   username: "all_roles",
   companyKey: "company",
-  roles: [Role_Name.ADMIN, Role_Name.PARTNER, Role_Name.USER, Role_Name.SERVICE],
+  roles: [Role_Name.ADMIN, Role_Name.PARTNER, Role_Name.USER, Role_Name.BOT],
   timezone: 0,
 };
 

@@ -18,7 +18,7 @@ const callers = {
   "no role": [],
   USER: ["USER"],
   PARTNER: ["PARTNER"],
-  SERVICE: ["SERVICE"],
+  BOT: ["BOT"],
   ADMIN: ["ADMIN"],
 } as const;
 type Caller = keyof typeof callers;
@@ -61,7 +61,7 @@ const actionOf = (username: string) => ({
 const noLease = toLeaseId({ userId: 1, service: 2, methodGroup: 3, day: 20_000, operationId: randomUUID() });
 const fresh = () => `fresh_${Math.random().toString(36).slice(2)}`;
 
-//  operation, about what, the call, the status for: nobody, no role, USER, PARTNER, SERVICE, ADMIN
+//  operation, about what, the call, the status for: nobody, no role, USER, PARTNER, BOT, ADMIN
 const table: readonly [operation: string, target: string, call: Call, statuses: Statuses][] = [
   [
     "DeleteCompany",
@@ -77,19 +77,19 @@ const table: readonly [operation: string, target: string, call: Call, statuses: 
   ],
   [
     "UpdateUser",
-    "a colleague to SERVICE",
-    ({ colleague, company }) => ["PUT", "/admin/users", { body: user(colleague, company, ["SERVICE"]) }],
+    "a colleague to BOT",
+    ({ colleague, company }) => ["PUT", "/admin/users", { body: user(colleague, company, ["BOT"]) }],
     [401, 403, 403, 403, 403, 200],
   ],
   [
     "UpdateUser",
-    "a SERVICE of own company",
+    "a BOT of own company",
     ({ machine, company }) => ["PUT", "/admin/users", { body: user(machine, company) }],
     [401, 403, 403, 403, 403, 200],
   ],
   [
     "DeleteUser",
-    "a SERVICE of own company",
+    "a BOT of own company",
     ({ machine }) => ["DELETE", `/admin/users/${machine}`],
     [401, 403, 403, 403, 403, 204],
   ],
@@ -182,8 +182,8 @@ const table: readonly [operation: string, target: string, call: Call, statuses: 
   ],
   [
     "CreateUser",
-    "a SERVICE in own company",
-    ({ company }) => ["POST", "/admin/users", { body: user(fresh(), company, ["SERVICE"]) }],
+    "a BOT in own company",
+    ({ company }) => ["POST", "/admin/users", { body: user(fresh(), company, ["BOT"]) }],
     [401, 403, 403, 403, 403, 201],
   ],
   [
@@ -371,7 +371,7 @@ async function makeWorld(caller: Caller): Promise<World> {
   const self = await app.user({ company_key: company, roles: callers[caller] ?? [] });
   const colleague = await app.user({ company_key: company, roles: ["USER"] });
   const chief = await app.user({ company_key: company, roles: ["ADMIN"] });
-  const machine = await app.user({ company_key: company, roles: ["SERVICE"] });
+  const machine = await app.user({ company_key: company, roles: ["BOT"] });
   const otherCompany = await app.company();
   const stranger = await app.user({ company_key: otherCompany, roles: ["USER"] });
   return { self, company, colleague, chief, machine, otherCompany, stranger };
@@ -400,7 +400,7 @@ const streams: Record<string, Readonly<Record<Caller, Code | undefined>>> = {
     "no role": Code.PermissionDenied,
     USER: Code.PermissionDenied,
     PARTNER: Code.PermissionDenied,
-    SERVICE: Code.InvalidArgument,
+    BOT: Code.InvalidArgument,
     ADMIN: Code.InvalidArgument,
   },
   RecordActionStream: {
@@ -408,7 +408,7 @@ const streams: Record<string, Readonly<Record<Caller, Code | undefined>>> = {
     "no role": Code.PermissionDenied,
     USER: Code.PermissionDenied,
     PARTNER: Code.PermissionDenied,
-    SERVICE: undefined,
+    BOT: undefined,
     ADMIN: undefined,
   },
   AcquireQuotas: {
@@ -416,7 +416,7 @@ const streams: Record<string, Readonly<Record<Caller, Code | undefined>>> = {
     "no role": Code.PermissionDenied,
     USER: Code.PermissionDenied,
     PARTNER: Code.PermissionDenied,
-    SERVICE: undefined,
+    BOT: undefined,
     ADMIN: undefined,
   },
 };

@@ -58,7 +58,7 @@ async function days(query: string, token?: string): Promise<Record<string, strin
 
 test("what was settled is there, by day, service and method group", async () => {
   const username = await app.user({ timezone: 3 });
-  const headers = { authorization: `Bearer ${await app.token(await app.user({ roles: ["SERVICE"] }))}` };
+  const headers = { authorization: `Bearer ${await app.token(await app.user({ roles: ["BOT"] }))}` };
   const client = createClient(QuotaService, createGrpcTransport({ baseUrl: app.url }));
   const settle = async (service: Service_Name, methodGroup: Method_Group, pointKeys: bigint[]) => {
     const request = { username, service, methodGroup, points: pointKeys.length, operationId: randomUUID() };
@@ -119,7 +119,7 @@ test("a company sees what was used in it, a user what is their own, and nobody t
 test("who moves in the middle of a day has used of it what they did in each company, and sees one day", async () => {
   const [before, after] = [await app.company(), await app.company()];
   const username = await app.user({ company_key: before, roles: ["USER"], timezone: 0 });
-  const headers = { authorization: `Bearer ${await app.token(await app.user({ roles: ["SERVICE"] }))}` };
+  const headers = { authorization: `Bearer ${await app.token(await app.user({ roles: ["BOT"] }))}` };
   const client = createClient(QuotaService, createGrpcTransport({ baseUrl: app.url }));
   const acquire = async () => {
     const request = { username, service: Service_Name.ROUTING, methodGroup: Method_Group.PLAN, points: 10 };

@@ -6,6 +6,8 @@ type JsonObject = { [key: string]: Json };
 export interface Allowance {
   /** Statuses beyond the contract's, `update_company 404`. */
   readonly additionalStatuses: readonly string[];
+  /** Differences that are not built yet, each by a part of its text. */
+  readonly pending: readonly string[];
 }
 
 /** Every difference, as `path: contract X, generated Y`; none when the document keeps the contract. */
@@ -31,8 +33,10 @@ export function differences(contract: JsonObject, generated: JsonObject, allowan
       else compareOperation(at, object(operation), array(shared), object(other));
     }
   }
-  for (const allowed of unused) found.push(`${allowed}: is allowed, and there is no such difference`);
-  return found;
+  for (const part of allowance.pending) if (!found.some((text) => text.includes(part))) unused.add(part);
+  const open = found.filter((text) => !allowance.pending.some((part) => text.includes(part)));
+  for (const allowed of unused) open.push(`${allowed}: is allowed, and there is no such difference`);
+  return open;
 
   function compareOperation(at: string, expected: JsonObject, shared: Json[], actual: JsonObject): void {
     compare(`${at}.operationId`, expected.operationId, actual.operationId);

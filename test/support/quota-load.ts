@@ -120,7 +120,7 @@ async function createUsers(url: string, count: number, limits: object) {
   await call("POST", "/admin/companies", admin, { key: "company_1" });
   const create = (username: string, roles: readonly string[]) =>
     call("POST", "/admin/users", admin, { username, password, company_key: "company_1", roles });
-  await create("planner", ["SERVICE"]);
+  await create("planner", ["BOT"]);
   const usernames = Array.from({ length: count }, (_none, index) => `user_${index}`);
   const services = [{ service: "ROUTING", methods: [{ method_group: "PLAN", ...limits }] }];
   for (const username of usernames) {

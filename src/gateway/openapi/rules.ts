@@ -9,6 +9,7 @@ import {
   type StringRules,
 } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import { FieldBehavior, field_behavior } from "#gen/google/api/field_behavior_pb.js";
+import { defaultOf as declaredDefaultOf } from "../defaults.ts";
 import { isWrapper } from "../json/write.ts";
 
 /** A JSON Schema of draft 2020-12, as OpenAPI 3.1 has it. */
@@ -56,16 +57,17 @@ export function defaultOf(field: DescField): Schema {
   // Of a oneof one member is given; none is null beside it.
   if (field.fieldKind === "message")
     return field.oneof === undefined && isWrapper(field.message) ? { default: null } : {};
+  const declared = declaredDefaultOf(field);
+  if (declared !== undefined) return { default: declared };
   const implicit = field.presence === FeatureSet_FieldPresence.IMPLICIT && !isRequired(field);
   if (field.fieldKind === "enum") {
-    const number = field.getDefaultValue() ?? (implicit ? field.enum.values[0]?.number : undefined);
-    const name = field.enum.values.find((value) => value.number === number)?.name ?? "";
+    const name = (implicit ? field.enum.values[0]?.name : undefined) ?? "";
     return namesOf(field.enum, getOption(field, rulesOption)).includes(name) ? { default: name } : {};
   }
   if (field.fieldKind !== "scalar") return {};
-  const declared = field.getDefaultValue() ?? (implicit ? zeroOf(field.scalar) : undefined);
-  if (declared === undefined || declared instanceof Uint8Array) return {};
-  return { default: typeof declared === "bigint" ? Number(declared) : declared };
+  const zero = implicit ? zeroOf(field.scalar) : undefined;
+  if (zero === undefined || zero instanceof Uint8Array) return {};
+  return { default: typeof zero === "bigint" ? Number(zero) : zero };
 }
 
 /** None for texts: an absent one says more often that there is nothing than that it is empty. */
