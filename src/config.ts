@@ -38,7 +38,7 @@ export const settings = {
     // Lists and uploads may keep up to three of five; a change may need one beside its own.
     count(5, 1000, "must be 5 to 1000: long lists and uploads keep some, and everybody else needs the others"),
     "10",
-    "Connections to PostgreSQL, 5 or more.",
+    "Connections to PostgreSQL, 5 or more; what needs no token has four beside them.",
   ),
   DATABASE_TIMEOUT_MS: setting(
     count(100, 600_000),

@@ -16,22 +16,20 @@ export interface Passwords {
 const cost = { memoryCost: 19_456, timeCost: 2, parallelism: 1 };
 
 /**
- * @param concurrency how many hashes are computed at once: a flood of logins must leave processor time to the rest
- * @param queue how many more may wait; the next one is UNAVAILABLE
+ * @param concurrency how many passwords are hashed for storage at once
+ * @param queue how many more may wait; the next one is UNAVAILABLE. Verifying is bounded by the login's slots.
  */
-export async function createPasswords({ concurrency = 2, queue = 64 } = {}): Promise<Passwords> {
+export async function createPasswords({ concurrency = 1, queue = 64 } = {}): Promise<Passwords> {
   const limit = pLimit(concurrency);
-  const nobody = await hash("no user has this password", cost);
-
-  function bounded<T>(work: () => Promise<T>): Promise<T> {
-    if (limit.pendingCount >= queue) throw unavailable("too many logins at once", 1000);
-    return limit(work);
-  }
+  const noUsersHash = await hash("no user has this password", cost);
 
   return {
-    hash: async (password) => bounded(() => hash(password, cost)),
+    hash: async (password) => {
+      if (limit.pendingCount >= queue) throw unavailable("too many passwords are set at once", 1000);
+      return limit(() => hash(password, cost));
+    },
     verify: async (password, passwordHash) => {
-      const matches = await bounded(() => verify(passwordHash ?? nobody, password));
+      const matches = await verify(passwordHash ?? noUsersHash, password);
       return matches && typeof passwordHash === "string";
     },
   };

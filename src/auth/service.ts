@@ -5,19 +5,18 @@ import { conflict, invalid, unauthenticated } from "../core/errors.ts";
 import { createFreshCache } from "../core/fresh-cache.ts";
 import type { Principal } from "../core/principal.ts";
 import type { Database } from "../storage/database.ts";
+import type { Login } from "./login.ts";
 import type { Passwords } from "./passwords.ts";
-import { type Account, findById, findByUsername, updatePassword } from "./store.ts";
-import type { LoginThrottle } from "./throttle.ts";
+import { type Account, findById, updatePassword } from "./store.ts";
 import type { Tokens, VerifiedClaims } from "./tokens.ts";
 
 /** How long the token is valid that a change of password returns. */
 const passwordChangeTtlSeconds = 86_400;
 
 export interface AuthOptions {
-  readonly database: Database;
   readonly passwords: Passwords;
   readonly tokens: Tokens;
-  readonly throttle: LoginThrottle;
+  readonly login: Login;
   readonly authenticator: Authenticator;
 }
 
@@ -33,7 +32,9 @@ export interface Authenticator {
 /** Callers are few: services and administrators. */
 const maxCached = 10_000;
 
-export interface AuthenticatorOptions extends Pick<AuthOptions, "database" | "tokens"> {
+export interface AuthenticatorOptions {
+  readonly database: Database;
+  readonly tokens: Tokens;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
 }
@@ -85,27 +86,12 @@ function isValid(account: Account | undefined, { tokenVersion }: VerifiedClaims)
 }
 
 export function authHandlers(options: AuthOptions): Handlers<typeof AuthService> {
-  const { database, passwords, tokens, throttle, authenticator } = options;
-
-  /** Undefined when the name or the password is wrong or the user may not log in; the time does not tell which. */
-  async function login(username: string, password: string, address: string): Promise<Account | undefined> {
-    await throttle.enter(username, address);
-    try {
-      const account = await findByUsername(database, username);
-      const right = await passwords.verify(password, account?.passwordHash);
-      if (!right || account?.enabled !== true) return undefined;
-      await throttle.succeed(username, address);
-      return account;
-    } catch (error) {
-      // A fault of ours is no failure of theirs.
-      await throttle.forget(username, address);
-      throw error;
-    }
-  }
+  const { passwords, tokens, login, authenticator } = options;
 
   return {
     async createToken(request, call) {
-      const account = await login(request.username, request.password, call.address);
+      const { username, password } = request;
+      const account = await login({ username, password, address: call.address, signal: call.signal });
       if (account === undefined) throw unauthenticated("wrong username or password");
       return { token: await tokens.sign(account, defaulted(request.ttlSeconds)) };
     },
@@ -118,7 +104,8 @@ export function authHandlers(options: AuthOptions): Handlers<typeof AuthService>
 
     async updatePassword(request, call) {
       const { username } = call.principal;
-      const account = await login(username, request.currentPassword, call.address);
+      const { address, signal } = call;
+      const account = await login({ username, password: request.currentPassword, address, signal });
       if (account === undefined) throw invalid({ field: "current_password", message: "is not the password" });
       const passwordHash = await passwords.hash(request.newPassword);
       const tokenVersion = await call.change(username, async (transaction) => {

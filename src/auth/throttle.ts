@@ -1,17 +1,31 @@
 import { createHash } from "node:crypto";
-import { isIP } from "node:net";
-import type { Cluster, Redis } from "ioredis";
-import { type RateLimiterAbstract, RateLimiterPostgres, RateLimiterRedis, RateLimiterRes } from "rate-limiter-flexible";
+import type { ConnectError } from "@connectrpc/connect";
+import { LRUCache } from "lru-cache";
 import { tooMany } from "../core/errors.ts";
-import type { Database } from "../storage/database.ts";
+import type { FailureCount, FailureCounts } from "./failure-counts.ts";
+import { networkOf } from "./network.ts";
 
-/** Slows down the guessing of passwords, over all replicas together. */
+/**
+ * Limits the guessing of passwords, over all servers together. Only failed logins count.
+ *
+ * A try is decided when its password has been checked, before it is answered: a wrong one counts itself, atomically,
+ * and a right one reads the count. Past the limit both are refused alike, so an answer tells nothing of the password.
+ * Every outcome is therefore one that the same tries could have had one after the other: however many run at once, on
+ * however many servers, only the first failures up to the limit are told apart from a right password; and right ones
+ * never get in each other's way.
+ */
 export interface LoginThrottle {
-  /** Counts a try before its password is looked at, so that many at once cannot outrun the count; 429 past the limit. */
-  enter(username: string, address: string): Promise<void>;
-  /** The try was not looked at: it did not count. */
-  forget(username: string, address: string): Promise<void>;
-  /** The password was right: this try did not count, and the name is free again from this address. */
+  /** The refusal of a caller whose limit is known here to be reached. Memory alone: it costs nothing. */
+  refusalOf(username: string, address: string): ConnectError | undefined;
+  /**
+   * Counts a failed login: one write.
+   * @throws RESOURCE_EXHAUSTED past the limit
+   */
+  fail(username: string, address: string): Promise<void>;
+  /**
+   * Forgets the name's failures from this address. Writes nothing where there are none.
+   * @throws RESOURCE_EXHAUSTED when the limit was reached: the right password is refused like a wrong one
+   */
   succeed(username: string, address: string): Promise<void>;
 }
 
@@ -20,76 +34,74 @@ export interface ThrottleLimits {
   readonly byNameAndAddress: number;
   /** Failures from one address in a window, whatever the names. */
   readonly byAddress: number;
-  readonly windowSeconds: number;
+  readonly windowMs: number;
 }
 
-/** Where failures are counted: in Redis where there is one, in PostgreSQL without it and while it does not answer. */
-export interface ThrottleStores {
-  readonly database: Database;
-  readonly redis: Redis | Cluster | undefined;
-}
+/** Whoever forgives a name or an address, by removing its count, is heeded after that. */
+const trustedMs = 30_000;
+/** How many names and addresses whose limit is reached are remembered here; the counts know all of them. */
+const maxBlocked = 50_000;
 
-export function createLoginThrottle(stores: ThrottleStores, limits: ThrottleLimits): LoginThrottle {
-  const pairs = createLimiter(stores, "pair", limits.byNameAndAddress, limits.windowSeconds);
-  const addresses = createLimiter(stores, "address", limits.byAddress, limits.windowSeconds);
+/** @param now milliseconds since the epoch */
+export function createLoginThrottle(counts: FailureCounts, limits: ThrottleLimits, now: () => number): LoginThrottle {
+  const blocked = new LRUCache<string, { readonly endMs: number; readonly trustedUntilMs: number }>({ max: maxBlocked });
+
+  /** What is counted, and how far: the address first. */
+  function limitsOf(username: string, address: string): [key: string, limit: number][] {
+    const network = networkOf(address);
+    const tag = `tollgate_login:{${network}}`;
+    return [
+      [tag, limits.byAddress],
+      [`${tag}:${hashOf(username)}`, limits.byNameAndAddress],
+    ];
+  }
+
+  /** Remembers the keys whose limit is reached. Returns when the last of those ends that had reached it before. */
+  function blockedUntil(
+    keys: readonly (readonly [key: string, limit: number])[],
+    found: readonly FailureCount[],
+    own: 0 | 1,
+  ) {
+    let untilMs = 0;
+    for (const [index, [key, limit]] of keys.entries()) {
+      const { failures, endMs } = found[index] as FailureCount;
+      if (failures >= limit) blocked.set(key, { endMs, trustedUntilMs: Math.min(endMs, now() + trustedMs) });
+      if (failures - own >= limit) untilMs = Math.max(untilMs, endMs);
+    }
+    return untilMs;
+  }
+
+  function refuse(untilMs: number): ConnectError {
+    return tooMany("too many failed logins; wait", Math.max(1, untilMs - now()));
+  }
 
   return {
-    enter: async (username, address) => {
-      const network = networkOf(address);
-      await take(addresses, network);
-      await take(pairs, pairKey(username, network)).catch(async (error: unknown) => {
-        await addresses.reward(network);
-        throw error;
-      });
+    refusalOf(username, address) {
+      const known = limitsOf(username, address).flatMap(([key]) => blocked.get(key) ?? []);
+      const current = known.filter(({ trustedUntilMs }) => trustedUntilMs > now());
+      return current.length === 0 ? undefined : refuse(Math.max(...current.map(({ endMs }) => endMs)));
     },
-    forget: async (username, address) => {
-      const network = networkOf(address);
-      await Promise.all([addresses.reward(network), pairs.reward(pairKey(username, network))]);
+    async fail(username, address) {
+      const keys = limitsOf(username, address);
+      const found = await counts.add(
+        keys.map(([key]) => key),
+        limits.windowMs,
+      );
+      const untilMs = blockedUntil(keys, found, 1);
+      if (untilMs > 0) throw refuse(untilMs);
     },
-    succeed: async (username, address) => {
-      const network = networkOf(address);
-      await Promise.all([addresses.reward(network), pairs.delete(pairKey(username, network))]);
+    async succeed(username, address) {
+      const keys = limitsOf(username, address);
+      const found = await counts.read(keys.map(([key]) => key));
+      const untilMs = blockedUntil(keys, found, 0);
+      if (untilMs > 0) throw refuse(untilMs);
+      const [pair] = keys[1] ?? [];
+      if (pair !== undefined && (found[1]?.failures ?? 0) > 0) await counts.forget(pair);
     },
   };
 }
 
-/** What one caller has: an IPv4 address, or the 2^64 addresses of an IPv6 network (RFC 6177), all of them one caller. */
-export function networkOf(address: string): string {
-  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1];
-  if (mapped !== undefined || isIP(address) !== 6) return mapped ?? address;
-  const [head = "", tail] = address.split("%")[0]?.split("::") ?? [];
-  const groups = head === "" ? [] : head.split(":");
-  const last = tail === undefined || tail === "" ? [] : tail.split(":");
-  const zeros = Array.from({ length: Math.max(0, 8 - groups.length - last.length) }, () => "0");
-  const network = [...groups, ...zeros, ...last].slice(0, 4).map((group) => Number.parseInt(group, 16).toString(16));
-  return `${network.join(":")}::/64`;
-}
-
-function createLimiter({ database, redis }: ThrottleStores, kind: string, points: number, duration: number) {
-  const limits = { keyPrefix: `tollgate_login_${kind}`, points, duration };
-  const inDatabase = new RateLimiterPostgres({
-    ...limits,
-    storeClient: database,
-    storeType: "knex",
-    tableName: "login_attempt",
-    tableCreated: true,
-    clearExpiredByTimeout: true,
-  });
-  return redis === undefined
-    ? inDatabase
-    : new RateLimiterRedis({ ...limits, storeClient: redis, insuranceLimiter: inDatabase });
-}
-
-async function take(limiter: RateLimiterAbstract, key: string): Promise<void> {
-  try {
-    await limiter.consume(key);
-  } catch (error) {
-    if (!(error instanceof RateLimiterRes)) throw error;
-    throw tooMany("too many failed logins; wait", error.msBeforeNext);
-  }
-}
-
-/** Hashed: the column is shorter than a name and an address, and keeps no names that nobody has. */
-function pairKey(username: string, address: string): string {
-  return createHash("sha256").update(`${username}\n${address}`).digest("base64");
+/** The stored key is shorter than a name, and keeps no names that nobody has. */
+function hashOf(username: string): string {
+  return createHash("sha256").update(username).digest("base64url");
 }

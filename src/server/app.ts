@@ -1,4 +1,5 @@
 import { readFile } from "node:fs/promises";
+import { availableParallelism } from "node:os";
 import { setTimeout as wait } from "node:timers/promises";
 import { createSecureContext } from "node:tls";
 import { fileURLToPath } from "node:url";
@@ -7,8 +8,12 @@ import { createActionBook } from "../audit/book.ts";
 import { openAudit } from "../audit/open.ts";
 import { createStandings } from "../audit/standings.ts";
 import { createTally, dropTotals } from "../audit/tally.ts";
+import { createFailureCounts } from "../auth/failure-counts.ts";
 import { createFirstAdministrator } from "../auth/first-administrator.ts";
 import { keptSecret } from "../auth/keys.ts";
+import { createLogin } from "../auth/login.ts";
+import { createLoginSlots } from "../auth/login-slots.ts";
+import { createPacedRefusals } from "../auth/paced-refusals.ts";
 import { createPasswords } from "../auth/passwords.ts";
 import { createAuthenticator } from "../auth/service.ts";
 import { createLoginThrottle } from "../auth/throttle.ts";
@@ -27,6 +32,7 @@ import { type EmbeddedServer, startEmbedded } from "../storage/embedded.ts";
 import { migrate } from "../storage/migrate.ts";
 import { keepTables } from "../storage/retention.ts";
 import { readFiles } from "../system/files.ts";
+import { createProbe } from "../system/probe.ts";
 import { readVersion } from "../system/version.ts";
 import { createErrorBodies } from "./error-body.ts";
 import { createPipeline } from "./pipeline.ts";
@@ -58,9 +64,11 @@ export interface AppOptions {
 
 /** The folder of package.json, from src and from dist. */
 const packageFolder = fileURLToPath(new URL("../..", import.meta.url));
-const loginWindowSeconds = 900;
 /** What the ledger has to be written, even when running calls take the whole drain. */
 const leastFlushMs = 1000;
+const loginWindowMs = 900_000;
+/** What anyone may cause without a token: logins, health checks, the look-up of a token's user. */
+const publicPoolSize = 4;
 
 /** Config → resources → server. What was opened before a failure is closed again. */
 export async function startApp(
@@ -83,6 +91,13 @@ export async function startApp(
       statementTimeoutMs: config.DATABASE_TIMEOUT_MS,
     });
     opened.push(() => database.destroy());
+    // The ledger and authenticated calls never wait for a connection that a stranger keeps busy.
+    const publicDatabase = openDatabase({
+      url,
+      poolSize: publicPoolSize,
+      statementTimeoutMs: config.DATABASE_TIMEOUT_MS,
+    });
+    opened.push(() => publicDatabase.destroy());
     if (embedded === undefined) await naming("DATABASE_URL", database.raw("select 1"));
     await migrate(database);
 
@@ -92,13 +107,18 @@ export async function startApp(
     const redis = config.REDIS_URL === "" ? undefined : openRedis(config.REDIS_URL, logger);
     opened.push(async () => redis?.disconnect());
     const throttle = createLoginThrottle(
-      { database, redis },
+      createFailureCounts({ database: publicDatabase, redis }, now),
       {
         byNameAndAddress: config.LOGIN_FAILURES,
         byAddress: config.LOGIN_FAILURES_BY_ADDRESS,
-        windowSeconds: loginWindowSeconds,
+        windowMs: loginWindowMs,
       },
+      now,
     );
+    // A hash keeps a core busy: half of them stay free for everything else.
+    const slots = createLoginSlots({ concurrency: Math.max(1, Math.floor(availableParallelism() / 2)) });
+    const refusals = createPacedRefusals();
+    const login = createLogin({ database: publicDatabase, passwords, throttle, slots, refusals });
     const madePassword = await createFirstAdministrator(database, (password) => passwords.hash(password), {
       username: config.ADMIN_USERNAME,
       password: config.ADMIN_PASSWORD,
@@ -114,7 +134,7 @@ export async function startApp(
     const serverName = config.SERVER_NAME;
     const files = await readFiles(`${packageFolder}/gen/docs`);
     const version = await readVersion(packageFolder, config.COMMIT);
-    const authenticator = createAuthenticator({ database, tokens, now });
+    const authenticator = createAuthenticator({ database: publicDatabase, tokens, now });
     const subjects = createSubjects({ database, now });
     const standings = createStandings(database);
     const tally = createTally({ database, logger });
@@ -177,7 +197,8 @@ export async function startApp(
       actions,
       caughtUp: () => bus.caughtUp(),
     });
-    const auth = { passwords, tokens, throttle, authenticator };
+    const auth = { passwords, tokens, login, authenticator };
+    const probe = createProbe({ database: publicDatabase, redis, now: () => performance.now() });
     const audit = openAudit({
       database,
       logger,
@@ -194,7 +215,7 @@ export async function startApp(
       pieceTimeoutMs: config.BODY_TIMEOUT_MS,
       findUser: (name: string) => subjects.byName(name),
     };
-    const routes = createRoutes(pipeline, { database, redis, ...auth, quotas, audit, data, files, version, now });
+    const routes = createRoutes(pipeline, { database, probe, ...auth, quotas, audit, data, files, version, now });
     const tls = await naming("TLS_CERT and TLS_KEY", readTls(config));
     const serving = serve({
       routes,
@@ -210,6 +231,7 @@ export async function startApp(
     });
     const listener = await naming("HOST and PORT", serving);
     opened.push(() => listener.drain(config.DRAIN_MS));
+    opened.push(async () => refusals.stop());
 
     const scheme = config.TLS_CERT === "" ? "http" : "https";
     const address = `${scheme}://${["0.0.0.0", "::"].includes(config.HOST) ? "127.0.0.1" : config.HOST}:${listener.port}`;

@@ -1,4 +1,3 @@
-import type { Cluster, Redis } from "ioredis";
 import { AuditService } from "#gen/tollgate/v1/audit_pb.js";
 import { CompanyService } from "#gen/tollgate/v1/company_pb.js";
 import { DataService } from "#gen/tollgate/v1/data_pb.js";
@@ -9,9 +8,9 @@ import { SystemService } from "#gen/tollgate/v1/system_pb.js";
 import { AuthService } from "#gen/tollgate/v1/token_pb.js";
 import { UserService } from "#gen/tollgate/v1/user_pb.js";
 import { type AuditOptions, auditHandlers } from "../audit/service.ts";
+import type { Login } from "../auth/login.ts";
 import type { Passwords } from "../auth/passwords.ts";
 import { type Authenticator, authHandlers } from "../auth/service.ts";
-import type { LoginThrottle } from "../auth/throttle.ts";
 import type { Tokens } from "../auth/tokens.ts";
 import { companyHandlers } from "../company/service.ts";
 import { dataHandlers } from "../data/service.ts";
@@ -21,6 +20,7 @@ import { quotaAdminHandlers } from "../quota/service.ts";
 import { statisticsHandlers } from "../statistics/service.ts";
 import type { Database } from "../storage/database.ts";
 import type { Files } from "../system/files.ts";
+import type { Probe } from "../system/probe.ts";
 import { systemHandlers } from "../system/service.ts";
 import type { Version } from "../system/version.ts";
 import { userHandlers } from "../user/service.ts";
@@ -29,10 +29,11 @@ import type { Pipeline, Route } from "./pipeline.ts";
 /** What the services stand on. */
 export interface Resources {
   readonly database: Database;
-  readonly redis: Redis | Cluster | undefined;
+  /** Whether the database and Redis answer. */
+  readonly probe: Probe;
   readonly passwords: Passwords;
   readonly tokens: Tokens;
-  readonly throttle: LoginThrottle;
+  readonly login: Login;
   readonly authenticator: Authenticator;
   readonly quotas: HotPathOptions;
   readonly audit: AuditOptions;

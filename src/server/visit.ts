@@ -95,6 +95,8 @@ export function log({ logger, now }: VisitOptions, context: HandlerContext, visi
   else logger.info({ ...fields, reason: error.rawMessage }, "call refused");
 }
 
-function isFault({ code }: ConnectError): boolean {
-  return code === Code.Internal || code === Code.Unknown || code === Code.Unavailable || code === Code.DataLoss;
+/** An UNAVAILABLE without a cause is a refusal by a limit of ours: a flood of them must not cost a stack trace each. */
+function isFault({ code, cause }: ConnectError): boolean {
+  if (code === Code.Unavailable) return cause !== undefined;
+  return code === Code.Internal || code === Code.Unknown || code === Code.DataLoss;
 }

@@ -1,27 +1,20 @@
-import type { Cluster, Redis } from "ioredis";
 import type { SystemService } from "#gen/tollgate/v1/system_pb.js";
 import type { Handlers } from "../core/call.ts";
 import { notFound } from "../core/errors.ts";
-import type { Database } from "../storage/database.ts";
 import type { Files } from "./files.ts";
+import type { Probe } from "./probe.ts";
 import type { Version } from "./version.ts";
 
 export interface SystemOptions {
-  readonly database: Database;
-  /** Undefined where the installation has none. */
-  readonly redis: Redis | Cluster | undefined;
+  readonly probe: Probe;
   readonly files: Files;
   readonly version: Version;
 }
 
-export function systemHandlers({ database, redis, files, version }: SystemOptions): Handlers<typeof SystemService> {
+export function systemHandlers({ probe, files, version }: SystemOptions): Handlers<typeof SystemService> {
   return {
     async check() {
-      // Without the database nothing works: the failure is the answer, 503.
-      await database.raw("select 1");
-      // Without Redis the service goes on, at half its worth.
-      const answers = redis === undefined || (await redis.ping().then(Boolean, () => false));
-      return { health: answers ? 1 : 0.5 };
+      return { health: await probe() };
     },
 
     async version() {

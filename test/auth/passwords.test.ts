@@ -25,10 +25,10 @@ test("no password is right where there is no hash, and it takes as long to say s
   expect(unknown / known).toBeLessThan(3);
 });
 
-test("a flood of logins is refused when the queue is full", async () => {
+test("a flood of passwords to set is refused when the queue is full", async () => {
   const passwords = await createPasswords({ concurrency: 1, queue: 2 });
   const outcomes = await Promise.allSettled(Array.from({ length: 10 }, () => passwords.hash("secret")));
   expect(outcomes.filter(({ status }) => status === "fulfilled").length).toBe(3);
   const refused = outcomes.find((outcome) => outcome.status === "rejected");
-  expect(String(refused?.reason)).toContain("too many logins at once");
+  expect(String(refused?.reason)).toContain("too many passwords are set at once");
 });

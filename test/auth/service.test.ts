@@ -150,11 +150,11 @@ test("no password and no token is in the log", async () => {
 
 test("a flood of right logins is not taken for failures", async () => {
   const username = await app.user();
-  const flood = Array.from({ length: 200 }, (_, index) => login(username, password, {}, `10.0.1.${index}`));
+  const flood = Array.from({ length: 90 }, () => login(username, password, {}, "10.0.1.1"));
   const statuses = new Set((await Promise.all(flood)).map(({ status }) => status));
   expect([...statuses].toSorted()).toEqual([200, 503]);
-  const { rows } = await app.database.raw("select sum(points) as points from login_attempt where key like '%10.0.1.%'");
-  expect(rows[0].points).toBe(0);
+  const { rows } = await app.database.raw("select points from login_attempt where key like '%10.0.1.1%'");
+  expect(rows).toEqual([]);
 });
 
 test("another server refuses who is disabled, and takes the token of a new password", async () => {
