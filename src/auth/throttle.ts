@@ -44,7 +44,9 @@ const maxBlocked = 50_000;
 
 /** @param now milliseconds since the epoch */
 export function createLoginThrottle(counts: FailureCounts, limits: ThrottleLimits, now: () => number): LoginThrottle {
-  const blocked = new LRUCache<string, { readonly endMs: number; readonly trustedUntilMs: number }>({ max: maxBlocked });
+  const blocked = new LRUCache<string, { readonly endMs: number; readonly trustedUntilMs: number }>({
+    max: maxBlocked,
+  });
 
   /** What is counted, and how far: the address first. */
   function limitsOf(username: string, address: string): [key: string, limit: number][] {
