@@ -1,0 +1,207 @@
+import { type Client, createClient } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { Lease_State, QuotaService } from "#gen/tollgate/v1/lease_pb.js";
+import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
+import { type Clock, type QuotaCallOptions, SettlementError, withQuota } from "../../src/client/with-quota.ts";
+import { startTestApp, type TestApp } from "../support/app.ts";
+import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { startProcess } from "../support/process.ts";
+import { addressOf, type Proxy, startProxy } from "../support/proxy.ts";
+
+/** The waits of retries take no time: a minute of them is over in a moment. Those between renewals never end. */
+const fastClock = (): Clock => {
+  let nowMs = 0;
+  return {
+    now: () => nowMs,
+    wait: async (milliseconds, signal) => {
+      if (milliseconds > 10_000) return new Promise((resolve) => signal.addEventListener("abort", () => resolve()));
+      nowMs += milliseconds;
+      await new Promise(setImmediate);
+    },
+    random: () => 1,
+  };
+};
+
+let fixture: TestDatabase;
+let app: TestApp;
+let headers: Record<string, string>;
+let proxy: Proxy;
+let client: Client<typeof QuotaService>;
+let username: string;
+beforeAll(async () => {
+  fixture = await createTestDatabase();
+  app = await startTestApp({ DATABASE_URL: fixture.url });
+  await app.user({ username: "planner", roles: ["SERVICE"] });
+  headers = { authorization: `Bearer ${await app.token("planner")}` };
+});
+afterAll(async () => {
+  await app.stop();
+  await fixture.drop();
+});
+beforeEach(async () => {
+  username = await app.user({
+    username: `user_${crypto.randomUUID().replaceAll("-", "")}`,
+    company_key: "administration",
+  });
+  const body = { services: [{ service: "ROUTING", methods: [{ method_group: "PLAN", points_per_day: 100 }] }] };
+  await app.http("PUT", `/admin/quotas/${username}`, { token: app.admin, body });
+  proxy = await startProxy(addressOf(app.url));
+  client = createClient(
+    QuotaService,
+    createGrpcTransport({ baseUrl: proxy.url(app.url), pingIntervalMs: 500, pingTimeoutMs: 500 }),
+  );
+});
+afterEach(() => proxy.close());
+
+const request = () => ({
+  username,
+  service: Service_Name.ROUTING,
+  methodGroup: Method_Group.PLAN,
+  points: 5,
+});
+const calculate = (run: () => Promise<void>, options: QuotaCallOptions = {}) =>
+  withQuota(
+    client,
+    request(),
+    async () => {
+      await run();
+      return { result: "a route", points: 3 };
+    },
+    { headers, ...options },
+  );
+const leases = () => fixture.database("lease").where({ username }).select("state", "settled_points");
+const usage = () => fixture.database("usage_day").where({ username }).select("requests", "points");
+const settledOnce = [{ requests: 1, points: 3 }];
+
+test("a settlement that is cut on its way is sent again, and charged once", async () => {
+  const lock = await fixture.database.transaction();
+  const settled = calculate(async () => {
+    await expect.poll(leases).toHaveLength(1);
+    await lock.raw("lock table usage_day in access exclusive mode");
+  });
+  const isWaiting = async () =>
+    (await fixture.database.raw("select 1 from pg_stat_activity where wait_event_type = 'Lock'")).rows.length;
+  await expect.poll(isWaiting).toBeGreaterThan(0);
+  proxy.cut();
+  await lock.rollback();
+  expect(await settled).toBe("a route");
+  expect(await usage()).toEqual(settledOnce);
+});
+
+test("a settlement whose answer is lost is sent again, and charged once", async () => {
+  const settled = calculate(async () => proxy.loseAnswers());
+  await expect.poll(usage, { timeout: 10_000 }).toEqual(settledOnce);
+  proxy.cut();
+  expect(await settled).toBe("a route");
+  expect(await usage()).toEqual(settledOnce);
+});
+
+test("an acquire whose answer is lost is sent again, and runs once under one lease", async () => {
+  // The connection whose answers are lost is there before.
+  await client.getQuotaUsage({ username }, { headers });
+  proxy.loseAnswers();
+  let runs = 0;
+  const settled = calculate(async () => void (runs += 1));
+  await expect.poll(leases).toHaveLength(1);
+  expect(runs).toBe(0);
+  proxy.cut();
+  expect(await settled).toBe("a route");
+  expect([runs, await leases()]).toEqual([1, [{ state: 2, settled_points: 3 }]]);
+});
+
+test("a connection that goes silent is left, and the settlement is sent over a new one", async () => {
+  const settled = calculate(async () => proxy.blackHole("established"), { attemptTimeoutMs: 1500 });
+  expect(await settled).toBe("a route");
+  expect(await usage()).toEqual(settledOnce);
+}, 30_000);
+
+test("the service is stopped before the settlement and started again: it is charged once", async () => {
+  const port = new URL(app.url).port;
+  const settled = calculate(async () => {
+    await app.stop();
+    setTimeout(() => {
+      void startTestApp({ DATABASE_URL: fixture.url, PORT: port }).then((next) => (app = next));
+    }, 300);
+  });
+  expect(await settled).toBe("a route");
+  expect(await usage()).toEqual(settledOnce);
+}, 60_000);
+
+describe("a result that cannot be settled", () => {
+  test("is in the error with what settles it later, and the lease is not released", async () => {
+    const failed: unknown = await calculate(() => proxy.refuse(), { clock: fastClock() }).catch(
+      (error: unknown) => error,
+    );
+    expect(failed).toBeInstanceOf(SettlementError);
+    const { result, leaseId, points } = failed as SettlementError<string>;
+    expect([result, points]).toEqual(["a route", 3]);
+    await expect.poll(leases).toEqual([{ state: 0, settled_points: null }]);
+    await proxy.restore();
+    await client.settleLease({ leaseId, points }, { headers });
+    expect(await usage()).toEqual(settledOnce);
+  });
+
+  test("is retried for a minute, unless the service has answered", async () => {
+    const clock = fastClock();
+    await calculate(() => proxy.refuse(), { clock }).catch(() => undefined);
+    expect(clock.now()).toBeGreaterThan(50_000);
+    expect(clock.now()).toBeLessThanOrEqual(60_000);
+
+    await proxy.restore();
+    const refused = fastClock();
+    const error: unknown = await withQuota(
+      client,
+      { ...request(), operationId: crypto.randomUUID() },
+      async () => {
+        const { leases: held } = await client.listLeases({ username }, { headers });
+        for (const { lease } of held)
+          await client.settleLease({ leaseId: lease?.leaseId ?? "", points: 4 }, { headers });
+        return { result: undefined, points: 3 };
+      },
+      { headers, clock: refused },
+    ).catch((thrown: unknown) => thrown);
+    expect(error).toBeInstanceOf(SettlementError);
+    expect(refused.now()).toBe(0);
+  });
+});
+
+test("a lease that is not ACTIVE is not run", async () => {
+  let ran = false;
+  const ended: Client<typeof QuotaService> = {
+    ...client,
+    async acquireQuota(asked, callOptions) {
+      const answer = await client.acquireQuota(asked, callOptions);
+      if (answer.lease !== undefined) answer.lease.state = Lease_State.RELEASED;
+      return answer;
+    },
+  };
+  const run = async () => {
+    ran = true;
+    return { result: undefined, points: 0 };
+  };
+  await expect(withQuota(ended, request(), run, { headers })).rejects.toThrow("must be ACTIVE");
+  expect(ran).toBe(false);
+});
+
+test("a calculation that blocks the event loop keeps its lease, renewed from a thread", async () => {
+  // A process of its own: the server must not be blocked.
+  const server = await startProcess({
+    DATABASE_URL: fixture.url,
+    TOKEN_KEYS: "a-secret-for-tests-that-is-long-enough",
+    LOG_LEVEL: "error",
+  });
+  const direct = createClient(QuotaService, createGrpcTransport({ baseUrl: server.url }));
+  const held = await withQuota(
+    direct,
+    { ...request(), ttlSeconds: 2 },
+    async () => {
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5000);
+      const { leases: still } = await direct.listLeases({ username }, { headers });
+      return { result: still.length, points: 3 };
+    },
+    { headers, renewFromThread: { baseUrl: server.url } },
+  );
+  expect(held).toBe(1);
+  await server.end();
+}, 120_000);
