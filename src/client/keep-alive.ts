@@ -79,7 +79,13 @@ const restartMs = 1000;
 
 function startThread(): Thread {
   const starting = openWorker();
-  return { send: async (order) => (await starting).postMessage(order) };
+  return {
+    send: async (order) => {
+      const worker = await starting;
+      // oxlint-disable-next-line unicorn/require-post-message-target-origin -- A thread has none.
+      worker.postMessage(order);
+    },
+  };
 }
 
 /** Resolves when the thread runs, or has failed: then another one is started, and renews what is active. */

@@ -28,6 +28,8 @@ function connect(url: string): Redis | Cluster {
     ...(hasTls && { tls: {} }),
     commandTimeout: commandTimeoutMs,
     connectTimeout: commandTimeoutMs,
+    // A connection that has gone silent is left. After commandTimeout: a slow answer must not end it.
+    socketTimeout: 2 * commandTimeoutMs,
     maxRetriesPerRequest: 0,
   };
   const again = { enableOfflineQueue: false, retryStrategy: (attempt: number) => Math.min(50 * 2 ** attempt, 2000) };
@@ -36,7 +38,14 @@ function connect(url: string): Redis | Cluster {
       return new Redis({ ...common, ...again, ...hosts[0], db: Number(path) });
     case "sentinel":
       // failoverDetector: leaves a master that was deposed and still answers.
-      return new Redis({ ...common, ...again, sentinels: [...hosts], name: path, failoverDetector: true });
+      return new Redis({
+        ...common,
+        ...again,
+        sentinels: [...hosts],
+        name: path,
+        failoverDetector: true,
+        sentinelCommandTimeout: commandTimeoutMs,
+      });
     case "cluster":
       return new Cluster([...hosts], {
         redisOptions: common,

@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { setTimeout as wait } from "node:timers/promises";
 import pg from "pg";
 import type { Logger } from "pino";
+import { endWhenSilent } from "./silence.ts";
 
 export interface Bus {
   /**
@@ -31,6 +32,12 @@ const channel = "tollgate";
 const sessionName = "tollgate_bus";
 const barrierLimitMs = 2000;
 const reconnectMs = { first: 50, most: 2000 };
+const connectMs = 5000;
+/** How often the connection is tried, and how long its answers may take. */
+const beatMs = 1000;
+const silenceMs = 3000;
+/** How long a close waits for PostgreSQL. */
+const closeMs = 1000;
 
 /**
  * What servers on one database tell each other, by PostgreSQL's NOTIFY: which users have changed (triggers of the
@@ -58,15 +65,19 @@ export async function openBus({ url, logger, onUsers, onGeneration, onFlush }: B
   }
 
   async function connect(): Promise<void> {
-    const fresh = new pg.Client({ connectionString: url, keepAlive: true });
+    const fresh = new pg.Client({ connectionString: url, keepAlive: true, connectionTimeoutMillis: connectMs });
     fresh.on("notification", ({ payload = "" }) => hear(fresh, payload));
     fresh.on("error", (error) => logger.warn({ err: error }, "the bus is interrupted"));
     await fresh.connect();
+    endWhenSilent(fresh, { limitMs: silenceMs });
     await fresh.query(`listen ${channel}`);
     // From here on it answers, and may be waited for.
     await fresh.query(`set application_name = '${sessionName}'`);
     client = fresh;
+    // A connection on which nothing is asked would be silent unnoticed, and no notice would come.
+    const beat = setInterval(() => void query(fresh, "select 1", []).catch(() => undefined), beatMs).unref();
     fresh.on("end", () => {
+      clearInterval(beat);
       client = undefined;
       if (!closed) void reconnect();
     });
@@ -160,7 +171,7 @@ export async function openBus({ url, logger, onUsers, onGeneration, onFlush }: B
     },
     async close() {
       closed = true;
-      await client?.end();
+      await Promise.race([client?.end(), wait(closeMs, undefined, { ref: false })]);
     },
   };
 }

@@ -1,5 +1,6 @@
 import knex, { type Knex } from "knex";
 import pg from "pg";
+import { endWhenSilent, isBackendActive } from "./silence.ts";
 
 export type Database = Knex;
 export type Transaction = Knex.Transaction;
@@ -14,6 +15,8 @@ export interface DatabaseOptions {
 
 /** How long a call waits for a free connection before it is UNAVAILABLE. */
 const acquireTimeoutMs = 5000;
+/** How long an answer may be on its way. */
+const answerMs = 1000;
 /** How long a transaction may wait for us between two statements, before the server ends it and frees its locks. */
 const idleInTransactionTimeoutMs = 60_000;
 
@@ -31,10 +34,19 @@ export function openDatabase({ url, poolSize, statementTimeoutMs }: DatabaseOpti
     keepAlive: true,
     types: { getTypeParser },
   };
+  // PostgreSQL ends a statement by itself before.
+  const silenceMs = statementTimeoutMs + answerMs;
   return knex({
     client: "pg",
     connection,
-    pool: { min: 0, max: poolSize },
+    pool: {
+      min: 0,
+      max: poolSize,
+      afterCreate(client: pg.Client, done: (error: Error | null, client: pg.Client) => void) {
+        endWhenSilent(client, { limitMs: silenceMs, isAtWork: (processId) => isBackendActive(url, processId) });
+        done(null, client);
+      },
+    },
     acquireConnectionTimeout: acquireTimeoutMs,
     // Knex would print lines of its own between those of the log. What they say, the failed call's error says too.
     log: { warn: () => undefined },
