@@ -32,7 +32,7 @@ let username: string;
 beforeAll(async () => {
   fixture = await createTestDatabase();
   app = await startTestApp({ DATABASE_URL: fixture.url });
-  await app.user({ username: "planner", roles: ["SERVICE"] });
+  await app.user({ username: "planner", roles: ["BOT"] });
   headers = { authorization: `Bearer ${await app.token("planner")}` };
 });
 afterAll(async () => {

@@ -87,7 +87,7 @@ describe.skipIf(noOwnRedis !== "")("while Redis is away", () => {
   test("a stream of acquires that stays open fails with UNAVAILABLE and RetryInfo", async () => {
     const redis = await startRedis();
     const app = await startTestApp({ REDIS_URL: redis.url });
-    const headers = { authorization: `Bearer ${await app.token(await app.user({ roles: ["SERVICE"] }))}` };
+    const headers = { authorization: `Bearer ${await app.token(await app.user({ roles: ["BOT"] }))}` };
     const username = await app.user();
     const { id } = await app.database("user_account").where({ username }).first("id");
     await app.database("quota").insert({ user_id: id, service: "ROUTING", method_group: "PLAN" });
