@@ -1,5 +1,6 @@
 import { hostname } from "node:os";
 import { z } from "zod";
+import { weaknessOf } from "./core/weak-secret.ts";
 import { parseRedisUrl } from "./redis/url.ts";
 
 /** One row of the table of settings. The README prints the same rows; a test compares them. */
@@ -22,7 +23,10 @@ const flag = z.enum(["true", "false"]).transform((value) => value === "true");
 const secrets = z
   .string()
   .transform((list) => list.split(",").filter((secret) => secret !== ""))
-  .refine((list) => list.every((secret) => secret.length >= 32), "each key must have 32 characters or more");
+  .superRefine((list, context) => {
+    const rule = list.map((secret) => weaknessOf(secret)).find((weakness) => weakness !== undefined);
+    if (rule !== undefined) context.addIssue({ code: "custom", message: `each key ${rule}` });
+  });
 
 /** Every setting there is, by the name of its environment variable. */
 export const settings = {
@@ -54,7 +58,7 @@ export const settings = {
   TOKEN_KEYS: setting(
     secrets,
     "",
-    "Secrets that tokens are signed with, comma-separated, 32 characters or more each: the first one signs, all are accepted. Needed with DATABASE_URL; otherwise one is made and kept in DATA_DIR.",
+    "Secrets that tokens are signed with, comma-separated, 32 characters or more each, 10 of them different, no repeated text, no run and no placeholder: the first one signs, all are accepted. Needed with DATABASE_URL; otherwise one is made and kept in DATA_DIR.",
   ),
   ADMIN_USERNAME: setting(z.string().regex(/^\w{2,256}$/), "admin", "The administrator whom the first start makes."),
   ADMIN_PASSWORD: setting(

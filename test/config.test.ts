@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { readConfig } from "../src/config.ts";
 import { settingsTable } from "./support/settings-table.ts";
 
-const keys = "k".repeat(32);
+const keys = "a-secret-for-tests-that-is-long-enough";
 
 test("without any variable the defaults hold", () => {
   expect(readConfig({})).toMatchObject({
@@ -46,6 +46,25 @@ test.each<[Record<string, string>, string]>([
 
 test("no secret is in the message that refuses it", () => {
   expect(() => readConfig({ TOKEN_KEYS: "a-short-secret" })).toThrow(/^((?!a-short-secret).)*$/);
+});
+
+test.each([
+  ["short", "J8hsgQ2mZk0vYt4xLr7p", "must have 32 characters or more"],
+  ["one repeated character", "k".repeat(64), "must have 10 different characters or more"],
+  ["few characters", "abcabcbacbacbacbacbbacbacbabcbacbacba", "must have 10 different characters or more"],
+  ["a repeated text", "0a8b7c6d5e4f3g0a8b7c6d5e4f3g0a8b7c6d", "must not repeat a shorter text"],
+  ["a run", "abcdefghijklmnopqrstuvwxyz0123456789", "must not follow the order"],
+  ["a placeholder", "Change_Me-J8hsgQ2mZk0vYt4xLr7pW3nB", "must not be a placeholder"],
+])("refuses a token key that is %s", (_what, key, rule) => {
+  expect(() => readConfig({ TOKEN_KEYS: `${keys},${key}` })).toThrow(`TOKEN_KEYS: each key ${rule}`);
+});
+
+test.each([
+  "openssl rand -hex 32: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08".slice(22),
+  "n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg=",
+  "correct horse battery staple 1 and more",
+])("takes the token key %s", (key) => {
+  expect(readConfig({ TOKEN_KEYS: key }).TOKEN_KEYS).toEqual([key]);
 });
 
 test("the README lists every setting", () => {

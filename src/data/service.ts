@@ -92,5 +92,4 @@ function describe(header: Headers, filename: string): void {
   const encoded = encodeURIComponent(filename).replaceAll(/['()*]/g, (one) => `%${one.codePointAt(0)?.toString(16)}`);
   // RFC 6266: the second is for whoever knows it.
   header.set("content-disposition", `attachment; filename="${plain}"; filename*=UTF-8''${encoded}`);
-  header.set("x-content-type-options", "nosniff");
 }

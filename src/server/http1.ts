@@ -1,6 +1,7 @@
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import type { ConnectionLimits, ProtocolServer, RequestListener } from "./connections.ts";
+import { answerHeaders } from "./origin.ts";
 
 export interface Http1Options {
   readonly limits: ConnectionLimits;
@@ -93,7 +94,12 @@ function announceEnd(response: ServerResponse): void {
 }
 
 function headersOf(body: string) {
-  return { "content-type": "application/json", "content-length": Buffer.byteLength(body), connection: "close" };
+  return {
+    ...answerHeaders,
+    "content-type": "application/json",
+    "content-length": Buffer.byteLength(body),
+    connection: "close",
+  };
 }
 
 interface ParseError extends NodeJS.ErrnoException {

@@ -46,12 +46,19 @@ export function readOrigin(headers: IncomingHttpHeaders, peer: string, trustedPr
 }
 
 /**
+ * Headers of every answer, whatever the transport and the status: no cache keeps it, and no browser guesses its type. A
+ * public file may say how long it can be kept.
+ */
+export const answerHeaders = { "cache-control": "no-store", "x-content-type-options": "nosniff" } as const;
+
+/**
  * Reads the origin of a request, for its context, and returns its tracecode in the response's headers: once, before any
  * door, so that even an answer that no handler made carries it.
  */
 export function receive(request: Request, response: Response, trustedProxies: number): ContextValues {
   const origin = readOrigin(request.headers, request.socket?.remoteAddress ?? "", trustedProxies);
   response.setHeader(tracecodeHeader, origin.code);
+  for (const [name, value] of Object.entries(answerHeaders)) response.setHeader(name, value);
   // A request as it is sent to a proxy names the server too, and is to be served like any other (RFC 9112, 3.2.2).
   if (request.url !== undefined) request.url = request.url.replace(/^https?:\/\/[^/?#]*(?=[/?])/i, "");
   return originValues(origin);

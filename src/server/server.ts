@@ -10,7 +10,7 @@ import { createConnectDoor } from "./connect.ts";
 import type { createErrorBodies } from "./error-body.ts";
 import { createHealth } from "./health.ts";
 import { type Listener, type ListenerOptions, listen } from "./listener.ts";
-import { originValues, readOrigin, receive } from "./origin.ts";
+import { answerHeaders, originValues, readOrigin, receive } from "./origin.ts";
 import type { Pipeline, Route } from "./pipeline.ts";
 import { createReflection } from "./reflection.ts";
 import { tracecodeHeader } from "./trace.ts";
@@ -63,7 +63,7 @@ export async function serve(options: ServerOptions): Promise<Listener> {
     bodyTimeoutMs,
     receive({ session }, headers) {
       const origin = readOrigin(headers, session?.socket.remoteAddress ?? "", trustedProxies);
-      return { values: originValues(origin), headers: { [tracecodeHeader]: origin.code } };
+      return { values: originValues(origin), headers: { ...answerHeaders, [tracecodeHeader]: origin.code } };
     },
     admit: (context) => pipeline.admit(context),
     refuse: (context, error) => pipeline.refuse(context, error),

@@ -32,7 +32,7 @@ export async function findPrograms(): Promise<Programs> {
 export async function ownerOf(data: string, programs: Programs): Promise<Owner | undefined> {
   if (process.getuid?.() !== 0) return undefined;
   const { uid, gid } = existsSync(data) ? await stat(data) : await postgresUser();
-  const shutOut = [data, programs.initdb].some((path) => isBelowClosedFolder(path));
+  const shutOut = [data, programs.initdb].some((path) => isBelowClosedFolder(path, uid));
   return { uid, gid, shutOut };
 }
 
@@ -42,10 +42,15 @@ async function postgresUser(): Promise<{ uid: number; gid: number }> {
   return { uid: await id("-u"), gid: await id("-g") };
 }
 
-function isBelowClosedFolder(path: string): boolean {
+function isBelowClosedFolder(path: string, user: number): boolean {
   const folder = dirname(path);
-  const closed = existsSync(folder) && (statSync(folder).mode & 0o001) === 0;
-  return closed || (folder !== path && isBelowClosedFolder(folder));
+  return isClosed(folder, user) || (folder !== path && isBelowClosedFolder(folder, user));
+}
+
+function isClosed(folder: string, user: number): boolean {
+  if (!existsSync(folder)) return false;
+  const { uid, mode } = statSync(folder);
+  return uid !== user && (mode & 0o001) === 0;
 }
 
 /**

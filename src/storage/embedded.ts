@@ -5,7 +5,9 @@ import { createServer } from "node:net";
 import { join, resolve } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import pg from "pg";
+import { closeFolder, holdsOnlyOurs } from "./embedded-folder.ts";
 import { findPrograms, ownerOf, runProgram } from "./embedded-programs.ts";
+import { type Login, prepareRole, serviceRole } from "./embedded-role.ts";
 
 export interface EmbeddedOptions {
   /** The folder that holds the data, made where it is missing. */
@@ -17,12 +19,15 @@ export interface EmbeddedOptions {
 }
 
 export interface EmbeddedServer {
+  /** The database of the service, as a role that owns it and is no superuser. */
   readonly url: string;
+  /** The same database as the superuser. */
+  readonly superuserUrl: string;
   /** Ends all connections and stops; what was committed is on disk. */
   stop(): Promise<void>;
 }
 
-const user = "tollgate";
+const superuser = "tollgate";
 const database = "tollgate";
 /** Any number that no other advisory lock of the service has. */
 const lockKey = 7_043_003;
@@ -44,20 +49,25 @@ const listenMs = 3000;
  */
 export async function startEmbedded({ folder, settings = {}, onExit }: EmbeddedOptions): Promise<EmbeddedServer> {
   const programs = await findPrograms();
-  await mkdir(folder, { recursive: true });
+  const isNew = (await mkdir(folder, { recursive: true, mode: 0o700 })) !== undefined;
   const data = resolve(folder, "postgres");
   const pidFile = join(data, "postmaster.pid");
   const owner = await ownerOf(data, programs);
   const run = (program: string, parameters: readonly string[]) => runProgram(owner, program, parameters);
+  if (isNew || (await holdsOnlyOurs(folder))) await closeFolder(folder, owner);
   const password = await keptPassword(join(folder, "postgres.password"));
 
   if (!existsSync(data)) await initialise();
   const holder = await takeFolder();
   await createDatabase(holder);
+  const service = { name: serviceRole, password: randomBytes(24).toString("hex") };
+  const superuserUrl = await url({ name: superuser, password }, database);
+  await prepareRole(superuserUrl, service);
   holder.on("end", onExit);
 
   return {
-    url: await url(database),
+    url: await url(service, database),
+    superuserUrl,
     stop: async () => {
       holder.removeAllListeners("end");
       // The folder stays ours until the server is down.
@@ -72,7 +82,7 @@ export async function startEmbedded({ folder, settings = {}, onExit }: EmbeddedO
     const [fresh, secret] = [join(work, "data"), join(work, "password")];
     await writeFile(secret, password, { mode: 0o600 });
     if (owner !== undefined) for (const path of [work, secret]) await chown(path, owner.uid, owner.gid);
-    const parameters = ["--pgdata", fresh, "--username", user, "--pwfile", secret, "--auth=scram-sha-256"];
+    const parameters = ["--pgdata", fresh, "--username", superuser, "--pwfile", secret, "--auth=scram-sha-256"];
     // C.UTF-8 knows upper and lower case of every alphabet, the same on every machine.
     parameters.push("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8");
     try {
@@ -145,7 +155,7 @@ export async function startEmbedded({ folder, settings = {}, onExit }: EmbeddedO
 
   async function connectOnce(): Promise<pg.Client> {
     const client = new pg.Client({
-      connectionString: await url("postgres"),
+      connectionString: await url({ name: superuser, password }, "postgres"),
       application_name: `process ${process.pid}`,
     });
     // Its end is what counts; the reason of it is in the server's log.
@@ -154,9 +164,9 @@ export async function startEmbedded({ folder, settings = {}, onExit }: EmbeddedO
     return client;
   }
 
-  async function url(name: string): Promise<string> {
+  async function url(role: Login, name: string): Promise<string> {
     const port = (await readFile(pidFile, "utf8")).split("\n")[3];
-    return `postgres://${user}:${password}@127.0.0.1:${port}/${name}`;
+    return `postgres://${role.name}:${role.password}@127.0.0.1:${port}/${name}`;
   }
 }
 

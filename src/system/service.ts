@@ -26,7 +26,7 @@ export function systemHandlers({ probe, files, version }: SystemOptions): Handle
       if (data === undefined) throw notFound("file", filename);
       call.responseHeader.set("content-disposition", `inline; filename="${filename}"`);
       call.responseHeader.set("content-security-policy", "default-src 'none'; style-src 'unsafe-inline'");
-      call.responseHeader.set("x-content-type-options", "nosniff");
+      call.responseHeader.set("cache-control", "public, max-age=300");
       return { contentType: "text/html; charset=utf-8", data };
     },
   };

@@ -61,13 +61,20 @@ export function findForUpdate(transaction: Transaction, scope: Scope, username: 
     .forUpdate();
 }
 
-/** A password hash replaces the stored one and ends the validity of all earlier tokens; null leaves both. */
+/**
+ * A password hash replaces the stored one; null leaves it. A new password and a disable each end the validity of all
+ * earlier tokens: whoever is enabled again needs a new login.
+ */
 export async function update(transaction: Transaction, id: number, user: NewUser): Promise<void> {
   const { password_hash, ...fields } = user;
-  const password = password_hash === null ? {} : { password_hash, token_version: transaction.raw("token_version + 1") };
+  const endsTokens = password_hash !== null || !user.enabled;
   await transaction("user_account")
     .where({ id })
-    .update({ ...fields, ...password });
+    .update({
+      ...fields,
+      ...(password_hash !== null && { password_hash }),
+      ...(endsTokens && { token_version: transaction.raw("token_version + 1") }),
+    });
 }
 
 export async function remove(transaction: Transaction, id: number): Promise<void> {

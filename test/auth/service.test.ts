@@ -93,9 +93,22 @@ test("a user who is disabled or deleted is refused at once, and one whose roles 
   await update({ enabled: false });
   expect(await status()).toBe(401);
   await update({});
-  expect(await status()).toBe(200);
+  expect(await status()).toBe(401);
   await app.http("DELETE", `/admin/users/${username}`, { token: app.admin });
   expect(await status()).toBe(401);
+});
+
+test("a user who is enabled again needs a new login", async () => {
+  const company_key = await app.company();
+  const username = await app.user({ company_key, roles: ["PARTNER"] });
+  const before = await app.token(username);
+  for (const enabled of [false, true]) {
+    const body = { username, company_key, roles: ["PARTNER"], enabled };
+    expect((await app.http("PUT", "/admin/users", { token: app.admin, body })).status).toBe(200);
+  }
+  expect((await validate(before)).valid).toBe(false);
+  expect((await app.http("GET", "/admin/users", { token: before })).status).toBe(401);
+  expect((await app.http("GET", "/admin/users", { token: await app.token(username) })).status).toBe(200);
 });
 
 test("too many failures slow down that name from that address, and nobody else", async () => {

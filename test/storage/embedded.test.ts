@@ -1,21 +1,25 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmod, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { openDatabase } from "../../src/storage/database.ts";
 import { type EmbeddedServer, startEmbedded } from "../../src/storage/embedded.ts";
+import { migrate } from "../../src/storage/migrate.ts";
+import { dropPartitions, ensurePartitions } from "../../src/storage/partitions.ts";
 
+let parent: string;
 let folder: string;
 let running: EmbeddedServer[];
 let children: ChildProcess[];
 
 beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), "tollgate-embedded-"));
+  parent = await mkdtemp(join(tmpdir(), "tollgate-embedded-"));
   // Run by root, PostgreSQL is another user, who must find its folder in here.
-  await chmod(folder, 0o711);
+  await chmod(parent, 0o711);
+  folder = join(parent, "data");
   running = [];
   children = [];
 });
@@ -25,7 +29,7 @@ afterEach(async () => {
   // The server outlives the process that was killed: taken over, so that it can be stopped.
   if (children.length > 0 && running.length === 0) await start();
   await Promise.all(running.map((server) => server.stop()));
-  await rm(folder, { recursive: true });
+  await rm(parent, { recursive: true });
 });
 
 async function start(onExit = (): void => undefined): Promise<EmbeddedServer> {
@@ -96,6 +100,43 @@ describe("the embedded server", () => {
     await expect(query({ url: url.href }, "select 1")).rejects.toThrow("password authentication failed");
   });
 
+  it("is used by a role that is no superuser, in a folder that is closed to others", async () => {
+    const server = await start();
+    const [role] = await query(server, "select rolname, rolsuper from pg_roles where rolname = current_user");
+    expect(role).toEqual({ rolname: "tollgate_service", rolsuper: false });
+    await expect(query(server, "copy (select 1) to program 'true'")).rejects.toThrow("permission denied");
+    expect((await stat(folder)).mode & 0o777).toBe(0o700);
+  });
+
+  it("leaves a folder open that others use too", async () => {
+    await mkdir(folder, { mode: 0o711 });
+    await writeFile(join(folder, "another-file"), "");
+    await start();
+    expect((await stat(folder)).mode & 0o777).toBe(0o711);
+  });
+
+  it("takes over a data folder in which everything belongs to the superuser, as the release before left it", async () => {
+    const first = await start();
+    const asSuperuser = { url: first.superuserUrl };
+    await query(asSuperuser, "alter database tollgate owner to tollgate");
+    const database = openDatabase({ url: first.superuserUrl, poolSize: 1, statementTimeoutMs: 60_000 });
+    await migrate(database);
+    await database("company").insert({ key: "acme" });
+    await ensurePartitions(database, "audit_action", new Set([20_000]));
+    await database.destroy();
+    await query(asSuperuser, "drop role tollgate_service");
+    await stop(first);
+
+    const second = openDatabase({ url: (await start()).url, poolSize: 2, statementTimeoutMs: 60_000 });
+    await migrate(second);
+    await second("company").insert({ key: "other" });
+    await second.raw("alter table company add column fresh text");
+    await ensurePartitions(second, "audit_action", new Set([20_000, 20_001]));
+    await dropPartitions(second, "audit_action", 20_001);
+    expect((await second("company_total").first()).total).toBe(2);
+    await second.destroy();
+  });
+
   it("leaves the process's signals to the process", async () => {
     const signals = ["SIGINT", "SIGTERM", "SIGHUP", "exit", "beforeExit"];
     const before = signals.map((signal) => process.listenerCount(signal));
@@ -117,7 +158,7 @@ describe("the embedded server", () => {
 
 describe("a folder", () => {
   it("that is closed to all but its owner, as /root is, works too", async () => {
-    await chmod(folder, 0o700);
+    await chmod(parent, 0o700);
     const server = await start();
     expect(await query(server, "create table kept as select 7 as number")).toEqual([]);
     await stop(server);

@@ -60,7 +60,7 @@ async function startServer() {
     await rm(folder, { recursive: true });
     guard.kill();
   };
-  return { url: server.url, stop };
+  return { url: server.superuserUrl, stop };
 }
 
 /** A run that is killed tears nothing down: then its pipe to this shell closes, and the shell does it. */
