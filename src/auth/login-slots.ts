@@ -48,7 +48,7 @@ export function createLoginSlots({ concurrency, queue = 128, queueOfNetwork = 64
   function add(network: string, start: () => void): void {
     const starts = waiting.get(network) ?? new Set();
     if (waitingCount >= queue || starts.size >= queueOfNetwork) {
-      throw unavailable("too many logins at once", retryAfterMs);
+      throw unavailable("TOO_BUSY", "too many logins at once", retryAfterMs);
     }
     starts.add(start);
     waiting.set(network, starts);

@@ -25,7 +25,7 @@ export async function createPasswords({ concurrency = 1, queue = 64 } = {}): Pro
 
   return {
     hash: async (password) => {
-      if (limit.pendingCount >= queue) throw unavailable("too many passwords are set at once", 1000);
+      if (limit.pendingCount >= queue) throw unavailable("TOO_BUSY", "too many passwords are set at once", 1000);
       return limit(() => hash(password, cost));
     },
     verify: async (password, passwordHash) => {

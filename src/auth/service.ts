@@ -92,7 +92,7 @@ export function authHandlers(options: AuthOptions): Handlers<typeof AuthService>
     async createToken(request, call) {
       const { username, password } = request;
       const account = await login({ username, password, address: call.address, signal: call.signal });
-      if (account === undefined) throw unauthenticated("wrong username or password");
+      if (account === undefined) throw unauthenticated("WRONG_CREDENTIALS", "wrong username or password");
       return { token: await tokens.sign(account, defaulted(request.ttlSeconds)) };
     },
 

@@ -74,7 +74,7 @@ export function createLoginThrottle(counts: FailureCounts, limits: ThrottleLimit
   }
 
   function refuse(untilMs: number): ConnectError {
-    return tooMany("too many failed logins; wait", Math.max(1, untilMs - now()));
+    return tooMany("LOGIN_LOCKED", "too many failed logins; wait", Math.max(1, untilMs - now()));
   }
 
   return {

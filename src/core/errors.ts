@@ -1,11 +1,14 @@
 import { create } from "@bufbuild/protobuf";
-import { Code, ConnectError } from "@connectrpc/connect";
+import { ConnectError } from "@connectrpc/connect";
 import {
-  BadRequestSchema,
+  type ErrorInfo,
   ErrorInfoSchema,
   ResourceInfoSchema,
   RetryInfoSchema,
 } from "#gen/google/rpc/error_details_pb.js";
+import { boundText, maxNameBytes } from "../call/bounds.ts";
+import { callError, findReason, invalidRequest } from "../call/errors.ts";
+import { type Reason, reasonOfCode, reasons } from "./reasons.ts";
 
 /** One broken rule: `field` is the path of the request's field as the proto spells it, `services[0].service`. */
 export interface Violation {
@@ -13,81 +16,126 @@ export interface Violation {
   readonly message: string;
 }
 
-/** 400: the request breaks a rule. Names every field and its rule. */
+/** The ErrorInfo of a reason of ours. */
+export function errorInfo(reason: Reason, metadata: Record<string, string> = {}) {
+  return { desc: ErrorInfoSchema, value: create(ErrorInfoSchema, { reason, domain, metadata }) };
+}
+
+const domain = "tollgate";
+
+/** 400: the request breaks a rule. Names the fields and their rules. */
 export function invalid(...violations: Violation[]): ConnectError {
-  const text = violations.map(({ field, message }) => (field === "" ? message : `${field}: ${message}`)).join("; ");
-  const fieldViolations = violations.map(({ field, message }) => ({ field, description: message }));
-  return new ConnectError(text, Code.InvalidArgument, undefined, [
-    { desc: BadRequestSchema, value: create(BadRequestSchema, { fieldViolations }) },
-  ]);
+  return invalidRequest(violations.map(({ field, message }) => ({ field, description: message })));
 }
 
 /** 404: no such resource, or one that the caller must not know of. */
-export function notFound(resourceType: string, resourceName: string): ConnectError {
-  return new ConnectError(`no such ${resourceType}: ${resourceName}`, Code.NotFound, undefined, [
-    { desc: ResourceInfoSchema, value: create(ResourceInfoSchema, { resourceType, resourceName }) },
-  ]);
+export function notFound(resourceType: keyof typeof missing, resourceName: string): ConnectError {
+  return ofResource(missing[resourceType], `no such ${resourceType}`, resourceType, resourceName);
 }
+
+const missing = {
+  company: "COMPANY_NOT_FOUND",
+  user: "USER_NOT_FOUND",
+  "quota of the period": "QUOTA_NOT_FOUND",
+  lease: "LEASE_NOT_FOUND",
+  data: "DATA_NOT_FOUND",
+  file: "FILE_NOT_FOUND",
+} as const satisfies Readonly<Record<string, Reason>>;
 
 /** 409: a resource of that key exists already. */
-export function alreadyExists(resourceType: string, resourceName: string): ConnectError {
-  return new ConnectError(`${resourceType} exists already: ${resourceName}`, Code.AlreadyExists, undefined, [
-    { desc: ResourceInfoSchema, value: create(ResourceInfoSchema, { resourceType, resourceName }) },
-  ]);
+export function alreadyExists(resourceType: keyof typeof existing, resourceName: string): ConnectError {
+  return ofResource(existing[resourceType], `${resourceType} exists already`, resourceType, resourceName);
 }
 
-/** 409: the request is good, the state of things forbids it. `reason` is a constant for programs, UPPER_SNAKE_CASE. */
-export function conflict(reason: string, message: string): ConnectError {
-  return new ConnectError(message, Code.FailedPrecondition, undefined, [errorInfo(reason)]);
+const existing = {
+  company: "COMPANY_EXISTS",
+  user: "USER_EXISTS",
+  data: "DATA_EXISTS",
+} as const satisfies Readonly<Record<string, Reason>>;
+
+/** An error of a reason that none of the functions below is for. */
+export function refusal(reason: Reason, message: string): ConnectError {
+  return new ConnectError(message, reasons[reason].code, undefined, [errorInfo(reason)]);
+}
+
+/** 409: the request is good, the state of things forbids it. */
+export function conflict(reason: Reason, message: string): ConnectError {
+  return refusal(reason, message);
 }
 
 /** 413: more bytes than are taken. */
 export function tooLarge(message: string): ConnectError {
-  return new ConnectError(message, Code.ResourceExhausted, undefined, [errorInfo(tooLargeReason)]);
+  return refusal("TOO_LARGE", message);
 }
 
-/** Tells it from the other limits of RESOURCE_EXHAUSTED. */
-export const tooLargeReason = "TOO_LARGE";
+/** 504: it took longer than it may. */
+export function tooSlow(message: string): ConnectError {
+  return refusal("DEADLINE_EXCEEDED", message);
+}
 
 /** 416: no such part; `bytes` is how many there are. */
 export function outOfRange(bytes: number): ConnectError {
-  return new ConnectError(`there is no such part: there are ${bytes} bytes`, Code.OutOfRange, {
-    "content-range": `bytes */${bytes}`,
-  });
+  const error = refusal("RANGE_NOT_SATISFIABLE", `there is no such part: there are ${bytes} bytes`);
+  error.metadata.set("content-range", `bytes */${bytes}`);
+  return error;
 }
 
 /** 401: no token, or one that is not valid now. Says no more than that. */
-export function unauthenticated(message: string): ConnectError {
-  return new ConnectError(message, Code.Unauthenticated, { "www-authenticate": "Bearer" });
+export function unauthenticated(reason: Reason, message: string): ConnectError {
+  const error = refusal(reason, message);
+  error.metadata.set("www-authenticate", "Bearer");
+  return error;
 }
 
 /** 403: the caller is known and may not do this. */
-export function forbidden(message: string): ConnectError {
-  return new ConnectError(message, Code.PermissionDenied);
+export function forbidden(reason: Reason, message: string): ConnectError {
+  return refusal(reason, message);
 }
 
 /** 429: too many tries; says when the next one has a chance. */
-export function tooMany(message: string, retryAfterMs: number): ConnectError {
-  return retryLater(Code.ResourceExhausted, message, retryAfterMs);
+export function tooMany(reason: Reason, message: string, retryAfterMs: number): ConnectError {
+  return retryLater(reason, message, retryAfterMs);
 }
 
-/** 503: something that the service stands on does not answer now. `cause` goes to the log, never to the caller. */
-export function unavailable(message: string, retryAfterMs: number, cause?: unknown): ConnectError {
-  return retryLater(Code.Unavailable, message, retryAfterMs, cause);
+/** 503: something that the service needs does not answer now. `cause` goes to the log, never to the caller. */
+export function unavailable(reason: Reason, message: string, retryAfterMs: number, cause?: unknown): ConnectError {
+  return retryLater(reason, message, retryAfterMs, cause);
 }
 
 /** 500: a fault of ours. The caller reads that and nothing else; `cause` goes to the log. */
 export function internal(cause: unknown): ConnectError {
-  return new ConnectError("internal error", Code.Internal, undefined, undefined, cause);
+  return callError("INTERNAL", reasons.INTERNAL.code, "internal error", cause);
 }
 
-function retryLater(code: Code, message: string, retryAfterMs: number, cause?: unknown): ConnectError {
+/** The same error with our domain, a reason where it had none, and a text that fits into the headers of an answer. */
+export function complete(error: ConnectError): ConnectError {
+  const text = boundText(error.rawMessage);
+  const complete = text === error.rawMessage ? error : withText(error, text);
+  if (findReason(complete) === undefined) complete.details.push(errorInfo(reasonOfCode(complete.code)));
+  for (const detail of complete.details) {
+    if ("desc" in detail && detail.desc === ErrorInfoSchema) (detail.value as ErrorInfo).domain = domain;
+  }
+  return complete;
+}
+
+function retryLater(reason: Reason, message: string, retryAfterMs: number, cause?: unknown): ConnectError {
   const seconds = Math.floor(retryAfterMs / 1000);
   const retryDelay = { seconds: BigInt(seconds), nanos: Math.round((retryAfterMs - seconds * 1000) * 1e6) };
-  const detail = { desc: RetryInfoSchema, value: create(RetryInfoSchema, { retryDelay }) };
-  return new ConnectError(message, code, { "retry-after": String(Math.ceil(retryAfterMs / 1000)) }, [detail], cause);
+  const details = [errorInfo(reason), { desc: RetryInfoSchema, value: create(RetryInfoSchema, { retryDelay }) }];
+  const metadata = { "retry-after": String(Math.ceil(retryAfterMs / 1000)) };
+  return new ConnectError(message, reasons[reason].code, metadata, details, cause);
 }
 
-function errorInfo(reason: string) {
-  return { desc: ErrorInfoSchema, value: create(ErrorInfoSchema, { reason, domain: "tollgate" }) };
+function withText(error: ConnectError, text: string): ConnectError {
+  const shorter = new ConnectError(text, error.code, error.metadata, undefined, error.cause);
+  shorter.details.push(...error.details);
+  return shorter;
+}
+
+function ofResource(reason: Reason, text: string, resourceType: string, name: string): ConnectError {
+  const resourceName = boundText(name, maxNameBytes);
+  return new ConnectError(`${text}: ${resourceName}`, reasons[reason].code, undefined, [
+    errorInfo(reason),
+    { desc: ResourceInfoSchema, value: create(ResourceInfoSchema, { resourceType, resourceName }) },
+  ]);
 }

@@ -58,7 +58,8 @@ export async function convert(stored: Stored, signal: AbortSignal): Promise<Conv
 
 async function hold(stored: Stored, from: Kind, signal: AbortSignal): Promise<Converted> {
   signal.throwIfAborted();
-  if (held + limits.maxBytes > maxHeld) throw unavailable("too much converted data is still being read", 5000);
+  if (held + limits.maxBytes > maxHeld)
+    throw unavailable("TOO_BUSY", "too much converted data is still being read", 5000);
   const chunks: Buffer[] = [];
   for await (const chunk of stored.read()) chunks.push(chunk);
   const bytes = await makeApart(Buffer.concat(chunks), from, signal, limits);

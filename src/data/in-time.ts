@@ -1,5 +1,5 @@
-import { Code, ConnectError } from "@connectrpc/connect";
 import type { PutDataRequest } from "#gen/tollgate/v1/data_pb.js";
+import { tooSlow } from "../core/errors.ts";
 import { createPatience } from "../core/patience.ts";
 
 /**
@@ -33,7 +33,7 @@ export async function* inPace(pieces: AsyncIterable<PutDataRequest>, slackMs: nu
   let asked = performance.now();
   for await (const piece of pieces) {
     patience.spend(performance.now() - asked, (piece.file?.data.length ?? 0) / bytesPerMs);
-    if (patience.leftMs < 0) throw new ConnectError("the data came too slowly", Code.DeadlineExceeded);
+    if (patience.leftMs < 0) throw tooSlow("the data came too slowly");
     yield piece;
     // What we do with a piece is not the sender's time.
     asked = performance.now();
@@ -42,8 +42,7 @@ export async function* inPace(pieces: AsyncIterable<PutDataRequest>, slackMs: nu
 
 function before<Result>(work: Promise<Result>, limitMs: number): Promise<Result> {
   return new Promise((resolve, reject) => {
-    const late = () =>
-      reject(new ConnectError(`the next piece of the data did not come within ${limitMs} ms`, Code.DeadlineExceeded));
+    const late = () => reject(tooSlow(`the next piece of the data did not come within ${limitMs} ms`));
     const timer = setTimeout(late, limitMs);
     work.finally(() => clearTimeout(timer)).then(resolve, reject);
   });

@@ -171,7 +171,8 @@ async function keep(
   } catch (error) {
     if (!isUniqueViolation(error)) throw error;
     const winner = await find(options.database, described, everything);
-    if (winner === undefined) throw unavailable("the data was being put by somebody else", 1000, error);
+    if (winner === undefined)
+      throw unavailable("UPLOAD_INTERRUPTED", "the data was being put by somebody else", 1000, error);
     return repeated(winner, described, received.result());
   }
 }
@@ -191,7 +192,8 @@ async function write({ database, now }: UploadOptions, { file, expected, head, r
     await ensurePartitions(database, "data_chunk", new Set([today]));
     return database.transaction(async (transaction: Transaction) => {
       // Written a second time, and what came after the head is gone.
-      if (next !== head) throw unavailable("the data could not be kept, and is to be put again", 1000);
+      if (next !== head)
+        throw unavailable("UPLOAD_INTERRUPTED", "the data could not be kept, and is to be put again", 1000);
       const id = await nextId(transaction);
       let start = 0;
       for (; next.done !== true; next = await received.chunks.next()) {

@@ -1,6 +1,5 @@
-import { Code, ConnectError } from "@connectrpc/connect";
-import type { LightContext } from "./context.ts";
-import { badField, HttpError } from "./errors.ts";
+import { callerGone, type LightContext } from "./context.ts";
+import { badField, HttpError, toCallError } from "./errors.ts";
 import type { GatewayRequest } from "./exchange.ts";
 
 /** What a body may be. */
@@ -53,7 +52,7 @@ export async function* streamBody(
   signal: AbortSignal,
 ): AsyncGenerator<Buffer> {
   if ((request.headers["content-encoding"] ?? "identity") !== "identity") {
-    throw inStream(new HttpError(415, Code.InvalidArgument, "the body must not be compressed"));
+    throw toCallError(new HttpError("UNSUPPORTED_MEDIA_TYPE", "the body must not be compressed"));
   }
   let ended = !hasBody(request);
   let broken = false;
@@ -65,18 +64,13 @@ export async function* streamBody(
       signal.throwIfAborted();
       const chunk = request.read() as Buffer | null;
       if (chunk !== null) yield chunk;
-      else if (broken || request.aborted) throw new ConnectError("the caller is gone", Code.Canceled);
+      else if (broken || request.aborted) throw callerGone();
       else if (ended) return;
       else await more(request, timeoutMs, signal);
     }
   } finally {
     request.off("end", end).off("aborted", breakOff);
   }
-}
-
-/** As the handler reads it that the stream goes to; the status is kept for the answer. */
-function inStream(error: HttpError): ConnectError {
-  return new ConnectError(error.message, error.code, undefined, undefined, error);
 }
 
 /** Resolves when there is something new to know of a body. */
@@ -91,7 +85,7 @@ function more(request: GatewayRequest, timeoutMs: number, signal: AbortSignal): 
     };
     const done = () => settle(resolve);
     const leave = () => settle(() => reject(signal.reason as Error));
-    const timer = setTimeout(() => settle(() => reject(inStream(bodyTooSlow(timeoutMs)))), timeoutMs);
+    const timer = setTimeout(() => settle(() => reject(toCallError(bodyTooSlow(timeoutMs)))), timeoutMs);
     for (const event of news) request.once(event, done);
     signal.addEventListener("abort", leave, { once: true });
   });
@@ -103,16 +97,16 @@ function checkType({ headers }: GatewayRequest): void {
   const type = headers["content-type"] ?? "";
   const encoding = headers["content-encoding"] ?? "identity";
   if (/^application\/json *(; *charset="?utf-8"?)? *$/i.test(type) && encoding === "identity") return;
-  throw new HttpError(415, Code.InvalidArgument, "the body must be application/json in UTF-8, not compressed");
+  throw new HttpError("UNSUPPORTED_MEDIA_TYPE", "the body must be application/json in UTF-8, not compressed");
 }
 
 /** 408: the rest of the body does not come. */
 export function bodyTooSlow(timeoutMs: number): HttpError {
-  return new HttpError(408, Code.DeadlineExceeded, `the body did not come within ${timeoutMs} ms`);
+  return new HttpError("BODY_TOO_SLOW", `the body did not come within ${timeoutMs} ms`);
 }
 
 function tooLarge(maxBytes: number): HttpError {
-  return new HttpError(413, Code.ResourceExhausted, `the body is larger than ${maxBytes} bytes`);
+  return new HttpError("TOO_LARGE", `the body is larger than ${maxBytes} bytes`);
 }
 
 /**
@@ -141,7 +135,7 @@ function readBytes(
 
     function end(): void {
       // HTTP/2 ends what the caller has cut off, too.
-      if (request.aborted) fail(new ConnectError("the caller is gone", Code.Canceled));
+      if (request.aborted) fail(callerGone());
       settle(chunks.length === 1 ? chunks[0] : Buffer.concat(chunks));
     }
 

@@ -1,6 +1,7 @@
 import type { IncomingHttpHeaders } from "node:http";
 import type { DescMethod, DescService } from "@bufbuild/protobuf";
 import { Code, ConnectError, type ContextValues, type HandlerContext } from "@connectrpc/connect";
+import { callError } from "../call/errors.ts";
 
 /** A call's context as Connect's handlers know it, without the cost of Connect's own. */
 export interface LightContext extends HandlerContext {
@@ -67,11 +68,12 @@ class CallContext implements LightContext {
     this.url = url;
     this.#headers = headers;
     this.#deadlineMs = timeoutMs === undefined ? undefined : Date.now() + timeoutMs;
-    const late = () => this.#interrupt(new ConnectError("the deadline has passed", Code.DeadlineExceeded));
+    const late = () =>
+      this.#interrupt(callError("DEADLINE_EXCEEDED", Code.DeadlineExceeded, "the deadline has passed"));
     this.#timer = timeoutMs === undefined ? undefined : setTimeout(late, timeoutMs);
     answer.once("close", () => {
       // Every call ends here: an error with a stack is made only for the few that are cut off.
-      this.#interrupt(this.#ended ? over : new ConnectError("the caller is gone", Code.Canceled));
+      this.#interrupt(this.#ended ? over : callerGone());
     });
   }
 
@@ -118,6 +120,10 @@ class CallContext implements LightContext {
   }
 }
 
+export function callerGone(): ConnectError {
+  return callError("CALLER_GONE", Code.Canceled, "the caller is gone");
+}
+
 const over = new Error("the call is over");
 
 /** What a call comes to, unless its context is interrupted before: then the interruption's reason. */
@@ -160,7 +166,7 @@ export function interruptionOf(context: HandlerContext): Interruption | undefine
   if (!aborted) return undefined;
   // Whatever the error code with which a caller resets its stream: it is gone, and no fault of ours.
   const isLate = reason instanceof ConnectError && reason.code === Code.DeadlineExceeded;
-  return { reason: isLate ? reason : new ConnectError("the caller is gone", Code.Canceled) };
+  return { reason: isLate ? reason : callerGone() };
 }
 
 function isLight(context: HandlerContext): context is LightContext {

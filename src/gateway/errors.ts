@@ -1,40 +1,42 @@
-import { create, type DescField } from "@bufbuild/protobuf";
-import { Code, ConnectError } from "@connectrpc/connect";
-import { BadRequestSchema } from "#gen/google/rpc/error_details_pb.js";
+import type { DescField } from "@bufbuild/protobuf";
+import { Code, type ConnectError } from "@connectrpc/connect";
+import { type CallReason, callError, invalidRequest } from "../call/errors.ts";
 
 /** A failure of HTTP itself, whose status says more than a code of gRPC. */
 export class HttpError extends Error {
   readonly status: number;
   readonly code: Code;
+  readonly reason: HttpReason;
   /** Headers that belong to the status, such as Allow. */
   readonly headers: Readonly<Record<string, string>>;
 
-  constructor(status: number, code: Code, message: string, headers: Readonly<Record<string, string>> = {}) {
+  constructor(reason: HttpReason, message: string, headers: Readonly<Record<string, string>> = {}) {
     super(message);
-    this.status = status;
-    this.code = code;
+    this.reason = reason;
+    [this.status, this.code] = failures[reason];
     this.headers = headers;
   }
 }
 
-/** One broken rule and the path of its field, `services[0].service`. */
-export interface FieldViolation {
-  readonly field: string;
-  readonly description: string;
-}
+export type HttpReason = keyof typeof failures;
 
-/** INVALID_ARGUMENT that names every field and its rule. */
-export function badRequest(fieldViolations: readonly FieldViolation[]): ConnectError {
-  const text = fieldViolations.map(({ field, description }) =>
-    field === "" ? description : `${field}: ${description}`,
-  );
-  return new ConnectError(text.join("; "), Code.InvalidArgument, undefined, [
-    { desc: BadRequestSchema, value: create(BadRequestSchema, { fieldViolations: [...fieldViolations] }) },
-  ]);
+/** The status of HTTP, and the code that gRPC has for the same. */
+const failures = {
+  NO_SUCH_PATH: [404, Code.NotFound],
+  HTTP_METHOD_NOT_ALLOWED: [405, Code.Unimplemented],
+  BODY_TOO_SLOW: [408, Code.DeadlineExceeded],
+  TOO_LARGE: [413, Code.ResourceExhausted],
+  UNSUPPORTED_MEDIA_TYPE: [415, Code.InvalidArgument],
+  HTTP_VERSION_NOT_SUPPORTED: [505, Code.Unimplemented],
+} as const satisfies Partial<Record<CallReason, readonly [status: number, code: Code]>>;
+
+/** The same for a handler that reads a stream. The status is kept for the answer, as the cause. */
+export function toCallError(error: HttpError): ConnectError {
+  return callError(error.reason, error.code, error.message, error);
 }
 
 export function badField(field: string, description: string): ConnectError {
-  return badRequest([{ field, description }]);
+  return invalidRequest([{ field, description }]);
 }
 
 /** What is wrong with a field, or with one item of it, that protobuf-es could not read. */

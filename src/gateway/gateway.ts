@@ -1,6 +1,6 @@
 import { METHODS } from "node:http";
 import type { DescMethod, DescService, Message } from "@bufbuild/protobuf";
-import { Code, type ContextValues, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
+import type { ContextValues, HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import { type Binding, bindingsOf } from "./binding.ts";
 import { createContext } from "./context.ts";
 import { HttpError } from "./errors.ts";
@@ -77,11 +77,11 @@ export function createGateway(options: GatewayOptions): Gateway {
     const match = router.match(method, path);
     if (match.kind === "route") return serve(exchange, match.route, match.segments, query);
     if (match.kind === "none") {
-      return refuse(options, exchange, new HttpError(404, Code.NotFound, `no such path: ${path}`));
+      return refuse(options, exchange, new HttpError("NO_SUCH_PATH", `no such path: ${path}`));
     }
     if (method === "OPTIONS") return answerOptions(response, match.allow);
     const headers = { allow: match.allow.join(", ") };
-    refuse(options, exchange, new HttpError(405, Code.Unimplemented, `${method} is not allowed here`, headers));
+    refuse(options, exchange, new HttpError("HTTP_METHOD_NOT_ALLOWED", `${method} is not allowed here`, headers));
   }
 
   async function serve(exchange: Exchange, route: Route, segments: readonly string[], query: string): Promise<void> {

@@ -1,9 +1,10 @@
 import { constants } from "node:http2";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { callError } from "../call/errors.ts";
 import type { Binding } from "./binding.ts";
 import { hasBody } from "./body.ts";
 import type { LightContext } from "./context.ts";
-import { HttpError } from "./errors.ts";
+import { HttpError, toCallError } from "./errors.ts";
 import type { DescribeError, Exchange, GatewayRequest, GatewayResponse } from "./exchange.ts";
 import { cut, type Head, isOpen, jsonType, send, start } from "./send.ts";
 
@@ -44,11 +45,11 @@ interface RefuseOptions {
 
 function toConnectError(error: unknown, context: LightContext | undefined): ConnectError {
   if (error instanceof ConnectError) return error;
-  if (error instanceof HttpError) return new ConnectError(error.message, error.code);
+  if (error instanceof HttpError) return toCallError(error);
   // What was interrupted may say so in its own way.
   if (context?.signal.aborted === true) return ConnectError.from(context.signal.reason, Code.Canceled);
   // What it says is not for the caller.
-  return new ConnectError("internal error", Code.Internal, undefined, undefined, error);
+  return callError("INTERNAL", Code.Internal, "internal error", error);
 }
 
 interface Refusal {

@@ -1,4 +1,5 @@
 import type { AnyDesc, DescMethod, DescService } from "@bufbuild/protobuf";
+import { reasons } from "../core/reasons.ts";
 import type { OpenApi, Operation } from "../gateway/openapi/document.ts";
 import { snakeCase } from "../gateway/openapi/names.ts";
 import { createSchemas, type Schemas } from "../gateway/openapi/schema.ts";
@@ -36,6 +37,7 @@ export function createPage(options: PageOptions): string {
 <h1>${document.info.title}</h1>
 <a href="#start">Start</a>
 <a href="#errors">Errors</a>
+<a href="#reasons">Reasons of errors</a>
 ${document.tags.map(
   ({ name }) => html`<h2 class="tag">${name}</h2>
 ${ofTag(name).map(({ verb, path, operation }) => html`<a href="#${operation.operationId}"><b class="${verb}">${verb}</b> ${path}</a>`)}`,
@@ -67,7 +69,7 @@ function introduction({ info, servers, components }: OpenApi): Html {
   -d '{"username":"admin","password":"…"}'
 curl ${url}/admin/users -H 'Authorization: Bearer TOKEN'</pre>
 <h2 id="errors">Errors</h2>
-<p>Every error says what is wrong in <code>message</code>, names the fields in <code>validations</code>, and carries
+<p>Every error says what is wrong in <code>message</code> for people and in <code>reason</code> for programs, names the fields in <code>validations</code>, and carries
 <code>tracedata</code>. Its <code>code</code> is the call's tracecode: send your own in the header <code>tracecode</code> (a
 UUID) or read the one that was made from the answer's header of that name, and quote it when you ask about a call.</p>
 <table>
@@ -79,7 +81,16 @@ UUID) or read the one that was made from the answer's header of that name, and q
 <tr><th>409</th><td>The key exists already, or the state of things forbids the change.</td></tr>
 <tr><th>429, 503</th><td>Try again after the seconds in <code>Retry-After</code>.</td></tr>
 </table>
-<details open><summary>The body of an error</summary>${schemaTable({ $ref: "#/components/schemas/error" }, components.schemas, "whole")}</details>`;
+<details open><summary>The body of an error</summary>${schemaTable({ $ref: "#/components/schemas/error" }, components.schemas, "whole")}</details>
+<h3 id="reasons">Reasons</h3>
+<p>gRPC, gRPC-Web and Connect answers have the reason in <code>google.rpc.ErrorInfo</code>.</p>
+<table>
+<tr><th>Reason</th><th>Status</th><th>Retry</th><th>Cause and cure</th></tr>
+${Object.entries(reasons).map(
+  ([name, { status, retry, cause, cure }]) =>
+    html`<tr id="${name}"><th>${name}</th><td>${String(status)}</td><td>${retry ? "yes" : "no"}</td><td>${cause} ${cure}</td></tr>`,
+)}
+</table>`;
 }
 
 function operationSection(verb: string, path: string, operation: Operation, options: PageOptions): Html {

@@ -9,6 +9,7 @@ import {
 } from "@bufbuild/protobuf";
 import { Code, ConnectError, type ContextValues, type HandlerContext } from "@connectrpc/connect";
 import { parseTimeout } from "@connectrpc/connect/protocol-grpc";
+import { callError } from "../call/errors.ts";
 import { createContext, type LightContext, untilInterrupted } from "../gateway/context.ts";
 import type { GatewayOptions } from "../gateway/gateway.ts";
 import { toEnvelope } from "./encode.ts";
@@ -140,7 +141,7 @@ function parse(method: DescMethod, bytes: Uint8Array): Message {
   try {
     return fromBinary(method.input, bytes);
   } catch (error) {
-    throw new ConnectError(`parse binary: ${messageOf(error)}`, Code.InvalidArgument);
+    throw callError("MALFORMED_MESSAGE", Code.InvalidArgument, `parse binary: ${messageOf(error)}`);
   }
 }
 
@@ -154,7 +155,7 @@ function writeAnswer(
   try {
     return toEnvelope(output, message);
   } catch (error) {
-    const unwritten = new ConnectError(`serialize binary: ${messageOf(error)}`, Code.Internal);
+    const unwritten = callError("INTERNAL", Code.Internal, `serialize binary: ${messageOf(error)}`);
     throw refuse === undefined ? unwritten : refuse(context, unwritten);
   }
 }
@@ -166,7 +167,7 @@ function messageOf(error: unknown): string {
 function toConnectError(error: unknown): ConnectError {
   if (error instanceof ConnectError) return error;
   // What it says is not for the caller.
-  return new ConnectError("internal error", Code.Internal, undefined, undefined, error);
+  return callError("INTERNAL", Code.Internal, "internal error", error);
 }
 
 type Outcome = { readonly envelope: Uint8Array } | { readonly error: ConnectError };

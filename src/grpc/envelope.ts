@@ -1,5 +1,7 @@
 import type { Readable } from "node:stream";
-import { Code, ConnectError } from "@connectrpc/connect";
+import { Code, type ConnectError } from "@connectrpc/connect";
+import { callError } from "../call/errors.ts";
+import { callerGone } from "../gateway/context.ts";
 
 /** What a caller may send, and how long it may take. */
 export interface EnvelopeLimits {
@@ -47,7 +49,7 @@ export function readEnvelope(stream: Readable, { maxBytes, timeoutMs }: Envelope
     }
 
     function leave(): void {
-      settle(new ConnectError("the caller is gone", Code.Canceled));
+      settle(callerGone());
     }
 
     function settle(error: ConnectError | undefined, message: Uint8Array = new Uint8Array()): void {
@@ -63,22 +65,23 @@ export function readEnvelope(stream: Readable, { maxBytes, timeoutMs }: Envelope
 }
 
 function incomplete(): ConnectError {
-  return new ConnectError("protocol error: incomplete envelope", Code.InvalidArgument);
+  return callError("MALFORMED_MESSAGE", Code.InvalidArgument, "protocol error: incomplete envelope");
 }
 
 function compressed(): ConnectError {
-  return new ConnectError("received compressed envelope, but do not know how to decompress", Code.Internal);
+  const text = "received compressed envelope, but do not know how to decompress";
+  return callError("MALFORMED_MESSAGE", Code.InvalidArgument, text);
 }
 
 function tooLarge(length: number, maxBytes: number): ConnectError {
   const text = `message size ${length} is larger than configured readMaxBytes ${maxBytes}`;
-  return new ConnectError(text, Code.ResourceExhausted);
+  return callError("TOO_LARGE", Code.ResourceExhausted, text);
 }
 
 function unimplemented(text: string): ConnectError {
-  return new ConnectError(`protocol error: ${text}`, Code.Unimplemented);
+  return callError("PROTOCOL_VIOLATION", Code.Unimplemented, `protocol error: ${text}`);
 }
 
 function late(timeoutMs: number): ConnectError {
-  return new ConnectError(`the body did not come within ${timeoutMs} ms`, Code.DeadlineExceeded);
+  return callError("BODY_TOO_SLOW", Code.DeadlineExceeded, `the body did not come within ${timeoutMs} ms`);
 }

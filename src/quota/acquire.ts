@@ -5,15 +5,7 @@ import type { Ask, QuotaLimits, Standing } from "./counters/engine.ts";
 import { type LeaseView, toHolderText } from "./lease-messages.ts";
 import { toEntry } from "./ledger/entry.ts";
 import type { Ledger } from "./ledger/ledger.ts";
-import {
-  type Asked,
-  methodNotAllowed,
-  noSuchUser,
-  otherPoints,
-  type RefusedQuota,
-  refusalOf,
-  userDisabled,
-} from "./refusal.ts";
+import { type Asked, noQuota, noSuchUser, otherPoints, type RefusedQuota, refusalOf, userDisabled } from "./refusal.ts";
 import { meterOf, rulesOf, type Subject, type Subjects } from "./subjects.ts";
 
 export interface QuotaOptions {
@@ -54,7 +46,7 @@ export async function acquire(
   asker: Asker,
 ): Promise<Decision[]> {
   const { subjects, counters, ledger, jitter, durable } = options;
-  if (!ledger.hasRoom()) throw unavailable("the ledger is behind", ledgerRetryMs);
+  if (!ledger.hasRoom()) throw unavailable("LEDGER_BEHIND", "the ledger is behind", ledgerRetryMs);
   const known = await Promise.all(
     requests.map(async ({ username }) => subjects.peek(username) ?? subjects.byName(username)),
   );
@@ -103,7 +95,7 @@ export function admit(
   if (!subject.enabled) return { refused: userDisabled(asked) };
   const { service, methodGroup } = asked;
   const rules = rulesOf(subject, service, methodGroup, byDefault);
-  if (rules.quotas.length === 0) return { refused: methodNotAllowed(asked) };
+  if (rules.quotas.length === 0) return { refused: noQuota(asked) };
   return { subject, ask: { meter: meterOf(subject, service, methodGroup), rules } };
 }
 

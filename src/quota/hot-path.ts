@@ -5,6 +5,7 @@ import type { Call, Handlers } from "../core/call.ts";
 import { notFound } from "../core/errors.ts";
 import type { Book } from "../core/history.ts";
 import { hasRole, type Principal, scopeOf } from "../core/principal.ts";
+import { reasons } from "../core/reasons.ts";
 import { type Asker, acquire, admit, type Decision, defaultTtlSeconds } from "./acquire.ts";
 import { batches } from "./batches.ts";
 import { toHeldLease, toLeaseMessage } from "./lease-messages.ts";
@@ -154,9 +155,9 @@ function toAnswer({ view, standing }: Ended) {
 
 function toDecision(decision: Decision) {
   if (decision.granted) return { decision: { case: "granted" as const, value: toGranted(decision) } };
-  const { code, reason, message, violated, retryDelayMs } = decision.refused;
+  const { reason, message, violated, retryDelayMs } = decision.refused;
   const value = {
-    code,
+    code: reasons[reason].code,
     reason,
     message,
     violations: violated.map(({ name }) => limitNames[name]),

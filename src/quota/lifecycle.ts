@@ -45,7 +45,8 @@ export async function settle(
   const place = await locate(options, leaseId);
   const answer = await ask(options, leaseId, place, { kind: "settle", ...place.granted, points });
   if (answer.kind === "conflict") {
-    throw alreadyExists(`settlement with ${answer.lease.settledPoints ?? 0} points of the lease`, leaseId);
+    const text = `the lease has been settled with ${answer.lease.settledPoints ?? 0} points, not ${points}`;
+    throw conflict("LEASE_SETTLED_DIFFERENTLY", text);
   }
   const { lease, standing, before } = done(answer);
   const durationMs = duration && Number(duration.seconds) * 1000 + Math.round(duration.nanos / 1e6);

@@ -1,8 +1,10 @@
 import { create } from "@bufbuild/protobuf";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
-import { Code, ConnectError } from "@connectrpc/connect";
-import { ErrorInfoSchema, QuotaFailureSchema, RetryInfoSchema } from "#gen/google/rpc/error_details_pb.js";
+import { ConnectError } from "@connectrpc/connect";
+import { QuotaFailureSchema, RetryInfoSchema } from "#gen/google/rpc/error_details_pb.js";
 import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
+import { errorInfo } from "../core/errors.ts";
+import { type Reason, reasons } from "../core/reasons.ts";
 import type { LimitName, Standing } from "./counters/engine.ts";
 import { type LimitView, limitsOf } from "./limits.ts";
 import { rateLimitHeaders } from "./rate-limit.ts";
@@ -17,8 +19,7 @@ export interface Asked {
 
 /** A refusal before it is an error or a message of a batch. */
 export interface RefusedQuota {
-  readonly code: Code;
-  readonly reason: string;
+  readonly reason: Reason;
   readonly message: string;
   readonly violated: readonly LimitView[];
   /** Undefined where waiting cannot help. */
@@ -27,23 +28,23 @@ export interface RefusedQuota {
 }
 
 export function noSuchUser({ username }: Asked): RefusedQuota {
-  return plain(Code.NotFound, "", `no such user: ${username}`);
+  return plain("USER_NOT_FOUND", `no such user: ${username}`);
 }
 
 /** The operation was acquired with other points. */
 export function otherPoints({ points }: Asked, before: number): RefusedQuota {
-  return plain(Code.AlreadyExists, "", `the operation was acquired with ${before} points, not ${points}`);
+  return plain("OPERATION_POINTS_DIFFER", `the operation was acquired with ${before} points, not ${points}`);
 }
 
 /** The user may not calculate at all. */
 export function userDisabled({ username }: Asked): RefusedQuota {
-  return plain(Code.PermissionDenied, "USER_DISABLED", `the user is disabled: ${username}`);
+  return plain("USER_DISABLED", `the user is disabled: ${username}`);
 }
 
 /** There is no quota for the service and method group. */
-export function methodNotAllowed({ username, service, methodGroup }: Asked): RefusedQuota {
+export function noQuota({ username, service, methodGroup }: Asked): RefusedQuota {
   const method = `${Service_Name[service]} ${Method_Group[methodGroup]}`;
-  return plain(Code.PermissionDenied, "METHOD_NOT_ALLOWED", `${username} has no quota for ${method}`);
+  return plain("NO_QUOTA", `${username} has no quota for ${method}`);
 }
 
 /**
@@ -58,31 +59,25 @@ export function refusalOf(
 ): RefusedQuota {
   const violated = limitsOf(standing).filter(({ name }) => names.includes(name));
   const [first] = violated;
-  if (first === undefined) return methodNotAllowed(asked);
+  if (first === undefined) return noQuota(asked);
   const message = violated.map((view) => textOf(view, asked)).join("; ");
   const headers = rateLimitHeaders(standing);
   // Waiting makes no request smaller: this is no matter of rate.
-  if (first.name === "pointsPerRequest") {
-    const code = Code.FailedPrecondition;
-    return { code, reason: reasons.pointsPerRequest, message, violated, retryDelayMs: undefined, headers };
-  }
+  const reason = limitReasons[first.name];
+  if (first.name === "pointsPerRequest") return { reason, message, violated, retryDelayMs: undefined, headers };
   const retryDelayMs = retryDelayOf(violated, asked, standing, jitter);
-  return { code: Code.ResourceExhausted, reason: reasons[first.name], message, violated, retryDelayMs, headers };
+  return { reason, message, violated, retryDelayMs, headers };
 }
 
 /** The error that gRPC and HTTP callers cannot overlook. */
 export function toError(refused: RefusedQuota, asked: Asked): ConnectError {
-  const { code, reason, message, violated, retryDelayMs, headers } = refused;
-  const error = new ConnectError(message, code, headers);
-  if (reason !== "") {
-    const metadata = {
-      username: asked.username,
-      service: Service_Name[asked.service],
-      method_group: Method_Group[asked.methodGroup],
-    };
-    const value = create(ErrorInfoSchema, { reason, domain: "tollgate", metadata });
-    error.details.push({ desc: ErrorInfoSchema, value });
-  }
+  const { reason, message, violated, retryDelayMs, headers } = refused;
+  const metadata = {
+    username: asked.username,
+    service: Service_Name[asked.service],
+    method_group: Method_Group[asked.methodGroup],
+  };
+  const error = new ConnectError(message, reasons[reason].code, headers, [errorInfo(reason, metadata)]);
   if (violated.length > 0) {
     const violations = violated.map((view) => ({
       subject: `user:${asked.username}`,
@@ -98,7 +93,7 @@ export function toError(refused: RefusedQuota, asked: Asked): ConnectError {
   return error;
 }
 
-const reasons: Readonly<Record<LimitName, string>> = {
+const limitReasons: Readonly<Record<LimitName, Reason>> = {
   pointsPerRequest: "REQUEST_POINTS_EXCEEDED",
   pointsPerDay: "DAILY_POINTS_EXCEEDED",
   pointsPerDateWindow: "DATE_WINDOW_POINTS_EXCEEDED",
@@ -145,6 +140,6 @@ function textOf({ name, limit = 0, remaining = 0, reserved }: LimitView, { point
   }
 }
 
-function plain(code: Code, reason: string, message: string): RefusedQuota {
-  return { code, reason, message, violated: [], retryDelayMs: undefined, headers: {} };
+function plain(reason: Reason, message: string): RefusedQuota {
+  return { reason, message, violated: [], retryDelayMs: undefined, headers: {} };
 }

@@ -43,5 +43,6 @@ export function isAudited(method: DescMethod): boolean {
 
 /** Refuses a principal that the RPC's declaration does not name. An RPC that declares nothing is refused to everybody. */
 export function authorise(method: DescMethod, principal: Principal): void {
-  if (!declarationOf(method).allows(principal)) throw forbidden("your roles do not allow this operation");
+  if (!declarationOf(method).allows(principal))
+    throw forbidden("ROLE_REQUIRED", "your roles do not allow this operation");
 }

@@ -43,8 +43,10 @@ export async function unexplained(answer: UniversalServerResponse, explain: Expl
 function explained(error: ConnectError, explain: Explain): ConnectError | undefined {
   if (error.findDetails(TracedataSchema).length > 0) return undefined;
   // Connect takes bytes that are no message for a fault of the server's.
-  const code = error.rawMessage.startsWith("parse binary: ") ? Code.InvalidArgument : error.code;
-  return explain(new ConnectError(error.rawMessage, code));
+  const isUnreadable = /^(parse binary: |received compressed envelope)/.test(error.rawMessage);
+  const own = new ConnectError(error.rawMessage, isUnreadable ? Code.InvalidArgument : error.code);
+  own.details.push(...error.details);
+  return explain(own);
 }
 
 async function* withTrailer(body: AsyncIterable<Uint8Array>, trailer: Headers, explain: Explain) {

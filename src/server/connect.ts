@@ -1,6 +1,6 @@
 import { constants, type Http2ServerRequest } from "node:http2";
 import type { DescMethod } from "@bufbuild/protobuf";
-import { Code, ConnectError, type ConnectRouter, createConnectRouter, type HandlerContext } from "@connectrpc/connect";
+import { type ConnectRouter, createConnectRouter, type HandlerContext } from "@connectrpc/connect";
 import type { UniversalHandler, UniversalServerResponse } from "@connectrpc/connect/protocol";
 import {
   compressionBrotli,
@@ -10,7 +10,7 @@ import {
 } from "@connectrpc/connect-node";
 import { bodyTooSlow } from "../gateway/body.ts";
 import { createContext } from "../gateway/context.ts";
-import { HttpError } from "../gateway/errors.ts";
+import { HttpError, toCallError } from "../gateway/errors.ts";
 import type { DescribeError, Exchange } from "../gateway/exchange.ts";
 import type { Gateway } from "../gateway/gateway.ts";
 import { refuse } from "../gateway/refuse.ts";
@@ -105,7 +105,7 @@ function isStream({ methodKind }: DescMethod): boolean {
 async function* inTime(body: AsyncIterable<Uint8Array>, limitMs: number): AsyncGenerator<Uint8Array> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_done, fail) => {
-    timer = setTimeout(() => fail(new ConnectError(bodyTooSlow(limitMs).message, Code.DeadlineExceeded)), limitMs);
+    timer = setTimeout(() => fail(toCallError(bodyTooSlow(limitMs))), limitMs);
   });
   // Nobody may be waiting when it is late.
   late.catch(() => undefined);
@@ -126,13 +126,13 @@ function httpError({ status, body }: UniversalServerResponse, handler: Universal
   if (body !== undefined) return undefined;
   switch (status) {
     case 405:
-      return new HttpError(405, Code.Unimplemented, `${handler.method.name} takes no such HTTP method`, {
+      return new HttpError("HTTP_METHOD_NOT_ALLOWED", `${handler.method.name} takes no such HTTP method`, {
         allow: handler.allowedMethods.join(", "),
       });
     case 415:
-      return new HttpError(415, Code.InvalidArgument, `${handler.method.name} does not take this content type`);
+      return new HttpError("UNSUPPORTED_MEDIA_TYPE", `${handler.method.name} does not take this content type`);
     case 505:
-      return new HttpError(505, Code.Unimplemented, `${handler.method.name} needs HTTP/2`);
+      return new HttpError("HTTP_VERSION_NOT_SUPPORTED", `${handler.method.name} needs HTTP/2`);
     default:
       return undefined;
   }

@@ -1,10 +1,11 @@
 import { create, type JsonObject, type JsonValue, toJson } from "@bufbuild/protobuf";
 import { Code, type ConnectError, type ContextValues, type HandlerContext } from "@connectrpc/connect";
-import { BadRequestSchema, ErrorInfoSchema, ResourceInfoSchema } from "#gen/google/rpc/error_details_pb.js";
+import { BadRequestSchema, ResourceInfoSchema } from "#gen/google/rpc/error_details_pb.js";
 import { ErrorSchema, NotFoundSchema } from "#gen/tollgate/v1/error_pb.js";
-import { type Tracedata, TracedataSchema } from "#gen/tollgate/v1/tracedata_pb.js";
-import { tooLargeReason } from "../core/errors.ts";
-import { httpStatusOf } from "../gateway/status.ts";
+import { TracedataSchema } from "#gen/tollgate/v1/tracedata_pb.js";
+import { findReason } from "../call/errors.ts";
+import { complete } from "../core/errors.ts";
+import { type Reason, reasons } from "../core/reasons.ts";
 import { originOf } from "./origin.ts";
 import type { Pipeline, PipelineOptions } from "./pipeline.ts";
 import { traceOf } from "./trace.ts";
@@ -30,48 +31,48 @@ export interface Failure {
 /** The contract's error bodies, out of the error that every door knows. */
 export function createErrorBodies(options: Pick<PipelineOptions, "serverName" | "now" | "logger">, pipeline: Pipeline) {
   return (error: ConnectError, failure: Failure): ErrorBody => {
-    const status = failure.status ?? statusOf(error);
-    const tracedata = error.findDetails(TracedataSchema)[0] ?? traceFailure(error, failure);
-    const headers = Object.fromEntries(error.metadata);
-    const [missing] = error.code === Code.NotFound ? error.findDetails(ResourceInfoSchema) : [];
-    if (missing === undefined) return { status, headers, body: errorBody(error, tracedata, failure) };
-    const detail = { tracedata, message: error.rawMessage };
-    const notFound = create(NotFoundSchema, { resourceId: missing.resourceName, detail });
-    return { status, headers, body: toJson(NotFoundSchema, notFound, spelling) };
+    const seen = error.findDetails(TracedataSchema).length > 0 ? error : explain(error, failure);
+    const reason = findReason(seen) as Reason;
+    const status = failure.status ?? reasons[reason].status;
+    const headers = Object.fromEntries(seen.metadata);
+    const [missing] = seen.code === Code.NotFound ? seen.findDetails(ResourceInfoSchema) : [];
+    if (missing === undefined) return { status, headers, body: errorBody(seen, reason, failure) };
+    return { status, headers, body: notFoundBody(seen, reason, missing.resourceName) };
   };
 
-  /** An error that no handler has seen: a request that could not be read, or none of ours. */
-  function traceFailure(error: ConnectError, { values, context }: Failure): Tracedata {
-    if (context !== undefined) return pipeline.refuse(context, error).findDetails(TracedataSchema)[0] as Tracedata;
+  /** An error that the pipeline has not seen: a request that could not be read, or has no operation. */
+  function explain(error: ConnectError, { values, context }: Failure): ConnectError {
+    if (context !== undefined) return pipeline.refuse(context, error);
+    const known = complete(error);
     const { code } = originOf(values);
-    options.logger.info({ tracecode: code, reason: error.rawMessage }, "request refused");
+    options.logger.info({ tracecode: code, reason: findReason(known), message: known.rawMessage }, "request refused");
     const { serverName: server, now } = options;
-    return traceOf({ code, server, method: undefined, principal: undefined, timeMs: now() });
+    const tracedata = traceOf({ code, server, method: undefined, principal: undefined, timeMs: now() });
+    known.details.push({ desc: TracedataSchema, value: tracedata });
+    return known;
   }
 }
 
 const spelling = { useProtoFieldName: true, alwaysEmitImplicit: true };
 
-function errorBody(error: ConnectError, tracedata: Tracedata, { bodyField }: Failure): JsonValue {
+function errorBody(error: ConnectError, reason: Reason, { bodyField }: Failure): JsonValue {
   const violations = error.findDetails(BadRequestSchema).flatMap(({ fieldViolations }) => fieldViolations);
   const validations = violations.map(({ field, description }) => ({
     field: field.startsWith(`${bodyField}.`) ? field.slice(`${bodyField}.`.length) : field,
     message: description,
   }));
-  const body = toJson(
-    ErrorSchema,
-    create(ErrorSchema, { tracedata, message: error.rawMessage, validations }),
-    spelling,
-  );
-  if (validations.length > 0) return body;
-  const { validations: _none, ...rest } = body as JsonObject;
-  return rest;
+  const [tracedata] = error.findDetails(TracedataSchema);
+  const message = create(ErrorSchema, { ...(tracedata && { tracedata }), message: error.rawMessage, validations });
+  const { validations: listed, ...rest } = toJson(ErrorSchema, message, spelling) as JsonObject;
+  return { ...rest, reason, ...(validations.length > 0 && listed !== undefined && { validations: listed }) };
 }
 
-/** Unlike google.rpc's table, the contract has a state that forbids a change as a conflict, and HTTP has two sizes. */
-function statusOf(error: ConnectError): number {
-  if (error.code === Code.FailedPrecondition) return 409;
-  if (error.code === Code.OutOfRange) return 416;
-  if (error.findDetails(ErrorInfoSchema).some(({ reason }) => reason === tooLargeReason)) return 413;
-  return httpStatusOf(error.code);
+function notFoundBody(error: ConnectError, reason: Reason, resourceId: string): JsonValue {
+  const [tracedata] = error.findDetails(TracedataSchema);
+  const message = create(NotFoundSchema, {
+    resourceId,
+    detail: { ...(tracedata && { tracedata }), message: error.rawMessage },
+  });
+  const { detail, ...rest } = toJson(NotFoundSchema, message, spelling) as JsonObject;
+  return { ...rest, detail: { ...(detail as JsonObject), reason } };
 }

@@ -1,5 +1,6 @@
-import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
+import type { ServiceImpl } from "@connectrpc/connect";
 import { type Health, HealthCheckResponse_ServingStatus as Status } from "#gen/grpc/health/v1/health_pb.js";
+import { refusal } from "../core/errors.ts";
 
 export interface ServerHealth {
   readonly implementation: ServiceImpl<typeof Health>;
@@ -21,7 +22,7 @@ export function createHealth(serviceNames: readonly string[]): ServerHealth {
   return {
     implementation: {
       async check({ service }) {
-        if (!known.has(service)) throw new ConnectError(`no such service: ${service}`, Code.NotFound);
+        if (!known.has(service)) throw refusal("SERVICE_UNKNOWN", `no such service: ${service}`);
         return { status };
       },
       async list() {

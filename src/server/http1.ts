@@ -3,11 +3,14 @@ import type { Socket } from "node:net";
 import type { ConnectionLimits, ProtocolServer, RequestListener } from "./connections.ts";
 import { answerHeaders } from "./origin.ts";
 
+/** Why no request could be read. */
+export type BadRequestReason = "MALFORMED_HTTP" | "HEADERS_TOO_SLOW" | "HEADERS_TOO_LARGE" | "HTTP_METHOD_UNKNOWN";
+
 export interface Http1Options {
   readonly limits: ConnectionLimits;
   readonly onRequest: RequestListener;
-  /** The JSON body for what is no request that a handler could answer. */
-  readonly badRequestBody: () => string;
+  /** The JSON body of the answer to bytes that make no request. */
+  readonly badRequestBody: (reason: BadRequestReason) => string;
 }
 
 /** HTTP/1.1. A request to upgrade is answered as if it did not ask. */
@@ -55,7 +58,7 @@ export function createHttp1({ limits, onRequest, badRequestBody }: Http1Options)
     });
     if (draining) announceEnd(response);
     if (!hasOneHost(request)) {
-      const body = badRequestBody();
+      const body = badRequestBody("MALFORMED_HTTP");
       response.writeHead(400, headersOf(body)).end(body);
     } else {
       onRequest(request, response);
@@ -73,9 +76,10 @@ export function createHttp1({ limits, onRequest, badRequestBody }: Http1Options)
       socket.destroy();
       return;
     }
-    const body = badRequestBody();
+    const [status, reason] = outcomeOf(error);
+    const body = badRequestBody(reason);
     const lines = Object.entries(headersOf(body)).map(([name, value]) => `${name}: ${value}\r\n`);
-    socket.end(`HTTP/1.1 ${statusOf(error)}\r\n${lines.join("")}\r\n${body}`, () => socket.destroy());
+    socket.end(`HTTP/1.1 ${status}\r\n${lines.join("")}\r\n${body}`, () => socket.destroy());
   }
 }
 
@@ -110,16 +114,18 @@ interface ParseError extends NodeJS.ErrnoException {
 /** A whole request line, whatever its method. */
 const requestLine = /^[!#$%&'*+.^`|~\w-]+ \S+ HTTP\/1\.[01]\r?$/m;
 
-function statusOf({ code, rawPacket }: ParseError): string {
+function outcomeOf({ code, rawPacket }: ParseError): [status: string, reason: BadRequestReason] {
   switch (code) {
     case "HPE_INVALID_METHOD":
       // Bytes of another protocol fail at their method, too.
-      return requestLine.test(rawPacket?.toString("latin1") ?? "") ? "501 Not Implemented" : "400 Bad Request";
+      return requestLine.test(rawPacket?.toString("latin1") ?? "")
+        ? ["501 Not Implemented", "HTTP_METHOD_UNKNOWN"]
+        : ["400 Bad Request", "MALFORMED_HTTP"];
     case "ERR_HTTP_REQUEST_TIMEOUT":
-      return "408 Request Timeout";
+      return ["408 Request Timeout", "HEADERS_TOO_SLOW"];
     case "HPE_HEADER_OVERFLOW":
-      return "431 Request Header Fields Too Large";
+      return ["431 Request Header Fields Too Large", "HEADERS_TOO_LARGE"];
     default:
-      return "400 Bad Request";
+      return ["400 Bad Request", "MALFORMED_HTTP"];
   }
 }

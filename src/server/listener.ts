@@ -1,7 +1,7 @@
 import { type AddressInfo, createServer as createTcpServer, type Server, type Socket } from "node:net";
 import { createServer as createTlsServer } from "node:tls";
 import { type ConnectionLimits, defaultLimits, type RequestListener } from "./connections.ts";
-import { createHttp1 } from "./http1.ts";
+import { createHttp1, type Http1Options } from "./http1.ts";
 import { createHttp2, type Http2Options } from "./http2.ts";
 import { onPreface } from "./preface.ts";
 
@@ -14,8 +14,7 @@ export interface ListenerOptions {
   readonly onRequest: RequestListener;
   /** Takes a stream of HTTP/2 before it is made a request; false leaves it. */
   readonly onStream?: Http2Options["onStream"];
-  /** The JSON body of the answer to what is no HTTP. */
-  readonly badRequestBody: () => string;
+  readonly badRequestBody: Http1Options["badRequestBody"];
   /** Overrides of the default limits. */
   readonly limits?: Partial<ConnectionLimits>;
   /** Told when a connection could not be accepted, as when file descriptors run out. The listener goes on. */

@@ -164,7 +164,7 @@ class PipelineCall implements Call {
 
   get principal(): Principal {
     const { caller } = this.#visit;
-    if (caller === undefined) throw unauthenticated("this operation is public and has no caller");
+    if (caller === undefined) throw unauthenticated("TOKEN_MISSING", "this operation is public and has no caller");
     return caller;
   }
 

@@ -1,14 +1,15 @@
 import type { DescMethod } from "@bufbuild/protobuf";
-import { Code, ConnectError } from "@connectrpc/connect";
 import { Health } from "#gen/grpc/health/v1/health_pb.js";
 import { ServerReflection } from "#gen/grpc/reflection/v1/reflection_pb.js";
 import { ServerReflection as ServerReflectionAlpha } from "#gen/grpc/reflection/v1alpha/reflection_pb.js";
+import { refusal } from "../core/errors.ts";
 import { createGateway } from "../gateway/gateway.ts";
 import { createGrpcDoor } from "../grpc/door.ts";
 import { isPublic } from "./access.ts";
 import { createConnectDoor } from "./connect.ts";
 import type { createErrorBodies } from "./error-body.ts";
 import { createHealth } from "./health.ts";
+import type { BadRequestReason } from "./http1.ts";
 import { type Listener, type ListenerOptions, listen } from "./listener.ts";
 import { answerHeaders, originValues, readOrigin, receive } from "./origin.ts";
 import type { Pipeline, Route } from "./pipeline.ts";
@@ -28,6 +29,13 @@ export interface ServerOptions extends Pick<ListenerOptions, "host" | "port" | "
 /** Callers whom nobody knows may keep less waiting: a login is a name and a password. */
 const publicBodyBytes = 16_384;
 const publicOptions = { readMaxBytes: publicBodyBytes };
+
+const badRequestTexts: Readonly<Record<BadRequestReason, string>> = {
+  MALFORMED_HTTP: "this is no HTTP request",
+  HEADERS_TOO_LARGE: "the headers of the request are too large",
+  HTTP_METHOD_UNKNOWN: "the server does not know the method",
+  HEADERS_TOO_SLOW: "the request did not arrive in time",
+};
 
 /** Opens all doors on one port: gRPC, gRPC-Web and Connect by path, HTTP/JSON for every other. */
 export async function serve(options: ServerOptions): Promise<Listener> {
@@ -74,9 +82,9 @@ export async function serve(options: ServerOptions): Promise<Listener> {
     onRequest(request, response) {
       doors(request, response, receive(request, response, trustedProxies));
     },
-    badRequestBody() {
-      const error = new ConnectError("this is no HTTP request", Code.InvalidArgument);
-      const failure = { values: undefined, context: undefined, bodyField: undefined, status: 400 };
+    badRequestBody(reason) {
+      const error = refusal(reason, badRequestTexts[reason]);
+      const failure = { values: undefined, context: undefined, bodyField: undefined, status: undefined };
       return JSON.stringify(describeError(error, failure).body);
     },
   });

@@ -2,7 +2,8 @@ import { Code, ConnectError, createContextKey, type HandlerContext } from "@conn
 import type { Logger } from "pino";
 import { type Tracedata, TracedataSchema } from "#gen/tollgate/v1/tracedata_pb.js";
 import type { Authenticator } from "../auth/service.ts";
-import { invalid, unauthenticated } from "../core/errors.ts";
+import { findReason } from "../call/errors.ts";
+import { complete, invalid, unauthenticated } from "../core/errors.ts";
 import type { Principal } from "../core/principal.ts";
 import { interruptionOf } from "../gateway/context.ts";
 import { toError } from "../storage/errors.ts";
@@ -51,14 +52,14 @@ export function admit(
     return undefined;
   }
   const token = /^Bearer +(\S+)$/i.exec(authorization)?.[1];
-  if (token === undefined) throw unauthenticated("a token is needed: Authorization: Bearer <token>");
+  if (token === undefined) throw unauthenticated("TOKEN_MISSING", "a token is needed: Authorization: Bearer <token>");
   const known = options.authenticator.peek(token);
   if (known === undefined) return options.authenticator.authenticate(token).then(enter);
   enter(known);
   return undefined;
 
   function enter(principal: Principal | undefined): void {
-    if (principal === undefined) throw unauthenticated("the token is not valid");
+    if (principal === undefined) throw unauthenticated("TOKEN_INVALID", "the token is not valid");
     visit.caller = principal;
     authorise(method, principal);
     visit.isAdmitted = true;
@@ -74,7 +75,9 @@ export function trace({ serverName }: VisitOptions, { method, values }: HandlerC
 export function fail(options: VisitOptions, context: HandlerContext, visit: Visit, error: unknown): ConnectError {
   // The caller's own going away is no fault of what it interrupted.
   const interrupted = interruptionOf(context);
-  const known = interrupted === undefined ? toError(error) : ConnectError.from(interrupted.reason, Code.Canceled);
+  const known = complete(
+    interrupted === undefined ? toError(error) : ConnectError.from(interrupted.reason, Code.Canceled),
+  );
   known.details.push({ desc: TracedataSchema, value: trace(options, context, visit) });
   log(options, context, visit, known);
   return known;
@@ -92,7 +95,7 @@ export function log({ logger, now }: VisitOptions, context: HandlerContext, visi
   };
   if (error === undefined) logger.info(fields, "call");
   else if (isFault(error)) logger.error({ ...fields, err: error.cause ?? error }, "call failed");
-  else logger.info({ ...fields, reason: error.rawMessage }, "call refused");
+  else logger.info({ ...fields, reason: findReason(error), message: error.rawMessage }, "call refused");
 }
 
 /** An UNAVAILABLE without a cause is a refusal by a limit of ours: a flood of them must not cost a stack trace each. */

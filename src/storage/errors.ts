@@ -21,7 +21,8 @@ const retryAfterMs = 1000;
 /** The error as a caller may read it: what a store has not named is UNAVAILABLE or INTERNAL, never SQL. */
 export function toError(error: unknown): ConnectError {
   if (error instanceof ConnectError) return error;
-  if (isPassing(error)) return unavailable("the database does not answer now", retryAfterMs, error);
+  if (isPassing(error))
+    return unavailable("DATABASE_UNAVAILABLE", "the database does not answer now", retryAfterMs, error);
   if (unstorable.test(codeOf(error) ?? ""))
     return invalid({ field: "", message: "holds a value that cannot be stored" });
   return internal(error);

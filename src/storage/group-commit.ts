@@ -189,9 +189,9 @@ export function createGroupCommit<Entry>(options: GroupCommitOptions<Entry>): Gr
       else hold ??= setTimeout(due, holdMs);
     },
     commit(entry) {
-      if (pending >= capacity) return Promise.reject(unavailable(`${name} is behind`, retryAfterMs));
+      if (pending >= capacity) return Promise.reject(unavailable("LEDGER_BEHIND", `${name} is behind`, retryAfterMs));
       return new Promise((resolve, reject) => {
-        const late = () => reject(unavailable(`${name} is behind`, retryAfterMs));
+        const late = () => reject(unavailable("LEDGER_BEHIND", `${name} is behind`, retryAfterMs));
         const timer = setTimeout(late, commitTimeoutMs);
         put(entry, (error) => {
           clearTimeout(timer);

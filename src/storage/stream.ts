@@ -122,7 +122,7 @@ async function* lend<Row>(rows: Row[], { signal, patience, pageMs, close }: Loan
   }
   patience.spend(performance.now() - began, pageMs);
   signal.throwIfAborted();
-  if (late) throw unavailable("the list was read too slowly", 1000);
+  if (late) throw unavailable("READER_TOO_SLOW", "the list was read too slowly", 1000);
 }
 
 async function end(transaction: Transaction | undefined): Promise<void> {

@@ -63,7 +63,10 @@ function untilNext({ waiting }: Turns, { kind, signal, waitMs }: Required<TurnOp
     };
     const come = () => settle(resolve);
     const leave = () => settle(() => reject(signal.reason as Error));
-    const timer = setTimeout(() => settle(() => reject(unavailable(kinds[kind].busy, retryAfterMs))), waitMs);
+    const timer = setTimeout(
+      () => settle(() => reject(unavailable("TOO_BUSY", kinds[kind].busy, retryAfterMs))),
+      waitMs,
+    );
     waiting.add(come);
     signal.addEventListener("abort", leave, { once: true });
   });

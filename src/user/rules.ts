@@ -17,13 +17,14 @@ export function checkGrant(principal: Principal, wanted: Standing): void {
   if (hasRole(principal, Role_Name.ADMIN)) return;
   // The same words as for a company that does not exist: names of other companies do not leak.
   if (wanted.companyKey !== principal.companyKey) throw noSuchCompany(wanted.companyKey);
-  if (isReserved(wanted.roles)) throw forbidden("only an ADMIN may grant the roles ADMIN and BOT");
+  if (isReserved(wanted.roles)) throw forbidden("ROLE_RESERVED", "only an ADMIN may grant the roles ADMIN and BOT");
 }
 
 /** Refuses a partner who changes or removes a user of a reserved role. */
 export function checkTouch(principal: Principal, existing: { readonly roles: readonly Role_Name[] }): void {
   if (hasRole(principal, Role_Name.ADMIN)) return;
-  if (isReserved(existing.roles)) throw forbidden("only an ADMIN may change a user with the role ADMIN or BOT");
+  if (isReserved(existing.roles))
+    throw forbidden("ROLE_RESERVED", "only an ADMIN may change a user with the role ADMIN or BOT");
 }
 
 /** Refuses an administrator who would lock himself out. */

@@ -1,5 +1,6 @@
 import { type DescField, type DescMessage, fromJson, type JsonValue } from "@bufbuild/protobuf";
-import { type FieldViolation, reasonOf, textOf } from "../errors.ts";
+import type { FieldViolation } from "../../call/bounds.ts";
+import { reasonOf, textOf } from "../errors.ts";
 import { fieldsByName, isWellKnown } from "../fields.ts";
 import { joinPath } from "./scan.ts";
 

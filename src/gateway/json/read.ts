@@ -7,7 +7,9 @@ import {
   type Message,
 } from "@bufbuild/protobuf";
 import { FieldBehavior, field_behavior } from "#gen/google/api/field_behavior_pb.js";
-import { badField, badRequest, type FieldViolation } from "../errors.ts";
+import type { FieldViolation } from "../../call/bounds.ts";
+import { invalidRequest } from "../../call/errors.ts";
+import { badField } from "../errors.ts";
 import { type FieldPath, fieldsByName, isLong, isWellKnown } from "../fields.ts";
 import { locate } from "./locate.ts";
 import { type JsonLimits, joinPath, scanJson } from "./scan.ts";
@@ -30,11 +32,11 @@ export function parseJson(text: string, limits: JsonLimits): JsonValue {
  */
 export function readMessage(desc: DescMessage, json: JsonValue, elsewhere: readonly FieldPath[]): Message {
   const violations = violationsOf(desc, json, "", elsewhere);
-  if (violations.length > 0) throw badRequest(violations);
+  if (violations.length > 0) throw invalidRequest(violations);
   try {
     return fromJson(desc, json);
   } catch (error) {
-    throw badRequest([locate(desc, json, error)]);
+    throw invalidRequest([locate(desc, json, error)]);
   }
 }
 

@@ -38,7 +38,7 @@ export function createCounters({ engine, readSnapshot, findLease }: CountersOpti
       return await work;
     } catch (error) {
       if (error instanceof ConnectError) throw error;
-      throw unavailable("the counters do not answer now", retryAfterMs, error);
+      throw unavailable("COUNTERS_UNAVAILABLE", "the counters do not answer now", retryAfterMs, error);
     }
   }
 
@@ -80,7 +80,8 @@ export function createCounters({ engine, readSnapshot, findLease }: CountersOpti
       for (let attempt = 1; ; attempt += 1) {
         const again = await recoverAll(asks, replies, restored);
         if (again.length === 0) return replies as Answer[];
-        if (attempt === attempts) throw unavailable("the counters are being made again", retryAfterMs);
+        if (attempt === attempts)
+          throw unavailable("COUNTERS_UNAVAILABLE", "the counters are being made again", retryAfterMs);
         const renewed = await run(again.map((index) => asks[index] as Ask));
         for (const [place, index] of again.entries()) {
           replies[index] = renewed[place] as Reply;
