@@ -19,7 +19,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { encodeEnvelope } from "@connectrpc/connect/protocol";
 import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 import { Client, credentials, Metadata, type StatusObject } from "@grpc/grpc-js";
-import { BadRequestSchema, RetryInfoSchema } from "#gen/google/rpc/error_details_pb.js";
+import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "#gen/google/rpc/error_details_pb.js";
 import { StatusSchema } from "#gen/google/rpc/status_pb.js";
 import { serviceOf } from "../gateway/fixture.ts";
 
@@ -48,7 +48,7 @@ export interface Caller {
 }
 
 const single = serviceOf("EchoService").method.single as DescMethodUnary;
-const detailTypes = createRegistry(BadRequestSchema, RetryInfoSchema);
+const detailTypes = createRegistry(BadRequestSchema, ErrorInfoSchema, RetryInfoSchema);
 
 export const callers = { "connect-node": callByConnect, "grpc-js": callByGrpcJs, "node:http2": openRaw };
 

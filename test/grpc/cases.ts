@@ -201,10 +201,13 @@ export const cases: readonly Case[] = [
   raw("an end within the head", send([message.subarray(0, 3)]), incomplete),
   raw("an end within the message", send([message.subarray(0, 9)]), incomplete),
   raw("an end within a second head", send([message, message.subarray(0, 3)]), incomplete),
-  raw("a compressed message without a word on how", send([envelopeOf(hello, 1)]), {
-    code: Code.Internal,
-    message: "received compressed envelope, but do not know how to decompress",
-  }),
+  raw(
+    "a compressed message without a word on how",
+    send([envelopeOf(hello, 1)]),
+    { code: Code.Internal, message: "received compressed envelope, but do not know how to decompress" },
+    // The caller's mistake.
+    telling({ code: Code.InvalidArgument }),
+  ),
   raw("flags that mean nothing", send([envelopeOf(hello, 2)]), answered),
   raw("an encoding that is none", send([message], { "grpc-encoding": "identity" }), answered),
   raw(

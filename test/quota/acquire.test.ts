@@ -46,7 +46,7 @@ test("a commit that fails after the counters have failed leaves no rejection wit
         await engine.prime(first.meter, emptySnapshot(missing, first.rules, { dayUsed: 0, windowUsed: 0 }));
       const [answer] = await engine.run([first]);
       hear?.(answer as Parameters<NonNullable<typeof hear>>[0], 0);
-      throw unavailable("the counters do not answer now", 1000);
+      throw unavailable("COUNTERS_UNAVAILABLE", "the counters do not answer now", 1000);
     },
   };
   let committed: Promise<void> | undefined;

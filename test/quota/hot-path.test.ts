@@ -182,10 +182,10 @@ describe.each(engines)("quotas with counters %s", (name) => {
     expect((await call({})).status).toBe(200);
   });
 
-  test.each<[string, Json, Special, Code, string | undefined]>([
+  test.each<[string, Json, Special, Code, string]>([
     ["a user who is disabled", { enabled: false }, {}, Code.PermissionDenied, "USER_DISABLED"],
-    ["a method without a quota", {}, { methodGroup: Method_Group.MATRIX }, Code.PermissionDenied, "METHOD_NOT_ALLOWED"],
-    ["a user who does not exist", {}, { username: "nobody_at_all" }, Code.NotFound, undefined],
+    ["a method without a quota", {}, { methodGroup: Method_Group.MATRIX }, Code.PermissionDenied, "NO_QUOTA"],
+    ["a user who does not exist", {}, { username: "nobody_at_all" }, Code.NotFound, "USER_NOT_FOUND"],
   ])("refuses %s", async (_what, fields, more, code, reason) => {
     const username = await user({}, fields);
     const error = await failure(client().acquireQuota(asked(username, 1, more)));
