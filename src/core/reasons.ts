@@ -34,7 +34,7 @@ const table = {
   MALFORMED_HTTP: no(
     InvalidArgument,
     400,
-    "The bytes on the connection are no HTTP request, or an HTTP/1.1 request without a Host header.",
+    "The bytes on the connection are no HTTP request, an HTTP/1.1 request without exactly one Host header, or a request for a URL with a fragment.",
     "Use an HTTP client, and check whether the port speaks TLS.",
   ),
   HEADERS_TOO_LARGE: no(

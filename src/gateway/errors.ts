@@ -22,11 +22,13 @@ export type HttpReason = keyof typeof failures;
 
 /** The status of HTTP, and the code that gRPC has for the same. */
 const failures = {
+  MALFORMED_HTTP: [400, Code.InvalidArgument],
   NO_SUCH_PATH: [404, Code.NotFound],
   HTTP_METHOD_NOT_ALLOWED: [405, Code.Unimplemented],
   BODY_TOO_SLOW: [408, Code.DeadlineExceeded],
   TOO_LARGE: [413, Code.ResourceExhausted],
   UNSUPPORTED_MEDIA_TYPE: [415, Code.InvalidArgument],
+  HTTP_METHOD_UNKNOWN: [501, Code.Unimplemented],
   HTTP_VERSION_NOT_SUPPORTED: [505, Code.Unimplemented],
 } as const satisfies Partial<Record<CallReason, readonly [status: number, code: Code]>>;
 

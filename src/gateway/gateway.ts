@@ -59,20 +59,12 @@ export function createGateway(options: GatewayOptions): Gateway {
     const method = request.method ?? "";
     const url = request.url ?? "";
     if (url.includes("#")) {
-      return refuse(
-        options,
-        exchange,
-        new HttpError(400, Code.InvalidArgument, "the URL must not hold a fragment (#)"),
-      );
+      return refuse(options, exchange, new HttpError("MALFORMED_HTTP", "the URL must not hold a fragment (#)"));
     }
     const [path, query] = splitOnce(url, "?");
     if (path === "*" && method === "OPTIONS") return answerOptions(response, router.methods);
     if (!METHODS.includes(method)) {
-      return refuse(
-        options,
-        exchange,
-        new HttpError(501, Code.Unimplemented, `the method ${method} is not implemented`),
-      );
+      return refuse(options, exchange, new HttpError("HTTP_METHOD_UNKNOWN", `the method ${method} is not implemented`));
     }
     const match = router.match(method, path);
     if (match.kind === "route") return serve(exchange, match.route, match.segments, query);

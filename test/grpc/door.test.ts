@@ -27,7 +27,7 @@ describe("as Connect's adapter does it", () => {
 
 /** The reason that the server gives its own errors, which the adapter does not. */
 function withoutReason(outcome: Outcome): Outcome {
-  const { "grpc-status-details-bin": packed, ...trailers } = outcome.trailers;
+  const { "grpc-status-details-bin": _packed, ...trailers } = outcome.trailers;
   const details = outcome.details.filter((detail) => !JSON.stringify(detail).includes("google.rpc.ErrorInfo"));
   return details.length === outcome.details.length ? outcome : { ...outcome, details, trailers };
 }

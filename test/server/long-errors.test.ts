@@ -18,8 +18,6 @@ beforeAll(async () => {
 });
 afterAll(() => app.stop());
 
-/** What an error may take of a header block: many clients read 8 KiB of headers in all. */
-const maxHeaderBytes = 6000;
 const maxBodyBytes = 5000;
 
 const unknownUsers: MessageInitShape<typeof RecordActionsRequestSchema> = {
@@ -56,6 +54,8 @@ interface Case {
   readonly request: object;
   /** What the message says of the violations that it does not list. */
   readonly more: RegExp;
+  /** What the error may take of a header block: many clients read 8 KiB of headers in all. */
+  readonly headerLimit: number;
 }
 
 const cases: readonly Case[] = [
@@ -64,19 +64,28 @@ const cases: readonly Case[] = [
     method: AuditService.method.recordActions,
     request: unknownUsers,
     more: /; and 2\d\d more$/,
+    headerLimit: 4200,
   },
   {
     says: "12 times 60 wrong methods",
     method: QuotaAdminService.method.updateQuotas,
     request: wrongMethods,
     more: /; and \d{3,4} more$/,
+    headerLimit: 4200,
   },
-  { says: "a day of 60 KB", method: QuotaAdminService.method.updateQuotas, request: longDay, more: /from/ },
+  {
+    says: "a day of 60 KB",
+    method: QuotaAdminService.method.updateQuotas,
+    request: longDay,
+    more: /from/,
+    headerLimit: 4200,
+  },
   {
     says: "a day of 60 KB in Chinese",
     method: QuotaAdminService.method.updateQuotas,
     request: foreignDay,
     more: /from/,
+    headerLimit: 4200,
   },
 ];
 
@@ -88,7 +97,7 @@ const transports: [string, () => Transport][] = [
   ["Connect with JSON", () => createConnectTransport({ baseUrl: app.url, httpVersion: "2", useBinaryFormat: false })],
 ];
 
-describe.each(cases)("$says", ({ method, request, more }) => {
+describe.each(cases)("$says", ({ method, request, more, headerLimit }) => {
   test.each(transports)("%s: a short error that names the first violations", async (_name, transport) => {
     const client = createClient(method.parent, transport()) as unknown as Record<
       string,
@@ -127,8 +136,7 @@ describe.each(cases)("$says", ({ method, request, more }) => {
     const details = error?.metadata.get("grpc-status-details-bin")[0] as Buffer;
     expect(fromBinary(StatusSchema, details).message).toMatch(more);
     const headerBytes = encodeURIComponent(error?.details ?? "").length + details.toString("base64").length;
-    expect(headerBytes).toBeLessThan(maxHeaderBytes);
-    if (/^[\x20-\x7e]*$/.test(error?.details ?? "")) expect(headerBytes).toBeLessThan(4200);
+    expect(headerBytes).toBeLessThan(headerLimit);
   });
 });
 
@@ -155,9 +163,9 @@ test("HTTP/JSON: a short body", async () => {
   ];
   for (const [method, path, body] of requests) {
     const answer = await app.http(method, path, { token: app.admin, ...(method !== "GET" && { body }) });
-    expect(answer.status, path.slice(0, 40)).toBeGreaterThanOrEqual(400);
-    expect(answer.status, path.slice(0, 40)).toBeLessThan(500);
-    expect(JSON.stringify(answer.body).length, path.slice(0, 40)).toBeLessThan(maxBodyBytes);
+    expect(answer.status).toBeGreaterThanOrEqual(400);
+    expect(answer.status).toBeLessThan(500);
+    expect(JSON.stringify(answer.body).length).toBeLessThan(maxBodyBytes);
   }
   const { body } = await app.http("POST", "/audit/actions", { token: app.admin, body: { actions } });
   expect(body.validations.length).toBeGreaterThan(5);

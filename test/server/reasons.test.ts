@@ -169,7 +169,7 @@ describe.each([
       ],
       ["TOO_LARGE", () => companies.createCompany({ key: "large", detail: "x".repeat(70_000) }, { headers })],
     ];
-    for (const [reason, call] of calls) expect(await reasonOf(call()), reason).toEqual([[reason, "tollgate"]]);
+    for (const [reason, call] of calls) expect(await reasonOf(call())).toEqual([[reason, "tollgate"]]);
   });
 });
 
