@@ -13,7 +13,6 @@ const allowance = {
   pending: [
     "/admin/token/generation.post.requestBody.application/json.properties.password",
     "/admin/password.post.requestBody.application/json.properties.current_password",
-    "properties.reason: missing",
     "/admin/companies/{key}.patch: missing",
     "/admin/users/{username}.patch: missing",
     "/admin/audit.get.parameters.outcome in query: missing",

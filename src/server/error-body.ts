@@ -62,17 +62,16 @@ function errorBody(error: ConnectError, reason: Reason, { bodyField }: Failure):
     message: description,
   }));
   const [tracedata] = error.findDetails(TracedataSchema);
-  const message = create(ErrorSchema, { ...(tracedata && { tracedata }), message: error.rawMessage, validations });
-  const { validations: listed, ...rest } = toJson(ErrorSchema, message, spelling) as JsonObject;
-  return { ...rest, reason, ...(validations.length > 0 && listed !== undefined && { validations: listed }) };
+  const text = error.rawMessage;
+  const message = create(ErrorSchema, { ...(tracedata && { tracedata }), message: text, reason, validations });
+  const body = toJson(ErrorSchema, message, spelling);
+  if (validations.length > 0) return body;
+  const { validations: _none, ...rest } = body as JsonObject;
+  return rest;
 }
 
 function notFoundBody(error: ConnectError, reason: Reason, resourceId: string): JsonValue {
   const [tracedata] = error.findDetails(TracedataSchema);
-  const message = create(NotFoundSchema, {
-    resourceId,
-    detail: { ...(tracedata && { tracedata }), message: error.rawMessage },
-  });
-  const { detail, ...rest } = toJson(NotFoundSchema, message, spelling) as JsonObject;
-  return { ...rest, detail: { ...(detail as JsonObject), reason } };
+  const detail = { ...(tracedata && { tracedata }), message: error.rawMessage, reason };
+  return toJson(NotFoundSchema, create(NotFoundSchema, { resourceId, detail }), spelling);
 }

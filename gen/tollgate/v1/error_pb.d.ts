@@ -40,7 +40,7 @@ export declare const ValidationSchema: GenMessage<Validation>;
 
 /**
  * The JSON body of every error but a missing resource. gRPC callers get the same as details of the status:
- * Tracedata and google.rpc.BadRequest.
+ * Tracedata, google.rpc.ErrorInfo and google.rpc.BadRequest.
  *
  * @generated from message tollgate.v1.Error
  */
@@ -60,11 +60,18 @@ export declare type Error = Message<"tollgate.v1.Error"> & {
   message: string;
 
   /**
-   * What was wrong and where (with 400).
+   * What was wrong and where (with 400): the first fields, and how many more there are.
    *
    * @generated from field: repeated tollgate.v1.Validation validations = 3;
    */
   validations: Validation[];
+
+  /**
+   * What is wrong, for a program: a constant of docs/errors.md.
+   *
+   * @generated from field: string reason = 4;
+   */
+  reason: string;
 };
 
 /**
@@ -74,7 +81,8 @@ export declare type Error = Message<"tollgate.v1.Error"> & {
 export declare const ErrorSchema: GenMessage<Error>;
 
 /**
- * The JSON body when the resource is missing. gRPC callers get Tracedata and google.rpc.ResourceInfo.
+ * The JSON body when the resource is missing. gRPC callers get Tracedata, google.rpc.ErrorInfo and
+ * google.rpc.ResourceInfo.
  *
  * @generated from message tollgate.v1.NotFound
  */
@@ -119,6 +127,13 @@ export declare type NotFoundDetail = Message<"tollgate.v1.NotFoundDetail"> & {
    * @generated from field: string message = 2;
    */
   message: string;
+
+  /**
+   * What is missing, for a program: a constant of docs/errors.md.
+   *
+   * @generated from field: string reason = 3;
+   */
+  reason: string;
 };
 
 /**

@@ -971,7 +971,7 @@ export declare const ForceReleaseLeaseResponseSchema: GenMessage<ForceReleaseLea
  * A refusal is an error: RESOURCE_EXHAUSTED with ErrorInfo (DAILY_POINTS_EXCEEDED, DATE_WINDOW_POINTS_EXCEEDED or
  * CONCURRENCY_LIMIT_EXCEEDED), QuotaFailure for every violated limit, and RetryInfo where waiting helps;
  * FAILED_PRECONDITION REQUEST_POINTS_EXCEEDED for too large a request; PERMISSION_DENIED USER_DISABLED or
- * METHOD_NOT_ALLOWED for who may not calculate at all.
+ * NO_QUOTA for who may not calculate at all.
  *
  * @generated from service tollgate.v1.QuotaService
  */
