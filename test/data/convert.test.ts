@@ -186,9 +186,14 @@ test.each<[string, WorkbookParts, number, string]>([
   expect((await app.http("GET", "/admin/system/check")).status).toBe(200);
 });
 
-test("the reason is all that is told, whatever the reader of sheets warns of", async () => {
-  const answer = await get(await put(rawWorkbook({ name: "x".repeat(40) }), contentTypes.xlsx), "JSON");
-  expect(JSON.parse(answer.text).message).toBe("data_flow_convert: the data cannot be converted: it is no workbook");
+test("the reason for a refusal names the sheet, the cell and the rule", async () => {
+  const rows = '<row r="1"><c r="A1"><v>12345678901234567890</v></c></row>';
+  const answer = await get(await put(rawWorkbook({ rows }), contentTypes.xlsx), "JSON");
+  expect([answer.status, JSON.parse(answer.text).message]).toEqual([
+    400,
+    "data_flow_convert: the data cannot be converted: the cell A1 of the sheet Sheet1 has a number that cannot be kept " +
+      "exactly: 12345678901234567890",
+  ]);
 });
 
 test("what would be lost is refused with the rule", async () => {
@@ -206,7 +211,7 @@ test("a bomb behind a decoy harms nobody", async () => {
   const answer = await get(await put(bomb, contentTypes.xlsx), "JSON");
   expect([answer.status, JSON.parse(answer.text).message]).toEqual([
     400,
-    "data_flow_convert: the data cannot be converted: it is a ZIP64 archive, which no small file need be",
+    "data_flow_convert: the data cannot be converted: it is no workbook: it is no valid ZIP archive",
   ]);
 });
 

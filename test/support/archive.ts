@@ -1,21 +1,31 @@
-import { deflateRawSync } from "node:zlib";
+import { crc32, deflateRawSync } from "node:zlib";
 
-/** An archive of these files, with nothing in it that its readers do not look at. */
-export function archiveOf(files: Readonly<Record<string, string>>): Buffer {
+const utf8Names = 0x0800;
+
+/** A ZIP archive of these files, with nothing in it that its readers do not look at. */
+export function archiveOf(files: Readonly<Record<string, string | Buffer>>): Buffer {
   const contents: Buffer[] = [];
   const directory: Buffer[] = [];
   let at = 0;
-  for (const [path, text] of Object.entries(files)) {
+  for (const [path, file] of Object.entries(files)) {
     const name = Buffer.from(path);
-    const content = deflateRawSync(text);
+    const bytes = Buffer.from(file);
+    const content = deflateRawSync(bytes);
     const header = Buffer.alloc(30);
     header.writeUInt32LE(0x04034b50, 0);
+    header.writeUInt16LE(utf8Names, 6);
+    header.writeUInt16LE(8, 8);
+    header.writeUInt32LE(crc32(bytes), 14);
+    header.writeUInt32LE(content.length, 18);
+    header.writeUInt32LE(bytes.length, 22);
     header.writeUInt16LE(name.length, 26);
     const entry = Buffer.alloc(46);
     entry.writeUInt32LE(0x02014b50, 0);
+    entry.writeUInt16LE(utf8Names, 8);
     entry.writeUInt16LE(8, 10);
+    entry.writeUInt32LE(crc32(bytes), 16);
     entry.writeUInt32LE(content.length, 20);
-    entry.writeUInt32LE(Buffer.byteLength(text), 24);
+    entry.writeUInt32LE(bytes.length, 24);
     entry.writeUInt16LE(name.length, 28);
     entry.writeUInt32LE(at, 42);
     const whole = Buffer.concat([header, name, content]);
@@ -56,7 +66,8 @@ export function rawWorkbook({
     "xl/workbook.xml": `<workbook><sheets><sheet name="${name}" sheetId="1" r:id="rId1"/></sheets>${names}</workbook>`,
     "xl/_rels/workbook.xml.rels":
       `<Relationships><Relationship Id="rId1" Type="${type}/worksheet" Target="worksheets/sheet1.xml"/>` +
-      `<Relationship Id="rId2" Type="${type}/sharedStrings" Target="sharedStrings.xml"/></Relationships>`,
+      `<Relationship Id="rId2" Type="${type}/sharedStrings" Target="sharedStrings.xml"/>` +
+      `<Relationship Id="rId3" Type="${type}/styles" Target="styles.xml"/></Relationships>`,
     "xl/worksheets/sheet1.xml": `<worksheet>${cols}<sheetData>${rows}</sheetData></worksheet>`,
     "xl/sharedStrings.xml": `<sst>${strings}</sst>`,
     "xl/styles.xml": `<styleSheet><cellXfs>${styles}</cellXfs></styleSheet>`,

@@ -27,15 +27,6 @@ export const maxLetters = 67_108_864;
 /** Letters of a cell. */
 export const maxText = 32_767;
 
-/** Counts up to a limit. `what` is what there would be too many of. */
-export function limitOf(limit: number, what: string): (more: number) => void {
-  let count = 0;
-  return (more) => {
-    count += more;
-    if (count > limit) throw new Impossible(`it has more than ${limit} ${what}`);
-  };
-}
-
 /** Keys as they stand in a path: what has a meaning there, or cannot be in a sheet, is written as in JSON. */
 export function escapeKey(key: string): string {
   if (key === "") return String.raw`\0`;

@@ -1,9 +1,10 @@
+import { limitOf } from "../../xlsx/limits.ts";
 import { type Cell, type Column, maxRows, textFormat, type Workbook } from "../../xlsx/workbook.ts";
+import { writeJson } from "./json-text.ts";
 import {
   each,
   escapeKey,
   Impossible,
-  limitOf,
   literal,
   marker,
   maxCells,
@@ -136,11 +137,8 @@ function isFields(value: unknown): value is object {
 
 function toCell(value: unknown, column: string): Cell {
   if (typeof value === "boolean") return value;
-  if (typeof value === "number") {
-    if (!Number.isFinite(value)) throw new Impossible(`${column} has a number that is too large`);
-    return value;
-  }
-  const text = typeof value === "string" && isPlain(value) ? value : literal + escapeText(JSON.stringify(value));
+  if (typeof value === "number" && !Object.is(value, -0)) return value;
+  const text = typeof value === "string" && isPlain(value) ? value : literal + escapeText(writeJson(value));
   if (text.length > maxText) throw new Impossible(`${column} is longer than the ${maxText} letters that a cell takes`);
   return text;
 }

@@ -1,0 +1,108 @@
+import { parseExactNumber } from "./exact-number.ts";
+import { WorkbookError } from "./limits.ts";
+import { type DateSystem, formatSerial, readIsoValue } from "./serial.ts";
+import type { StyleShapes } from "./styles.ts";
+import { parseBoolean, unescapeText } from "./xml.ts";
+
+/** Dates, times and durations are texts in ISO 8601. */
+export type CellValue = string | number | boolean;
+
+/** A cell as it stands in the file. */
+export interface RawCell {
+  readonly type: string;
+  readonly style: string;
+  readonly hasFormula: boolean;
+  /** The element `v`; undefined where there is none. */
+  readonly value: string | undefined;
+  /** The element `is`. */
+  readonly inline: string | undefined;
+}
+
+/** What the cells of one workbook have in common. */
+export interface CellContext {
+  readonly strings: readonly string[];
+  readonly shapes: StyleShapes;
+  readonly dateSystem: DateSystem;
+  /** The file asks the program that opens it to calculate its formulas. */
+  readonly mustCalculate: boolean;
+}
+
+/**
+ * Reads the value of a cell (ECMA-376 part 1, 18.3.1.4).
+ * @param where names the cell in messages
+ * @returns undefined for an empty cell
+ * @throws WorkbookError where there is no value, or no exact one
+ */
+export function readCell(cell: RawCell, context: CellContext, where: () => string): CellValue | undefined {
+  const { type, value, inline, hasFormula } = cell;
+  const refuse = (reason: string) => new WorkbookError(`${where()} ${reason}`);
+  if (type === "inlineStr") {
+    if (inline === undefined && value !== undefined) throw refuse("has no inline text, but its type says so");
+    return inline;
+  }
+  if (inline !== undefined) throw refuse("has an inline text, but its type is another one");
+  if (type === "str") return value === undefined && !hasFormula ? undefined : unescapeText(value ?? "");
+  const text = value?.trim() ?? "";
+  if (text === "") {
+    if (hasFormula) throw refuse("is a formula whose result is not in the file");
+    return undefined;
+  }
+  const read = readers[type];
+  if (read === undefined || !Object.hasOwn(readers, type)) throw refuse(`has an unknown type: ${type}`);
+  return read(text, { ...context, cell, refuse });
+}
+
+interface Reading extends CellContext {
+  readonly cell: RawCell;
+  readonly refuse: (reason: string) => WorkbookError;
+}
+
+const readers: Readonly<Record<string, (text: string, reading: Reading) => CellValue>> = {
+  n: readNumber,
+  b(text, { refuse }) {
+    const value = parseBoolean(text);
+    if (value === undefined) throw refuse(`must be true or false: ${echo(text)}`);
+    return value;
+  },
+  s(text, { strings, refuse }) {
+    const string = /^\d+$/.test(text) ? strings[Number(text)] : undefined;
+    if (string === undefined) throw refuse(`refers to a text that is not in the file: ${echo(text)}`);
+    return string;
+  },
+  d(text, reading) {
+    const value = readIsoValue(text, shapesOf(reading)(1));
+    if (value === undefined) throw reading.refuse(`must be a date or time in ISO 8601: ${echo(text)}`);
+    return value;
+  },
+  e(text, { refuse }) {
+    throw refuse(`is an error: ${echo(text)}`);
+  },
+};
+
+function readNumber(text: string, reading: Reading): CellValue {
+  const value = parseExactNumber(text);
+  if (value === undefined) {
+    throw reading.refuse(
+      Number.isNaN(Number(text))
+        ? `must be a number: ${echo(text)}`
+        : `has a number that cannot be kept exactly: ${echo(text)}`,
+    );
+  }
+  // Writers that do not calculate store 0 for every formula, and ask for the calculation.
+  if (value === 0 && reading.cell.hasFormula && reading.mustCalculate) {
+    throw reading.refuse(
+      "is a formula whose result is not in the file: the file asks to be calculated when it is opened",
+    );
+  }
+  return formatSerial(value, shapesOf(reading)(value), reading.dateSystem) ?? value;
+}
+
+function shapesOf({ cell, shapes, refuse }: Reading) {
+  const shapeOf = shapes(Number(cell.style));
+  if (shapeOf === undefined) throw refuse(`has a style that is not in the file: ${echo(cell.style)}`);
+  return shapeOf;
+}
+
+function echo(text: string): string {
+  return text.slice(0, 60);
+}

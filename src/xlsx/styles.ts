@@ -1,0 +1,66 @@
+import type { SaxesTagNS } from "saxes";
+import { parseNumberFormat, type ShapeOf, shapeOfBuiltIn } from "./number-format.ts";
+import type { Package } from "./package.ts";
+import { attributeOf, type ElementRule, readXml, unescapeText } from "./xml.ts";
+
+/** What a cell's style shows a number as. Undefined: the workbook has no such style. */
+export type StyleShapes = (style: number) => ShapeOf | undefined;
+
+/** A workbook without styles has one style, which shows numbers. */
+export const plainStyles: StyleShapes = (style) => (style === 0 ? () => "number" : undefined);
+
+/**
+ * Reads what each cell style (ECMA-376 part 1, 18.8.10) shows a number as.
+ * @throws WorkbookError
+ */
+export async function readStyles(from: Package, part: string, count: (more: number) => void): Promise<StyleShapes> {
+  const codes = new Map<number, string>();
+  const namedStyles: (number | undefined)[] = [];
+  const cellStyles: number[] = [];
+  const numberOf = (element: SaxesTagNS, name: string) => {
+    const text = attributeOf(element, name);
+    return text === undefined ? undefined : Number(text);
+  };
+  const rule: ElementRule = {
+    children: {
+      styleSheet: {
+        children: {
+          numFmts: {
+            children: {
+              numFmt: {
+                open: (element) =>
+                  codes.set(numberOf(element, "numFmtId") ?? 0, unescapeText(attributeOf(element, "formatCode") ?? "")),
+              },
+            },
+          },
+          cellStyleXfs: {
+            children: { xf: { open: (element) => namedStyles.push(numberOf(element, "numFmtId")) } },
+          },
+          cellXfs: {
+            children: {
+              xf: {
+                // What a cell style leaves out, it has from the named style that it is based on.
+                open: (element) =>
+                  cellStyles.push(numberOf(element, "numFmtId") ?? namedStyles[numberOf(element, "xfId") ?? 0] ?? 0),
+              },
+            },
+          },
+        },
+      },
+    },
+  };
+  await readXml(from.read(part), { part, rule, count });
+
+  const shapes = new Map<number, ShapeOf>();
+  const shapeOfFormat = (id: number): ShapeOf => {
+    const code = codes.get(id);
+    const shape: ShapeOf = code === undefined ? () => shapeOfBuiltIn(id) : parseNumberFormat(code);
+    shapes.set(id, shape);
+    return shape;
+  };
+  return (style) => {
+    const id = cellStyles[style];
+    if (id === undefined) return plainStyles(cellStyles.length === 0 ? style : -1);
+    return shapes.get(id) ?? shapeOfFormat(id);
+  };
+}
