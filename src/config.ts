@@ -82,6 +82,16 @@ export const settings = {
     "false",
     "`true`: while Redis is out of reach, each server grants by itself what the ledger leaves, marked `degraded_open`. `false`: it answers UNAVAILABLE.",
   ),
+  QUOTA_REMEMBER_SECONDS: setting(
+    count(60, 604_800),
+    "86400",
+    "How long the counters remember an operation that has ended. A repeated acquire of a settled one is refused so long; after that it is granted, and charged once by the ledger if it is settled on the same day.",
+  ),
+  QUOTA_REMEMBER_OPERATIONS: setting(
+    count(100, 100_000),
+    "2000",
+    "How many ended operations the counters remember of a user, service and method group, the last ones; each takes about 250 bytes.",
+  ),
   LEDGER_ACK: setting(
     z.enum(["later", "commit"]),
     "later",

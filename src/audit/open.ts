@@ -25,7 +25,10 @@ export function openAudit({ logger, actions, usage, ...options }: AuditResources
     logger,
     // Callers send many actions at once: while one batch waits for the disk, the next is written.
     maxInFlight: 2,
-    write: (written) => writeBatches({ database, actions, usage }, written),
+    async write(written) {
+      await writeBatches({ database, actions, usage }, written);
+      return written.map(() => undefined);
+    },
     describe: ({ told }) => ({ tracecodes: told.slice(0, 10).map(({ action }) => action.tracecode) }),
     sizeOf: ({ told }) => told.reduce((sum, { usage: used }) => sum + weightOf(used), 0),
   });

@@ -273,6 +273,12 @@ const table = {
     "The operation_id has a running lease with another number of points.",
     "Repeat a call with the same points, or use a new operation_id.",
   ),
+  OPERATION_SETTLED: no(
+    AlreadyExists,
+    409,
+    "The operation_id has run: its lease is settled and charged.",
+    "Use a new operation_id for another calculation. Do not run this one again.",
+  ),
   LEASE_LOST: no(
     FailedPrecondition,
     409,

@@ -5,7 +5,16 @@ import type { Ask, QuotaLimits, Standing } from "./counters/engine.ts";
 import { type LeaseView, toHolderText } from "./lease-messages.ts";
 import { toEntry } from "./ledger/entry.ts";
 import type { Ledger } from "./ledger/ledger.ts";
-import { type Asked, noQuota, noSuchUser, otherPoints, type RefusedQuota, refusalOf, userDisabled } from "./refusal.ts";
+import {
+  type Asked,
+  noQuota,
+  noSuchUser,
+  operationSettled,
+  otherPoints,
+  type RefusedQuota,
+  refusalOf,
+  userDisabled,
+} from "./refusal.ts";
 import { meterOf, rulesOf, type Subject, type Subjects } from "./subjects.ts";
 
 export interface QuotaOptions {
@@ -52,7 +61,7 @@ export async function acquire(
   );
   const prepared = requests.map((request, index) => prepare(options, request, known[index], asker));
   const asking = prepared.filter((one) => "ask" in one);
-  const written: Promise<void>[] = [];
+  const written: Promise<unknown>[] = [];
   const answers = await counters.ask(
     asking.map(({ ask }) => ask),
     (answer, index) => {
@@ -77,7 +86,11 @@ export async function acquire(
     if (answer?.kind === "refused") {
       return { granted: false, asked, refused: refusalOf(asked, answer.standing, answer.violated, jitter) };
     }
-    if (answer?.kind === "conflict") return { granted: false, asked, refused: otherPoints(asked, answer.lease.points) };
+    if (answer?.kind === "conflict") {
+      const { operationId, state, points } = answer.lease;
+      const refused = state === "settled" ? operationSettled(operationId) : otherPoints(asked, points);
+      return { granted: false, asked, refused };
+    }
     if (answer?.kind !== "done" || answer.lease === undefined)
       throw new Error(`an acquire was answered ${answer?.kind}`);
     const { lease, standing, degraded = false } = answer;

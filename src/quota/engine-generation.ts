@@ -41,15 +41,18 @@ export function guardGeneration({ redis, engine, database, logger }: GuardOption
   /** @param isNew whether it is another generation even of the same Redis */
   async function verify(isNew: boolean): Promise<void> {
     const runId = await readRunIds(redis);
-    const { rows } = await database.raw<{ rows: { generation: number }[] }>(
-      `insert into counter_generation as kept (run_id, generation) values (:runId, greatest(1, :latest::bigint))
+    const { rows } = await database.raw<{ rows: { generation: number; owner: string }[] }>(
+      `insert into counter_store as kept (run_id, generation) values (:runId, greatest(1, :latest::bigint))
        on conflict (id) do update set run_id = excluded.run_id, generation = greatest(:latest::bigint,
          kept.generation + case when kept.run_id = excluded.run_id and not :isNew then 0 else 1 end)
-       returning generation`,
+       -- A copy of the database within one server has its identity, and another oid.
+       returning generation, left(md5(identity::text || (
+         select oid from pg_database where datname = current_database()
+       )), 12) as owner`,
       { runId, isNew, latest },
     );
     latest = Math.max(latest, rows[0]?.generation ?? 0);
-    engine.setGeneration(latest);
+    engine.setGeneration(latest, rows[0]?.owner);
     logger.info({ runId, generation: latest }, "counters are kept in Redis");
   }
 
@@ -81,9 +84,13 @@ export function guardGeneration({ redis, engine, database, logger }: GuardOption
       }
       return replies;
     },
-    async prime(meter, snapshot) {
+    async prime(meter, token, snapshot) {
       await ready();
-      await engine.prime(meter, snapshot);
+      await engine.prime(meter, token, snapshot);
+    },
+    async forget(meter) {
+      await ready();
+      await engine.forget(meter);
     },
     reach: async () => void (await readRunIds(redis)),
     doubt,

@@ -79,5 +79,6 @@ export function createFailOpenCounters({ shared, engine, createOwn, logger }: Fa
       }
       return own === undefined ? shared.ask(asks, hear) : askOwn(own, asks, hear);
     },
+    forget: (meter) => (own ?? shared).forget(meter),
   };
 }

@@ -41,6 +41,7 @@ export function parseLeaseId(text: string): LeaseKey {
   };
 }
 
-function toUuid(hex: string): string {
+/** @param hex 32 digits */
+export function toUuid(hex: string): string {
   return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join("-");
 }

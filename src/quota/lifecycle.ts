@@ -1,5 +1,5 @@
 import type { SettleLeaseRequest } from "#gen/tollgate/v1/lease_pb.js";
-import { alreadyExists, conflict, notFound } from "../core/errors.ts";
+import { conflict, notFound } from "../core/errors.ts";
 import type { Asker, QuotaOptions } from "./acquire.ts";
 import type { Answer } from "./counters/counters.ts";
 import type { Command, Granted, Lease, LeaseState, Meter, Rules, Standing } from "./counters/engine.ts";
@@ -44,14 +44,11 @@ export async function settle(
 ): Promise<Ended> {
   const place = await locate(options, leaseId);
   const answer = await ask(options, leaseId, place, { kind: "settle", ...place.granted, points });
-  if (answer.kind === "conflict") {
-    const text = `the lease has been settled with ${answer.lease.settledPoints ?? 0} points, not ${points}`;
-    throw conflict("LEASE_SETTLED_DIFFERENTLY", text);
-  }
+  if (answer.kind === "conflict") throw settledDifferently(answer.lease.settledPoints ?? 0, points);
   const { lease, standing, before } = done(answer);
   const durationMs = duration && Number(duration.seconds) * 1000 + Math.round(duration.nanos / 1e6);
   // A repeated one too: the server that settled it may have died before it was written.
-  await options.ledger.commit(
+  const kept = await options.ledger.commit(
     toEntry({
       ...place,
       lease,
@@ -59,6 +56,8 @@ export async function settle(
       end: { state: "settled", endedMs: standing.nowMs, points, pointKeys, durationMs, outcome, operation, server },
     }),
   );
+  // Another server settled it, and its entry was first.
+  if (kept !== undefined && kept.points !== points) throw settledDifferently(kept.points, points);
   return { view: viewOf(place, lease), standing, before };
 }
 
@@ -95,7 +94,7 @@ export async function endOf(
 interface Place {
   readonly meter: Meter;
   readonly rules: Rules;
-  readonly subject: { readonly username: string; readonly timezone: number };
+  readonly subject: { readonly username: string; readonly companyKey: string };
   readonly granted: Granted;
 }
 
@@ -110,9 +109,9 @@ async function locate({ subjects, byDefault, findLease }: LifecycleOptions, leas
   }
   const known = await findLease(key);
   if (known === undefined) throw notFound("lease", leaseId);
-  const { companyKey, username, timezone } = known;
-  const meter = { companyKey, userId, service, methodGroup };
-  return { meter, rules: { timezone, quotas: [] }, subject: { username, timezone }, granted };
+  const { companyKey, username, lease } = known;
+  const meter = { userId, service, methodGroup };
+  return { meter, rules: { timezone: lease.timezone, quotas: [] }, subject: { username, companyKey }, granted };
 }
 
 async function ask({ counters }: LifecycleOptions, leaseId: string, { meter, rules }: Place, command: Command) {
@@ -128,6 +127,10 @@ function done(answer: Answer | undefined): { lease: Lease; standing: Standing; b
 
 function viewOf({ meter, subject }: Place, lease: Lease): LeaseView {
   return { meter, username: subject.username, lease };
+}
+
+function settledDifferently(before: number, points: number) {
+  return conflict("LEASE_SETTLED_DIFFERENTLY", `the lease has been settled with ${before} points, not ${points}`);
 }
 
 function leaseLost(message: string) {

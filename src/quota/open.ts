@@ -2,7 +2,7 @@ import type { Logger } from "pino";
 import type { Bus } from "../storage/bus.ts";
 import type { Database } from "../storage/database.ts";
 import { createCounters } from "./counters/counters.ts";
-import type { CounterEngine } from "./counters/engine.ts";
+import type { CounterEngine, Remember } from "./counters/engine.ts";
 import { createMemoryEngine } from "./counters/memory.ts";
 import { createRedisEngine, type RedisEngineOptions } from "./counters/redis.ts";
 import { type GuardOptions, guardGeneration, type SharedEngine } from "./engine-generation.ts";
@@ -27,27 +27,28 @@ export interface QuotaResources {
   readonly unlimitedByDefault: boolean;
   /** Whether a grant is answered only when it is in the ledger. */
   readonly durable: boolean;
+  readonly remember: Remember;
   /** Whether this server counts by itself while Redis is out of reach. */
   readonly failOpen: boolean;
 }
 
 /** Puts together what the hot path stands on. */
 export function openQuotas(resources: QuotaResources): HotPathOptions {
-  const { database, engine, ledger, bus, subjects, logger, now } = resources;
+  const { database, engine, ledger, bus, subjects, logger, now, remember } = resources;
   const create = (counterEngine: CounterEngine) =>
     createCounters({
       engine: counterEngine,
-      readSnapshot: async (meter, { day, window }, { timezone }) => {
+      readSnapshot: async (meter, missing, { timezone }) => {
         // What any living server has granted is in the ledger before it is read.
         await bus.barrier();
-        return readSnapshot(database, meter, { day, window, timezone }, now());
+        return readSnapshot(database, meter, { ...missing, timezone, remember });
       },
       findLease: async ({ userId, service, methodGroup }, operationId, day) => {
         await bus.barrier();
         return (await findLease(database, { userId, service, methodGroup, day, operationId }))?.lease;
       },
     });
-  const createOwn = () => create(createMemoryEngine({ now }));
+  const createOwn = () => create(createMemoryEngine({ now, remember }));
   const shared = engine && create(engine);
   const counters =
     shared && resources.failOpen ? createFailOpenCounters({ shared, engine, createOwn, logger }) : shared;
@@ -68,6 +69,10 @@ export function openQuotas(resources: QuotaResources): HotPathOptions {
 }
 
 /** The counters of all servers in Redis. */
-export function openEngine({ now, ...options }: Omit<GuardOptions, "engine"> & RedisEngineOptions): SharedEngine {
-  return guardGeneration({ ...options, engine: createRedisEngine(options.redis, { now }) });
+export function openEngine({
+  now,
+  remember,
+  ...options
+}: Omit<GuardOptions, "engine"> & RedisEngineOptions): SharedEngine {
+  return guardGeneration({ ...options, engine: createRedisEngine(options.redis, { now, remember }) });
 }

@@ -31,9 +31,14 @@ export function noSuchUser({ username }: Asked): RefusedQuota {
   return plain("USER_NOT_FOUND", `no such user: ${username}`);
 }
 
-/** The operation was acquired with other points. */
+/** The operation has been settled: it has run and is charged. */
+export function operationSettled(operationId: string): RefusedQuota {
+  return plain("OPERATION_SETTLED", `the operation is settled: ${operationId}`);
+}
+
+/** The operation runs with other points. */
 export function otherPoints({ points }: Asked, before: number): RefusedQuota {
-  return plain("OPERATION_POINTS_DIFFER", `the operation was acquired with ${before} points, not ${points}`);
+  return plain("OPERATION_POINTS_DIFFER", `the operation runs with ${before} points, not ${points}`);
 }
 
 /** The user may not calculate at all. */
@@ -123,7 +128,7 @@ function retryDelayOf(
         ? Number.POSITIVE_INFINITY
         : slotWaitMs.least + jitter() * (slotWaitMs.most - slotWaitMs.least);
     }
-    return points > limit || resetMs === undefined ? Number.POSITIVE_INFINITY : resetMs - nowMs;
+    return points > limit || limit === 0 || resetMs === undefined ? Number.POSITIVE_INFINITY : resetMs - nowMs;
   });
   const latest = Math.ceil(Math.max(...delays));
   return Number.isFinite(latest) ? latest : undefined;

@@ -74,8 +74,8 @@ export function parseMethodKey(key: string): { service: number; methodGroup: num
   return { service: service ?? 0, methodGroup: methodGroup ?? 0 };
 }
 
-export function meterOf({ companyKey, userId }: Subject, service: number, methodGroup: number): Meter {
-  return { companyKey, userId, service, methodGroup };
+export function meterOf({ userId }: Subject, service: number, methodGroup: number): Meter {
+  return { userId, service, methodGroup };
 }
 
 /**

@@ -20,6 +20,7 @@ import { createLoginThrottle } from "../auth/throttle.ts";
 import { createTokens } from "../auth/tokens.ts";
 import { type Config, ConfigError } from "../config.ts";
 import { dropFiles } from "../data/store.ts";
+import { dropChargedDays } from "../quota/ledger/charged-days.ts";
 import { createLedger } from "../quota/ledger/ledger.ts";
 import { pointDays } from "../quota/ledger/verify.ts";
 import { openEngine, openQuotas } from "../quota/open.ts";
@@ -141,8 +142,18 @@ export async function startApp(
     opened.push(() => tally.stop());
     const actions = createActionBook(database, tally);
     const usage = createUsageBook(database);
-    const ledger = createLedger({ database, logger, actions, usage });
-    const engine = redis && openEngine({ redis, database, logger, now: redisNow });
+    const ledger = createLedger({
+      database,
+      logger,
+      actions,
+      usage,
+      onContradiction(meter) {
+        const forgetting = quotas.counters.forget(meter);
+        forgetting.catch((error: unknown) => logger.warn({ err: error, meter }, "counters not corrected"));
+      },
+    });
+    const remember = { ms: config.QUOTA_REMEMBER_SECONDS * 1000, operations: config.QUOTA_REMEMBER_OPERATIONS };
+    const engine = redis && openEngine({ redis, database, logger, now: redisNow, remember });
     const bus = await openBus({
       url,
       logger,
@@ -169,7 +180,11 @@ export async function startApp(
       if (unwritten > 0) logger.error({ unwritten }, "the ledger was not written before the drain ended: it is lost");
     });
     const stopKeeping = keepTables({ database, logger, now }, [
-      { table: "lease", days: config.LEDGER_RETENTION_DAYS },
+      {
+        table: "lease",
+        days: config.LEDGER_RETENTION_DAYS,
+        tidy: (beforeMs) => dropChargedDays(database, beforeMs),
+      },
       { table: "usage_point", days: pointDays },
       { table: "audit_action", days: config.AUDIT_RETENTION_DAYS, tidy: (beforeMs) => dropTotals(database, beforeMs) },
       { table: "data_chunk", days: config.DATA_RETENTION_DAYS, tidy: (beforeMs) => dropFiles(database, beforeMs) },
@@ -184,6 +199,7 @@ export async function startApp(
       logger,
       now,
       unlimitedByDefault: config.QUOTA_DEFAULT === "unlimited",
+      remember,
       durable: config.LEDGER_ACK === "commit",
       failOpen: config.QUOTA_FAIL_OPEN,
     });

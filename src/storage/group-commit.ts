@@ -5,28 +5,28 @@ import { unavailable } from "../core/errors.ts";
 import { isStatementTimeout, toError } from "./errors.ts";
 
 /** Writes entries to PostgreSQL, many callers' in one transaction. */
-export interface GroupCommit<Entry> {
+export interface GroupCommit<Entry, Result = void> {
   /** Whether it takes entries now: false while PostgreSQL is so slow that the queue is full. */
   hasRoom(): boolean;
   /** Takes an entry that is written within 50 ms while PostgreSQL answers, and tried again while it does not. */
   append(entry: Entry): void;
   /**
-   * As append; resolves when the entry is committed.
+   * As append; resolves when the entry is committed, with what `write` returned for it.
    * @throws UNAVAILABLE when that takes too long or the queue is full; the entry may still be written
    */
-  commit(entry: Entry): Promise<void>;
+  commit(entry: Entry): Promise<Result>;
   /** Resolves when everything that was taken before is committed. */
   flush(): Promise<void>;
   /** Entries that were taken and are neither committed nor left out. */
   pending(): number;
 }
 
-export interface GroupCommitOptions<Entry> {
+export interface GroupCommitOptions<Entry, Result = void> {
   /** What is written, for people: "the ledger". */
   readonly name: string;
   readonly logger: Logger;
-  /** Writes entries in one transaction: all or none. */
-  readonly write: (entries: readonly Entry[]) => Promise<void>;
+  /** Writes entries in one transaction: all or none. Returns a result for each, in order. */
+  readonly write: (entries: readonly Entry[]) => Promise<readonly Result[]>;
   /** Names an entry in the log. */
   readonly describe: (entry: Entry) => object;
   /** How much an entry is of what `capacity` and a batch hold; 1 where it is not given. */
@@ -47,10 +47,12 @@ export interface GroupCommitOptions<Entry> {
   readonly holdMs?: number | undefined;
 }
 
-interface Waiting<Entry> {
+interface Waiting<Entry, Result> {
   readonly entry: Entry;
-  readonly settle: (error?: unknown) => void;
+  readonly settle: (outcome: Outcome<Result>) => void;
 }
+
+type Outcome<Result> = { readonly result: Result } | { readonly error: unknown };
 
 const maxBatch = 500;
 const retryAfterMs = 1000;
@@ -61,7 +63,9 @@ const backoffMs = { first: 50, most: 2000 };
  * away is tried again until it is back; one that takes too long is halved; one that fails for what is in it is halved
  * until the one entry that cannot be written is alone, logged and left out.
  */
-export function createGroupCommit<Entry>(options: GroupCommitOptions<Entry>): GroupCommit<Entry> {
+export function createGroupCommit<Entry, Result = void>(
+  options: GroupCommitOptions<Entry, Result>,
+): GroupCommit<Entry, Result> {
   const {
     name,
     logger,
@@ -71,7 +75,7 @@ export function createGroupCommit<Entry>(options: GroupCommitOptions<Entry>): Gr
     commitTimeoutMs = 5000,
     holdMs = 20,
   } = options;
-  let waiting: Waiting<Entry>[] = [];
+  let waiting: Waiting<Entry, Result>[] = [];
   /** Entries that were ever taken into a batch. */
   let begun = 0;
   /** How much was taken and is not committed yet. */
@@ -85,7 +89,7 @@ export function createGroupCommit<Entry>(options: GroupCommitOptions<Entry>): Gr
   let hold: NodeJS.Timeout | undefined;
   let isAway = false;
 
-  function put(entry: Entry, settle: Waiting<Entry>["settle"]): void {
+  function put(entry: Entry, settle: Waiting<Entry, Result>["settle"]): void {
     pending += sizeOf(entry);
     entries += 1;
     waiting.push({ entry, settle });
@@ -117,7 +121,7 @@ export function createGroupCommit<Entry>(options: GroupCommitOptions<Entry>): Gr
   }
 
   /** A batch of what waits: one entry, and more as long as they fit. */
-  function take(): Waiting<Entry>[] {
+  function take(): Waiting<Entry, Result>[] {
     let size = 0;
     let count = 0;
     for (const { entry } of waiting) {
@@ -132,12 +136,12 @@ export function createGroupCommit<Entry>(options: GroupCommitOptions<Entry>): Gr
   }
 
   /** Resolves when every entry of the batch is written or left out. */
-  async function write(batch: readonly Waiting<Entry>[]): Promise<void> {
+  async function write(batch: readonly Waiting<Entry, Result>[]): Promise<void> {
     for (let attempt = 0; ; attempt += 1) {
       try {
-        await options.write(batch.map(({ entry }) => entry));
+        const results = await options.write(batch.map(({ entry }) => entry));
         isAway = false;
-        return end(batch);
+        return end(batch, (index) => ({ result: results[index] as Result }));
       } catch (error) {
         // What takes too long at once may not in parts.
         const isTooMuch = isStatementTimeout(error) && batch.length > 1;
@@ -150,25 +154,25 @@ export function createGroupCommit<Entry>(options: GroupCommitOptions<Entry>): Gr
     }
   }
 
-  async function divide(batch: readonly Waiting<Entry>[], error: unknown): Promise<void> {
+  async function divide(batch: readonly Waiting<Entry, Result>[], error: unknown): Promise<void> {
     const [first] = batch;
     if (first !== undefined && batch.length === 1) {
       logger.error(
         { err: error, ...options.describe(first.entry) },
         `an entry of ${name} cannot be written: it is left out`,
       );
-      return end(batch, error);
+      return end(batch, () => ({ error }));
     }
     const middle = Math.ceil(batch.length / 2);
     await write(batch.slice(0, middle));
     await write(batch.slice(middle));
   }
 
-  function end(batch: readonly Waiting<Entry>[], error?: unknown): void {
-    for (const { entry, settle } of batch) {
+  function end(batch: readonly Waiting<Entry, Result>[], outcomeOf: (index: number) => Outcome<Result>): void {
+    for (const [index, { entry, settle }] of batch.entries()) {
       pending -= sizeOf(entry);
       entries -= 1;
-      settle(error);
+      settle(outcomeOf(index));
     }
   }
 
@@ -193,10 +197,10 @@ export function createGroupCommit<Entry>(options: GroupCommitOptions<Entry>): Gr
       return new Promise((resolve, reject) => {
         const late = () => reject(unavailable("LEDGER_BEHIND", `${name} is behind`, retryAfterMs));
         const timer = setTimeout(late, commitTimeoutMs);
-        put(entry, (error) => {
+        put(entry, (outcome) => {
           clearTimeout(timer);
-          if (error === undefined) resolve();
-          else reject(error);
+          if ("result" in outcome) resolve(outcome.result);
+          else reject(outcome.error);
         });
         due();
       });

@@ -18,7 +18,7 @@ import { createUsageBook } from "../../src/statistics/usage.ts";
 import { startTestApp } from "../support/app.ts";
 import { createTestDatabase } from "../support/database.ts";
 import { noOwnRedis, startRedis } from "../support/redis.ts";
-import { emptySnapshot } from "./counters/conformance.ts";
+import { emptySnapshot, remember } from "./counters/conformance.ts";
 
 const method = { service: Service_Name.ROUTING, methodGroup: Method_Group.PLAN };
 const asked = (username: string) => ({ username, ...method, points: 1, operationId: randomUUID() as string });
@@ -27,7 +27,9 @@ test("a commit that fails after the counters have failed leaves no rejection wit
   const { database, drop } = await createTestDatabase();
   const logger = pino({ level: "silent" });
   const actions = createActionBook(database, createTally({ database, logger }));
-  const ledger = createLedger({ database, logger, actions, usage: createUsageBook(database), commitTimeoutMs: 50 });
+  const usage = createUsageBook(database);
+  const onContradiction = () => undefined;
+  const ledger = createLedger({ database, logger, actions, usage, onContradiction, commitTimeoutMs: 50 });
   const subject = {
     userId: 1,
     username: "user",
@@ -36,20 +38,25 @@ test("a commit that fails after the counters have failed leaves no rejection wit
     timezone: 0,
     quotas: new Map([["2/3", [{}]]]),
   };
-  const engine = createMemoryEngine({ now: Date.now });
+  const engine = createMemoryEngine({ now: Date.now, remember });
   /** Grants the first, then fails. */
   const counters: Counters = {
     async ask([first], hear) {
       if (first === undefined) throw new Error("nothing was asked");
       const [missing] = await engine.run([first]);
       if (missing?.kind === "missing")
-        await engine.prime(first.meter, emptySnapshot(missing, first.rules, { dayUsed: 0, windowUsed: 0 }));
+        await engine.prime(
+          first.meter,
+          missing.token,
+          emptySnapshot(missing, first.rules, { dayUsed: 0, windowUsed: 0 }),
+        );
       const [answer] = await engine.run([first]);
       hear?.(answer as Parameters<NonNullable<typeof hear>>[0], 0);
       throw unavailable("COUNTERS_UNAVAILABLE", "the counters do not answer now", 1000);
     },
+    forget: engine.forget,
   };
-  let committed: Promise<void> | undefined;
+  let committed: Promise<unknown> | undefined;
   const options = {
     subjects: { peek: () => subject, byName: async () => subject, byId: async () => subject, forget: () => undefined },
     counters,

@@ -5,7 +5,7 @@ import { createRedisEngine } from "../../src/quota/counters/redis.ts";
 import { guardGeneration, type SharedEngine } from "../../src/quota/engine-generation.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 import { noOwnRedis, startRedis, type TestRedis } from "../support/redis.ts";
-import { emptySnapshot, newMeter } from "./counters/conformance.ts";
+import { emptySnapshot, newMeter, remember } from "./counters/conformance.ts";
 
 const rules = { timezone: 0, quotas: [{}] };
 
@@ -26,16 +26,16 @@ describe.skipIf(noOwnRedis !== "")("the generation of counters in Redis", () => 
     redis.on("error", () => undefined);
     open.push(redis);
     const logger = pino({ level: "silent" });
-    return guardGeneration({ redis, engine: createRedisEngine(redis), database: stand.database, logger });
+    return guardGeneration({ redis, engine: createRedisEngine(redis, { remember }), database: stand.database, logger });
   }
 
-  const generation = async () => (await stand.database("counter_generation").first("generation"))?.generation;
+  const generation = async () => (await stand.database("counter_store").first("generation"))?.generation;
   const usage = { meter: newMeter(), rules, command: { kind: "usage" as const } };
 
   async function primed(engine: SharedEngine): Promise<void> {
     const [missing] = await engine.run([usage]);
-    if (missing === undefined) throw new Error("no reply");
-    await engine.prime(usage.meter, emptySnapshot(missing, rules, {}));
+    if (missing?.kind !== "missing") throw new Error("it is there already");
+    await engine.prime(usage.meter, missing.token, emptySnapshot(missing, rules, {}));
   }
 
   test("is the same for servers that reach the same Redis, and another one for a Redis that was started anew", async () => {
@@ -65,7 +65,7 @@ describe.skipIf(noOwnRedis !== "")("the generation of counters in Redis", () => 
     expect(await other.run([usage])).toEqual([{ kind: "stale", generation: 2 }]);
     expect((await other.run([usage]))[0]?.kind).toBe("done");
 
-    await stand.database("counter_generation").update({ generation: 1 });
+    await stand.database("counter_store").update({ generation: 1 });
     const third = openServer();
     expect((await third.run([usage]))[0]?.kind).toBe("stale");
     expect((await third.run([usage]))[0]?.kind).toBe("done");

@@ -149,8 +149,9 @@ describe("what another server has dropped is made again", () => {
       const about = { operation: "run_plan", server: undefined, points: 5, pointKeys: [], durationMs: 1, outcome: 1 };
       return writeEntries(books(), [
         {
-          meter: { companyKey, userId, service, methodGroup },
+          meter: { userId, service, methodGroup },
           username,
+          companyKey,
           operationId: randomUUID(),
           day: oldDay,
           timezone: 0,

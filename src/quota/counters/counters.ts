@@ -1,6 +1,6 @@
 import { ConnectError } from "@connectrpc/connect";
 import { unavailable } from "../../core/errors.ts";
-import type { Ask, CounterEngine, Day, Lease, Meter, Reply, Rules, Snapshot } from "./engine.ts";
+import type { Ask, CounterEngine, Day, Lease, Meter, Missing, Reply, Rules, Snapshot } from "./engine.ts";
 
 /** A reply of counters that are there. `degraded`: of this server's own, while those of all servers are out of reach. */
 export type Answer = Exclude<Reply, { kind: "missing" | "stale" }> & { readonly degraded?: boolean };
@@ -12,6 +12,8 @@ export interface Counters {
    * @throws UNAVAILABLE when the engine, or the ledger where it is needed, does not answer
    */
   ask(asks: readonly Ask[], hear?: (answer: Answer, index: number) => void): Promise<Answer[]>;
+  /** Drops a meter that the ledger contradicts: the next ask makes it again from the ledger. */
+  forget(meter: Meter): Promise<void>;
 }
 
 export interface CountersOptions {
@@ -21,8 +23,6 @@ export interface CountersOptions {
   /** A lease that the engine does not know. */
   readonly findLease: (meter: Meter, operationId: string, day: Day) => Promise<Lease | undefined>;
 }
-
-type Missing = Extract<Reply, { kind: "missing" }>;
 
 /** Each of: stale, primed and lost again meanwhile, the day over before it was used. More means that something is broken. */
 const attempts = 4;
@@ -48,13 +48,13 @@ export function createCounters({ engine, readSnapshot, findLease }: CountersOpti
 
   /** However many find a meter missing at once, the ledger is read once. */
   function prime({ meter, rules }: Ask, missing: Missing): Promise<void> {
-    const { companyKey, userId, service, methodGroup } = meter;
-    const { day, window } = missing;
-    const key = [companyKey, userId, service, methodGroup, day, window.from, window.to].join("/");
+    const { userId, service, methodGroup } = meter;
+    const { token, day, window } = missing;
+    const key = [userId, service, methodGroup, token, day, window.from, window.to].join("/");
     const running =
       priming.get(key) ??
       readSnapshot(meter, missing, rules)
-        .then((snapshot) => fromEngine(engine.prime(meter, snapshot)))
+        .then((snapshot) => fromEngine(engine.prime(meter, token, snapshot)))
         .finally(() => priming.delete(key));
     priming.set(key, running);
     return running;
@@ -89,6 +89,7 @@ export function createCounters({ engine, readSnapshot, findLease }: CountersOpti
         }
       }
     },
+    forget: (meter) => fromEngine(engine.forget(meter)),
   };
 
   /** The places of those that are worth asking again. */
@@ -105,6 +106,8 @@ export function createCounters({ engine, readSnapshot, findLease }: CountersOpti
   async function recover(ask: Ask, reply: Reply, restored: Set<Ask>): Promise<boolean> {
     if (reply.kind === "missing") {
       await prime(ask, reply);
+      // A lease that was restored before the loss may be unknown again.
+      restored.delete(ask);
       return true;
     }
     if (reply.kind === "stale") return true;

@@ -1,25 +1,51 @@
 import { LRUCache } from "lru-cache";
-import type { Acquisition, CounterEngine, Lease, LimitName, Reply, Rules, Snapshot, Standing } from "./engine.ts";
+import type {
+  Acquisition,
+  CounterEngine,
+  Lease,
+  LimitName,
+  Missing,
+  Remember,
+  Reply,
+  Rules,
+  Snapshot,
+  Standing,
+} from "./engine.ts";
 import { keysOf } from "./keys.ts";
 import { dayAt, dayMs, hourMs, windowAt } from "./window.ts";
 
 export interface MemoryEngineOptions {
   /** Milliseconds since the epoch. */
   readonly now: () => number;
+  readonly remember: Remember;
 }
 
-/** Of an idle meter nothing is lost: it is primed again. One with running leases is in use, and so not the oldest. */
+/** An idle meter that is dropped loses nothing: it is primed again. */
 const maxMeters = 20_000;
-const rememberMs = dayMs;
 
 /** Counters in this process, for one node: the twin of meter.lua. */
-export function createMemoryEngine({ now }: MemoryEngineOptions): CounterEngine {
-  const meters = new LRUCache<string, State>({ max: maxMeters });
+export function createMemoryEngine({ now, remember }: MemoryEngineOptions): CounterEngine {
+  /** What the prime of a meter must present; void when the meter is lost. */
+  const tokens = new LRUCache<string, string>({ max: maxMeters });
+  const meters = new LRUCache<string, State>({ max: maxMeters, dispose: (_state, key) => void tokens.delete(key) });
+  let tokenCount = 0;
+
+  function tokenOf(key: string): string {
+    const token = tokens.get(key) ?? String((tokenCount += 1));
+    tokens.set(key, token);
+    return token;
+  }
+
+  function look(key: string, rules: Rules): Turn | Missing {
+    const turn = take(meters.get(key), rules, now(), remember);
+    return "state" in turn ? turn : { kind: "missing", token: tokenOf(key), nowMs: now(), ...turn };
+  }
 
   return {
     run: async (asks) =>
       asks.map(({ meter, rules, command }) => {
-        const turn = take(meters.get(keysOf(meter)[0]), rules, now());
+        const key = keysOf(meter, "")[0];
+        const turn = look(key, rules);
         if ("kind" in turn) return turn;
         switch (command.kind) {
           case "acquire":
@@ -29,6 +55,7 @@ export function createMemoryEngine({ now }: MemoryEngineOptions): CounterEngine 
           case "renew":
             return renew(turn, command);
           case "settle":
+            tokens.delete(key);
             return settle(turn, command);
           case "release":
             return release(turn, command.operationId);
@@ -38,17 +65,27 @@ export function createMemoryEngine({ now }: MemoryEngineOptions): CounterEngine 
             return list(turn);
         }
       }),
-    async prime(meter, snapshot) {
-      const [key] = keysOf(meter);
+    async prime(meter, token, snapshot) {
+      const [key] = keysOf(meter, "");
+      if (tokens.get(key) !== token) return;
+      tokens.delete(key);
       const state = meters.get(key);
-      if (state === undefined) meters.set(key, toState(snapshot, now()));
-      else if (state.from !== snapshot.window.from || state.to !== snapshot.window.to) setWindow(state, snapshot);
+      if (state === undefined) meters.set(key, toState(snapshot, remember));
+      else setWindow(state, snapshot);
     },
     async restore(meter, rules, lease) {
-      const turn = take(meters.get(keysOf(meter)[0]), rules, now());
+      const turn = look(keysOf(meter, "")[0], rules);
       if (!("kind" in turn)) restore(turn, lease);
     },
-    setGeneration: () => meters.clear(),
+    async forget(meter) {
+      const [key] = keysOf(meter, "");
+      tokens.delete(key);
+      meters.delete(key);
+    },
+    setGeneration() {
+      meters.clear();
+      tokens.clear();
+    },
   };
 }
 
@@ -69,7 +106,7 @@ interface State {
   windowReserved: number;
   /** By operation. */
   running: Map<string, Lease>;
-  /** In the order in which they ended. */
+  /** In the order in which they are forgotten. */
   ended: Map<string, Kept>;
   /** No running lease expires before. */
   nextExpireMs: number;
@@ -80,17 +117,23 @@ interface Turn {
   readonly state: State;
   readonly rules: Rules;
   readonly nowMs: number;
+  readonly remember: Remember;
   readonly limits: Rules["quotas"][number] | undefined;
 }
 
-/** Brings a meter to the present; a value where the ledger must help first. */
-function take(state: State | undefined, rules: Rules, nowMs: number): Turn | Extract<Reply, { kind: "missing" }> {
+/** Brings a meter to the present, or says of which day and window the ledger must tell first. */
+function take(
+  state: State | undefined,
+  rules: Rules,
+  nowMs: number,
+  remember: Remember,
+): Turn | Pick<Missing, "day" | "window"> {
   const { timezone } = rules;
   if (state === undefined) {
     const day = dayAt(nowMs, timezone);
-    return { kind: "missing", day, window: windowAt(day, rules.quotas).window };
+    return { day, window: windowAt(day, rules.quotas).window };
   }
-  sweep(state, nowMs);
+  sweep(state, nowMs, remember);
   // A day ends at the later of the midnights at its own offset and at the user's present one: none is granted twice.
   if (nowMs >= dayEnd(state, rules)) {
     state.day = dayAt(nowMs, timezone);
@@ -101,22 +144,22 @@ function take(state: State | undefined, rules: Rules, nowMs: number): Turn | Ext
   const { window, limits } = windowAt(state.day, rules.quotas);
   if (window.from !== state.from || window.to !== state.to) {
     // What the ledger alone knows, unless the window has only just begun.
-    if (window.from !== state.day) return { kind: "missing", day: state.day, window };
+    if (window.from !== state.day) return { day: state.day, window };
     Object.assign(state, window, { windowUsed: state.dayUsed, windowReserved: state.dayReserved });
   }
-  return { state, rules, nowMs, limits };
+  return { state, rules, nowMs, remember, limits };
 }
 
-function sweep(state: State, nowMs: number): void {
+function sweep(state: State, nowMs: number, remember: Remember): void {
   if (nowMs >= state.nextExpireMs) {
-    state.nextExpireMs = Number.POSITIVE_INFINITY;
-    for (const lease of state.running.values()) {
-      if (lease.expireMs <= nowMs) end(state, { ...lease, state: "expired" }, nowMs);
-      else state.nextExpireMs = Math.min(state.nextExpireMs, lease.expireMs);
+    const late = [...state.running.values()].filter(({ expireMs }) => expireMs <= nowMs);
+    for (const lease of late.toSorted((one, other) => one.expireMs - other.expireMs)) {
+      end(state, { ...lease, state: "expired" }, lease.expireMs + remember.ms);
     }
+    state.nextExpireMs = Math.min(...[...state.running.values()].map(({ expireMs }) => expireMs));
   }
   for (const [operationId, { forgetMs }] of state.ended) {
-    if (forgetMs > nowMs) break;
+    if (forgetMs > nowMs && state.ended.size <= remember.operations) break;
     state.ended.delete(operationId);
   }
 }
@@ -128,15 +171,16 @@ function dayEnd({ day, offset }: State, { timezone }: Rules): number {
 function acquire(turn: Turn, { operationId, points, ttlMs, holder }: Acquisition): Reply {
   const { state, nowMs } = turn;
   const known = find(state, operationId);
-  if (known !== undefined && known.points !== points)
+  if (known?.state === "active" && known.points === points) return done(turn, known, known.state);
+  if (known?.state === "active" || known?.state === "settled") {
     return { kind: "conflict", standing: standing(turn), lease: known };
-  if (known?.state === "expired") return takeAgain(turn, { ...known, holder }, ttlMs);
-  if (known !== undefined) return done(turn, known, known.state);
+  }
   const violated = violations(turn, state.day, points, true);
   if (violated !== undefined) return { kind: "refused", standing: standing(turn), violated, lease: undefined };
   const lease: Lease = {
     operationId,
     day: state.day,
+    timezone: state.offset,
     points,
     state: "active",
     grantedMs: nowMs,
@@ -145,7 +189,7 @@ function acquire(turn: Turn, { operationId, points, ttlMs, holder }: Acquisition
     holder,
   };
   start(state, lease);
-  return done(turn, lease, undefined);
+  return done(turn, lease, known?.state);
 }
 
 function check(turn: Turn, points: number): Reply {
@@ -166,7 +210,7 @@ function renew(turn: Turn, { operationId, ttlMs }: { operationId: string; ttlMs:
 }
 
 function settle(turn: Turn, { operationId, points }: { operationId: string; points: number }): Reply {
-  const { state, nowMs } = turn;
+  const { state, nowMs, remember } = turn;
   const known = find(state, operationId);
   if (known === undefined) return { kind: "unknown", standing: standing(turn) };
   if (known.state === "settled" && known.settledPoints !== points) {
@@ -174,7 +218,7 @@ function settle(turn: Turn, { operationId, points }: { operationId: string; poin
   }
   if (known.state === "settled") return done(turn, known, "settled");
   const lease: Lease = { ...known, state: "settled", settledPoints: points, holder: "" };
-  end(state, lease, nowMs);
+  end(state, lease, nowMs + remember.ms);
   charge(state, lease);
   return done(turn, { ...lease, holder: known.holder }, known.state);
 }
@@ -184,7 +228,7 @@ function release(turn: Turn, operationId: string): Reply {
   if (known === undefined) return { kind: "unknown", standing: standing(turn) };
   if (known.state === "released" || known.state === "settled") return done(turn, known, known.state);
   const lease: Lease = { ...known, state: "released", holder: "" };
-  end(turn.state, lease, turn.nowMs);
+  end(turn.state, lease, turn.nowMs + turn.remember.ms);
   return done(turn, { ...lease, holder: known.holder }, known.state);
 }
 
@@ -202,12 +246,10 @@ function takeAgain(turn: Turn, known: Lease, ttlMs: number): Reply {
   return done(turn, lease, "expired");
 }
 
-function restore({ state, nowMs }: Turn, lease: Lease): void {
+function restore({ state, nowMs, remember }: Turn, lease: Lease): void {
   if (find(state, lease.operationId) !== undefined) return;
   if (lease.state === "active" && lease.expireMs > nowMs) return start(state, lease);
-  const ended: Lease = lease.state === "active" ? { ...lease, state: "expired" } : lease;
-  end(state, ended, nowMs);
-  if (ended.state === "settled") charge(state, ended);
+  end(state, lease.state === "active" ? { ...lease, state: "expired" } : lease, nowMs + remember.ms);
 }
 
 /** What stands in the way of a lease of that day; undefined for nothing. */
@@ -216,7 +258,7 @@ function violations({ state, limits }: Turn, day: number, points: number, isNew:
   const found: LimitName[] = [];
   const over = (name: LimitName, value: number) => {
     const most = limits[name];
-    if (most !== undefined && value > most) found.push(name);
+    if (most !== undefined && (value > most || most === 0)) found.push(name);
   };
   if (isNew) over("pointsPerRequest", points);
   if (day === state.day) over("pointsPerDay", state.dayUsed + state.dayReserved + points);
@@ -236,11 +278,12 @@ function start(state: State, lease: Lease): void {
   reserve(state, lease, 1);
 }
 
-function end(state: State, lease: Lease, nowMs: number): void {
+/** Calls come in the order of `forgetMs`. */
+function end(state: State, lease: Lease, forgetMs: number): void {
   if (state.running.delete(lease.operationId)) reserve(state, lease, -1);
-  // Last in order again.
+  // A Map keeps the place of a key that it has.
   state.ended.delete(lease.operationId);
-  state.ended.set(lease.operationId, { lease, forgetMs: nowMs + rememberMs });
+  state.ended.set(lease.operationId, { lease, forgetMs });
 }
 
 function reserve(state: State, { day, points }: Lease, sign: 1 | -1): void {
@@ -278,7 +321,7 @@ function standing({ state, rules, nowMs, limits }: Turn): Standing {
   };
 }
 
-function toState({ day, timezone, window, dayUsed, windowUsed, leases }: Snapshot, nowMs: number): State {
+function toState({ day, timezone, window, dayUsed, windowUsed, leases }: Snapshot, remember: Remember): State {
   const state: State = {
     offset: timezone,
     day,
@@ -291,11 +334,16 @@ function toState({ day, timezone, window, dayUsed, windowUsed, leases }: Snapsho
     ended: new Map(),
     nextExpireMs: Number.POSITIVE_INFINITY,
   };
-  for (const lease of leases) {
+  const latest = new Map(leases.map((lease) => [lease.operationId, lease]));
+  for (const lease of [...latest.values()].toSorted((one, other) => endOf(one) - endOf(other))) {
     if (lease.state === "active") start(state, lease);
-    else end(state, lease, nowMs);
+    else end(state, lease, endOf(lease) + remember.ms);
   }
   return state;
+}
+
+function endOf({ endedMs, expireMs }: Lease): number {
+  return endedMs ?? expireMs;
 }
 
 function setWindow(state: State, { window, windowUsed }: Snapshot): void {

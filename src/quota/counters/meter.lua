@@ -1,18 +1,23 @@
 -- One command on one meter: everything that a decision needs, in one round trip. Its twin in TypeScript is memory.ts;
 -- engine.ts says what each command promises, and one suite of tests holds both to it.
 --
--- KEYS[1]  hash: g generation, n generation that somebody is about to prime, o offset in hours at which the day is counted, d day, du dr points used and reserved of
---          the day, wf wt first day and end of the window, wu wr its points, and one field "l<operation>" a lease:
---          "<state> <day> <points> <granted ms> <expire ms> <settled points or -> <holder>"
+-- KEYS[1]  hash: g generation, n generation that is about to be primed, k token that its prime must present,
+--          o offset in hours at which the day is counted, d day, du dr points used and reserved of the day,
+--          wf wt first day and end of the window, wu wr its points, and one field "l<operation>" a lease:
+--          "<state> <day> <offset of the day> <points> <granted ms> <expire ms> <settled points or -> <holder>"
 -- KEYS[2]  sorted set of operations: running leases by when they expire; ended ones by minus when they are forgotten;
 --          "@<generation>" at -inf, by which the loss of one of the two keys is noticed
--- ARGV     1 command, 2 generation, 3 timezone in hours, 4 the time in ms or "" for Redis' own, 5 number of quotas,
+-- ARGV     1 command, 2 generation, 3 timezone in hours, 4 the time in ms or "" for Redis' own,
+--          5 how long an ended operation is remembered in ms, 6 how many of them, 7 number of quotas,
 --          then for each: from, to, points per request, per day, per window, concurrency ("" for what is absent),
 --          then the command's own: operation, points, ttl in ms, holder
--- Reply    {"missing", day, from, to} or {"stale", generation} or {kind, now, day, day end, from, to, window end, day used, window used,
+-- Reply    {"missing", token, now, day, from, to} or {"stale", generation} or {kind, now, day, day end, from, to, window end, day used, window used,
 --          day reserved, window reserved, running, place of the quota or 0, before, lease, violated} where lease is "<operation> <record>"; for "leases" a list of them instead of violated
 
-local DAY, HOUR, REMEMBER, IDLE = 86400000, 3600000, 86400000, 172800000
+local DAY, HOUR = 86400000, 3600000
+local remember, remembered = tonumber(ARGV[5]), tonumber(ARGV[6])
+-- A lease lives for a day at most (lease.proto), and is remembered after that.
+local idle = DAY + remember
 local state, leases = KEYS[1], KEYS[2]
 local command, generation, timezone = ARGV[1], ARGV[2], tonumber(ARGV[3])
 
@@ -50,8 +55,8 @@ end
 -- The quota that holds on a day, and the window of that day.
 local function rules_of(day)
   local chosen
-  for index = 1, tonumber(ARGV[5]) do
-    local base = 6 + (index - 1) * 6
+  for index = 1, tonumber(ARGV[7]) do
+    local base = 8 + (index - 1) * 6
     local from = ARGV[base]
     if from == '' then
       chosen = chosen or index
@@ -65,19 +70,38 @@ local function rules_of(day)
   return chosen, first_of(year, month), first_of(next_year, next_month)
 end
 
-local own = 6 + tonumber(ARGV[5]) * 6
+local own = 8 + tonumber(ARGV[7]) * 6
 local operation, points, ttl, holder = ARGV[own], tonumber(ARGV[own + 1]), tonumber(ARGV[own + 2]), ARGV[own + 3]
 
-local kept = redis.call('HMGET', state, 'g', 'o', 'd', 'du', 'dr', 'wf', 'wt', 'wu', 'wr', 'l' .. (operation or ''), 'n')
+local kept = redis.call('HMGET', state, 'g', 'o', 'd', 'du', 'dr', 'wf', 'wt', 'wu', 'wr', 'l' .. (operation or ''),
+  'n', 'k')
 local latest = math.max(tonumber(kept[1] or 0), tonumber(kept[11] or 0))
 if latest > tonumber(generation) then return { 'stale', latest } end
-if kept[1] ~= generation or not redis.call('ZSCORE', leases, '@' .. generation) then
-  -- From here on nobody is granted anything under an earlier generation, which the ledger might not tell in time.
-  redis.call('HSET', state, 'n', generation)
-  redis.call('PEXPIRE', state, IDLE)
+
+-- The token of a prime. A loss of this key voids it, so that no snapshot of before the loss is primed after it.
+local token = kept[11] == generation and kept[12]
+local there = kept[1] == generation and redis.call('ZSCORE', leases, '@' .. generation)
+if kept[1] == generation and not there then
+  -- One of the two keys is lost: the other one, and what was read for it, does not count.
+  redis.call('DEL', state, leases)
+  token = nil
+end
+local function missing(day, from, to)
+  if not token then
+    -- Redis' clock, whatever time the caller sets: no two losses have one token.
+    local time = redis.call('TIME')
+    token = time[1] .. '.' .. time[2]
+    -- Nothing is granted under an earlier generation from here on: the ledger might not tell of it in time.
+    redis.call('HSET', state, 'n', generation, 'k', token)
+    redis.call('PEXPIRE', state, idle)
+  end
+  return { 'missing', token, now, day, from, to }
+end
+
+if not there then
   local day = math.floor((now + timezone * HOUR) / DAY)
   local _, from, to = rules_of(day)
-  return { 'missing', day, from, to }
+  return missing(day, from, to)
 end
 local offset, day = tonumber(kept[2]), tonumber(kept[3])
 local day_used, day_reserved = tonumber(kept[4]), tonumber(kept[5])
@@ -88,14 +112,14 @@ local record = kept[10]
 local running = redis.call('ZCOUNT', leases, '(0', '+inf')
 
 local function parse(record)
-  local s, d, p, g, e, c, h = string.match(record, '^(%a) (%-?%d+) (%d+) (%d+) (%d+) (%S+) (.*)$')
-  return { state = s, day = tonumber(d), points = tonumber(p), granted = tonumber(g), expire = tonumber(e),
-    settled = tonumber(c), holder = h }
+  local s, d, o, p, g, e, c, h = string.match(record, '^(%a) (%-?%d+) (%-?%d+) (%d+) (%d+) (%d+) (%S+) (.*)$')
+  return { state = s, day = tonumber(d), offset = tonumber(o), points = tonumber(p), granted = tonumber(g),
+    expire = tonumber(e), settled = tonumber(c), holder = h }
 end
 
 local function pack(lease)
-  return lease.state .. ' ' .. text(lease.day) .. ' ' .. text(lease.points) .. ' ' .. text(lease.granted) .. ' '
-    .. text(lease.expire) .. ' ' .. (lease.settled and text(lease.settled) or '-') .. ' ' .. lease.holder
+  return lease.state .. ' ' .. text(lease.day) .. ' ' .. text(lease.offset) .. ' ' .. text(lease.points) .. ' '
+    .. text(lease.granted) .. ' ' .. text(lease.expire) .. ' ' .. (lease.settled and text(lease.settled) or '-') .. ' ' .. lease.holder
 end
 
 -- What a lease holds, from when it runs until it does not.
@@ -105,7 +129,8 @@ local function reserve(lease, sign)
   if from <= lease.day and lease.day < to then window_reserved = window_reserved + sign * lease.points end
 end
 
-local function save(name, lease)
+-- forget: when an ended lease is forgotten, if not a whole time from now.
+local function save(name, lease, forget)
   local running = lease.state == 'a'
   local holder = lease.holder
   -- Who may still hold it again keeps its name. The call that ends the lease is told who held it.
@@ -114,21 +139,39 @@ local function save(name, lease)
   if name == operation then record = packed end
   redis.call('HSET', state, 'l' .. name, packed)
   lease.holder = holder
-  redis.call('ZADD', leases, running and text(lease.expire) or '-' .. text(now + REMEMBER), name)
+  redis.call('ZADD', leases, running and text(lease.expire) or '-' .. text(forget or now + remember), name)
 end
 
--- Leases that nobody renewed give back what they hold; operations that ended a day ago are forgotten.
+local function drop(name)
+  redis.call('ZREM', leases, name)
+  redis.call('HDEL', state, 'l' .. name)
+  if name == operation then record = nil end
+end
+
+-- A settled lease counts from now on. A snapshot that was read before this does not have it.
+local function charge(lease)
+  if lease.day == day then day_used = day_used + lease.settled end
+  if from <= lease.day and lease.day < to then window_used = window_used + lease.settled end
+  if token then redis.call('HDEL', state, 'k') end
+end
+
+-- Expired leases give back what they hold; operations that ended long ago are forgotten.
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', leases, '(0', text(now))) do
   local lease = parse(redis.call('HGET', state, 'l' .. name))
   reserve(lease, -1)
   lease.state = 'e'
-  save(name, lease)
+  save(name, lease, lease.expire + remember)
 end
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', leases, '-' .. text(now), '(0', 'LIMIT', 0, 100)) do
   -- Scores are minus the time: those from -now up to 0 are past.
-  redis.call('ZREM', leases, name)
-  redis.call('HDEL', state, 'l' .. name)
-  if name == operation then record = nil end
+  drop(name)
+end
+-- One more member says the generation.
+local surplus = redis.call('ZCARD', leases) - running - 1 - remembered
+if surplus > 0 then
+  for _, name in ipairs(redis.call('ZREVRANGEBYSCORE', leases, '(0', '(-inf', 'LIMIT', 0, math.min(surplus, 100))) do
+    drop(name)
+  end
 end
 
 -- A day ends at the later of the midnights at its own offset and at the user's present one: none is granted twice.
@@ -143,13 +186,13 @@ if needed_from ~= from or needed_to ~= to then
   if needed_from ~= day then
     redis.call('HSET', state, 'dr', text(day_reserved), 'wr', text(window_reserved), 'o', text(offset), 'd', text(day),
       'du', text(day_used))
-    return { 'missing', day, needed_from, needed_to }
+    return missing(day, needed_from, needed_to)
   end
   from, to, window_used, window_reserved = needed_from, needed_to, day_used, day_reserved
 end
 
 local function limit(place)
-  return chosen and tonumber(ARGV[6 + (chosen - 1) * 6 + place]) or nil
+  return chosen and tonumber(ARGV[8 + (chosen - 1) * 6 + place]) or nil
 end
 
 -- What stands in the way of a lease of that day; nil for nothing.
@@ -158,7 +201,7 @@ local function violations(of_day, wanted, is_new)
   if not chosen then return found end
   local function over(place, name, value)
     local most = limit(place)
-    if most and value > most then found[#found + 1] = name end
+    if most and (value > most or most == 0) then found[#found + 1] = name end
   end
   if is_new then over(2, 'pointsPerRequest', wanted) end
   if of_day == day then over(3, 'pointsPerDay', day_used + day_reserved + wanted) end
@@ -170,9 +213,8 @@ end
 local function reply(kind, before, lease, extra)
   redis.call('HSET', state, 'o', text(offset), 'd', text(day), 'du', text(day_used), 'dr', text(day_reserved),
     'wf', text(from), 'wt', text(to), 'wu', text(window_used), 'wr', text(window_reserved))
-  -- A lease lives for a day at the most (lease.proto), and is remembered for another.
-  redis.call('PEXPIRE', state, IDLE)
-  redis.call('PEXPIRE', leases, IDLE)
+  redis.call('PEXPIRE', state, idle)
+  redis.call('PEXPIRE', leases, idle)
   return { kind, now, day, day_end(), from, to, to * DAY - math.min(offset, timezone) * HOUR, text(day_used),
     text(window_used), text(day_reserved), text(window_reserved),
     running, chosen or 0, before or '',
@@ -199,24 +241,21 @@ local before = lease and lease.state
 local function take_again()
   local found = violations(lease.day, lease.points, false)
   if found then return reply('refused', before, lease, found) end
-  lease.state, lease.expire, lease.holder = 'a', now + ttl, holder ~= '' and holder or lease.holder
+  lease.state, lease.expire = 'a', now + ttl
   reserve(lease, 1)
   save(operation, lease)
   return reply('done', before, lease)
 end
 
 if command == 'acquire' then
-  if lease then
-    if lease.points ~= points then return reply('conflict', before, lease) end
-    if before == 'e' then return take_again() end
-    return reply('done', before, lease)
-  end
+  if before == 'a' and lease.points == points then return reply('done', before, lease) end
+  if before == 'a' or before == 's' then return reply('conflict', before, lease) end
   local found = violations(day, points, true)
   if found then return reply('refused', nil, nil, found) end
-  lease = { state = 'a', day = day, points = points, granted = now, expire = now + ttl, holder = holder }
+  lease = { state = 'a', day = day, offset = offset, points = points, granted = now, expire = now + ttl, holder = holder }
   reserve(lease, 1)
   save(operation, lease)
-  return reply('done', nil, lease)
+  return reply('done', before, lease)
 end
 
 if command == 'restore' then
@@ -224,9 +263,6 @@ if command == 'restore' then
   lease = parse(holder)
   if lease.state == 'a' then
     if lease.expire > now then reserve(lease, 1) else lease.state = 'e' end
-  elseif lease.state == 's' then
-    if lease.day == day then day_used = day_used + lease.settled end
-    if from <= lease.day and lease.day < to then window_used = window_used + lease.settled end
   end
   save(operation, lease)
   return reply('done', nil, lease)
@@ -256,7 +292,6 @@ end
 if before == 's' then return reply(lease.settled == points and 'done' or 'conflict', before, lease) end
 if before == 'a' then reserve(lease, -1) end
 lease.state, lease.settled = 's', points
-if lease.day == day then day_used = day_used + points end
-if from <= lease.day and lease.day < to then window_used = window_used + points end
+charge(lease)
 save(operation, lease)
 return reply('done', before, lease)

@@ -1,52 +1,47 @@
 -- Puts what the ledger knows in the place of counters that are missing, all at once. The leases come in parts, none of
--- which takes long; the last call makes them count. Whoever comes second, or is of an earlier generation, changes
--- nothing.
+-- which takes long; the last call makes them count. A prime whose token is void, because another one was first or the
+-- counters were lost again, changes nothing.
 --
 -- KEYS[1], KEYS[2]  as in meter.lua
 -- KEYS[3], KEYS[4]  the same, while one caller is making them
--- ARGV     1 "part" or "last", 2 generation, 3 the time in ms or "" for Redis' own,
---          last: 4 timezone, 5 day, 6 from, 7 to, 8 points of the day, 9 points of the window
---          part: then operation and record of each lease
+-- ARGV     1 "part" or "last", 2 generation, 3 token, 4 how long an ended operation is remembered in ms,
+--          last: 5 timezone, 6 day, 7 from, 8 to, 9 points of the day, 10 points of the window
+--          part: then operation, record and end in ms of each lease; the last of two with one operation counts
 -- Reply    1 when it has changed something, else 0
 
-local REMEMBER, IDLE, UNFINISHED = 86400000, 172800000, 60000
+local DAY, UNFINISHED = 86400000, 60000
 local state, leases, generation = KEYS[1], KEYS[2], ARGV[2]
 local new_state, new_leases = KEYS[3], KEYS[4]
-local now = tonumber(ARGV[3])
-if not now then
-  local time = redis.call('TIME')
-  now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-end
+local remember = tonumber(ARGV[4])
+local idle = DAY + remember
 local function text(number) return string.format('%.0f', number) end
 
 local function fields(record)
-  local s, d, p, e = string.match(record, '^(%a) (%-?%d+) (%d+) %d+ (%d+)')
+  local s, d, p, e = string.match(record, '^(%a) (%-?%d+) %-?%d+ (%d+) %d+ (%d+)')
   return s, tonumber(d), tonumber(p), tonumber(e)
 end
 
-local kept = redis.call('HMGET', state, 'g', 'n', 'wf', 'wt')
-local latest = math.max(tonumber(kept[1] or 0), tonumber(kept[2] or 0))
-local there = kept[1] == generation and redis.call('ZSCORE', leases, '@' .. generation)
-local day, from, to = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
--- Counters that are there may still be for another window.
-local is_needed = not there or (ARGV[1] == 'last' and (tonumber(kept[3]) ~= from or tonumber(kept[4]) ~= to))
-if latest > tonumber(generation) or not is_needed then
+local kept = redis.call('HMGET', state, 'g', 'n', 'k')
+if kept[2] ~= generation or kept[3] ~= ARGV[3] then
   redis.call('DEL', new_state, new_leases)
   return 0
 end
+-- Counters that are there are for another window.
+local there = kept[1] == generation and redis.call('ZSCORE', leases, '@' .. generation)
 
 if ARGV[1] == 'part' then
-  for index = 4, #ARGV, 2 do
-    local name, record = ARGV[index], ARGV[index + 1]
+  for index = 5, #ARGV, 3 do
+    local name, record, ended = ARGV[index], ARGV[index + 1], tonumber(ARGV[index + 2])
     local s, _, _, expire = fields(record)
     redis.call('HSET', new_state, 'l' .. name, record)
-    redis.call('ZADD', new_leases, s == 'a' and text(expire) or '-' .. text(now + REMEMBER), name)
+    redis.call('ZADD', new_leases, s == 'a' and text(expire) or '-' .. text(ended + remember), name)
   end
   redis.call('PEXPIRE', new_state, UNFINISHED)
   redis.call('PEXPIRE', new_leases, UNFINISHED)
   return 1
 end
 
+local day, from, to = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 if there then
   redis.call('DEL', new_state, new_leases)
 else
@@ -63,11 +58,13 @@ for _, name in ipairs(redis.call('ZRANGEBYSCORE', leases, '(0', '+inf')) do
   if of_day == day then day_reserved = day_reserved + points end
   if from <= of_day and of_day < to then window_reserved = window_reserved + points end
 end
-redis.call('HSET', state, 'wf', ARGV[6], 'wt', ARGV[7], 'wu', ARGV[9], 'wr', text(window_reserved))
+redis.call('HSET', state, 'wf', ARGV[7], 'wt', ARGV[8], 'wu', ARGV[10], 'wr', text(window_reserved))
+redis.call('HDEL', state, 'k')
 if not there then
-  redis.call('HSET', state, 'g', generation, 'o', ARGV[4], 'd', ARGV[5], 'du', ARGV[8], 'dr', text(day_reserved))
+  redis.call('HSET', state, 'g', generation, 'n', generation, 'o', ARGV[5], 'd', ARGV[6], 'du', ARGV[9],
+    'dr', text(day_reserved))
   redis.call('ZADD', leases, '-inf', '@' .. generation)
-  redis.call('PEXPIRE', state, IDLE)
-  redis.call('PEXPIRE', leases, IDLE)
+  redis.call('PEXPIRE', state, idle)
+  redis.call('PEXPIRE', leases, idle)
 end
 return 1

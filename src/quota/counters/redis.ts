@@ -1,22 +1,35 @@
 import { createHash, randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { Cluster, type Redis } from "ioredis";
-import type { Ask, CounterEngine, Lease, LeaseState, LimitName, Meter, Reply, Rules, Standing } from "./engine.ts";
+import type {
+  Ask,
+  CounterEngine,
+  Lease,
+  LeaseState,
+  LimitName,
+  Meter,
+  Remember,
+  Reply,
+  Rules,
+  Standing,
+} from "./engine.ts";
 import { keysOf } from "./keys.ts";
 
 export interface RedisEngineOptions {
   /** Tests set the time, in milliseconds since the epoch. Without it Redis' own clock counts, one for all servers. */
   readonly now?: (() => number) | undefined;
+  readonly remember: Remember;
 }
 
 /** Leases that one call of the script takes, so that no call blocks Redis for long. */
 const primePart = 1000;
 
 /** Counters in Redis: a single server or a Cluster. */
-export function createRedisEngine(redis: Redis | Cluster, { now }: RedisEngineOptions = {}): CounterEngine {
+export function createRedisEngine(redis: Redis | Cluster, { now, remember }: RedisEngineOptions): CounterEngine {
   const meterScript = readScript("meter.lua");
   const primeScript = readScript("prime.lua");
   let generation = 0;
+  let owner = "";
 
   function argumentsOf({ rules, command }: Ask): (string | number)[] {
     const named = "operationId" in command ? command.operationId : "";
@@ -32,6 +45,8 @@ export function createRedisEngine(redis: Redis | Cluster, { now }: RedisEngineOp
       generation,
       timezone,
       now?.() ?? "",
+      remember.ms,
+      remember.operations,
       quotas.length,
       ...quotas.flatMap((quota) => [
         quota.period?.from ?? "",
@@ -46,28 +61,38 @@ export function createRedisEngine(redis: Redis | Cluster, { now }: RedisEngineOp
 
   return {
     async run(asks) {
-      const calls = asks.map((ask) => ({ keys: keysOf(ask.meter), values: argumentsOf(ask) }));
+      const calls = asks.map((ask) => ({ keys: keysOf(ask.meter, owner), values: argumentsOf(ask) }));
       const replies = await runAll(redis, meterScript, calls);
       return replies.map((reply, index) => parseReply(reply as RawReply, (asks[index] as Ask).rules));
     },
 
-    async prime(meter, { day, timezone, window, dayUsed, windowUsed, leases }) {
-      const keys = [...keysOf(meter), ...keysOf(meter).map((key) => `${key}:${randomUUID()}`)];
+    async prime(meter, token, { day, timezone, window, dayUsed, windowUsed, leases }) {
+      const final = keysOf(meter, owner);
+      const keys = [...final, ...final.map((key) => `${key}:${randomUUID()}`)];
+      const run = (kind: "part" | "last", own: readonly (string | number)[]) =>
+        runOne(redis, primeScript, { keys, values: [kind, generation, token, remember.ms, ...own] });
       for (let start = 0; start < leases.length; start += primePart) {
-        const part = leases.slice(start, start + primePart).flatMap((lease) => [lease.operationId, pack(lease)]);
-        await runOne(redis, primeScript, { keys, values: ["part", generation, now?.() ?? "", ...part] });
+        const part = leases.slice(start, start + primePart);
+        await run(
+          "part",
+          part.flatMap((lease) => [lease.operationId, pack(lease), lease.endedMs ?? lease.expireMs]),
+        );
       }
-      const last = [timezone, day, window.from, window.to, dayUsed, windowUsed];
-      await runOne(redis, primeScript, { keys, values: ["last", generation, now?.() ?? "", ...last] });
+      await run("last", [timezone, day, window.from, window.to, dayUsed, windowUsed]);
     },
 
     async restore(meter: Meter, rules: Rules, lease: Lease) {
       const values = [...head("restore", rules), lease.operationId, 0, 0, pack(lease)];
-      await runOne(redis, meterScript, { keys: keysOf(meter), values });
+      await runOne(redis, meterScript, { keys: keysOf(meter, owner), values });
     },
 
-    setGeneration(next) {
+    async forget(meter) {
+      await redis.del(...keysOf(meter, owner));
+    },
+
+    setGeneration(next, nextOwner = "") {
       generation = next;
+      owner = nextOwner;
     },
   };
 }
@@ -122,7 +147,10 @@ const stateLetters: Readonly<Record<string, LeaseState>> = { a: "active", e: "ex
 
 function parseReply(raw: RawReply, { quotas }: Rules): Reply {
   const number = (place: number) => Number(raw[place]);
-  if (raw[0] === "missing") return { kind: "missing", day: number(1), window: { from: number(2), to: number(3) } };
+  if (raw[0] === "missing") {
+    const window = { from: number(4), to: number(5) };
+    return { kind: "missing", token: String(raw[1]), nowMs: number(2), day: number(3), window };
+  }
   if (raw[0] === "stale") return { kind: "stale", generation: number(1) };
   const standing: Standing = {
     nowMs: number(1),
@@ -154,16 +182,18 @@ function parseReply(raw: RawReply, { quotas }: Rules): Reply {
   }
 }
 
-function pack({ state, day, points, grantedMs, expireMs, settledPoints, holder }: Lease): string {
-  return `${state[0]} ${day} ${points} ${grantedMs} ${expireMs} ${settledPoints ?? "-"} ${state === "active" || state === "expired" ? holder : ""}`;
+function pack({ state, day, timezone, points, grantedMs, expireMs, settledPoints, holder }: Lease): string {
+  return `${state[0]} ${day} ${timezone} ${points} ${grantedMs} ${expireMs} ${settledPoints ?? "-"} ${state === "active" || state === "expired" ? holder : ""}`;
 }
 
 function unpack(text: string): Lease {
-  const [operationId = "", state = "", day, points, grantedMs, expireMs, settled = "-", ...holder] = text.split(" ");
+  const [operationId = "", state = "", day, timezone, points, grantedMs, expireMs, settled = "-", ...holder] =
+    text.split(" ");
   return {
     operationId,
     state: stateLetters[state] as LeaseState,
     day: Number(day),
+    timezone: Number(timezone),
     points: Number(points),
     grantedMs: Number(grantedMs),
     expireMs: Number(expireMs),

@@ -3,11 +3,12 @@ import { parseHolder } from "../lease-messages.ts";
 
 /**
  * A whole lease as it stands now: whichever of its entries comes first makes the row. An entry may come twice and late:
- * the furthest state wins.
+ * a settlement wins, then the later grant, then the furthest state.
  */
 export interface LedgerEntry {
   readonly meter: Meter;
   readonly username: string;
+  readonly companyKey: string;
   /** UUID, lower case. */
   readonly operationId: string;
   readonly day: Day;
@@ -42,7 +43,7 @@ export interface LedgerEntry {
 /** A lease as the counters know it, as an entry of the ledger. */
 export function toEntry(options: {
   readonly meter: Meter;
-  readonly subject: { readonly username: string; readonly timezone: number };
+  readonly subject: { readonly username: string; readonly companyKey: string };
   readonly lease: Lease;
   /** Stands in for the holder of a lease that has ended, whom the counters have forgotten. */
   readonly asker: { readonly username: string; readonly tracecode: string };
@@ -50,14 +51,15 @@ export function toEntry(options: {
   readonly end: LedgerEntry["end"];
 }): LedgerEntry {
   const { meter, subject, lease, asker, degraded = false, end } = options;
-  const { operationId, day, points, grantedMs, expireMs } = lease;
+  const { operationId, day, timezone, points, grantedMs, expireMs } = lease;
   const holder = lease.holder === "" ? asker : parseHolder(lease.holder);
   return {
     meter,
     username: subject.username,
+    companyKey: subject.companyKey,
     operationId,
     day,
-    timezone: subject.timezone,
+    timezone,
     points,
     grantedMs,
     expireMs,

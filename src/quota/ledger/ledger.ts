@@ -1,14 +1,20 @@
 import type { Logger } from "pino";
 import { weightOf } from "../../core/history.ts";
 import { createGroupCommit, type GroupCommit } from "../../storage/group-commit.ts";
+import type { Meter } from "../counters/engine.ts";
 import type { LedgerEntry } from "./entry.ts";
-import { type Books, keyOf, merge, writeEntries } from "./write.ts";
+import { type Books, keyOf, merge, type Settlement, writeEntries } from "./write.ts";
 
-/** The durable truth behind the counters: leases, and with settled ones their usage and their audit action. */
-export type Ledger = GroupCommit<LedgerEntry>;
+/**
+ * The durable truth behind the counters: leases, and with settled ones their usage and their audit action. A commit
+ * resolves with how the lease is settled, which may be by another entry than this one.
+ */
+export type Ledger = GroupCommit<LedgerEntry, Settlement | undefined>;
 
 export interface LedgerOptions extends Books {
   readonly logger: Logger;
+  /** Called when the ledger has a lease settled that the counters have taken for another one, and so count wrongly. */
+  readonly onContradiction: (meter: Meter) => void;
   /** How much may wait: entries and, as many, hundreds of points. */
   readonly capacity?: number;
   /** How long commit() waits. */
@@ -17,17 +23,31 @@ export interface LedgerOptions extends Books {
   readonly holdMs?: number;
 }
 
-export function createLedger({ logger, capacity, commitTimeoutMs, holdMs, ...books }: LedgerOptions): Ledger {
+export function createLedger(options: LedgerOptions): Ledger {
+  const { logger, onContradiction, capacity, commitTimeoutMs, holdMs, ...books } = options;
   return createGroupCommit({
     name: "the ledger",
     logger,
-    write: (entries) => writeEntries(books, merged(entries)),
+    async write(entries) {
+      const settlements = await writeEntries(books, merged(entries));
+      return entries.map((entry) => {
+        const settlement = settlements.get(keyOf(entry));
+        if (settlement !== undefined && contradicts(entry, settlement)) onContradiction(entry.meter);
+        return settlement;
+      });
+    },
     describe: (entry) => ({ lease: keyOf(entry) }),
     sizeOf: ({ end }) => (end.state === "settled" ? weightOf(end) : 1),
     capacity,
     commitTimeoutMs,
     holdMs,
   });
+}
+
+/** Whether the counters have granted a settled operation again, or have charged it otherwise. */
+function contradicts({ grantedMs, end }: LedgerEntry, settlement: Settlement): boolean {
+  if (grantedMs !== settlement.grantedMs) return true;
+  return end.state === "settled" && end.points !== settlement.points;
 }
 
 /** A statement writes a lease once: as far as it has come. */

@@ -1,5 +1,5 @@
 import type { Database } from "../../storage/database.ts";
-import type { Day, Lease, LeaseState, Meter, Snapshot } from "../counters/engine.ts";
+import type { Day, Lease, LeaseState, Meter, Missing, Remember, Snapshot } from "../counters/engine.ts";
 import { dayMs, hourMs } from "../counters/window.ts";
 import type { LeaseKey } from "../lease-id.ts";
 
@@ -7,20 +7,15 @@ import type { LeaseKey } from "../lease-id.ts";
 export interface KnownLease {
   readonly companyKey: string;
   readonly username: string;
-  /** Hours from UTC. */
-  readonly timezone: number;
   readonly lease: Lease;
 }
 
-export interface SnapshotOf {
-  readonly day: Day;
-  readonly window: { readonly from: Day; readonly to: Day };
-  /** Hours from UTC. */
+/** What a snapshot is asked for: see Missing. */
+export interface SnapshotOf extends Pick<Missing, "nowMs" | "day" | "window"> {
+  /** The user's offset, in hours. */
   readonly timezone: number;
+  readonly remember: Remember;
 }
-
-/** Ended operations beyond that are not remembered: a retry of one of them would be charged again. */
-const maxLeases = 100_000;
 
 interface Row {
   operation_id: string;
@@ -29,46 +24,56 @@ interface Row {
   points: number;
   granted_ms: number;
   expire_ms: number;
+  ended_ms: number | null;
   state: number;
   settled_points: number | null;
   tracecode: string;
   holder: string;
 }
 
+interface SumRow {
+  day: number;
+  timezone: number;
+  points: number;
+}
+
 /**
- * What the ledger knows of a meter, as of one moment: the leases that may be running, those that ended within a day,
- * and the points of the day and the window. A day that has not ended at the offset at which it was counted goes on,
- * whatever the user's offset is by now.
+ * What the ledger knows of a meter, as of one moment: the leases that may be running, those that ended last, and what
+ * leases have charged on the day and in the window. A day that has not ended at the offset at which it was counted goes
+ * on, whatever the user's offset is by now.
  */
-export function readSnapshot(database: Database, meter: Meter, { day, window, timezone }: SnapshotOf, nowMs: number) {
-  const { userId, service, methodGroup } = meter;
-  return database.transaction(
-    async (transaction): Promise<Snapshot> => {
-      const { rows } = await transaction.raw<{ rows: Row[] }>(
-        `select ${columns} from lease
-         where user_id = ? and service = ? and method_group = ? and day >= date '1970-01-01' + ?::integer
-           and ((state = 0 and expire_at > to_timestamp(?)) or ended_at > to_timestamp(?))
-         order by granted_at desc limit ${maxLeases}`,
-        [userId, service, methodGroup, day - oldestDays, (nowMs - dayMs) / 1000, (nowMs - dayMs) / 1000],
-      );
-      const [newest] = rows.toSorted((one, other) => other.day - one.day);
-      const goesOn = newest !== undefined && newest.day !== day && nowMs < dayEnd(newest, timezone);
-      const current = goesOn ? { day: newest.day, timezone: newest.timezone } : { day, timezone };
-      const usage = await transaction.raw<{ rows: { day_used: number; window_used: number }[] }>(
-        `select coalesce(sum(points) filter (where day = :day), 0)::bigint as day_used,
-           coalesce(sum(points) filter (where day >= :from and day < :to), 0)::bigint as window_used
-         from (
-           select points, date - date '1970-01-01' as day from usage_day
-           where user_id = :userId and service = :service and method_group = :methodGroup
-             and date >= date '1970-01-01' + least(:from, :day)::integer
-         ) as used`,
-        { day: current.day, from: window.from, to: window.to, userId, service, methodGroup },
-      );
-      const { day_used: dayUsed = 0, window_used: windowUsed = 0 } = usage.rows[0] ?? {};
-      return { ...current, window, dayUsed, windowUsed, leases: rows.map(toLease) };
-    },
-    { isolationLevel: "repeatable read", readOnly: true },
-  );
+export async function readSnapshot(
+  database: Database,
+  { userId, service, methodGroup }: Meter,
+  { nowMs, day, window, timezone, remember }: SnapshotOf,
+): Promise<Snapshot> {
+  const values = {
+    userId,
+    service,
+    methodGroup,
+    firstDay: day - oldestDays,
+    rememberedFrom: (nowMs - remember.ms) / 1000,
+    operations: remember.operations,
+    firstSum: Math.min(window.from, day - longestDay),
+  };
+  const { rows } = await database.raw<{ rows: { leases: Row[] | null; sums: SumRow[] | null }[] }>(snapshotSql, values);
+  const { leases, sums } = rows[0] ?? {};
+  const all = (leases ?? []).toSorted((one, other) => one.granted_ms - other.granted_ms);
+  const known = sums ?? [];
+  const newest = [...known, ...all.filter(({ state }) => state === 0)]
+    .toSorted((one, other) => one.day - other.day)
+    .at(-1);
+  const goesOn = newest !== undefined && nowMs < dayEnd(newest, timezone);
+  const current = goesOn ? { day: newest.day, timezone: newest.timezone } : { day, timezone };
+  const sum = (from: Day, to: Day) =>
+    known.reduce((total, one) => (from <= one.day && one.day < to ? total + one.points : total), 0);
+  return {
+    ...current,
+    window,
+    dayUsed: sum(current.day, current.day + 1),
+    windowUsed: sum(window.from, window.to),
+    leases: all.map(toLease),
+  };
 }
 
 /** A lease as the ledger has it. */
@@ -80,7 +85,7 @@ export async function findLease(database: Database, key: LeaseKey): Promise<Know
   );
   const [row] = rows;
   if (row === undefined) return undefined;
-  return { companyKey: row.company_key, username: row.username, timezone: row.timezone, lease: toLease(row) };
+  return { companyKey: row.company_key, username: row.username, lease: toLease(row) };
 }
 
 /** The methods of which a user may have running leases. */
@@ -92,13 +97,35 @@ export async function findMethods(database: Database, userId: number, nowMs: num
   return rows.map(({ service, method_group: methodGroup }) => ({ service, methodGroup }));
 }
 
-/** A lease lives a day without being renewed, and is remembered for one more: older ones need not be looked at. */
+/** The days of leases that may still run: each lives for a day without being renewed, and is renewed for weeks at most. */
 const oldestDays = 40;
+/** A day takes 48 hours for a user who moves from UTC+12 to UTC-12 on it: then two more have begun elsewhere. */
+const longestDay = 2;
 
 const columns = `operation_id, day - date '1970-01-01' as day, timezone, points,
   (extract(epoch from granted_at) * 1000)::float8 as granted_ms,
   (extract(epoch from expire_at) * 1000)::float8 as expire_ms,
+  (extract(epoch from ended_at) * 1000)::float8 as ended_ms,
   state, settled_points, tracecode, holder`;
+
+const ofMeter = "user_id = :userId and service = :service and method_group = :methodGroup";
+
+/** One statement, so that it is one moment. Each part reads an index of its own: lease_granted, lease_ended, charged_day. */
+const snapshotSql = `select
+  (select json_agg(found) from (
+    (select ${columns} from lease
+     where ${ofMeter} and day >= date '1970-01-01' + :firstDay::integer
+       and state = 0 and expire_at > to_timestamp(:rememberedFrom))
+    union all
+    (select ${columns} from lease
+     where ${ofMeter} and day >= date '1970-01-01' + :firstDay::integer
+       and state > 0 and ended_at > to_timestamp(:rememberedFrom)
+     order by ended_at desc limit :operations)
+  ) as found) as leases,
+  (select json_agg(summed) from (
+    select day - date '1970-01-01' as day, timezone, points from charged_day
+    where ${ofMeter} and day >= date '1970-01-01' + :firstSum::integer
+  ) as summed) as sums`;
 
 const states: readonly LeaseState[] = ["active", "released", "settled"];
 
@@ -107,15 +134,17 @@ function toLease(row: Row): Lease {
   return {
     operationId: row.operation_id,
     day: row.day,
+    timezone: row.timezone,
     points: row.points,
     state,
     grantedMs: Math.round(row.granted_ms),
     expireMs: Math.round(row.expire_ms),
+    endedMs: row.ended_ms === null ? undefined : Math.round(row.ended_ms),
     settledPoints: row.settled_points ?? undefined,
     holder: state === "active" ? `${row.tracecode} ${row.holder}` : "",
   };
 }
 
-function dayEnd({ day, timezone }: Row, other: number): number {
+function dayEnd({ day, timezone }: SumRow, other: number): number {
   return (day + 1) * dayMs - Math.min(timezone, other) * hourMs;
 }

@@ -6,6 +6,7 @@ import { parseLeaseId } from "../../../src/quota/lease-id.ts";
 import { toLeaseMessage } from "../../../src/quota/lease-messages.ts";
 import { toLimitMessages } from "../../../src/quota/limits.ts";
 
+const remember = { ms: 86_400_000, operations: 2000 };
 const rules = {
   timezone: 0,
   quotas: [{ pointsPerDay: 1_000_000_000, pointsPerDateWindow: 1_000_000_000, maxConcurrentExecution: 100_000 }],
@@ -13,21 +14,21 @@ const rules = {
 
 /** The quota decision and nothing else: the same script, asked in the same way, without callers, ledger or audit. */
 export function createDecision(redisUrl: string) {
-  const engine = createRedisEngine(new Redis(redisUrl));
+  const engine = createRedisEngine(new Redis(redisUrl), { remember });
   engine.setGeneration(1);
 
   async function ask(meter: Meter, command: Command) {
     const asked: Ask = { meter, rules, command };
     const [reply] = await engine.run([asked]);
     if (reply?.kind !== "missing") return reply;
-    const { day, window } = reply;
-    await engine.prime(meter, { day, timezone: 0, window, dayUsed: 0, windowUsed: 0, leases: [] });
+    const { token, day, window } = reply;
+    await engine.prime(meter, token, { day, timezone: 0, window, dayUsed: 0, windowUsed: 0, leases: [] });
     return (await engine.run([asked]))[0];
   }
 
   return {
     async acquire({ username, service, methodGroup, points, operationId }: AcquireQuotaRequest) {
-      const meter = { companyKey: "rival", userId: Number(username.split("_")[1]), service, methodGroup };
+      const meter = { userId: Number(username.split("_")[1]), service, methodGroup };
       const ttlMs = 60_000;
       const holder = "00000000-0000-0000-0000-000000000000 rival";
       const reply = await ask(meter, { kind: "acquire", operationId, points, ttlMs, holder });
@@ -38,7 +39,7 @@ export function createDecision(redisUrl: string) {
     },
     async settle({ leaseId, points }: SettleLeaseRequest) {
       const { operationId, day, ...place } = parseLeaseId(leaseId);
-      const meter = { companyKey: "rival", ...place };
+      const meter = place;
       const reply = await ask(meter, { kind: "settle", operationId, day, points: points ?? 0 });
       if (reply?.kind !== "done" || reply.lease === undefined)
         throw new Error(`a settlement was answered ${reply?.kind}`);

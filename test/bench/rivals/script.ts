@@ -4,7 +4,8 @@ import { createRedisEngine } from "../../../src/quota/counters/redis.ts";
 import type { Stand } from "./stand.ts";
 
 const generation = 1;
-const keys = ["tollgate:{bare}:1:1:3:state", "tollgate:{bare}:1:1:3:leases"];
+const remember = { ms: 86_400_000, operations: 2000 };
+const keys = ["tollgate::{1}:1:3:state", "tollgate::{1}:1:3:leases"];
 
 /** The command that acquires by the script itself, of counters that begin anew; `__rand_int__` stands for the operation. */
 export async function prepareScript({ environment }: Stand): Promise<string[]> {
@@ -12,16 +13,30 @@ export async function prepareScript({ environment }: Stand): Promise<string[]> {
   await redis.del(...keys);
   const text = readFileSync(new URL("../../../src/quota/counters/meter.lua", import.meta.url), "utf8");
   const sha = String(await redis.script("LOAD", text));
-  const engine = createRedisEngine(redis);
+  const engine = createRedisEngine(redis, { remember });
   engine.setGeneration(generation);
-  const meter = { companyKey: "bare", userId: 1, service: 1, methodGroup: 3 };
+  const meter = { userId: 1, service: 1, methodGroup: 3 };
   const rules = { timezone: 0, quotas: [{ pointsPerDay: 1_000_000_000 }] };
   const [reply] = await engine.run([{ meter, rules, command: { kind: "usage" } }]);
   if (reply?.kind !== "missing") throw new Error(`counters that are not there were answered ${reply?.kind}`);
-  const { day, window } = reply;
-  await engine.prime(meter, { day, timezone: 0, window, dayUsed: 0, windowUsed: 0, leases: [] });
+  const { token, day, window } = reply;
+  await engine.prime(meter, token, { day, timezone: 0, window, dayUsed: 0, windowUsed: 0, leases: [] });
   redis.disconnect();
   const limits = ["", "", "", "1000000000", "1000000000", "100000000"];
   const own = ["00000000-0000-0000-0000-__rand_int__", "3", "3600000", "11111111-2222-3333-4444-555555555555 rival"];
-  return ["EVALSHA", sha, "2", ...keys, "acquire", String(generation), "0", "", "1", ...limits, ...own];
+  return [
+    "EVALSHA",
+    sha,
+    "2",
+    ...keys,
+    "acquire",
+    String(generation),
+    "0",
+    "",
+    String(remember.ms),
+    String(remember.operations),
+    "1",
+    ...limits,
+    ...own,
+  ];
 }

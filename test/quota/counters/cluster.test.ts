@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe } from "vitest";
 import type { CounterEngine } from "../../../src/quota/counters/engine.ts";
 import { createRedisEngine } from "../../../src/quota/counters/redis.ts";
 import { noOwnRedis, startRedisCluster, type TestRedisCluster } from "../../support/redis.ts";
-import { conforms } from "./conformance.ts";
+import { conforms, remember } from "./conformance.ts";
 
 describe.skipIf(noOwnRedis !== "")("the engine on a Redis Cluster of three", () => {
   let servers: TestRedisCluster;
@@ -13,7 +13,7 @@ describe.skipIf(noOwnRedis !== "")("the engine on a Redis Cluster of three", () 
   beforeAll(async () => {
     servers = await startRedisCluster();
     redis = new Cluster(servers.nodes.map((port) => ({ host: "127.0.0.1", port })));
-    engine = createRedisEngine(redis, { now: () => nowMs });
+    engine = createRedisEngine(redis, { now: () => nowMs, remember });
   });
   afterAll(async () => {
     redis.disconnect();

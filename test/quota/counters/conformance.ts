@@ -6,6 +6,7 @@ import type {
   CounterEngine,
   Lease,
   Meter,
+  Missing,
   QuotaLimits,
   Reply,
   Rules,
@@ -44,7 +45,7 @@ export function conforms(subject: () => Subject): void {
     const asks: Ask[] = [{ meter, rules: given, command }];
     const [reply] = await subject().engine.run(asks);
     if (reply?.kind !== "missing") return reply as Reply;
-    await subject().engine.prime(meter, emptySnapshot(reply, given, snapshot));
+    await subject().engine.prime(meter, reply.token, emptySnapshot(reply, given, snapshot));
     return (await subject().engine.run(asks))[0] as Reply;
   }
 
@@ -55,6 +56,8 @@ export function conforms(subject: () => Subject): void {
   const release = (operationId: string, given?: Rules) => ask({ kind: "release", operationId, day }, given);
   const renew = (operationId: string, given?: Rules) => ask({ kind: "renew", operationId, day, ttlMs: 60_000 }, given);
   const usage = async (given?: Rules) => standingOf(await ask({ kind: "usage" }, given));
+  const prime = (missing: Reply, given: Rules, snapshot: Partial<Snapshot>) =>
+    subject().engine.prime(meter, (missing as Missing).token, emptySnapshot(missing, given, snapshot));
 
   test("grants a lease, and tells what every limit stands at", async () => {
     const quota = { pointsPerRequest: 50, pointsPerDay: 100, pointsPerDateWindow: 1000, maxConcurrentExecution: 2 };
@@ -67,6 +70,7 @@ export function conforms(subject: () => Subject): void {
       lease: {
         operationId,
         day,
+        timezone: 0,
         points: 30,
         state: "active",
         grantedMs: noon,
@@ -102,6 +106,9 @@ export function conforms(subject: () => Subject): void {
       ["pointsPerRequest", "pointsPerDay", "maxConcurrentExecution"],
     ],
     ["nothing allowed", { pointsPerDay: 0, maxConcurrentExecution: 0 }, 1, ["pointsPerDay", "maxConcurrentExecution"]],
+    ["a request of 0 points where 0 are allowed", { pointsPerRequest: 0 }, 0, ["pointsPerRequest"]],
+    ["a day of 0 points, with 0 points", { pointsPerDay: 0 }, 0, ["pointsPerDay"]],
+    ["a window of 0 points, with 0 points", { pointsPerDateWindow: 0 }, 0, ["pointsPerDateWindow"]],
   ])("refuses beyond %s, names it, and changes nothing", async (_what, quota, points, violated) => {
     const first = randomUUID();
     await acquire(5, rules(), first);
@@ -171,24 +178,87 @@ export function conforms(subject: () => Subject): void {
     expect((await usage(quota)).dayUsed).toBe(points);
   });
 
-  test.each<[string, ("settle" | "release" | "acquire")[], string, number]>([
+  test.each<[string, ("settle" | "release")[], string, number]>([
     ["released", ["release"], "released", 0],
     ["released twice", ["release", "release"], "released", 0],
     ["settled, then released", ["settle", "release"], "settled", 7],
     ["released, then settled", ["release", "settle"], "settled", 7],
-    ["released, then asked for again", ["release", "acquire"], "released", 0],
-    ["settled, then asked for again", ["settle", "acquire", "release", "settle"], "settled", 7],
   ])("a lease that is %s ends the same", async (_what, steps, state, used) => {
     const operationId = randomUUID();
     await acquire(5, rules(), operationId);
     const step = {
       settle: () => settle(operationId, 7),
       release: () => release(operationId),
-      acquire: () => acquire(5, rules(), operationId),
     };
     for (const name of steps) expect((await step[name]()).kind).toBe("done");
-    expect(leaseOf(await acquire(5, rules(), operationId))?.state).toBe(state);
+    expect(leaseOf(await renew(operationId))?.state).toBe(state);
     expect(await usage()).toMatchObject({ dayUsed: used, dayReserved: 0, running: 0 });
+  });
+
+  test("an operation that is settled is not granted again", async () => {
+    const operationId = randomUUID();
+    await acquire(5, rules(), operationId);
+    await settle(operationId, 7);
+    for (const points of [5, 6]) {
+      expect(await acquire(points, rules(), operationId)).toMatchObject({
+        kind: "conflict",
+        lease: { state: "settled", settledPoints: 7 },
+      });
+    }
+    expect(await usage()).toMatchObject({ dayUsed: 7, dayReserved: 0, running: 0 });
+  });
+
+  describe.each<[string, (operationId: string) => Promise<unknown>]>([
+    ["released", (operationId) => release(operationId)],
+    ["expired", async () => at(noon + 60_000)],
+  ])("an operation that is %s", (state, end) => {
+    test("is granted again as a new lease if there is room", async () => {
+      const operationId = randomUUID();
+      const quota = rules({ maxConcurrentExecution: 1, pointsPerDay: 10 });
+      await acquire(5, quota, operationId);
+      await end(operationId);
+      at(noon + 61_000);
+      expect(await acquire(6, quota, operationId)).toMatchObject({
+        kind: "done",
+        before: state,
+        lease: { state: "active", points: 6, grantedMs: noon + 61_000 },
+      });
+      expect(await usage()).toMatchObject({ dayReserved: 6, running: 1 });
+      await settle(operationId, 4);
+      expect(await usage()).toMatchObject({ dayUsed: 4, dayReserved: 0, running: 0 });
+    });
+
+    test("is refused where there is no room, and stays as it is", async () => {
+      const operationId = randomUUID();
+      const quota = rules({ maxConcurrentExecution: 1 });
+      await acquire(5, quota, operationId);
+      await end(operationId);
+      at(noon + 61_000);
+      await acquire(1, quota);
+      expect(await acquire(5, quota, operationId)).toMatchObject({
+        kind: "refused",
+        violated: ["maxConcurrentExecution"],
+        lease: undefined,
+      });
+      expect(await usage()).toMatchObject({ dayReserved: 1, running: 1 });
+    });
+
+    test("is granted on a later day out of that day's points", async () => {
+      const operationId = randomUUID();
+      const quota = rules({ pointsPerDay: 5 });
+      await acquire(5, quota, operationId);
+      await end(operationId);
+      const other = randomUUID();
+      await acquire(5, quota, other);
+      await settle(other, 5, quota);
+      at(noon + 12 * hourMs);
+      expect(await acquire(5, quota, operationId)).toMatchObject({
+        kind: "done",
+        lease: { day: dayAt(noon, 0) + 1 },
+        standing: { dayReserved: 5 },
+      });
+      expect((await acquire(1, quota)).kind).toBe("refused");
+    });
   });
 
   test("a lease that nobody renews gives back its slot and its points", async () => {
@@ -261,7 +331,7 @@ export function conforms(subject: () => Subject): void {
     await acquire(5, rules(), operationId);
     await settle(operationId, 5);
     at(noon + dayMs - 1);
-    expect((await acquire(5, rules(), operationId)) as object).toMatchObject({ before: "settled" });
+    expect((await renew(operationId)) as object).toMatchObject({ before: "settled" });
     at(noon + dayMs);
     expect((await settle(operationId, 5)).kind).toBe("unknown");
   });
@@ -276,6 +346,36 @@ export function conforms(subject: () => Subject): void {
       before: undefined,
       lease: { points: 7 },
     });
+  });
+
+  test("remembers as many ended operations as it is told to, the last ones", async () => {
+    const operations = Array.from({ length: remember.operations + 2 }, () => randomUUID());
+    for (const [index, operationId] of operations.entries()) {
+      at(noon + index);
+      await acquire(1, rules(), operationId);
+      await release(operationId);
+    }
+    at(noon + 1000);
+    const running = randomUUID();
+    await acquire(1, rules(), running);
+    const states = [];
+    for (const operationId of [...operations, running]) {
+      const reply = await renew(operationId);
+      states.push(leaseOf(reply)?.state ?? reply.kind);
+    }
+    expect(states).toEqual(["unknown", "unknown", ...operations.slice(2).map(() => "released"), "active"]);
+  });
+
+  test("an expired lease is remembered from when it expired, whenever that is noticed", async () => {
+    const operationId = randomUUID();
+    await acquire(5, rules(), operationId);
+    at(noon + 60_000 + dayMs - 1);
+    expect(await settle(operationId, 5)).toMatchObject({ kind: "done", before: "expired" });
+    const other = randomUUID();
+    at(noon + 2 * dayMs);
+    await acquire(5, rules(), other);
+    at(noon + 2 * dayMs + 60_000 + dayMs);
+    expect((await settle(other, 5)).kind).toBe("unknown");
   });
 
   test("lists who runs, the first to expire first", async () => {
@@ -363,7 +463,36 @@ export function conforms(subject: () => Subject): void {
       expect((await acquire(9, both)).kind).toBe("refused");
       at(noon + 3 * dayMs);
       const missing = await subject().engine.run([{ meter, rules: both, command: { kind: "usage" } }]);
-      expect(missing[0]).toEqual({ kind: "missing", day: today + 3, window: windowAt(today + 3, both.quotas).window });
+      expect(missing[0]).toEqual({
+        kind: "missing",
+        token: expect.any(String),
+        nowMs: noon + 3 * dayMs,
+        day: today + 3,
+        window: windowAt(today + 3, both.quotas).window,
+      });
+    });
+
+    test("a lease tells the offset at which its day is counted, though the user has moved", async () => {
+      await acquire(5, rules({}, -12));
+      const moved = await acquire(5, rules({}, 12));
+      expect(leaseOf(moved)).toMatchObject({ day: dayAt(noon, -12), timezone: -12 });
+    });
+
+    test("a settlement voids a window that is being read from the ledger", async () => {
+      const operationId = randomUUID();
+      await acquire(5, rules(), operationId);
+      const today = dayAt(noon, 0);
+      const wide = rules({ period: { from: today - 3, to: today + 3 } });
+      const look = () => subject().engine.run([{ meter, rules: wide, command: { kind: "usage" } }]);
+      const [missing] = await look();
+      // Another server has not heard of the new quota yet.
+      await settle(operationId, 4);
+      await prime(missing as Reply, wide, { windowUsed: 40 });
+      expect((await look())[0]?.kind).toBe("missing");
+      expect(standingOf(await ask({ kind: "usage" }, wide, { windowUsed: 44 }))).toMatchObject({
+        dayUsed: 4,
+        windowUsed: 44,
+      });
     });
 
     test("a window that is not at its beginning is asked of the ledger, and keeps the day", async () => {
@@ -383,6 +512,7 @@ export function conforms(subject: () => Subject): void {
     const lease = (fields: Partial<Lease>): Lease => ({
       operationId: randomUUID(),
       day: dayAt(noon, 0),
+      timezone: 0,
       points: 5,
       state: "active",
       grantedMs: noon - 1000,
@@ -405,7 +535,7 @@ export function conforms(subject: () => Subject): void {
         windowReserved: 10,
         running: 2,
       });
-      expect(await acquire(5, rules(), settled.operationId)).toMatchObject({ kind: "done", before: "settled" });
+      expect(await acquire(5, rules(), settled.operationId)).toMatchObject({ kind: "conflict" });
       expect(await settle(late.operationId, 1)).toMatchObject({ kind: "done", before: "expired" });
     });
 
@@ -415,10 +545,48 @@ export function conforms(subject: () => Subject): void {
       const snapshots = Array.from({ length: 100 }, (_none, index) =>
         emptySnapshot(missing as Reply, given, { dayUsed: 7, windowUsed: 7, leases: [lease({ points: index })] }),
       );
-      await Promise.all(snapshots.slice(0, 1).map((snapshot) => subject().engine.prime(meter, snapshot)));
+      const { token } = missing as Missing;
+      await subject().engine.prime(meter, token, snapshots[0] as Snapshot);
       await acquire(1);
-      await Promise.all(snapshots.slice(1).map((snapshot) => subject().engine.prime(meter, snapshot)));
+      await Promise.all(snapshots.slice(1).map((snapshot) => subject().engine.prime(meter, token, snapshot)));
       expect(await usage()).toMatchObject({ dayUsed: 7, windowUsed: 7, dayReserved: 1, running: 2 });
+    });
+
+    test("a snapshot that was read before another loss does not count", async () => {
+      const look = async () => (await subject().engine.run([{ meter, rules: rules(), command: { kind: "usage" } }]))[0];
+      const before = (await look()) as Reply;
+      await acquire(5);
+      await subject().engine.forget(meter);
+      // Nothing has asked for the meter since it was lost.
+      await prime(before, rules(), {});
+      expect((await look())?.kind).toBe("missing");
+      // Somebody has: they wait for another snapshot.
+      await prime(before, rules(), {});
+      expect((await look())?.kind).toBe("missing");
+    });
+
+    test("all who ask while it is missing have one token, and the first prime is the only one", async () => {
+      const look = async () => (await subject().engine.run([{ meter, rules: rules(), command: { kind: "usage" } }]))[0];
+      const [one, other] = [await look(), await look()] as Missing[];
+      expect(one?.token).toBe(other?.token);
+      await prime(one as Reply, rules(), { dayUsed: 1 });
+      await prime(other as Reply, rules(), { dayUsed: 2 });
+      expect((await usage()).dayUsed).toBe(1);
+    });
+
+    test("of two leases with one operation the later one counts", async () => {
+      const first = lease({ grantedMs: noon - 2000, expireMs: noon - 1500, day: dayAt(noon, 0) - 1 });
+      const second = lease({ operationId: first.operationId, points: 7 });
+      const reply = await ask({ kind: "usage" }, rules(), { leases: [first, second] });
+      expect(standingOf(reply)).toMatchObject({ dayReserved: 7, windowReserved: 7, running: 1 });
+    });
+
+    test("an ended operation is remembered from its end", async () => {
+      const ended = lease({ state: "released", endedMs: noon - dayMs + 1000, holder: "" });
+      await ask({ kind: "usage" }, rules(), { leases: [ended] });
+      expect(await renew(ended.operationId)).toMatchObject({ before: "released" });
+      at(noon + 1000);
+      expect((await renew(ended.operationId)).kind).toBe("unknown");
     });
 
     test("takes more leases than fit into one call", async () => {
@@ -442,9 +610,9 @@ export function conforms(subject: () => Subject): void {
       ["a running lease takes its slot", {}, { dayReserved: 5, dayUsed: 0, running: 1 }],
       ["a late one can be settled", { expireMs: noon - 1 }, { dayReserved: 0, dayUsed: 0, running: 0 }],
       [
-        "a settled one is charged",
+        "a settled one is not charged again",
         { state: "settled", settledPoints: 4, holder: "" },
-        { dayReserved: 0, dayUsed: 4, running: 0 },
+        { dayReserved: 0, dayUsed: 0, windowUsed: 0, running: 0 },
       ],
       ["a released one is known", { state: "released", holder: "" }, { dayReserved: 0, dayUsed: 0, running: 0 }],
       ["one of another day counts in the window", { day: dayAt(noon, 0) - 1 }, { dayReserved: 0, windowReserved: 5 }],
@@ -505,9 +673,13 @@ export function conforms(subject: () => Subject): void {
   });
 }
 
+/** What engines under test remember. */
+export const remember = { ms: dayMs, operations: 50 };
+
+/** Of a user whom no other test has, in this process or another one. */
 export function newMeter(): Meter {
   users += 1;
-  return { companyKey: `company_${process.pid}_${users}`, userId: users, service: 2, methodGroup: 3 };
+  return { userId: process.pid * 1_000_000 + users, service: 2, methodGroup: 3 };
 }
 
 export function emptySnapshot(missing: Reply, { timezone }: Rules, fields: Partial<Snapshot>): Snapshot {

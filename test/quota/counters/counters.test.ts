@@ -7,7 +7,7 @@ import type { CounterEngine, Meter } from "../../../src/quota/counters/engine.ts
 import { createMemoryEngine } from "../../../src/quota/counters/memory.ts";
 import { createRedisEngine } from "../../../src/quota/counters/redis.ts";
 import { noOwnRedis, startRedis, type TestRedis } from "../../support/redis.ts";
-import { emptySnapshot, newMeter } from "./conformance.ts";
+import { emptySnapshot, newMeter, remember } from "./conformance.ts";
 
 const rules = { timezone: 0, quotas: [{ pointsPerDay: 100 }] };
 
@@ -29,7 +29,8 @@ describe.skipIf(noOwnRedis !== "").each(["in this process", "in Redis"])("counte
     await server.kill();
   });
   beforeEach(() => {
-    engine = name === "in Redis" ? createRedisEngine(redis) : createMemoryEngine({ now: Date.now });
+    engine =
+      name === "in Redis" ? createRedisEngine(redis, { remember }) : createMemoryEngine({ now: Date.now, remember });
     engine.setGeneration(1);
     meter = newMeter();
     reads = 0;
@@ -92,7 +93,7 @@ describe.skipIf(noOwnRedis !== "")("a Redis that is lost", () => {
     const redis = new Redis(server.url, { maxRetriesPerRequest: 0, enableOfflineQueue: false, lazyConnect: true });
     redis.on("error", () => undefined);
     await redis.connect();
-    const engine = createRedisEngine(redis);
+    const engine = createRedisEngine(redis, { remember });
     engine.setGeneration(1);
     const meter = newMeter();
     const counters = createCounters({
@@ -104,7 +105,16 @@ describe.skipIf(noOwnRedis !== "")("a Redis that is lost", () => {
       async findLease(_meter, operationId, day) {
         redis.disconnect();
         const times = { grantedMs: Date.now(), expireMs: Date.now() + 60_000 };
-        return { operationId, day, points: 1, state: "active", ...times, settledPoints: undefined, holder: "a b" };
+        return {
+          operationId,
+          day,
+          timezone: 0,
+          points: 1,
+          state: "active",
+          ...times,
+          settledPoints: undefined,
+          holder: "a b",
+        };
       },
     });
     const granted = { operationId: randomUUID(), day: Math.floor(Date.now() / 86_400_000) };

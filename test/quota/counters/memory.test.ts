@@ -1,10 +1,10 @@
 import { describe } from "vitest";
 import { createMemoryEngine } from "../../../src/quota/counters/memory.ts";
-import { conforms } from "./conformance.ts";
+import { conforms, remember } from "./conformance.ts";
 
 describe("the engine in this process", () => {
   let nowMs = 0;
-  const engine = createMemoryEngine({ now: () => nowMs });
+  const engine = createMemoryEngine({ now: () => nowMs, remember });
   conforms(() => ({
     engine,
     setTime: (time) => {

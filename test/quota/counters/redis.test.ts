@@ -1,13 +1,11 @@
 import { randomUUID } from "node:crypto";
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { CounterEngine, Reply } from "../../../src/quota/counters/engine.ts";
+import type { CounterEngine, Missing } from "../../../src/quota/counters/engine.ts";
 import { keysOf } from "../../../src/quota/counters/keys.ts";
 import { createRedisEngine } from "../../../src/quota/counters/redis.ts";
 import { noOwnRedis, startRedis, type TestRedis } from "../../support/redis.ts";
-import { conforms, emptySnapshot, newMeter } from "./conformance.ts";
-
-type Missing = Extract<Reply, { kind: "missing" }>;
+import { conforms, emptySnapshot, newMeter, remember } from "./conformance.ts";
 
 describe.skipIf(noOwnRedis !== "")("the engine on Redis", () => {
   let server: TestRedis;
@@ -17,7 +15,7 @@ describe.skipIf(noOwnRedis !== "")("the engine on Redis", () => {
   beforeAll(async () => {
     server = await startRedis();
     redis = new Redis(server.url);
-    engine = createRedisEngine(redis, { now: () => nowMs });
+    engine = createRedisEngine(redis, { now: () => nowMs, remember });
   });
   afterAll(async () => {
     redis.disconnect();
@@ -37,7 +35,7 @@ describe.skipIf(noOwnRedis !== "")("the engine on Redis", () => {
     const ask = usage();
     const [missing] = await engine.run([ask]);
     if (missing?.kind !== "missing") throw new Error("it is there already");
-    await engine.prime(ask.meter, emptySnapshot(missing, rules, {}));
+    await engine.prime(ask.meter, missing.token, emptySnapshot(missing, rules, {}));
     return ask;
   }
 
@@ -51,17 +49,17 @@ describe.skipIf(noOwnRedis !== "")("the engine on Redis", () => {
 
   test.each([0, 1])("notices that one of its two keys is gone: %i", async (which) => {
     const ask = await primed();
-    await redis.del(keysOf(ask.meter)[which] ?? "");
+    await redis.del(keysOf(ask.meter, "")[which] ?? "");
     expect((await engine.run([ask]))[0]?.kind).toBe("missing");
   });
 
   test("goes by Redis' own clock", async () => {
-    const own = createRedisEngine(redis);
+    const own = createRedisEngine(redis, { remember });
     own.setGeneration(1);
     const ask = usage();
     const [missing] = await own.run([ask]);
     if (missing?.kind !== "missing") throw new Error("it is there already");
-    await own.prime(ask.meter, emptySnapshot(missing, rules, {}));
+    await own.prime(ask.meter, missing.token, emptySnapshot(missing, rules, {}));
     const before = Date.now();
     const [reply] = await own.run([ask]);
     const time = reply?.kind === "done" ? reply.standing.nowMs : 0;
@@ -70,7 +68,7 @@ describe.skipIf(noOwnRedis !== "")("the engine on Redis", () => {
   });
 
   describe("two servers of different generations", () => {
-    const newer = () => createRedisEngine(redis, { now: () => nowMs });
+    const newer = () => createRedisEngine(redis, { now: () => nowMs, remember });
     const take = (points: number) => ({
       kind: "acquire" as const,
       operationId: randomUUID(),
@@ -88,8 +86,16 @@ describe.skipIf(noOwnRedis !== "")("the engine on Redis", () => {
       expect(missing?.kind).toBe("missing");
       // What it would be granted now, the snapshot that the other one is reading might not have.
       expect(await engine.run([{ ...ask, command: take(1) }])).toEqual([{ kind: "stale", generation: 5 }]);
-      await engine.prime(ask.meter, emptySnapshot(missing as Missing, rules, { dayUsed: 4 }));
-      await later.prime(ask.meter, emptySnapshot(missing as Missing, rules, { dayUsed: 5 }));
+      await engine.prime(
+        ask.meter,
+        (missing as Missing).token,
+        emptySnapshot(missing as Missing, rules, { dayUsed: 4 }),
+      );
+      await later.prime(
+        ask.meter,
+        (missing as Missing).token,
+        emptySnapshot(missing as Missing, rules, { dayUsed: 5 }),
+      );
       expect(await engine.run([ask])).toEqual([{ kind: "stale", generation: 5 }]);
       expect(await later.run([ask])).toMatchObject([{ kind: "done", standing: { dayUsed: 5 } }]);
       engine.setGeneration(5);
@@ -103,7 +109,7 @@ describe.skipIf(noOwnRedis !== "")("the engine on Redis", () => {
       const later = newer();
       later.setGeneration(7);
       await later.run([ask]);
-      await engine.prime(ask.meter, emptySnapshot(missing as Missing, rules, {}));
+      await engine.prime(ask.meter, (missing as Missing).token, emptySnapshot(missing as Missing, rules, {}));
       expect(await engine.run([ask])).toEqual([{ kind: "stale", generation: 7 }]);
       expect((await later.run([ask]))[0]?.kind).toBe("missing");
     });
@@ -111,11 +117,12 @@ describe.skipIf(noOwnRedis !== "")("the engine on Redis", () => {
 
   test("leaves nothing behind of a snapshot that came too late", async () => {
     const ask = await primed();
-    const keys = await redis.keys(`${keysOf(ask.meter)[0].replace(/:state$/, "")}*`);
+    const keys = await redis.keys(`${keysOf(ask.meter, "")[0].replace(/:state$/, "")}*`);
     const [missing] = await engine.run([usage()]);
     const lease = {
       operationId: randomUUID(),
       day: 0,
+      timezone: 0,
       points: 1,
       state: "active" as const,
       grantedMs: nowMs,
@@ -123,8 +130,12 @@ describe.skipIf(noOwnRedis !== "")("the engine on Redis", () => {
       settledPoints: undefined,
       holder: "",
     };
-    await engine.prime(ask.meter, emptySnapshot(missing as Missing, rules, { leases: [lease] }));
-    expect(await redis.keys(`${keysOf(ask.meter)[0].replace(/:state$/, "")}*`)).toEqual(keys);
+    await engine.prime(
+      ask.meter,
+      (missing as Missing).token,
+      emptySnapshot(missing as Missing, rules, { leases: [lease] }),
+    );
+    expect(await redis.keys(`${keysOf(ask.meter, "")[0].replace(/:state$/, "")}*`)).toEqual(keys);
   });
 
   test("leaves nothing behind of a meter that nobody uses", async () => {
@@ -132,7 +143,7 @@ describe.skipIf(noOwnRedis !== "")("the engine on Redis", () => {
     const idleMs = 172_800_000;
     const ask = await primed();
     await engine.run([ask]);
-    for (const key of keysOf(ask.meter)) {
+    for (const key of keysOf(ask.meter, "")) {
       const left = await redis.pttl(key);
       expect(left).toBeGreaterThan(idleMs - 60_000);
       expect(left).toBeLessThanOrEqual(idleMs);

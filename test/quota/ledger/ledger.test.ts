@@ -19,14 +19,18 @@ import { createTestDatabase, type TestDatabase } from "../../support/database.ts
 const nowMs = Date.UTC(2026, 10, 24, 12);
 const today = dayAt(nowMs, 0);
 const month = { from: Date.UTC(2026, 10, 1) / dayMs, to: Date.UTC(2026, 11, 1) / dayMs };
-const meter: Meter = { companyKey: "company", userId: 7, service: 2, methodGroup: 3 };
+const meter: Meter = { userId: 7, service: 2, methodGroup: 3 };
 const logger = pino({ level: "silent" });
+const remember = { ms: dayMs, operations: 100 };
 
 let stand: TestDatabase;
 let ledger: Ledger;
+const contradicted: Meter[] = [];
+const onContradiction = (of: Meter) => void contradicted.push(of);
 beforeEach(async () => {
+  contradicted.length = 0;
   stand = await createTestDatabase();
-  ledger = createLedger({ ...books(stand.database), logger });
+  ledger = createLedger({ ...books(stand.database), onContradiction, logger });
 });
 afterEach(() => stand.drop());
 
@@ -39,6 +43,7 @@ const books = (database: Database) => ({
 const entry = (fields: Partial<LedgerEntry> = {}): LedgerEntry => ({
   meter,
   username: "user",
+  companyKey: "company",
   operationId: randomUUID(),
   day: today,
   timezone: 0,
@@ -94,7 +99,7 @@ test.each<[string, LedgerEntry["end"][], number, number]>([
 
 test("two servers that write the same at once count each operation once, and each point once", async () => {
   const other = openDatabase({ url: stand.url, poolSize: 5, statementTimeoutMs: 10_000 });
-  const ledgers = [ledger, createLedger({ ...books(other), logger })];
+  const ledgers = [ledger, createLedger({ ...books(other), onContradiction, logger })];
   const operations = Array.from({ length: 300 }, () => randomUUID());
   const work = operations.flatMap((operationId, index) =>
     ledgers.flatMap((one) => {
@@ -120,12 +125,12 @@ test("two servers that write the same at once count each operation once, and eac
 
 test("points that many companies' entries bring at once are counted once, for the one that is first", async () => {
   const other = openDatabase({ url: stand.url, poolSize: 5, statementTimeoutMs: 10_000 });
-  const another = createLedger({ ...books(other), logger });
+  const another = createLedger({ ...books(other), onContradiction, logger });
   const work = Array.from({ length: 300 }, (_none, index) => {
     const keys = [0, 1, 2].map((step) => BigInt((index * 7 + step) % 40));
     const companyKey = `company_${index % 3}`;
     const one = index % 2 === 0 ? ledger : another;
-    return one.commit(entry({ meter: { ...meter, companyKey }, end: settled(2, keys) }));
+    return one.commit(entry({ companyKey, end: settled(2, keys) }));
   });
   await Promise.all(work);
   await other.destroy();
@@ -147,7 +152,7 @@ test("an entry that cannot be written is left out alone", async () => {
 
 test("while PostgreSQL does not write, the queue fills, is full, and is written afterwards", async () => {
   await ledger.commit(entry());
-  const small = createLedger({ ...books(stand.database), logger, capacity: 3, commitTimeoutMs: 100 });
+  const small = createLedger({ ...books(stand.database), onContradiction, logger, capacity: 3, commitTimeoutMs: 100 });
   const lock = await stand.database.transaction();
   await lock.raw("lock table lease in exclusive mode");
   const late = small.commit(entry()).catch((error: unknown) => ConnectError.from(error).code);
@@ -199,7 +204,13 @@ test("a snapshot has what is running, what has ended lately, and the sums", asyn
   const done = entry({ end: settled(3) });
   const foreign = entry({ meter: { ...meter, methodGroup: 4 }, end: settled(9) });
   await Promise.all([running, yesterday, lastMonth, given, done, foreign].map((one) => ledger.commit(one)));
-  const snapshot = await readSnapshot(stand.database, meter, { day: today, window: month, timezone: 0 }, nowMs);
+  const snapshot = await readSnapshot(stand.database, meter, {
+    nowMs,
+    day: today,
+    window: month,
+    timezone: 0,
+    remember,
+  });
   expect(snapshot).toMatchObject({ day: today, timezone: 0, window: month, dayUsed: 3, windowUsed: 7 });
   const states = snapshot.leases.map(({ operationId, state, settledPoints }) => [operationId, state, settledPoints]);
   expect(states).toEqual(
@@ -214,10 +225,12 @@ test("a snapshot has what is running, what has ended lately, and the sums", asyn
   expect(snapshot.leases.find(({ operationId }) => operationId === running.operationId)).toEqual({
     operationId: running.operationId,
     day: today,
+    timezone: 0,
     points: 5,
     state: "active",
     grantedMs: nowMs,
     expireMs: nowMs + 60_000,
+    endedMs: undefined,
     settledPoints: undefined,
     holder: `${running.tracecode} planner`,
   });
@@ -228,7 +241,7 @@ test("what nobody waits for is written soon, and a short calculation as one row 
   ledger.append(alone);
   const written = () => stand.database("lease").where({ operation_id: alone.operationId }).select("state");
   await expect.poll(written, { timeout: 5000 }).toEqual([{ state: 0 }]);
-  const patient = createLedger({ ...books(stand.database), logger, holdMs: 600_000 });
+  const patient = createLedger({ ...books(stand.database), onContradiction, logger, holdMs: 600_000 });
   patient.append(short);
   for (let turn = 0; turn < 3; turn += 1) await nextTurn();
   await patient.commit({ ...short, end: settled(3) });
@@ -246,7 +259,7 @@ test("what takes longer at once than a statement may is written in parts", async
     create trigger slow before insert on lease for each row execute function slow()`);
   const impatient = openDatabase({ url: stand.url, poolSize: 2, statementTimeoutMs: 500 });
   others.push(impatient);
-  const slow = createLedger({ ...books(impatient), logger });
+  const slow = createLedger({ ...books(impatient), onContradiction, logger });
   await Promise.all(Array.from({ length: 12 }, () => slow.commit(entry({ end: settled(1) }))));
   expect(await usage()).toEqual([{ requests: 12, points: 12, unique_points: 0 }]);
 });
@@ -262,14 +275,14 @@ test("points that are more than a statement takes are counted once each", async 
 test("a day that has not ended at the offset of its leases goes on in the snapshot", async () => {
   // At noon UTC it is the 25th at UTC+12, and the user has moved to UTC.
   await ledger.commit(entry({ day: today + 1, timezone: 12, end: settled(3) }));
-  const of = { day: today, window: month, timezone: 0 };
-  expect(await readSnapshot(stand.database, meter, of, nowMs)).toMatchObject({
+  const of = { nowMs, day: today, window: month, timezone: 0, remember };
+  expect(await readSnapshot(stand.database, meter, of)).toMatchObject({
     day: today + 1,
     timezone: 12,
     dayUsed: 3,
   });
   const over = nowMs + 36 * 3_600_000;
-  expect(await readSnapshot(stand.database, meter, { ...of, day: today + 2 }, over)).toMatchObject({
+  expect(await readSnapshot(stand.database, meter, { ...of, nowMs: over, day: today + 2 })).toMatchObject({
     day: today + 2,
     dayUsed: 0,
   });
@@ -283,8 +296,7 @@ test("finds a lease by what its id says, and the methods that run", async () => 
   expect(await findLease(stand.database, key)).toMatchObject({
     companyKey: "company",
     username: "user",
-    timezone: 0,
-    lease: { points: 5 },
+    lease: { points: 5, timezone: 0 },
   });
   expect(await findLease(stand.database, { ...key, day: today + 1 })).toBeUndefined();
   expect(await findMethods(stand.database, 7, nowMs)).toEqual([{ service: 2, methodGroup: 3 }]);
@@ -326,10 +338,10 @@ describe("verifying the usage", () => {
   });
 
   describe("of a user who moved that day", () => {
-    const moved = { ...meter, companyKey: "next" };
+    const moved = { companyKey: "next" };
     beforeEach(async () => {
-      ledger.append(entry({ meter: moved, end: settled(7, [3n, 4n]) }));
-      ledger.append(entry({ meter: moved, end: settled(1, [4n, 5n, 5n]) }));
+      ledger.append(entry({ ...moved, end: settled(7, [3n, 4n]) }));
+      ledger.append(entry({ ...moved, end: settled(1, [4n, 5n, 5n]) }));
       await ledger.flush();
     });
 

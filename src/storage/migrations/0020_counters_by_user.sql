@@ -1,0 +1,60 @@
+-- Counters of quotas are kept by user. Servers of the last release keep them by company under other names, so both
+-- together would grant more than the limits. This fences them off: the notice makes them look at the generation before
+-- their next decision, and they do not find it under its old name. They answer UNAVAILABLE until they are replaced.
+update counter_generation set generation = generation + 1;
+alter table counter_generation rename to counter_store;
+-- Names this database in the keys of the counters: a Redis may hold those of another one.
+alter table counter_store add column identity uuid not null default gen_random_uuid();
+
+-- What the leases of a day have charged, added up when they are settled: counters are made again from it, whatever the
+-- number of leases. Points that were reported without a lease are not in it.
+create table charged_day (
+  user_id bigint not null,
+  service smallint not null,
+  method_group smallint not null,
+  day date not null,
+  -- The offset at which the day is counted, hours from UTC.
+  timezone smallint not null,
+  points bigint not null,
+  primary key (user_id, service, method_group, day)
+) with (fillfactor = 50);
+
+create index charged_day_day on charged_day (day);
+
+-- The leases of a user that ended last, few of many.
+create index lease_ended on lease (user_id, service, method_group, ended_at) where state > 0;
+
+-- Servers of the last release write leases and know nothing of the sums. A server that adds them up itself says so in
+-- its transaction.
+create function charged_day_inserted() returns trigger language plpgsql as $$
+begin
+  if current_setting('tollgate.adds_charged_days', true) = 'on' then return null; end if;
+  insert into charged_day as kept (user_id, service, method_group, day, timezone, points)
+    select user_id, service, method_group, day, min(timezone), sum(settled_points)
+    from added where state = 2 group by 1, 2, 3, 4 order by 1, 2, 3, 4
+    on conflict (user_id, service, method_group, day) do update set
+      points = kept.points + excluded.points, timezone = least(kept.timezone, excluded.timezone);
+  return null;
+end $$;
+
+create function charged_day_updated() returns trigger language plpgsql as $$
+begin
+  if current_setting('tollgate.adds_charged_days', true) = 'on' then return null; end if;
+  insert into charged_day as kept (user_id, service, method_group, day, timezone, points)
+    select user_id, service, method_group, day, min(added.timezone), sum(added.settled_points)
+    from added join removed using (user_id, service, method_group, day, operation_id)
+    where added.state = 2 and removed.state < 2 group by 1, 2, 3, 4 order by 1, 2, 3, 4
+    on conflict (user_id, service, method_group, day) do update set
+      points = kept.points + excluded.points, timezone = least(kept.timezone, excluded.timezone);
+  return null;
+end $$;
+
+-- From here on nobody writes leases until this is committed.
+create trigger lease_inserted_add_day after insert on lease
+  referencing new table as added for each statement execute function charged_day_inserted();
+create trigger lease_updated_add_day after update on lease
+  referencing new table as added old table as removed for each statement execute function charged_day_updated();
+
+insert into charged_day (user_id, service, method_group, day, timezone, points)
+  select user_id, service, method_group, day, min(timezone), sum(settled_points)
+  from lease where state = 2 group by 1, 2, 3, 4;
