@@ -25,7 +25,7 @@ describe.skipIf(noOwnRedis !== "").each(["in this process", "in Redis"])("histor
     if (name === "in Redis") redis = await startRedis();
     const settings = { QUOTA_REMEMBER_OPERATIONS: "100", ...(redis && { REDIS_URL: redis.url }) };
     app = await startTestApp(settings, { movesRedis: true });
-    await app.user({ username: "planner", roles: ["SERVICE"] });
+    await app.user({ username: "planner", roles: ["BOT"] });
     await app.user({ username: "manager", roles: ["ADMIN"] });
     await login();
     const transport = createGrpcTransport({
@@ -171,7 +171,7 @@ describe.skipIf(noOwnRedis !== "").each(["in this process", "in Redis"])("histor
     const action = { operation: "run_plan", ...method, username, server: "planner", points: 500 };
     const time = timestampFromMs(nowMs);
     const { recorded } = await audit.recordActions({
-      actions: [{ ...action, time, tracecode: randomUUID() } as never],
+      actions: [{ ...action, time, tracecode: randomUUID() }],
     });
     expect(recorded).toBe(1);
     expect(await usedOf(username)).toBe(250);
@@ -266,9 +266,9 @@ describe.skipIf(noOwnRedis !== "").each(["in this process", "in Redis"])("histor
     const username = await user({ points_per_day: 100 }, { timezone: -12 });
     // Noon of UTC: at UTC-12 a day begins.
     await advance(dayMs - (nowMs % dayMs) + 13 * hourMs);
-    const leaseId = await acquire(username, 95);
+    await use(username, 50);
     await change(username, { timezone: 12 });
-    await settle(leaseId, 95);
+    await use(username, 45);
     await redis?.flush();
     expect(await reasonOf(acquire(username, 6))).toEqual(["ResourceExhausted", "DAILY_POINTS_EXCEEDED"]);
     // All leases of the day have been forgotten before it ends.

@@ -153,7 +153,13 @@ function expected(outcome: ReturnType<ReturnType<typeof createModel>["ask"]>, co
   const { kind, before, state, dayEndMs, window, dayUsed, windowUsed, dayReserved, windowReserved, running } = outcome;
   return {
     kind,
-    ...{ dayEndMs, window, dayUsed, windowUsed, dayReserved, windowReserved, running },
+    dayEndMs,
+    window,
+    dayUsed,
+    windowUsed,
+    dayReserved,
+    windowReserved,
+    running,
     ...(kind === "refused" && { violated: outcome.violated }),
     ...(kind === "done" && "operationId" in command && { before, state }),
   };
