@@ -143,7 +143,7 @@ describe.skipIf(noOwnRedis !== "").each(["in this process", "in Redis"])("histor
     const window = () => usedOf(username, LimitStanding_Name.POINTS_PER_DATE_WINDOW);
     for (let times = 0; times < 2; times += 1) {
       expect((await settle(settled, 300)).lease?.state).toBe(Lease_State.SETTLED);
-      expect(await reasonOf(settle(settled, 301))).toEqual(["AlreadyExists", undefined]);
+      expect(await reasonOf(settle(settled, 301))).toEqual(["AlreadyExists", "LEASE_SETTLED_DIFFERENTLY"]);
       expect(await reasonOf(quota.renewLease({ leaseId: settled }))).toEqual(["FailedPrecondition", "LEASE_LOST"]);
       expect((await quota.releaseLease({ leaseId: settled })).lease?.state).toBe(Lease_State.SETTLED);
       expect((await quota.releaseLease({ leaseId: released })).lease?.state).toBe(Lease_State.RELEASED);
@@ -225,7 +225,7 @@ describe.skipIf(noOwnRedis !== "").each(["in this process", "in Redis"])("histor
     await Promise.all(leases.map((leaseId = "") => quota.releaseLease({ leaseId })));
     const second = await acquire(username, 300, operationId);
     expect(second).toBe(first);
-    expect(await reasonOf(settle(second, 200))).toEqual(["AlreadyExists", undefined]);
+    expect(await reasonOf(settle(second, 200))).toEqual(["AlreadyExists", "LEASE_SETTLED_DIFFERENTLY"]);
     expect((await settle(second, 300)).lease?.state).toBe(Lease_State.SETTLED);
     await expect.poll(() => usedOf(username)).toBe(300);
     expect((await quota.listLeases({ username })).leases).toEqual([]);
