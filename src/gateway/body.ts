@@ -1,3 +1,4 @@
+import { createCollector } from "./collect.ts";
 import { callerGone, type LightContext } from "./context.ts";
 import { badField, HttpError, toCallError } from "./errors.ts";
 import type { GatewayRequest } from "./exchange.ts";
@@ -119,8 +120,7 @@ function readBytes(
   context: Interruptible,
 ): Promise<Buffer | undefined> {
   return new Promise((done, fail) => {
-    const chunks: Buffer[] = [];
-    let length = 0;
+    const collected = createCollector();
     let isOver = false;
     if (context.interruption !== undefined) return fail(context.interruption.reason);
     const timer = setTimeout(tire, timeoutMs);
@@ -128,15 +128,14 @@ function readBytes(
     context.onInterruption(leave);
 
     function take(chunk: Buffer): void {
-      length += chunk.length;
-      chunks.push(chunk);
-      if (length > maxBytes) settle(undefined);
+      collected.add(chunk);
+      if (collected.length > maxBytes) settle(undefined);
     }
 
     function end(): void {
       // HTTP/2 ends what the caller has cut off, too.
       if (request.aborted) fail(callerGone());
-      settle(chunks.length === 1 ? chunks[0] : Buffer.concat(chunks));
+      settle(collected.bytes());
     }
 
     function settle(bytes: Buffer | undefined): void {

@@ -1,6 +1,7 @@
 import type { Readable } from "node:stream";
 import { Code, type ConnectError } from "@connectrpc/connect";
 import { callError } from "../call/errors.ts";
+import { createCollector } from "../gateway/collect.ts";
 import { callerGone } from "../gateway/context.ts";
 
 /** What a caller may send, and how long it may take. */
@@ -19,33 +20,29 @@ const compressedFlag = 1;
  */
 export function readEnvelope(stream: Readable, { maxBytes, timeoutMs }: EnvelopeLimits): Promise<Uint8Array> {
   return new Promise((resolve, reject) => {
-    const chunks: Buffer[] = [];
-    let received = 0;
+    const collected = createCollector();
     let wanted = headBytes;
     const timer = setTimeout(() => settle(late(timeoutMs)), timeoutMs);
     stream.on("data", take).once("end", end).once("close", leave);
 
     function take(chunk: Buffer): void {
-      chunks.push(chunk);
-      received += chunk.length;
+      collected.add(chunk);
+      const received = collected.length;
       if (received < headBytes) return;
-      if (wanted === headBytes) wanted += whole().readUInt32BE(1);
+      if (wanted === headBytes) wanted += collected.bytes().readUInt32BE(1);
       const length = wanted - headBytes;
       if (length > maxBytes) settle(tooLarge(length, maxBytes));
       else if (received >= wanted + headBytes) settle(unimplemented("received extra input message for unary method"));
     }
 
     function end(): void {
+      const received = collected.length;
       if (received === 0) return settle(unimplemented("missing input message for unary method"));
       // What follows the message is the start of another.
       if (received !== wanted) return settle(incomplete());
-      const bytes = whole();
+      const bytes = collected.bytes();
       if (((bytes[0] ?? 0) & compressedFlag) === 0) settle(undefined, bytes.subarray(headBytes));
       else settle(compressed());
-    }
-
-    function whole(): Buffer {
-      return chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks);
     }
 
     function leave(): void {

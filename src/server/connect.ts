@@ -8,13 +8,13 @@ import {
   universalRequestFromNodeRequest,
   universalResponseToNodeResponse,
 } from "@connectrpc/connect-node";
-import { bodyTooSlow } from "../gateway/body.ts";
 import { createContext } from "../gateway/context.ts";
 import { HttpError, toCallError } from "../gateway/errors.ts";
 import type { DescribeError, Exchange } from "../gateway/exchange.ts";
 import type { Gateway } from "../gateway/gateway.ts";
 import { refuse } from "../gateway/refuse.ts";
 import { cut } from "../gateway/send.ts";
+import { readInMessages } from "./connect-body.ts";
 import { unexplained } from "./connect-errors.ts";
 import type { Pipeline, Route } from "./pipeline.ts";
 
@@ -77,7 +77,7 @@ export function createConnectDoor(options: ConnectDoorOptions): Gateway {
     response.once("finish", () => context.end());
     if ("stream" in request) request.stream.once("wantTrailers", () => setImmediate(endRequest, request));
     const universal = universalRequestFromNodeRequest(request, response, undefined, values);
-    const body = admitted(universal.body as AsyncIterable<Uint8Array>, context);
+    const body = admitted(request, universal.body as AsyncIterable<Uint8Array>, context);
     const answer = await handler({ ...universal, body });
     const error = httpError(answer, handler);
     if (error !== undefined) return refuse({ describeError }, { request, response, values, context }, error);
@@ -85,9 +85,20 @@ export function createConnectDoor(options: ConnectDoorOptions): Gateway {
     await universalResponseToNodeResponse(explained, response);
   }
 
-  async function* admitted(body: AsyncIterable<Uint8Array>, context: HandlerContext): AsyncGenerator<Uint8Array> {
-    if (guarded.has(context.method)) await pipeline.admit(context);
-    yield* isStream(context.method) ? body : inTime(body, bodyTimeoutMs);
+  async function* admitted(
+    { headers }: Exchange["request"],
+    body: AsyncIterable<Uint8Array>,
+    context: HandlerContext,
+  ): AsyncGenerator<Uint8Array> {
+    const { method } = context;
+    const isGuarded = guarded.has(method);
+    if (isGuarded) await pipeline.admit(context);
+    yield* readInMessages(body, headers["content-type"] ?? "", {
+      maxBytes: maxBodyBytes(method),
+      bodyTimeoutMs: isStream(method) ? undefined : bodyTimeoutMs,
+      // A stream of a caller whom nobody knows must not be silent.
+      pieceTimeoutMs: isStream(method) && !isGuarded ? bodyTimeoutMs : undefined,
+    });
   }
 }
 
@@ -96,29 +107,9 @@ function endRequest({ stream, complete }: Http2ServerRequest): void {
   if (!complete) stream.close(constants.NGHTTP2_NO_ERROR);
 }
 
-/** Whether the caller may take as long as it likes over what it sends. */
+/** Whether the caller may send many messages. */
 function isStream({ methodKind }: DescMethod): boolean {
   return methodKind === "client_streaming" || methodKind === "bidi_streaming";
-}
-
-/** Ends the wait for a body whose sender holds it open. */
-async function* inTime(body: AsyncIterable<Uint8Array>, limitMs: number): AsyncGenerator<Uint8Array> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_done, fail) => {
-    timer = setTimeout(() => fail(toCallError(bodyTooSlow(limitMs))), limitMs);
-  });
-  // Nobody may be waiting when it is late.
-  late.catch(() => undefined);
-  const iterator = body[Symbol.asyncIterator]();
-  try {
-    for (;;) {
-      const { done, value } = await Promise.race([iterator.next(), late]);
-      if (done === true) return;
-      yield value;
-    }
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 /** What Connect answers by a bare status. */

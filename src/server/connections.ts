@@ -19,6 +19,8 @@ export interface ConnectionLimits {
   readonly headersTimeoutMs: number;
   /** How long a client may take to send a whole request over HTTP/1.1. Over HTTP/2 the call's deadline says that. */
   readonly requestTimeoutMs: number;
+  /** How long an HTTP/1.1 client may go on to send a body after it has its answer. */
+  readonly lingerTimeoutMs: number;
   /** How long an HTTP/1.1 connection stays open between two requests. */
   readonly keepAliveTimeoutMs: number;
   /** How long an HTTP/2 connection stays open without a call. One with an open call stays, however quiet it is. */
@@ -35,6 +37,7 @@ export const defaultLimits: ConnectionLimits = {
   headersTimeoutMs: 10_000,
   // Long enough for the largest upload over a slow line; the doors end the wait for what stands still.
   requestTimeoutMs: 3_600_000,
+  lingerTimeoutMs: 10_000,
   // Longer than the 60 seconds of the usual load balancers: they must be the ones to close.
   keepAliveTimeoutMs: 65_000,
   sessionIdleTimeoutMs: 300_000,

@@ -2,6 +2,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import type { Socket } from "node:net";
 import type { ConnectionLimits, ProtocolServer, RequestListener } from "./connections.ts";
 import { answerHeaders } from "./origin.ts";
+import { createPieceCounter, joinPieces } from "./pieces.ts";
 
 /** Why no request could be read. */
 export type BadRequestReason = "MALFORMED_HTTP" | "HEADERS_TOO_SLOW" | "HEADERS_TOO_LARGE" | "HTTP_METHOD_UNKNOWN";
@@ -51,7 +52,9 @@ export function createHttp1({ limits, onRequest, badRequestBody }: Http1Options)
 
   function serve(request: IncomingMessage, response: ServerResponse): void {
     const { socket } = request;
+    joinPieces(request, createPieceCounter(), () => socket.destroy());
     running.get(socket)?.add(response);
+    response.once("finish", () => endIfBodyLags(request));
     response.once("close", () => {
       running.get(socket)?.delete(response);
       if (draining) endIfIdle(socket);
@@ -63,6 +66,15 @@ export function createHttp1({ limits, onRequest, badRequestBody }: Http1Options)
     } else {
       onRequest(request, response);
     }
+  }
+
+  /** Once the answer is out, the caller has a limited time to finish what it sends. */
+  function endIfBodyLags(request: IncomingMessage): void {
+    if (request.complete) return;
+    const { socket } = request;
+    const timer = setTimeout(() => socket.destroy(), limits.lingerTimeoutMs);
+    request.once("close", () => clearTimeout(timer));
+    socket.once("close", () => clearTimeout(timer));
   }
 
   // Not server.closeIdleConnections(): it takes an answer for gone that is still being written to a slow reader.

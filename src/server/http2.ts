@@ -1,6 +1,13 @@
-import { createServer, type IncomingHttpHeaders, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
+import {
+  constants,
+  createServer,
+  type IncomingHttpHeaders,
+  type ServerHttp2Session,
+  type ServerHttp2Stream,
+} from "node:http2";
 import type { Socket } from "node:net";
 import type { ConnectionLimits, ProtocolServer, RequestListener } from "./connections.ts";
+import { createPieceCounter, joinPieces } from "./pieces.ts";
 
 export interface Http2Options {
   readonly limits: ConnectionLimits;
@@ -11,19 +18,24 @@ export interface Http2Options {
 
 /** HTTP/2 on connections of which it is known, by preface or by ALPN, that they speak it. */
 export function createHttp2({ limits, onRequest, onStream = () => false }: Http2Options): ProtocolServer {
-  const sessions = new Set<ServerHttp2Session>();
+  const sessions = new Set<Tracked>();
   const server = createServer({
     settings: { maxConcurrentStreams: limits.maxConcurrentStreams, maxHeaderListSize: limits.maxHeaderBytes },
     maxSessionMemory: limits.maxSessionMegabytes,
   });
   // Never listens: it makes requests of the streams that it is given.
-  const requests = createServer().on("request", onRequest);
+  const requests = createServer().on("request", (request, response) => {
+    // The request has a buffer of its own beside its stream's.
+    joinPieces(request);
+    onRequest(request, response);
+  });
   server.on("stream", (stream, headers, ...rest) => {
     if (!onStream(stream, headers)) requests.emit("stream", stream, headers, ...rest);
   });
-  server.setTimeout(limits.sessionIdleTimeoutMs);
-  // Without a listener Node ends a session that was quiet for that long, its open streams included.
-  server.on("timeout", () => undefined);
+  const checkMs = Math.min(limits.headersTimeoutMs, limits.sessionIdleTimeoutMs, 5_000);
+  const timer = setInterval(() => {
+    for (const session of sessions) session.check();
+  }, checkMs).unref();
 
   return {
     accept(socket) {
@@ -35,30 +47,59 @@ export function createHttp2({ limits, onRequest, onStream = () => false }: Http2
     },
     drain() {
       // GOAWAY: running streams finish, and one that is under way is refused as safe to send again.
-      for (const session of sessions) session.close();
+      for (const { session } of sessions) session.close();
     },
-    close: () => void server.close(),
+    close() {
+      clearInterval(timer);
+      server.close();
+    },
   };
 
   function track(session: ServerHttp2Session, socket: Socket): void {
+    const counter = createPieceCounter();
+    const tracked = { session, check };
     let openStreams = 0;
-    sessions.add(session);
+    let idleSinceMs = performance.now();
+    let lastStreamId = 0;
+    /** A stream that has begun and whose headers are not complete, and since when. */
+    let begun = { id: 0, sinceMs: 0 };
+    sessions.add(tracked);
     session.on("stream", (stream) => {
       openStreams += 1;
+      lastStreamId = stream.id ?? lastStreamId;
+      // A caller that breaks the rule for one body can as well break it for the next one.
+      joinPieces(stream, counter, () => session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM));
       stream.once("close", () => {
         openStreams -= 1;
+        idleSinceMs = performance.now();
       });
     });
-    session.on("timeout", () => {
-      if (openStreams === 0) end();
-    });
-    session.once("close", () => sessions.delete(session));
+    session.once("close", () => sessions.delete(tracked));
+
+    /** Ends the connection when it is idle, or when a block of headers does not come to its end. */
+    function check(): void {
+      const nowMs = performance.now();
+      if (openStreams === 0 && nowMs - idleSinceMs >= limits.sessionIdleTimeoutMs) return end();
+      // Node tells of a stream when its headers are complete. Until then, only the number of the last one moves on.
+      const id = session.state.lastProcStreamID ?? 0;
+      if (id <= lastStreamId) return;
+      if (begun.id !== id) begun = { id, sinceMs: nowMs };
+      else if (nowMs - begun.sinceMs >= limits.headersTimeoutMs) end();
+    }
 
     function end(): void {
+      if (session.closed) return;
+      // With open streams, the session ends after the last one: each has limits of its own.
       session.close();
+      if (openStreams > 0) return;
       // A peer that is gone, or that does not want to leave, does not close its side.
       const timer = setTimeout(() => socket.destroy(), limits.headersTimeoutMs);
       socket.once("close", () => clearTimeout(timer));
     }
   }
+}
+
+interface Tracked {
+  readonly session: ServerHttp2Session;
+  readonly check: () => void;
 }

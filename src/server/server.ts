@@ -43,8 +43,9 @@ export async function serve(options: ServerOptions): Promise<Listener> {
   const services = routes.map(({ service }) => service);
   const health = createHealth(services.map(({ typeName }) => typeName));
   const reflection = createReflection([...services, Health, ServerReflection]);
+  const isForAll = (method: DescMethod) => isPublic(method) || !services.includes(method.parent);
   const maxBodyBytesOf = (method: DescMethod) =>
-    isPublic(method) ? Math.min(publicBodyBytes, maxBodyBytes) : maxBodyBytes;
+    isForAll(method) ? Math.min(publicBodyBytes, maxBodyBytes) : maxBodyBytes;
   const gateway = createGateway({
     services: routes,
     maxBodyBytes: maxBodyBytesOf,

@@ -1,0 +1,60 @@
+import { connect, type Socket } from "node:net";
+
+/** HTTP/2 by hand: frames that no client library would send. */
+
+const preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+const types = { data: 0, headers: 1, settings: 4, windowUpdate: 8, continuation: 9 } as const;
+export const flags = { endStream: 1, endHeaders: 4 } as const;
+const initialWindowSize = 4;
+
+export function frame(type: keyof typeof types, flag: number, stream: number, payload: Buffer): Buffer {
+  const head = Buffer.alloc(9);
+  head.writeUIntBE(payload.length, 0, 3);
+  head.writeUInt8(types[type], 3);
+  head.writeUInt8(flag, 4);
+  head.writeUInt32BE(stream, 5);
+  return Buffer.concat([head, payload]);
+}
+
+/** A header block of literals that enter no table (RFC 7541, 6.2.2). Names and values are at most 126 bytes long. */
+export function headerBlock(headers: Readonly<Record<string, string>>): Buffer {
+  const text = (value: string) => Buffer.concat([Buffer.of(value.length), Buffer.from(value)]);
+  return Buffer.concat(
+    Object.entries(headers).map(([name, value]) => Buffer.concat([Buffer.of(0), text(name), text(value)])),
+  );
+}
+
+export function requestHeaders(path: string, contentType: string, method = "POST"): Buffer {
+  const pseudo = { ":method": method, ":scheme": "http", ":authority": "x", ":path": path };
+  return headerBlock({ ...pseudo, "content-type": contentType, te: "trailers" });
+}
+
+/** Opens an HTTP/2 connection and sends its preface and settings. Errors are left to "close". */
+export function openFrames(port: number, { window = 65_535 }: { readonly window?: number } = {}): Socket {
+  const socket = connect(port, "127.0.0.1").setNoDelay();
+  socket.on("error", () => undefined).resume();
+  const settings = Buffer.alloc(6);
+  settings.writeUInt16BE(initialWindowSize, 0);
+  settings.writeUInt32BE(window, 2);
+  socket.write(Buffer.concat([preface, frame("settings", 0, 0, settings)]));
+  return socket;
+}
+
+/** The ids of a client's first streams. */
+export function streamIds(count: number): number[] {
+  return Array.from({ length: count }, (_, index) => 2 * index + 1);
+}
+
+/** Writes and waits until the kernel has taken it. False: the connection is closed. */
+export async function writeAll(socket: Socket, bytes: Buffer): Promise<boolean> {
+  if (socket.destroyed || !socket.writable) return false;
+  await new Promise<void>((done) => {
+    const settle = () => {
+      socket.off("close", settle);
+      done();
+    };
+    socket.once("close", settle);
+    socket.write(bytes, settle);
+  });
+  return !socket.destroyed;
+}
