@@ -39,6 +39,7 @@ import { createErrorBodies } from "./error-body.ts";
 import { createPipeline } from "./pipeline.ts";
 import { serve } from "./server.ts";
 import { createRoutes } from "./services.ts";
+import { createStrangers, defaultStrangerLimits } from "./strangers.ts";
 
 export interface App {
   readonly url: string;
@@ -204,6 +205,7 @@ export async function startApp(
       failOpen: config.QUOTA_FAIL_OPEN,
     });
 
+    const strangers = createStrangers(defaultStrangerLimits);
     const pipeline = createPipeline({
       database,
       logger,
@@ -212,6 +214,7 @@ export async function startApp(
       authenticator,
       actions,
       caughtUp: () => bus.caughtUp(),
+      onKnown: strangers.recognize,
     });
     const auth = { passwords, tokens, login, authenticator };
     const probe = createProbe({ database: publicDatabase, redis, now: () => performance.now() });
@@ -237,6 +240,7 @@ export async function startApp(
       routes,
       pipeline,
       describeError: createErrorBodies({ serverName, now, logger }, pipeline),
+      strangers,
       host: config.HOST,
       port: config.PORT,
       tls,

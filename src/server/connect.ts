@@ -16,6 +16,7 @@ import { refuse } from "../gateway/refuse.ts";
 import { cut } from "../gateway/send.ts";
 import { readInMessages } from "./connect-body.ts";
 import { unexplained } from "./connect-errors.ts";
+import { createOldestOut } from "./oldest-out.ts";
 import type { Pipeline, Route } from "./pipeline.ts";
 
 export interface ConnectDoorOptions {
@@ -26,9 +27,14 @@ export interface ConnectDoorOptions {
   readonly describeError: DescribeError;
   readonly maxBodyBytes: (method: DescMethod) => number;
   readonly bodyTimeoutMs: number;
+  /** How long a stream of one of the public services may last. */
+  readonly publicStreamMs: number;
   /** Serves what is no path of an RPC. */
   readonly otherwise: Gateway;
 }
+
+/** Streams of the public services that may be open at once. With one more, the oldest is ended: clients open it again. */
+const maxPublicStreams = 256;
 
 /** The largest number that Connect takes: no answer is compressed, so that no caller can order the work of it. */
 const never = 0xffffffff;
@@ -38,7 +44,8 @@ const never = 0xffffffff;
  * before it reads the request, and errors that Connect makes by itself carry tracedata and are logged like every other.
  */
 export function createConnectDoor(options: ConnectDoorOptions): Gateway {
-  const { routes, addPublic, pipeline, describeError, maxBodyBytes, bodyTimeoutMs, otherwise } = options;
+  const { routes, addPublic, pipeline, describeError, maxBodyBytes, bodyTimeoutMs, publicStreamMs, otherwise } =
+    options;
   const router = createConnectRouter({
     acceptCompression: [compressionGzip, compressionBrotli],
     compressMinBytes: never,
@@ -53,6 +60,7 @@ export function createConnectDoor(options: ConnectDoorOptions): Gateway {
     }
   }
   addPublic(router);
+  const publicStreams = createOldestOut(maxPublicStreams, publicStreamMs);
   const handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
 
   return (request, response, values) => {
@@ -76,6 +84,12 @@ export function createConnectDoor(options: ConnectDoorOptions): Gateway {
     });
     response.once("finish", () => context.end());
     if ("stream" in request) request.stream.once("wantTrailers", () => setImmediate(endRequest, request));
+    if (!guarded.has(handler.method) && handler.method.methodKind !== "unary") {
+      response.once(
+        "close",
+        publicStreams.enter(() => endStream(response)),
+      );
+    }
     const universal = universalRequestFromNodeRequest(request, response, undefined, values);
     const body = admitted(request, universal.body as AsyncIterable<Uint8Array>, context);
     const answer = await handler({ ...universal, body });
@@ -100,6 +114,12 @@ export function createConnectDoor(options: ConnectDoorOptions): Gateway {
       pieceTimeoutMs: isStream(method) && !isGuarded ? bodyTimeoutMs : undefined,
     });
   }
+}
+
+/** As one that its caller may open again. */
+function endStream(response: Exchange["response"]): void {
+  if ("stream" in response) response.stream.close(constants.NGHTTP2_REFUSED_STREAM);
+  else response.destroy();
 }
 
 /** Once the answer is out, the caller is asked to send no more (RFC 9113, 8.1). */

@@ -3,19 +3,21 @@ import type { Socket } from "node:net";
 import type { ConnectionLimits, ProtocolServer, RequestListener } from "./connections.ts";
 import { answerHeaders } from "./origin.ts";
 import { createPieceCounter, joinPieces } from "./pieces.ts";
+import type { Strangers } from "./strangers.ts";
 
 /** Why no request could be read. */
 export type BadRequestReason = "MALFORMED_HTTP" | "HEADERS_TOO_SLOW" | "HEADERS_TOO_LARGE" | "HTTP_METHOD_UNKNOWN";
 
 export interface Http1Options {
   readonly limits: ConnectionLimits;
+  readonly strangers: Strangers;
   readonly onRequest: RequestListener;
   /** The JSON body of the answer to bytes that make no request. */
   readonly badRequestBody: (reason: BadRequestReason) => string;
 }
 
 /** HTTP/1.1. A request to upgrade is answered as if it did not ask. */
-export function createHttp1({ limits, onRequest, badRequestBody }: Http1Options): ProtocolServer {
+export function createHttp1({ limits, strangers, onRequest, badRequestBody }: Http1Options): ProtocolServer {
   const running = new Map<Socket, Set<ServerResponse>>();
   let draining = false;
   const server = createServer({
@@ -37,6 +39,7 @@ export function createHttp1({ limits, onRequest, badRequestBody }: Http1Options)
   return {
     accept(socket) {
       running.set(socket, new Set());
+      strangers.enterConnection(socket, () => socket.destroy());
       socket.once("close", () => running.delete(socket));
       server.emit("connection", socket);
     },

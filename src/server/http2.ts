@@ -8,16 +8,18 @@ import {
 import type { Socket } from "node:net";
 import type { ConnectionLimits, ProtocolServer, RequestListener } from "./connections.ts";
 import { createPieceCounter, joinPieces } from "./pieces.ts";
+import type { Strangers } from "./strangers.ts";
 
 export interface Http2Options {
   readonly limits: ConnectionLimits;
+  readonly strangers: Strangers;
   readonly onRequest: RequestListener;
   /** Takes a stream before it is made a request; false leaves it. */
   readonly onStream?: ((stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => boolean) | undefined;
 }
 
 /** HTTP/2 on connections of which it is known, by preface or by ALPN, that they speak it. */
-export function createHttp2({ limits, onRequest, onStream = () => false }: Http2Options): ProtocolServer {
+export function createHttp2({ limits, strangers, onRequest, onStream = () => false }: Http2Options): ProtocolServer {
   const sessions = new Set<Tracked>();
   const server = createServer({
     settings: { maxConcurrentStreams: limits.maxConcurrentStreams, maxHeaderListSize: limits.maxHeaderBytes },
@@ -26,7 +28,7 @@ export function createHttp2({ limits, onRequest, onStream = () => false }: Http2
   // Never listens: it makes requests of the streams that it is given.
   const requests = createServer().on("request", (request, response) => {
     // The request has a buffer of its own beside its stream's.
-    joinPieces(request);
+    if (!request.stream.endAfterHeaders) joinPieces(request);
     onRequest(request, response);
   });
   server.on("stream", (stream, headers, ...rest) => {
@@ -64,11 +66,15 @@ export function createHttp2({ limits, onRequest, onStream = () => false }: Http2
     /** A stream that has begun and whose headers are not complete, and since when. */
     let begun = { id: 0, sinceMs: 0 };
     sessions.add(tracked);
+    strangers.enterConnection(session, () => session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM));
     session.on("stream", (stream) => {
       openStreams += 1;
       lastStreamId = stream.id ?? lastStreamId;
       // A caller that breaks the rule for one body can as well break it for the next one.
-      joinPieces(stream, counter, () => session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM));
+      if (!stream.endAfterHeaders) {
+        joinPieces(stream, counter, () => session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM));
+      }
+      strangers.enterStream(session, stream, () => stream.close(constants.NGHTTP2_REFUSED_STREAM));
       stream.once("close", () => {
         openStreams -= 1;
         idleSinceMs = performance.now();

@@ -3,7 +3,9 @@ import { createServer as createTlsServer } from "node:tls";
 import { type ConnectionLimits, defaultLimits, type RequestListener } from "./connections.ts";
 import { createHttp1, type Http1Options } from "./http1.ts";
 import { createHttp2, type Http2Options } from "./http2.ts";
+import { createOldestOut } from "./oldest-out.ts";
 import { onPreface } from "./preface.ts";
+import { createStrangers, defaultStrangerLimits, type Strangers } from "./strangers.ts";
 
 export interface ListenerOptions {
   readonly host: string;
@@ -17,6 +19,8 @@ export interface ListenerOptions {
   readonly badRequestBody: Http1Options["badRequestBody"];
   /** Overrides of the default limits. */
   readonly limits?: Partial<ConnectionLimits>;
+  /** Bounds what is open before it is known who calls. */
+  readonly strangers?: Strangers;
   /** Told when a connection could not be accepted, as when file descriptors run out. The listener goes on. */
   readonly onAcceptError?: (error: Error) => void;
 }
@@ -41,8 +45,9 @@ export async function listen(options: ListenerOptions): Promise<Listener> {
   const limits = { ...defaultLimits, ...options.limits };
   const connections = new Set<Socket>();
   const undecided = new Set<Socket>();
-  const http1 = createHttp1({ limits, onRequest, badRequestBody });
-  const http2 = createHttp2({ limits, onRequest, onStream });
+  const strangers = options.strangers ?? createStrangers(defaultStrangerLimits);
+  const http1 = createHttp1({ limits, strangers, onRequest, badRequestBody });
+  const http2 = createHttp2({ limits, strangers, onRequest, onStream });
   let drained: Promise<void> | undefined;
 
   const entry = tls === undefined ? cleartext() : secure(tls);
@@ -82,11 +87,17 @@ export async function listen(options: ListenerOptions): Promise<Listener> {
   }
 
   function cleartext(): Server {
+    const silent = createOldestOut(defaultStrangerLimits.maxConnections);
     return createTcpServer(tcpOptions, (socket) => {
+      const leave = silent.enter(() => socket.destroy());
       undecided.add(socket);
-      socket.once("close", () => undecided.delete(socket));
+      socket.once("close", () => {
+        undecided.delete(socket);
+        leave();
+      });
       onPreface(socket, limits.headersTimeoutMs, (isHttp2) => {
         undecided.delete(socket);
+        leave();
         (isHttp2 ? http2 : http1).accept(socket);
       });
     });

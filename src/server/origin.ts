@@ -18,6 +18,8 @@ export interface Origin {
   readonly codeRefused: boolean;
   /** The header of that name; empty where there is none. */
   readonly authorization: string;
+  /** What the request came on: a session of HTTP/2, or the socket of HTTP/1.1. */
+  readonly connection: object | undefined;
 }
 
 const unknown: Origin = {
@@ -25,6 +27,7 @@ const unknown: Origin = {
   code: "00000000-0000-0000-0000-000000000000",
   codeRefused: false,
   authorization: "",
+  connection: undefined,
 };
 
 /** How a handler context carries the origin. */
@@ -35,13 +38,19 @@ export const originKey = createContextKey(unknown, { description: "where the req
  * @param peer the address of the connection's other end
  * @param trustedProxies how many proxies stand in front; each adds one address to X-Forwarded-For
  */
-export function readOrigin(headers: IncomingHttpHeaders, peer: string, trustedProxies: number): Origin {
+export function readOrigin(
+  headers: IncomingHttpHeaders,
+  peer: string,
+  trustedProxies: number,
+  connection?: object,
+): Origin {
   const header = headers[tracecodeHeader];
   return {
     address: trustedProxies === 0 ? peer : addressOf(headers, peer, trustedProxies),
     code: tracecodeOf(header),
     codeRefused: header !== undefined && !isTracecode(header),
     authorization: headers.authorization ?? "",
+    connection,
   };
 }
 
@@ -56,7 +65,8 @@ export const answerHeaders = { "cache-control": "no-store", "x-content-type-opti
  * door, so that even an answer that no handler made carries it.
  */
 export function receive(request: Request, response: Response, trustedProxies: number): ContextValues {
-  const origin = readOrigin(request.headers, request.socket?.remoteAddress ?? "", trustedProxies);
+  const connection = "stream" in request ? request.stream.session : request.socket;
+  const origin = readOrigin(request.headers, request.socket?.remoteAddress ?? "", trustedProxies, connection);
   response.setHeader(tracecodeHeader, origin.code);
   for (const [name, value] of Object.entries(answerHeaders)) response.setHeader(name, value);
   // A request as it is sent to a proxy names the server too, and is to be served like any other (RFC 9112, 3.2.2).

@@ -7,7 +7,7 @@ import {
 } from "@bufbuild/protobuf";
 import { nestedTypes } from "@bufbuild/protobuf/reflect";
 import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
-import { Code, type ServiceImpl } from "@connectrpc/connect";
+import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
 import type {
   ServerReflection,
   ServerReflectionRequest,
@@ -17,9 +17,13 @@ import type { ServerReflection as ServerReflectionAlpha } from "#gen/grpc/reflec
 
 type Answer = NonNullable<MessageInitShape<typeof ServerReflectionResponseSchema>["messageResponse"]>;
 
+/** More questions than any tool asks on one stream; a client that has more opens another one. */
+const maxQuestions = 1_000;
+
 /**
  * grpc.reflection over the descriptors of these services and all that they import, so that `buf curl` and its like
- * need no schema. v1 and v1alpha have the same messages: one implementation serves both.
+ * need no schema. v1 and v1alpha have the same messages: one implementation serves both. Each file is serialized once,
+ * and goes to a stream with the first answer that needs it; the file that was asked for goes each time.
  */
 export function createReflection(
   services: readonly DescService[],
@@ -28,16 +32,23 @@ export function createReflection(
   const filesByName = new Map(files.map((file) => [file.proto.name, file]));
   const filesBySymbol = new Map(files.flatMap((file) => symbolsOf(file).map((symbol) => [symbol, file] as const)));
   const extensions = files.flatMap(extensionsOf);
+  const bytesByFile = new Map(files.map((file) => [file, toBinary(FileDescriptorProtoSchema, file.proto)]));
   const implementation: ServiceImpl<typeof ServerReflection> = {
     async *serverReflectionInfo(requests) {
+      const sent = new Set<DescFile>();
+      let asked = 0;
       for await (const originalRequest of requests) {
-        yield { validHost: originalRequest.host, originalRequest, messageResponse: answer(originalRequest) };
+        asked += 1;
+        if (asked > maxQuestions) {
+          throw new ConnectError(`a stream takes ${maxQuestions} questions`, Code.ResourceExhausted);
+        }
+        yield { validHost: originalRequest.host, originalRequest, messageResponse: answer(originalRequest, sent) };
       }
     },
   };
   return implementation as ReturnType<typeof createReflection>;
 
-  function answer({ messageRequest: request }: ServerReflectionRequest): Answer {
+  function answer({ messageRequest: request }: ServerReflectionRequest, sent: Set<DescFile>): Answer {
     switch (request.case) {
       case "listServices":
         return {
@@ -45,13 +56,13 @@ export function createReflection(
           value: { service: services.map(({ typeName }) => ({ name: typeName })) },
         };
       case "fileByFilename":
-        return fileAnswer(filesByName.get(request.value), request.value);
+        return fileAnswer(filesByName.get(request.value), request.value, sent);
       case "fileContainingSymbol":
-        return fileAnswer(filesBySymbol.get(request.value), request.value);
+        return fileAnswer(filesBySymbol.get(request.value), request.value, sent);
       case "fileContainingExtension": {
         const { containingType, extensionNumber } = request.value;
         const found = extensionsTo(containingType).find(({ number }) => number === extensionNumber);
-        return fileAnswer(found?.file, `extension ${extensionNumber} of ${containingType}`);
+        return fileAnswer(found?.file, `extension ${extensionNumber} of ${containingType}`, sent);
       }
       case "allExtensionNumbersOfType": {
         if (!filesBySymbol.has(request.value)) return failure(Code.NotFound, `not found: ${request.value}`);
@@ -63,16 +74,18 @@ export function createReflection(
     }
   }
 
+  /** The file, and all that it imports and the stream has not sent yet: a client need not ask again. */
+  function fileAnswer(file: DescFile | undefined, name: string, sent: Set<DescFile>): Answer {
+    if (file === undefined) return failure(Code.NotFound, `not found: ${name}`);
+    const needed = withImports([file]).filter((one) => one === file || !sent.has(one));
+    for (const one of needed) sent.add(one);
+    const fileDescriptorProto = needed.map((one) => bytesByFile.get(one) as Uint8Array);
+    return { case: "fileDescriptorResponse", value: { fileDescriptorProto } };
+  }
+
   function extensionsTo(typeName: string): DescExtension[] {
     return extensions.filter(({ extendee }) => extendee.typeName === typeName);
   }
-}
-
-/** The file and all that it imports: a client need not ask again. */
-function fileAnswer(file: DescFile | undefined, name: string): Answer {
-  if (file === undefined) return failure(Code.NotFound, `not found: ${name}`);
-  const fileDescriptorProto = withImports([file]).map(({ proto }) => toBinary(FileDescriptorProtoSchema, proto));
-  return { case: "fileDescriptorResponse", value: { fileDescriptorProto } };
 }
 
 function failure(errorCode: Code, errorMessage: string): Answer {

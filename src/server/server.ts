@@ -16,7 +16,7 @@ import type { Pipeline, Route } from "./pipeline.ts";
 import { createReflection } from "./reflection.ts";
 import { tracecodeHeader } from "./trace.ts";
 
-export interface ServerOptions extends Pick<ListenerOptions, "host" | "port" | "tls" | "onAcceptError"> {
+export interface ServerOptions extends Pick<ListenerOptions, "host" | "port" | "tls" | "onAcceptError" | "strangers"> {
   readonly routes: readonly Route[];
   readonly pipeline: Pipeline;
   readonly describeError: ReturnType<typeof createErrorBodies>;
@@ -29,6 +29,8 @@ export interface ServerOptions extends Pick<ListenerOptions, "host" | "port" | "
 /** Callers whom nobody knows may keep less waiting: a login is a name and a password. */
 const publicBodyBytes = 16_384;
 const publicOptions = { readMaxBytes: publicBodyBytes };
+/** Clients of reflection and of health that need longer open another stream. */
+const publicStreamMs = 600_000;
 
 const badRequestTexts: Readonly<Record<BadRequestReason, string>> = {
   MALFORMED_HTTP: "this is no HTTP request",
@@ -64,6 +66,7 @@ export async function serve(options: ServerOptions): Promise<Listener> {
     describeError,
     maxBodyBytes: maxBodyBytesOf,
     bodyTimeoutMs,
+    publicStreamMs,
     otherwise: gateway,
   });
   const grpc = createGrpcDoor({
@@ -71,7 +74,7 @@ export async function serve(options: ServerOptions): Promise<Listener> {
     maxBodyBytes: maxBodyBytesOf,
     bodyTimeoutMs,
     receive({ session }, headers) {
-      const origin = readOrigin(headers, session?.socket.remoteAddress ?? "", trustedProxies);
+      const origin = readOrigin(headers, session?.socket.remoteAddress ?? "", trustedProxies, session);
       return { values: originValues(origin), headers: { ...answerHeaders, [tracecodeHeader]: origin.code } };
     },
     admit: (context) => pipeline.admit(context),

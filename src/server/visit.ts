@@ -18,6 +18,8 @@ export interface VisitOptions {
   /** Milliseconds since the epoch. */
   readonly now: () => number;
   readonly authenticator: Pick<Authenticator, "peek" | "authenticate">;
+  /** Told of the connection of each authenticated call. */
+  readonly onKnown?: (connection: object | undefined) => void;
 }
 
 /** What is known of a request on its way, whatever door it came by and however many contexts it has. */
@@ -45,7 +47,7 @@ export function admit(
   visit: Visit,
 ): Promise<void> | undefined {
   if (visit.isAdmitted) return undefined;
-  const { codeRefused, authorization } = values.get(originKey);
+  const { codeRefused, authorization, connection } = values.get(originKey);
   if (codeRefused) throw invalid({ field: tracecodeHeader, message: "the header must be a UUID" });
   if (isPublic(method)) {
     visit.isAdmitted = true;
@@ -61,6 +63,7 @@ export function admit(
   function enter(principal: Principal | undefined): void {
     if (principal === undefined) throw unauthenticated("TOKEN_INVALID", "the token is not valid");
     visit.caller = principal;
+    options.onKnown?.(connection);
     authorise(method, principal);
     visit.isAdmitted = true;
   }

@@ -1,0 +1,54 @@
+import { createOldestOut } from "./oldest-out.ts";
+
+export interface StrangerLimits {
+  /** Connections that may be open without an authenticated caller. */
+  readonly maxConnections: number;
+  /** Calls over HTTP/2 that may be open on such connections. */
+  readonly maxStreams: number;
+  /** How long such a call may last. */
+  readonly streamMs: number;
+}
+
+/**
+ * Bounds what all callers together may keep open before it is known who calls. A connection is a stranger's until a call
+ * on it is authenticated. Where there are too many, the oldest is ended.
+ */
+export interface Strangers {
+  /** @param connection what `recognize` is called with: a session of HTTP/2, or the socket of HTTP/1.1 */
+  enterConnection(connection: Closable, end: () => void): void;
+  /** Counts a call, unless its connection is recognized. */
+  enterStream(connection: object, stream: Closable, end: () => void): void;
+  /** A call on the connection is authenticated: neither it nor its later calls count. */
+  recognize(connection: object | undefined): void;
+}
+
+interface Closable {
+  once(event: "close", listener: () => void): unknown;
+}
+
+export const defaultStrangerLimits: StrangerLimits = {
+  maxConnections: 10_000,
+  maxStreams: 10_000,
+  streamMs: 120_000,
+};
+
+export function createStrangers({ maxConnections, maxStreams, streamMs }: StrangerLimits): Strangers {
+  const connections = createOldestOut(maxConnections);
+  const streams = createOldestOut(maxStreams, streamMs);
+  const leaveByConnection = new WeakMap<object, () => void>();
+  return {
+    enterConnection(connection, end) {
+      const leave = connections.enter(end);
+      leaveByConnection.set(connection, leave);
+      connection.once("close", leave);
+    },
+    enterStream(connection, stream, end) {
+      if (leaveByConnection.has(connection)) stream.once("close", streams.enter(end));
+    },
+    recognize(connection) {
+      if (connection === undefined) return;
+      leaveByConnection.get(connection)?.();
+      leaveByConnection.delete(connection);
+    },
+  };
+}
