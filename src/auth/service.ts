@@ -1,6 +1,6 @@
 import { LRUCache } from "lru-cache";
 import type { AuthService } from "#gen/tollgate/v1/token_pb.js";
-import { defaulted, type Handlers } from "../core/call.ts";
+import { type Handlers, present } from "../core/call.ts";
 import { conflict, invalid, unauthenticated } from "../core/errors.ts";
 import { createFreshCache } from "../core/fresh-cache.ts";
 import type { Principal } from "../core/principal.ts";
@@ -93,7 +93,7 @@ export function authHandlers(options: AuthOptions): Handlers<typeof AuthService>
       const { username, password } = request;
       const account = await login({ username, password, address: call.address, signal: call.signal });
       if (account === undefined) throw unauthenticated("WRONG_CREDENTIALS", "wrong username or password");
-      return { token: await tokens.sign(account, defaulted(request.ttlSeconds)) };
+      return { token: await tokens.sign(account, present(request.ttlSeconds)) };
     },
 
     async validateToken(request) {

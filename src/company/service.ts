@@ -1,5 +1,5 @@
 import type { CompanyService } from "#gen/tollgate/v1/company_pb.js";
-import type { Handlers } from "../core/call.ts";
+import { type Handlers, present } from "../core/call.ts";
 import { alreadyExists, conflict, notFound } from "../core/errors.ts";
 import { pageOf } from "../core/list.ts";
 import { scopeOf } from "../core/principal.ts";
@@ -12,7 +12,8 @@ const sortable = { key: "key", detail: "detail" };
 
 export function companyHandlers({ database }: { database: Database }): Handlers<typeof CompanyService> {
   return {
-    async createCompany({ key, detail = null }, call) {
+    async createCompany({ company }, call) {
+      const { key, detail = null } = present(company);
       await call.change(key, async (transaction) => {
         await insert(transaction, { key, detail }).catch((error: unknown) => {
           throw isUniqueViolation(error) ? alreadyExists("company", key) : error;
@@ -22,14 +23,15 @@ export function companyHandlers({ database }: { database: Database }): Handlers<
           throw conflict("KEY_HAS_HISTORY", `the key belonged to a company that is deleted: ${key}`);
         }
       });
-      return toMessage({ key, detail });
+      return { company: toMessage({ key, detail }) };
     },
 
-    async updateCompany({ key, detail = null }, call) {
+    async updateCompany({ company }, call) {
+      const { key, detail = null } = present(company);
       return call.change(key, async (transaction) => {
-        const company = await update(transaction, scopeOf(call.principal), { key, detail });
-        if (company === undefined) throw notFound("company", key);
-        return toMessage(company);
+        const updated = await update(transaction, scopeOf(call.principal), { key, detail });
+        if (updated === undefined) throw notFound("company", key);
+        return { company: toMessage(updated) };
       });
     },
 
@@ -49,7 +51,7 @@ export function companyHandlers({ database }: { database: Database }): Handlers<
     async readCompany({ key }, call) {
       const company = await find(database, scopeOf(call.principal), key);
       if (company === undefined) throw notFound("company", key);
-      return toMessage(company);
+      return { company: toMessage(company) };
     },
 
     async deleteCompany({ key }, call) {

@@ -35,11 +35,11 @@ export interface Call {
 }
 
 /**
- * The value of a field whose .proto declares a default: the pipeline has set it where the request left it out.
- * @throws Error where the .proto declares none
+ * The value of a field that its .proto requires, or gives a default: the pipeline has seen to it.
+ * @throws Error where the .proto does neither
  */
-export function defaulted<T>(value: T | undefined): T {
-  if (value === undefined) throw new Error("the field has neither a value nor a default");
+export function present<T>(value: T | undefined): T {
+  if (value === undefined) throw new Error("a field without a value is neither required nor has it a default");
   return value;
 }
 

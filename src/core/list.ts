@@ -1,6 +1,6 @@
 import { Sort_Direction } from "#gen/tollgate/v1/list_pb.js";
 import type { ReadUsersRequest } from "#gen/tollgate/v1/user_pb.js";
-import { defaulted } from "./call.ts";
+import { present } from "./call.ts";
 import { invalid } from "./errors.ts";
 
 /** Which part of a list, in which order. */
@@ -25,7 +25,7 @@ export function pageOf(
   const sort = field !== undefined && Object.hasOwn(sortable, field) ? sortable[field] : undefined;
   if (sort === undefined) throw invalid({ field: "sort_field", message: `must be one of ${fields.join(", ")}` });
   const direction = request.sortDirection === Sort_Direction.DESC ? "desc" : "asc";
-  return { offset: request.offset, limit: defaulted(request.limit), sort, direction };
+  return { offset: request.offset, limit: present(request.limit), sort, direction };
 }
 
 /** A LIKE pattern that finds `text` anywhere: % and _ are letters in it. */

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { Conversion_Name, type DataService } from "#gen/tollgate/v1/data_pb.js";
-import { type Call, defaulted, type Handlers } from "../core/call.ts";
+import { type Call, type Handlers, present } from "../core/call.ts";
 import { internal, notFound } from "../core/errors.ts";
 import { scopeOf } from "../core/principal.ts";
 import type { Database } from "../storage/database.ts";
@@ -16,7 +16,7 @@ export function dataHandlers(options: UploadOptions): Handlers<typeof DataServic
   const { database } = options;
   return {
     async *readData({ tracecode, dataFlowType, dataFlowStage: stage, dataFlowConvert }, call) {
-      const key = { tracecode: tracecode.toLowerCase(), flow: defaulted(dataFlowType), stage };
+      const key = { tracecode: tracecode.toLowerCase(), flow: present(dataFlowType), stage };
       const file = await find(database, key, scopeOf(call.principal));
       if (file === undefined) throw notFound("data", tracecode);
       if (dataFlowConvert === Conversion_Name.ORIGIN) return yield* origin(database, file, call);
@@ -29,7 +29,7 @@ export function dataHandlers(options: UploadOptions): Handlers<typeof DataServic
       try {
         describe(call.responseHeader, filename);
         for (let at = 0; at < bytes.length; at += pieceBytes) {
-          yield { contentType, data: bytes.subarray(at, at + pieceBytes) };
+          yield { file: { contentType, data: bytes.subarray(at, at + pieceBytes) } };
         }
       } finally {
         release();
@@ -48,17 +48,17 @@ async function* origin(
   database: Database,
   file: DataFile,
   call: Call,
-): AsyncGenerator<{ contentType: string; data: Uint8Array }> {
+): AsyncGenerator<{ file: { contentType: string; data: Uint8Array } }> {
   const { bytes, content_type: contentType } = file;
   describe(call.responseHeader, file.filename);
   // Other protocols frame the bytes: there the length is another one, and no answer is a part.
   const part = call.isHttp ? measure(file, call) : undefined;
-  if (bytes === 0) yield { contentType, data: new Uint8Array() };
+  if (bytes === 0) yield { file: { contentType, data: new Uint8Array() } };
   const content =
     part === undefined
       ? readWhole(database, file, call.signal)
       : readBytes(database, file, { ...part, signal: call.signal });
-  for await (const data of content) yield { contentType, data };
+  for await (const data of content) yield { file: { contentType, data } };
 }
 
 /** Finds the part that is wanted; undefined for all. The answer's header says which, and how long it is. */

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import type { PutDataRequest } from "#gen/tollgate/v1/data_pb.js";
-import { type Call, defaulted } from "../core/call.ts";
+import { type Call, present } from "../core/call.ts";
 import { alreadyExists, invalid, tooLarge, unavailable } from "../core/errors.ts";
 import type { Database, Transaction } from "../storage/database.ts";
 import { isUniqueViolation } from "../storage/errors.ts";
@@ -73,7 +73,7 @@ async function describe({ database, findUser }: UploadOptions, request: PutDataR
   return {
     ...owner,
     tracecode,
-    flow: defaulted(dataFlowType),
+    flow: present(dataFlowType),
     stage,
     content_type: mediaType(file?.contentType ?? ""),
     filename: request.filename ?? tracecode,

@@ -81,7 +81,7 @@ function isServed(httpMethod: string): boolean {
 function statusOf(method: DescMethod): number {
   const { status } = getOption(method, operation);
   if (status !== 0) return status;
-  return method.output.typeName === "google.protobuf.Empty" ? 204 : 200;
+  return method.output.fields.length === 0 ? 204 : 200;
 }
 
 function checkVariable(method: DescMethod, fieldPath: readonly string[]): void {

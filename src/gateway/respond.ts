@@ -1,7 +1,7 @@
 import { create, type DescMessage, type JsonValue, type Message } from "@bufbuild/protobuf";
 import { reflect } from "@bufbuild/protobuf/reflect";
 import type { HttpBody } from "#gen/google/api/httpbody_pb.js";
-import type { Binding } from "./binding.ts";
+import { answersFile, type Binding } from "./binding.ts";
 import type { LightContext } from "./context.ts";
 import type { GatewayResponse } from "./exchange.ts";
 import { writeMessage } from "./json/write.ts";
@@ -20,13 +20,18 @@ export type Respond = (
  */
 export function createRespond(binding: Binding): Respond {
   const { method, status, responseBody } = binding;
-  const isFile = method.output.typeName === "google.api.HttpBody";
   const isStream = method.methodKind === "server_streaming";
-  if (responseBody !== undefined && (isFile || isStream)) {
-    throw new Error(`${method.parent.typeName}.${method.name}: response_body of a file or a stream`);
+  if (answersFile(binding)) {
+    const fileOf = (answer: Message) =>
+      (responseBody === undefined ? answer : (answer as Partial<Record<string, unknown>>)[responseBody.localName]) as
+        | HttpBody
+        | undefined;
+    return isStream ? respondChunks(status, fileOf) : respondFile(status, fileOf);
   }
-  if (isStream) return isFile ? respondChunks(status) : respondPages(method.output, status);
-  if (isFile) return respondFile(status);
+  if (isStream && responseBody !== undefined) {
+    throw new Error(`${method.parent.typeName}.${method.name}: response_body of a stream that is no file`);
+  }
+  if (isStream) return respondPages(method.output, status);
   return async (response, answer, { givenHeader: headers }) => {
     if (status === 204) return sendEmpty(response, { status, headers });
     send(response, { status, headers, contentType: jsonType }, JSON.stringify(jsonOf(binding, answer as Message)));
@@ -39,26 +44,31 @@ function jsonOf({ method, responseBody }: Binding, answer: Message): JsonValue {
   return json[responseBody.name] ?? null;
 }
 
-const typeOf = ({ contentType }: HttpBody) => contentType || "application/octet-stream";
+/** The file that a message is or has; undefined where it has none. */
+type FileOf = (answer: Message) => HttpBody | undefined;
 
-function respondFile(status: number): Respond {
+const typeOf = (file: HttpBody | undefined) => file?.contentType || "application/octet-stream";
+const empty = new Uint8Array();
+
+function respondFile(status: number, fileOf: FileOf): Respond {
   return async (response, answer, { givenHeader: headers }) => {
-    const file = answer as HttpBody;
-    send(response, { status, headers, contentType: typeOf(file) }, file.data);
+    const file = fileOf(answer as Message);
+    send(response, { status, headers, contentType: typeOf(file) }, file?.data ?? empty);
   };
 }
 
 /** The first chunk says the type. */
-function respondChunks(status: number): Respond {
+function respondChunks(status: number, fileOf: FileOf): Respond {
   return async (response, answer, { responseHeader: headers, signal, requestMethod }) => {
-    for await (const chunk of answer as AsyncIterable<HttpBody>) {
+    for await (const message of answer as AsyncIterable<Message>) {
+      const chunk = fileOf(message);
       if (!response.headersSent) {
         // A handler that answers with a part says which (RFC 9110, 15.3.7).
         const partial = headers.has("content-range") ? 206 : status;
         start(response, { status: partial, headers, contentType: typeOf(chunk) });
       }
       if (requestMethod === "HEAD") break;
-      await write(response, chunk.data, signal);
+      await write(response, chunk?.data ?? empty, signal);
     }
     if (response.headersSent) response.end();
     else sendEmpty(response, { status, headers });

@@ -34,6 +34,9 @@ export type Decision =
   | { readonly granted: true; readonly view: LeaseView; readonly standing: Standing }
   | { readonly granted: false; readonly asked: Asked; readonly refused: RefusedQuota };
 
+/** A request alone, in a batch or on a stream. */
+export type AcquireRequest = Omit<AcquireQuotaRequest, "$typeName" | "$unknown">;
+
 /** Who asks, for the record. */
 export interface Asker {
   readonly username: string;
@@ -51,7 +54,7 @@ const ledgerRetryMs = 1000;
  */
 export async function acquire(
   options: QuotaOptions,
-  requests: readonly AcquireQuotaRequest[],
+  requests: readonly AcquireRequest[],
   asker: Asker,
 ): Promise<Decision[]> {
   const { subjects, counters, ledger, jitter, durable } = options;
@@ -121,7 +124,7 @@ interface Admitted {
 
 function prepare(
   options: QuotaOptions,
-  request: AcquireQuotaRequest,
+  request: AcquireRequest,
   subject: Subject | undefined,
   asker: Asker,
 ): Admitted | { readonly asked: Asked; readonly refused: RefusedQuota } {

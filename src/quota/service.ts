@@ -1,6 +1,6 @@
-import type { QuotaAdminService, QuotaBase } from "#gen/tollgate/v1/quota_pb.js";
-import type { Handlers } from "../core/call.ts";
-import { conflict, internal, notFound } from "../core/errors.ts";
+import type { QuotaAdminService } from "#gen/tollgate/v1/quota_pb.js";
+import { type Handlers, present } from "../core/call.ts";
+import { conflict, notFound } from "../core/errors.ts";
 import { scopeOf } from "../core/principal.ts";
 import type { Database } from "../storage/database.ts";
 import { isExclusionViolation } from "../storage/errors.ts";
@@ -15,7 +15,7 @@ export function quotaAdminHandlers({ database }: { database: Database }): Handle
       const period = periodOf(request);
       await call.change(username, async (transaction) => {
         const userId = found(await lockUser(transaction, username), username);
-        await replace(transaction, userId, period, toRows(required(quota))).catch((error: unknown) => {
+        await replace(transaction, userId, period, toRows(present(quota))).catch((error: unknown) => {
           throw isExclusionViolation(error) ? overlap() : error;
         });
       });
@@ -47,12 +47,6 @@ export function quotaAdminHandlers({ database }: { database: Database }): Handle
 function found(userId: number | undefined, username: string): number {
   if (userId === undefined) throw notFound("user", username);
   return userId;
-}
-
-/** The validation rule of the proto has seen to it. */
-function required(quota: QuotaBase | undefined): QuotaBase {
-  if (quota === undefined) throw internal(new Error("quota passed the validation and is not set"));
-  return quota;
 }
 
 function overlap() {

@@ -39,7 +39,7 @@ export function statisticsHandlers({ database, now }: StatisticsOptions): Handle
       const file = streamReport({ ...period, username, askedBy, made }, pages);
       const name = ["usage", period.from, period.to, username].filter(Boolean).join("_");
       call.responseHeader.set("content-disposition", `attachment; filename="${name}.xlsx"`);
-      for await (const data of file) yield { contentType: xlsxType, data };
+      for await (const data of file) yield { file: { contentType: xlsxType, data } };
     },
   };
 }

@@ -27,7 +27,7 @@ export function systemHandlers({ probe, files, version }: SystemOptions): Handle
       call.responseHeader.set("content-disposition", `inline; filename="${filename}"`);
       call.responseHeader.set("content-security-policy", "default-src 'none'; style-src 'unsafe-inline'");
       call.responseHeader.set("cache-control", "public, max-age=300");
-      return { contentType: "text/html; charset=utf-8", data };
+      return { file: { contentType: "text/html; charset=utf-8", data } };
     },
   };
 }

@@ -1,7 +1,7 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { Role_Name } from "#gen/tollgate/v1/access_pb.js";
 import type { UserRequest, UserSchema } from "#gen/tollgate/v1/user_pb.js";
-import { defaulted } from "../core/call.ts";
+import { present } from "../core/call.ts";
 import { roleFromName } from "../core/principal.ts";
 import type { NewUser, UserRow } from "./store.ts";
 
@@ -13,7 +13,7 @@ export function toRow(request: UserRequest, passwordHash: string | null): NewUse
     email: request.email ?? null,
     phone: request.phone ?? null,
     company_key: request.companyKey,
-    enabled: defaulted(request.enabled),
+    enabled: present(request.enabled),
     roles: request.roles.map((role) => Role_Name[role]),
     timezone: request.timezone,
   };

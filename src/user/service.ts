@@ -1,5 +1,5 @@
 import { User_Group, type UserRequest, type UserService } from "#gen/tollgate/v1/user_pb.js";
-import { defaulted, type Handlers } from "../core/call.ts";
+import { type Handlers, present } from "../core/call.ts";
 import { alreadyExists, conflict, notFound } from "../core/errors.ts";
 import { pageOf } from "../core/list.ts";
 import { scopeOf } from "../core/principal.ts";
@@ -40,30 +40,32 @@ export interface UserOptions {
 
 export function userHandlers({ database, hashPassword }: UserOptions): Handlers<typeof UserService> {
   return {
-    async createUser(request, call) {
-      checkGrant(call.principal, request);
-      const user = toRow(request, await hashOf(request));
-      return call.change(request.username, async (transaction) => {
-        await insert(transaction, user).catch((error: unknown) => {
-          throw isUniqueViolation(error) ? alreadyExists("user", request.username) : companyError(error, request);
+    async createUser({ user }, call) {
+      const wanted = present(user);
+      checkGrant(call.principal, wanted);
+      const row = toRow(wanted, await hashOf(wanted));
+      return call.change(wanted.username, async (transaction) => {
+        await insert(transaction, row).catch((error: unknown) => {
+          throw isUniqueViolation(error) ? alreadyExists("user", wanted.username) : companyError(error, wanted);
         });
-        return toMessage(user);
+        return { user: toMessage(row) };
       });
     },
 
-    async updateUser(request, call) {
-      const passwordHash = await hashOf(request);
-      return call.change(request.username, async (transaction) => {
-        const existing = await getForUpdate(transaction, request.username, scopeOf(call.principal));
+    async updateUser({ user }, call) {
+      const wanted = present(user);
+      const passwordHash = await hashOf(wanted);
+      return call.change(wanted.username, async (transaction) => {
+        const existing = await getForUpdate(transaction, wanted.username, scopeOf(call.principal));
         checkTouch(call.principal, { roles: toRoles(existing) });
-        checkGrant(call.principal, request);
-        checkOwnStanding(call.principal, existing.id, request);
-        const user = toRow(request, passwordHash);
-        await update(transaction, existing.id, user).catch((error: unknown) => {
-          throw companyError(error, request);
+        checkGrant(call.principal, wanted);
+        checkOwnStanding(call.principal, existing.id, wanted);
+        const row = toRow(wanted, passwordHash);
+        await update(transaction, existing.id, row).catch((error: unknown) => {
+          throw companyError(error, wanted);
         });
         await keepAdministrator(transaction, existing);
-        return toMessage(user);
+        return { user: toMessage(row) };
       });
     },
 
@@ -79,7 +81,7 @@ export function userHandlers({ database, hashPassword }: UserOptions): Handlers<
         ...everyone,
         filter: request.filter,
         companyKey: request.companyKey,
-        group: User_Group[defaulted(request.userGroup)] as Selection["group"],
+        group: User_Group[present(request.userGroup)] as Selection["group"],
       };
       const all = totalsOf(database, everyone);
       const isAll = selection.filter === undefined && selection.companyKey === undefined && selection.group === "TOTAL";
@@ -94,7 +96,7 @@ export function userHandlers({ database, hashPassword }: UserOptions): Handlers<
     async readUser({ username }, call) {
       const user = await find(database, scopeOf(call.principal), username);
       if (user === undefined) throw notFound("user", username);
-      return toMessage(user);
+      return { user: toMessage(user) };
     },
 
     async deleteUser({ username }, call) {

@@ -205,7 +205,8 @@ describe("over the protocols of gRPC, which frame what they send", () => {
       const pieces: Uint8Array[] = [];
       // A part is for HTTP, where the answer says which one it is.
       const headers = { authorization: `Bearer ${app.admin}`, range: "bytes=0-0" };
-      for await (const piece of reader.readData({ tracecode }, { headers })) pieces.push(piece.data);
+      for await (const piece of reader.readData({ tracecode }, { headers }))
+        pieces.push(piece.file?.data ?? new Uint8Array());
       expect(Buffer.concat(pieces).equals(bytes)).toBe(true);
     }
   });

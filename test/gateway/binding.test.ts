@@ -60,7 +60,7 @@ test.each([
   ["FileBody", /a body that is a file cannot be bound/],
   ["Pageless", /needs exactly one list/],
   ["ScalarPages", /needs exactly one list in them, of messages/],
-  ["PartOfStream", /response_body of a file or a stream/],
+  ["PartOfStream", /response_body of a stream that is no file/],
 ])("a gateway of the service %s is not built", (name, message) => {
   expect(() => createFixtureGateway(name)).toThrow(message);
 });

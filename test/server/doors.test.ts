@@ -86,8 +86,11 @@ describe.each(transports)("%s", (_name, transport) => {
 
   test("changes and reads what HTTP/JSON reads", async () => {
     const key = `door_${randomUUID().replaceAll("-", "")}`;
-    const created = await companies().createCompany({ key, detail: "by another door" }, { headers: bearer() });
-    expect(created).toMatchObject({ key, detail: "by another door" });
+    const created = await companies().createCompany(
+      { company: { key, detail: "by another door" } },
+      { headers: bearer() },
+    );
+    expect(created.company).toMatchObject({ key, detail: "by another door" });
     expect((await app.http("GET", `/admin/companies/${key}`, { token: app.admin })).body).toEqual({
       key,
       detail: "by another door",
@@ -108,12 +111,12 @@ describe.each(transports)("%s", (_name, transport) => {
   test("names the field and the rule, and carries tracedata", async () => {
     const code = randomUUID();
     const request = { username: "x", companyKey: "a company", roles: [], timezone: 99 };
-    const error = await failure(users().createUser(request, { headers: { ...bearer(), tracecode: code } }));
+    const error = await failure(users().createUser({ user: request }, { headers: { ...bearer(), tracecode: code } }));
     expect(error.code).toBe(Code.InvalidArgument);
     const fields = error
       .findDetails(BadRequestSchema)
       .flatMap(({ fieldViolations }) => fieldViolations.map(({ field }) => field));
-    expect(fields.toSorted()).toEqual(["company_key", "timezone", "username"]);
+    expect(fields.toSorted()).toEqual(["user.company_key", "user.timezone", "user.username"]);
     const [tracedata] = error.findDetails(TracedataSchema);
     expect(tracedata).toMatchObject({
       code,
@@ -132,7 +135,9 @@ describe.each(transports)("%s", (_name, transport) => {
       Code.NotFound,
       "missing",
     ]);
-    const taken = await failure(companies().createCompany({ key: "administration" }, { headers: bearer() }));
+    const taken = await failure(
+      companies().createCompany({ company: { key: "administration" } }, { headers: bearer() }),
+    );
     expect(taken.code).toBe(Code.AlreadyExists);
     const own = await failure(users().deleteUser({ username: "admin" }, { headers: bearer() }));
     expect([own.code, own.findDetails(ErrorInfoSchema)[0]?.reason]).toEqual([Code.FailedPrecondition, "OWN_ACCOUNT"]);
@@ -212,7 +217,7 @@ describe.each(transports)("%s", (_name, transport) => {
 
   test("refuses a message beyond the size limit", async () => {
     const error = await failure(
-      companies().createCompany({ key: "large", detail: "x".repeat(70_000) }, { headers: bearer() }),
+      companies().createCompany({ company: { key: "large", detail: "x".repeat(70_000) } }, { headers: bearer() }),
     );
     expect(error.code).toBe(Code.ResourceExhausted);
     expect(error.findDetails(TracedataSchema)[0]).toMatchObject({ operation: "create_company" });

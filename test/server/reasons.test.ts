@@ -167,7 +167,10 @@ describe.each([
         "ROLE_REQUIRED",
         () => users.readUser({ username: "admin" }, { headers: { authorization: `Bearer ${withoutRole}` } }),
       ],
-      ["TOO_LARGE", () => companies.createCompany({ key: "large", detail: "x".repeat(70_000) }, { headers })],
+      [
+        "TOO_LARGE",
+        () => companies.createCompany({ company: { key: "large", detail: "x".repeat(70_000) } }, { headers }),
+      ],
     ];
     for (const [reason, call] of calls) expect(await reasonOf(call())).toEqual([[reason, "tollgate"]]);
   });

@@ -20,7 +20,7 @@ export declare const file_gateway_v1_annotations: GenFile;
  */
 export declare type Operation = Message<"gateway.v1.Operation"> & {
   /**
-   * The status of success; 0 is 200, or 204 where the response is google.protobuf.Empty.
+   * The status of success; 0 is 200, or 204 where the response has no fields.
    *
    * @generated from field: int32 status = 1;
    */

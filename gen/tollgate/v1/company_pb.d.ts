@@ -5,7 +5,6 @@
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
 import type { Sort_Direction, TotalStatistics } from "./list_pb.js";
-import type { EmptySchema } from "@bufbuild/protobuf/wkt";
 
 /**
  * Describes the file tollgate/v1/company.proto.
@@ -40,6 +39,86 @@ export declare type Company = Message<"tollgate.v1.Company"> & {
 export declare const CompanySchema: GenMessage<Company>;
 
 /**
+ * The company to create.
+ *
+ * @generated from message tollgate.v1.CreateCompanyRequest
+ */
+export declare type CreateCompanyRequest = Message<"tollgate.v1.CreateCompanyRequest"> & {
+  /**
+   * The company.
+   *
+   * @generated from field: tollgate.v1.Company company = 1;
+   */
+  company?: Company | undefined;
+};
+
+/**
+ * Describes the message tollgate.v1.CreateCompanyRequest.
+ * Use `create(CreateCompanyRequestSchema)` to create a new message.
+ */
+export declare const CreateCompanyRequestSchema: GenMessage<CreateCompanyRequest>;
+
+/**
+ * The created company.
+ *
+ * @generated from message tollgate.v1.CreateCompanyResponse
+ */
+export declare type CreateCompanyResponse = Message<"tollgate.v1.CreateCompanyResponse"> & {
+  /**
+   * The company.
+   *
+   * @generated from field: tollgate.v1.Company company = 1;
+   */
+  company?: Company | undefined;
+};
+
+/**
+ * Describes the message tollgate.v1.CreateCompanyResponse.
+ * Use `create(CreateCompanyResponseSchema)` to create a new message.
+ */
+export declare const CreateCompanyResponseSchema: GenMessage<CreateCompanyResponse>;
+
+/**
+ * The company as it is to be.
+ *
+ * @generated from message tollgate.v1.UpdateCompanyRequest
+ */
+export declare type UpdateCompanyRequest = Message<"tollgate.v1.UpdateCompanyRequest"> & {
+  /**
+   * The company.
+   *
+   * @generated from field: tollgate.v1.Company company = 1;
+   */
+  company?: Company | undefined;
+};
+
+/**
+ * Describes the message tollgate.v1.UpdateCompanyRequest.
+ * Use `create(UpdateCompanyRequestSchema)` to create a new message.
+ */
+export declare const UpdateCompanyRequestSchema: GenMessage<UpdateCompanyRequest>;
+
+/**
+ * The updated company.
+ *
+ * @generated from message tollgate.v1.UpdateCompanyResponse
+ */
+export declare type UpdateCompanyResponse = Message<"tollgate.v1.UpdateCompanyResponse"> & {
+  /**
+   * The company.
+   *
+   * @generated from field: tollgate.v1.Company company = 1;
+   */
+  company?: Company | undefined;
+};
+
+/**
+ * Describes the message tollgate.v1.UpdateCompanyResponse.
+ * Use `create(UpdateCompanyResponseSchema)` to create a new message.
+ */
+export declare const UpdateCompanyResponseSchema: GenMessage<UpdateCompanyResponse>;
+
+/**
  * Which company to read.
  *
  * @generated from message tollgate.v1.ReadCompanyRequest
@@ -60,6 +139,26 @@ export declare type ReadCompanyRequest = Message<"tollgate.v1.ReadCompanyRequest
 export declare const ReadCompanyRequestSchema: GenMessage<ReadCompanyRequest>;
 
 /**
+ * The company that was asked for.
+ *
+ * @generated from message tollgate.v1.ReadCompanyResponse
+ */
+export declare type ReadCompanyResponse = Message<"tollgate.v1.ReadCompanyResponse"> & {
+  /**
+   * The company.
+   *
+   * @generated from field: tollgate.v1.Company company = 1;
+   */
+  company?: Company | undefined;
+};
+
+/**
+ * Describes the message tollgate.v1.ReadCompanyResponse.
+ * Use `create(ReadCompanyResponseSchema)` to create a new message.
+ */
+export declare const ReadCompanyResponseSchema: GenMessage<ReadCompanyResponse>;
+
+/**
  * Which company to remove.
  *
  * @generated from message tollgate.v1.DeleteCompanyRequest
@@ -78,6 +177,20 @@ export declare type DeleteCompanyRequest = Message<"tollgate.v1.DeleteCompanyReq
  * Use `create(DeleteCompanyRequestSchema)` to create a new message.
  */
 export declare const DeleteCompanyRequestSchema: GenMessage<DeleteCompanyRequest>;
+
+/**
+ * The company is removed.
+ *
+ * @generated from message tollgate.v1.DeleteCompanyResponse
+ */
+export declare type DeleteCompanyResponse = Message<"tollgate.v1.DeleteCompanyResponse"> & {
+};
+
+/**
+ * Describes the message tollgate.v1.DeleteCompanyResponse.
+ * Use `create(DeleteCompanyResponseSchema)` to create a new message.
+ */
+export declare const DeleteCompanyResponseSchema: GenMessage<DeleteCompanyResponse>;
 
 /**
  * Which companies to list, and how.
@@ -168,8 +281,8 @@ export declare const CompanyService: GenService<{
    */
   createCompany: {
     methodKind: "unary";
-    input: typeof CompanySchema;
-    output: typeof CompanySchema;
+    input: typeof CreateCompanyRequestSchema;
+    output: typeof CreateCompanyResponseSchema;
   },
   /**
    * Updating the company information. The key names the company and does not change. A full replacement; an absent
@@ -179,8 +292,8 @@ export declare const CompanyService: GenService<{
    */
   updateCompany: {
     methodKind: "unary";
-    input: typeof CompanySchema;
-    output: typeof CompanySchema;
+    input: typeof UpdateCompanyRequestSchema;
+    output: typeof UpdateCompanyResponseSchema;
   },
   /**
    * Getting a list of companies. The stream's messages are pages: merged, they are the answer.
@@ -200,7 +313,7 @@ export declare const CompanyService: GenService<{
   readCompany: {
     methodKind: "unary";
     input: typeof ReadCompanyRequestSchema;
-    output: typeof CompanySchema;
+    output: typeof ReadCompanyResponseSchema;
   },
   /**
    * Removing a company by key. 409 while it still has users; nothing is removed then.
@@ -210,7 +323,7 @@ export declare const CompanyService: GenService<{
   deleteCompany: {
     methodKind: "unary";
     input: typeof DeleteCompanyRequestSchema;
-    output: typeof EmptySchema;
+    output: typeof DeleteCompanyResponseSchema;
   },
 }>;
 

@@ -7,7 +7,7 @@ import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/vali
 import { file_gateway_v1_annotations } from "../../gateway/v1/annotations_pb.js";
 import { file_google_api_annotations } from "../../google/api/annotations_pb.js";
 import { file_google_api_field_behavior } from "../../google/api/field_behavior_pb.js";
-import { file_google_protobuf_empty, file_google_protobuf_wrappers } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_wrappers } from "@bufbuild/protobuf/wkt";
 import { file_tollgate_v1_access } from "./access_pb.js";
 import { file_tollgate_v1_list } from "./list_pb.js";
 
@@ -15,7 +15,7 @@ import { file_tollgate_v1_list } from "./list_pb.js";
  * Describes the file tollgate/v1/company.proto.
  */
 export const file_tollgate_v1_company = /*@__PURE__*/
-  fileDesc("Chl0b2xsZ2F0ZS92MS9jb21wYW55LnByb3RvEgt0b2xsZ2F0ZS52MSKcAQoHQ29tcGFueRIxCgNrZXkYASABKAlCJOBBArpIDnIMEAMYgAIyBV5cdysksrsYDBoKbXlfY29tcGFueRI2CgZkZXRhaWwYAiABKAsyHC5nb29nbGUucHJvdG9idWYuU3RyaW5nVmFsdWVCCLpIBXIDGIAIOia6uxgieyJrZXkiOiJteV9jb21wYW55IiwiZGV0YWlsIjpudWxsfSJHChJSZWFkQ29tcGFueVJlcXVlc3QSMQoDa2V5GAEgASgJQiTgQQK6SA5yDBADGIACMgVeXHcrJLK7GAwaCm15X2NvbXBhbnkiSQoURGVsZXRlQ29tcGFueVJlcXVlc3QSMQoDa2V5GAEgASgJQiTgQQK6SA5yDBADGIACMgVeXHcrJLK7GAwaCm15X2NvbXBhbnkirQIKFFJlYWRDb21wYW5pZXNSZXF1ZXN0EhwKBm9mZnNldBgBIAEoBUIMukgJGgcYgK3iBCgAEi0KBWxpbWl0GAIgASgFQhm6SAkaBxiAreIEKAHCuxgJEQAAAAAAAFlASACIAQESHgoGZmlsdGVyGAMgASgJQgm6SAZyBBABGEBIAYgBARIiCgpzb3J0X2ZpZWxkGAQgASgJQgm6SAZyBBABGEBIAogBARJNCg5zb3J0X2RpcmVjdGlvbhgFIAEoDjIbLnRvbGxnYXRlLnYxLlNvcnQuRGlyZWN0aW9uQhO6SAeCAQQQASAAwrsYBRoDQVNDSAOIAQFCCAoGX2xpbWl0QgkKB19maWx0ZXJCDQoLX3NvcnRfZmllbGRCEQoPX3NvcnRfZGlyZWN0aW9uIocBChVSZWFkQ29tcGFuaWVzUmVzcG9uc2USNwoJY29tcGFuaWVzGAEgAygLMhQudG9sbGdhdGUudjEuQ29tcGFueUIO4EECukgIkgEFEICt4gQSNQoKc3RhdGlzdGljcxgCIAEoCzIcLnRvbGxnYXRlLnYxLlRvdGFsU3RhdGlzdGljc0ID4EECMt4ECg5Db21wYW55U2VydmljZRJoCg1DcmVhdGVDb21wYW55EhQudG9sbGdhdGUudjEuQ29tcGFueRoULnRvbGxnYXRlLnYxLkNvbXBhbnkiK4K1GAUaAQEgAaK7GAMIyQGC0+STAhU6ASoiEC9hZG1pbi9jb21wYW5pZXMSaAoNVXBkYXRlQ29tcGFueRIULnRvbGxnYXRlLnYxLkNvbXBhbnkaFC50b2xsZ2F0ZS52MS5Db21wYW55IiuCtRgGGgIBAiABorsYAhABgtPkkwIVOgEqGhAvYWRtaW4vY29tcGFuaWVzEnoKDVJlYWRDb21wYW5pZXMSIS50b2xsZ2F0ZS52MS5SZWFkQ29tcGFuaWVzUmVxdWVzdBoiLnRvbGxnYXRlLnYxLlJlYWRDb21wYW5pZXNSZXNwb25zZSIggrUYBBoCAQKC0+STAhISEC9hZG1pbi9jb21wYW5pZXMwARJyCgtSZWFkQ29tcGFueRIfLnRvbGxnYXRlLnYxLlJlYWRDb21wYW55UmVxdWVzdBoULnRvbGxnYXRlLnYxLkNvbXBhbnkiLIK1GAQaAgECorsYAhABgtPkkwIYEhYvYWRtaW4vY29tcGFuaWVzL3trZXl9EnkKDURlbGV0ZUNvbXBhbnkSIS50b2xsZ2F0ZS52MS5EZWxldGVDb21wYW55UmVxdWVzdBoWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eSItgrUYBRoBASABorsYAhABgtPkkwIYKhYvYWRtaW4vY29tcGFuaWVzL3trZXl9Gg2quxgJY29tcGFuaWVzYgZwcm90bzM", [file_buf_validate_validate, file_gateway_v1_annotations, file_google_api_annotations, file_google_api_field_behavior, file_google_protobuf_empty, file_google_protobuf_wrappers, file_tollgate_v1_access, file_tollgate_v1_list]);
+  fileDesc("Chl0b2xsZ2F0ZS92MS9jb21wYW55LnByb3RvEgt0b2xsZ2F0ZS52MSKcAQoHQ29tcGFueRIxCgNrZXkYASABKAlCJOBBArpIDnIMEAMYgAIyBV5cdysksrsYDBoKbXlfY29tcGFueRI2CgZkZXRhaWwYAiABKAsyHC5nb29nbGUucHJvdG9idWYuU3RyaW5nVmFsdWVCCLpIBXIDGIAIOia6uxgieyJrZXkiOiJteV9jb21wYW55IiwiZGV0YWlsIjpudWxsfSJIChRDcmVhdGVDb21wYW55UmVxdWVzdBIwCgdjb21wYW55GAEgASgLMhQudG9sbGdhdGUudjEuQ29tcGFueUIJ4EECukgDyAEBIkMKFUNyZWF0ZUNvbXBhbnlSZXNwb25zZRIqCgdjb21wYW55GAEgASgLMhQudG9sbGdhdGUudjEuQ29tcGFueUID4EECIkgKFFVwZGF0ZUNvbXBhbnlSZXF1ZXN0EjAKB2NvbXBhbnkYASABKAsyFC50b2xsZ2F0ZS52MS5Db21wYW55QgngQQK6SAPIAQEiQwoVVXBkYXRlQ29tcGFueVJlc3BvbnNlEioKB2NvbXBhbnkYASABKAsyFC50b2xsZ2F0ZS52MS5Db21wYW55QgPgQQIiRwoSUmVhZENvbXBhbnlSZXF1ZXN0EjEKA2tleRgBIAEoCUIk4EECukgOcgwQAxiAAjIFXlx3KySyuxgMGgpteV9jb21wYW55IkEKE1JlYWRDb21wYW55UmVzcG9uc2USKgoHY29tcGFueRgBIAEoCzIULnRvbGxnYXRlLnYxLkNvbXBhbnlCA+BBAiJJChREZWxldGVDb21wYW55UmVxdWVzdBIxCgNrZXkYASABKAlCJOBBArpIDnIMEAMYgAIyBV5cdysksrsYDBoKbXlfY29tcGFueSIXChVEZWxldGVDb21wYW55UmVzcG9uc2UirQIKFFJlYWRDb21wYW5pZXNSZXF1ZXN0EhwKBm9mZnNldBgBIAEoBUIMukgJGgcYgK3iBCgAEi0KBWxpbWl0GAIgASgFQhm6SAkaBxiAreIEKAHCuxgJEQAAAAAAAFlASACIAQESHgoGZmlsdGVyGAMgASgJQgm6SAZyBBABGEBIAYgBARIiCgpzb3J0X2ZpZWxkGAQgASgJQgm6SAZyBBABGEBIAogBARJNCg5zb3J0X2RpcmVjdGlvbhgFIAEoDjIbLnRvbGxnYXRlLnYxLlNvcnQuRGlyZWN0aW9uQhO6SAeCAQQQASAAwrsYBRoDQVNDSAOIAQFCCAoGX2xpbWl0QgkKB19maWx0ZXJCDQoLX3NvcnRfZmllbGRCEQoPX3NvcnRfZGlyZWN0aW9uIocBChVSZWFkQ29tcGFuaWVzUmVzcG9uc2USNwoJY29tcGFuaWVzGAEgAygLMhQudG9sbGdhdGUudjEuQ29tcGFueUIO4EECukgIkgEFEICt4gQSNQoKc3RhdGlzdGljcxgCIAEoCzIcLnRvbGxnYXRlLnYxLlRvdGFsU3RhdGlzdGljc0ID4EECMtcFCg5Db21wYW55U2VydmljZRKSAQoNQ3JlYXRlQ29tcGFueRIhLnRvbGxnYXRlLnYxLkNyZWF0ZUNvbXBhbnlSZXF1ZXN0GiIudG9sbGdhdGUudjEuQ3JlYXRlQ29tcGFueVJlc3BvbnNlIjqCtRgFGgEBIAGiuxgDCMkBgtPkkwIkOgdjb21wYW55Ygdjb21wYW55IhAvYWRtaW4vY29tcGFuaWVzEpIBCg1VcGRhdGVDb21wYW55EiEudG9sbGdhdGUudjEuVXBkYXRlQ29tcGFueVJlcXVlc3QaIi50b2xsZ2F0ZS52MS5VcGRhdGVDb21wYW55UmVzcG9uc2UiOoK1GAYaAgECIAGiuxgCEAGC0+STAiQ6B2NvbXBhbnliB2NvbXBhbnkaEC9hZG1pbi9jb21wYW5pZXMSegoNUmVhZENvbXBhbmllcxIhLnRvbGxnYXRlLnYxLlJlYWRDb21wYW5pZXNSZXF1ZXN0GiIudG9sbGdhdGUudjEuUmVhZENvbXBhbmllc1Jlc3BvbnNlIiCCtRgEGgIBAoLT5JMCEhIQL2FkbWluL2NvbXBhbmllczABEocBCgtSZWFkQ29tcGFueRIfLnRvbGxnYXRlLnYxLlJlYWRDb21wYW55UmVxdWVzdBogLnRvbGxnYXRlLnYxLlJlYWRDb21wYW55UmVzcG9uc2UiNYK1GAQaAgECorsYAhABgtPkkwIhYgdjb21wYW55EhYvYWRtaW4vY29tcGFuaWVzL3trZXl9EoUBCg1EZWxldGVDb21wYW55EiEudG9sbGdhdGUudjEuRGVsZXRlQ29tcGFueVJlcXVlc3QaIi50b2xsZ2F0ZS52MS5EZWxldGVDb21wYW55UmVzcG9uc2UiLYK1GAUaAQEgAaK7GAIQAYLT5JMCGCoWL2FkbWluL2NvbXBhbmllcy97a2V5fRoNqrsYCWNvbXBhbmllc2IGcHJvdG8z", [file_buf_validate_validate, file_gateway_v1_annotations, file_google_api_annotations, file_google_api_field_behavior, file_google_protobuf_wrappers, file_tollgate_v1_access, file_tollgate_v1_list]);
 
 /**
  * Describes the message tollgate.v1.Company.
@@ -25,32 +25,74 @@ export const CompanySchema = /*@__PURE__*/
   messageDesc(file_tollgate_v1_company, 0);
 
 /**
+ * Describes the message tollgate.v1.CreateCompanyRequest.
+ * Use `create(CreateCompanyRequestSchema)` to create a new message.
+ */
+export const CreateCompanyRequestSchema = /*@__PURE__*/
+  messageDesc(file_tollgate_v1_company, 1);
+
+/**
+ * Describes the message tollgate.v1.CreateCompanyResponse.
+ * Use `create(CreateCompanyResponseSchema)` to create a new message.
+ */
+export const CreateCompanyResponseSchema = /*@__PURE__*/
+  messageDesc(file_tollgate_v1_company, 2);
+
+/**
+ * Describes the message tollgate.v1.UpdateCompanyRequest.
+ * Use `create(UpdateCompanyRequestSchema)` to create a new message.
+ */
+export const UpdateCompanyRequestSchema = /*@__PURE__*/
+  messageDesc(file_tollgate_v1_company, 3);
+
+/**
+ * Describes the message tollgate.v1.UpdateCompanyResponse.
+ * Use `create(UpdateCompanyResponseSchema)` to create a new message.
+ */
+export const UpdateCompanyResponseSchema = /*@__PURE__*/
+  messageDesc(file_tollgate_v1_company, 4);
+
+/**
  * Describes the message tollgate.v1.ReadCompanyRequest.
  * Use `create(ReadCompanyRequestSchema)` to create a new message.
  */
 export const ReadCompanyRequestSchema = /*@__PURE__*/
-  messageDesc(file_tollgate_v1_company, 1);
+  messageDesc(file_tollgate_v1_company, 5);
+
+/**
+ * Describes the message tollgate.v1.ReadCompanyResponse.
+ * Use `create(ReadCompanyResponseSchema)` to create a new message.
+ */
+export const ReadCompanyResponseSchema = /*@__PURE__*/
+  messageDesc(file_tollgate_v1_company, 6);
 
 /**
  * Describes the message tollgate.v1.DeleteCompanyRequest.
  * Use `create(DeleteCompanyRequestSchema)` to create a new message.
  */
 export const DeleteCompanyRequestSchema = /*@__PURE__*/
-  messageDesc(file_tollgate_v1_company, 2);
+  messageDesc(file_tollgate_v1_company, 7);
+
+/**
+ * Describes the message tollgate.v1.DeleteCompanyResponse.
+ * Use `create(DeleteCompanyResponseSchema)` to create a new message.
+ */
+export const DeleteCompanyResponseSchema = /*@__PURE__*/
+  messageDesc(file_tollgate_v1_company, 8);
 
 /**
  * Describes the message tollgate.v1.ReadCompaniesRequest.
  * Use `create(ReadCompaniesRequestSchema)` to create a new message.
  */
 export const ReadCompaniesRequestSchema = /*@__PURE__*/
-  messageDesc(file_tollgate_v1_company, 3);
+  messageDesc(file_tollgate_v1_company, 9);
 
 /**
  * Describes the message tollgate.v1.ReadCompaniesResponse.
  * Use `create(ReadCompaniesResponseSchema)` to create a new message.
  */
 export const ReadCompaniesResponseSchema = /*@__PURE__*/
-  messageDesc(file_tollgate_v1_company, 4);
+  messageDesc(file_tollgate_v1_company, 10);
 
 /**
  * Companies, to which users belong.

@@ -4,8 +4,8 @@
 
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
+import type { HttpBody } from "../../google/api/httpbody_pb.js";
 import type { Method_Group } from "./tracedata_pb.js";
-import type { HttpBody, HttpBodySchema } from "../../google/api/httpbody_pb.js";
 
 /**
  * Describes the file tollgate/v1/data.proto.
@@ -156,6 +156,26 @@ export declare type ReadDataRequest = Message<"tollgate.v1.ReadDataRequest"> & {
 export declare const ReadDataRequestSchema: GenMessage<ReadDataRequest>;
 
 /**
+ * A piece of the data.
+ *
+ * @generated from message tollgate.v1.ReadDataResponse
+ */
+export declare type ReadDataResponse = Message<"tollgate.v1.ReadDataResponse"> & {
+  /**
+   * Bytes, and in the first message their content type.
+   *
+   * @generated from field: google.api.HttpBody file = 1;
+   */
+  file?: HttpBody | undefined;
+};
+
+/**
+ * Describes the message tollgate.v1.ReadDataResponse.
+ * Use `create(ReadDataResponseSchema)` to create a new message.
+ */
+export declare const ReadDataResponseSchema: GenMessage<ReadDataResponse>;
+
+/**
  * A piece of data to keep.
  *
  * @generated from message tollgate.v1.PutDataRequest
@@ -275,7 +295,7 @@ export declare const DataService: GenService<{
   readData: {
     methodKind: "server_streaming";
     input: typeof ReadDataRequestSchema;
-    output: typeof HttpBodySchema;
+    output: typeof ReadDataResponseSchema;
   },
   /**
    * Keeps data of a tracecode. The first message says what it is, and has the first bytes; the others have bytes alone.

@@ -504,6 +504,104 @@ export declare type BatchAcquireQuotaResponse = Message<"tollgate.v1.BatchAcquir
 export declare const BatchAcquireQuotaResponseSchema: GenMessage<BatchAcquireQuotaResponse>;
 
 /**
+ * A calculation to be allowed.
+ *
+ * @generated from message tollgate.v1.AcquireQuotasRequest
+ */
+export declare type AcquireQuotasRequest = Message<"tollgate.v1.AcquireQuotasRequest"> & {
+  /**
+   * Whose quota.
+   *
+   * @generated from field: string username = 1;
+   */
+  username: string;
+
+  /**
+   * Service name.
+   *
+   * @generated from field: tollgate.v1.Service.Name service = 2;
+   */
+  service: Service_Name;
+
+  /**
+   * Method group name.
+   *
+   * @generated from field: tollgate.v1.Method.Group method_group = 3;
+   */
+  methodGroup: Method_Group;
+
+  /**
+   * How many points are sent.
+   *
+   * @generated from field: uint32 points = 4;
+   */
+  points: number;
+
+  /**
+   * The caller's own name of this operation, the same in every retry of it, for 24 hours.
+   *
+   * @generated from field: string operation_id = 5;
+   */
+  operationId: string;
+
+  /**
+   * How long the lease lives without being renewed. Absent: 60.
+   *
+   * @generated from field: optional uint32 ttl_seconds = 6;
+   */
+  ttlSeconds?: number | undefined;
+
+  /**
+   * The tracecode of the calculation. Absent: the call's own.
+   *
+   * @generated from field: optional string tracecode = 7;
+   */
+  tracecode?: string | undefined;
+};
+
+/**
+ * Describes the message tollgate.v1.AcquireQuotasRequest.
+ * Use `create(AcquireQuotasRequestSchema)` to create a new message.
+ */
+export declare const AcquireQuotasRequestSchema: GenMessage<AcquireQuotasRequest>;
+
+/**
+ * What became of the next request.
+ *
+ * @generated from message tollgate.v1.AcquireQuotasResponse
+ */
+export declare type AcquireQuotasResponse = Message<"tollgate.v1.AcquireQuotasResponse"> & {
+  /**
+   * Granted or refused.
+   *
+   * @generated from oneof tollgate.v1.AcquireQuotasResponse.decision
+   */
+  decision: {
+    /**
+     * The permission.
+     *
+     * @generated from field: tollgate.v1.AcquireQuotaResponse granted = 1;
+     */
+    value: AcquireQuotaResponse;
+    case: "granted";
+  } | {
+    /**
+     * What AcquireQuota would have failed with.
+     *
+     * @generated from field: tollgate.v1.Refusal refused = 2;
+     */
+    value: Refusal;
+    case: "refused";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message tollgate.v1.AcquireQuotasResponse.
+ * Use `create(AcquireQuotasResponseSchema)` to create a new message.
+ */
+export declare const AcquireQuotasResponseSchema: GenMessage<AcquireQuotasResponse>;
+
+/**
  * What became of one request.
  *
  * @generated from message tollgate.v1.QuotaDecision
@@ -1015,8 +1113,8 @@ export declare const QuotaService: GenService<{
    */
   acquireQuotas: {
     methodKind: "bidi_streaming";
-    input: typeof AcquireQuotaRequestSchema;
-    output: typeof QuotaDecisionSchema;
+    input: typeof AcquireQuotasRequestSchema;
+    output: typeof AcquireQuotasResponseSchema;
   },
   /**
    * Extends a live lease. One that has expired is taken again if there is room; where there is none, or the lease has

@@ -5,7 +5,6 @@
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
 import type { Method_Group, Service_Name } from "./tracedata_pb.js";
-import type { EmptySchema } from "@bufbuild/protobuf/wkt";
 
 /**
  * Describes the file tollgate/v1/quota.proto.
@@ -149,6 +148,20 @@ export declare type UpdateQuotasRequest = Message<"tollgate.v1.UpdateQuotasReque
 export declare const UpdateQuotasRequestSchema: GenMessage<UpdateQuotasRequest>;
 
 /**
+ * The quotas are set.
+ *
+ * @generated from message tollgate.v1.UpdateQuotasResponse
+ */
+export declare type UpdateQuotasResponse = Message<"tollgate.v1.UpdateQuotasResponse"> & {
+};
+
+/**
+ * Describes the message tollgate.v1.UpdateQuotasResponse.
+ * Use `create(UpdateQuotasResponseSchema)` to create a new message.
+ */
+export declare const UpdateQuotasResponseSchema: GenMessage<UpdateQuotasResponse>;
+
+/**
  * Whose quotas to read.
  *
  * @generated from message tollgate.v1.ReadQuotasRequest
@@ -201,6 +214,20 @@ export declare type DeleteQuotasRequest = Message<"tollgate.v1.DeleteQuotasReque
  * Use `create(DeleteQuotasRequestSchema)` to create a new message.
  */
 export declare const DeleteQuotasRequestSchema: GenMessage<DeleteQuotasRequest>;
+
+/**
+ * The quotas are removed.
+ *
+ * @generated from message tollgate.v1.DeleteQuotasResponse
+ */
+export declare type DeleteQuotasResponse = Message<"tollgate.v1.DeleteQuotasResponse"> & {
+};
+
+/**
+ * Describes the message tollgate.v1.DeleteQuotasResponse.
+ * Use `create(DeleteQuotasResponseSchema)` to create a new message.
+ */
+export declare const DeleteQuotasResponseSchema: GenMessage<DeleteQuotasResponse>;
 
 /**
  * The quotas of a user.
@@ -279,7 +306,7 @@ export declare const QuotaAdminService: GenService<{
   updateQuotas: {
     methodKind: "unary";
     input: typeof UpdateQuotasRequestSchema;
-    output: typeof EmptySchema;
+    output: typeof UpdateQuotasResponseSchema;
   },
   /**
    * Obtaining the quotas for the user.
@@ -299,7 +326,7 @@ export declare const QuotaAdminService: GenService<{
   deleteQuotas: {
     methodKind: "unary";
     input: typeof DeleteQuotasRequestSchema;
-    output: typeof EmptySchema;
+    output: typeof DeleteQuotasResponseSchema;
   },
 }>;
 

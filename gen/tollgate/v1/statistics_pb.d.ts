@@ -4,8 +4,8 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
+import type { HttpBody } from "../../google/api/httpbody_pb.js";
 import type { Method_Group, Service_Name } from "./tracedata_pb.js";
-import type { HttpBodySchema } from "../../google/api/httpbody_pb.js";
 
 /**
  * Describes the file tollgate/v1/statistics.proto.
@@ -79,6 +79,26 @@ export declare type ReadReportRequest = Message<"tollgate.v1.ReadReportRequest">
  * Use `create(ReadReportRequestSchema)` to create a new message.
  */
 export declare const ReadReportRequestSchema: GenMessage<ReadReportRequest>;
+
+/**
+ * A piece of the report.
+ *
+ * @generated from message tollgate.v1.ReadReportResponse
+ */
+export declare type ReadReportResponse = Message<"tollgate.v1.ReadReportResponse"> & {
+  /**
+   * Bytes, and in the first message their content type.
+   *
+   * @generated from field: google.api.HttpBody file = 1;
+   */
+  file?: HttpBody | undefined;
+};
+
+/**
+ * Describes the message tollgate.v1.ReadReportResponse.
+ * Use `create(ReadReportResponseSchema)` to create a new message.
+ */
+export declare const ReadReportResponseSchema: GenMessage<ReadReportResponse>;
 
 /**
  * A page of statistics: whole users.
@@ -243,7 +263,7 @@ export declare const StatisticsService: GenService<{
   readReport: {
     methodKind: "server_streaming";
     input: typeof ReadReportRequestSchema;
-    output: typeof HttpBodySchema;
+    output: typeof ReadReportResponseSchema;
   },
 }>;
 

@@ -4,7 +4,7 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
-import type { HttpBodySchema } from "../../google/api/httpbody_pb.js";
+import type { HttpBody } from "../../google/api/httpbody_pb.js";
 
 /**
  * Describes the file tollgate/v1/system.proto.
@@ -114,6 +114,26 @@ export declare type FileRequest = Message<"tollgate.v1.FileRequest"> & {
 export declare const FileRequestSchema: GenMessage<FileRequest>;
 
 /**
+ * A file.
+ *
+ * @generated from message tollgate.v1.FileResponse
+ */
+export declare type FileResponse = Message<"tollgate.v1.FileResponse"> & {
+  /**
+   * The file and its content type.
+   *
+   * @generated from field: google.api.HttpBody file = 1;
+   */
+  file?: HttpBody | undefined;
+};
+
+/**
+ * Describes the message tollgate.v1.FileResponse.
+ * Use `create(FileResponseSchema)` to create a new message.
+ */
+export declare const FileResponseSchema: GenMessage<FileResponse>;
+
+/**
  * The service about itself.
  *
  * @generated from service tollgate.v1.SystemService
@@ -147,7 +167,7 @@ export declare const SystemService: GenService<{
   file: {
     methodKind: "unary";
     input: typeof FileRequestSchema;
-    output: typeof HttpBodySchema;
+    output: typeof FileResponseSchema;
   },
 }>;
 

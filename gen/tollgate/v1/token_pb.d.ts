@@ -48,9 +48,9 @@ export declare const CreateTokenRequestSchema: GenMessage<CreateTokenRequest>;
 /**
  * A token.
  *
- * @generated from message tollgate.v1.TokenResult
+ * @generated from message tollgate.v1.CreateTokenResponse
  */
-export declare type TokenResult = Message<"tollgate.v1.TokenResult"> & {
+export declare type CreateTokenResponse = Message<"tollgate.v1.CreateTokenResponse"> & {
   /**
    * A signed JWT.
    *
@@ -60,10 +60,10 @@ export declare type TokenResult = Message<"tollgate.v1.TokenResult"> & {
 };
 
 /**
- * Describes the message tollgate.v1.TokenResult.
- * Use `create(TokenResultSchema)` to create a new message.
+ * Describes the message tollgate.v1.CreateTokenResponse.
+ * Use `create(CreateTokenResponseSchema)` to create a new message.
  */
-export declare const TokenResultSchema: GenMessage<TokenResult>;
+export declare const CreateTokenResponseSchema: GenMessage<CreateTokenResponse>;
 
 /**
  * A token to look at.
@@ -147,6 +147,26 @@ export declare type UpdatePasswordRequest = Message<"tollgate.v1.UpdatePasswordR
 export declare const UpdatePasswordRequestSchema: GenMessage<UpdatePasswordRequest>;
 
 /**
+ * A new token.
+ *
+ * @generated from message tollgate.v1.UpdatePasswordResponse
+ */
+export declare type UpdatePasswordResponse = Message<"tollgate.v1.UpdatePasswordResponse"> & {
+  /**
+   * A signed JWT.
+   *
+   * @generated from field: string token = 1;
+   */
+  token: string;
+};
+
+/**
+ * Describes the message tollgate.v1.UpdatePasswordResponse.
+ * Use `create(UpdatePasswordResponseSchema)` to create a new message.
+ */
+export declare const UpdatePasswordResponseSchema: GenMessage<UpdatePasswordResponse>;
+
+/**
  * Tokens and passwords.
  *
  * @generated from service tollgate.v1.AuthService
@@ -160,7 +180,7 @@ export declare const AuthService: GenService<{
   createToken: {
     methodKind: "unary";
     input: typeof CreateTokenRequestSchema;
-    output: typeof TokenResultSchema;
+    output: typeof CreateTokenResponseSchema;
   },
   /**
    * Whether a token is valid now, and the roles of its user.
@@ -180,7 +200,7 @@ export declare const AuthService: GenService<{
   updatePassword: {
     methodKind: "unary";
     input: typeof UpdatePasswordRequestSchema;
-    output: typeof TokenResultSchema;
+    output: typeof UpdatePasswordResponseSchema;
   },
 }>;
 

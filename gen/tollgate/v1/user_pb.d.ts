@@ -6,7 +6,6 @@ import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobu
 import type { Message } from "@bufbuild/protobuf";
 import type { Role_Name } from "./access_pb.js";
 import type { Sort_Direction } from "./list_pb.js";
-import type { EmptySchema } from "@bufbuild/protobuf/wkt";
 
 /**
  * Describes the file tollgate/v1/user.proto.
@@ -206,6 +205,86 @@ export declare type UserRequest = Message<"tollgate.v1.UserRequest"> & {
 export declare const UserRequestSchema: GenMessage<UserRequest>;
 
 /**
+ * The user to create.
+ *
+ * @generated from message tollgate.v1.CreateUserRequest
+ */
+export declare type CreateUserRequest = Message<"tollgate.v1.CreateUserRequest"> & {
+  /**
+   * The user.
+   *
+   * @generated from field: tollgate.v1.UserRequest user = 1;
+   */
+  user?: UserRequest | undefined;
+};
+
+/**
+ * Describes the message tollgate.v1.CreateUserRequest.
+ * Use `create(CreateUserRequestSchema)` to create a new message.
+ */
+export declare const CreateUserRequestSchema: GenMessage<CreateUserRequest>;
+
+/**
+ * The created user.
+ *
+ * @generated from message tollgate.v1.CreateUserResponse
+ */
+export declare type CreateUserResponse = Message<"tollgate.v1.CreateUserResponse"> & {
+  /**
+   * The user.
+   *
+   * @generated from field: tollgate.v1.User user = 1;
+   */
+  user?: User | undefined;
+};
+
+/**
+ * Describes the message tollgate.v1.CreateUserResponse.
+ * Use `create(CreateUserResponseSchema)` to create a new message.
+ */
+export declare const CreateUserResponseSchema: GenMessage<CreateUserResponse>;
+
+/**
+ * The user as it is to be.
+ *
+ * @generated from message tollgate.v1.UpdateUserRequest
+ */
+export declare type UpdateUserRequest = Message<"tollgate.v1.UpdateUserRequest"> & {
+  /**
+   * The user.
+   *
+   * @generated from field: tollgate.v1.UserRequest user = 1;
+   */
+  user?: UserRequest | undefined;
+};
+
+/**
+ * Describes the message tollgate.v1.UpdateUserRequest.
+ * Use `create(UpdateUserRequestSchema)` to create a new message.
+ */
+export declare const UpdateUserRequestSchema: GenMessage<UpdateUserRequest>;
+
+/**
+ * The updated user.
+ *
+ * @generated from message tollgate.v1.UpdateUserResponse
+ */
+export declare type UpdateUserResponse = Message<"tollgate.v1.UpdateUserResponse"> & {
+  /**
+   * The user.
+   *
+   * @generated from field: tollgate.v1.User user = 1;
+   */
+  user?: User | undefined;
+};
+
+/**
+ * Describes the message tollgate.v1.UpdateUserResponse.
+ * Use `create(UpdateUserResponseSchema)` to create a new message.
+ */
+export declare const UpdateUserResponseSchema: GenMessage<UpdateUserResponse>;
+
+/**
  * Which user to read.
  *
  * @generated from message tollgate.v1.ReadUserRequest
@@ -226,6 +305,26 @@ export declare type ReadUserRequest = Message<"tollgate.v1.ReadUserRequest"> & {
 export declare const ReadUserRequestSchema: GenMessage<ReadUserRequest>;
 
 /**
+ * The user that was asked for.
+ *
+ * @generated from message tollgate.v1.ReadUserResponse
+ */
+export declare type ReadUserResponse = Message<"tollgate.v1.ReadUserResponse"> & {
+  /**
+   * The user.
+   *
+   * @generated from field: tollgate.v1.User user = 1;
+   */
+  user?: User | undefined;
+};
+
+/**
+ * Describes the message tollgate.v1.ReadUserResponse.
+ * Use `create(ReadUserResponseSchema)` to create a new message.
+ */
+export declare const ReadUserResponseSchema: GenMessage<ReadUserResponse>;
+
+/**
  * Which user to remove.
  *
  * @generated from message tollgate.v1.DeleteUserRequest
@@ -244,6 +343,20 @@ export declare type DeleteUserRequest = Message<"tollgate.v1.DeleteUserRequest">
  * Use `create(DeleteUserRequestSchema)` to create a new message.
  */
 export declare const DeleteUserRequestSchema: GenMessage<DeleteUserRequest>;
+
+/**
+ * The user is removed.
+ *
+ * @generated from message tollgate.v1.DeleteUserResponse
+ */
+export declare type DeleteUserResponse = Message<"tollgate.v1.DeleteUserResponse"> & {
+};
+
+/**
+ * Describes the message tollgate.v1.DeleteUserResponse.
+ * Use `create(DeleteUserResponseSchema)` to create a new message.
+ */
+export declare const DeleteUserResponseSchema: GenMessage<DeleteUserResponse>;
 
 /**
  * Which users to list, and how.
@@ -415,8 +528,8 @@ export declare const UserService: GenService<{
    */
   createUser: {
     methodKind: "unary";
-    input: typeof UserRequestSchema;
-    output: typeof UserSchema;
+    input: typeof CreateUserRequestSchema;
+    output: typeof CreateUserResponseSchema;
   },
   /**
    * Updating the user information by login. The username field cannot be changed. An absent or null password leaves
@@ -426,8 +539,8 @@ export declare const UserService: GenService<{
    */
   updateUser: {
     methodKind: "unary";
-    input: typeof UserRequestSchema;
-    output: typeof UserSchema;
+    input: typeof UpdateUserRequestSchema;
+    output: typeof UpdateUserResponseSchema;
   },
   /**
    * Getting a list of users. The stream's messages are pages: merged, they are the answer.
@@ -447,7 +560,7 @@ export declare const UserService: GenService<{
   readUser: {
     methodKind: "unary";
     input: typeof ReadUserRequestSchema;
-    output: typeof UserSchema;
+    output: typeof ReadUserResponseSchema;
   },
   /**
    * Removing a user by login. Quotas and tokens go with it; audit records and statistics stay.
@@ -457,7 +570,7 @@ export declare const UserService: GenService<{
   deleteUser: {
     methodKind: "unary";
     input: typeof DeleteUserRequestSchema;
-    output: typeof EmptySchema;
+    output: typeof DeleteUserResponseSchema;
   },
 }>;
 

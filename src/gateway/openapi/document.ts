@@ -1,7 +1,7 @@
 import type { AnyDesc, DescMessage, DescMethod, DescService } from "@bufbuild/protobuf";
 import { getOption } from "@bufbuild/protobuf";
 import { operation as operationOption, tag as tagOption } from "#gen/gateway/v1/annotations_pb.js";
-import { type Binding, bindingsOf } from "../binding.ts";
+import { answersFile, type Binding, bindingsOf } from "../binding.ts";
 import { snakeCase } from "./names.ts";
 import { type Parameter, parametersOf } from "./parameters.ts";
 import type { Schema } from "./rules.ts";
@@ -141,8 +141,9 @@ function createResponses(binding: Binding, schemas: Schemas, options: DocumentOp
 
 const successes: Readonly<Record<number, string>> = { 200: "Done.", 201: "Created.", 204: "Done; nothing to say." };
 
-function answerContent({ method, responseBody }: Binding, schemas: Schemas): Content {
-  if (method.output.typeName === "google.api.HttpBody") {
+function answerContent(binding: Binding, schemas: Schemas): Content {
+  const { method, responseBody } = binding;
+  if (answersFile(binding)) {
     const { mediaTypes } = getOption(method, operationOption);
     return Object.fromEntries(mediaTypes.map((type) => [type, { schema: fileSchema(type) }]));
   }
