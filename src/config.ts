@@ -1,5 +1,6 @@
 import { hostname } from "node:os";
 import { z } from "zod";
+import { idleInTransactionTimeoutMs, leastUploadBytesPerSecond, requestTimeoutMs } from "./core/time-limits.ts";
 import { weaknessOf } from "./core/weak-secret.ts";
 import { parseRedisUrl } from "./redis/url.ts";
 
@@ -161,6 +162,17 @@ function checkTogether(config: Config): void {
   }
   if (config.WORKERS > 1 && (config.DATABASE_URL === "" || config.REDIS_URL === "")) {
     throw new ConfigError("WORKERS: more than one need DATABASE_URL and REDIS_URL, which they share");
+  }
+  if (config.BODY_TIMEOUT_MS >= idleInTransactionTimeoutMs) {
+    throw new ConfigError(
+      `BODY_TIMEOUT_MS: must be less than ${idleInTransactionTimeoutMs}: PostgreSQL ends an upload that waits for its next piece for so long`,
+    );
+  }
+  const mostUploadBytes = (leastUploadBytesPerSecond * requestTimeoutMs) / 1000;
+  if (config.DATA_MAX_BYTES > mostUploadBytes) {
+    throw new ConfigError(
+      `DATA_MAX_BYTES: must be at most ${mostUploadBytes}: at 128 KiB a second, the least pace of an upload, more takes longer than the hour that a request may take`,
+    );
   }
   if (config.DATABASE_URL !== "" && config.TOKEN_KEYS.length === 0) {
     throw new ConfigError("TOKEN_KEYS: needed with DATABASE_URL, so that every replica accepts every token");

@@ -21,6 +21,7 @@ let running: Running | undefined;
 let stopping = false;
 /** Whether an error reached the handlers of last resort. */
 let isFaulty = false;
+let isTakenOver = false;
 for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, stop);
 
 try {
@@ -39,7 +40,7 @@ try {
 }
 
 async function runServer(config: Config, logger: Logger): Promise<Running> {
-  const app = await startApp(config, { logger, now: Date.now, onFailure: fail, announce: console.log });
+  const app = await startApp(config, { logger, now: Date.now, onFailure: fail, onTakeover, announce: console.log });
   if (cluster.isWorker) tellServing(app.greeting);
   else console.log(app.greeting.join("\n"));
   return {
@@ -65,9 +66,16 @@ function end({ stop: close, limitMs }: Running): void {
   // A silent connection must not keep the process: what was to be written has had its time by then.
   setTimeout(() => fail("not everything was closed in time"), limitMs).unref();
   close().then(
-    (code) => process.exit(isFaulty ? exitCodes.fault : code),
+    (code) => process.exit(isFaulty ? exitCodes.fault : isTakenOver ? exitCodes.failed : code),
     (error: unknown) => fail(String(error)),
   );
+}
+
+/** Another server counts on the same database: this one grants nothing more once it has drained. */
+function onTakeover(reason: string): void {
+  console.error(reason);
+  isTakenOver = true;
+  stop();
 }
 
 /** The last resort: the state after an unexpected error is unknown, so the process drains and is started again. */

@@ -39,6 +39,8 @@ test.each<[Record<string, string>, string]>([
   [{ TLS_CERT: "cert.pem" }, "TLS_CERT and TLS_KEY"],
   [{ LOG_LEVEL: "loud" }, "LOG_LEVEL"],
   [{ DRAIN_MS: "-1" }, "DRAIN_MS"],
+  [{ BODY_TIMEOUT_MS: "60000" }, "BODY_TIMEOUT_MS"],
+  [{ DATA_MAX_BYTES: "471859201" }, "DATA_MAX_BYTES"],
 ])("refuses %o in one line that begins with %s", (environment, name) => {
   const refusal = () => readConfig(environment);
   expect(refusal).toThrow(new RegExp(`^${name}: [^\\n]+$`));

@@ -1,6 +1,7 @@
 import type { Logger } from "pino";
 import type { Database } from "../storage/database.ts";
 import { isStatementTimeout } from "../storage/errors.ts";
+import { deleteBefore } from "../storage/retention.ts";
 
 /** Moves what writers have counted into audit_total. */
 export interface Tally {
@@ -68,7 +69,7 @@ export function createTally({ database, logger }: { database: Database; logger: 
 
 /** Forgets the totals of the time before, milliseconds since the epoch. */
 export async function dropTotals(database: Database, beforeMs: number): Promise<void> {
-  await database("audit_total").where("start", "<", new Date(beforeMs).toISOString()).delete();
+  await deleteBefore(database, "audit_total", "start", new Date(beforeMs).toISOString());
 }
 
 /** @returns how many batches were moved */

@@ -1,6 +1,7 @@
 import type { PutDataRequest } from "#gen/tollgate/v1/data_pb.js";
 import { tooSlow } from "../core/errors.ts";
 import { createPatience } from "../core/patience.ts";
+import { leastUploadBytesPerSecond } from "../core/time-limits.ts";
 
 /**
  * What a sender sends, as it comes: who is silent for longer than that holds nothing any more.
@@ -20,8 +21,7 @@ export async function* inTime<Piece>(pieces: AsyncIterable<Piece>, limitMs: numb
   }
 }
 
-/** A megabit a second. */
-const bytesPerMs = 131_072 / 1000;
+const bytesPerMs = leastUploadBytesPerSecond / 1000;
 
 /**
  * What a sender sends, as it comes, unless it falls behind a steady pace by so much in all: a piece in time, and then

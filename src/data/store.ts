@@ -1,5 +1,6 @@
 import type { Scope } from "../core/principal.ts";
 import type { Database, Transaction } from "../storage/database.ts";
+import { deleteBefore } from "../storage/retention.ts";
 
 /** What data is found by. */
 export interface DataKey {
@@ -88,5 +89,5 @@ export async function* readBytes(
 
 /** Forgets the files of days before this one; their chunks go with their partitions. */
 export async function dropFiles(database: Database, beforeMs: number): Promise<void> {
-  await database("data_file").where("day", "<", new Date(beforeMs).toISOString().slice(0, 10)).delete();
+  await deleteBefore(database, "data_file", "day", new Date(beforeMs).toISOString().slice(0, 10));
 }

@@ -32,6 +32,7 @@ import { openDatabase } from "../storage/database.ts";
 import { type EmbeddedServer, startEmbedded } from "../storage/embedded.ts";
 import { migrate } from "../storage/migrate.ts";
 import { keepTables } from "../storage/retention.ts";
+import { holdServerLock } from "../storage/server-lock.ts";
 import { readFiles } from "../system/files.ts";
 import { createProbe } from "../system/probe.ts";
 import { readVersion } from "../system/version.ts";
@@ -60,6 +61,8 @@ export interface AppOptions {
   readonly redisNow?: (() => number) | undefined;
   /** Called when the embedded database ends without being told. */
   readonly onFailure: (reason: string) => void;
+  /** Called when another server counts on the same database: this one must drain and end. */
+  readonly onTakeover: (reason: string) => void;
   /** Shows a line to the person who starts the server; the log never has it. */
   readonly announce: (line: string) => void;
 }
@@ -75,7 +78,7 @@ const publicPoolSize = 4;
 /** Config → resources → server. What was opened before a failure is closed again. */
 export async function startApp(
   config: Config,
-  { logger, now, redisNow, onFailure, announce }: AppOptions,
+  { logger, now, redisNow, onFailure, onTakeover, announce }: AppOptions,
 ): Promise<App> {
   const opened: (() => Promise<unknown>)[] = [];
   const closeAll = async () => {
@@ -101,6 +104,17 @@ export async function startApp(
     });
     opened.push(() => publicDatabase.destroy());
     if (embedded === undefined) await naming("DATABASE_URL", database.raw("select 1"));
+    if (embedded === undefined) {
+      const holding = holdServerLock({
+        url,
+        serverName: config.SERVER_NAME,
+        isShared: config.REDIS_URL !== "",
+        logger,
+        onTakeover,
+      });
+      const lock = await naming("REDIS_URL", holding);
+      opened.push(() => lock.close());
+    }
     await migrate(database);
 
     const secrets = config.TOKEN_KEYS.length > 0 ? config.TOKEN_KEYS : [await keptSecret(config.DATA_DIR)];

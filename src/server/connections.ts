@@ -1,4 +1,5 @@
 import type { Socket } from "node:net";
+import { requestTimeoutMs } from "../core/time-limits.ts";
 import type { Request, Response } from "./origin.ts";
 
 /** One version of HTTP, spoken on connections that somebody else accepts. */
@@ -36,7 +37,7 @@ export interface ConnectionLimits {
 export const defaultLimits: ConnectionLimits = {
   headersTimeoutMs: 10_000,
   // Long enough for the largest upload over a slow line; the doors end the wait for what stands still.
-  requestTimeoutMs: 3_600_000,
+  requestTimeoutMs,
   lingerTimeoutMs: 10_000,
   // Longer than the 60 seconds of the usual load balancers: they must be the ones to close.
   keepAliveTimeoutMs: 65_000,

@@ -1,5 +1,6 @@
 import knex, { type Knex } from "knex";
 import pg from "pg";
+import { idleInTransactionTimeoutMs } from "../core/time-limits.ts";
 import { endWhenSilent, isBackendActive } from "./silence.ts";
 
 export type Database = Knex;
@@ -17,8 +18,6 @@ export interface DatabaseOptions {
 const acquireTimeoutMs = 5000;
 /** How long an answer may be on its way. */
 const answerMs = 1000;
-/** How long a transaction may wait for us between two statements, before the server ends it and frees its locks. */
-const idleInTransactionTimeoutMs = 60_000;
 
 /** Opens a pool. Connects at the first query, not before. */
 export function openDatabase({ url, poolSize, statementTimeoutMs }: DatabaseOptions): Database {

@@ -57,6 +57,8 @@ export async function withPartitions<Result>(database: Database, work: () => Pro
 export async function dropPartitions(database: Database, table: Partitioned, before: Day): Promise<void> {
   // This transaction has the lock and nothing else: who detaches concurrently must not be in one.
   await database.transaction(async (turn) => {
+    // It waits while the partitions of a year are dropped, and holds nothing but its lock.
+    await turn.raw("set local idle_in_transaction_session_timeout = 0");
     // No parameters: with them the statement's snapshot would stay open, and to finalize is to wait for its end.
     const { rows } = await turn.raw<{ rows: { free: boolean }[] }>(
       `select pg_try_advisory_xact_lock(${lockKey}, '${table}'::regclass::oid::integer) as free`,

@@ -48,3 +48,21 @@ export function keepTables({ database, logger, now }: RetentionOptions, tables: 
   timer.unref();
   return () => clearInterval(timer);
 }
+
+/** Rows that one statement deletes: some tens of milliseconds, far below the longest that a statement may run. */
+const batchRows = 5000;
+
+/**
+ * Deletes the rows of a table whose column is before a value, in statements of bounded size: a year's backlog must not
+ * run into the time limit of one statement again and again.
+ */
+export async function deleteBefore(database: Database, table: string, column: string, before: string): Promise<void> {
+  for (;;) {
+    const { rowCount } = await database.raw<{ rowCount: number }>(
+      // An array, not a join: the rows are then found by their place, without reading the table.
+      "delete from ?? where ctid = any (array(select ctid from ?? where ?? < ? limit ?))",
+      [table, table, column, before, batchRows],
+    );
+    if (rowCount < batchRows) return;
+  }
+}

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type Json, password, startTestApp, type TestApp } from "../support/app.ts";
+import { startRedis } from "../support/redis.ts";
 
 let app: TestApp;
 beforeAll(async () => {
@@ -171,19 +172,23 @@ test("a flood of right logins is not taken for failures", async () => {
 });
 
 test("another server refuses who is disabled, and takes the token of a new password", async () => {
-  const other = await startTestApp({ DATABASE_URL: app.databaseUrl });
+  const redis = await startRedis();
+  const first = await startTestApp({ REDIS_URL: redis.url });
+  const other = await startTestApp({ DATABASE_URL: first.databaseUrl, REDIS_URL: redis.url });
   try {
-    const username = await app.user({ roles: ["USER"] });
-    const token = await app.token(username);
+    const username = await first.user({ roles: ["USER"] });
+    const token = await first.token(username);
     const status = async (of: string) => (await other.http("GET", `/admin/users/${username}`, { token: of })).status;
     expect(await status(token)).toBe(200);
     const body = { current_password: password, new_password: "the next one" };
-    const fresh = (await app.http("POST", "/admin/password", { token, body })).body.token;
+    const fresh = (await first.http("POST", "/admin/password", { token, body })).body.token;
     expect(await status(fresh)).toBe(200);
     expect(await status(token)).toBe(401);
-    await app.http("DELETE", `/admin/users/${username}`, { token: app.admin });
+    await first.http("DELETE", `/admin/users/${username}`, { token: first.admin });
     await expect.poll(() => status(fresh), { timeout: 5000 }).toBe(401);
   } finally {
     await other.stop();
+    await first.stop();
+    await redis.kill();
   }
 });

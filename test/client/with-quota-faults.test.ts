@@ -8,6 +8,7 @@ import { startTestApp, type TestApp } from "../support/app.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 import { startProcess } from "../support/process.ts";
 import { addressOf, type Proxy, startProxy } from "../support/proxy.ts";
+import { startRedis, type TestRedis } from "../support/redis.ts";
 
 /** The waits of retries take no time: a minute of them is over in a moment. Those between renewals never end. */
 const fastClock = (): Clock => {
@@ -24,6 +25,7 @@ const fastClock = (): Clock => {
 };
 
 let fixture: TestDatabase;
+let redis: TestRedis;
 let app: TestApp;
 let headers: Record<string, string>;
 let proxy: Proxy;
@@ -31,12 +33,14 @@ let client: Client<typeof QuotaService>;
 let username: string;
 beforeAll(async () => {
   fixture = await createTestDatabase();
-  app = await startTestApp({ DATABASE_URL: fixture.url });
+  redis = await startRedis();
+  app = await startTestApp({ DATABASE_URL: fixture.url, REDIS_URL: redis.url });
   await app.user({ username: "planner", roles: ["BOT"] });
   headers = { authorization: `Bearer ${await app.token("planner")}` };
 });
 afterAll(async () => {
   await app.stop();
+  await redis.kill();
   await fixture.drop();
 });
 beforeEach(async () => {
@@ -121,7 +125,7 @@ test("the service is stopped before the settlement and started again: it is char
   const settled = calculate(async () => {
     await app.stop();
     setTimeout(() => {
-      void startTestApp({ DATABASE_URL: fixture.url, PORT: port }).then((next) => (app = next));
+      void startTestApp({ DATABASE_URL: fixture.url, REDIS_URL: redis.url, PORT: port }).then((next) => (app = next));
     }, 300);
   });
   expect(await settled).toBe("a route");
@@ -188,6 +192,7 @@ test("a calculation that blocks the event loop keeps its lease, renewed from a t
   // A process of its own: the server must not be blocked.
   const server = await startProcess({
     DATABASE_URL: fixture.url,
+    REDIS_URL: redis.url,
     TOKEN_KEYS: "a-secret-for-tests-that-is-long-enough",
     LOG_LEVEL: "error",
   });

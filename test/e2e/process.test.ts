@@ -11,6 +11,7 @@ import { SystemService } from "#gen/tollgate/v1/system_pb.js";
 import type { Json } from "../support/app.ts";
 import { createTestDatabase } from "../support/database.ts";
 import { runProcess, type ServerProcess, startProcess } from "../support/process.ts";
+import { startRedis } from "../support/redis.ts";
 
 const adminPassword = "first administrator";
 const keys = { TOKEN_KEYS: "a-secret-for-tests-that-is-long-enough", ADMIN_PASSWORD: adminPassword };
@@ -123,11 +124,27 @@ test("a database that does not answer stops the start with one line", async () =
 
 test("servers that start at once on an empty database take turns, and accept each other's tokens", async () => {
   const { url, database, drop } = await createTestDatabase({ empty: true });
-  const servers = await Promise.all([1, 2, 3].map(() => startProcess({ ...keys, DATABASE_URL: url })));
+  const redis = await startRedis();
+  const settings = { ...keys, DATABASE_URL: url, REDIS_URL: redis.url };
+  const servers = await Promise.all([1, 2, 3].map(() => startProcess(settings)));
   expect(await database("user_account").count({ users: "*" })).toEqual([{ users: 1 }]);
   const [one, two] = servers as [ServerProcess, ServerProcess];
   expect(await isValid(two, await login(one, adminPassword))).toBe(true);
   expect(await Promise.all(servers.map((server) => server.end()))).toEqual([0, 0, 0]);
+  await redis.kill();
+  await drop();
+});
+
+test("a second server without REDIS_URL does not start, says why, and the first one goes on", async () => {
+  const { url, drop } = await createTestDatabase();
+  const first = await startProcess({ ...keys, DATABASE_URL: url, SERVER_NAME: "the_first" });
+  const { code, output } = await runProcess({ ...keys, DATABASE_URL: url });
+  expect(code).toBe(1);
+  expect(output.trim()).toMatch(
+    /^REDIS_URL: another server runs on this database: the_first\. [^\n]*rolling deployment/,
+  );
+  expect((await fetch(`${first.url}/admin/system/check`)).status).toBe(200);
+  expect(await first.end()).toBe(0);
   await drop();
 });
 

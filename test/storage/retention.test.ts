@@ -1,5 +1,7 @@
 import pino from "pino";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { dropTotals } from "../../src/audit/tally.ts";
+import { openDatabase } from "../../src/storage/database.ts";
 import { ensurePartitions } from "../../src/storage/partitions.ts";
 import { keepTables } from "../../src/storage/retention.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
@@ -31,3 +33,43 @@ test("what fails of one table is logged, and the others are kept all the same", 
     { table: "lease", err: { message: "cannot be tidied" } },
   ]);
 });
+
+test("a long backlog goes away when days are kept for a shorter time", async () => {
+  const dayMs = 86_400_000;
+  await stand.database.raw(
+    `do $$ begin for day in 0..99 loop
+       execute format('create table audit_action_%s partition of audit_action for values from (%L) to (%L)',
+         to_char(date '2026-07-01' + day, 'YYYYMMDD'), (date '2026-07-01' + day) || ' 00:00+00',
+         (date '2026-07-01' + day + 1) || ' 00:00+00');
+     end loop; end $$`,
+  );
+  await stand.database.raw(
+    `insert into audit_total (level, name, span, start, user_id, company_key, service, method_group, operation, total)
+     select 2, 'user', 24, timestamptz '2026-07-01 00:00+00', id, 'company', 1, 3, 'operation', 1
+     from generate_series(1, 20000) as id`,
+  );
+  // A slow disk: all rows in one statement would take longer than a statement may.
+  await stand.database.raw(
+    `create function take_long() returns trigger language plpgsql as $$
+     begin perform pg_sleep((select count(*) from gone) / 10000.0); return null; end $$`,
+  );
+  await stand.database.raw(
+    "create trigger slow after delete on audit_total referencing old table as gone execute function take_long()",
+  );
+  const database = openDatabase({ url: stand.url, poolSize: 3, statementTimeoutMs: 1500 });
+  const logged: string[] = [];
+  const logger = pino({ level: "warn" }, { write: (line) => logged.push(line) });
+  const beforeMs = Date.UTC(2026, 10, 24) - 40 * dayMs;
+  const stop = keepTables({ database, logger, now: () => Date.UTC(2026, 10, 24) }, [
+    { table: "audit_action", days: 40, tidy: () => dropTotals(database, beforeMs) },
+  ]);
+  const left = async () => {
+    const days = await stand.database("pg_inherits").whereRaw("inhparent = 'audit_action'::regclass").count().first();
+    const totals = await stand.database("audit_total").count().first();
+    return { days: Number(days?.["count"]), totals: Number(totals?.["count"]) };
+  };
+  await expect.poll(left, { timeout: 60_000 }).toEqual({ days: 5, totals: 0 });
+  stop();
+  expect(logged).toEqual([]);
+  await database.destroy();
+}, 120_000);

@@ -68,14 +68,16 @@ export async function startTestApp(
     ...settings,
   });
   const now = () => Date.now() + ahead;
+  const endWith = (reason: string) => {
+    throw new Error(reason);
+  };
   const app = await startApp(config, {
     logger: pino({ level: "info" }, { write: (line: string) => log.push(JSON.parse(line)) }),
     announce: () => undefined,
     now,
     redisNow: movesRedis ? now : undefined,
-    onFailure: (reason) => {
-      throw new Error(reason);
-    },
+    onFailure: endWith,
+    onTakeover: endWith,
   });
   let names = 0;
 
