@@ -11,7 +11,8 @@ export type CellValue = string | number | boolean;
 export interface RawCell {
   readonly type: string;
   readonly style: string;
-  readonly hasFormula: boolean;
+  /** The element `f`: undefined for a cell without a formula, empty for a shared one. */
+  readonly formula: string | undefined;
   /** The element `v`; undefined where there is none. */
   readonly value: string | undefined;
   /** The element `is`. */
@@ -34,17 +35,17 @@ export interface CellContext {
  * @throws WorkbookError where there is no value, or no exact one
  */
 export function readCell(cell: RawCell, context: CellContext, where: () => string): CellValue | undefined {
-  const { type, value, inline, hasFormula } = cell;
+  const { type, value, inline, formula } = cell;
   const refuse = (reason: string) => new WorkbookError(`${where()} ${reason}`);
   if (type === "inlineStr") {
     if (inline === undefined && value !== undefined) throw refuse("has no inline text, but its type says so");
     return inline;
   }
   if (inline !== undefined) throw refuse("has an inline text, but its type is another one");
-  if (type === "str") return value === undefined && !hasFormula ? undefined : unescapeText(value ?? "");
+  if (type === "str") return value === undefined && formula === undefined ? undefined : unescapeText(value ?? "");
   const text = value?.trim() ?? "";
   if (text === "") {
-    if (hasFormula) throw refuse("is a formula whose result is not in the file");
+    if (formula !== undefined) throw refuse("is a formula whose result is not in the file");
     return undefined;
   }
   const read = readers[type];
@@ -88,8 +89,10 @@ function readNumber(text: string, reading: Reading): CellValue {
         : `has a number that cannot be kept exactly: ${echo(text)}`,
     );
   }
+  // LibreOffice writes booleans so.
+  if (/^(TRUE|FALSE)\(\)$/i.test(reading.cell.formula ?? "")) return value !== 0;
   // Writers that do not calculate store 0 for every formula, and ask for the calculation.
-  if (value === 0 && reading.cell.hasFormula && reading.mustCalculate) {
+  if (value === 0 && reading.cell.formula !== undefined && reading.mustCalculate) {
     throw reading.refuse(
       "is a formula whose result is not in the file: the file asks to be calculated when it is opened",
     );

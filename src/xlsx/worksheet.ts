@@ -36,7 +36,7 @@ export async function readWorksheet(
   let column = 0;
   let isSheet = false;
   // One object for all cells: there may be a million.
-  const cell: Mutable<RawCell> = { type: "n", style: "0", hasFormula: false, value: undefined, inline: undefined };
+  const cell: Mutable<RawCell> = { type: "n", style: "0", formula: undefined, value: undefined, inline: undefined };
 
   const c: ElementRule = {
     open(element) {
@@ -44,7 +44,7 @@ export async function readWorksheet(
       column = columnOf(element, { rowNumber, previous: column, name });
       cell.type = attributeOf(element, "t") ?? "n";
       cell.style = attributeOf(element, "s") ?? "0";
-      cell.hasFormula = false;
+      cell.formula = undefined;
       cell.value = undefined;
       cell.inline = undefined;
     },
@@ -53,7 +53,7 @@ export async function readWorksheet(
       if (value !== undefined) addCell(rows, { rowNumber, column, value });
     },
     children: {
-      f: { open: () => (cell.hasFormula = true) },
+      f: { close: (text) => (cell.formula = text) },
       v: { close: (text) => (cell.value = text) },
       is: {
         open: () => (cell.inline = ""),

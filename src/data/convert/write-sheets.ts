@@ -168,7 +168,8 @@ function nameOf(path: string, taken: Set<string>): string {
   for (let number = 1; ; number += 1) {
     const suffix = number === 1 ? "" : ` ${number}`;
     // The end of a path tells more than its beginning.
-    const name = base.slice(-(maxName - suffix.length)) + suffix;
+    // Half of a letter that has two code units cannot be in XML.
+    const name = base.slice(-(maxName - suffix.length)).replace(/^[\udc00-\udfff]/, "") + suffix;
     if (taken.has(name.toLowerCase())) continue;
     taken.add(name.toLowerCase());
     return name;

@@ -84,6 +84,8 @@ const values: readonly Case[] = [
     '<c r="A2" t="e"><f>1/0</f><v>#DIV/0!</v></c>',
     `${A2} is an error: #DIV/0!`,
   ),
+  cell("a boolean as LibreOffice writes it", '<c r="A2" t="n"><f aca="false">TRUE()</f><v>1</v></c>', true),
+  cell("false as LibreOffice writes it", '<c r="A2"><f>FALSE()</f><v>0</v></c>', false),
   cell("a boolean 1", '<c r="A2" t="b"><v>1</v></c>', true),
   cell("a boolean true", '<c r="A2" t="b"><v>true</v></c>', true),
   cell("a boolean false", '<c r="A2" t="b"><v>false</v></c>', false),
@@ -251,10 +253,12 @@ const formats: readonly Case[] = [
   cell(
     "a style that has its format from the named style",
     {
-      styles: '<xf xfId="0"/><xf xfId="1"/></cellXfs><x/><cellXfs>',
+      // The builder writes `cellXfs` around it.
+      styles:
+        '</cellXfs><cellStyleXfs><xf numFmtId="0"/><xf numFmtId="14"/></cellStyleXfs><cellXfs><xf xfId="0"/><xf xfId="1"/>',
       cells: '<c r="A2" s="1"><v>45343</v></c>',
     },
-    45_343,
+    "2024-02-21",
   ),
 ];
 
