@@ -8,6 +8,7 @@ import {
 } from "#gen/google/rpc/error_details_pb.js";
 import { boundText, maxNameBytes } from "../call/bounds.ts";
 import { callError, findReason, invalidRequest } from "../call/errors.ts";
+import { fromLibrary } from "../call/library-errors.ts";
 import { type Reason, reasonOfCode, reasons } from "./reasons.ts";
 
 /** One broken rule: `field` is the path of the request's field as the proto spells it, `services[0].service`. */
@@ -107,10 +108,11 @@ export function internal(cause: unknown): ConnectError {
   return callError("INTERNAL", reasons.INTERNAL.code, "internal error", cause);
 }
 
-/** The same error with our domain, a reason where it had none, and a text that fits into the headers of an answer. */
+/** The same error with our domain, a reason where a library has made it, and a text that fits into the headers of an answer. */
 export function complete(error: ConnectError): ConnectError {
-  const text = boundText(error.rawMessage);
-  const complete = text === error.rawMessage ? error : withText(error, text);
+  const own = findReason(error) === undefined ? fromLibrary(error) : error;
+  const text = boundText(own.rawMessage);
+  const complete = text === own.rawMessage ? own : withText(own, text);
   if (findReason(complete) === undefined) complete.details.push(errorInfo(reasonOfCode(complete.code)));
   for (const detail of complete.details) {
     if ("desc" in detail && detail.desc === ErrorInfoSchema) (detail.value as ErrorInfo).domain = domain;

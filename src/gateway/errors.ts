@@ -1,6 +1,7 @@
 import type { DescField } from "@bufbuild/protobuf";
 import { Code, type ConnectError } from "@connectrpc/connect";
 import { type CallReason, callError, invalidRequest } from "../call/errors.ts";
+import { ruleOf } from "../call/library-errors.ts";
 
 /** A failure of HTTP itself, whose status says more than a code of gRPC. */
 export class HttpError extends Error {
@@ -47,13 +48,5 @@ export function reasonOf(field: DescField, error: unknown, isItem = field.fieldK
     const names = field.enum.values.map(({ name }) => name).filter((name) => !name.endsWith("UNSPECIFIED"));
     return `must be ${isItem ? "one of" : "a list of"} ${names.join(", ")}`;
   }
-  return textOf(error);
-}
-
-/** What protobuf-es says, without the name of the field. */
-export function textOf(error: unknown): string {
-  const message = error instanceof Error ? error.message : "";
-  const text = message.replace(/^cannot decode .*? from JSON:? /, "").replace(/^(list item|map entry) \S+: /, "");
-  // Of some types it tells the value alone.
-  return /^(".*|\S*)$/.test(text) ? "is not valid" : text;
+  return ruleOf(error);
 }

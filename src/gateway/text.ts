@@ -52,7 +52,7 @@ function jsonOf(field: DescField, text: string, name: string): JsonValue {
   }
 
   function expectForm(form: RegExp, rule: string): string {
-    if (!form.test(text)) throw badField(name, `${rule}, not ${text === "" ? "empty" : text}`);
+    if (!form.test(text)) throw badField(name, rule);
     return text;
   }
 }

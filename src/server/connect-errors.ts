@@ -42,9 +42,7 @@ export async function unexplained(answer: UniversalServerResponse, explain: Expl
 /** Unless it was made by the pipeline, an error of its own: what it shares with the answer's headers is written there. */
 function explained(error: ConnectError, explain: Explain): ConnectError | undefined {
   if (error.findDetails(TracedataSchema).length > 0) return undefined;
-  // Connect takes bytes that are no message for a fault of the server's.
-  const isUnreadable = /^(parse binary: |received compressed envelope)/.test(error.rawMessage);
-  const own = new ConnectError(error.rawMessage, isUnreadable ? Code.InvalidArgument : error.code);
+  const own = new ConnectError(error.rawMessage, error.code);
   own.details.push(...error.details);
   return explain(own);
 }

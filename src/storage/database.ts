@@ -47,6 +47,8 @@ export function openDatabase({ url, poolSize, statementTimeoutMs }: DatabaseOpti
       },
     },
     acquireConnectionTimeout: acquireTimeoutMs,
+    // The error of a failed statement is logged: with its parameters, it would hold hashes of passwords and what callers sent.
+    compileSqlOnError: false,
     // Knex would print lines of its own between those of the log. What they say, the failed call's error says too.
     log: { warn: () => undefined },
   });

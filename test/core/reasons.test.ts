@@ -32,6 +32,8 @@ test("an error is made in the few places that give it a reason", () => {
   const makers = sources.filter(({ text }) => text.includes("new ConnectError(")).map(({ path }) => path);
   expect(makers.toSorted()).toEqual([
     "call/errors.ts",
+    // Errors that libraries have made: they get a reason in core/errors.ts.
+    "call/library-errors.ts",
     "core/errors.ts",
     // It writes trailers by Connect's code.
     "grpc/trailers.ts",

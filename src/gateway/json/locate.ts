@@ -1,6 +1,7 @@
 import { type DescField, type DescMessage, fromJson, type JsonValue } from "@bufbuild/protobuf";
 import type { FieldViolation } from "../../call/bounds.ts";
-import { reasonOf, textOf } from "../errors.ts";
+import { ruleOf } from "../../call/library-errors.ts";
+import { reasonOf } from "../errors.ts";
 import { fieldsByName, isWellKnown } from "../fields.ts";
 import { joinPath } from "./scan.ts";
 
@@ -9,7 +10,7 @@ import { joinPath } from "./scan.ts";
  * Reads the parts once more, each by itself, until one fails: only what has failed is looked at this way.
  */
 export function locate(desc: DescMessage, json: JsonValue, error: unknown, path = ""): FieldViolation {
-  if (isWellKnown(desc)) return { field: path, description: textOf(error) };
+  if (isWellKnown(desc)) return { field: path, description: ruleOf(error) };
   if (typeof json !== "object" || json === null || Array.isArray(json)) {
     return { field: path, description: "must be an object" };
   }
@@ -20,7 +21,7 @@ export function locate(desc: DescMessage, json: JsonValue, error: unknown, path 
     if (field === undefined || failure === undefined) continue;
     return locateIn(desc, field, { key, value, failure, path: joinPath(path, key) });
   }
-  return { field: path, description: textOf(error) };
+  return { field: path, description: ruleOf(error) };
 }
 
 interface Failed {
