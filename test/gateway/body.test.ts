@@ -134,8 +134,8 @@ test("a body field may be a message with a form of its own", async () => {
 });
 
 test.each([
-  [{ number: "five" }, 'number: expected number (int32), got "five"'],
-  [{ texts: ["a", 5] }, "texts[1]: expected string, got 5"],
+  [{ number: "five" }, 'number: must be of the type int32'],
+  [{ texts: ["a", 5] }, "texts[1]: must be of the type string"],
   [{ time: "yesterday" }, "time: invalid RFC 3339 string"],
   [{ duration: "two hours" }, "duration: is not valid"],
   [{ colours: ["BLUE"] }, "colours[0]: must be one of RED, GREEN"],
