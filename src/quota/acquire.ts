@@ -1,9 +1,10 @@
 import type { AcquireQuotaRequest } from "#gen/tollgate/v1/lease_pb.js";
 import { unavailable } from "../core/errors.ts";
+import type { Presence } from "../storage/bus.ts";
 import type { Counters } from "./counters/counters.ts";
 import type { Ask, QuotaLimits, Standing } from "./counters/engine.ts";
 import { type LeaseView, toHolderText } from "./lease-messages.ts";
-import { toEntry } from "./ledger/entry.ts";
+import { type LedgerEntry, toEntry } from "./ledger/entry.ts";
 import type { Ledger } from "./ledger/ledger.ts";
 import {
   type Asked,
@@ -25,6 +26,7 @@ export interface QuotaOptions {
   readonly byDefault: readonly QuotaLimits[];
   /** Whether a grant is answered when it is in the ledger, not before. */
   readonly durable: boolean;
+  readonly presence: () => Presence;
   /** 0..1, for delays. */
   readonly jitter: () => number;
 }
@@ -49,7 +51,8 @@ const ledgerRetryMs = 1000;
 
 /**
  * Decides many requests, each by itself, in one round trip; the decisions are in the order of the requests. A grant is
- * on its way to the ledger when this returns, or in it where grants are to be durable.
+ * on its way to the ledger when this returns, or in it where grants are to be durable. A durable grant is one that no
+ * other server has counted without: see docs/decisions/0001-unwritten-grants.md.
  * @throws UNAVAILABLE when the counters do not answer, or the ledger is so far behind that it takes nothing more
  */
 export async function acquire(
@@ -58,6 +61,7 @@ export async function acquire(
   asker: Asker,
 ): Promise<Decision[]> {
   const { subjects, counters, ledger, jitter, durable } = options;
+  const presence = durable ? options.presence() : undefined;
   if (!ledger.hasRoom()) throw unavailable("LEDGER_BEHIND", "the ledger is behind", ledgerRetryMs);
   const known = await Promise.all(
     requests.map(async ({ username }) => subjects.peek(username) ?? subjects.byName(username)),
@@ -65,6 +69,9 @@ export async function acquire(
   const prepared = requests.map((request, index) => prepare(options, request, known[index], asker));
   const asking = prepared.filter((one) => "ask" in one);
   const written: Promise<unknown>[] = [];
+  const granted: LedgerEntry[] = [];
+  /** Places of operations that the ledger has settled; the counters have forgotten them. */
+  const settled = new Set<number>();
   const answers = await counters.ask(
     asking.map(({ ask }) => ask),
     (answer, index) => {
@@ -74,18 +81,23 @@ export async function acquire(
       const { lease, degraded = false } = answer;
       const entry = toEntry({ meter: ask.meter, subject, lease, asker, degraded, end: { state: "granted" } });
       if (!durable) return ledger.append(entry);
-      const commit = ledger.commit(entry);
+      if (answer.before !== "active") granted.push(entry);
+      const commit = ledger.commit(entry).then((settlement) => settlement && settled.add(index));
       // ask() may throw before Promise.all below waits for it: a rejection without a handler ends the process.
       commit.catch(() => undefined);
       written.push(commit);
     },
   );
   await Promise.all(written);
-  const next = answers.values();
+  if (presence !== undefined && granted.length > 0 && !(await presence.confirm())) {
+    await withdraw(options, granted);
+    throw unavailable("LEDGER_BEHIND", "the grant was not written in time", ledgerRetryMs);
+  }
+  const next = answers.entries();
   return prepared.map((one) => {
     if ("refused" in one) return { granted: false, asked: one.asked, refused: one.refused };
     const { asked, subject, ask, ttlMs } = one;
-    const answer = next.next().value;
+    const [index, answer] = next.next().value ?? [];
     if (answer?.kind === "refused") {
       return { granted: false, asked, refused: refusalOf(asked, answer.standing, answer.violated, jitter) };
     }
@@ -97,8 +109,19 @@ export async function acquire(
     if (answer?.kind !== "done" || answer.lease === undefined)
       throw new Error(`an acquire was answered ${answer?.kind}`);
     const { lease, standing, degraded = false } = answer;
+    if (settled.has(index ?? -1)) return { granted: false, asked, refused: operationSettled(lease.operationId) };
     return { granted: true, standing, view: { meter: ask.meter, username: subject.username, lease, ttlMs, degraded } };
   });
+}
+
+/** Gives back what was granted and is not answered: other servers may have counted without it. */
+async function withdraw({ ledger, counters }: QuotaOptions, granted: readonly LedgerEntry[]): Promise<void> {
+  const released = granted.map((entry) => ({
+    ...entry,
+    end: { state: "released" as const, endedMs: entry.grantedMs },
+  }));
+  await Promise.all(released.map((entry) => ledger.commit(entry)));
+  await Promise.all(granted.map(({ meter }) => counters.forget(meter)));
 }
 
 /** Who may not calculate at all is refused before the counters are asked. */

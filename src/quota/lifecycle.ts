@@ -43,6 +43,7 @@ export async function settle(
   asker: Asker,
 ): Promise<Ended> {
   const place = await locate(options, leaseId);
+  const presence = options.presence();
   const answer = await ask(options, leaseId, place, { kind: "settle", ...place.granted, points });
   if (answer.kind === "conflict") throw settledDifferently(answer.lease.settledPoints ?? 0, points);
   const { lease, standing, before } = done(answer);
@@ -58,6 +59,8 @@ export async function settle(
   );
   // Another server settled it, and its entry was first.
   if (kept !== undefined && kept.points !== points) throw settledDifferently(kept.points, points);
+  // Another server may have made the counters again without it.
+  if (!presence.isHeld()) await options.counters.forget(place.meter);
   return { view: viewOf(place, lease), standing, before };
 }
 

@@ -58,6 +58,7 @@ export function openQuotas(resources: QuotaResources): HotPathOptions {
     ledger,
     byDefault: resources.unlimitedByDefault ? [{}] : [],
     durable: resources.durable,
+    presence: () => bus.presence(),
     jitter: Math.random,
     findLease: (key) => findLease(database, key),
     findMethods: async (userId) => {

@@ -10,9 +10,22 @@ export interface Bus {
    * A server that does not answer in time is not waited for: it is logged.
    */
   barrier(): Promise<void>;
+  /** From now on: what tells whether barriers have waited for this server all the while. */
+  presence(): Presence;
   /** Resolves when this server has heard of every change that was committed before. */
   caughtUp(): Promise<void>;
   close(): Promise<void>;
+}
+
+/**
+ * A barrier leaves out a server that has no connection, and gives up on one that takes two seconds. What was counted at a
+ * moment that such a barrier began after may not be in what was read behind it.
+ */
+export interface Presence {
+  /** Whether every barrier has waited for this server until now, as far as this server knows without asking. */
+  isHeld(): boolean;
+  /** The same for certain: PostgreSQL has been asked on the same connection. */
+  confirm(): Promise<boolean>;
 }
 
 export interface BusOptions {
@@ -31,6 +44,8 @@ const channel = "tollgate";
 /** By this name a server's session is known to be a living server's. */
 const sessionName = "tollgate_bus";
 const barrierLimitMs = 2000;
+/** Barriers at once; who finds so many waits for the next one, together with all others. */
+const maxBarriers = 4;
 const reconnectMs = { first: 50, most: 2000 };
 const connectMs = 5000;
 /** How often the connection is tried, and how long its answers may take. */
@@ -46,6 +61,9 @@ const closeMs = 1000;
  */
 export async function openBus({ url, logger, onUsers, onGeneration, onFlush }: BusOptions): Promise<Bus> {
   const waiting = new Map<string, (pid: number) => void>();
+  /** Told when the connection ends: no more answers come. */
+  const failing = new Set<(error: Error) => void>();
+  const running = new Set<Promise<void>>();
   let client: pg.Client | undefined;
   let closed = false;
   /** Every server hears all answers: this one knows its own questions by it. */
@@ -79,6 +97,7 @@ export async function openBus({ url, logger, onUsers, onGeneration, onFlush }: B
     fresh.on("end", () => {
       clearInterval(beat);
       client = undefined;
+      for (const fail of failing) fail(connectionError("the bus is interrupted"));
       if (!closed) void reconnect();
     });
     onUsers("all");
@@ -116,7 +135,9 @@ export async function openBus({ url, logger, onUsers, onGeneration, onFlush }: B
   async function ask(): Promise<void> {
     const bus = client;
     if (bus === undefined) throw connectionError("the bus is not connected");
+    // Taken before anything is waited for: two barriers never have one id.
     barriers += 1;
+    const id = `${name}.b${barriers}`;
     const { rows } = await query<{ pid: number }>(
       bus,
       `select pid from pg_stat_activity
@@ -124,7 +145,7 @@ export async function openBus({ url, logger, onUsers, onGeneration, onFlush }: B
       [sessionName],
     );
     const silent = new Set(rows.map(({ pid }) => pid));
-    const id = `${name}.b${barriers}`;
+    let fail: (error: Error) => void = () => undefined;
     await new Promise<void>((resolve, reject) => {
       const timer = setTimeout(() => {
         logger.warn({ pids: [...silent] }, "servers did not flush in time");
@@ -136,21 +157,48 @@ export async function openBus({ url, logger, onUsers, onGeneration, onFlush }: B
         clearTimeout(timer);
         resolve();
       });
-      query(bus, "select pg_notify($1, 'flush ' || $2)", [channel, id]).catch((error: unknown) => {
+      fail = (error) => {
         clearTimeout(timer);
         reject(error);
-      });
-    }).finally(() => waiting.delete(id));
+      };
+      failing.add(fail);
+      query(bus, "select pg_notify($1, 'flush ' || $2)", [channel, id]).catch(fail);
+    }).finally(() => {
+      waiting.delete(id);
+      failing.delete(fail);
+    });
+  }
+
+  async function askNext(): Promise<void> {
+    await wait(0);
+    while (running.size >= maxBarriers) await Promise.race([...running].map((one) => one.catch(() => undefined)));
+    next = undefined;
+    const asking = ask().finally(() => running.delete(asking));
+    running.add(asking);
+    return asking;
   }
 
   return {
-    // Whoever asks in this turn of the event loop shares one.
+    // All who ask before it begins share one.
     barrier() {
-      next ??= wait(0).then(() => {
-        next = undefined;
-        return ask();
-      });
+      next ??= askNext();
       return next;
+    },
+    presence() {
+      const bus = client;
+      const startMs = performance.now();
+      const isHeld = () => bus !== undefined && client === bus && performance.now() - startMs < barrierLimitMs;
+      return {
+        isHeld,
+        async confirm() {
+          if (bus === undefined || !isHeld()) return false;
+          const isAnswered = await query(bus, "select 1", []).then(
+            () => true,
+            () => false,
+          );
+          return isAnswered && isHeld();
+        },
+      };
     },
     async caughtUp() {
       const bus = client;

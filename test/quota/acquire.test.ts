@@ -70,6 +70,7 @@ test("a commit that fails after the counters have failed leaves no rejection wit
     },
     byDefault: [],
     durable: true,
+    presence: () => ({ isHeld: () => true, confirm: async () => true }),
     jitter: () => 0,
   };
   const unhandled = vi.fn<() => void>();
@@ -88,6 +89,31 @@ test("a commit that fails after the counters have failed leaves no rejection wit
   await lock.rollback();
   await ledger.flush();
   await drop();
+});
+
+test("with LEDGER_ACK=commit nothing is granted that another server may have counted without", async () => {
+  const app = await startTestApp({ LEDGER_ACK: "commit", DATABASE_TIMEOUT_MS: "20000" });
+  const headers = { authorization: `Bearer ${await app.token(await app.user({ roles: ["BOT"] }))}` };
+  const username = await app.user();
+  const { id } = await app.database("user_account").where({ username }).first("id");
+  const quota = { service: "ROUTING", method_group: "PLAN", max_concurrent_execution: 1 };
+  await app.database("quota").insert({ user_id: id, ...quota });
+  const client = createClient(QuotaService, createGrpcTransport({ baseUrl: app.url }));
+  const ended = await client.acquireQuota(asked(username), { headers });
+  await client.releaseLease({ leaseId: ended.lease?.leaseId ?? "" }, { headers });
+  const lock = await app.database.transaction();
+  await lock.raw("lock table lease in exclusive mode");
+  const request = asked(username);
+  const late = client.acquireQuota(request, { headers }).catch((error: unknown) => ConnectError.from(error).code);
+  // A barrier gives up on a server after two seconds; a commit after five.
+  await new Promise((resolve) => setTimeout(resolve, 2500));
+  await lock.rollback();
+  expect(await late).toBe(Code.Unavailable);
+  const row = app.database("lease").where({ operation_id: request.operationId }).select("state");
+  expect(await row).toEqual([{ state: 1 }]);
+  const again = await client.acquireQuota(request, { headers });
+  expect(again.lease?.operationId).toBe(request.operationId);
+  await app.stop();
 });
 
 describe.skipIf(noOwnRedis !== "")("while Redis is away", () => {

@@ -99,6 +99,46 @@ test("those who ask together share a barrier; who asks later gets another", asyn
   expect(flushes).toBe(2);
 });
 
+test("barriers that are asked for while others run end when all have flushed, and none is given up", async () => {
+  await open();
+  const { bus } = await open();
+  const barriers: Promise<void>[] = [];
+  for (let turn = 0; turn < 40; turn += 1) {
+    barriers.push(bus.barrier());
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+  await Promise.all(barriers);
+  expect(logged).toEqual([]);
+});
+
+test("a barrier whose connection ends fails at once", async () => {
+  let asked = 0;
+  await open(() => {
+    asked += 1;
+    return new Promise<void>(() => undefined);
+  });
+  const { bus } = await open();
+  const barrier = bus.barrier().catch((error: unknown) => (error as Error).message);
+  await expect.poll(() => asked).toBe(1);
+  await stand.database.raw(
+    "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'tollgate_bus' and datname = current_database()",
+  );
+  expect(await barrier).toBe("the bus is interrupted");
+  expect(logged.map(({ msg }) => msg)).not.toContain("servers did not flush in time");
+});
+
+test("a server knows whether barriers have waited for it", async () => {
+  const { bus } = await open();
+  const presence = bus.presence();
+  expect([presence.isHeld(), await presence.confirm()]).toEqual([true, true]);
+  await stand.database.raw(
+    "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'tollgate_bus' and datname = current_database()",
+  );
+  expect(await presence.confirm()).toBe(false);
+  await expect.poll(() => bus.presence().confirm()).toBe(true);
+  expect(presence.isHeld()).toBe(false);
+});
+
 test("a server that hangs is not waited for for ever", async () => {
   await open(() => new Promise<void>(() => undefined));
   const { bus } = await open();

@@ -97,6 +97,48 @@ test.each<[string, LedgerEntry["end"][], number, number]>([
   expect(await usage()).toEqual(points === 0 ? [] : [{ requests: 2, points: 2 * points, unique_points: 0 }]);
 });
 
+describe("an operation that is granted again", () => {
+  const operationId = randomUUID();
+  const later = { operationId, grantedMs: nowMs + 1000, expireMs: nowMs + 90_000, points: 9, holder: "other" };
+  const row = () =>
+    stand.database("lease").where({ operation_id: operationId }).first("state", "points", "holder", "ended_at");
+
+  test.each(["in one batch", "in many"])("runs after it was released, whatever comes late: %s", async (how) => {
+    const first = entry({ operationId });
+    const entries = [first, { ...first, end: released }, entry(later), { ...first, end: released }, first];
+    if (how === "in one batch") await Promise.all(entries.map((one) => ledger.commit(one)));
+    else for (const one of entries) await ledger.commit(one);
+    expect(await row()).toEqual({ state: 0, points: 9, holder: "other", ended_at: null });
+    await ledger.commit(entry({ ...later, end: settled(7) }));
+    expect(await row()).toMatchObject({ state: 2, points: 9 });
+    expect(await usage()).toEqual([{ requests: 1, points: 7, unique_points: 0 }]);
+    expect(contradicted).toEqual([]);
+  });
+
+  test.each(["in one batch", "in many"])("stays settled if it was: the counters are contradicted: %s", async (how) => {
+    const entries = [entry({ operationId, end: settled(3) }), entry(later), entry({ ...later, end: settled(4) })];
+    const outcomes = [];
+    if (how === "in one batch") outcomes.push(...(await Promise.all(entries.map((one) => ledger.commit(one)))));
+    else for (const one of entries) outcomes.push(await ledger.commit(one));
+    const settlement = { points: 3, grantedMs: nowMs };
+    expect(outcomes).toEqual([settlement, settlement, settlement]);
+    expect(contradicted).toEqual([meter, meter]);
+    expect(await usage()).toEqual([{ requests: 1, points: 3, unique_points: 0 }]);
+    expect(await stand.database("charged_day").select("points")).toEqual([{ points: 3 }]);
+  });
+});
+
+test("of two different settlements of a lease each writer learns which one counts", async () => {
+  const one = entry({ end: settled(5) });
+  const other = createLedger({ ...books(stand.database), onContradiction, logger });
+  const outcomes = await Promise.all([ledger.commit(one), other.commit({ ...one, end: settled(7) })]);
+  const [row] = await stand.database("lease").select("settled_points");
+  const settlement = { points: row?.settled_points, grantedMs: nowMs };
+  expect(outcomes).toEqual([settlement, settlement]);
+  expect(contradicted).toEqual([meter]);
+  expect(await stand.database("charged_day").select("points")).toEqual([{ points: row?.settled_points }]);
+});
+
 test("two servers that write the same at once count each operation once, and each point once", async () => {
   const other = openDatabase({ url: stand.url, poolSize: 5, statementTimeoutMs: 10_000 });
   const ledgers = [ledger, createLedger({ ...books(other), onContradiction, logger })];
