@@ -12,7 +12,7 @@ interface Setting<Schema extends z.ZodType = z.ZodType> {
   readonly meaning: string;
 }
 
-const count = (least: number, most: number, rule?: string) =>
+const count = (least: number, most: number, rule = `must be ${least} to ${most}`) =>
   z
     .string()
     .regex(/^\d+$/, "must be a whole number")
@@ -20,7 +20,12 @@ const count = (least: number, most: number, rule?: string) =>
     .pipe(z.number().min(least, rule).max(most, rule));
 const port = count(0, 65_535);
 const text = z.string();
-const flag = z.enum(["true", "false"]).transform((value) => value === "true");
+const word = (least: number) =>
+  z.string().regex(new RegExp(`^\\w{${least},256}$`), `must be ${least} to 256 letters, digits or underscores`);
+const upTo = (most: number) => z.string().max(most, `must have ${most} characters or fewer`);
+const oneOf = <const Names extends readonly string[]>(...names: Names) =>
+  z.enum(names, `must be one of ${names.join(", ")}`);
+const flag = oneOf("true", "false").transform((value) => value === "true");
 const secrets = z
   .string()
   .transform((list) => list.split(",").filter((secret) => secret !== ""))
@@ -61,20 +66,17 @@ export const settings = {
     "",
     "Secrets that tokens are signed with, comma-separated, 32 characters or more each, 10 of them different, no repeated text, no run and no placeholder: the first one signs, all are accepted. Needed with DATABASE_URL; otherwise one is made and kept in DATA_DIR.",
   ),
-  ADMIN_USERNAME: setting(z.string().regex(/^\w{2,256}$/), "admin", "The administrator whom the first start makes."),
+  ADMIN_USERNAME: setting(word(2), "admin", "The administrator whom the first start makes."),
   ADMIN_PASSWORD: setting(
-    z
-      .string()
-      .max(256)
-      .refine((password) => password === "" || password.length >= 5, "must have 5 characters or more"),
+    upTo(256).refine((password) => password === "" || password.length >= 5, "must have 5 characters or more"),
     "",
     "The first administrator's password. Empty: one is made and printed once.",
   ),
-  ADMIN_COMPANY: setting(z.string().regex(/^\w{3,256}$/), "administration", "The first administrator's company."),
+  ADMIN_COMPANY: setting(word(3), "administration", "The first administrator's company."),
   LOGIN_FAILURES: setting(count(1, 1_000_000), "10", "Failed logins of one name from one address in 15 minutes."),
   LOGIN_FAILURES_BY_ADDRESS: setting(count(1, 1_000_000), "200", "Failed logins from one address in 15 minutes."),
   QUOTA_DEFAULT: setting(
-    z.enum(["refuse", "unlimited"]),
+    oneOf("refuse", "unlimited"),
     "refuse",
     "What users may do of a service and method group for which they have no quota.",
   ),
@@ -94,7 +96,7 @@ export const settings = {
     "How many ended operations the counters remember of a user, service and method group, the last ones; each takes about 250 bytes.",
   ),
   LEDGER_ACK: setting(
-    z.enum(["later", "commit"]),
+    oneOf("later", "commit"),
     "later",
     "When a grant is answered: before it is written to PostgreSQL (`later`, within 50 ms), or after (`commit`, some milliseconds slower).",
   ),
@@ -113,18 +115,11 @@ export const settings = {
   ),
   DRAIN_MS: setting(count(0, 600_000), "10000", "How long running calls may take after SIGTERM."),
   SERVER_NAME: setting(
-    z
-      .string()
-      .max(256)
-      .transform((name) => name || hostname()),
+    upTo(256).transform((name) => name || hostname()),
     "",
     "The name of this server in tracedata and log. Empty: the host's name.",
   ),
-  LOG_LEVEL: setting(
-    z.enum(["fatal", "error", "warn", "info", "debug", "silent"]),
-    "info",
-    "Least level that is logged.",
-  ),
+  LOG_LEVEL: setting(oneOf("fatal", "error", "warn", "info", "debug", "silent"), "info", "Least level that is logged."),
   COMMIT: setting(text, "", "Commit that the image was built from. Empty: git tells."),
 } as const;
 

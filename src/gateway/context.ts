@@ -22,6 +22,9 @@ export interface Interruption {
   readonly reason: unknown;
 }
 
+/** The longest that a timer holds, 24.8 days: a longer one would be over at once. */
+export const maxTimerMs = 2 ** 31 - 1;
+
 export interface ContextInit {
   readonly method: DescMethod;
   readonly requestMethod: string;
@@ -70,7 +73,7 @@ class CallContext implements LightContext {
     this.#deadlineMs = timeoutMs === undefined ? undefined : Date.now() + timeoutMs;
     const late = () =>
       this.#interrupt(callError("DEADLINE_EXCEEDED", Code.DeadlineExceeded, "the deadline has passed"));
-    this.#timer = timeoutMs === undefined ? undefined : setTimeout(late, timeoutMs);
+    this.#timer = timeoutMs === undefined ? undefined : setTimeout(late, Math.min(timeoutMs, maxTimerMs));
     answer.once("close", () => {
       // Every call ends here: an error with a stack is made only for the few that are cut off.
       this.#interrupt(this.#ended ? over : callerGone());

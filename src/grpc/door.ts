@@ -40,9 +40,6 @@ interface Route {
 
 type Answer = MessageInitShape<DescMethod["output"]>;
 
-/** What a timer holds, some 24 days. */
-const maxTimeoutMs = 2 ** 31 - 1;
-
 /**
  * Unary gRPC without compression, straight from Node's HTTP/2 streams: what Connect's adapter answers, at an eighth of
  * its cost. Everything else is left alone: streams, compressed calls, gRPC-Web, Connect, what is no call at all.
@@ -53,7 +50,7 @@ export function createGrpcDoor(options: GrpcDoorOptions): GrpcDoor {
   return (stream, headers) => {
     const route = routes.get(headers[":path"] ?? "");
     if (route === undefined || !isPlain(headers)) return false;
-    const { timeoutMs, error } = parseTimeout(textOf(headers["grpc-timeout"]), maxTimeoutMs);
+    const { timeoutMs, error } = parseTimeout(textOf(headers["grpc-timeout"]), Number.POSITIVE_INFINITY);
     if (error !== undefined) return false;
     // What breaks a stream is told by its end.
     stream.on("error", () => undefined);

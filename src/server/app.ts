@@ -1,4 +1,5 @@
 import { readFile } from "node:fs/promises";
+import { isIPv6 } from "node:net";
 import { availableParallelism } from "node:os";
 import { setTimeout as wait } from "node:timers/promises";
 import { createSecureContext } from "node:tls";
@@ -268,7 +269,7 @@ export async function startApp(
     opened.push(async () => refusals.stop());
 
     const scheme = config.TLS_CERT === "" ? "http" : "https";
-    const address = `${scheme}://${["0.0.0.0", "::"].includes(config.HOST) ? "127.0.0.1" : config.HOST}:${listener.port}`;
+    const address = `${scheme}://${urlHost(config.HOST)}:${listener.port}`;
     return {
       url: address,
       greeting: greet(config, address),
@@ -291,6 +292,13 @@ export async function startApp(
     opened.push(() => embedded.stop());
     return embedded;
   }
+}
+
+/** The host as a URL has it: an address to which a person on this machine can go, an IPv6 one in brackets. */
+function urlHost(host: string): string {
+  if (host === "0.0.0.0") return "127.0.0.1";
+  if (host === "::") return "[::1]";
+  return isIPv6(host) ? `[${host.replace("%", "%25")}]` : host;
 }
 
 /** Says which setting it is that something does not start with. */

@@ -2,13 +2,14 @@ import { constants, type Http2ServerRequest } from "node:http2";
 import type { DescMethod } from "@bufbuild/protobuf";
 import { type ConnectRouter, createConnectRouter, type HandlerContext } from "@connectrpc/connect";
 import type { UniversalHandler, UniversalServerResponse } from "@connectrpc/connect/protocol";
+import { parseTimeout } from "@connectrpc/connect/protocol-grpc";
 import {
   compressionBrotli,
   compressionGzip,
   universalRequestFromNodeRequest,
   universalResponseToNodeResponse,
 } from "@connectrpc/connect-node";
-import { createContext } from "../gateway/context.ts";
+import { createContext, maxTimerMs } from "../gateway/context.ts";
 import { HttpError, toCallError } from "../gateway/errors.ts";
 import type { DescribeError, Exchange } from "../gateway/exchange.ts";
 import type { Gateway } from "../gateway/gateway.ts";
@@ -92,6 +93,7 @@ export function createConnectDoor(options: ConnectDoorOptions): Gateway {
     }
     const universal = universalRequestFromNodeRequest(request, response, undefined, values);
     const body = admitted(request, universal.body as AsyncIterable<Uint8Array>, context);
+    capDeadline(universal.header);
     const answer = await handler({ ...universal, body });
     const error = httpError(answer, handler);
     if (error !== undefined) return refuse({ describeError }, { request, response, values, context }, error);
@@ -114,6 +116,14 @@ export function createConnectDoor(options: ConnectDoorOptions): Gateway {
       pieceTimeoutMs: isStream(method) && !isGuarded ? bodyTimeoutMs : undefined,
     });
   }
+}
+
+/** Connect hands the deadline to a timer as it is. */
+function capDeadline(headers: Headers): void {
+  const { timeoutMs = 0 } = parseTimeout(headers.get("grpc-timeout"), Number.POSITIVE_INFINITY);
+  if (timeoutMs > maxTimerMs) headers.set("grpc-timeout", `${Math.floor(maxTimerMs / 1000)}S`);
+  const text = headers.get("connect-timeout-ms") ?? "";
+  if (/^\d{1,10}$/.test(text) && Number(text) > maxTimerMs) headers.set("connect-timeout-ms", String(maxTimerMs));
 }
 
 /** As one that its caller may open again. */

@@ -1,8 +1,8 @@
 import { randomUUID } from "node:crypto";
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http";
 import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
-import { isIP } from "node:net";
 import { type ContextValues, createContextKey, createContextValues } from "@connectrpc/connect";
+import ipaddr from "ipaddr.js";
 import { isTracecode, tracecodeHeader, tracecodeOf } from "./trace.ts";
 
 export type Request = IncomingMessage | Http2ServerRequest;
@@ -85,8 +85,18 @@ export function originValues(origin: Origin): ContextValues {
 }
 
 function addressOf(headers: IncomingHttpHeaders, peer: string, trustedProxies: number): string {
-  // Only the addresses that our own proxies wrote count: they are the last ones.
-  const forwarded = [headers["x-forwarded-for"] ?? []].flat().join(",").split(",");
-  const address = forwarded.at(-trustedProxies)?.trim() ?? "";
-  return isIP(address) === 0 ? peer : address;
+  // Only the addresses that our own proxies wrote count: they are the last ones. Empty elements count as absent.
+  const elements = [headers["x-forwarded-for"] ?? []].flat().join(",").split(",");
+  const forwarded = elements.map((element) => element.trim()).filter((element) => element !== "");
+  return readAddress(forwarded.at(-trustedProxies) ?? "") ?? peer;
+}
+
+/** Proxies write an address alone, or with a port (Azure), in brackets, or in quotes as Forwarded has it (RFC 7239). */
+function readAddress(element: string): string | undefined {
+  const text = element.replace(/^"(.*)"$/, "$1");
+  const [, bracketed, withPort] = /^(?:\[([^\]]*)\](?::\d+)?|([\d.]+):\d+)$/.exec(text) ?? [];
+  const address = bracketed ?? withPort ?? text;
+  if (!ipaddr.IPv6.isValid(address) && !ipaddr.IPv4.isValidFourPartDecimal(address)) return undefined;
+  // An IPv4 address within IPv6 is the same caller.
+  return ipaddr.process(address).toString();
 }

@@ -14,6 +14,12 @@ test.each<[string, object]>([
     "rediss+sentinel://s1,s2/main",
     { ...nothing, kind: "sentinel", hasTls: true, path: "main", hosts: [at("s1", 26379), at("s2", 26379)] },
   ],
+  [
+    "redis+sentinel://s1/my-master.eu_1",
+    { ...nothing, kind: "sentinel", path: "my-master.eu_1", hosts: [at("s1", 26379)] },
+  ],
+  ["redis://:100%@one", { ...nothing, password: "100%", hosts: [at("one")] }],
+  ["redis://:50%25off@one", { ...nothing, password: "50%off", hosts: [at("one")] }],
 ])("reads %s", (url, address) => {
   expect(parseRedisUrl(url)).toEqual(address);
 });
@@ -29,6 +35,9 @@ test.each([
   "redis+cluster://one/3",
   "redis+cluster://one,",
   "redis+sentinel://one",
+  "redis+sentinel://one/my master",
+  "redis://one/-1",
+  "redis://one:65536",
 ])("refuses %s", (url) => {
   expect(parseRedisUrl(url)).toBeUndefined();
 });

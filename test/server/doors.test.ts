@@ -5,7 +5,12 @@ import { connect as connectSocket } from "node:net";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { Code, ConnectError, createClient, type Transport } from "@connectrpc/connect";
 import { trailerParse } from "@connectrpc/connect/protocol-grpc-web";
-import { createConnectTransport, createGrpcTransport, createGrpcWebTransport } from "@connectrpc/connect-node";
+import {
+  compressionGzip,
+  createConnectTransport,
+  createGrpcTransport,
+  createGrpcWebTransport,
+} from "@connectrpc/connect-node";
 import { Client, credentials, Metadata, type ServiceError } from "@grpc/grpc-js";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import {
@@ -32,6 +37,10 @@ afterAll(() => app.stop());
 const bearer = () => ({ authorization: `Bearer ${app.admin}` });
 const transports: [string, () => Transport][] = [
   ["gRPC", () => createGrpcTransport({ baseUrl: app.url })],
+  [
+    "gRPC with compression",
+    () => createGrpcTransport({ baseUrl: app.url, sendCompression: compressionGzip, compressMinBytes: 0 }),
+  ],
   ["gRPC-Web", () => createGrpcWebTransport({ baseUrl: app.url, httpVersion: "1.1" })],
   ["Connect over HTTP/1.1", () => createConnectTransport({ baseUrl: app.url, httpVersion: "1.1" })],
   ["Connect over HTTP/2", () => createConnectTransport({ baseUrl: app.url, httpVersion: "2" })],
@@ -95,6 +104,14 @@ describe.each(transports)("%s", (_name, transport) => {
       key,
       detail: "by another door",
     });
+  });
+
+  test("takes a deadline beyond what a timer holds", async () => {
+    const headers = { ...bearer(), "grpc-timeout": "99999999H", "connect-timeout-ms": "2147483648" };
+    // A deadline that is over after a millisecond may be later than one answer.
+    for (let calls = 0; calls < 20; calls += 1) {
+      expect(await users().readUser({ username: "admin" }, { headers })).toMatchObject({ username: "admin" });
+    }
   });
 
   test("streams a list in pages whose merge is the answer", async () => {

@@ -5,6 +5,7 @@ import { request as httpsRequest } from "node:https";
 import { connect, type Socket } from "node:net";
 import { buffer, text } from "node:stream/consumers";
 import { afterEach, describe, expect, test } from "vitest";
+import { flags, frame, openFrames, requestHeaders } from "../support/frames.ts";
 import { badRequest, certificate, everything, getHttp2, openListener, stopAll, tls } from "../support/listener.ts";
 
 afterEach(stopAll);
@@ -157,6 +158,34 @@ describe("limits", () => {
     const error = await new Promise<NodeJS.ErrnoException>((done) => socket.once("error", done));
     clearInterval(trickle);
     expect(["ECONNRESET", "EPIPE"]).toContain(error.code);
+  });
+
+  test("end an HTTP/2 connection whose headers do not come to their end, whatever trickles", async () => {
+    const { port } = await openListener({ limits });
+    const socket = openFrames(port);
+    const [start, ...rest] = [...requestHeaders("/", "text/plain")];
+    socket.write(frame("headers", flags.endStream, 1, Buffer.of(start ?? 0)));
+    const trickle = setInterval(() => socket.write(frame("continuation", 0, 1, Buffer.of(rest.shift() ?? 0))), 20);
+    await once(socket, "close");
+    clearInterval(trickle);
+    expect(rest.length, "bytes of the headers that were not sent").toBeGreaterThan(0);
+  });
+
+  test("end an HTTP/2 connection without calls, whatever its pings", async () => {
+    const { port } = await openListener({ limits: { ...limits, sessionIdleTimeoutMs: 100 } });
+    const session = connectHttp2(`http://127.0.0.1:${port}`);
+    const pings = setInterval(() => !session.destroyed && session.ping(() => undefined), 20);
+    await once(session, "close");
+    clearInterval(pings);
+  });
+
+  test("end an HTTP/1.1 connection whose answered request goes on", async () => {
+    const { port } = await openListener({ limits: { lingerTimeoutMs: 100 } });
+    const socket = connect(port, "127.0.0.1").on("error", () => undefined);
+    socket.write("POST /nowhere HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n");
+    const trickle = setInterval(() => socket.write("x"), 20);
+    expect(await everything(socket)).toMatch(/^HTTP\/1.1 200 /);
+    clearInterval(trickle);
   });
 
   test("refuse headers that are too large", async () => {
