@@ -7,7 +7,7 @@ export const xlsxType = "application/vnd.openxmlformats-officedocument.spreadshe
 /** A cell: text is never a formula, whatever it begins with. */
 export type Cell = string | number | boolean | Date | null | Formula;
 
-/** A formula, and what it gives now: readers that do not calculate show that. */
+/** A formula and its result, which readers that do not calculate show. */
 export interface Formula {
   readonly formula: string;
   readonly result: number;
@@ -26,33 +26,34 @@ export const textFormat = "@";
 export const numberFormat = "#,##0";
 export const dateFormat = "yyyy-mm-dd";
 
-/** A sheet is written from top to bottom, and one after the other. */
+/** A sheet is written from top to bottom. Sheets are written one after the other. */
 export interface Sheet {
   readonly name: string;
-  /** Rows so far, the header's included. */
+  /** The number of rows so far, with the header. */
   rows(): number;
   add(cells: readonly Cell[], style?: { readonly bold?: boolean }): void;
-  /** Resolves when the reader has taken enough for more rows. */
+  /** Resolves when the reader has taken enough to add more rows. */
   drained(): Promise<void>;
-  /** @param filtered whether the header's columns can be filtered by */
+  /** @param filtered whether the header has filters */
   end(filtered?: boolean): void;
 }
 
 export interface Workbook {
-  /** @param columns with headers they are the first row, which stays in sight */
+  /** @param withHeader whether the first row has the headers of the columns and stays in sight */
   sheet(name: string, columns: readonly Column[], withHeader?: boolean): Sheet;
   /** Ends the file; the sheets are in this order. */
   end(order: readonly string[]): Promise<void>;
 }
 
-/** What Excel takes. */
+/** Rows of a sheet in Excel. */
 export const maxRows = 1_048_576;
 
 const bufferBytes = 1 << 20;
 
 /**
- * An XLSX file, read while it is written: memory does not grow with its rows. Who stops reading stops the writing.
- * @param write writes all of it, and waits for each sheet to be drained now and then
+ * Streams an XLSX file while it is written: memory does not grow with its rows. The writing stops when the reader
+ * stops.
+ * @param write writes the whole workbook, and awaits `drained` of each sheet now and then
  */
 export async function* streamWorkbook(
   about: { readonly creator: string; readonly created: Date },
@@ -67,9 +68,9 @@ export async function* streamWorkbook(
 function createWorkbook({ creator, created }: { readonly creator: string; readonly created: Date }) {
   const output = new PassThrough({ highWaterMark: bufferBytes });
   const gone = new Promise<never>((_resolve, reject) => {
-    output.once("close", () => reject(new Error("nobody reads the workbook any more")));
+    output.once("close", () => reject(new Error("the reader of the workbook is gone")));
   });
-  // Of a workbook that was read to its end nobody asks.
+  // After the end of the workbook nothing awaits this promise.
   gone.catch(() => undefined);
   const writer = new ExcelJs.stream.xlsx.WorkbookWriter({
     stream: output,
@@ -84,7 +85,7 @@ function createWorkbook({ creator, created }: { readonly creator: string; readon
   const workbook: Workbook = {
     sheet: (name, columns, withHeader = true) => openSheet(writer, { name, columns, withHeader, gone }),
     async end(order) {
-      // The writer has no order but that of writing; sums are known last and read first.
+      // exceljs orders sheets as they are written, but the summary is written last and shown first.
       const inner = writer as unknown as { _worksheets: (ExcelJs.Worksheet | undefined)[] };
       inner._worksheets = order.map((name) => inner._worksheets.find((sheet) => sheet?.name === name));
       await Promise.race([writer.commit(), gone]);
@@ -97,7 +98,7 @@ interface SheetOptions {
   readonly name: string;
   readonly columns: readonly Column[];
   readonly withHeader: boolean;
-  /** Rejects when nobody reads any more. */
+  /** Rejects when the reader is gone. */
   readonly gone: Promise<never>;
 }
 
@@ -112,7 +113,7 @@ function openSheet(
     rows += 1;
     const row = sheet.addRow(cells);
     if (bold) row.font = { bold: true };
-    // The writer writes out each style object that it has not seen, to find its number: one of its own in every cell.
+    // exceljs serializes each style object that it has not seen, so all cells of a column share one.
     else row.eachCell((cell, column) => void (cell.style = sheet.getColumn(column).style));
     row.commit();
   };
@@ -126,10 +127,10 @@ function openSheet(
     rows: () => rows,
     add,
     async drained() {
-      // The sheet's stream does not say when it is full. What it is piped to does, once the sheets before it are out.
+      // The sheet's stream does not say when it is full. The stream that it is piped to does, after the sheets before.
       const { stream } = sheet as unknown as { stream: { pipes: PassThrough[] } };
       while (stream.pipes.length === 0) await Promise.race([wait(5), gone]);
-      // A write is done when those before it are: of nothing, it tells just that.
+      // An empty write is done when all writes before it are done.
       const written = new Promise<void>((resolve) => stream.pipes[0]?.write("", () => resolve()));
       await Promise.race([written, gone]);
     },

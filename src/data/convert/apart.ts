@@ -6,45 +6,45 @@ import type { Kind } from "./make.ts";
 import { Impossible } from "./table.ts";
 
 export interface Limits {
-  /** Of what the data is while it is converted. */
+  /** Heap of the process that converts. */
   readonly memoryMb: number;
   readonly timeMs: number;
-  /** Of what it comes to. */
+  /** Size of the result. */
   readonly maxBytes: number;
 }
 
-/** What the process ends with when the last line of what it has written is the reason, as JSON. */
+/** Exit code for data that cannot be converted. The last line of stderr is the reason, as JSON. */
 export const impossibleCode = 3;
 
-// From the sources it is run as they are, by what runs them.
+// In development the child runs from the TypeScript sources too.
 const extension = extname(import.meta.filename);
 const loader = extension === ".ts" ? ["--import", "tsx"] : [];
-/** How V8 ends a process whose memory is full; what the system ends for that, and we for its time, is killed. */
+/** V8 aborts when its heap is full; the system kills when memory is full, and so does the time limit. */
 const fullSignals: readonly (NodeJS.Signals | null)[] = ["SIGABRT", "SIGTRAP", "SIGILL", "SIGKILL"];
 const maxStory = 10_000;
 
 /**
- * Converts in a process of its own: what fills the memory ends that one alone. A thread would not do: V8 ends all of
- * the process for one table that does not fit into the memory of one thread.
- * @throws Impossible; the signal's reason, at once, when it is aborted
+ * Converts in a process of its own: data that fills its memory ends that process alone. In a thread, V8 would end the
+ * whole server.
+ * @throws Impossible for data that cannot be converted; the signal's reason as soon as it is aborted
  */
 export async function makeApart(bytes: Buffer, from: Kind, signal: AbortSignal, limits: Limits): Promise<Buffer> {
   const { memoryMb, timeMs, maxBytes } = limits;
   signal.throwIfAborted();
   const child = spawn(process.execPath, [...loader, `--max-old-space-size=${memoryMb}`, `process${extension}`, from], {
     cwd: import.meta.dirname,
-    // It needs none of our secrets, and reads what anybody has sent.
+    // The child reads data of strangers: it gets no secrets.
     env: {},
-    // Ctrl-C is for us, and we drain: in our group it would end by it in the middle of a call.
+    // In the server's process group, Ctrl-C would end the child while the server still drains.
     detached: true,
     signal,
     timeout: timeMs,
     killSignal: "SIGKILL",
   });
   const ended = once(child, "close") as Promise<[number | null, NodeJS.Signals | null]>;
-  // What cannot start has no pipes: that is the error then.
+  // A child that cannot start has no pipes; the error of the pipes is thrown instead.
   ended.catch(() => undefined);
-  // Who ends early does not read to the end: how it ended says why.
+  // A child that ends early does not read to the end; its exit code says why.
   child.stdin.on("error", () => undefined).end(bytes);
   const all = Promise.all([ended, collect(child.stdout, maxBytes), collect(child.stderr, Infinity)]);
   try {

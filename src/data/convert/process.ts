@@ -4,9 +4,9 @@ import { impossibleCode } from "./apart.ts";
 import { make } from "./make.ts";
 import { Impossible } from "./table.ts";
 
-// Run by apart.ts: the data comes in, what it is made into goes out. Calls go before it.
+// Run by apart.ts: reads the data from stdin and writes the result to stdout. The server's calls have priority.
 setPriority(constants.priority.PRIORITY_BELOW_NORMAL);
-// Who stops a service may tell all of its processes; the one that drains ends this one when its time is up.
+// A service manager may send SIGTERM to all processes of a service. The draining server ends this one.
 process.on("SIGTERM", () => undefined);
 const from = process.argv[2] === "json" ? "json" : "xlsx";
 const all: Buffer[] = [];
@@ -17,7 +17,7 @@ try {
   }
 } catch (error) {
   if (!(error instanceof Impossible)) throw error;
-  // The reader of sheets may have written warnings: the reason is the last line.
+  // Libraries may have written warnings: the reason is the last line.
   process.stderr.write(JSON.stringify(error.message));
   process.exitCode = impossibleCode;
 }

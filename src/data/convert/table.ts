@@ -20,14 +20,14 @@ export const literal = "json:";
 export const each = "[]";
 /** In the place of the path where the JSON is no array. */
 export const single = "{}";
-/** Rows by columns of all sheets: each takes memory, and time. */
+/** Cells of all sheets: each takes memory and time. */
 export const maxCells = 1_000_000;
-/** Letters of all cells, those of headers wherever they are repeated: a text that is kept once may be in many of them. */
+/** Letters of all cells, with their column's name: a shared text or a name may stand in many cells. */
 export const maxLetters = 67_108_864;
-/** Letters of a cell. */
+/** Letters of one cell in Excel. */
 export const maxText = 32_767;
 
-/** Keys as they stand in a path: what has a meaning there, or cannot be in a sheet, is written as in JSON. */
+/** Writes a key for a path: letters with a meaning there, or that a sheet cannot hold, are escaped as in JSON. */
 export function escapeKey(key: string): string {
   if (key === "") return String.raw`\0`;
   // Control characters cannot be in XML.

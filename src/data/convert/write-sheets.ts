@@ -20,7 +20,7 @@ export interface Table {
   readonly path: string;
   /** The sheet's name. */
   readonly name: string;
-  /** In the order in which they were met. */
+  /** The index of each column, in the order of appearance. */
   readonly columns: Map<string, number>;
   readonly rows: { readonly parent: number | undefined; readonly cells: Cell[] }[];
 }
@@ -29,14 +29,14 @@ const maxColumns = 16_384;
 /** Short lists of plain values stay in their cell. */
 const maxInline = 120;
 const maxName = 31;
-/** Excel has a sheet of that name itself. */
+/** Excel reserves this name. */
 const reservedNames = ["history"];
 
 /** @throws Impossible */
 export function toSheets(json: unknown): Table[] {
   const tables = new Map<string, Table>();
   const names = new Set(reservedNames);
-  /** Counted while they are made, headers too: a few bytes of JSON are a column of all the rows. */
+  // Counted while they are made, with headers: a few bytes of JSON may add a cell to every row.
   const count = limitOf(maxCells, "cells");
   const countLetters = limitOf(maxLetters, "letters");
 
@@ -50,7 +50,7 @@ export function toSheets(json: unknown): Table[] {
     return table;
   }
 
-  /** Adds an element, and what is within it. */
+  /** Adds an element and all that it holds. */
   function addRow(table: Table, element: unknown, parent: number | undefined, within: string): void {
     const row = { parent, cells: [] as Cell[] };
     table.rows.push(row);
@@ -78,7 +78,7 @@ export function toSheets(json: unknown): Table[] {
       else put(column, value);
     };
     if (isFields(element)) addFields(element, "");
-    // An array in an array, or a plain value. An object without fields is a row without cells.
+    // An array in an array, or a plain value. An empty object is a row without cells.
     else if (JSON.stringify(element) !== "{}") put(valueColumn, element);
   }
 
@@ -99,7 +99,7 @@ function checkName(column: string, within: string): string {
   return column;
 }
 
-/** One sheet after the other. */
+/** Writes the sheets one after the other. */
 export async function writeSheets(workbook: Workbook, tables: readonly Table[]): Promise<void> {
   for (const { path, name, columns, rows } of tables) {
     const isInner = rows[0]?.parent !== undefined;
@@ -122,7 +122,7 @@ function toColumn(header: string): Column {
   return { header, width: Math.min(Math.max(header.length + 2, 10), 40), format: textOrNumber };
 }
 
-/** Numbers as they are; texts stay texts by their type. */
+/** Numbers are shown as they are; a text that a person edits stays a text. */
 const textOrNumber = `General;-General;General;${textFormat}`;
 
 /** An array that has a sheet of its own: one of plain values only where it is long. */
@@ -146,11 +146,11 @@ function toCell(value: unknown, column: string): Cell {
 /** Whether a text comes back from a sheet as it went in. */
 function isPlain(text: string): boolean {
   if (text === "" || text.startsWith(literal) || /^\s|\s$/.test(text)) return false;
-  // What cannot be in XML, or is read as something else.
+  // Letters that XML cannot hold, and escapes that a reader would decode.
   return !/[\p{Cc}\ud800-\udfff\ufffe\uffff]|_x[0-9a-f]{4}_/iu.test(text);
 }
 
-/** JSON of which every letter can be in a sheet. */
+/** Escapes the letters of JSON that a sheet cannot hold. */
 function escapeText(json: string): string {
   return json.replaceAll(
     /[\ufffe\uffff]|_(?=x[0-9a-f]{4}_)/gi,
@@ -158,7 +158,7 @@ function escapeText(json: string): string {
   );
 }
 
-/** A name that Excel takes, for people: the path is in the first cell. */
+/** A sheet name that Excel accepts. It is for people: the path stands in the first cell. */
 function nameOf(path: string, taken: Set<string>): string {
   const plain = path
     .replaceAll(each, "")
