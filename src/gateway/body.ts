@@ -2,6 +2,7 @@ import { createCollector } from "./collect.ts";
 import { callerGone, type LightContext } from "./context.ts";
 import { badField, HttpError, toCallError } from "./errors.ts";
 import type { GatewayRequest } from "./exchange.ts";
+import { decodeUtf8 } from "./json/read.ts";
 
 /** What a body may be. */
 export interface BodyLimits {
@@ -28,11 +29,7 @@ export async function readBody(request: GatewayRequest, limits: BodyLimits, cont
   if (Number(request.headers["content-length"] ?? 0) > maxBytes) throw tooLarge(maxBytes);
   const bytes = await readBytes(request, limits, context);
   if (bytes === undefined) throw tooLarge(maxBytes);
-  try {
-    return utf8.decode(bytes);
-  } catch {
-    throw badField("", "the body is not UTF-8");
-  }
+  return decodeUtf8(bytes);
 }
 
 /** Makes sure that a request brings no body, whatever its type. */
@@ -91,8 +88,6 @@ function more(request: GatewayRequest, timeoutMs: number, signal: AbortSignal): 
     signal.addEventListener("abort", leave, { once: true });
   });
 }
-
-const utf8 = new TextDecoder("utf-8", { fatal: true });
 
 function checkType({ headers }: GatewayRequest): void {
   const type = headers["content-type"] ?? "";

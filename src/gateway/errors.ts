@@ -1,7 +1,5 @@
-import type { DescField } from "@bufbuild/protobuf";
 import { Code, type ConnectError } from "@connectrpc/connect";
 import { type CallReason, callError, invalidRequest } from "../call/errors.ts";
-import { ruleOf } from "../call/library-errors.ts";
 
 /** A failure of HTTP itself, whose status says more than a code of gRPC. */
 export class HttpError extends Error {
@@ -40,13 +38,4 @@ export function toCallError(error: HttpError): ConnectError {
 
 export function badField(field: string, description: string): ConnectError {
   return invalidRequest([{ field, description }]);
-}
-
-/** What is wrong with a field, or with one item of it, that protobuf-es could not read. */
-export function reasonOf(field: DescField, error: unknown, isItem = field.fieldKind !== "list"): string {
-  if (field.enum !== undefined) {
-    const names = field.enum.values.map(({ name }) => name).filter((name) => !name.endsWith("UNSPECIFIED"));
-    return `must be ${isItem ? "one of" : "a list of"} ${names.join(", ")}`;
-  }
-  return ruleOf(error);
 }

@@ -1,4 +1,4 @@
-import { type DescField, type DescMessage, ScalarType } from "@bufbuild/protobuf";
+import type { DescField, DescMessage } from "@bufbuild/protobuf";
 
 /** The way from a message to one of its fields, or to a field below it. */
 export type FieldPath = readonly DescField[];
@@ -20,23 +20,12 @@ export function fieldsByName(desc: DescMessage): ReadonlyMap<string, DescField> 
   return fields;
 }
 
-/** Whether the JSON of the message may have a form of its own, instead of an object with its fields. */
+/** Whether the message is one of protobuf's own types: most have a JSON form of their own. */
 export function isWellKnown({ typeName }: DescMessage): boolean {
   return typeName.startsWith("google.protobuf.");
 }
 
-/** Whether a field holds 64-bit integers: alone, in a list or a map, or in a wrapper. */
-export function isLong(field: DescField): boolean {
-  const scalar = /^google\.protobuf\.U?Int64Value$/.test(field.message?.typeName ?? "")
-    ? ScalarType.INT64
-    : field.scalar;
-  return scalar !== undefined && longs.has(scalar);
+/** Whether null is a value of the field's type, rather than the sign of an absent one. */
+export function acceptsNull({ message, enum: desc }: DescField): boolean {
+  return message?.typeName === "google.protobuf.Value" || desc?.typeName === "google.protobuf.NullValue";
 }
-
-const longs: ReadonlySet<ScalarType> = new Set([
-  ScalarType.INT64,
-  ScalarType.UINT64,
-  ScalarType.SINT64,
-  ScalarType.FIXED64,
-  ScalarType.SFIXED64,
-]);

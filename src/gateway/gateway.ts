@@ -1,11 +1,11 @@
 import { METHODS } from "node:http";
-import type { DescMethod, DescService, Message } from "@bufbuild/protobuf";
+import type { DescMethod, DescService, Message, Registry } from "@bufbuild/protobuf";
 import type { ContextValues, HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import { type Binding, bindingsOf } from "./binding.ts";
 import { createContext } from "./context.ts";
 import { HttpError } from "./errors.ts";
 import type { DescribeError, Exchange, GatewayRequest, GatewayResponse } from "./exchange.ts";
-import type { JsonLimits } from "./json/scan.ts";
+import { defaultJsonLimits, type JsonLimits } from "./json/scan.ts";
 import { refuse } from "./refuse.ts";
 import { createReadRequest, isUpload, type ReadRequest } from "./request.ts";
 import { createRespond, type Respond } from "./respond.ts";
@@ -23,6 +23,8 @@ export interface GatewayOptions {
   /** How long a caller may take to send a body. */
   readonly bodyTimeoutMs: number;
   readonly limits?: JsonLimits;
+  /** The types that a google.protobuf.Any may hold. Without it, requests with an Any are refused. */
+  readonly registry?: Registry;
   /** Refuses a caller before the request is read; ends when the context is interrupted. Nothing to wait for: undefined. */
   readonly admit?: (context: HandlerContext) => Promise<void> | undefined;
   readonly describeError: DescribeError;
@@ -36,8 +38,6 @@ interface Route extends Binding {
     context: HandlerContext,
   ) => Promise<Message> | AsyncIterable<Message>;
 }
-
-const defaultLimits: JsonLimits = { depth: 32, items: 100_000 };
 
 /** @param values what handlers find in their context's values */
 export type Gateway = (request: GatewayRequest, response: GatewayResponse, values: ContextValues) => void;
@@ -113,7 +113,7 @@ function timeoutOf({ headers }: GatewayRequest): number | undefined {
 }
 
 function routesOf({ service, implementation }: GatewayOptions["services"][number], options: GatewayOptions): Route[] {
-  const { maxBodyBytes, bodyTimeoutMs, limits = defaultLimits } = options;
+  const { maxBodyBytes, bodyTimeoutMs, limits = defaultJsonLimits, registry } = options;
   return bindingsOf(service).map((binding) => {
     const { method } = binding;
     const call = (implementation as Record<string, unknown>)[method.localName];
@@ -121,8 +121,18 @@ function routesOf({ service, implementation }: GatewayOptions["services"][number
     if (method.methodKind === "bidi_streaming" || (method.methodKind === "client_streaming" && !isUpload(binding))) {
       throw new Error(`${service.typeName}.${method.name}: a stream of requests that is no file cannot be bound`);
     }
-    const read = createReadRequest(binding, { maxBytes: maxBodyBytes(method), timeoutMs: bodyTimeoutMs, limits });
-    return { ...binding, read, respond: createRespond(binding), call: call.bind(implementation) as Route["call"] };
+    const read = createReadRequest(binding, {
+      maxBytes: maxBodyBytes(method),
+      timeoutMs: bodyTimeoutMs,
+      limits,
+      registry,
+    });
+    return {
+      ...binding,
+      read,
+      respond: createRespond(binding, registry),
+      call: call.bind(implementation) as Route["call"],
+    };
   });
 }
 

@@ -1,5 +1,6 @@
-import { create, type JsonValue, type Message, type MessageInitShape } from "@bufbuild/protobuf";
+import { create, type JsonValue, type Message, type MessageInitShape, type Registry } from "@bufbuild/protobuf";
 import { reflect } from "@bufbuild/protobuf/reflect";
+import { isWrapperDesc } from "@bufbuild/protobuf/wkt";
 import { HttpBodySchema } from "#gen/google/api/httpbody_pb.js";
 import type { Binding } from "./binding.ts";
 import { type BodyLimits, readBody, refuseBody, streamBody } from "./body.ts";
@@ -27,15 +28,17 @@ export interface IncomingCall {
   readonly context: LightContext;
 }
 
-interface RequestLimits extends BodyLimits {
+interface RequestOptions extends BodyLimits {
   readonly limits: JsonLimits;
+  /** The types that a google.protobuf.Any may hold. */
+  readonly registry: Registry | undefined;
 }
 
 /**
  * Prepares what a binding reads.
  * @throws Error where its body is no message, or no JSON
  */
-export function createReadRequest(binding: Binding, { limits, ...bodyLimits }: RequestLimits): ReadRequest {
+export function createReadRequest(binding: Binding, { limits, registry, ...bodyLimits }: RequestOptions): ReadRequest {
   const { method, body } = binding;
   const { inPath, bind } = createParameters(binding, limits.depth);
   const readJson = async ({ request, context }: IncomingCall) =>
@@ -71,14 +74,18 @@ export function createReadRequest(binding: Binding, { limits, ...bodyLimits }: R
   if (body === "*") {
     return async (call) => {
       const json = await readJson(call);
-      return bound(readMessage(target, json, inPath), call, json);
+      return bound(readMessage(target, json, { registry, elsewhere: inPath }), call, json);
     };
   }
   const below = inPath.filter(([first]) => first === body).map((path) => path.slice(1));
   return async (call) => {
     const json = await readJson(call);
     const message = create(method.input);
-    reflect(method.input, message).set(body, reflect(target, readMessage(target, json, below)));
+    // Null is no value of a wrapper: it says that there is none.
+    if (json !== null || !isWrapperDesc(target)) {
+      const value = readMessage(target, json, { registry, elsewhere: below });
+      reflect(method.input, message).set(body, reflect(target, value));
+    }
     return bound(message, call, { [body.name]: json });
   };
 

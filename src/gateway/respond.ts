@@ -1,4 +1,4 @@
-import { create, type DescMessage, type JsonValue, type Message } from "@bufbuild/protobuf";
+import { create, type DescMessage, type JsonValue, type Message, type Registry } from "@bufbuild/protobuf";
 import { reflect } from "@bufbuild/protobuf/reflect";
 import type { HttpBody } from "#gen/google/api/httpbody_pb.js";
 import { answersFile, type Binding } from "./binding.ts";
@@ -18,7 +18,7 @@ export type Respond = (
  * Prepares the answers of a binding: JSON, a file (HttpBody), or one JSON object out of a stream of pages.
  * @throws Error where a stream's pages have no single list that their merge would append to
  */
-export function createRespond(binding: Binding): Respond {
+export function createRespond(binding: Binding, registry: Registry | undefined): Respond {
   const { method, status, responseBody } = binding;
   const isStream = method.methodKind === "server_streaming";
   if (answersFile(binding)) {
@@ -31,15 +31,19 @@ export function createRespond(binding: Binding): Respond {
   if (isStream && responseBody !== undefined) {
     throw new Error(`${method.parent.typeName}.${method.name}: response_body of a stream that is no file`);
   }
-  if (isStream) return respondPages(method.output, status);
+  if (isStream) return respondPages(method.output, status, registry);
   return async (response, answer, { givenHeader: headers }) => {
     if (status === 204) return sendEmpty(response, { status, headers });
-    send(response, { status, headers, contentType: jsonType }, JSON.stringify(jsonOf(binding, answer as Message)));
+    send(
+      response,
+      { status, headers, contentType: jsonType },
+      JSON.stringify(jsonOf(binding, answer as Message, registry)),
+    );
   };
 }
 
-function jsonOf({ method, responseBody }: Binding, answer: Message): JsonValue {
-  const json = writeMessage(method.output, answer);
+function jsonOf({ method, responseBody }: Binding, answer: Message, registry: Registry | undefined): JsonValue {
+  const json = writeMessage(method.output, answer, registry);
   if (responseBody === undefined || typeof json !== "object" || json === null || Array.isArray(json)) return json;
   return json[responseBody.name] ?? null;
 }
@@ -76,13 +80,13 @@ function respondChunks(status: number, fileOf: FileOf): Respond {
 }
 
 /** The pages' lists run on, one after the other; what else they say is written after the list, the last one counts. */
-function respondPages(desc: DescMessage, status: number): Respond {
+function respondPages(desc: DescMessage, status: number, registry: Registry | undefined): Respond {
   const [list, ...otherLists] = desc.fields.filter(({ fieldKind }) => fieldKind === "list");
   if (list?.message === undefined || otherLists.length > 0) {
     throw new Error(`${desc.typeName}: a stream of pages needs exactly one list in them, of messages`);
   }
   const others = desc.fields.filter((field) => field !== list);
-  const unset = writeMessage(desc, create(desc)) as Record<string, JsonValue>;
+  const unset = writeMessage(desc, create(desc), registry) as Record<string, JsonValue>;
 
   return async (response, answer, context) => {
     const { signal, requestMethod } = context;
@@ -92,7 +96,7 @@ function respondPages(desc: DescMessage, status: number): Respond {
     let pending = "";
     for await (const page of answer as AsyncIterable<Message>) {
       signal.throwIfAborted();
-      const json = writeMessage(desc, page) as Record<string, JsonValue>;
+      const json = writeMessage(desc, page, registry) as Record<string, JsonValue>;
       const reflected = reflect(desc, page);
       for (const field of others) if (reflected.isSet(field)) rest[field.name] = json[field.name] ?? null;
       const items = json[list.name] as JsonValue[];

@@ -13,6 +13,8 @@ import { createContext, maxTimerMs } from "../gateway/context.ts";
 import { HttpError, toCallError } from "../gateway/errors.ts";
 import type { DescribeError, Exchange } from "../gateway/exchange.ts";
 import type { Gateway } from "../gateway/gateway.ts";
+import { createJsonDecoder } from "../gateway/json/read.ts";
+import { defaultJsonLimits } from "../gateway/json/scan.ts";
 import { refuse } from "../gateway/refuse.ts";
 import { cut } from "../gateway/send.ts";
 import { readInMessages } from "./connect-body.ts";
@@ -37,6 +39,9 @@ export interface ConnectDoorOptions {
 /** Streams of the public services that may be open at once. With one more, the oldest is ended: clients open it again. */
 const maxPublicStreams = 256;
 
+const jsonOptions = { useProtoFieldName: true, alwaysEmitImplicit: true, ignoreUnknownFields: false };
+type JsonOptions = typeof jsonOptions;
+
 /** The largest number that Connect takes: no answer is compressed, so that no caller can order the work of it. */
 const never = 0xffffffff;
 
@@ -50,14 +55,17 @@ export function createConnectDoor(options: ConnectDoorOptions): Gateway {
   const router = createConnectRouter({
     acceptCompression: [compressionGzip, compressionBrotli],
     compressMinBytes: never,
-    jsonOptions: { useProtoFieldName: true, alwaysEmitImplicit: true, ignoreUnknownFields: false },
+    jsonOptions,
   });
   const guarded = new Set<DescMethod>();
   for (const { service, implementation } of routes) {
     for (const method of service.methods) {
       guarded.add(method);
       const call = (implementation as Record<string, unknown>)[method.localName] as Parameters<typeof router.rpc>[1];
-      router.rpc(method, call, { readMaxBytes: maxBodyBytes(method) });
+      // Connect reads JSON by protobuf-es alone. Its decoder of bytes to text is where a check can stand in front.
+      const textDecoder = createJsonDecoder(method.input, defaultJsonLimits);
+      const guardedJson: JsonOptions & { readonly textDecoder: typeof textDecoder } = { ...jsonOptions, textDecoder };
+      router.rpc(method, call, { readMaxBytes: maxBodyBytes(method), jsonOptions: guardedJson });
     }
   }
   addPublic(router);

@@ -15,7 +15,8 @@ import { httpStatusOf } from "../../src/gateway/status.ts";
 /** JSON that a test looks into without declaring its shape. */
 type Json = ReturnType<typeof JSON.parse>;
 
-const services = compile();
+/** Every type of the fixture. */
+export const services = compile();
 
 export function serviceOf(name: string): DescService {
   const service = services.getService(`fixture.${name}`);

@@ -4,17 +4,20 @@ import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { expect, test } from "vitest";
 
-const folder = "src/gateway";
-const files = readdirSync(folder, { recursive: true, encoding: "utf8" })
-  .filter((name) => name.endsWith(".ts"))
-  .map((name) => join(folder, name));
+/** The gateway, and what it and the gRPC server stand on. */
+const folders = ["src/gateway", "src/call"];
+const files = folders.flatMap((folder) =>
+  readdirSync(folder, { recursive: true, encoding: "utf8" })
+    .filter((name) => name.endsWith(".ts"))
+    .map((name) => join(folder, name)),
+);
 const imports = new Map(files.map((file) => [file, importsOf(file)]));
 
-test("the gateway imports its own files, its own generated code, protobuf, Connect and Node alone", () => {
+test("the gateway imports its own files, src/call, its own generated code, protobuf, Connect and Node alone", () => {
   const allowed = /^(node:|@bufbuild\/|@connectrpc\/connect$|#gen\/(gateway|google)\/)/;
   const foreign = [...imports].flatMap(([file, specifiers]) =>
     specifiers
-      .filter((one) => (one.startsWith(".") ? !targetOf(file, one).startsWith(`${folder}/`) : !allowed.test(one)))
+      .filter((one) => (one.startsWith(".") ? !files.includes(targetOf(file, one)) : !allowed.test(one)))
       .map((one) => `${file}: ${one}`),
   );
   expect(foreign).toEqual([]);
@@ -28,7 +31,7 @@ test("no file of the gateway imports itself through others, types included", () 
 test("the gateway and its document load without the rest of the repository", () => {
   const alone = mkdtempSync(join(tmpdir(), "gateway-alone-"));
   try {
-    cpSync(folder, join(alone, folder), { recursive: true });
+    for (const folder of folders) cpSync(folder, join(alone, folder), { recursive: true });
     for (const name of ["gateway", "google"]) cpSync(`gen/${name}`, join(alone, "gen", name), { recursive: true });
     symlinkSync(resolve("node_modules"), join(alone, "node_modules"));
     writeFileSync(join(alone, "package.json"), '{"type":"module","imports":{"#gen/*":"./gen/*"}}');

@@ -7,6 +7,9 @@ export interface JsonLimits {
   readonly items: number;
 }
 
+/** Room for the longest list of a request (100,000 point keys), and for what stands beside it. */
+export const defaultJsonLimits: JsonLimits = { depth: 32, items: 150_000 };
+
 const quote = 34;
 const backslash = 92;
 

@@ -1,7 +1,7 @@
 import { type AnyDesc, type DescField, type DescMessage, getOption, ScalarType } from "@bufbuild/protobuf";
+import { isWrapperDesc } from "@bufbuild/protobuf/wkt";
 import { type FieldRules, field as rulesOption } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import { example as messageExample, schema as schemaOption } from "#gen/gateway/v1/annotations_pb.js";
-import { isWrapper } from "../json/write.ts";
 import { snakeCase } from "./names.ts";
 import { defaultOf, isRequired, namesOf, noRules, type Schema, scalar } from "./rules.ts";
 
@@ -107,7 +107,7 @@ export function createSchemas(describe: (desc: AnyDesc) => string): Schemas {
 
   function message(desc: DescMessage, rules: FieldRules): Schema {
     const [value] = desc.fields;
-    if (isWrapper(desc) && value?.scalar !== undefined) {
+    if (isWrapperDesc(desc) && value?.scalar !== undefined) {
       const { type, ...rest } = scalar(value.scalar, rules);
       return { type: [type, "null"], ...rest };
     }

@@ -1,0 +1,22 @@
+import type { FieldViolation } from "../../call/bounds.ts";
+import { joinPath } from "./scan.ts";
+
+/** What a check of a message's JSON has found so far. */
+export interface Findings {
+  readonly violations: FieldViolation[];
+  /** Whether the JSON was rewritten: protobuf-es would refuse it as it was sent, or read it inexactly. */
+  isChanged: boolean;
+  /** Whether a key "__proto__" was hidden in it. */
+  hasHiddenKey: boolean;
+}
+
+/** Where a value stands. Its path is written only when a rule is broken: most values break none. */
+export type Place = { readonly above: Place; readonly at: string | number } | undefined;
+
+export function refuse(findings: Findings, place: Place, description: string): void {
+  findings.violations.push({ field: pathOf(place), description });
+}
+
+function pathOf(place: Place): string {
+  return place === undefined ? "" : joinPath(pathOf(place.above), place.at);
+}

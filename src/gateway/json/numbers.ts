@@ -1,0 +1,32 @@
+/** Whether a text is an integer in decimal digits, with an optional minus. */
+export function isDecimal(text: string): boolean {
+  return /^-?\d+$/.test(text);
+}
+
+/** Parses a finite decimal number, such as "-1.5e3". Returns undefined for "0x10", " 1", "+1", "" and what overflows. */
+export function parseNumber(text: string): number | undefined {
+  if (!decimal.test(text)) return undefined;
+  const number = Number(text);
+  return Number.isFinite(number) ? number : undefined;
+}
+
+/**
+ * Parses an integer exactly, "1.0" and "1e2" included. Returns undefined for what is no integer, has more than 20 digits,
+ * or is written with more than 100 characters: what a caller sends must not order long arithmetic.
+ */
+export function parseInteger(text: string): bigint | undefined {
+  if (text.length > 100) return undefined;
+  if (isDecimal(text)) return BigInt(text);
+  const match = decimal.exec(text);
+  if (match === null) return undefined;
+  const [, sign = "", whole = "", fraction = "", exponent = "0"] = match;
+  const digits = `${whole}${fraction}`.replace(/^0+/, "");
+  const significant = digits.replace(/0+$/, "");
+  if (significant === "") return 0n;
+  const zeros = Number(exponent) - fraction.length + digits.length - significant.length;
+  // Fewer than no zeros: a digit stands right of the point.
+  if (zeros < 0 || significant.length + zeros > 20) return undefined;
+  return BigInt(`${sign}${significant}${"0".repeat(zeros)}`);
+}
+
+const decimal = /^(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/;
