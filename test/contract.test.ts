@@ -16,7 +16,6 @@ const allowance = {
     "/admin/companies/{key}.patch: missing",
     "/admin/users/{username}.patch: missing",
     "/admin/audit.get.parameters.outcome in query: missing",
-    "/admin/data/{tracecode}/files: missing",
     "services.items.properties.methods",
   ],
 };

@@ -3,7 +3,8 @@ import type { AuditActionSchema } from "#gen/tollgate/v1/audit_pb.js";
 import { toTimestamp } from "../core/instant.ts";
 import type { ActionRow } from "./store.ts";
 
-export function toMessage(row: ActionRow) {
+/** @param hasData whether data of the action's user is kept for its tracecode */
+export function toMessage(row: ActionRow, hasData: boolean) {
   return {
     username: row.username,
     companyKey: row.company_key,
@@ -22,6 +23,7 @@ export function toMessage(row: ActionRow) {
     },
     ...(row.resource !== null && { resource: row.resource }),
     ...(row.outcome !== 0 && { outcome: row.outcome }),
+    hasData,
   } satisfies MessageInitShape<typeof AuditActionSchema>;
 }
 

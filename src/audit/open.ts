@@ -15,6 +15,7 @@ export interface AuditResources {
   /** Milliseconds since the epoch. */
   readonly now: () => number;
   readonly retentionDays: number;
+  readonly findData: AuditOptions["findData"];
 }
 
 /** Puts together what the audit service stands on. */

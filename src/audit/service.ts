@@ -7,15 +7,20 @@ import { bucketsOf, totalOf } from "./buckets.ts";
 import { toMessage } from "./messages.ts";
 import { type Batch, type RecordOptions, toBatch } from "./record.ts";
 import { everythingOf, selectionOf } from "./selection.ts";
-import { sortable, streamActions } from "./store.ts";
+import { type ActionRow, sortable, streamActions } from "./store.ts";
 
 export interface AuditOptions extends RecordOptions {
   readonly database: Database;
   readonly batches: GroupCommit<Batch>;
+  /**
+   * Tells of which of these actions data is kept. Asked once a page: a flag in each row would need an index by tracecode
+   * on the largest table, and would be wrong from the day on which the data's retention ends.
+   */
+  readonly findData: (actions: readonly ActionRow[]) => Promise<(action: ActionRow) => boolean>;
 }
 
 export function auditHandlers(options: AuditOptions): Handlers<typeof AuditService> {
-  const { database, batches, now } = options;
+  const { database, batches, findData, now } = options;
 
   async function record(actions: readonly RecordedAction[], call: Call) {
     const batch = await toBatch(options, actions, call.principal.username);
@@ -34,7 +39,10 @@ export function auditHandlers(options: AuditOptions): Handlers<typeof AuditServi
       const overall = { total: toUint32(totalOf(everything)) };
       yield { statistics: { overall, filter: { total: toUint32(totalOf(buckets)) } } };
       const rows = streamActions(database, { selection, buckets, page, signal: call.signal });
-      for await (const actions of rows) yield { actions: actions.map(toMessage) };
+      for await (const actions of rows) {
+        const hasData = await findData(actions);
+        yield { actions: actions.map((action) => toMessage(action, hasData(action))) };
+      }
     },
 
     recordActions: ({ actions }, call) => record(actions, call),

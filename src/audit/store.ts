@@ -12,6 +12,7 @@ export interface ActionRow {
   readonly micros: Micros;
   readonly tracecode: string;
   readonly operation: string;
+  readonly user_id: number;
   readonly username: string;
   readonly company_key: string;
   readonly server: string;
@@ -26,6 +27,7 @@ export interface ActionRow {
 const columns = [
   "tracecode",
   "operation",
+  "user_id",
   "username",
   "company_key",
   "server",

@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { Conversion_Name, type DataService } from "#gen/tollgate/v1/data_pb.js";
 import { type Call, type Handlers, present } from "../core/call.ts";
 import { internal, notFound } from "../core/errors.ts";
@@ -6,7 +7,7 @@ import { scopeOf } from "../core/principal.ts";
 import type { Database } from "../storage/database.ts";
 import { contentTypes, convert, kindOf } from "./convert.ts";
 import { type Part, partOf } from "./range.ts";
-import { type DataFile, find, readBytes } from "./store.ts";
+import { type DataFile, find, listFiles, readBytes } from "./store.ts";
 import { type UploadOptions, upload } from "./upload.ts";
 
 /** A message of gRPC may be 4 MiB long. */
@@ -34,6 +35,21 @@ export function dataHandlers(options: UploadOptions): Handlers<typeof DataServic
       } finally {
         release();
       }
+    },
+
+    async readDataFiles({ tracecode }, call) {
+      const files = await listFiles(database, tracecode.toLowerCase(), scopeOf(call.principal));
+      return {
+        files: files.map((file) => ({
+          dataFlowType: file.flow,
+          dataFlowStage: file.stage,
+          contentType: file.content_type,
+          filename: file.filename,
+          bytes: BigInt(file.bytes),
+          sha256: file.sha256.toString("hex"),
+          time: timestampFromDate(file.created_at),
+        })),
+      };
     },
 
     async putData(requests, call) {

@@ -1,3 +1,4 @@
+import type { Knex } from "knex";
 import type { Scope } from "../core/principal.ts";
 import type { Database, Transaction } from "../storage/database.ts";
 import { deleteBefore } from "../storage/retention.ts";
@@ -25,9 +26,45 @@ export interface DataFile extends DataKey {
 
 export async function find(database: Database, { tracecode, flow, stage }: DataKey, scope: Scope) {
   const query = database<DataFile>("data_file").first("*").where({ tracecode, flow, stage });
+  return (await within(query, scope)) as DataFile | undefined;
+}
+
+function within<Query extends Knex.QueryBuilder>(query: Query, scope: Scope): Query {
   if (scope.kind === "company") void query.where({ company_key: scope.companyKey });
   if (scope.kind === "self") void query.where({ user_id: scope.userId });
-  return (await query) as DataFile | undefined;
+  return query;
+}
+
+/** A file and when it was uploaded. */
+export type ListedFile = DataFile & { readonly created_at: Date };
+
+/** Lists the files of a tracecode that the scope permits: by flow, INPUT first, then by stage. */
+export async function listFiles(database: Database, tracecode: string, scope: Scope): Promise<ListedFile[]> {
+  const query = database<ListedFile>("data_file")
+    .where({ tracecode })
+    .orderBy([
+      // INPUT has the larger number.
+      { column: "flow", order: "desc" },
+      { column: "stage" },
+    ]);
+  return within(query, scope);
+}
+
+/** What an audit action and its data have in common. */
+type Traced = Pick<DataFile, "tracecode" | "user_id">;
+
+/** Tells for which of these the user has data under the tracecode. One query for all of them. */
+export async function findData(database: Database, traced: readonly Traced[]): Promise<(one: Traced) => boolean> {
+  const { rows } = await database.raw<{ rows: Traced[] }>(
+    "select distinct tracecode, user_id from data_file where tracecode = any(?::uuid[])",
+    [[...new Set(traced.map(({ tracecode }) => tracecode))]],
+  );
+  const found = new Set(rows.map(keyOf));
+  return (one) => found.has(keyOf(one));
+}
+
+function keyOf({ tracecode, user_id }: Traced): string {
+  return `${tracecode} ${user_id}`;
 }
 
 /** Whose data is. */

@@ -20,7 +20,7 @@ import { createAuthenticator } from "../auth/service.ts";
 import { createLoginThrottle } from "../auth/throttle.ts";
 import { createTokens } from "../auth/tokens.ts";
 import { type Config, ConfigError } from "../config.ts";
-import { dropFiles } from "../data/store.ts";
+import { dropFiles, findData } from "../data/store.ts";
 import { dropChargedDays } from "../quota/ledger/charged-days.ts";
 import { createLedger } from "../quota/ledger/ledger.ts";
 import { pointDays } from "../quota/ledger/verify.ts";
@@ -241,6 +241,7 @@ export async function startApp(
       standings,
       now,
       retentionDays: config.AUDIT_RETENTION_DAYS,
+      findData: (listed) => findData(database, listed),
     });
     const data = {
       database,

@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { AuditService } from "#gen/tollgate/v1/audit_pb.js";
 import { Outcome_Name, QuotaService } from "#gen/tollgate/v1/lease_pb.js";
 import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
+import { dropFiles } from "../../src/data/store.ts";
 import { verifyUsage } from "../../src/quota/ledger/verify.ts";
 import { type Json, startTestApp, type TestApp } from "../support/app.ts";
 
@@ -43,6 +44,44 @@ async function read(query: Record<string, string>, token = app.admin): Promise<J
 const usageOf = (username: string) =>
   app.database("usage_day").where({ username }).select("requests", "points", "unique_points");
 
+describe("whether data is kept for an action", () => {
+  const upload = (tracecode: string, username: string) =>
+    app.http("PUT", `/admin/data/${tracecode}?username=${username}`, { token: app.admin, body: {} });
+  const hasData = async (username: string, token = app.admin): Promise<Record<string, boolean>> => {
+    const { actions } = await read({ username }, token);
+    return Object.fromEntries(actions.map((one: Json) => [one.tracedata.code, one.has_data]));
+  };
+
+  test("is true whether the upload came before or after the action, and false without one", async () => {
+    const username = await app.user({ roles: ["USER"] });
+    const [before, after, without] = [randomUUID(), randomUUID(), randomUUID()];
+    await upload(before, username);
+    const actions = [before, after, without].map((tracecode) => action({ username, tracecode }));
+    await audit.recordActions({ actions }, service);
+    expect(await hasData(username)).toEqual({ [before]: true, [after]: false, [without]: false });
+    await upload(after, username);
+    expect(await hasData(username)).toEqual({ [before]: true, [after]: true, [without]: false });
+  });
+
+  test("is false for another user's data of the same tracecode, which the reader may not see", async () => {
+    const username = await app.user({ roles: ["USER"] });
+    const tracecode = randomUUID();
+    await upload(tracecode, await app.user({ roles: ["USER"] }));
+    await audit.recordActions({ actions: [action({ username, tracecode })] }, service);
+    expect(await hasData(username, await app.token(username))).toEqual({ [tracecode]: false });
+  });
+
+  test("is false once the data's retention has ended", async () => {
+    const username = await app.user({ roles: ["USER"] });
+    const tracecode = randomUUID();
+    await upload(tracecode, username);
+    await audit.recordActions({ actions: [action({ username, tracecode })] }, service);
+    expect(await hasData(username)).toEqual({ [tracecode]: true });
+    await dropFiles(app.database, Date.now() + 2 * 86_400_000);
+    expect(await hasData(username)).toEqual({ [tracecode]: false });
+  });
+});
+
 describe("what is recorded", () => {
   test("a change by an administrator: who, what, which resource", async () => {
     const key = `changed_${Date.now()}`;
@@ -65,6 +104,7 @@ describe("what is recorded", () => {
         statistics: {},
         resource: key,
         outcome: "SUCCESS",
+        has_data: false,
       },
     ]);
   });

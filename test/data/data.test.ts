@@ -54,6 +54,73 @@ const codeOf = (work: Promise<unknown>) =>
     (error: unknown) => ConnectError.from(error).code,
   );
 
+describe("the files of a tracecode", () => {
+  const list = (tracecode: string, token: string) =>
+    app.http("GET", `/admin/data/${tracecode}/files`, { token }).then(({ status, body }) => {
+      expect(status).toBe(200);
+      return body.files;
+    });
+
+  test("are listed with what was uploaded, INPUT first, by stage", async () => {
+    const tracecode = randomUUID();
+    const bytes = Buffer.from("{}");
+    const sha256 = createHash("sha256").update(bytes).digest("hex");
+    const before = Date.now();
+    await put({ tracecode, dataFlowType: Data_Flow.OUTPUT, contentType: "text/plain" }, bytes);
+    await put({ tracecode, dataFlowStage: 2, filename: "plan.json", contentType: "application/json" }, bytes);
+    await put({ tracecode, filename: "first.json", contentType: "application/json" }, Buffer.alloc(0));
+    const files: Json[] = await list(tracecode.toUpperCase(), app.admin);
+    expect(files.map(({ time, ...file }) => file)).toEqual([
+      {
+        data_flow_type: "INPUT",
+        data_flow_stage: 0,
+        content_type: "application/json",
+        filename: "first.json",
+        bytes: 0,
+        sha256: createHash("sha256").digest("hex"),
+      },
+      {
+        data_flow_type: "INPUT",
+        data_flow_stage: 2,
+        content_type: "application/json",
+        filename: "plan.json",
+        bytes: 2,
+        sha256,
+      },
+      {
+        data_flow_type: "OUTPUT",
+        data_flow_stage: 0,
+        content_type: "text/plain",
+        filename: tracecode,
+        bytes: 2,
+        sha256,
+      },
+    ]);
+    for (const { time } of files) expect(Date.parse(time)).toBeGreaterThanOrEqual(before - 1);
+  });
+
+  test("are those that the caller may read: the user's own, the partner's company's, all for an administrator", async () => {
+    const company_key = await app.company();
+    const owner = await app.user({ company_key, roles: ["USER"] });
+    const tokens = {
+      administrator: app.admin,
+      owner: await app.token(owner),
+      partner: await app.token(await app.user({ company_key, roles: ["PARTNER"] })),
+      colleague: await app.token(await app.user({ company_key, roles: ["USER"] })),
+      foreignPartner: await app.token(await app.user({ roles: ["PARTNER"] })),
+    };
+    const tracecode = randomUUID();
+    await put({ tracecode, username: owner }, Buffer.from("x"));
+    const seen: Record<string, number> = {};
+    for (const [name, token] of Object.entries(tokens)) seen[name] = (await list(tracecode, token)).length;
+    expect(seen).toEqual({ administrator: 1, owner: 1, partner: 1, colleague: 0, foreignPartner: 0 });
+  });
+
+  test("are none where nothing was uploaded", async () => {
+    expect(await list(randomUUID(), app.admin)).toEqual([]);
+  });
+});
+
 describe("what is put", () => {
   test.each([0, 1, 262_143, 262_144, 262_145, 1_500_000])("%i bytes come back as they were", async (length) => {
     const bytes = randomBytes(length);

@@ -289,6 +289,7 @@ const table: readonly [operation: string, target: string, call: Call, statuses: 
     ({ stranger }) => ["GET", `/admin/report?username=${stranger}`],
     [401, 403, 200, 200, 403, 200],
   ],
+  ["ReadDataFiles", "ok", () => ["GET", `/admin/data/${randomUUID()}/files`], [401, 403, 200, 200, 403, 200]],
   ["ReadData", "missing", () => ["GET", `/admin/data/${randomUUID()}`], [401, 403, 404, 404, 403, 404]],
   ["ReadAudit", "", () => ["GET", "/admin/audit"], [401, 403, 200, 200, 403, 200]],
   [

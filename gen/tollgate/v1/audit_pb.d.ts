@@ -185,6 +185,13 @@ export declare type AuditAction = Message<"tollgate.v1.AuditAction"> & {
    * @generated from field: optional tollgate.v1.Outcome.Name outcome = 7;
    */
   outcome?: Outcome_Name | undefined;
+
+  /**
+   * Whether data of the action's user is kept for its tracecode.
+   *
+   * @generated from field: bool has_data = 8;
+   */
+  hasData: boolean;
 };
 
 /**

@@ -5,6 +5,7 @@
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
 import type { HttpBody } from "../../google/api/httpbody_pb.js";
+import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import type { Method_Group } from "./tracedata_pb.js";
 
 /**
@@ -176,6 +177,108 @@ export declare type ReadDataResponse = Message<"tollgate.v1.ReadDataResponse"> &
 export declare const ReadDataResponseSchema: GenMessage<ReadDataResponse>;
 
 /**
+ * Whose files to list.
+ *
+ * @generated from message tollgate.v1.ReadDataFilesRequest
+ */
+export declare type ReadDataFilesRequest = Message<"tollgate.v1.ReadDataFilesRequest"> & {
+  /**
+   * Unique process identifier.
+   *
+   * @generated from field: string tracecode = 1;
+   */
+  tracecode: string;
+};
+
+/**
+ * Describes the message tollgate.v1.ReadDataFilesRequest.
+ * Use `create(ReadDataFilesRequestSchema)` to create a new message.
+ */
+export declare const ReadDataFilesRequestSchema: GenMessage<ReadDataFilesRequest>;
+
+/**
+ * The files that are kept for a tracecode.
+ *
+ * @generated from message tollgate.v1.ReadDataFilesResponse
+ */
+export declare type ReadDataFilesResponse = Message<"tollgate.v1.ReadDataFilesResponse"> & {
+  /**
+   * INPUT first, by stage. At most eight: two flow types with four stages each.
+   *
+   * @generated from field: repeated tollgate.v1.DataFile files = 1;
+   */
+  files: DataFile[];
+};
+
+/**
+ * Describes the message tollgate.v1.ReadDataFilesResponse.
+ * Use `create(ReadDataFilesResponseSchema)` to create a new message.
+ */
+export declare const ReadDataFilesResponseSchema: GenMessage<ReadDataFilesResponse>;
+
+/**
+ * A file that is kept for a tracecode.
+ *
+ * @generated from message tollgate.v1.DataFile
+ */
+export declare type DataFile = Message<"tollgate.v1.DataFile"> & {
+  /**
+   * Data flow type.
+   *
+   * @generated from field: tollgate.v1.Data.Flow data_flow_type = 1;
+   */
+  dataFlowType: Data_Flow;
+
+  /**
+   * Data flow stage.
+   *
+   * @generated from field: int32 data_flow_stage = 2;
+   */
+  dataFlowStage: number;
+
+  /**
+   * Media type, as it was uploaded.
+   *
+   * @generated from field: string content_type = 3;
+   */
+  contentType: string;
+
+  /**
+   * File name.
+   *
+   * @generated from field: string filename = 4;
+   */
+  filename: string;
+
+  /**
+   * Size in bytes.
+   *
+   * @generated from field: uint64 bytes = 5;
+   */
+  bytes: bigint;
+
+  /**
+   * SHA-256 of the bytes, in lowercase hexadecimal.
+   *
+   * @generated from field: string sha256 = 6;
+   */
+  sha256: string;
+
+  /**
+   * When it was uploaded.
+   *
+   * @generated from field: google.protobuf.Timestamp time = 7;
+   */
+  time?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message tollgate.v1.DataFile.
+ * Use `create(DataFileSchema)` to create a new message.
+ */
+export declare const DataFileSchema: GenMessage<DataFile>;
+
+/**
  * A piece of data to keep.
  *
  * @generated from message tollgate.v1.PutDataRequest
@@ -296,6 +399,16 @@ export declare const DataService: GenService<{
     methodKind: "server_streaming";
     input: typeof ReadDataRequestSchema;
     output: typeof ReadDataResponseSchema;
+  },
+  /**
+   * The files that are kept for a tracecode: INPUT first, by stage. Empty where the caller may see none.
+   *
+   * @generated from rpc tollgate.v1.DataService.ReadDataFiles
+   */
+  readDataFiles: {
+    methodKind: "unary";
+    input: typeof ReadDataFilesRequestSchema;
+    output: typeof ReadDataFilesResponseSchema;
   },
   /**
    * Keeps data of a tracecode. The first message says what it is, and has the first bytes; the others have bytes alone.
