@@ -1,4 +1,5 @@
 import { createCollector } from "./collect.ts";
+import { checkJsonType, codingOf, decompress, tooLarge } from "./content.ts";
 import { callerGone, type LightContext } from "./context.ts";
 import { badField, HttpError, toCallError } from "./errors.ts";
 import type { GatewayRequest } from "./exchange.ts";
@@ -24,12 +25,13 @@ export type Interruptible = Pick<LightContext, "interruption" | "onInterruption"
 /** The body of a request as text. */
 export async function readBody(request: GatewayRequest, limits: BodyLimits, context: Interruptible): Promise<string> {
   if (!hasBody(request)) throw badField("", "a JSON body is required");
-  checkType(request);
+  checkJsonType(request);
+  const coding = codingOf(request, ["gzip", "identity"]);
   const { maxBytes } = limits;
   if (Number(request.headers["content-length"] ?? 0) > maxBytes) throw tooLarge(maxBytes);
   const bytes = await readBytes(request, limits, context);
   if (bytes === undefined) throw tooLarge(maxBytes);
-  return decodeUtf8(bytes);
+  return decodeUtf8(coding === "gzip" ? await decompress(bytes, maxBytes) : bytes);
 }
 
 /** Makes sure that a request brings no body, whatever its type. */
@@ -49,9 +51,7 @@ export async function* streamBody(
   { timeoutMs }: BodyLimits,
   signal: AbortSignal,
 ): AsyncGenerator<Buffer> {
-  if ((request.headers["content-encoding"] ?? "identity") !== "identity") {
-    throw toCallError(new HttpError("UNSUPPORTED_MEDIA_TYPE", "the body must not be compressed"));
-  }
+  checkUncompressed(request);
   let ended = !hasBody(request);
   let broken = false;
   const end = () => (ended = true);
@@ -89,20 +89,18 @@ function more(request: GatewayRequest, timeoutMs: number, signal: AbortSignal): 
   });
 }
 
-function checkType({ headers }: GatewayRequest): void {
-  const type = headers["content-type"] ?? "";
-  const encoding = headers["content-encoding"] ?? "identity";
-  if (/^application\/json *(; *charset="?utf-8"?)? *$/i.test(type) && encoding === "identity") return;
-  throw new HttpError("UNSUPPORTED_MEDIA_TYPE", "the body must be application/json in UTF-8, not compressed");
+/** A stream is stored as it comes. */
+function checkUncompressed(request: GatewayRequest): void {
+  try {
+    codingOf(request, ["identity"]);
+  } catch (error) {
+    throw error instanceof HttpError ? toCallError(error) : error;
+  }
 }
 
 /** 408: the rest of the body does not come. */
 export function bodyTooSlow(timeoutMs: number): HttpError {
   return new HttpError("BODY_TOO_SLOW", `the body did not come within ${timeoutMs} ms`);
-}
-
-function tooLarge(maxBytes: number): HttpError {
-  return new HttpError("TOO_LARGE", `the body is larger than ${maxBytes} bytes`);
 }
 
 /**

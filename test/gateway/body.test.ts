@@ -1,5 +1,6 @@
 import { once } from "node:events";
 import { connect } from "node:net";
+import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type FixtureServer, startFixture } from "./fixture.ts";
 
@@ -154,12 +155,37 @@ test.each([
   ["application/jsonp", 415],
   ["application/json", 200],
   ['Application/JSON; charset="UTF-8"', 200],
+  ["application/json; foo=bar", 200],
+  ["application/json;", 200],
+  ["application/json;\tcharset=utf-8", 200],
+  ["application/json; charset=us-ascii", 200],
+  ["application/json; charset=utf8; x=y", 200],
+  ['application/json; x="a;charset=latin1', 415],
+  ["application/json charset=utf-8", 415],
 ])("a body of the type %s is %i", async (type, status) => {
   expect((await server.call("POST", "/single/a", {}, { "content-type": type })).status).toBe(status);
 });
 
-test("a compressed body is 415", async () => {
-  expect((await server.call("POST", "/single/a", {}, { "content-encoding": "gzip" })).status).toBe(415);
+test("a body of another content coding is a 415 that names the accepted ones", async () => {
+  for (const coding of ["br", "gzip, gzip", "deflate"]) {
+    const { status, headers } = await server.call("POST", "/single/a", {}, { "content-encoding": coding });
+    expect([status, headers.get("accept-encoding")]).toEqual([415, "gzip, identity"]);
+  }
+  expect((await server.call("POST", "/single/a", {}, { "content-encoding": "Identity" })).status).toBe(200);
+});
+
+test("a gzip body is read within the limit, and a bomb is a 413", async () => {
+  const post = async (body: Uint8Array<ArrayBuffer>, coding = "gzip") => {
+    const headers = { "content-type": "application/json", "content-encoding": coding };
+    const response = await fetch(`${server.url}/single/a`, { method: "POST", headers, body });
+    return [response.status, await response.text()];
+  };
+  const packed = new Uint8Array(gzipSync('{"number":7}'));
+  expect(await post(packed)).toEqual([200, expect.stringContaining('"number":7')]);
+  expect((await post(packed, "X-GZIP"))[0]).toBe(200);
+  expect((await post(packed.slice(0, -9)))[0]).toBe(400);
+  expect((await post(new Uint8Array(Buffer.from("{}"))))[0]).toBe(400);
+  expect((await post(new Uint8Array(gzipSync(" ".repeat(50_000_000)))))[0]).toBe(413);
 });
 
 test("a body that is not UTF-8 is 400", async () => {

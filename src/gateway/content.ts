@@ -1,0 +1,54 @@
+import { promisify } from "node:util";
+import { gunzip } from "node:zlib";
+import { badField, HttpError } from "./errors.ts";
+import type { GatewayRequest } from "./exchange.ts";
+
+const gunzipBytes = promisify(gunzip);
+
+/** The coding of a body. @throws 415 with Accept-Encoding for one that is not in the list (RFC 9110, 12.5.3) */
+export function codingOf({ headers }: GatewayRequest, accepted: readonly Coding[]): Coding {
+  const name = (headers["content-encoding"] ?? "").trim().toLowerCase();
+  const coding = name === "" ? "identity" : name === "x-gzip" ? "gzip" : name;
+  const known = accepted.find((one) => one === coding);
+  if (known !== undefined) return known;
+  throw new HttpError("UNSUPPORTED_MEDIA_TYPE", `the content encoding must be ${accepted.join(" or ")}`, {
+    "accept-encoding": accepted.join(", "),
+  });
+}
+
+export type Coding = "identity" | "gzip";
+
+/** Refuses a body whose type is not JSON in UTF-8. Parameters that JSON does not have are ignored (RFC 8259, 11). */
+export function checkJsonType({ headers }: GatewayRequest): void {
+  // The patterns below take quadratic time at worst, so the text must be short.
+  const match = mediaType.exec((headers["content-type"] ?? "").slice(0, 256));
+  const charset = parameter.exec(match?.[2] ?? "")?.[1]?.toLowerCase() ?? "utf-8";
+  if (match?.[1]?.toLowerCase() === "application/json" && charsets.has(charset)) return;
+  throw new HttpError("UNSUPPORTED_MEDIA_TYPE", "the body must be application/json in UTF-8", {
+    accept: "application/json",
+  });
+}
+
+/** type "/" subtype *( OWS ";" OWS [ token "=" ( token / quoted-string ) ] ) of RFC 9110, 8.3.1. */
+const mediaType =
+  /^[ \t]*([\w!#$%&'*+.^`|~-]+\/[\w!#$%&'*+.^`|~-]+)((?:[ \t]*;(?:[ \t]*[\w!#$%&'*+.^`|~-]+=(?:[\w!#$%&'*+.^`|~-]+|"(?:[^"\\]|\\.)*"))?)*)[ \t]*$/;
+const parameter = /;[ \t]*charset="?([^";]*?)"?[ \t]*(?:;|$)/i;
+/** US-ASCII is a part of UTF-8. */
+const charsets: ReadonlySet<string> = new Set(["utf-8", "utf8", "us-ascii"]);
+
+/**
+ * Decompresses a body. Output is bounded while it is made: a small body can unpack to any length.
+ * @throws INVALID_ARGUMENT for bytes that are no gzip; 413 beyond maxBytes
+ */
+export async function decompress(bytes: Buffer, maxBytes: number): Promise<Buffer> {
+  try {
+    return await gunzipBytes(bytes, { maxOutputLength: Math.max(1, maxBytes) });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ERR_BUFFER_TOO_LARGE") throw tooLarge(maxBytes);
+    throw badField("", "the body is not valid gzip");
+  }
+}
+
+export function tooLarge(maxBytes: number): HttpError {
+  return new HttpError("TOO_LARGE", `the body is larger than ${maxBytes} bytes`);
+}
