@@ -2,6 +2,7 @@ import { METHODS } from "node:http";
 import type { DescMethod, DescService, Message, Registry } from "@bufbuild/protobuf";
 import type { ContextValues, HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import { type Binding, bindingsOf } from "./binding.ts";
+import { headersFor } from "./conditions.ts";
 import { createContext } from "./context.ts";
 import { HttpError } from "./errors.ts";
 import type { DescribeError, Exchange, GatewayRequest, GatewayResponse } from "./exchange.ts";
@@ -82,7 +83,7 @@ export function createGateway(options: GatewayOptions): Gateway {
       method: route.method,
       requestMethod: request.method ?? "",
       url: request.url ?? "",
-      headers: request.headers,
+      headers: headersFor(request.method ?? "", request.headers),
       values,
       protocolName: "http",
       timeoutMs: timeoutOf(request),

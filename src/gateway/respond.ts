@@ -2,6 +2,7 @@ import { create, type DescMessage, type JsonValue, type Message, type Registry }
 import { reflect } from "@bufbuild/protobuf/reflect";
 import type { HttpBody } from "#gen/google/api/httpbody_pb.js";
 import { answersFile, type Binding } from "./binding.ts";
+import { isUnchanged } from "./conditions.ts";
 import type { LightContext } from "./context.ts";
 import type { GatewayResponse } from "./exchange.ts";
 import { writeMessage } from "./json/write.ts";
@@ -63,10 +64,14 @@ function respondFile(status: number, fileOf: FileOf): Respond {
 
 /** The first chunk says the type. */
 function respondChunks(status: number, fileOf: FileOf): Respond {
-  return async (response, answer, { responseHeader: headers, signal, requestMethod }) => {
+  return async (response, answer, { requestHeader, responseHeader: headers, signal, requestMethod }) => {
     for await (const message of answer as AsyncIterable<Message>) {
       const chunk = fileOf(message);
       if (!response.headersSent) {
+        if (isUnchanged(requestHeader, headers)) {
+          for (const name of ["content-length", "content-range"]) headers.delete(name);
+          return sendEmpty(response, { status: 304, headers });
+        }
         // A handler that answers with a part says which (RFC 9110, 15.3.7).
         const partial = headers.has("content-range") ? 206 : status;
         start(response, { status: partial, headers, contentType: typeOf(chunk) });

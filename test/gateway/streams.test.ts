@@ -152,3 +152,28 @@ function open(url: string, request: string): Socket {
   socket.write(`${request} HTTP/1.1\r\nhost: x\r\n\r\n`);
   return socket;
 }
+
+test("If-None-Match that names the ETag is a 304 without a body, and HEAD ignores Range", async () => {
+  const ranges: (string | null)[] = [];
+  const tagged = await startFixture({
+    async *chunks(_request, { requestHeader, responseHeader }) {
+      ranges.push(requestHeader.get("range"));
+      responseHeader.set("etag", '"abc"');
+      responseHeader.set("content-length", "1");
+      yield file("text/plain", Buffer.from("x"));
+    },
+  });
+  const get = async (condition: string) => {
+    const response = await fetch(`${tagged.url}/chunks`, { headers: { "if-none-match": condition } });
+    return [response.status, response.headers.get("etag"), await response.text()];
+  };
+  for (const condition of ['"abc"', 'W/"abc"', '"x", "abc"', "*"]) {
+    expect(await get(condition)).toEqual([304, '"abc"', ""]);
+  }
+  expect(await get('"abcd"')).toEqual([200, '"abc"', "x"]);
+  ranges.length = 0;
+  for (const method of ["GET", "HEAD"])
+    await fetch(`${tagged.url}/chunks`, { method, headers: { range: "bytes=0-0" } });
+  expect(ranges).toEqual(["bytes=0-0", null]);
+  await tagged.stop();
+});
