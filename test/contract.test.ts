@@ -9,14 +9,17 @@ const generated = () => parse(readFileSync("gen/openapi.yaml", "utf8"));
 const allowance = {
   // A company that does not exist cannot be updated; the contract's default answer does not say how that looks.
   additionalStatuses: ["update_company 404"],
+  deliberate: [
+    // The contract says in words that an answer may have no services.
+    "/admin/quotas/{username}.get.responses.200.application/json.properties.base.properties.services.minItems",
+    // The contract calls the body an object and says in words what it takes.
+    "/admin/users/{username}.patch.requestBody.application/json.properties",
+  ],
   // Remove a line with the change that builds it; the list ends empty.
   pending: [
     "/admin/token/generation.post.requestBody.application/json.properties.password",
     "/admin/password.post.requestBody.application/json.properties.current_password",
-    "/admin/companies/{key}.patch: missing",
-    "/admin/users/{username}.patch: missing",
     "/admin/audit.get.parameters.outcome in query: missing",
-    "services.items.properties.methods",
   ],
 };
 

@@ -30,9 +30,12 @@ export function selectionOf(request: ReadAuditRequest, principal: Principal, now
   const today = Math.floor((now + offset) / dayMicros) * dayMicros - offset;
   const from = request.from === undefined ? today : microsOf(request.from);
   const to = request.to === undefined ? now : microsOf(request.to);
-  if (request.to !== undefined && from >= to) {
-    const named = request.from === undefined ? "from, which is the beginning of today where it is not given" : "from";
-    throw invalid({ field: "to", message: `must be after ${named}` });
+  // An empty period, from equal to to, is a period.
+  if (from > to) {
+    if (request.to === undefined)
+      throw invalid({ field: "from", message: "must not be after now, where to is absent" });
+    const named = request.from === undefined ? "from, which is the beginning of today where it is absent" : "from";
+    throw invalid({ field: "to", message: `must not be before ${named}` });
   }
   const { user, companies } = scoped(principal);
   return {

@@ -1,7 +1,8 @@
-import type { CompanyService } from "#gen/tollgate/v1/company_pb.js";
+import { CompanyPatchSchema, type CompanyService } from "#gen/tollgate/v1/company_pb.js";
 import { type Handlers, present } from "../core/call.ts";
 import { alreadyExists, conflict, notFound } from "../core/errors.ts";
 import { pageOf } from "../core/list.ts";
+import { changedFields } from "../core/mask.ts";
 import { scopeOf } from "../core/principal.ts";
 import type { Database } from "../storage/database.ts";
 import { isForeignKeyViolation, isUniqueViolation } from "../storage/errors.ts";
@@ -32,6 +33,19 @@ export function companyHandlers({ database }: { database: Database }): Handlers<
         const updated = await update(transaction, scopeOf(call.principal), { key, detail });
         if (updated === undefined) throw notFound("company", key);
         return { company: toMessage(updated) };
+      });
+    },
+
+    async patchCompany({ key, company, updateMask }, call) {
+      const patch = present(company);
+      const fields = changedFields(CompanyPatchSchema, patch, updateMask);
+      return call.change(key, async (transaction) => {
+        const scope = scopeOf(call.principal);
+        const changed = fields.includes("detail")
+          ? await update(transaction, scope, { key, detail: patch.detail ?? null })
+          : await find(transaction, scope, key);
+        if (changed === undefined) throw notFound("company", key);
+        return { company: toMessage(changed) };
       });
     },
 

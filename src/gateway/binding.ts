@@ -19,6 +19,8 @@ export interface Binding {
   readonly body: undefined | "*" | DescField;
   /** Which part of the response the body is; undefined: all of it. */
   readonly responseBody: DescField | undefined;
+  /** The field mask that the keys of a PATCH body are: what JSON leaves out is not changed (RFC 7396). */
+  readonly mask: DescField | undefined;
   /** The status of success. */
   readonly status: number;
 }
@@ -58,6 +60,7 @@ function toBinding(method: DescMethod, rule: HttpRule): Binding {
     template,
     body: rule.body === "" ? undefined : rule.body === "*" ? "*" : fieldOf(method, method.input, rule.body),
     responseBody: rule.responseBody === "" ? undefined : fieldOf(method, method.output, rule.responseBody),
+    mask: maskOf(method, httpMethod, rule),
     status: statusOf(method),
   };
 }
@@ -76,6 +79,11 @@ function patternOf(method: DescMethod, { pattern }: HttpRule): [httpMethod: stri
 /** Whether a request of the method can arrive: Node parses a fixed list, and CONNECT is no request to a resource. */
 function isServed(httpMethod: string): boolean {
   return METHODS.includes(httpMethod) && httpMethod !== "CONNECT";
+}
+
+function maskOf({ input }: DescMethod, httpMethod: string, { body }: HttpRule): DescField | undefined {
+  if (httpMethod !== "PATCH" || body === "" || body === "*") return undefined;
+  return input.fields.find(({ message }) => message?.typeName === "google.protobuf.FieldMask");
 }
 
 function statusOf(method: DescMethod): number {

@@ -1,6 +1,7 @@
 import { type DescField, type DescMessage, getOption, hasOption, type Message, ScalarType } from "@bufbuild/protobuf";
 import { FeatureSet_FieldPresence, type Value } from "@bufbuild/protobuf/wkt";
 import { default_value } from "#gen/gateway/v1/annotations_pb.js";
+import { isNullable } from "./fields.ts";
 
 /** Sets the fields that a message leaves out to the defaults that its .proto declares, in nested messages too. */
 export type FillDefaults = (message: Message) => void;
@@ -14,10 +15,11 @@ export function createFillDefaults(desc: DescMessage): FillDefaults | undefined 
 }
 
 /** The default that a field's .proto declares, as JSON writes it; undefined where it declares none. */
-export function defaultOf(field: DescField): string | number | boolean | undefined {
+export function defaultOf(field: DescField): string | number | boolean | null | undefined {
   if (!hasOption(field, default_value)) return undefined;
   const { kind } = getOption(field, default_value);
   const { value } = kind;
+  if (kind.case === "nullValue" && isNullable(field)) return null;
   const isKnowable = field.presence === FeatureSet_FieldPresence.EXPLICIT && field.oneof === undefined;
   const fits =
     field.fieldKind === "enum"
@@ -48,7 +50,7 @@ function declaresDefaults(desc: DescMessage, seen: Set<DescMessage>): boolean {
   seen.add(desc);
   const declaring = desc.fields.filter((field) => {
     const isWithin = field.message !== undefined && declaresDefaults(field.message, seen);
-    return defaultOf(field) !== undefined || isWithin;
+    return (defaultOf(field) ?? undefined) !== undefined || isWithin;
   });
   return declaring.length > 0;
 }
@@ -69,7 +71,7 @@ function fillerOf(desc: DescMessage): FillDefaults {
 function stepOf(field: DescField): Step | undefined {
   const { localName: name, oneof, message } = field;
   const declared = defaultOf(field);
-  if (declared !== undefined) {
+  if (declared !== undefined && declared !== null) {
     const value = field.enum?.values.find((one) => one.name === declared)?.number ?? declared;
     return (fields) => void (fields[name] ??= value);
   }

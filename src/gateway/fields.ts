@@ -1,4 +1,6 @@
-import type { DescField, DescMessage } from "@bufbuild/protobuf";
+import { type DescField, type DescMessage, getOption } from "@bufbuild/protobuf";
+import { isWrapperDesc } from "@bufbuild/protobuf/wkt";
+import { schema } from "#gen/gateway/v1/annotations_pb.js";
 
 /** The way from a message to one of its fields, or to a field below it. */
 export type FieldPath = readonly DescField[];
@@ -23,6 +25,14 @@ export function fieldsByName(desc: DescMessage): ReadonlyMap<string, DescField> 
 /** Whether the message is one of protobuf's own types: most have a JSON form of their own. */
 export function isWellKnown({ typeName }: DescMessage): boolean {
   return typeName.startsWith("google.protobuf.");
+}
+
+/** Whether null may stand for an unset field: it is a wrapper, or an `optional` scalar that is declared nullable. */
+export function isNullable(field: DescField): boolean {
+  // Of a oneof only the member that is set is written: a null beside it would set another one.
+  if (field.oneof !== undefined) return false;
+  if (field.fieldKind === "message") return isWrapperDesc(field.message);
+  return field.fieldKind === "scalar" && getOption(field, schema).nullable;
 }
 
 /** Whether null is a value of the field's type, rather than the sign of an absent one. */

@@ -27,7 +27,7 @@ export interface Given {
 
 /** @param maxDepth how deep a name in the query may reach: each of its steps makes a message */
 export function createParameters(binding: Binding, maxDepth: number): Parameters {
-  const { method, template, body } = binding;
+  const { method, template, body, mask } = binding;
   const variables = template.variables.map((variable) => ({ variable, path: pathOf(method.input, variable) }));
   const checkSystemParameter = createSystemParameters(answersFile(binding));
   const taken = new Map(variables.map(({ path }) => [nameOf(path), "is given twice: in the path and in the query"]));
@@ -48,7 +48,7 @@ export function createParameters(binding: Binding, maxDepth: number): Parameters
   /** The field that a name in the query means. */
   function findField(name: string): FieldPath {
     const path = body === "*" ? undefined : findPath(method.input, name, maxDepth);
-    if (path === undefined) throw badField(name, "is no query parameter of this operation");
+    if (path === undefined || path[0] === mask) throw badField(name, "is no query parameter of this operation");
     if (path[0] === body) throw badField(name, "belongs into the body");
     const reason = taken.get(nameOf(path));
     if (reason !== undefined) throw badField(name, reason);
@@ -93,6 +93,8 @@ function readQuery(
       continue;
     }
     const path = findField(key);
+    // An empty value is none, on every operation.
+    if (text === "") continue;
     const name = nameOf(path);
     const field = fields.get(name);
     if (field === undefined) fields.set(name, { name, path, texts: [text] });

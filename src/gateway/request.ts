@@ -1,12 +1,12 @@
 import { create, type JsonValue, type Message, type MessageInitShape, type Registry } from "@bufbuild/protobuf";
 import { reflect } from "@bufbuild/protobuf/reflect";
-import { isWrapperDesc } from "@bufbuild/protobuf/wkt";
+import { FieldMaskSchema, isWrapperDesc } from "@bufbuild/protobuf/wkt";
 import { HttpBodySchema } from "#gen/google/api/httpbody_pb.js";
 import type { Binding } from "./binding.ts";
 import { type BodyLimits, readBody, refuseBody, streamBody } from "./body.ts";
 import type { LightContext } from "./context.ts";
 import type { GatewayRequest } from "./exchange.ts";
-import { parseJson, readMessage } from "./json/read.ts";
+import { parseJson, patchedFields, readMessage } from "./json/read.ts";
 import type { JsonLimits } from "./json/scan.ts";
 import { createParameters } from "./parameters.ts";
 
@@ -78,13 +78,19 @@ export function createReadRequest(binding: Binding, { limits, registry, ...bodyL
     };
   }
   const below = inPath.filter(([first]) => first === body).map((path) => path.slice(1));
+  const { mask } = binding;
   return async (call) => {
     const json = await readJson(call);
     const message = create(method.input);
     // Null is no value of a wrapper: it says that there is none.
     if (json !== null || !isWrapperDesc(target)) {
       const value = readMessage(target, json, { registry, elsewhere: below });
-      reflect(method.input, message).set(body, reflect(target, value));
+      const reflected = reflect(method.input, message);
+      reflected.set(body, reflect(target, value));
+      if (mask !== undefined) {
+        const paths = patchedFields(target, json);
+        reflected.set(mask, reflect(FieldMaskSchema, create(FieldMaskSchema, { paths })));
+      }
     }
     return bound(message, call, { [body.name]: json });
   };

@@ -1,6 +1,7 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { MethodQuota, PeriodQuotaSchema, QuotaBase, ServiceQuotaSchema } from "#gen/tollgate/v1/quota_pb.js";
 import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
+import { present } from "../core/call.ts";
 import type { QuotaRow, StoredQuota } from "./store.ts";
 
 export function toRows({ services }: QuotaBase): QuotaRow[] {
@@ -28,8 +29,8 @@ function toRow(service: string, method: MethodQuota): QuotaRow {
   return {
     service,
     method_group: Method_Group[method.methodGroup],
-    points_per_request: method.pointsPerRequest ?? null,
-    points_per_day: method.pointsPerDay ?? null,
+    points_per_request: present(method.pointsPerRequest),
+    points_per_day: present(method.pointsPerDay),
     points_per_date_window: method.pointsPerDateWindow ?? null,
     max_concurrent_execution: method.maxConcurrentExecution ?? null,
   };
@@ -38,8 +39,8 @@ function toRow(service: string, method: MethodQuota): QuotaRow {
 function toMethod(row: QuotaRow) {
   return {
     methodGroup: Method_Group[row.method_group as keyof typeof Method_Group],
-    ...(row.points_per_request !== null && { pointsPerRequest: row.points_per_request }),
-    ...(row.points_per_day !== null && { pointsPerDay: row.points_per_day }),
+    pointsPerRequest: row.points_per_request,
+    pointsPerDay: row.points_per_day,
     ...(row.points_per_date_window !== null && { pointsPerDateWindow: row.points_per_date_window }),
     ...(row.max_concurrent_execution !== null && { maxConcurrentExecution: row.max_concurrent_execution }),
   };

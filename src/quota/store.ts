@@ -3,12 +3,12 @@ import type { Scope } from "../core/principal.ts";
 import type { Database, Transaction } from "../storage/database.ts";
 import type { Period } from "./period.ts";
 
-/** The limits of one method group; null does not limit. */
+/** The limits of one method group; null does not limit, 0 allows nothing. */
 export interface QuotaRow {
   readonly service: string;
   readonly method_group: string;
-  readonly points_per_request: number | null;
-  readonly points_per_day: number | null;
+  readonly points_per_request: number;
+  readonly points_per_day: number;
   readonly points_per_date_window: number | null;
   readonly max_concurrent_execution: number | null;
 }

@@ -107,8 +107,8 @@ interface QuotaRow {
   method_group: string;
   from: number | null;
   to: number | null;
-  points_per_request: number | null;
-  points_per_day: number | null;
+  points_per_request: number;
+  points_per_day: number;
   points_per_date_window: number | null;
   max_concurrent_execution: number | null;
 }
@@ -153,11 +153,14 @@ function toSubject(row: Row): Subject {
 }
 
 function toLimits(row: QuotaRow): QuotaLimits {
+  const { from, to, points_per_date_window: window } = row;
+  const isOneDay = from !== null && to === from + 1;
   return {
-    ...(row.from !== null && row.to !== null && { period: { from: row.from, to: row.to } }),
-    ...(row.points_per_request !== null && { pointsPerRequest: row.points_per_request }),
-    ...(row.points_per_day !== null && { pointsPerDay: row.points_per_day }),
-    ...(row.points_per_date_window !== null && { pointsPerDateWindow: row.points_per_date_window }),
+    ...(from !== null && to !== null && { period: { from, to } }),
+    pointsPerRequest: row.points_per_request,
+    pointsPerDay: row.points_per_day,
+    // The contract does not take it into account in a period of one day.
+    ...(window !== null && !isOneDay && { pointsPerDateWindow: window }),
     ...(row.max_concurrent_execution !== null && { maxConcurrentExecution: row.max_concurrent_execution }),
   };
 }

@@ -18,7 +18,7 @@ export interface StatisticsOptions {
 export function statisticsHandlers({ database, now }: StatisticsOptions): Handlers<typeof StatisticsService> {
   return {
     async *readStatistics(request, call) {
-      const period = periodOf(request);
+      const period = periodOf(request, call.principal, now());
       const rows = usage(database, { scope: scopeOf(call.principal), username: request.username, period }, now());
       const pages = streamRows<UsageRow>(database, rows, {
         offset: 0,
@@ -29,7 +29,7 @@ export function statisticsHandlers({ database, now }: StatisticsOptions): Handle
     },
 
     async *readReport(request, call) {
-      const period = periodOf(request);
+      const period = periodOf(request, call.principal, now());
       const { principal, signal } = call;
       const { username } = request;
       const made = new Date(now());

@@ -1,12 +1,13 @@
-import { User_Group, type UserRequest, type UserService } from "#gen/tollgate/v1/user_pb.js";
-import { type Handlers, present } from "../core/call.ts";
+import { User_Group, UserPatchSchema, type UserService } from "#gen/tollgate/v1/user_pb.js";
+import { type Call, type Handlers, present } from "../core/call.ts";
 import { alreadyExists, conflict, notFound } from "../core/errors.ts";
 import { pageOf } from "../core/list.ts";
+import { changedFields } from "../core/mask.ts";
 import { scopeOf } from "../core/principal.ts";
 import type { Database, Transaction } from "../storage/database.ts";
 import { isForeignKeyViolation, isUniqueViolation } from "../storage/errors.ts";
 import { streamRows } from "../storage/stream.ts";
-import { toMessage, toRoles, toRow } from "./messages.ts";
+import { merge, toMessage, toRoles, toRow, type WantedUser } from "./messages.ts";
 import { checkGrant, checkOwnStanding, checkTouch, noSuchCompany } from "./rules.ts";
 import {
   find,
@@ -54,19 +55,14 @@ export function userHandlers({ database, hashPassword }: UserOptions): Handlers<
 
     async updateUser({ user }, call) {
       const wanted = present(user);
-      const passwordHash = await hashOf(wanted);
-      return call.change(wanted.username, async (transaction) => {
-        const existing = await getForUpdate(transaction, wanted.username, scopeOf(call.principal));
-        checkTouch(call.principal, { roles: toRoles(existing) });
-        checkGrant(call.principal, wanted);
-        checkOwnStanding(call.principal, existing.id, wanted);
-        const row = toRow(wanted, passwordHash);
-        await update(transaction, existing.id, row).catch((error: unknown) => {
-          throw companyError(error, wanted);
-        });
-        await keepAdministrator(transaction, existing);
-        return { user: toMessage(row) };
-      });
+      return changeUser(call, wanted, () => wanted);
+    },
+
+    async patchUser({ username, user, updateMask }, call) {
+      const patch = present(user);
+      const fields = changedFields(UserPatchSchema, patch, updateMask);
+      const password = fields.includes("password") ? patch.password : undefined;
+      return changeUser(call, { username, password }, (existing) => merge(existing, patch, fields));
     },
 
     async *readUsers(request, call) {
@@ -111,7 +107,29 @@ export function userHandlers({ database, hashPassword }: UserOptions): Handlers<
     },
   };
 
-  async function hashOf({ password }: UserRequest): Promise<string | null> {
+  /** Puts a user into the place of an existing one: an update's rules and a patch's are the same. */
+  async function changeUser(
+    call: Call,
+    { username, password }: Pick<WantedUser, "username" | "password">,
+    wantedOf: (existing: UserRow) => WantedUser,
+  ) {
+    const passwordHash = await hashOf({ password });
+    return call.change(username, async (transaction) => {
+      const existing = await getForUpdate(transaction, username, scopeOf(call.principal));
+      checkTouch(call.principal, { roles: toRoles(existing) });
+      const wanted = wantedOf(existing);
+      checkGrant(call.principal, wanted);
+      checkOwnStanding(call.principal, existing.id, wanted);
+      const row = toRow(wanted, passwordHash);
+      await update(transaction, existing.id, row).catch((error: unknown) => {
+        throw companyError(error, wanted);
+      });
+      await keepAdministrator(transaction, existing);
+      return { user: toMessage(row) };
+    });
+  }
+
+  async function hashOf({ password }: Pick<WantedUser, "password">): Promise<string | null> {
     return password === undefined ? null : hashPassword(password);
   }
 }
@@ -128,6 +146,6 @@ async function keepAdministrator(transaction: Transaction, changed: UserRow): Pr
   throw conflict("LAST_ADMINISTRATOR", "no administrator would be left who can log in");
 }
 
-function companyError(error: unknown, { companyKey }: UserRequest): unknown {
+function companyError(error: unknown, { companyKey }: WantedUser): unknown {
   return isForeignKeyViolation(error) ? noSuchCompany(companyKey) : error;
 }

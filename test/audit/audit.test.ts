@@ -335,8 +335,9 @@ describe("what is refused", () => {
 
   test.each([
     ["sort_field=password", "sort_field: must be one of"],
-    ["from=2026-01-02T00:00:00Z&to=2026-01-02T00:00:00Z", "to: must be after from"],
-    ["to=2026-01-02T00:00:00Z", "to: must be after from, which is the beginning of today where it is not given"],
+    ["from=2026-01-02T00:00:01Z&to=2026-01-02T00:00:00Z", "to: must not be before from"],
+    ["from=2999-01-02T00:00:00Z", "from: must not be after now, where to is absent"],
+    ["to=2026-01-02T00:00:00Z", "to: must not be before from, which is the beginning of today where it is absent"],
     ["from=yesterday", "from"],
     ["service_name=UNKNOWN", "service_name"],
     ["limit=10000001", "limit"],

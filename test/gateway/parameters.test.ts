@@ -55,7 +55,7 @@ test.each([
   ["time=2024-02-21T09%3A30%3A00%2B03%3A00", { time: "2024-02-21T06:30:00Z" }],
   ["time=2024-02-21T09:30:00+03:00", { time: "2024-02-21T06:30:00Z" }],
   ["duration=1.5s&mask=text,nested.text", { duration: "1.500s", mask: "text,nested.text" }],
-  ["maybe=", { maybe: "" }],
+  ["maybe=", {}],
   ["&&", { text: "" }],
 ])("the query %s becomes %o", async (query, fields) => {
   const { status, body } = await server.call("GET", `/query?${query}`);
@@ -67,7 +67,6 @@ test.each([
   ["nested.unknown=1", "nested.unknown"],
   ["text=1&text=2", "text"],
   ["long_number=1&longNumber=2", "long_number"],
-  ["number=", "number"],
   ["number=0x10", "number"],
   ["number=%201", "number"],
   ["fraction=infinity", "fraction"],

@@ -12,6 +12,21 @@ const quota = (points_per_day: number, method_group = "PLAN", service = "UNIVERS
   services: [{ service, methods: [{ method_group, points_per_day }] }],
 });
 
+const limited = (limits: Json) => ({
+  services: [{ service: "ROUTING", methods: [{ method_group: "PLAN", ...limits }] }],
+});
+/** What is read of it. */
+const stored = (points_per_day: number, method_group = "PLAN", service = "UNIVERSAL") => ({
+  services: [{ service, methods: [{ ...unlimited, method_group, points_per_day }] }],
+});
+/** The limits of a method group whose limits are all absent. */
+const unlimited = {
+  points_per_request: 1_000_000,
+  points_per_day: 100_000_000,
+  points_per_date_window: null,
+  max_concurrent_execution: null,
+};
+
 test("keeps the specification's quotas to the letter", async () => {
   const username = await app.user();
   const body = {
@@ -35,13 +50,37 @@ test("keeps the specification's quotas to the letter", async () => {
   expect((await call("GET", `/admin/quotas/${username}`)).body).toEqual({ base: body, additional: [] });
 });
 
-test("an absent limit stays absent, and 0 stays 0", async () => {
+test("absent points take their maximum, an absent or null window and concurrency do not limit, and 0 stays 0", async () => {
   const username = await app.user();
-  await call("PUT", `/admin/quotas/${username}`, {
-    services: [{ service: "ROUTING", methods: [{ method_group: "ROUTE", points_per_day: 0 }] }],
-  });
+  const methods = [
+    { method_group: "ROUTE" },
+    { method_group: "PLAN", points_per_date_window: null, max_concurrent_execution: null },
+    { method_group: "MATRIX", points_per_request: 0, points_per_day: 0, max_concurrent_execution: 0 },
+    {
+      method_group: "PACK",
+      points_per_request: 1_000_000,
+      points_per_day: 100_000_000,
+      points_per_date_window: 100_000_000,
+      max_concurrent_execution: 1000,
+    },
+  ];
+  await call("PUT", `/admin/quotas/${username}`, { services: [{ service: "ROUTING", methods }] });
   const { body } = await call("GET", `/admin/quotas/${username}`);
-  expect(body.base.services[0].methods[0]).toEqual({ method_group: "ROUTE", points_per_day: 0 });
+  expect(body.base.services[0].methods).toEqual(methods.map((method) => ({ ...unlimited, ...method })));
+});
+
+test("the singular path of the sister API answers as the plural one", async () => {
+  const username = await app.user();
+  expect((await call("PUT", `/admin/quota/${username}`, quota(7))).status).toBe(204);
+  expect((await call("PUT", `/admin/quota/${username}?from=2026-01-01&to=2026-01-02`, quota(8))).status).toBe(204);
+  const [singular, plural] = await Promise.all([
+    call("GET", `/admin/quota/${username}`),
+    call("GET", `/admin/quotas/${username}`),
+  ]);
+  expect(singular.body).toEqual(plural.body);
+  expect(singular.body.additional).toHaveLength(1);
+  expect((await call("DELETE", `/admin/quota/${username}`)).status).toBe(204);
+  expect((await call("GET", `/admin/quotas/${username}`)).body).toEqual({ base: { services: [] }, additional: [] });
 });
 
 test("the base and each period are replaced as a whole, and each by itself", async () => {
@@ -53,10 +92,10 @@ test("the base and each period are replaced as a whole, and each by itself", asy
   await call("PUT", path, quota(5));
   await call("PUT", `${path}?from=2026-03-01&to=2026-04-01`, quota(6, "MATRIX"));
   expect((await call("GET", path)).body).toEqual({
-    base: quota(5),
+    base: stored(5),
     additional: [
-      { ...quota(4), from: "2026-01-01", to: "2026-02-01" },
-      { ...quota(6, "MATRIX"), from: "2026-03-01", to: "2026-04-01" },
+      { ...stored(4), from: "2026-01-01", to: "2026-02-01" },
+      { ...stored(6, "MATRIX"), from: "2026-03-01", to: "2026-04-01" },
     ],
   });
 });
@@ -82,7 +121,7 @@ test("refuses a period that overlaps another one of the same service and method 
   const both = { services: [...quota(2, "ROUTE", "ROUTING").services, ...quota(2).services] };
   const overlapping = await call("PUT", `${path}?from=2026-01-19&to=2026-01-25`, both);
   expect(overlapping.status).toBe(409);
-  expect((await call("GET", path)).body.additional).toEqual([{ ...quota(1), from: "2026-01-10", to: "2026-01-20" }]);
+  expect((await call("GET", path)).body.additional).toEqual([{ ...stored(1), from: "2026-01-10", to: "2026-01-20" }]);
   // The day `to` is not in the period, and another method group is another quota.
   expect((await call("PUT", `${path}?from=2026-01-20&to=2026-01-25`, quota(3))).status).toBe(204);
   expect((await call("PUT", `${path}?from=2026-01-12&to=2026-01-13`, quota(3, "ROUTE"))).status).toBe(204);
@@ -102,6 +141,11 @@ test.each<[string, Json, string]>([
   ["", {}, "services"],
   ["", quota(-1), "services[0].methods[0].points_per_day"],
   ["", quota(1.5), "services[0].methods[0].points_per_day"],
+  ["", quota(100_000_001), "services[0].methods[0].points_per_day"],
+  ["", limited({ points_per_request: 1_000_001 }), "services[0].methods[0].points_per_request"],
+  ["", limited({ points_per_date_window: 100_000_001 }), "services[0].methods[0].points_per_date_window"],
+  ["", limited({ max_concurrent_execution: 1001 }), "services[0].methods[0].max_concurrent_execution"],
+  ["", { services: [{ service: "ROUTING", methods: [] }] }, "services[0].methods"],
   ["", quota(1, "NOPE"), "services[0].methods[0].method_group"],
   ["", quota(1, "UNSPECIFIED"), "services[0].methods[0].method_group"],
   ["", { services: [{ service: "ROUTING" }] }, "services[0].methods"],

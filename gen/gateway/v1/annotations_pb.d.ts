@@ -81,6 +81,13 @@ export declare type Schema = Message<"gateway.v1.Schema"> & {
    * @generated from field: bool secret = 4;
    */
   secret: boolean;
+
+  /**
+   * Whether JSON may have null for an `optional` scalar; an answer that leaves it out has null.
+   *
+   * @generated from field: bool nullable = 5;
+   */
+  nullable: boolean;
 };
 
 /**
@@ -111,7 +118,8 @@ export declare const tag: GenExtension<ServiceOptions, string>;
 export declare const schema: GenExtension<FieldOptions, Schema>;
 
 /**
- * What the field is set to where a request leaves it out, before the request is validated; the name of an enum's value.
+ * What the field is set to where a request leaves it out, before the request is validated; the name of an enum's value. Null says that
+ * an absent value counts as null.
  * Only a field that knows its absence has one: `optional`.
  *
  * @generated from extension: google.protobuf.Value default_value = 50104;

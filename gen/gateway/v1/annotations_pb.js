@@ -11,7 +11,7 @@ import { file_google_protobuf_descriptor, file_google_protobuf_struct } from "@b
  * Describes the file gateway/v1/annotations.proto.
  */
 export const file_gateway_v1_annotations = /*@__PURE__*/
-  fileDesc("ChxnYXRld2F5L3YxL2Fubm90YXRpb25zLnByb3RvEgpnYXRld2F5LnYxIkMKCU9wZXJhdGlvbhIOCgZzdGF0dXMYASABKAUSEQoJbm90X2ZvdW5kGAIgASgIEhMKC21lZGlhX3R5cGVzGAMgAygJIk8KBlNjaGVtYRIOCgZmb3JtYXQYASABKAkSFAoMdW5pcXVlX2l0ZW1zGAIgASgIEg8KB2V4YW1wbGUYAyABKAkSDgoGc2VjcmV0GAQgASgIOlUKCW9wZXJhdGlvbhIeLmdvb2dsZS5wcm90b2J1Zi5NZXRob2RPcHRpb25zGLSHAyABKAsyFS5nYXRld2F5LnYxLk9wZXJhdGlvblIJb3BlcmF0aW9uOjMKA3RhZxIfLmdvb2dsZS5wcm90b2J1Zi5TZXJ2aWNlT3B0aW9ucxi1hwMgASgJUgN0YWc6SwoGc2NoZW1hEh0uZ29vZ2xlLnByb3RvYnVmLkZpZWxkT3B0aW9ucxi2hwMgASgLMhIuZ2F0ZXdheS52MS5TY2hlbWFSBnNjaGVtYTpcCg1kZWZhdWx0X3ZhbHVlEh0uZ29vZ2xlLnByb3RvYnVmLkZpZWxkT3B0aW9ucxi4hwMgASgLMhYuZ29vZ2xlLnByb3RvYnVmLlZhbHVlUgxkZWZhdWx0VmFsdWU6OwoHZXhhbXBsZRIfLmdvb2dsZS5wcm90b2J1Zi5NZXNzYWdlT3B0aW9ucxi3hwMgASgJUgdleGFtcGxlYgZwcm90bzM", [file_google_protobuf_descriptor, file_google_protobuf_struct]);
+  fileDesc("ChxnYXRld2F5L3YxL2Fubm90YXRpb25zLnByb3RvEgpnYXRld2F5LnYxIkMKCU9wZXJhdGlvbhIOCgZzdGF0dXMYASABKAUSEQoJbm90X2ZvdW5kGAIgASgIEhMKC21lZGlhX3R5cGVzGAMgAygJImEKBlNjaGVtYRIOCgZmb3JtYXQYASABKAkSFAoMdW5pcXVlX2l0ZW1zGAIgASgIEg8KB2V4YW1wbGUYAyABKAkSDgoGc2VjcmV0GAQgASgIEhAKCG51bGxhYmxlGAUgASgIOlUKCW9wZXJhdGlvbhIeLmdvb2dsZS5wcm90b2J1Zi5NZXRob2RPcHRpb25zGLSHAyABKAsyFS5nYXRld2F5LnYxLk9wZXJhdGlvblIJb3BlcmF0aW9uOjMKA3RhZxIfLmdvb2dsZS5wcm90b2J1Zi5TZXJ2aWNlT3B0aW9ucxi1hwMgASgJUgN0YWc6SwoGc2NoZW1hEh0uZ29vZ2xlLnByb3RvYnVmLkZpZWxkT3B0aW9ucxi2hwMgASgLMhIuZ2F0ZXdheS52MS5TY2hlbWFSBnNjaGVtYTpcCg1kZWZhdWx0X3ZhbHVlEh0uZ29vZ2xlLnByb3RvYnVmLkZpZWxkT3B0aW9ucxi4hwMgASgLMhYuZ29vZ2xlLnByb3RvYnVmLlZhbHVlUgxkZWZhdWx0VmFsdWU6OwoHZXhhbXBsZRIfLmdvb2dsZS5wcm90b2J1Zi5NZXNzYWdlT3B0aW9ucxi3hwMgASgJUgdleGFtcGxlYgZwcm90bzM", [file_google_protobuf_descriptor, file_google_protobuf_struct]);
 
 /**
  * Describes the message gateway.v1.Operation.
@@ -52,7 +52,8 @@ export const schema = /*@__PURE__*/
   extDesc(file_gateway_v1_annotations, 2);
 
 /**
- * What the field is set to where a request leaves it out, before the request is validated; the name of an enum's value.
+ * What the field is set to where a request leaves it out, before the request is validated; the name of an enum's value. Null says that
+ * an absent value counts as null.
  * Only a field that knows its absence has one: `optional`.
  *
  * @generated from extension: google.protobuf.Value default_value = 50104;

@@ -4,6 +4,7 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
+import type { FieldMask } from "@bufbuild/protobuf/wkt";
 import type { Sort_Direction, TotalStatistics } from "./list_pb.js";
 
 /**
@@ -25,7 +26,7 @@ export declare type Company = Message<"tollgate.v1.Company"> & {
   key: string;
 
   /**
-   * Company detail.
+   * Company detail. An update that leaves it out sets null.
    *
    * @generated from field: google.protobuf.StringValue detail = 2;
    */
@@ -117,6 +118,81 @@ export declare type UpdateCompanyResponse = Message<"tollgate.v1.UpdateCompanyRe
  * Use `create(UpdateCompanyResponseSchema)` to create a new message.
  */
 export declare const UpdateCompanyResponseSchema: GenMessage<UpdateCompanyResponse>;
+
+/**
+ * What to change of a company.
+ *
+ * @generated from message tollgate.v1.PatchCompanyRequest
+ */
+export declare type PatchCompanyRequest = Message<"tollgate.v1.PatchCompanyRequest"> & {
+  /**
+   * Company key.
+   *
+   * @generated from field: string key = 1;
+   */
+  key: string;
+
+  /**
+   * The changes.
+   *
+   * @generated from field: tollgate.v1.CompanyPatch company = 2;
+   */
+  company?: CompanyPatch | undefined;
+
+  /**
+   * The fields to change, by their names in the .proto. Over HTTP the keys of the body are the mask. Absent: the fields
+   * that are set.
+   *
+   * @generated from field: google.protobuf.FieldMask update_mask = 3;
+   */
+  updateMask?: FieldMask | undefined;
+};
+
+/**
+ * Describes the message tollgate.v1.PatchCompanyRequest.
+ * Use `create(PatchCompanyRequestSchema)` to create a new message.
+ */
+export declare const PatchCompanyRequestSchema: GenMessage<PatchCompanyRequest>;
+
+/**
+ * Changes of a company.
+ *
+ * @generated from message tollgate.v1.CompanyPatch
+ */
+export declare type CompanyPatch = Message<"tollgate.v1.CompanyPatch"> & {
+  /**
+   * Company detail.
+   *
+   * @generated from field: optional string detail = 1;
+   */
+  detail?: string | undefined;
+};
+
+/**
+ * Describes the message tollgate.v1.CompanyPatch.
+ * Use `create(CompanyPatchSchema)` to create a new message.
+ */
+export declare const CompanyPatchSchema: GenMessage<CompanyPatch>;
+
+/**
+ * The changed company.
+ *
+ * @generated from message tollgate.v1.PatchCompanyResponse
+ */
+export declare type PatchCompanyResponse = Message<"tollgate.v1.PatchCompanyResponse"> & {
+  /**
+   * The company.
+   *
+   * @generated from field: tollgate.v1.Company company = 1;
+   */
+  company?: Company | undefined;
+};
+
+/**
+ * Describes the message tollgate.v1.PatchCompanyResponse.
+ * Use `create(PatchCompanyResponseSchema)` to create a new message.
+ */
+export declare const PatchCompanyResponseSchema: GenMessage<PatchCompanyResponse>;
 
 /**
  * Which company to read.
@@ -294,6 +370,16 @@ export declare const CompanyService: GenService<{
     methodKind: "unary";
     input: typeof UpdateCompanyRequestSchema;
     output: typeof UpdateCompanyResponseSchema;
+  },
+  /**
+   * Changes what the body names of a company: what is absent stays, null clears (JSON merge patch, RFC 7396).
+   *
+   * @generated from rpc tollgate.v1.CompanyService.PatchCompany
+   */
+  patchCompany: {
+    methodKind: "unary";
+    input: typeof PatchCompanyRequestSchema;
+    output: typeof PatchCompanyResponseSchema;
   },
   /**
    * Getting a list of companies. The stream's messages are pages: merged, they are the answer.

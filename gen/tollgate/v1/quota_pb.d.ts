@@ -59,7 +59,7 @@ export declare type ServiceQuota = Message<"tollgate.v1.ServiceQuota"> & {
 export declare const ServiceQuotaSchema: GenMessage<ServiceQuota>;
 
 /**
- * The limits of one method group. An absent one does not limit; 0 allows nothing.
+ * The limits of one method group; 0 allows nothing.
  *
  * @generated from message tollgate.v1.MethodQuota
  */
@@ -72,28 +72,29 @@ export declare type MethodQuota = Message<"tollgate.v1.MethodQuota"> & {
   methodGroup: Method_Group;
 
   /**
-   * The most points in one request.
+   * The most points in one request. Answers always carry it.
    *
    * @generated from field: optional uint32 points_per_request = 2;
    */
   pointsPerRequest?: number | undefined;
 
   /**
-   * The most points in a day, at the user's timezone.
+   * The most points in a day, at the user's timezone. Answers always carry it.
    *
    * @generated from field: optional uint32 points_per_day = 3;
    */
   pointsPerDay?: number | undefined;
 
   /**
-   * The most points in the period, or in the calendar month for the base quota.
+   * The most points in the period, or in the calendar month for the base quota; null does not limit. Not taken into
+   * account in a period of one day.
    *
    * @generated from field: optional uint32 points_per_date_window = 4;
    */
   pointsPerDateWindow?: number | undefined;
 
   /**
-   * The most calculations at once.
+   * The most calculations at once; null does not limit.
    *
    * @generated from field: optional uint32 max_concurrent_execution = 5;
    */
@@ -238,9 +239,9 @@ export declare type ReadQuotasResponse = Message<"tollgate.v1.ReadQuotasResponse
   /**
    * The quota of every day that no period overrides.
    *
-   * @generated from field: tollgate.v1.QuotaBase base = 1;
+   * @generated from field: tollgate.v1.BaseQuota base = 1;
    */
-  base?: QuotaBase | undefined;
+  base?: BaseQuota | undefined;
 
   /**
    * Quotas set for a period.
@@ -255,6 +256,26 @@ export declare type ReadQuotasResponse = Message<"tollgate.v1.ReadQuotasResponse
  * Use `create(ReadQuotasResponseSchema)` to create a new message.
  */
 export declare const ReadQuotasResponseSchema: GenMessage<ReadQuotasResponse>;
+
+/**
+ * The base quota of a user.
+ *
+ * @generated from message tollgate.v1.BaseQuota
+ */
+export declare type BaseQuota = Message<"tollgate.v1.BaseQuota"> & {
+  /**
+   * All services quota list; empty for a user without a base quota.
+   *
+   * @generated from field: repeated tollgate.v1.ServiceQuota services = 1;
+   */
+  services: ServiceQuota[];
+};
+
+/**
+ * Describes the message tollgate.v1.BaseQuota.
+ * Use `create(BaseQuotaSchema)` to create a new message.
+ */
+export declare const BaseQuotaSchema: GenMessage<BaseQuota>;
 
 /**
  * The quota of the days from..to (to excluded).

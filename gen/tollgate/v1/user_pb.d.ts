@@ -5,6 +5,7 @@
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
 import type { Role_Name } from "./access_pb.js";
+import type { FieldMask } from "@bufbuild/protobuf/wkt";
 import type { Sort_Direction } from "./list_pb.js";
 
 /**
@@ -149,21 +150,21 @@ export declare type UserRequest = Message<"tollgate.v1.UserRequest"> & {
   password?: string | undefined;
 
   /**
-   * Full name of user.
+   * Full name of user. An update that leaves it out sets null.
    *
    * @generated from field: google.protobuf.StringValue name = 3;
    */
   name?: string | undefined;
 
   /**
-   * User mail address.
+   * User mail address. An update that leaves it out sets null.
    *
    * @generated from field: google.protobuf.StringValue email = 4;
    */
   email?: string | undefined;
 
   /**
-   * User phone.
+   * User phone. An update that leaves it out sets null.
    *
    * @generated from field: google.protobuf.StringValue phone = 5;
    */
@@ -177,21 +178,21 @@ export declare type UserRequest = Message<"tollgate.v1.UserRequest"> & {
   companyKey: string;
 
   /**
-   * User status.
+   * User status. An update that leaves it out enables the user.
    *
    * @generated from field: optional bool enabled = 7;
    */
   enabled?: boolean | undefined;
 
   /**
-   * List of user roles.
+   * List of user roles; an update replaces all of them.
    *
    * @generated from field: repeated tollgate.v1.Role.Name roles = 8;
    */
   roles: Role_Name[];
 
   /**
-   * Basic time zone used for statistics, in hours from UTC.
+   * Basic time zone used for statistics, in hours from UTC. An update that leaves it out sets 0.
    *
    * @generated from field: int32 timezone = 9;
    */
@@ -283,6 +284,130 @@ export declare type UpdateUserResponse = Message<"tollgate.v1.UpdateUserResponse
  * Use `create(UpdateUserResponseSchema)` to create a new message.
  */
 export declare const UpdateUserResponseSchema: GenMessage<UpdateUserResponse>;
+
+/**
+ * What to change of a user.
+ *
+ * @generated from message tollgate.v1.PatchUserRequest
+ */
+export declare type PatchUserRequest = Message<"tollgate.v1.PatchUserRequest"> & {
+  /**
+   * Login, unique identifier.
+   *
+   * @generated from field: string username = 1;
+   */
+  username: string;
+
+  /**
+   * The changes.
+   *
+   * @generated from field: tollgate.v1.UserPatch user = 2;
+   */
+  user?: UserPatch | undefined;
+
+  /**
+   * The fields to change, by their names in the .proto. Over HTTP the keys of the body are the mask. Absent: the fields
+   * that are set.
+   *
+   * @generated from field: google.protobuf.FieldMask update_mask = 3;
+   */
+  updateMask?: FieldMask | undefined;
+};
+
+/**
+ * Describes the message tollgate.v1.PatchUserRequest.
+ * Use `create(PatchUserRequestSchema)` to create a new message.
+ */
+export declare const PatchUserRequestSchema: GenMessage<PatchUserRequest>;
+
+/**
+ * Changes of a user.
+ *
+ * @generated from message tollgate.v1.UserPatch
+ */
+export declare type UserPatch = Message<"tollgate.v1.UserPatch"> & {
+  /**
+   * Password. Absent and null leave the stored one, as in an update.
+   *
+   * @generated from field: optional string password = 2;
+   */
+  password?: string | undefined;
+
+  /**
+   * Full name of user.
+   *
+   * @generated from field: optional string name = 3;
+   */
+  name?: string | undefined;
+
+  /**
+   * User mail address.
+   *
+   * @generated from field: optional string email = 4;
+   */
+  email?: string | undefined;
+
+  /**
+   * User phone.
+   *
+   * @generated from field: optional string phone = 5;
+   */
+  phone?: string | undefined;
+
+  /**
+   * Company key.
+   *
+   * @generated from field: optional string company_key = 6;
+   */
+  companyKey?: string | undefined;
+
+  /**
+   * User status.
+   *
+   * @generated from field: optional bool enabled = 7;
+   */
+  enabled?: boolean | undefined;
+
+  /**
+   * List of user roles.
+   *
+   * @generated from field: repeated tollgate.v1.Role.Name roles = 8;
+   */
+  roles: Role_Name[];
+
+  /**
+   * Basic time zone used for statistics, in hours from UTC.
+   *
+   * @generated from field: optional int32 timezone = 9;
+   */
+  timezone?: number | undefined;
+};
+
+/**
+ * Describes the message tollgate.v1.UserPatch.
+ * Use `create(UserPatchSchema)` to create a new message.
+ */
+export declare const UserPatchSchema: GenMessage<UserPatch>;
+
+/**
+ * The changed user.
+ *
+ * @generated from message tollgate.v1.PatchUserResponse
+ */
+export declare type PatchUserResponse = Message<"tollgate.v1.PatchUserResponse"> & {
+  /**
+   * The user.
+   *
+   * @generated from field: tollgate.v1.User user = 1;
+   */
+  user?: User | undefined;
+};
+
+/**
+ * Describes the message tollgate.v1.PatchUserResponse.
+ * Use `create(PatchUserResponseSchema)` to create a new message.
+ */
+export declare const PatchUserResponseSchema: GenMessage<PatchUserResponse>;
 
 /**
  * Which user to read.
@@ -532,8 +657,9 @@ export declare const UserService: GenService<{
     output: typeof CreateUserResponseSchema;
   },
   /**
-   * Updating the user information by login. The username field cannot be changed. An absent or null password leaves
-   * the stored one.
+   * Updating the user information by login. The username field cannot be changed. A full replacement: a field that
+   * is absent takes its default. An absent or null password leaves the stored one. To change single fields: PATCH
+   * /admin/users/{username}.
    *
    * @generated from rpc tollgate.v1.UserService.UpdateUser
    */
@@ -541,6 +667,17 @@ export declare const UserService: GenService<{
     methodKind: "unary";
     input: typeof UpdateUserRequestSchema;
     output: typeof UpdateUserResponseSchema;
+  },
+  /**
+   * Changes what the body names of a user: what is absent stays, null clears (JSON merge patch, RFC 7396). The rules of
+   * an update hold.
+   *
+   * @generated from rpc tollgate.v1.UserService.PatchUser
+   */
+  patchUser: {
+    methodKind: "unary";
+    input: typeof PatchUserRequestSchema;
+    output: typeof PatchUserResponseSchema;
   },
   /**
    * Getting a list of users. The stream's messages are pages: merged, they are the answer.

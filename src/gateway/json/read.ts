@@ -1,7 +1,7 @@
-import { type DescMessage, fromJson, type JsonValue, type Message } from "@bufbuild/protobuf";
+import { type DescField, type DescMessage, fromJson, type JsonValue, type Message } from "@bufbuild/protobuf";
 import { invalidRequest } from "../../call/errors.ts";
 import { badField } from "../errors.ts";
-import type { FieldPath } from "../fields.ts";
+import { type FieldPath, fieldsByName, isNullable } from "../fields.ts";
 import { type CheckOptions, checkJson } from "./check.ts";
 import { isObject, showKeys } from "./objects.ts";
 import { type JsonLimits, scanJson } from "./scan.ts";
@@ -54,6 +54,19 @@ export function decodeUtf8(bytes: Uint8Array): string {
   } catch {
     throw badField("", "the body is not UTF-8");
   }
+}
+
+/**
+ * The fields that the JSON of a patch names, as the .proto spells them.
+ * @throws INVALID_ARGUMENT for null where the field cannot be null: a patch would clear it
+ */
+export function patchedFields(desc: DescMessage, json: JsonValue): string[] {
+  const fields = fieldsByName(desc);
+  return Object.entries(json as object).map(([key, value]) => {
+    const field = fields.get(key) as DescField;
+    if (value === null && !isNullable(field)) throw badField(key, "must not be null");
+    return field.name;
+  });
 }
 
 /** Whether the JSON of a message has a value, even if it is the zero, for a field. */

@@ -18,12 +18,13 @@ import {
   type Struct,
   type Value,
 } from "@bufbuild/protobuf/wkt";
+import { isNullable } from "../fields.ts";
 import { setOwn } from "./objects.ts";
 import { writeListValue, writeStruct, writeValue } from "./struct.ts";
 
 /**
- * The JSON of a message: names as in the .proto, defaults written out, `null` for an unset wrapper (a wrapper is how a
- * .proto says that a value may be null), and 64-bit integers as numbers, which is exact within 2^53.
+ * The JSON of a message: names as in the .proto, defaults written out, `null` for an unset field that may be
+ * null, and 64-bit integers as numbers, which is exact within 2^53.
  * @param registry the types that a google.protobuf.Any may hold; others are written as their bytes
  */
 export function writeMessage(desc: DescMessage, message: Message, registry: Registry | undefined): JsonValue {
@@ -47,7 +48,7 @@ function shapesOf(desc: DescMessage): readonly Shape[] {
       .toSorted((one, other) => one.number - other.number)
       .map((field) => ({
         field,
-        isNullable: field.fieldKind === "message" && field.oneof === undefined && isWrapperDesc(field.message),
+        isNullable: isNullable(field),
         isImplicit: field.presence === FeatureSet_FieldPresence.IMPLICIT,
       }));
     shapes.set(desc, known);

@@ -54,7 +54,8 @@ export function createDocument(services: readonly DescService[], options: Docume
   const tags = new Map<string, string>();
   const operationIds = new Set<string>();
   for (const service of services) {
-    const bindings = bindingsOf(service).filter(({ httpMethod }) => verbs.has(httpMethod));
+    const all = bindingsOf(service).filter(({ httpMethod }) => verbs.has(httpMethod));
+    const bindings = all.filter((binding) => firstOf(binding, all) === binding);
     const tag = getOption(service, tagOption);
     if (bindings.length > 0 && !tags.has(tag)) tags.set(tag, options.describe(service));
     for (const binding of bindings) {
@@ -65,7 +66,10 @@ export function createDocument(services: readonly DescService[], options: Docume
       const operationId = operationIdOf(binding, bindings);
       if (operationIds.has(operationId)) throw new Error(`${operationId} would be the name of two operations`);
       operationIds.add(operationId);
-      operations[verb] = createOperation(binding, operationId, schemas, options);
+      const aliases = all.filter((other) => other !== binding && firstOf(other, all) === binding);
+      const operation = createOperation(binding, operationId, schemas, options);
+      const also = aliases.map((alias) => ` Also \`${verb.toUpperCase()} ${pathOf(alias)}\`.`).join("");
+      operations[verb] = { ...operation, description: operation.description + also };
     }
   }
   return {
@@ -82,6 +86,11 @@ export function createDocument(services: readonly DescService[], options: Docume
       ),
     },
   };
+}
+
+/** The first binding of the same RPC and HTTP method: the others are further paths of one operation, not operations. */
+function firstOf({ method, httpMethod }: Binding, bindings: readonly Binding[]): Binding | undefined {
+  return bindings.find((other) => other.method === method && other.httpMethod === httpMethod);
 }
 
 /** What an operation can be under in a path of OpenAPI 3.1. */

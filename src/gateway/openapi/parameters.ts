@@ -15,11 +15,13 @@ export interface Parameter {
 }
 
 /** What the path names, then what the query may: all that can be a text and is neither in the path nor in the body. */
-export function parametersOf({ method, template, body }: Binding, schemas: Schemas): Parameter[] {
+export function parametersOf({ method, template, body, mask }: Binding, schemas: Schemas): Parameter[] {
   const inPath = template.variables.map(({ fieldPath }) => pathTo(method.input, fieldPath));
   const taken = new Set(inPath.map((path) => nameOf(path)));
   const inQuery =
-    body === "*" ? [] : textPaths(method.input, []).filter((path) => path[0] !== body && !taken.has(nameOf(path)));
+    body === "*"
+      ? []
+      : textPaths(method.input, []).filter((path) => path[0] !== body && path[0] !== mask && !taken.has(nameOf(path)));
   return [
     ...inPath.map((path) => createParameter(path, "path", schemas)),
     ...inQuery.map((path) => createParameter(path, "query", schemas)),

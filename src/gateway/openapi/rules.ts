@@ -1,6 +1,6 @@
 import { create, type DescEnum, type DescField, getOption, ScalarType } from "@bufbuild/protobuf";
 import { scalarZeroValue } from "@bufbuild/protobuf/reflect";
-import { FeatureSet_FieldPresence, isWrapperDesc } from "@bufbuild/protobuf/wkt";
+import { FeatureSet_FieldPresence } from "@bufbuild/protobuf/wkt";
 import {
   EnumRulesSchema,
   type FieldRules,
@@ -10,6 +10,7 @@ import {
 } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import { FieldBehavior, field_behavior } from "#gen/google/api/field_behavior_pb.js";
 import { defaultOf as declaredDefaultOf } from "../defaults.ts";
+import { isNullable } from "../fields.ts";
 
 /** A JSON Schema of draft 2020-12, as OpenAPI 3.1 has it. */
 export type Schema = { [keyword: string]: unknown };
@@ -54,8 +55,7 @@ export function namesOf(desc: DescEnum, { type: rules }: FieldRules): string[] {
 /** What an absent field counts as: the declared default, or the zero of a field that has no other absence. */
 export function defaultOf(field: DescField): Schema {
   // Of a oneof one member is given; none is null beside it.
-  if (field.fieldKind === "message")
-    return field.oneof === undefined && isWrapperDesc(field.message) ? { default: null } : {};
+  if (field.fieldKind === "message") return isNullable(field) ? { default: null } : {};
   const declared = declaredDefaultOf(field);
   if (declared !== undefined) return { default: declared };
   const implicit = field.presence === FeatureSet_FieldPresence.IMPLICIT && !isRequired(field);

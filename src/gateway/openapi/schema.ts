@@ -2,6 +2,7 @@ import { type AnyDesc, type DescField, type DescMessage, getOption, ScalarType }
 import { isWrapperDesc } from "@bufbuild/protobuf/wkt";
 import { type FieldRules, field as rulesOption } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import { example as messageExample, schema as schemaOption } from "#gen/gateway/v1/annotations_pb.js";
+import { isNullable } from "../fields.ts";
 import { snakeCase } from "./names.ts";
 import { defaultOf, isRequired, namesOf, noRules, type Schema, scalar } from "./rules.ts";
 
@@ -102,7 +103,8 @@ export function createSchemas(describe: (desc: AnyDesc) => string): Schemas {
   function single(desc: DescField, rules: FieldRules): Schema {
     if (desc.enum !== undefined) return { type: "string", enum: namesOf(desc.enum, rules) };
     if (desc.message !== undefined) return message(desc.message, rules);
-    return scalar(desc.scalar ?? ScalarType.STRING, rules);
+    const { type, ...rest } = scalar(desc.scalar ?? ScalarType.STRING, rules);
+    return { type: isNullable(desc) ? [type, "null"] : type, ...rest };
   }
 
   function message(desc: DescMessage, rules: FieldRules): Schema {

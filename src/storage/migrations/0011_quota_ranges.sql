@@ -1,0 +1,15 @@
+-- The ranges of the contract: the points of a request and of a day are always limited, at most by the maximum. A limit
+-- beyond its maximum takes the maximum.
+update quota set
+  points_per_request = least(coalesce(points_per_request, 1000000), 1000000),
+  points_per_day = least(coalesce(points_per_day, 100000000), 100000000),
+  points_per_date_window = case when points_per_date_window > 100000000 then 100000000 else points_per_date_window end,
+  max_concurrent_execution = case when max_concurrent_execution > 1000 then 1000 else max_concurrent_execution end
+where points_per_request is null or points_per_request > 1000000
+  or points_per_day is null or points_per_day > 100000000
+  or points_per_date_window > 100000000
+  or max_concurrent_execution > 1000;
+
+alter table quota
+  alter column points_per_request set not null,
+  alter column points_per_day set not null;
