@@ -8,6 +8,7 @@ import { hasRole, type Principal, scopeOf } from "../core/principal.ts";
 import { reasons } from "../core/reasons.ts";
 import { type Asker, acquire, admit, type Decision, defaultTtlSeconds } from "./acquire.ts";
 import { batches } from "./batches.ts";
+import type { LeaseIds } from "./lease-id.ts";
 import { toHeldLease, toLeaseMessage } from "./lease-messages.ts";
 import type { LedgerEntry } from "./ledger/entry.ts";
 import { type Ended, endOf, type LifecycleOptions, release, renew, settle } from "./lifecycle.ts";
@@ -30,7 +31,7 @@ interface Method {
 const maxBatch = 1000;
 
 export function quotaHandlers(options: HotPathOptions): Handlers<typeof QuotaService> {
-  const { subjects, counters, byDefault, jitter, findMethods, leases } = options;
+  const { subjects, counters, byDefault, jitter, findMethods, leases, leaseIds } = options;
 
   async function visible(principal: Principal, username: string): Promise<Subject> {
     const subject = await subjects.byName(username);
@@ -42,7 +43,7 @@ export function quotaHandlers(options: HotPathOptions): Handlers<typeof QuotaSer
     async acquireQuota(request, call) {
       const [decision] = await acquire(options, [request], askerOf(call));
       if (decision?.granted !== true) throw errorOf(decision);
-      return toGranted(decision);
+      return toGranted(leaseIds, decision);
     },
 
     async checkQuota(request) {
@@ -57,28 +58,30 @@ export function quotaHandlers(options: HotPathOptions): Handlers<typeof QuotaSer
     },
 
     async batchAcquireQuota({ requests }, call) {
-      return { decisions: (await acquire(options, requests, askerOf(call))).map(toDecision) };
+      return {
+        decisions: (await acquire(options, requests, askerOf(call))).map((decision) => toDecision(leaseIds, decision)),
+      };
     },
 
     async *acquireQuotas(requests, call) {
       for await (const batch of batches(requests, maxBatch)) {
         call.signal.throwIfAborted();
-        for (const decision of await acquire(options, batch, askerOf(call))) yield toDecision(decision);
+        for (const decision of await acquire(options, batch, askerOf(call))) yield toDecision(leaseIds, decision);
       }
     },
 
     async renewLease({ leaseId, ttlSeconds = defaultTtlSeconds }, call) {
-      return toAnswer(await renew(options, leaseId, ttlSeconds * 1000, askerOf(call)));
+      return toAnswer(leaseIds, await renew(options, leaseId, ttlSeconds * 1000, askerOf(call)));
     },
 
     async settleLease(request, call) {
       const { view, before } = await settle(options, request, askerOf(call));
-      return { lease: toLeaseMessage(view), leaseExpired: before === "expired" };
+      return { lease: toLeaseMessage(leaseIds, view), leaseExpired: before === "expired" };
     },
 
     async releaseLease({ leaseId }, call) {
       const { view } = await release(options, leaseId, askerOf(call));
-      return { lease: toLeaseMessage(view) };
+      return { lease: toLeaseMessage(leaseIds, view) };
     },
 
     async getQuotaUsage({ username }, call) {
@@ -112,7 +115,7 @@ export function quotaHandlers(options: HotPathOptions): Handlers<typeof QuotaSer
         return answer.leases.map((lease) => ({ view: { meter, username, lease }, nowMs: answer.standing.nowMs }));
       });
       const sorted = held.toSorted((one, other) => one.view.lease.expireMs - other.view.lease.expireMs);
-      return { leases: sorted.map(({ view, nowMs }) => toHeldLease(view, nowMs)) };
+      return { leases: sorted.map(({ view, nowMs }) => toHeldLease(leaseIds, view, nowMs)) };
     },
 
     async forceReleaseLease({ leaseId }, call) {
@@ -124,7 +127,7 @@ export function quotaHandlers(options: HotPathOptions): Handlers<typeof QuotaSer
         await call.change(leaseId, (transaction) => leases.write(transaction, [ended]));
       }
       const { view } = await release(options, leaseId, asker);
-      return { lease: toLeaseMessage(view) };
+      return { lease: toLeaseMessage(leaseIds, view) };
     },
   };
 }
@@ -145,16 +148,16 @@ function errorOf(decision: Decision | undefined): Error {
   return toError(decision.refused, decision.asked);
 }
 
-function toGranted({ view, standing }: Extract<Decision, { granted: true }>) {
-  return { lease: toLeaseMessage(view), limits: toLimitMessages(standing) };
+function toGranted(leaseIds: LeaseIds, { view, standing }: Extract<Decision, { granted: true }>) {
+  return { lease: toLeaseMessage(leaseIds, view), limits: toLimitMessages(standing) };
 }
 
-function toAnswer({ view, standing }: Ended) {
-  return { lease: toLeaseMessage(view), limits: toLimitMessages(standing) };
+function toAnswer(leaseIds: LeaseIds, { view, standing }: Ended) {
+  return { lease: toLeaseMessage(leaseIds, view), limits: toLimitMessages(standing) };
 }
 
-function toDecision(decision: Decision) {
-  if (decision.granted) return { decision: { case: "granted" as const, value: toGranted(decision) } };
+function toDecision(leaseIds: LeaseIds, decision: Decision) {
+  if (decision.granted) return { decision: { case: "granted" as const, value: toGranted(leaseIds, decision) } };
   const { reason, message, violated, retryDelayMs } = decision.refused;
   const value = {
     code: reasons[reason].code,

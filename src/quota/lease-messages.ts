@@ -2,7 +2,7 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import { durationFromMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { type HeldLeaseSchema, Lease_State, type LeaseSchema } from "#gen/tollgate/v1/lease_pb.js";
 import type { Lease, LeaseState, Meter } from "./counters/engine.ts";
-import { toLeaseId } from "./lease-id.ts";
+import type { LeaseIds } from "./lease-id.ts";
 
 export interface LeaseView {
   readonly meter: Meter;
@@ -13,12 +13,11 @@ export interface LeaseView {
   readonly degraded?: boolean;
 }
 
-export function toLeaseMessage({ meter, username, lease, ttlMs, degraded = false }: LeaseView) {
-  const { userId, service, methodGroup } = meter;
-  const { operationId, day } = lease;
+export function toLeaseMessage(leaseIds: LeaseIds, { meter, username, lease, ttlMs, degraded = false }: LeaseView) {
+  const { service, methodGroup } = meter;
   return {
-    leaseId: toLeaseId({ userId, service, methodGroup, day, operationId }),
-    operationId,
+    leaseId: leaseIds.toId(meter, lease),
+    operationId: lease.operationId,
     username,
     service,
     methodGroup,
@@ -49,10 +48,12 @@ export function parseHolder(text: string): Holder {
   return { tracecode, username };
 }
 
-export function toHeldLease(view: LeaseView, nowMs: number) {
+export function toHeldLease(leaseIds: LeaseIds, view: LeaseView, nowMs: number) {
   const { tracecode, username: holder } = parseHolder(view.lease.holder);
   const age = durationFromMs(Math.max(0, nowMs - view.lease.grantedMs));
-  return { lease: toLeaseMessage(view), tracecode, holder, age } satisfies MessageInitShape<typeof HeldLeaseSchema>;
+  return { lease: toLeaseMessage(leaseIds, view), tracecode, holder, age } satisfies MessageInitShape<
+    typeof HeldLeaseSchema
+  >;
 }
 
 const states: Readonly<Record<LeaseState, Lease_State>> = {

@@ -3,15 +3,18 @@ import { conflict, notFound } from "../core/errors.ts";
 import type { Asker, QuotaOptions } from "./acquire.ts";
 import type { Answer } from "./counters/counters.ts";
 import type { Command, Granted, Lease, LeaseState, Meter, Rules, Standing } from "./counters/engine.ts";
-import { type LeaseKey, parseLeaseId } from "./lease-id.ts";
-import type { LeaseView } from "./lease-messages.ts";
+import type { LeaseIds, LeaseKey } from "./lease-id.ts";
+import { type LeaseView, toHolderText } from "./lease-messages.ts";
 import { type LedgerEntry, toEntry } from "./ledger/entry.ts";
 import type { KnownLease } from "./ledger/read.ts";
-import { meterOf, rulesOf } from "./subjects.ts";
+import { rulesOf } from "./subjects.ts";
 
 export interface LifecycleOptions extends QuotaOptions {
+  readonly leaseIds: LeaseIds;
   /** The lease as the ledger has it: all that is known of one whose user is gone. */
   readonly findLease: (key: LeaseKey) => Promise<KnownLease | undefined>;
+  /** The same, after every server has written what it holds. */
+  readonly findFlushedLease: (key: LeaseKey) => Promise<KnownLease | undefined>;
 }
 
 /** A lease after a call. */
@@ -24,7 +27,7 @@ export interface Ended {
 
 /** @throws FAILED_PRECONDITION LEASE_LOST when the lease has ended, or has expired and finds no room */
 export async function renew(options: LifecycleOptions, leaseId: string, ttlMs: number, asker: Asker): Promise<Ended> {
-  const place = await locate(options, leaseId);
+  const place = await locate(options, leaseId, asker);
   const answer = await ask(options, leaseId, place, { kind: "renew", ...place.granted, ttlMs });
   if (answer.kind === "refused") throw leaseLost("the lease has expired and there is no room to take it again");
   const { lease, standing, before } = done(answer);
@@ -42,7 +45,7 @@ export async function settle(
   { leaseId, points = 0, pointKeys, duration, outcome, operation = defaultOperation, server }: SettleLeaseRequest,
   asker: Asker,
 ): Promise<Ended> {
-  const place = await locate(options, leaseId);
+  const place = await locate(options, leaseId, asker);
   const presence = options.presence();
   const answer = await ask(options, leaseId, place, { kind: "settle", ...place.granted, points });
   if (answer.kind === "conflict") throw settledDifferently(answer.lease.settledPoints ?? 0, points);
@@ -66,7 +69,7 @@ export async function settle(
 
 /** Gives back what a lease holds; one that is settled stays as it is. */
 export async function release(options: LifecycleOptions, leaseId: string, asker: Asker): Promise<Ended> {
-  const place = await locate(options, leaseId);
+  const place = await locate(options, leaseId, asker);
   const answer = await ask(options, leaseId, place, { kind: "release", ...place.granted });
   const { lease, standing, before } = done(answer);
   if (lease.state === "released") {
@@ -84,11 +87,11 @@ export async function endOf(
   leaseId: string,
   asker: Asker,
 ): Promise<LedgerEntry | undefined> {
-  const place = await locate(options, leaseId);
+  const place = await locate(options, leaseId, asker);
   const answer = await ask(options, leaseId, place, { kind: "leases" });
   if (answer.kind !== "leases") throw new Error(`a list was answered ${answer.kind}`);
   const running = answer.leases.find(({ operationId }) => operationId === place.granted.operationId);
-  const lease = running ?? (await options.findLease(parseLeaseId(leaseId)))?.lease;
+  const lease = running ?? (await options.findLease(options.leaseIds.parse(leaseId)))?.lease;
   if (lease === undefined || lease.state === "released" || lease.state === "settled") return undefined;
   return toEntry({ ...place, lease, asker, end: { state: "released", endedMs: answer.standing.nowMs } });
 }
@@ -101,19 +104,25 @@ interface Place {
   readonly granted: Granted;
 }
 
-async function locate({ subjects, byDefault, findLease }: LifecycleOptions, leaseId: string): Promise<Place> {
-  const key = parseLeaseId(leaseId);
+/**
+ * An id that these servers have not signed is looked up in the ledger before anything else is asked: a forged one makes
+ * no counters.
+ */
+async function locate(options: LifecycleOptions, leaseId: string, asker: Asker): Promise<Place> {
+  const { subjects, byDefault, leaseIds, findLease, findFlushedLease } = options;
+  const { proof, ...key } = leaseIds.parse(leaseId);
   const { userId, service, methodGroup, operationId, day } = key;
-  const granted = { operationId, day };
+  let known = proof === undefined ? await findLease(key) : undefined;
+  if (proof === undefined && known === undefined) throw notFound("lease", leaseId);
+  const granted = { operationId, day, ...(proof && { proof: { ...proof, holder: toHolderText(asker) } }) };
+  const meter = { userId, service, methodGroup };
   const subject = await subjects.byId(userId);
-  if (subject !== undefined) {
-    const rules = rulesOf(subject, service, methodGroup, byDefault);
-    return { meter: meterOf(subject, service, methodGroup), rules, subject, granted };
-  }
-  const known = await findLease(key);
+  if (subject !== undefined)
+    return { meter, rules: rulesOf(subject, service, methodGroup, byDefault), subject, granted };
+  // The user may have been deleted before the grant was written.
+  known ??= (await findLease(key)) ?? (await findFlushedLease(key));
   if (known === undefined) throw notFound("lease", leaseId);
   const { companyKey, username, lease } = known;
-  const meter = { userId, service, methodGroup };
   return { meter, rules: { timezone: lease.timezone, quotas: [] }, subject: { username, companyKey }, granted };
 }
 

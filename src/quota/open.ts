@@ -8,6 +8,7 @@ import { createRedisEngine, type RedisEngineOptions } from "./counters/redis.ts"
 import { type GuardOptions, guardGeneration, type SharedEngine } from "./engine-generation.ts";
 import { createFailOpenCounters } from "./fail-open.ts";
 import type { HotPathOptions } from "./hot-path.ts";
+import { createLeaseIds } from "./lease-id.ts";
 import type { Ledger } from "./ledger/ledger.ts";
 import { findLease, findMethods, readSnapshot } from "./ledger/read.ts";
 import { createLeaseBook } from "./ledger/write.ts";
@@ -21,6 +22,8 @@ export interface QuotaResources {
   readonly bus: Bus;
   readonly subjects: Subjects;
   readonly logger: Logger;
+  /** What lease ids are signed with: the first signs, all are accepted. */
+  readonly secrets: readonly string[];
   /** Milliseconds since the epoch. */
   readonly now: () => number;
   /** Whether who has no quota may do everything, or nothing. */
@@ -60,7 +63,12 @@ export function openQuotas(resources: QuotaResources): HotPathOptions {
     durable: resources.durable,
     presence: () => bus.presence(),
     jitter: Math.random,
+    leaseIds: createLeaseIds({ secrets: resources.secrets, now }),
     findLease: (key) => findLease(database, key),
+    findFlushedLease: async (key) => {
+      await bus.barrier();
+      return findLease(database, key);
+    },
     findMethods: async (userId) => {
       await ledger.flush();
       return findMethods(database, userId, now());

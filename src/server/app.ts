@@ -213,6 +213,7 @@ export async function startApp(
       bus,
       subjects,
       logger,
+      secrets,
       now,
       unlimitedByDefault: config.QUOTA_DEFAULT === "unlimited",
       remember,

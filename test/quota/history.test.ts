@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import { setTimeout as wait } from "node:timers/promises";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { type Client, Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
@@ -224,7 +225,8 @@ describe.skipIf(noOwnRedis !== "").each(["in this process", "in Redis"])("histor
     const leases = decisions.map(({ decision }) => (decision.case === "granted" ? decision.value.lease?.leaseId : ""));
     await Promise.all(leases.map((leaseId = "") => quota.releaseLease({ leaseId })));
     const second = await acquire(username, 300, operationId);
-    expect(second).toBe(first);
+    // The same row of the ledger, and another grant.
+    expect(second).not.toBe(first);
     expect(await reasonOf(settle(second, 200))).toEqual(["AlreadyExists", "LEASE_SETTLED_DIFFERENTLY"]);
     expect((await settle(second, 300)).lease?.state).toBe(Lease_State.SETTLED);
     await expect.poll(() => usedOf(username)).toBe(300);
@@ -260,6 +262,63 @@ describe.skipIf(noOwnRedis !== "").each(["in this process", "in Redis"])("histor
     }
     const actions = await app.database("audit_action").where({ username, operation: "settle_lease" }).count();
     expect(actions).toEqual([{ count: 40 }]);
+  });
+
+  test("a lease of a user who is deleted right after the grant is settled", async () => {
+    const username = await user({});
+    await settle(await acquire(username, 1), 1);
+    const lock = await app.database.transaction();
+    await lock.raw("lock table lease in exclusive mode");
+    const leaseId = await acquire(username, 5);
+    await app.database("user_account").where({ username }).delete();
+    const check = () => reasonOf(quota.checkQuota({ username, ...method, points: 1 }));
+    await expect.poll(check).toEqual(["NotFound", "USER_NOT_FOUND"]);
+    const settling = settle(leaseId, 5);
+    // It waits for the grant to be written.
+    expect(await Promise.race([settling.catch(() => "failed"), wait(300, "waiting")])).toBe("waiting");
+    await lock.rollback();
+    expect((await settling).lease?.state).toBe(Lease_State.SETTLED);
+    expect(await app.database("usage_day").where({ username })).toMatchObject([{ points: 6 }]);
+  });
+
+  test.skipIf(name !== "in Redis")(
+    "a grant that is lost everywhere is settled, renewed and released by its id",
+    async () => {
+      const username = await user({ max_concurrent_execution: 2 });
+      const [settled, renewed, released] = [
+        await acquire(username, 5),
+        await acquire(username, 1),
+        await acquire(await user({}), 1),
+      ];
+      const written = () => app.database("lease").whereIn("username", [username]);
+      await expect.poll(written).toHaveLength(2);
+      await app.database("lease").delete();
+      await redis?.flush();
+      for (let times = 0; times < 2; times += 1) await settle(settled, 7);
+      expect((await quota.renewLease({ leaseId: renewed })).lease).toMatchObject({
+        state: Lease_State.ACTIVE,
+        points: 1,
+      });
+      expect((await quota.releaseLease({ leaseId: released })).lease?.state).toBe(Lease_State.RELEASED);
+      expect(await usedOf(username)).toBe(7);
+      expect(await app.database("usage_day").where({ username })).toMatchObject([{ points: 7, requests: 1 }]);
+      expect((await quota.listLeases({ username })).leases).toMatchObject([{ holder: "planner" }]);
+    },
+  );
+
+  test.skipIf(name !== "in Redis")("a forged id makes no keys in Redis", async () => {
+    const leaseId = await use(await user({}), 1);
+    const other = await idOf(await user({}));
+    const bytes = Buffer.from(leaseId, "base64url");
+    const keys = () => redis?.keys();
+    const before = keys();
+    for (let index = 0; index < 20; index += 1) {
+      bytes.writeUIntBE(other, 1, 6);
+      bytes.writeUInt8(index, 28);
+      const forged = bytes.toString("base64url");
+      expect(await reasonOf(settle(forged, 1))).toEqual(["NotFound", "LEASE_NOT_FOUND"]);
+    }
+    expect(keys()).toEqual(before);
   });
 
   test.skipIf(name !== "in Redis")("a day that was counted at another offset goes on after a loss", async () => {

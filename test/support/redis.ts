@@ -23,6 +23,8 @@ export interface TestRedis {
   restart(): Promise<void>;
   /** Removes everything that is in it. */
   flush(): Promise<void>;
+  /** The names of all keys, sorted. */
+  keys(): string[];
   /** Makes it answer nothing, its connections kept, until it is resumed. */
   pause(): void;
   resume(): void;
@@ -34,7 +36,15 @@ export async function startRedis(): Promise<TestRedis> {
     const ours = () => {
       throw new Error(noOwnRedis);
     };
-    return { url: given, kill: async () => undefined, restart: ours, flush: ours, pause: ours, resume: ours };
+    return {
+      url: given,
+      kill: async () => undefined,
+      restart: ours,
+      flush: ours,
+      keys: ours,
+      pause: ours,
+      resume: ours,
+    };
   }
   const port = await freePort();
   let server = await start(port);
@@ -43,6 +53,7 @@ export async function startRedis(): Promise<TestRedis> {
     url: `redis://127.0.0.1:${port}`,
     kill,
     flush: async () => void command(port, "flushall"),
+    keys: () => command(port, "keys", "*").split("\n").toSorted(),
     pause: () => void server.kill("SIGSTOP"),
     resume: () => void server.kill("SIGCONT"),
     restart: async () => {

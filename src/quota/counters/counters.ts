@@ -63,7 +63,7 @@ export function createCounters({ engine, readSnapshot, findLease }: CountersOpti
   async function restore(ask: Ask): Promise<boolean> {
     const { meter, rules, command } = ask;
     if (!("day" in command)) return false;
-    const lease = await findLease(meter, command.operationId, command.day);
+    const lease = (await findLease(meter, command.operationId, command.day)) ?? command.proof;
     if (lease === undefined) return false;
     await fromEngine(engine.restore(meter, rules, lease));
     return true;

@@ -48,6 +48,8 @@ export type Command =
 export interface Granted {
   readonly operationId: string;
   readonly day: Day;
+  /** What stands in for the lease where the ledger has lost it too. */
+  readonly proof?: Lease;
 }
 
 export interface Acquisition {

@@ -76,12 +76,17 @@ export async function readSnapshot(
   };
 }
 
-/** A lease as the ledger has it. */
+/** How many days later an operation may have been granted again that has not been forgotten since. */
+const againDays = 3;
+
+/** A lease as the ledger has it; the later one of an operation that was granted again. */
 export async function findLease(database: Database, key: LeaseKey): Promise<KnownLease | undefined> {
   const { rows } = await database.raw<{ rows: (Row & { username: string; company_key: string })[] }>(
     `select ${columns}, username, company_key from lease
-     where user_id = ? and service = ? and method_group = ? and day = date '1970-01-01' + ?::integer and operation_id = ?`,
-    [key.userId, key.service, key.methodGroup, key.day, key.operationId],
+     where user_id = ? and service = ? and method_group = ? and operation_id = ?
+       and day between date '1970-01-01' + ?::integer and date '1970-01-01' + ?::integer
+     order by granted_at desc limit 1`,
+    [key.userId, key.service, key.methodGroup, key.operationId, key.day, key.day + againDays],
   );
   const [row] = rows;
   if (row === undefined) return undefined;

@@ -2,11 +2,12 @@ import { Redis } from "ioredis";
 import type { AcquireQuotaRequest, SettleLeaseRequest } from "#gen/tollgate/v1/lease_pb.js";
 import type { Ask, Command, Meter } from "../../../src/quota/counters/engine.ts";
 import { createRedisEngine } from "../../../src/quota/counters/redis.ts";
-import { parseLeaseId } from "../../../src/quota/lease-id.ts";
+import { createLeaseIds } from "../../../src/quota/lease-id.ts";
 import { toLeaseMessage } from "../../../src/quota/lease-messages.ts";
 import { toLimitMessages } from "../../../src/quota/limits.ts";
 
 const remember = { ms: 86_400_000, operations: 2000 };
+const leaseIds = createLeaseIds({ secrets: ["a secret that no server has"], now: Date.now });
 const rules = {
   timezone: 0,
   quotas: [{ pointsPerDay: 1_000_000_000, pointsPerDateWindow: 1_000_000_000, maxConcurrentExecution: 100_000 }],
@@ -35,15 +36,15 @@ export function createDecision(redisUrl: string) {
       if (reply?.kind !== "done" || reply.lease === undefined)
         throw new Error(`an acquire was answered ${reply?.kind}`);
       const view = { meter, username, lease: reply.lease, ttlMs };
-      return { lease: toLeaseMessage(view), limits: toLimitMessages(reply.standing) };
+      return { lease: toLeaseMessage(leaseIds, view), limits: toLimitMessages(reply.standing) };
     },
     async settle({ leaseId, points }: SettleLeaseRequest) {
-      const { operationId, day, ...place } = parseLeaseId(leaseId);
-      const meter = place;
+      const { operationId, day, userId, service, methodGroup } = leaseIds.parse(leaseId);
+      const meter = { userId, service, methodGroup };
       const reply = await ask(meter, { kind: "settle", operationId, day, points: points ?? 0 });
       if (reply?.kind !== "done" || reply.lease === undefined)
         throw new Error(`a settlement was answered ${reply?.kind}`);
-      return { lease: toLeaseMessage({ meter, username: "", lease: reply.lease }), leaseExpired: false };
+      return { lease: toLeaseMessage(leaseIds, { meter, username: "", lease: reply.lease }), leaseExpired: false };
     },
   };
 }
