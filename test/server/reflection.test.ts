@@ -1,14 +1,14 @@
 import { execFile } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import { createFileRegistry, fromBinary, getOption, type MessageInitShape } from "@bufbuild/protobuf";
+import { create, createFileRegistry, fromBinary, getOption, type MessageInitShape } from "@bufbuild/protobuf";
 import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
-import { Code, createClient } from "@connectrpc/connect";
+import { Code, createClient, type HandlerContext } from "@connectrpc/connect";
 import { connectNodeAdapter, createGrpcTransport } from "@connectrpc/connect-node";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { http } from "#gen/google/api/annotations_pb.js";
 import { Health } from "#gen/grpc/health/v1/health_pb.js";
-import { ServerReflection, type ServerReflectionRequestSchema } from "#gen/grpc/reflection/v1/reflection_pb.js";
+import { ServerReflection, ServerReflectionRequestSchema } from "#gen/grpc/reflection/v1/reflection_pb.js";
 import { ServerReflection as ServerReflectionAlpha } from "#gen/grpc/reflection/v1alpha/reflection_pb.js";
 import { SystemService } from "#gen/tollgate/v1/system_pb.js";
 import { createHealth } from "../../src/server/health.ts";
@@ -88,6 +88,35 @@ describe.each([
     expect(cases).toEqual(["fileDescriptorResponse", "errorResponse", "fileDescriptorResponse"]);
   });
 
+  test("sends a file's imports once on a stream", async () => {
+    const client = createClient(service as typeof ServerReflection, createGrpcTransport({ baseUrl: url }));
+    async function* questions() {
+      for (let asked = 0; asked < 2; asked += 1) {
+        yield { messageRequest: { case: "fileByFilename" as const, value: "tollgate/v1/system.proto" } };
+      }
+    }
+    const files: number[] = [];
+    for await (const { messageResponse } of client.serverReflectionInfo(questions())) {
+      if (messageResponse.case === "fileDescriptorResponse")
+        files.push(messageResponse.value.fileDescriptorProto.length);
+    }
+    expect(files[0]).toBeGreaterThan(1);
+    expect(files[1]).toBe(1);
+  });
+
+  test("takes no more questions on a stream than any tool asks", async () => {
+    const client = createClient(service as typeof ServerReflection, createGrpcTransport({ baseUrl: url }));
+    async function* questions() {
+      for (;;) yield { messageRequest: { case: "listServices" as const, value: "" } };
+    }
+    let answered = 0;
+    const all = async () => {
+      for await (const _answer of client.serverReflectionInfo(questions())) answered += 1;
+    };
+    await expect(all()).rejects.toMatchObject({ code: Code.ResourceExhausted });
+    expect(answered).toBe(1_000);
+  });
+
   test("lists the services", async () => {
     const names = [Health, SystemService, ServerReflection].map(({ typeName }) => ({ name: typeName }));
     expect(await ask({ case: "listServices", value: "" })).toMatchObject({ value: { service: names } });
@@ -140,4 +169,22 @@ describe.each([
   test("refuses an empty question", async () => {
     expect(await ask(undefined)).toMatchObject({ case: "errorResponse", value: { errorCode: Code.InvalidArgument } });
   });
+});
+
+test("an answer with a file costs about as much as one without: its bytes are made once", async () => {
+  const reflection = createReflection([Health, SystemService, ServerReflection]);
+  const timeOf = async (messageRequest: Question) => {
+    const started = performance.now();
+    for (let streams = 0; streams < 100; streams += 1) {
+      async function* questions() {
+        yield create(ServerReflectionRequestSchema, { messageRequest: messageRequest ?? { case: undefined } });
+      }
+      for await (const _answer of reflection.serverReflectionInfo(questions(), {} as HandlerContext)) break;
+    }
+    return performance.now() - started;
+  };
+  const file: Question = { case: "fileByFilename", value: "tollgate/v1/system.proto" };
+  await timeOf(file);
+  // Serialized for each answer, the files took a hundred times as long.
+  expect(await timeOf(file)).toBeLessThan(30 * (await timeOf({ case: "listServices", value: "" })));
 });
