@@ -75,8 +75,12 @@ function writeField(dice: Dice, field: DescField, oddness: number, depth: number
   if (dice.chance(oddness)) return dice.pick(wrongTypes);
   const one = () => writeOne(dice, field, oddness, depth);
   switch (field.fieldKind) {
-    case "list":
-      return `[${Array.from({ length: dice.chance(oddness / 4) ? 5_000 : dice.below(3) }, one).join(",")}]`;
+    case "list": {
+      if (!dice.chance(oddness / 4)) return `[${Array.from({ length: dice.below(3) }, one).join(",")}]`;
+      // Within a long list there is no other one.
+      const item = writeOne(dice, field, 0, depth);
+      return `[${Array.from({ length: 5_000 }, () => item).join(",")}]`;
+    }
     case "map":
       return `{"a":${one()},"__proto__":${one()}}`;
     default:
