@@ -14,7 +14,7 @@ import { type Caller, type Got, makeRequest, openCaller, type Sent, transports }
 import { createDice } from "./values.ts";
 
 /** Of all transports together; `npm run test:fuzz` makes 100,000. A fault names its seed, from which it can be repeated. */
-const calls = Number(process.env["FUZZ_CALLS"] ?? 900);
+const calls = Number(process.env["FUZZ_CALLS"] ?? 600);
 const firstSeed = Number(process.env["FUZZ_SEED"] ?? 1);
 const lanes = 8;
 const heapMegabytes = 256;
