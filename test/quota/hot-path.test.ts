@@ -78,7 +78,7 @@ describe.each(engines)("quotas with counters %s", (name) => {
       reserved: 1,
       remaining: 1,
     });
-    expect(standing(LimitStanding_Name.POINTS_PER_REQUEST)?.limit).toBeUndefined();
+    expect(standing(LimitStanding_Name.POINTS_PER_REQUEST)?.limit).toBe(1_000_000);
 
     const leaseId = granted.lease?.leaseId ?? "";
     const renewed = await client().renewLease({ leaseId, ttlSeconds: 600 });
