@@ -66,6 +66,11 @@ export const settings = {
     "",
     "Secrets that tokens are signed with, comma-separated, 32 characters or more each, 10 of them different, no repeated text, no run and no placeholder: the first one signs, all are accepted. Needed with DATABASE_URL; otherwise one is made and kept in DATA_DIR.",
   ),
+  PASSWORD_POLICY: setting(
+    z.enum(["basic", "strict"]),
+    "basic",
+    "Which new passwords are taken. `basic`: 5 to 256 characters. `strict`: nor one of the 10,000 most common ones, nor one that contains the username.",
+  ),
   ADMIN_USERNAME: setting(word(2), "admin", "The administrator whom the first start makes."),
   ADMIN_PASSWORD: setting(
     upTo(256).refine((password) => password === "" || password.length >= 5, "must have 5 characters or more"),

@@ -21,6 +21,9 @@ interface Segment {
   readonly by: "action" | "hour" | "day";
 }
 
+/** Number of Outcome.Name. */
+const success = 1;
+
 /** The levels of audit_total. */
 const levels = { all: 0, company: 1, user: 2 };
 
@@ -37,13 +40,23 @@ export async function bucketsOf(
 ): Promise<Bucket[]> {
   const segments = segmentsOf(selection, longest);
   if (segments.length === 0) return [];
-  const queries = segments.map((segment) =>
-    segment.by === "action" ? counted(database, selection, segment) : kept(database, selection, segment, segment.by),
-  );
+  const { outcome } = selection;
+  const queries = segments.flatMap((segment) => {
+    if (segment.by === "action" || (outcome !== undefined && outcome !== success)) {
+      return [counted(database, selection, segment, 1)];
+    }
+    if (outcome === undefined) return [kept(database, selection, segment, segment.by)];
+    // Totals are kept of all outcomes. Those that are no success are few, and have an index of their own.
+    const others = { ...selection, outcome: "not success" as const };
+    return [kept(database, selection, segment, segment.by), counted(database, others, segment, -1)];
+  });
   const rows: { start: Micros; end: Micros; total: number; changes: boolean }[] = await database
     // One statement, one snapshot: nothing is counted twice that is moved to the totals meanwhile.
     .from(database.unionAll(queries).as("bucket"))
-    .select("*")
+    .select("start", "end")
+    .select(database.raw("sum(total)::bigint as total, bool_and(changes) as changes"))
+    .groupBy("start", "end")
+    .havingRaw("sum(total) > 0")
     .orderBy("start");
   return rows;
 }
@@ -87,11 +100,22 @@ function inner(from: Micros, to: Micros, unit: Micros) {
   return { from: Math.ceil(from / unit) * unit, to: Math.floor(to / unit) * unit };
 }
 
-function counted(database: Database, selection: Selection, { from, to }: Segment): Knex.QueryBuilder {
-  return matching(database, { ...selection, from, to })
-    .select(database.raw("?::bigint as start, ?::bigint as end", [from, to]))
-    .select(database.raw("count(*) as total, bool_and(service = 4) as changes"))
-    .havingRaw("count(*) > 0");
+/** Counts actions one by one, in stretches as long as the segment's; each counts as `weight`. */
+function counted(
+  database: Database,
+  selection: Selection,
+  { from, to, by }: Segment,
+  weight: 1 | -1,
+): Knex.QueryBuilder {
+  const query = matching(database, { ...selection, from, to }).havingRaw("count(*) > 0");
+  const counts = `count(*) * ${weight} as total, bool_and(service = 4) as changes`;
+  if (by === "action") return query.select(database.raw(`?::bigint as start, ?::bigint as end, ${counts}`, [from, to]));
+  const span = by === "hour" ? hourMicros : dayMicros;
+  const start = `date_trunc('${by}', time, 'UTC')`;
+  const micros = `(extract(epoch from ${start}) * 1000000)::bigint`;
+  return query
+    .select(database.raw(`${micros} as start, ${micros} + ?::bigint as end, ${counts}`, [span]))
+    .groupByRaw(start);
 }
 
 function kept(database: Database, selection: Selection, { from, to }: Segment, by: "hour" | "day"): Knex.QueryBuilder {

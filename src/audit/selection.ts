@@ -13,6 +13,8 @@ export interface Selection {
   /** The companies that it must be of, all of them: the caller's own and the one that was asked for. */
   readonly companies: readonly string[];
   readonly method: { readonly service?: number; readonly method_group?: number; readonly operation?: string };
+  /** Number of Outcome.Name, or every other one than SUCCESS. */
+  readonly outcome?: number | "not success";
 }
 
 /** Everything that a caller may see. */
@@ -24,7 +26,7 @@ const lastDay = Date.UTC(9999, 11, 31) * 1000;
 
 /** Without from: from the beginning of the caller's day; without to: up to now. */
 export function selectionOf(request: ReadAuditRequest, principal: Principal, nowMs: number): Selection {
-  const { username, companyKey, serviceName: service, methodGroup, operationId: operation } = request;
+  const { username, companyKey, serviceName: service, methodGroup, operationId: operation, outcome } = request;
   const offset = principal.timezone * hourMicros;
   const now = nowMs * 1000;
   const today = Math.floor((now + offset) / dayMicros) * dayMicros - offset;
@@ -48,6 +50,7 @@ export function selectionOf(request: ReadAuditRequest, principal: Principal, now
       ...(methodGroup !== undefined && { method_group: methodGroup }),
       ...(operation !== undefined && { operation }),
     },
+    ...(outcome !== undefined && { outcome }),
   };
 }
 

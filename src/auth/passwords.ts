@@ -2,6 +2,7 @@ import { hash, verify } from "@node-rs/argon2";
 import pLimit from "p-limit";
 import { unavailable } from "../core/errors.ts";
 
+/** Passwords are compared by their characters, not by how a keyboard or a system writes them: as Unicode NFC. */
 export interface Passwords {
   /** The argon2id hash to store. */
   hash(password: string): Promise<string>;
@@ -26,10 +27,10 @@ export async function createPasswords({ concurrency = 1, queue = 64 } = {}): Pro
   return {
     hash: async (password) => {
       if (limit.pendingCount >= queue) throw unavailable("TOO_BUSY", "too many passwords are set at once", 1000);
-      return limit(() => hash(password, cost));
+      return limit(() => hash(password.normalize("NFC"), cost));
     },
     verify: async (password, passwordHash) => {
-      const matches = await verify(passwordHash ?? noUsersHash, password);
+      const matches = await verify(passwordHash ?? noUsersHash, password.normalize("NFC"));
       return matches && typeof passwordHash === "string";
     },
   };

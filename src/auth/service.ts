@@ -6,7 +6,7 @@ import { createFreshCache } from "../core/fresh-cache.ts";
 import type { Principal } from "../core/principal.ts";
 import type { Database } from "../storage/database.ts";
 import type { Login } from "./login.ts";
-import type { Passwords } from "./passwords.ts";
+import type { HashNewPassword } from "./new-passwords.ts";
 import { type Account, findById, updatePassword } from "./store.ts";
 import type { Tokens, VerifiedClaims } from "./tokens.ts";
 
@@ -14,7 +14,7 @@ import type { Tokens, VerifiedClaims } from "./tokens.ts";
 const passwordChangeTtlSeconds = 86_400;
 
 export interface AuthOptions {
-  readonly passwords: Passwords;
+  readonly hashNewPassword: HashNewPassword;
   readonly tokens: Tokens;
   readonly login: Login;
   readonly authenticator: Authenticator;
@@ -86,7 +86,7 @@ function isValid(account: Account | undefined, { tokenVersion }: VerifiedClaims)
 }
 
 export function authHandlers(options: AuthOptions): Handlers<typeof AuthService> {
-  const { passwords, tokens, login, authenticator } = options;
+  const { hashNewPassword, tokens, login, authenticator } = options;
 
   return {
     async createToken(request, call) {
@@ -107,7 +107,7 @@ export function authHandlers(options: AuthOptions): Handlers<typeof AuthService>
       const { address, signal } = call;
       const account = await login({ username, password: request.currentPassword, address, signal });
       if (account === undefined) throw invalid({ field: "current_password", message: "is not the password" });
-      const passwordHash = await passwords.hash(request.newPassword);
+      const passwordHash = await hashNewPassword({ username, password: request.newPassword, field: "new_password" });
       const tokenVersion = await call.change(username, async (transaction) => {
         const raised = await updatePassword(transaction, account, passwordHash);
         if (raised === undefined) throw conflict("PASSWORD_CHANGED", "the password was changed meanwhile");

@@ -50,8 +50,15 @@ export function createReadRequest(binding: Binding, { limits, registry, ...bodyL
     };
   }
   const target = body === "*" ? method.input : body.message;
+  if (body !== "*" && body.fieldKind === "scalar") {
+    // The body is one bare JSON value: read as a message that has nothing else.
+    return async (call) => {
+      const json = { [body.name]: await readJson(call) };
+      return bound(readMessage(method.input, json, { registry, elsewhere: inPath }), call, json);
+    };
+  }
   if (target === undefined || (body !== "*" && body.fieldKind !== "message")) {
-    throw new Error(`${method.parent.typeName}.${method.name}: the body field is no message`);
+    throw new Error(`${method.parent.typeName}.${method.name}: the body field is neither a message nor one value`);
   }
   if (body !== "*" && isUpload(binding)) {
     // The first message has the path, the query and the content type; each has a piece of the file.

@@ -14,6 +14,7 @@ import { createFirstAdministrator } from "../auth/first-administrator.ts";
 import { keptSecret } from "../auth/keys.ts";
 import { createLogin } from "../auth/login.ts";
 import { createLoginSlots } from "../auth/login-slots.ts";
+import { createNewPasswords } from "../auth/new-passwords.ts";
 import { createPacedRefusals } from "../auth/paced-refusals.ts";
 import { createPasswords } from "../auth/passwords.ts";
 import { createAuthenticator } from "../auth/service.ts";
@@ -136,7 +137,10 @@ export async function startApp(
     const slots = createLoginSlots({ concurrency: Math.max(1, Math.floor(availableParallelism() / 2)) });
     const refusals = createPacedRefusals();
     const login = createLogin({ database: publicDatabase, passwords, throttle, slots, refusals });
-    const madePassword = await createFirstAdministrator(database, (password) => passwords.hash(password), {
+    const hashNewPassword = await createNewPasswords(passwords, config.PASSWORD_POLICY);
+    const hashFirst = (password: string) =>
+      hashNewPassword({ username: config.ADMIN_USERNAME, password, field: "ADMIN_PASSWORD" });
+    const madePassword = await createFirstAdministrator(database, hashFirst, {
       username: config.ADMIN_USERNAME,
       password: config.ADMIN_PASSWORD,
       companyKey: config.ADMIN_COMPANY,
@@ -232,7 +236,7 @@ export async function startApp(
       caughtUp: () => bus.caughtUp(),
       onKnown: strangers.recognize,
     });
-    const auth = { passwords, tokens, login, authenticator };
+    const auth = { hashNewPassword, tokens, login, authenticator };
     const probe = createProbe({ database: publicDatabase, redis, now: () => performance.now() });
     const audit = openAudit({
       database,

@@ -1,3 +1,4 @@
+import { AccountService } from "#gen/tollgate/v1/account_pb.js";
 import { AuditService } from "#gen/tollgate/v1/audit_pb.js";
 import { CompanyService } from "#gen/tollgate/v1/company_pb.js";
 import { DataService } from "#gen/tollgate/v1/data_pb.js";
@@ -7,9 +8,10 @@ import { StatisticsService } from "#gen/tollgate/v1/statistics_pb.js";
 import { SystemService } from "#gen/tollgate/v1/system_pb.js";
 import { AuthService } from "#gen/tollgate/v1/token_pb.js";
 import { UserService } from "#gen/tollgate/v1/user_pb.js";
+import { accountHandlers } from "../account/service.ts";
 import { type AuditOptions, auditHandlers } from "../audit/service.ts";
 import type { Login } from "../auth/login.ts";
-import type { Passwords } from "../auth/passwords.ts";
+import type { HashNewPassword } from "../auth/new-passwords.ts";
 import { type Authenticator, authHandlers } from "../auth/service.ts";
 import type { Tokens } from "../auth/tokens.ts";
 import { companyHandlers } from "../company/service.ts";
@@ -31,7 +33,7 @@ export interface Resources {
   readonly database: Database;
   /** Whether the database and Redis answer. */
   readonly probe: Probe;
-  readonly passwords: Passwords;
+  readonly hashNewPassword: HashNewPassword;
   readonly tokens: Tokens;
   readonly login: Login;
   readonly authenticator: Authenticator;
@@ -46,16 +48,22 @@ export interface Resources {
 
 /** Every service there is: the table of contents. */
 export function createRoutes(pipeline: Pipeline, resources: Resources): Route[] {
-  const { database, passwords, quotas } = resources;
+  const { database, quotas } = resources;
+  const users = userHandlers(resources);
+  const quotaSettings = quotaAdminHandlers({ database });
+  const statistics = statisticsHandlers(resources);
+  const audit = auditHandlers(resources.audit);
+  const data = dataHandlers(resources.data);
   return [
-    pipeline.route(AuditService, auditHandlers(resources.audit)),
+    pipeline.route(AccountService, accountHandlers({ users, quotas: quotaSettings, statistics, audit, data })),
+    pipeline.route(AuditService, audit),
     pipeline.route(AuthService, authHandlers(resources)),
     pipeline.route(CompanyService, companyHandlers({ database })),
-    pipeline.route(DataService, dataHandlers(resources.data)),
-    pipeline.route(UserService, userHandlers({ database, hashPassword: (password) => passwords.hash(password) })),
-    pipeline.route(QuotaAdminService, quotaAdminHandlers({ database })),
+    pipeline.route(DataService, data),
+    pipeline.route(UserService, users),
+    pipeline.route(QuotaAdminService, quotaSettings),
     pipeline.route(QuotaService, quotaHandlers(quotas)),
-    pipeline.route(StatisticsService, statisticsHandlers(resources)),
+    pipeline.route(StatisticsService, statistics),
     pipeline.route(SystemService, systemHandlers(resources)),
   ];
 }

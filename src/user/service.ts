@@ -1,6 +1,6 @@
 import { User_Group, UserPatchSchema, type UserService } from "#gen/tollgate/v1/user_pb.js";
 import { type Call, type Handlers, present } from "../core/call.ts";
-import { alreadyExists, conflict, notFound } from "../core/errors.ts";
+import { alreadyExists, conflict, invalid, notFound } from "../core/errors.ts";
 import { pageOf } from "../core/list.ts";
 import { changedFields } from "../core/mask.ts";
 import { scopeOf } from "../core/principal.ts";
@@ -33,18 +33,25 @@ const sortable = {
   timezone: "timezone",
 };
 
-export interface UserOptions {
-  readonly database: Database;
-  /** The hash to store of a password. */
-  readonly hashPassword: (password: string) => Promise<string>;
+interface PasswordTry extends Pick<Call, "address" | "signal"> {
+  readonly username: string;
+  readonly password: string;
 }
 
-export function userHandlers({ database, hashPassword }: UserOptions): Handlers<typeof UserService> {
+export interface UserOptions {
+  readonly database: Database;
+  /** The hash to store of a new password. INVALID_ARGUMENT when the policy refuses it; `field` names it. */
+  readonly hashNewPassword: (given: { username: string; password: string; field: string }) => Promise<string>;
+  /** Undefined for a password that is not the user's. Limits how many can be tried. */
+  readonly login: (attempt: PasswordTry) => Promise<object | undefined>;
+}
+
+export function userHandlers({ database, hashNewPassword, login }: UserOptions): Handlers<typeof UserService> {
   return {
     async createUser({ user }, call) {
       const wanted = present(user);
       checkGrant(call.principal, wanted);
-      const row = toRow(wanted, await hashOf(wanted));
+      const row = toRow(wanted, await hashOf(wanted, call));
       return call.change(wanted.username, async (transaction) => {
         await insert(transaction, row).catch((error: unknown) => {
           throw isUniqueViolation(error) ? alreadyExists("user", wanted.username) : companyError(error, wanted);
@@ -113,7 +120,7 @@ export function userHandlers({ database, hashPassword }: UserOptions): Handlers<
     { username, password }: Pick<WantedUser, "username" | "password">,
     wantedOf: (existing: UserRow) => WantedUser,
   ) {
-    const passwordHash = await hashOf({ password });
+    const passwordHash = await hashOf({ username, password }, call);
     return call.change(username, async (transaction) => {
       const existing = await getForUpdate(transaction, username, scopeOf(call.principal));
       checkTouch(call.principal, { roles: toRoles(existing) });
@@ -129,8 +136,18 @@ export function userHandlers({ database, hashPassword }: UserOptions): Handlers<
     });
   }
 
-  async function hashOf({ password }: Pick<WantedUser, "password">): Promise<string | null> {
-    return password === undefined ? null : hashPassword(password);
+  /** Null where the stored password stays: none is given, or the caller's own current one. */
+  async function hashOf(
+    { username, password }: Pick<WantedUser, "username" | "password">,
+    call: Call,
+  ): Promise<string | null> {
+    if (password === undefined) return null;
+    if (username !== call.principal.username) return hashNewPassword({ username, password, field: "password" });
+    // Through the login, which limits how many passwords the holder of a token can try.
+    const { address, signal } = call;
+    if ((await login({ username, password, address, signal })) !== undefined) return null;
+    const message = "must be the current one: change your own by POST /admin/password or POST /account/password";
+    throw invalid({ field: "password", message });
   }
 }
 

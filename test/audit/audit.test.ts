@@ -406,3 +406,39 @@ test("tenants see their own, and a namesake does not see what a deleted user did
   expect(await names(app.admin, { username })).toEqual([username]);
   expect(await names(partner, { username })).toEqual([username]);
 });
+
+test("actions are filtered by their outcome, and counted right over hours, days and their edges", async () => {
+  const username = await app.user();
+  const outcomes = ["SUCCESS", "FAILURE", "CANCELLED", "SUCCESS", "FAILURE"];
+  const ms = Date.now();
+  const hourMs = 3_600_000;
+  const times = [ms - 1000, ms - 2 * hourMs, ms - 26 * hourMs, ms - 50 * hourMs, ms - 51 * hourMs, ms - 100 * hourMs];
+  const actions = times.flatMap((time) =>
+    outcomes.map((outcome) => ({
+      tracecode: randomUUID(),
+      username,
+      service: "ROUTING",
+      operation: "run_plan",
+      method_group: "PLAN",
+      outcome,
+      time: new Date(time).toISOString(),
+    })),
+  );
+  expect((await app.http("POST", "/audit/actions", { token: app.admin, body: { actions } })).status).toBe(200);
+  const { company_key } = (await app.http("GET", `/admin/users/${username}`, { token: app.admin })).body;
+  const read = async (query: string) => {
+    const from = new Date(ms - 120 * hourMs).toISOString();
+    const path = `/admin/audit?from=${from}&operation_id=run_plan&${query}`;
+    return (await app.http("GET", path, { token: app.admin })).body;
+  };
+  for (const by of [`username=${username}`, `company_key=${company_key}`]) {
+    for (const [outcome, each] of Object.entries({ SUCCESS: 2, FAILURE: 2, CANCELLED: 1 })) {
+      const { actions: found, statistics } = await read(`${by}&outcome=${outcome}`);
+      expect(found.map((action: Json) => action.outcome)).toEqual(Array.from({ length: 6 * each }, () => outcome));
+      expect(statistics.filter.total).toBe(6 * each);
+      const page = await read(`${by}&outcome=${outcome}&offset=${2 * each}&limit=${each}&sort_direction=DESC`);
+      expect(page.actions.length).toBe(each);
+    }
+  }
+  expect((await app.http("GET", "/admin/audit?outcome=WRONG", { token: app.admin })).status).toBe(400);
+});

@@ -153,6 +153,50 @@ test("a success forgets the failures before it", async () => {
   }
 });
 
+test("a wrong password of any length up to 1000 is a 401, a longer one is a 400", async () => {
+  const username = await app.user();
+  const status = async (secret: string) => (await login(username, secret, {}, "10.0.0.8")).status;
+  expect([await status("x"), await status("x".repeat(1000)), await status("x".repeat(1001)), await status("")]).toEqual(
+    [401, 401, 400, 400],
+  );
+});
+
+test("a password is the same however its letters are composed", async () => {
+  const [composed, decomposed] = ["Pässwörd", "Pa\u0308sswo\u0308rd"];
+  expect(decomposed).not.toBe(composed);
+  const username = await app.user({ password: decomposed });
+  expect((await login(username, composed)).status).toBe(200);
+  expect((await login(username, decomposed)).status).toBe(200);
+});
+
+test("a token is shorter than 1000 characters, however long the names are", async () => {
+  const company_key = "c".repeat(256);
+  await app.http("POST", "/admin/companies", { token: app.admin, body: { key: company_key } });
+  const username = await app.user({ username: "u".repeat(256), company_key, roles: ["PARTNER", "USER"] });
+  expect((await app.token(username)).length).toBeLessThan(1000);
+});
+
+test("an update of oneself may repeat the current password, and sets no other one", async () => {
+  const company_key = await app.company();
+  const username = await app.user({ company_key, roles: ["PARTNER"] });
+  const token = await app.token(username);
+  const update = (secret: string) =>
+    app.http("PUT", "/admin/users", { token, body: { username, company_key, roles: ["PARTNER"], password: secret } });
+  expect((await update(password)).status).toBe(200);
+  expect((await validate(token)).valid).toBe(true);
+  const refused = await update("another password");
+  expect([refused.status, refused.body.validations]).toEqual([
+    400,
+    [
+      {
+        field: "password",
+        message: "must be the current one: change your own by POST /admin/password or POST /account/password",
+      },
+    ],
+  ]);
+  expect((await login(username, password)).status).toBe(200);
+});
+
 test("no password and no token is in the log", async () => {
   const username = await app.user();
   const token = await app.token(username);

@@ -56,7 +56,7 @@ test.each([
 test.each([
   ["Conflicting", /matches the same requests as/],
   ["Uploading", /a stream of requests that is no file cannot be bound/],
-  ["ScalarBody", /the body field is no message/],
+  ["ListBody", /the body field is neither a message nor one value/],
   ["FileBody", /a body that is a file cannot be bound/],
   ["Pageless", /needs exactly one list/],
   ["ScalarPages", /needs exactly one list in them, of messages/],

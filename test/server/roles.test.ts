@@ -307,6 +307,19 @@ const table: readonly [operation: string, target: string, call: Call, statuses: 
     [401, 403, 403, 403, 403, 204],
   ],
 
+  ["ReadAccount", "", () => ["GET", "/account/info"], [401, 200, 200, 200, 200, 200]],
+  ["ReadAccountQuota", "", () => ["GET", "/account/quota"], [401, 200, 200, 200, 200, 200]],
+  ["ReadAccountStatistics", "", () => ["GET", "/account/statistics"], [401, 200, 200, 200, 200, 200]],
+  ["ReadAccountReport", "", () => ["GET", "/account/report"], [401, 200, 200, 200, 200, 200]],
+  ["ReadAccountAudit", "", () => ["GET", "/account/audit"], [401, 200, 200, 200, 200, 200]],
+  ["ReadAccountData", "missing", () => ["GET", `/account/data/${randomUUID()}`], [401, 404, 404, 404, 404, 404]],
+  [
+    "UpdatePassword",
+    "oneself, by /account",
+    () => ["POST", "/account/password", { body: { current_password: password, new_password: "another one" } }],
+    [401, 200, 200, 200, 200, 200],
+  ],
+
   ["Check", "", () => ["GET", "/admin/system/check"], [200, 200, 200, 200, 200, 200]],
   ["Version", "", () => ["GET", "/admin/system/version"], [200, 200, 200, 200, 200, 200]],
   ["File", "", () => ["GET", "/admin/file/admin_en.html"], [200, 200, 200, 200, 200, 200]],
@@ -448,3 +461,36 @@ test("every other RPC lets in who may call it", async () => {
 function isStreamOfRequests(method: DescMethod): method is DescMethodClientStreaming | DescMethodBiDiStreaming {
   return method.methodKind === "client_streaming" || method.methodKind === "bidi_streaming";
 }
+
+test("the time of an answer does not tell a partner which names another company has", async () => {
+  const stranger = await app.user({ company_key: await app.company() });
+  const token = await app.token(await app.user({ roles: ["PARTNER"] }));
+  const times: Record<string, number[]> = { [stranger]: [], missing: [] };
+  // In turns, so that whatever else the machine does slows both down.
+  for (let round = 0; round < 60; round += 1) {
+    for (const [name, list] of Object.entries(times)) {
+      const began = performance.now();
+      expect((await app.http("GET", `/quota/usage/${name}`, { token })).status).toBe(404);
+      list.push(performance.now() - began);
+    }
+  }
+  const median = (list: number[] = []) => list.toSorted((one, other) => one - other)[30] ?? Number.NaN;
+  const ratio = median(times[stranger]) / median(times.missing);
+  expect(ratio).toBeGreaterThan(0.6);
+  expect(ratio).toBeLessThan(1.6);
+});
+
+test("BOT beside another role works for all companies, and sees no more than the other role", async () => {
+  const stranger = await app.user({ company_key: await app.company() });
+  const status = async (roles: string[], method: string, path: string, body?: object) => {
+    const token = await app.token(await app.user({ roles }));
+    return (await app.http(method, path, { token, ...(body && { body }) })).status;
+  };
+  for (const roles of [["BOT"], ["BOT", "USER"], ["BOT", "PARTNER"]]) {
+    expect(await status(roles, "GET", `/quota/usage/${stranger}`)).toBe(200);
+    expect(await status(roles, "POST", "/audit/actions", { actions: [actionOf(stranger)] })).toBe(200);
+    const expected = roles.length === 1 ? 403 : 404;
+    expect(await status(roles, "GET", `/admin/users/${stranger}`)).toBe(expected);
+    expect(await status(roles, "GET", `/admin/quotas/${stranger}`)).toBe(expected);
+  }
+});

@@ -12,7 +12,9 @@ import type { MethodOptions } from "@bufbuild/protobuf/wkt";
 export declare const file_tollgate_v1_access: GenFile;
 
 /**
- * What a user may do. Without any role: one's own password and token.
+ * What a user may do. Without any role: the user's own account, password and token (AccountService). Roles add up: a
+ * user may call what any of the roles allows, and the widest of ADMIN, PARTNER and USER says whose companies, users,
+ * audit log, data and statistics the user sees.
  *
  * @generated from message tollgate.v1.Role
  */
@@ -60,7 +62,11 @@ export enum Role_Name {
   USER = 3,
 
   /**
-   * A program of the platform: asks for quotas, records audit and data, for users of any company, and sees nothing else.
+   * A program of the platform. Across all companies it asks for, renews, settles and releases leases, reads what is
+   * used and who holds leases (QuotaService), records actions, and puts data. It reads no company, user, quota setting,
+   * audit log, data or statistics. Together with PARTNER or USER it may do both: QuotaService, RecordActions and
+   * PutData for users of any company, and what the other role allows in that role's own bounds, no wider. Only an
+   * ADMIN grants it, and only an ADMIN changes a user who has it.
    *
    * @generated from enum value: BOT = 4;
    */

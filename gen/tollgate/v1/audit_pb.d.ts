@@ -96,6 +96,13 @@ export declare type ReadAuditRequest = Message<"tollgate.v1.ReadAuditRequest"> &
    * @generated from field: optional tollgate.v1.Sort.Direction sort_direction = 11;
    */
   sortDirection?: Sort_Direction | undefined;
+
+  /**
+   * How the action ended.
+   *
+   * @generated from field: optional tollgate.v1.Outcome.Name outcome = 12;
+   */
+  outcome?: Outcome_Name | undefined;
 };
 
 /**

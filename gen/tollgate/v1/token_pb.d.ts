@@ -126,7 +126,7 @@ export declare const ValidateTokenResponseSchema: GenMessage<ValidateTokenRespon
  */
 export declare type UpdatePasswordRequest = Message<"tollgate.v1.UpdatePasswordRequest"> & {
   /**
-   * The password until now.
+   * The password until now, of any length that a login may have.
    *
    * @generated from field: string current_password = 1;
    */

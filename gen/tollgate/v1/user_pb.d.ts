@@ -143,7 +143,8 @@ export declare type UserRequest = Message<"tollgate.v1.UserRequest"> & {
   username: string;
 
   /**
-   * Password. Null: the user cannot log in; in an update, the stored one stays.
+   * Password. Null: the user cannot log in; in an update, the stored one stays. An update of oneself may repeat the
+   * current password; another one is set by POST /admin/password or POST /account/password.
    *
    * @generated from field: google.protobuf.StringValue password = 2;
    */
