@@ -59,13 +59,17 @@ function isPermitted(expression: string): boolean {
   return text.split(" OR ").some((alternative) => alternative.split(" AND ").every((one) => permitted.has(one.trim())));
 }
 
+/** Licences of packages that name them in the old form, `licenses`. */
+const inOldForm = new Map([["reserved", "MIT"]]);
+
 function installed(): Package[] {
   const { packages } = JSON.parse(readFileSync("package-lock.json", "utf8")) as {
     packages: Record<string, { license?: string }>;
   };
   return Object.entries(packages)
     .filter(([path]) => path.includes("node_modules/"))
-    .map(([path, { license }]) => ({ name: path.split("node_modules/").at(-1) ?? path, license }));
+    .map(([path, { license }]) => ({ name: path.split("node_modules/").at(-1) ?? path, license }))
+    .map(({ name, license }) => ({ name, license: license ?? inOldForm.get(name) }));
 }
 
 function declared(): string[] {

@@ -28,15 +28,19 @@ runNodeJs(
           title: "Tollgate",
           version: "1.0",
           description: "Companies, users, quotas, who did what, data and usage of a route-planning platform.",
+          license: { name: "Apache-2.0", identifier: "Apache-2.0" },
+          contact: { name: "Tollgate" },
         },
         servers: [{ url: "http://127.0.0.1:8080" }],
         security: { name: "ApiKeyAuth", scheme: { type: "http", scheme: "bearer", bearerFormat: "JWT" } },
         isPublic,
+        needsRole: (method) => !getOption(method, access).signedIn,
         error: messageOf(schema, "Error"),
         notFound: messageOf(schema, "NotFound"),
         describe,
       });
       write(schema, "openapi.yaml", stringify(document, { lineWidth: 120, aliasDuplicateObjects: false }));
+      write(schema, "openapi.json", JSON.stringify(document));
       write(schema, "docs/admin_en.html", createPage({ document, services, describe, callersOf }));
     },
   }),

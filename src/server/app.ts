@@ -153,7 +153,7 @@ export async function startApp(
     }
 
     const serverName = config.SERVER_NAME;
-    const files = await readFiles(`${packageFolder}/gen/docs`);
+    const files = await readFiles(`${packageFolder}/gen/docs`, `${packageFolder}/gen`);
     const version = await readVersion(packageFolder, config.COMMIT);
     const authenticator = createAuthenticator({ database: publicDatabase, tokens, now });
     const subjects = createSubjects({ database, now });

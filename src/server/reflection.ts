@@ -7,13 +7,14 @@ import {
 } from "@bufbuild/protobuf";
 import { nestedTypes } from "@bufbuild/protobuf/reflect";
 import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
-import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
+import type { ServiceImpl } from "@connectrpc/connect";
 import type {
   ServerReflection,
   ServerReflectionRequest,
   ServerReflectionResponseSchema,
 } from "#gen/grpc/reflection/v1/reflection_pb.js";
 import type { ServerReflection as ServerReflectionAlpha } from "#gen/grpc/reflection/v1alpha/reflection_pb.js";
+import { refusal } from "../core/errors.ts";
 
 type Answer = NonNullable<MessageInitShape<typeof ServerReflectionResponseSchema>["messageResponse"]>;
 
@@ -40,7 +41,7 @@ export function createReflection(
       for await (const originalRequest of requests) {
         asked += 1;
         if (asked > maxQuestions) {
-          throw new ConnectError(`a stream takes ${maxQuestions} questions`, Code.ResourceExhausted);
+          throw refusal("TOO_LARGE", `a stream takes ${maxQuestions} questions`);
         }
         yield { validHost: originalRequest.host, originalRequest, messageResponse: answer(originalRequest, sent) };
       }

@@ -22,12 +22,12 @@ export function systemHandlers({ probe, files, version }: SystemOptions): Handle
     },
 
     async file({ filename }, call) {
-      const data = files.get(filename);
-      if (data === undefined) throw notFound("file", filename);
+      const file = files.get(filename);
+      if (file === undefined) throw notFound("file", filename);
       call.responseHeader.set("content-disposition", `inline; filename="${filename}"`);
       call.responseHeader.set("content-security-policy", "default-src 'none'; style-src 'unsafe-inline'");
       call.responseHeader.set("cache-control", "public, max-age=300");
-      return { file: { contentType: "text/html; charset=utf-8", data } };
+      return { file };
     },
   };
 }

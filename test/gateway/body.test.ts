@@ -27,7 +27,7 @@ test("reads what it writes, with nulls for wrappers, defaults written out and th
     nests: [{ text: "m", maybe: "yes" }],
     names: { a: "b" },
     time: "2024-02-21T06:30:00Z",
-    duration: "3s",
+    duration: "PT3S",
     mask: "text",
     maybe: null,
   };

@@ -19,7 +19,13 @@ const parametersOf = (operation: Json) =>
 test("the document's head is what its caller says, and tags are the services that have paths", () => {
   expect(head).toEqual({
     openapi: "3.1.0",
-    info: { title: "Library", version: "2", description: "Books." },
+    info: {
+      title: "Library",
+      version: "2",
+      description: "Books.",
+      license: { name: "MIT", identifier: "MIT" },
+      contact: { name: "Library" },
+    },
     servers: [{ url: "http://library" }],
     security: [{ Key: [] }],
   });
@@ -96,8 +102,12 @@ test("answers are the status of success, 404 where something can be missing, and
   const json = (name: string) => ({ "application/json": { schema: { $ref: `#/components/schemas/${name}` } } });
   expect(paths["/books"].post.responses).toEqual({
     "201": { description: "Created.", content: json("book") },
-    default: { description: "What went wrong.", content: json("failure") },
+    ...Object.fromEntries(
+      [400, 413, 415].map((status) => [status, { description: expect.any(String), content: json("failure") }]),
+    ),
+    default: { description: "Another error.", content: json("failure") },
   });
+  expect(Object.keys(paths["/books/{title}:move"].post.responses)).toEqual(expect.arrayContaining(["401", "403"]));
   expect(paths["/books/{title}:move"].post.responses["404"].content).toEqual(json("missing"));
   expect(paths["/books/{title}"].delete.responses["204"]).not.toHaveProperty("content");
 });
@@ -134,7 +144,7 @@ test.each<[string, Json]>([
   ["few", { type: "string", enum: ["NOVEL"] }],
   ["pages", { type: "integer", format: "int32", minimum: 0, exclusiveMaximum: 5000, default: 0 }],
   ["copies", { type: "integer", minimum: 0 }],
-  ["sold", { type: "integer", default: 0 }],
+  ["sold", { type: ["integer", "string"], pattern: "^-?[0-9]+$", default: 0 }],
   ["weight", { type: "number", exclusiveMinimum: 0, default: 0 }],
   ["lent", { type: "boolean", default: true }],
   ["lost", { type: "boolean", default: false }],
@@ -156,7 +166,7 @@ test.each<[string, Json]>([
   ["sequels", { type: "array", uniqueItems: true, items: { $ref: "#/components/schemas/book" } }],
   ["sales", { type: "object", maxProperties: 12, additionalProperties: { type: "integer", minimum: 0, maximum: 7 } }],
   ["printed", { type: "string", format: "date-time" }],
-  ["reading", { type: "string" }],
+  ["reading", { type: "string", pattern: expect.stringContaining("P") }],
   ["notes", { type: "object" }],
   ["cover", { type: "string", contentEncoding: "base64" }],
   ["old_code", { type: "string", deprecated: true }],
@@ -176,10 +186,17 @@ function documentOf(...services: string[]) {
   return createDocument(
     services.map((name) => existing(registry.getService(`library.${name}`))),
     {
-      info: { title: "Library", version: "2", description: "Books." },
+      info: {
+        title: "Library",
+        version: "2",
+        description: "Books.",
+        license: { name: "MIT", identifier: "MIT" },
+        contact: { name: "Library" },
+      },
       servers: [{ url: "http://library" }],
       security: { name: "Key", scheme: { type: "http", scheme: "bearer" } },
       isPublic: ({ name }) => name === "CreateBook",
+      needsRole: () => true,
       error: existing(registry.getMessage("library.Failure")),
       notFound: existing(registry.getMessage("library.Missing")),
       describe: (desc) => ("name" in desc ? `About ${desc.name}` : ""),

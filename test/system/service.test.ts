@@ -1,6 +1,8 @@
+import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { request } from "node:http";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { parse } from "yaml";
 import { startTestApp, type TestApp } from "../support/app.ts";
 
 let app: TestApp;
@@ -28,7 +30,7 @@ test("serves the documentation, which needs nothing from elsewhere", async () =>
   expect(body).not.toMatch(/<script|(src|href)="https?:|@import|url\(/);
 });
 
-test.each(["missing.html", "..%2f..%2fpackage.json", "%2e%2e%2fopenapi.yaml", "openapi.yaml", "%00admin_en.html"])(
+test.each(["missing.html", "..%2f..%2fpackage.json", "%2e%2e%2fopenapi.yaml", "buf.yaml", "%00admin_en.html"])(
   "has no file %s",
   async (name) => {
     expect(await rawStatus(`/admin/file/${name}`)).toBe(404);
@@ -51,3 +53,31 @@ function rawStatus(path: string): Promise<number | undefined> {
       .end();
   });
 }
+
+test("serves the OpenAPI document as YAML and as JSON, which say the same", async () => {
+  const yaml = await app.http("GET", "/admin/file/openapi.yaml");
+  const json = await app.http("GET", "/admin/file/openapi.json");
+  expect([yaml.status, yaml.headers.get("content-type")]).toEqual([200, "application/yaml"]);
+  expect([json.status, json.headers.get("content-type")]).toEqual([200, "application/json"]);
+  expect(json.body).toEqual(parse(yaml.body));
+  expect(json.body.openapi).toBe("3.1.0");
+});
+
+test("durations over HTTP/JSON are written in ISO 8601, and read as that and as protobuf's", async () => {
+  const username = await app.user({ roles: ["USER"] });
+  const quota = { services: [{ service: "ROUTING", methods: [{ method_group: "PLAN", points_per_request: 100 }] }] };
+  await app.http("PUT", `/admin/quotas/${username}`, { token: app.admin, body: quota });
+  for (const duration of ["PT1M20.5S", "80.500s"]) {
+    const acquire = { username, service: "ROUTING", method_group: "PLAN", points: 5, operation_id: randomUUID() };
+    const { body } = await app.http("POST", "/quota/leases", { token: app.admin, body: acquire });
+    expect(body.lease.renew_interval).toBe("PT20S");
+    const path = `/quota/leases/${body.lease.lease_id}:settle`;
+    const settled = await app.http("POST", path, { token: app.admin, body: { points: 5, duration } });
+    expect(settled.status).toBe(200);
+  }
+  const { body } = await app.http("GET", `/admin/audit?username=${username}`, { token: app.admin });
+  expect(body.actions.map((action: { statistics: { duration: string } }) => action.statistics.duration)).toEqual([
+    "PT1M20.5S",
+    "PT1M20.5S",
+  ]);
+});

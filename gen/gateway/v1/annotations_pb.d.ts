@@ -39,6 +39,20 @@ export declare type Operation = Message<"gateway.v1.Operation"> & {
    * @generated from field: repeated string media_types = 3;
    */
   mediaTypes: string[];
+
+  /**
+   * Statuses of errors that the document cannot know: 409, 429. Those that all operations of a kind have are not listed.
+   *
+   * @generated from field: repeated int32 errors = 4;
+   */
+  errors: number[];
+
+  /**
+   * Whether a part of the file can be asked for with Range: 206 and 416.
+   *
+   * @generated from field: bool ranges = 5;
+   */
+  ranges: boolean;
 };
 
 /**

@@ -19,12 +19,13 @@ import {
   type Value,
 } from "@bufbuild/protobuf/wkt";
 import { isNullable } from "../fields.ts";
+import { toIso } from "./durations.ts";
 import { setOwn } from "./objects.ts";
 import { writeListValue, writeStruct, writeValue } from "./struct.ts";
 
 /**
  * The JSON of a message: names as in the .proto, defaults written out, `null` for an unset field that may be
- * null, and 64-bit integers as numbers, which is exact within 2^53.
+ * null, 64-bit integers as numbers, which is exact within 2^53, and durations in ISO 8601.
  * @param registry the types that a google.protobuf.Any may hold; others are written as their bytes
  */
 export function writeMessage(desc: DescMessage, message: Message, registry: Registry | undefined): JsonValue {
@@ -118,6 +119,8 @@ function writeForm(reflected: ReflectMessage, registry: Registry | undefined): J
       return writeValue(message as Value);
     case "google.protobuf.ListValue":
       return writeListValue(message as ListValue);
+    case "google.protobuf.Duration":
+      return toIso(String(toJson(desc, message)));
     default:
       return toJson(desc, message);
   }

@@ -8,11 +8,19 @@ import type { Schema } from "./rules.ts";
 import { createSchemas, type Schemas } from "./schema.ts";
 
 export interface DocumentOptions {
-  readonly info: { readonly title: string; readonly version: string; readonly description: string };
+  readonly info: {
+    readonly title: string;
+    readonly version: string;
+    readonly description: string;
+    readonly license: { readonly name: string; readonly identifier: string };
+    readonly contact: { readonly name: string };
+  };
   readonly servers: readonly { readonly url: string }[];
   /** The name and the form of the security scheme that all operations need which are not public. */
   readonly security: { readonly name: string; readonly scheme: Schema };
   readonly isPublic: (method: DescMethod) => boolean;
+  /** Whether a caller with a token may lack a role that the operation needs. */
+  readonly needsRole: (method: DescMethod) => boolean;
   /** The body of an error, and of the 404 of a missing resource. */
   readonly error: DescMessage;
   readonly notFound: DescMessage;
@@ -23,6 +31,7 @@ export interface DocumentOptions {
 export interface Operation {
   readonly tags: readonly string[];
   readonly operationId: string;
+  readonly summary: string;
   readonly description: string;
   readonly parameters?: readonly Parameter[];
   readonly responses: Readonly<Record<string, { readonly description: string; readonly content?: Content }>>;
@@ -49,7 +58,7 @@ export interface OpenApi {
  * @throws Error for two bindings or two messages that the document would give one place or name
  */
 export function createDocument(services: readonly DescService[], options: DocumentOptions): OpenApi {
-  const schemas = createSchemas(options.describe);
+  const schemas = createSchemas(options.describe, messagesIn(services));
   const paths: Record<string, Record<string, Operation>> = {};
   const tags = new Map<string, string>();
   const operationIds = new Set<string>();
@@ -109,6 +118,7 @@ function createOperation(binding: Binding, operationId: string, schemas: Schemas
   return {
     tags: [getOption(method.parent, tagOption)],
     operationId,
+    summary: summaryOf(options.describe(method), operationId),
     description: options.describe(method),
     ...(parameters.length > 0 && { parameters }),
     ...(body !== undefined && { requestBody: { required: true, content: bodyContent(binding, schemas) } }),
@@ -135,17 +145,66 @@ function bodySchema({ method, body, template }: Binding, schemas: Schemas): Sche
 
 function createResponses(binding: Binding, schemas: Schemas, options: DocumentOptions): Operation["responses"] {
   const { method, status } = binding;
-  const { notFound } = getOption(method, operationOption);
+  const { notFound, ranges } = getOption(method, operationOption);
+  const error = json(schemas.reference(options.error));
+  const missing = json(schemas.reference(options.notFound));
+  const errors = errorsOf(binding, options).map((code) => [
+    code,
+    { description: failures[code] ?? "Refused.", content: code === 404 && notFound ? missing : error },
+  ]);
   return {
     [status]: {
       description: successes[status] ?? "Success.",
       ...(status !== 204 && { content: answerContent(binding, schemas) }),
     },
-    ...(notFound && {
-      "404": { description: "No such resource.", content: json(schemas.reference(options.notFound)) },
+    ...(ranges && {
+      "206": { description: "The part that Range asks for.", content: answerContent(binding, schemas) },
     }),
-    default: { description: "What went wrong.", content: json(schemas.reference(options.error)) },
+    ...Object.fromEntries(errors),
+    default: { description: "Another error.", content: error },
   };
+}
+
+/** The statuses of 4xx that an operation can answer, in order. */
+function errorsOf({ method, body }: Binding, { isPublic, needsRole }: DocumentOptions): number[] {
+  const { notFound, ranges, errors } = getOption(method, operationOption);
+  const statuses = new Set([400, ...errors]);
+  if (!isPublic(method) || errors.includes(429)) statuses.add(401);
+  if (!isPublic(method) && needsRole(method)) statuses.add(403);
+  if (notFound) statuses.add(404);
+  if (ranges) statuses.add(416);
+  if (body !== undefined) statuses.add(413).add(415);
+  return [...statuses].toSorted((one, other) => one - other);
+}
+
+const failures: Readonly<Record<number, string>> = {
+  400: "The request breaks a rule: `validations` names the fields.",
+  401: "There is no valid token, or the credentials are wrong.",
+  403: "The caller's roles do not allow it; over quotas, the user is disabled or has no quota.",
+  404: "No such resource.",
+  409: "The key exists already, or the state of things forbids it: see `reason`.",
+  413: "The body is too large.",
+  415: "The body is not JSON in UTF-8, or compressed.",
+  416: "There is no such part.",
+  429: "Too many: try again after `Retry-After`.",
+};
+
+/** The first sentence of a description. */
+function summaryOf(description: string, operationId: string): string {
+  const [sentence = ""] = description.split(/(?<=[^.][.:;])\s/, 1);
+  return sentence.replace(/[.:;]$/, "") || operationId;
+}
+
+/** The messages that requests hold, and the messages within them. */
+function messagesIn(services: readonly DescService[]): ReadonlySet<DescMessage> {
+  const found = new Set<DescMessage>();
+  const visit = (message: DescMessage) => {
+    if (found.has(message)) return;
+    found.add(message);
+    for (const field of message.fields) if (field.message !== undefined) visit(field.message);
+  };
+  for (const { methods } of services) for (const { input } of methods) visit(input);
+  return found;
 }
 
 const successes: Readonly<Record<number, string>> = { 200: "Done.", 201: "Created.", 204: "Done; nothing to say." };

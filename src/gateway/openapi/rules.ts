@@ -22,6 +22,14 @@ export function isRequired(field: DescField): boolean {
   return getOption(field, field_behavior).includes(FieldBehavior.REQUIRED);
 }
 
+/** Whether every answer has the field: as its zero, an empty list, or null where it is unset. */
+export function isAlwaysWritten(field: DescField): boolean {
+  if (field.fieldKind === "message") return field.oneof === undefined && isWrapper(field.message);
+  return (
+    field.fieldKind === "list" || field.fieldKind === "map" || field.presence === FeatureSet_FieldPresence.IMPLICIT
+  );
+}
+
 /** The type of a scalar and what its buf.validate rules allow. */
 export function scalar(type: ScalarType, { type: rules }: FieldRules): Schema {
   switch (type) {
@@ -35,10 +43,22 @@ export function scalar(type: ScalarType, { type: rules }: FieldRules): Schema {
     case ScalarType.FLOAT:
       return { type: "number", ...(isNumeric(rules) && range(rules.value)) };
     case ScalarType.UINT32:
-    case ScalarType.UINT64:
       return { type: "integer", minimum: 0, ...(isNumeric(rules) && range(rules.value)) };
     case ScalarType.INT32:
       return { type: "integer", format: "int32", ...(isNumeric(rules) && range(rules.value)) };
+    case ScalarType.UINT64:
+    case ScalarType.FIXED64:
+      // Beyond 2^53 it is a string.
+      return {
+        type: ["integer", "string"],
+        minimum: 0,
+        pattern: "^[0-9]+$",
+        ...(isNumeric(rules) && range(rules.value)),
+      };
+    case ScalarType.INT64:
+    case ScalarType.SINT64:
+    case ScalarType.SFIXED64:
+      return { type: ["integer", "string"], pattern: "^-?[0-9]+$", ...(isNumeric(rules) && range(rules.value)) };
     default:
       return { type: "integer", ...(isNumeric(rules) && range(rules.value)) };
   }

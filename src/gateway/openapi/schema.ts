@@ -3,8 +3,9 @@ import { isWrapperDesc } from "@bufbuild/protobuf/wkt";
 import { type FieldRules, field as rulesOption } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import { example as messageExample, schema as schemaOption } from "#gen/gateway/v1/annotations_pb.js";
 import { isNullable } from "../fields.ts";
+import { durationPattern } from "../json/durations.ts";
 import { snakeCase } from "./names.ts";
-import { defaultOf, isRequired, namesOf, noRules, type Schema, scalar } from "./rules.ts";
+import { defaultOf, isAlwaysWritten, isRequired, namesOf, noRules, type Schema, scalar } from "./rules.ts";
 
 export interface Schemas {
   /**
@@ -20,8 +21,12 @@ export interface Schemas {
   readonly components: Record<string, Schema>;
 }
 
-/** @param describe what the .proto says above a declaration */
-export function createSchemas(describe: (desc: AnyDesc) => string): Schemas {
+/**
+ * @param describe what the .proto says above a declaration
+ * @param inRequests the messages that requests hold: the others are only written, and their schemas require what is
+ * always written; undefined where that is not known
+ */
+export function createSchemas(describe: (desc: AnyDesc) => string, inRequests?: ReadonlySet<DescMessage>): Schemas {
   const components: Record<string, Schema> = {};
   const named = new Map<string, DescMessage>();
   return { components, reference, without, field };
@@ -46,7 +51,10 @@ export function createSchemas(describe: (desc: AnyDesc) => string): Schemas {
 
   function object(message: DescMessage, left: readonly DescField[]): Schema {
     const fields = message.fields.filter((one) => !left.includes(one));
-    const required = fields.filter((one) => isRequired(one)).map(({ name }) => name);
+    const isWritten = inRequests?.has(message) === false;
+    const required = fields
+      .filter((one) => isRequired(one) || (isWritten && isAlwaysWritten(one)))
+      .map(({ name }) => name);
     const example = getOption(message, messageExample);
     return {
       type: "object",
@@ -125,7 +133,7 @@ export function createSchemas(describe: (desc: AnyDesc) => string): Schemas {
 /** The forms that the JSON of protobuf's own types has. */
 const wellKnown: Readonly<Record<string, Schema>> = {
   "google.protobuf.Timestamp": { type: "string", format: "date-time" },
-  "google.protobuf.Duration": { type: "string" },
+  "google.protobuf.Duration": { type: "string", pattern: durationPattern },
   "google.protobuf.FieldMask": { type: "string" },
   "google.protobuf.Empty": { type: "object" },
   "google.protobuf.Any": { type: "object" },
