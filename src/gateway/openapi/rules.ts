@@ -24,7 +24,7 @@ export function isRequired(field: DescField): boolean {
 
 /** Whether every answer has the field: as its zero, an empty list, or null where it is unset. */
 export function isAlwaysWritten(field: DescField): boolean {
-  if (field.fieldKind === "message") return field.oneof === undefined && isWrapper(field.message);
+  if (field.fieldKind === "message") return isNullable(field);
   return (
     field.fieldKind === "list" || field.fieldKind === "map" || field.presence === FeatureSet_FieldPresence.IMPLICIT
   );
