@@ -1,9 +1,13 @@
+import { once } from "node:events";
 import { parseArgs } from "node:util";
+import pino from "pino";
 import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
 import { readConfig } from "./config.ts";
 import { parseDay } from "./core/days.ts";
 import { type UsageDifference, verifyUsage } from "./quota/ledger/verify.ts";
-import { openDatabase } from "./storage/database.ts";
+import { verifyCounters, verifyLeases } from "./quota/ledger/verify-leases.ts";
+import { openRedis } from "./redis/client.ts";
+import { type Database, openDatabase } from "./storage/database.ts";
 import { startEmbedded } from "./storage/embedded.ts";
 
 /** Sums up years of leases, if it is asked to. */
@@ -33,10 +37,28 @@ async function verify(): Promise<number> {
     const { compared, differences } = await verifyUsage(database, { ...period, today });
     for (const difference of differences) console.log(describe(difference));
     console.log(`${compared} rows of usage compared with the ledger, ${differences.length} differ`);
-    return differences.length === 0 ? 0 : 1;
+    const found = await verifyLeases(database, period);
+    for (const line of found) console.log(line);
+    console.log(`settled leases compared with the sums of their days and the audit log, ${found.length} differ`);
+    const counters = config.REDIS_URL === "" ? undefined : await compareCounters(database, config.REDIS_URL);
+    return differences.length + found.length + (counters ?? 0) === 0 ? 0 : 1;
   } finally {
     await database.destroy();
     await embedded?.stop();
+  }
+}
+
+/** @returns how many meters differ */
+async function compareCounters(database: Database, url: string): Promise<number> {
+  const redis = openRedis(url, pino({ level: "silent" }));
+  try {
+    if (redis.status !== "ready") await once(redis, "ready");
+    const { compared, differences } = await verifyCounters(database, redis);
+    for (const line of differences) console.log(line);
+    console.log(`${compared} meters in Redis compared with the ledger, ${differences.length} differ`);
+    return differences.length;
+  } finally {
+    redis.disconnect();
   }
 }
 

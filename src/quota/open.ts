@@ -42,15 +42,11 @@ export function openQuotas(resources: QuotaResources): HotPathOptions {
   const create = (counterEngine: CounterEngine) =>
     createCounters({
       engine: counterEngine,
-      readSnapshot: async (meter, missing, { timezone }) => {
-        // What any living server has granted is in the ledger before it is read.
-        await bus.barrier();
-        return readSnapshot(database, meter, { ...missing, timezone, remember });
-      },
-      findLease: async ({ userId, service, methodGroup }, operationId, day) => {
-        await bus.barrier();
-        return (await findLease(database, { userId, service, methodGroup, day, operationId }))?.lease;
-      },
+      // What any living server has granted is in the ledger before it is read.
+      flush: () => bus.barrier(),
+      readSnapshot: (meter, missing, { timezone }) => readSnapshot(database, meter, { ...missing, timezone, remember }),
+      findLease: async ({ userId, service, methodGroup }, operationId, day) =>
+        (await findLease(database, { userId, service, methodGroup, day, operationId }))?.lease,
     });
   const createOwn = () => create(createMemoryEngine({ now, remember }));
   const shared = engine && create(engine);

@@ -31,7 +31,8 @@ function run(...parameters: string[]) {
 test("the usage that agrees with the ledger is said to, and the command ends with 0", () => {
   expect(run("--from", "2024-05-01", "--to", "2024-06-01")).toEqual([
     0,
-    "1 rows of usage compared with the ledger, 0 differ\n",
+    "1 rows of usage compared with the ledger, 0 differ\n" +
+      "settled leases compared with the sums of their days and the audit log, 0 differ\n",
   ]);
 });
 
@@ -40,7 +41,8 @@ test("every difference is a line, and the command ends with 1", async () => {
   expect(run("--from", "2024-05-01", "--to", "2024-06-01")).toEqual([
     1,
     "2024-05-01 anna (7) of acme ROUTING PLAN: the usage has 1 requests, 9 points, 0 unique points; the ledger has 1 requests, 4 points, 0 unique points\n" +
-      "1 rows of usage compared with the ledger, 1 differ\n",
+      "1 rows of usage compared with the ledger, 1 differ\n" +
+      "settled leases compared with the sums of their days and the audit log, 0 differ\n",
   ]);
 });
 

@@ -44,7 +44,13 @@ test("while PostgreSQL is away who is known goes on, and nobody is taken for som
   const token = await app.token(await app.user({ roles: ["BOT"] }));
   const stranger = await app.token(await app.user({ roles: ["BOT"] }));
   const { id } = await database("user_account").where({ username }).first("id");
-  await database("quota").insert({ user_id: id, service: "ROUTING", method_group: "PLAN" });
+  await database("quota").insert({
+    user_id: id,
+    service: "ROUTING",
+    method_group: "PLAN",
+    points_per_request: 100,
+    points_per_day: 1000,
+  });
   const check = async (who: string, name: string) => {
     const body = { username: name, service: "ROUTING", method_group: "PLAN", points: 1 };
     return (await app.http("POST", "/quota/leases:check", { token: who, body })).status;

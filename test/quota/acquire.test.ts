@@ -96,7 +96,8 @@ test("with LEDGER_ACK=commit nothing is granted that another server may have cou
   const headers = { authorization: `Bearer ${await app.token(await app.user({ roles: ["BOT"] }))}` };
   const username = await app.user();
   const { id } = await app.database("user_account").where({ username }).first("id");
-  const quota = { service: "ROUTING", method_group: "PLAN", max_concurrent_execution: 1 };
+  const limits = { points_per_request: 100, points_per_day: 1000, max_concurrent_execution: 1 };
+  const quota = { service: "ROUTING", method_group: "PLAN", ...limits };
   await app.database("quota").insert({ user_id: id, ...quota });
   const client = createClient(QuotaService, createGrpcTransport({ baseUrl: app.url }));
   const ended = await client.acquireQuota(asked(username), { headers });
@@ -123,7 +124,9 @@ describe.skipIf(noOwnRedis !== "")("while Redis is away", () => {
     const headers = { authorization: `Bearer ${await app.token(await app.user({ roles: ["BOT"] }))}` };
     const username = await app.user();
     const { id } = await app.database("user_account").where({ username }).first("id");
-    await app.database("quota").insert({ user_id: id, service: "ROUTING", method_group: "PLAN" });
+    await app
+      .database("quota")
+      .insert({ user_id: id, service: "ROUTING", method_group: "PLAN", points_per_request: 100, points_per_day: 1000 });
     const client = createClient(QuotaService, createGrpcTransport({ baseUrl: app.url }));
     let leave: () => void = () => undefined;
     const open = new Promise<void>((resolve) => (leave = resolve));

@@ -1,4 +1,5 @@
 import { ConnectError } from "@connectrpc/connect";
+import pLimit from "p-limit";
 import { unavailable } from "../../core/errors.ts";
 import type { Ask, CounterEngine, Day, Lease, Meter, Missing, Reply, Rules, Snapshot } from "./engine.ts";
 
@@ -18,7 +19,9 @@ export interface Counters {
 
 export interface CountersOptions {
   readonly engine: CounterEngine;
-  /** What the ledger knows, every server's pending entries included. */
+  /** Resolves when every server has written what it holds; called before the ledger is read. */
+  readonly flush?: () => Promise<void>;
+  /** What the ledger knows. */
   readonly readSnapshot: (meter: Meter, missing: Missing, rules: Rules) => Promise<Snapshot>;
   /** A lease that the engine does not know. */
   readonly findLease: (meter: Meter, operationId: string, day: Day) => Promise<Lease | undefined>;
@@ -26,11 +29,15 @@ export interface CountersOptions {
 
 /** Each of: stale, primed and lost again meanwhile, the day over before it was used. More means that something is broken. */
 const attempts = 4;
+/** Snapshots that are read at once: when all counters are lost, other work finds connections to PostgreSQL. */
+const maxReads = 4;
 const retryAfterMs = 1000;
 
 /** What the service asks of the counters, whatever becomes of the engine's memory. */
-export function createCounters({ engine, readSnapshot, findLease }: CountersOptions): Counters {
+export function createCounters(options: CountersOptions): Counters {
+  const { engine, flush = async () => undefined, readSnapshot, findLease } = options;
   const priming = new Map<string, Promise<void>>();
+  const reading = pLimit(maxReads);
 
   /** @throws UNAVAILABLE for every fault of the engine: fail-open counts without it then. */
   async function fromEngine<Result>(work: Promise<Result>): Promise<Result> {
@@ -53,7 +60,9 @@ export function createCounters({ engine, readSnapshot, findLease }: CountersOpti
     const key = [userId, service, methodGroup, token, day, window.from, window.to].join("/");
     const running =
       priming.get(key) ??
-      readSnapshot(meter, missing, rules)
+      // Nothing is granted from the missing reply to the prime: the flush holds however long the read has to wait.
+      flush()
+        .then(() => reading(() => readSnapshot(meter, missing, rules)))
         .then((snapshot) => fromEngine(engine.prime(meter, token, snapshot)))
         .finally(() => priming.delete(key));
     priming.set(key, running);
@@ -63,6 +72,7 @@ export function createCounters({ engine, readSnapshot, findLease }: CountersOpti
   async function restore(ask: Ask): Promise<boolean> {
     const { meter, rules, command } = ask;
     if (!("day" in command)) return false;
+    await flush();
     const lease = (await findLease(meter, command.operationId, command.day)) ?? command.proof;
     if (lease === undefined) return false;
     await fromEngine(engine.restore(meter, rules, lease));

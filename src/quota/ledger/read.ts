@@ -93,10 +93,10 @@ export async function findLease(database: Database, key: LeaseKey): Promise<Know
   return { companyKey: row.company_key, username: row.username, lease: toLease(row) };
 }
 
-/** The methods of which a user may have running leases. */
+/** The methods of which a user may have running leases, by the clock that is behind: this server's or PostgreSQL's. */
 export async function findMethods(database: Database, userId: number, nowMs: number) {
   const { rows } = await database.raw<{ rows: { service: number; method_group: number }[] }>(
-    "select distinct service, method_group from lease where user_id = ? and state = 0 and expire_at > to_timestamp(?)",
+    "select distinct service, method_group from lease where user_id = ? and state = 0 and expire_at > least(to_timestamp(?), now())",
     [userId, nowMs / 1000],
   );
   return rows.map(({ service, method_group: methodGroup }) => ({ service, methodGroup }));

@@ -61,6 +61,25 @@ describe.skipIf(noOwnRedis !== "").each(["in this process", "in Redis"])("counte
     );
   });
 
+  test("are read four at a time, whatever number of them is lost", async () => {
+    const running = { now: 0, most: 0, flushes: 0 };
+    const counted = createCounters({
+      engine,
+      flush: async () => void (running.flushes += 1),
+      async readSnapshot(_meter, missing, given) {
+        running.now += 1;
+        running.most = Math.max(running.most, running.now);
+        await new Promise((resolve) => setImmediate(resolve));
+        running.now -= 1;
+        return emptySnapshot(missing, given, {});
+      },
+      findLease: () => Promise.resolve(undefined),
+    });
+    const answers = await Promise.all(Array.from({ length: 50 }, () => counted.ask([acquire(1, newMeter())])));
+    expect(answers.every(([answer]) => answer?.kind === "done")).toBe(true);
+    expect(running).toEqual({ now: 0, most: 4, flushes: 50 });
+  });
+
   test("hold up nobody who is told already", async () => {
     const other = newMeter();
     await counters.ask([acquire(1)]);
@@ -123,7 +142,8 @@ describe.skipIf(noOwnRedis !== "")("a Redis that is lost", () => {
       .catch((thrown: unknown) => thrown);
     expect(error).toBeInstanceOf(ConnectError);
     const { code, details } = error as ConnectError;
-    expect([code, details.length]).toEqual([Code.Unavailable, 1]);
+    // The reason, and when to try again.
+    expect([code, details.length]).toEqual([Code.Unavailable, 2]);
     await server.kill();
   });
 });
