@@ -1,6 +1,5 @@
 import { create, type DescMessage, type Message, type MessageInitShape, type MessageShape } from "@bufbuild/protobuf";
 import {
-  type Account,
   AccountSchema,
   type AccountService,
   ReadAccountAuditResponseSchema,
