@@ -26,7 +26,8 @@ describe.skipIf(skipReason !== "")(`examples/python ${skipReason}`, () => {
     await app.user({ username: "anna", timezone: 12 - new Date().getUTCHours() });
     const methods = [{ method_group: "PLAN", points_per_day: 1500 }];
     const body = { services: [{ service: "UNIVERSAL", methods }] };
-    expect((await app.http("PUT", "/admin/quotas/anna", { token: app.admin, body })).status).toBe(204);
+    const { status } = await app.http("PUT", "/admin/quotas/anna", { token: app.admin, body });
+    if (status !== 204) throw new Error(`quotas of anna: ${status}`);
   });
   afterAll(async () => {
     await app.stop();
