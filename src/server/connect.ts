@@ -10,7 +10,7 @@ import {
   universalResponseToNodeResponse,
 } from "@connectrpc/connect-node";
 import { createContext, maxTimerMs } from "../gateway/context.ts";
-import { HttpError, toCallError } from "../gateway/errors.ts";
+import { HttpError } from "../gateway/errors.ts";
 import type { DescribeError, Exchange } from "../gateway/exchange.ts";
 import type { Gateway } from "../gateway/gateway.ts";
 import { createJsonDecoder } from "../gateway/json/read.ts";
