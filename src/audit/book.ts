@@ -30,7 +30,17 @@ export function createActionBook(database: Database, tally: Tally): ActionBook {
       tally.soon();
       return added;
     },
+    async findContradicted(transaction, actions) {
+      if (actions.length === 0) return [];
+      const kept = new Map((await readKept(transaction, actions)).map(({ key, facts }) => [key, facts]));
+      return actions.filter((action) => kept.get(keyOf(action)) !== factsOf(action));
+    },
   };
+}
+
+/** What two actions of one key must have in common to be one. */
+function factsOf({ userId, service, methodGroup, points }: Action): string {
+  return [userId, service, methodGroup, points ?? ""].join(" ");
 }
 
 function keyOf({ timeMicros, tracecode, operation, part = noPart }: Action): string {
@@ -90,6 +100,22 @@ async function readInserted(transaction: Transaction, actions: readonly Action[]
     [...keyColumns(actions), toIso(Math.min(...times)), toIso(Math.max(...times))],
   );
   return rows.map(({ key }) => key);
+}
+
+/** The keys of those that the log has, with the facts that it has of them. */
+async function readKept(transaction: Transaction, actions: readonly Action[]) {
+  const times = actions.map(({ timeMicros }) => timeMicros);
+  const { rows } = await transaction.raw<{ rows: { key: string; facts: string }[] }>(
+    `select concat_ws(' ', micros, tracecode, part, operation) as key,
+       concat_ws(' ', user_id, service, method_group, coalesce(points::text, '')) as facts
+     from unnest(?::bigint[], ?::uuid[], ?::text[], ?::uuid[]) as action (micros, tracecode, operation, part)
+     join audit_action using (tracecode, operation, part)
+     where time = timestamptz 'epoch' + micros * interval '1 microsecond'
+       -- As texts: the planner then knows the partitions.
+       and time >= ? and time <= ?`,
+    [...keyColumns(actions), toIso(Math.min(...times)), toIso(Math.max(...times))],
+  );
+  return rows;
 }
 
 /** Columns of the primary key, for unnest. */

@@ -17,6 +17,8 @@ export interface Batch {
   readonly told: readonly Told[];
   /** How many are new; known when they are written. */
   recorded: number;
+  /** Places of those that contradict an action which the log has under the same time, tracecode and operation. */
+  contradicted: readonly number[];
 }
 
 export interface RecordOptions {
@@ -53,7 +55,7 @@ export async function toBatch(
     return user === undefined ? [] : [toTold(action, user, timeMicros, caller)];
   });
   if (violations.length > 0) throw invalid(...violations);
-  return { told, recorded: 0 };
+  return { told, recorded: 0, contradicted: [] };
 }
 
 // Written out, not spread: a batch of a thousand is made in a third of the time.
@@ -81,13 +83,13 @@ function toTold(action: RecordedAction, user: Standing, timeMicros: number, call
   };
 }
 
-/** Writes batches in one transaction, and tells each how much of it was new. */
+/** Writes batches in one transaction, and tells each how much of it was new and what contradicts the log. */
 export async function writeBatches(
   { database, actions, usage }: { database: Database; actions: ActionBook; usage: UsageBook },
   batches: readonly Batch[],
 ): Promise<void> {
   const told = batches.flatMap((batch) => batch.told);
-  const added = await withPartitions(database, async () => {
+  const { added, contradicted } = await withPartitions(database, async () => {
     await actions.prepare(told.map(({ action }) => action));
     await usage.prepare(told.map((one) => one.usage));
     return inTransaction(database, async (transaction) => {
@@ -99,8 +101,15 @@ export async function writeBatches(
       );
       const used = told.filter(({ action }) => written.has(action)).map((one) => one.usage);
       await usage.write(transaction, used);
-      return written;
+      const others = told.filter(({ action }) => !written.has(action)).map(({ action }) => action);
+      return { added: written, contradicted: new Set(await actions.findContradicted(transaction, others)) };
     });
   });
-  for (const batch of batches) batch.recorded = batch.told.filter(({ action }) => added.has(action)).length;
+  for (const batch of batches) {
+    batch.recorded = batch.told.filter(({ action }) => added.has(action)).length;
+    batch.contradicted = [...batch.told.keys()].filter((index) => {
+      const one = batch.told[index];
+      return one !== undefined && contradicted.has(one.action);
+    });
+  }
 }

@@ -1,5 +1,6 @@
 import type { AuditService, RecordedAction } from "#gen/tollgate/v1/audit_pb.js";
 import type { Call, Handlers } from "../core/call.ts";
+import { conflict } from "../core/errors.ts";
 import { pageOf } from "../core/list.ts";
 import type { Database } from "../storage/database.ts";
 import type { GroupCommit } from "../storage/group-commit.ts";
@@ -25,6 +26,8 @@ export function auditHandlers(options: AuditOptions): Handlers<typeof AuditServi
   async function record(actions: readonly RecordedAction[], call: Call) {
     const batch = await toBatch(options, actions, call.principal.username);
     await batches.commit(batch);
+    // The others are recorded, and are repeats when the call is sent again.
+    if (batch.contradicted.length > 0) throw otherActions(actions, batch.contradicted);
     return { recorded: batch.recorded, repeated: actions.length - batch.recorded };
   }
 
@@ -63,4 +66,18 @@ export function auditHandlers(options: AuditOptions): Handlers<typeof AuditServi
 /** More than 4,294,967,295 are told as that many. */
 function toUint32(total: number): number {
   return Math.min(total, 0xff_ff_ff_ff);
+}
+
+const mostNamed = 10;
+
+function otherActions(actions: readonly RecordedAction[], places: readonly number[]) {
+  const names = places.slice(0, mostNamed).map((place) => {
+    const { tracecode, operation } = actions[place] as RecordedAction;
+    return `actions[${place}] (${tracecode} ${operation})`;
+  });
+  const more = places.length > mostNamed ? ` and ${places.length - mostNamed} more` : "";
+  return conflict(
+    "ACTION_EXISTS",
+    `another action of the same time, tracecode and operation is recorded, with another user, service, method group or points: ${names.join(", ")}${more}`,
+  );
 }

@@ -1,6 +1,6 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { durationFromMs, durationMs } from "@bufbuild/protobuf/wkt";
-import { type Client, Code, ConnectError } from "@connectrpc/connect";
+import { type Client, ConnectError } from "@connectrpc/connect";
 import {
   type AcquireQuotaRequestSchema,
   Lease_State,
@@ -139,7 +139,7 @@ export async function withQuota<Result>(
 const never = new AbortController().signal;
 
 /** A lease that has ended holds no slot: the calculation must not run under it. */
-function notActive(state: Lease_State | undefined): ConnectError {
+function notActive(state: Lease_State | undefined): Error {
   const name = state === undefined ? "absent" : Lease_State[state];
-  return new ConnectError(`the lease must be ACTIVE to run under it, and is ${name}`, Code.FailedPrecondition);
+  return new Error(`the lease must be ACTIVE to run under it, and is ${name}`);
 }

@@ -54,5 +54,8 @@ export interface Book<Record, Place, Written = void> {
 }
 
 /** The audit log. Writing returns what was not there yet: an action that is told again is the same one. */
-export type ActionBook = Book<Action, Pick<Action, "timeMicros">, Action[]>;
+export interface ActionBook extends Book<Action, Pick<Action, "timeMicros">, Action[]> {
+  /** Those whose time, tracecode and operation the log has with another user, service, method group or points. */
+  findContradicted(transaction: Knex.Transaction, actions: readonly Action[]): Promise<Action[]>;
+}
 export type UsageBook = Book<Usage, Pick<Usage, "day" | "pointKeys">>;

@@ -192,6 +192,12 @@ const table = {
     "A user with this name exists, in this or in another company.",
     "Choose another name, or update the user.",
   ),
+  ACTION_EXISTS: no(
+    AlreadyExists,
+    409,
+    "Another action of the same time, tracecode and operation is recorded, with another user, service, method group or points.",
+    "Give each action a time or an operation of its own. The other actions of the call are recorded. Sending the same action again is no error.",
+  ),
   DATA_EXISTS: no(
     AlreadyExists,
     409,

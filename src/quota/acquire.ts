@@ -62,7 +62,7 @@ export async function acquire(
 ): Promise<Decision[]> {
   const { subjects, counters, ledger, jitter, durable } = options;
   const presence = durable ? options.presence() : undefined;
-  if (!ledger.hasRoom()) throw unavailable("LEDGER_BEHIND", "the ledger is behind", ledgerRetryMs);
+  requireRoom(ledger);
   const known = await Promise.all(
     requests.map(async ({ username }) => subjects.peek(username) ?? subjects.byName(username)),
   );
@@ -122,6 +122,14 @@ async function withdraw({ ledger, counters }: QuotaOptions, granted: readonly Le
   }));
   await Promise.all(released.map((entry) => ledger.commit(entry)));
   await Promise.all(granted.map(({ meter }) => counters.forget(meter)));
+}
+
+/**
+ * Before the counters are asked: what they do is to be written.
+ * @throws UNAVAILABLE when the ledger is so far behind that it takes nothing more
+ */
+export function requireRoom(ledger: Pick<Ledger, "hasRoom">): void {
+  if (!ledger.hasRoom()) throw unavailable("LEDGER_BEHIND", "the ledger is behind", ledgerRetryMs);
 }
 
 /** Who may not calculate at all is refused before the counters are asked. */

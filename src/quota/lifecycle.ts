@@ -1,6 +1,6 @@
 import type { SettleLeaseRequest } from "#gen/tollgate/v1/lease_pb.js";
 import { conflict, notFound } from "../core/errors.ts";
-import type { Asker, QuotaOptions } from "./acquire.ts";
+import { type Asker, type QuotaOptions, requireRoom } from "./acquire.ts";
 import type { Answer } from "./counters/counters.ts";
 import type { Command, Granted, Lease, LeaseState, Meter, Rules, Standing } from "./counters/engine.ts";
 import type { LeaseIds, LeaseKey } from "./lease-id.ts";
@@ -25,8 +25,12 @@ export interface Ended {
   readonly before: LeaseState | undefined;
 }
 
-/** @throws FAILED_PRECONDITION LEASE_LOST when the lease has ended, or has expired and finds no room */
+/**
+ * @throws FAILED_PRECONDITION LEASE_LOST when the lease has ended, or has expired and finds no room; UNAVAILABLE when the
+ * ledger is so far behind that it takes nothing more
+ */
 export async function renew(options: LifecycleOptions, leaseId: string, ttlMs: number, asker: Asker): Promise<Ended> {
+  requireRoom(options.ledger);
   const place = await locate(options, leaseId, asker);
   const answer = await ask(options, leaseId, place, { kind: "renew", ...place.granted, ttlMs });
   if (answer.kind === "refused") throw leaseLost("the lease has expired and there is no room to take it again");
@@ -67,8 +71,12 @@ export async function settle(
   return { view: viewOf(place, lease), standing, before };
 }
 
-/** Gives back what a lease holds; one that is settled stays as it is. */
+/**
+ * Gives back what a lease holds; one that is settled stays as it is.
+ * @throws UNAVAILABLE when the ledger is so far behind that it takes nothing more
+ */
 export async function release(options: LifecycleOptions, leaseId: string, asker: Asker): Promise<Ended> {
+  requireRoom(options.ledger);
   const place = await locate(options, leaseId, asker);
   const answer = await ask(options, leaseId, place, { kind: "release", ...place.granted });
   const { lease, standing, before } = done(answer);

@@ -45,11 +45,18 @@ export interface GroupCommitOptions<Entry, Result = void> {
    * is then written with what began it, as one row.
    */
   readonly holdMs?: number | undefined;
+  /** Entries of one key wait as one: the queue has as many as there are keys. Absent: each waits by itself. */
+  readonly merging?: {
+    readonly keyOf: (entry: Entry) => string;
+    /** Two entries of one key, the earlier one first, as one. Its result is that of both. */
+    readonly merge: (one: Entry, other: Entry) => Entry;
+  };
 }
 
 interface Waiting<Entry, Result> {
-  readonly entry: Entry;
-  readonly settle: (outcome: Outcome<Result>) => void;
+  entry: Entry;
+  /** Of the calls that wait for it. */
+  readonly settles: ((outcome: Outcome<Result>) => void)[];
 }
 
 type Outcome<Result> = { readonly result: Result } | { readonly error: unknown };
@@ -74,8 +81,11 @@ export function createGroupCommit<Entry, Result = void>(
     capacity = 20_000,
     commitTimeoutMs = 5000,
     holdMs = 20,
+    merging,
   } = options;
   let waiting: Waiting<Entry, Result>[] = [];
+  /** Those of `waiting`, by their keys. */
+  const byKey = new Map<string, Waiting<Entry, Result>>();
   /** Entries that were ever taken into a batch. */
   let begun = 0;
   /** How much was taken and is not committed yet. */
@@ -89,10 +99,21 @@ export function createGroupCommit<Entry, Result = void>(
   let hold: NodeJS.Timeout | undefined;
   let isAway = false;
 
-  function put(entry: Entry, settle: Waiting<Entry, Result>["settle"]): void {
+  function put(entry: Entry, ...settles: Waiting<Entry, Result>["settles"]): void {
+    const key = merging?.keyOf(entry);
+    const other = key === undefined ? undefined : byKey.get(key);
+    if (merging !== undefined && other !== undefined) {
+      pending -= sizeOf(other.entry);
+      other.entry = merging.merge(other.entry, entry);
+      pending += sizeOf(other.entry);
+      other.settles.push(...settles);
+      return;
+    }
     pending += sizeOf(entry);
     entries += 1;
-    waiting.push({ entry, settle });
+    const added = { entry, settles };
+    waiting.push(added);
+    if (key !== undefined) byKey.set(key, added);
   }
 
   /** What waits is to be written now. */
@@ -131,6 +152,8 @@ export function createGroupCommit<Entry, Result = void>(
     }
     const batch = waiting.slice(0, count);
     waiting = waiting.slice(count);
+    // What comes from now on may be committed later than these.
+    if (merging !== undefined) for (const { entry } of batch) byKey.delete(merging.keyOf(entry));
     isDue = waiting.length > 0;
     return batch;
   }
@@ -169,10 +192,10 @@ export function createGroupCommit<Entry, Result = void>(
   }
 
   function end(batch: readonly Waiting<Entry, Result>[], outcomeOf: (index: number) => Outcome<Result>): void {
-    for (const [index, { entry, settle }] of batch.entries()) {
+    for (const [index, { entry, settles }] of batch.entries()) {
       pending -= sizeOf(entry);
       entries -= 1;
-      settle(outcomeOf(index));
+      for (const settle of settles) settle(outcomeOf(index));
     }
   }
 
@@ -188,7 +211,7 @@ export function createGroupCommit<Entry, Result = void>(
   return {
     hasRoom: () => pending < capacity,
     append(entry) {
-      put(entry, () => undefined);
+      put(entry);
       if (waiting.length >= maxBatch) due();
       else hold ??= setTimeout(due, holdMs);
     },

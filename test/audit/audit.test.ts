@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
-import { type Client, createClient } from "@connectrpc/connect";
+import { type Client, Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { AuditService } from "#gen/tollgate/v1/audit_pb.js";
@@ -186,6 +186,32 @@ describe("what is recorded", () => {
     );
   });
 
+  test("an action that contradicts a recorded one is named in ALREADY_EXISTS, in a batch too, and the others count", async () => {
+    const [username, other] = [await app.user(), await app.user()];
+    const first = action({ username });
+    await audit.recordActions({ actions: [first] }, service);
+    const changes = [{ username: other }, { service: 5 }, { methodGroup: Method_Group.NOTRACE }, { points: 8 }];
+    for (const change of changes) {
+      const actions = [action({ username }), { ...first, ...change }, first];
+      const error = ConnectError.from(
+        await audit.recordActions({ actions }, service).catch((thrown: unknown) => thrown),
+      );
+      expect([error.code, error.rawMessage]).toEqual([
+        Code.AlreadyExists,
+        expect.stringMatching(new RegExp(`actions\\[1\\] \\(${first.tracecode} ${first.operation}\\)$`)),
+      ]);
+    }
+    // Within one batch: the first one counts, the second is named.
+    const [one, two] = [action({ username }), { points: 9 }];
+    await expect(audit.recordActions({ actions: [one, { ...one, ...two }, one] }, service)).rejects.toThrow(
+      "actions[1]",
+    );
+    expect(await audit.recordActions({ actions: [first, one] }, service)).toMatchObject({ recorded: 0, repeated: 2 });
+    expect((await read({ username })).actions).toHaveLength(1 + changes.length + 1);
+    expect((await read({ username: other })).actions).toEqual([]);
+    expect(await usageOf(other)).toEqual([]);
+  });
+
   test("the same time to the microsecond is the same action, the next one another", async () => {
     const username = await app.user();
     const at = (nanos: number) => ({ seconds: BigInt(Math.floor(Date.now() / 1000) - 60), nanos });
@@ -206,17 +232,6 @@ describe("what is recorded", () => {
     await audit.recordActions({ actions: [action({ username, time: timestampFromDate(time) })] }, service);
     const before = new Date(time.getTime() - 86_400_000).toISOString().slice(0, 10);
     expect(await app.database("usage_day").where({ username }).select("date")).toEqual([{ date: before }]);
-  });
-
-  test("an action that is told twice in one batch, of two users, is the first one's, and so is its usage", async () => {
-    const [first, second] = [await app.user(), await app.user()];
-    const twice = { tracecode: randomUUID(), time: timestampFromDate(new Date()) };
-    const actions = [
-      action({ ...twice, username: first, points: 7 }),
-      action({ ...twice, username: second, points: 9 }),
-    ];
-    expect(await audit.recordActions({ actions }, service)).toMatchObject({ recorded: 1, repeated: 1 });
-    expect([await usageOf(first), await usageOf(second)]).toEqual([[{ requests: 1, points: 7, unique_points: 0 }], []]);
   });
 
   test("an action that is told late counts as of its own time, whatever has become of its user since", async () => {

@@ -131,7 +131,7 @@ describe("what another server has dropped is made again", () => {
 
   test("when an action of that day is recorded", async () => {
     const record = async () => {
-      const batch = { told: [{ action: actionOf(), usage: usageOf() }], recorded: 0 };
+      const batch = { told: [{ action: actionOf(), usage: usageOf() }], recorded: 0, contradicted: [] };
       await writeBatches(books(), [batch]);
       return batch.recorded;
     };

@@ -305,7 +305,7 @@ export declare type RecordedAction = Message<"tollgate.v1.RecordedAction"> & {
   pointKeys: bigint[];
 
   /**
-   * How long it took.
+   * How long it took: 0 to 366 days.
    *
    * @generated from field: google.protobuf.Duration duration = 10;
    */

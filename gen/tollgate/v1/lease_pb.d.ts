@@ -767,7 +767,7 @@ export declare type SettleLeaseRequest = Message<"tollgate.v1.SettleLeaseRequest
   pointKeys: bigint[];
 
   /**
-   * How long the calculation took.
+   * How long the calculation took: 0 to 366 days.
    *
    * @generated from field: google.protobuf.Duration duration = 4;
    */

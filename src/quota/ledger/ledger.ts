@@ -29,12 +29,25 @@ export function createLedger(options: LedgerOptions): Ledger {
     name: "the ledger",
     logger,
     async write(entries) {
-      const settlements = await writeEntries(books, merged(entries));
+      // In key order: two writers must not deadlock.
+      const sorted = entries.toSorted((one, other) => (keyOf(one) < keyOf(other) ? -1 : 1));
+      const settlements = await writeEntries(books, sorted);
       return entries.map((entry) => {
         const settlement = settlements.get(keyOf(entry));
         if (settlement !== undefined && contradicts(entry, settlement)) onContradiction(entry.meter);
         return settlement;
       });
+    },
+    // A lease waits once, as far as it has come: renewals while PostgreSQL is away take no more room.
+    merging: {
+      keyOf,
+      merge(one, other) {
+        const { grantedMs, end, ...rest } = merge(one, other);
+        const settlement = end.state === "settled" ? { grantedMs, points: end.points } : undefined;
+        const isContradicted = (entry: LedgerEntry) => settlement !== undefined && contradicts(entry, settlement);
+        if (isContradicted(one) || isContradicted(other)) onContradiction(one.meter);
+        return { ...rest, grantedMs, end };
+      },
     },
     describe: (entry) => ({ lease: keyOf(entry) }),
     sizeOf: ({ end }) => (end.state === "settled" ? weightOf(end) : 1),
@@ -48,16 +61,4 @@ export function createLedger(options: LedgerOptions): Ledger {
 function contradicts({ grantedMs, end }: LedgerEntry, settlement: Settlement): boolean {
   if (grantedMs !== settlement.grantedMs) return true;
   return end.state === "settled" && end.points !== settlement.points;
-}
-
-/** A statement writes a lease once: as far as it has come. */
-function merged(batch: readonly LedgerEntry[]): LedgerEntry[] {
-  const entries = new Map<string, LedgerEntry>();
-  for (const entry of batch) {
-    const key = keyOf(entry);
-    const other = entries.get(key);
-    entries.set(key, other === undefined ? entry : merge(other, entry));
-  }
-  // In key order: two writers must not deadlock.
-  return [...entries].toSorted(([one], [other]) => (one < other ? -1 : 1)).map(([, entry]) => entry);
 }

@@ -11,6 +11,7 @@ import type { LedgerEntry } from "../../../src/quota/ledger/entry.ts";
 import { createLedger, type Ledger } from "../../../src/quota/ledger/ledger.ts";
 import { findLease, findMethods, readSnapshot } from "../../../src/quota/ledger/read.ts";
 import { verifyUsage } from "../../../src/quota/ledger/verify.ts";
+import { type LifecycleOptions, release, renew } from "../../../src/quota/lifecycle.ts";
 import { createUsageBook } from "../../../src/statistics/usage.ts";
 import { type Database, openDatabase } from "../../../src/storage/database.ts";
 import { dropPartitions, ensurePartitions } from "../../../src/storage/partitions.ts";
@@ -423,4 +424,37 @@ describe("verifying the usage", () => {
       differences: [],
     });
   });
+});
+
+test("entries of one lease wait as one while PostgreSQL is away, and beyond the capacity calls are UNAVAILABLE", async () => {
+  const small = createLedger({ ...books(stand.database), logger, onContradiction: () => undefined, capacity: 3 });
+  const lock = await stand.database.transaction();
+  await lock.raw("lock table lease in access exclusive mode");
+  const renewed = entry();
+  for (let renewal = 0; renewal < 1000; renewal += 1) {
+    small.append({ ...renewed, expireMs: renewed.expireMs + renewal });
+    if (renewal % 100 === 0) await new Promise(setImmediate);
+  }
+  // One is being written, one waits.
+  expect([small.pending(), small.hasRoom()]).toEqual([expect.toSatisfy((count) => count <= 2), true]);
+  small.append(entry());
+  small.append(entry());
+  const options = { ledger: small } as unknown as LifecycleOptions;
+  const asker = { username: "planner", tracecode: randomUUID() };
+  for (const call of [renew(options, "any", 1000, asker), release(options, "any", asker)]) {
+    await expect(call).rejects.toMatchObject({ code: Code.Unavailable });
+  }
+  await lock.rollback();
+  await small.flush();
+  const rows = await stand.database("lease").where({ operation_id: renewed.operationId }).select("expire_at");
+  expect(rows).toEqual([{ expire_at: new Date(renewed.expireMs + 999) }]);
+});
+
+test("two settlements of one lease that wait together: the first one counts, both are told, and the counters are doubted", async () => {
+  const doubted: Meter[] = [];
+  const own = createLedger({ ...books(stand.database), logger, onContradiction: (one) => void doubted.push(one) });
+  const lease = entry();
+  const commits = [3, 4].map((points) => own.commit({ ...lease, end: settled(points) }));
+  expect((await Promise.all(commits)).map((settlement) => settlement?.points)).toEqual([3, 3]);
+  expect(doubted).toEqual([lease.meter]);
 });
