@@ -226,7 +226,7 @@ test("no request that passes the validation fails in SQL, whatever its fields ho
     const message = build(mutation, leaseId);
     const isValid = (() => {
       try {
-        return validator.validate(method.input, message as never).kind === "valid";
+        return validator.validate(method.input, message).kind === "valid";
       } catch {
         return false;
       }
@@ -260,7 +260,7 @@ async function send(
   }
   try {
     if (method.methodKind === "unary") {
-      await transport.unary(method as never, signal, 10_000, headers, message as never);
+      await transport.unary(method as never, signal, 10_000, headers, message);
     } else {
       const answer = await transport.stream(method as never, signal, 10_000, headers, one() as never);
       for await (const _message of answer.message);
