@@ -4,7 +4,9 @@ import type { OpenApi, Operation } from "../gateway/openapi/document.ts";
 import { snakeCase } from "../gateway/openapi/names.ts";
 import { createSchemas, type Schemas } from "../gateway/openapi/schema.ts";
 import { type Html, html, prose } from "./html.ts";
-import { authorization, type Components, curlOf, isFile, quoteJson, sampleOf } from "./sample.ts";
+import { operationReasons } from "./operation-reasons.ts";
+import { authorization, type Components, isFile, quoteJson, sampleOf, samplesOf } from "./sample.ts";
+import { script } from "./script.ts";
 import { style } from "./style.ts";
 import { parametersTable, schemaTable } from "./tables.ts";
 
@@ -17,7 +19,7 @@ export interface PageOptions {
   readonly callersOf: (method: DescMethod) => string;
 }
 
-/** The documentation as one page that needs no script, no font and no network. */
+/** The documentation as one page. It loads nothing, and it can be read without its script. */
 export function createPage(options: PageOptions): string {
   const { document, services } = options;
   const operations = Object.entries(document.paths).flatMap(([path, item]) =>
@@ -32,18 +34,24 @@ export function createPage(options: PageOptions): string {
 <title>${document.info.title} ${document.info.version}</title>
 <style>${{ html: style }}</style>
 </head>
-<body>
+<body data-url="${urlOf(document.servers)}">
 <nav>
 <h1>${document.info.title}</h1>
+<input id="search" type="search" placeholder="Search operations, fields, reasons" aria-label="Search">
+<fieldset class="languages"><legend>Samples in</legend>
+${languages.map(([id, name], index) => html`<label><input type="radio" name="language" id="in-${id}"${index === 0 ? html` checked` : html``}> ${name}</label>`)}
+</fieldset>
+<details id="menu" open><summary>Contents</summary>
 <a href="#start">Start</a>
 <a href="#errors">Errors</a>
 <a href="#reasons">Reasons of errors</a>
 ${document.tags.map(
   ({ name }) => html`<h2 class="tag">${name}</h2>
-${ofTag(name).map(({ verb, path, operation }) => html`<a href="#${operation.operationId}"><b class="${verb}">${verb}</b> ${path}</a>`)}`,
+${ofTag(name).map(({ verb, path, operation }) => html`<a href="#${operation.operationId}"><b class="${verb}">${verb}</b> ${titleOf(operation)}</a>`)}`,
 )}
 <h2>gRPC</h2>
 ${services.map(({ name }) => html`<a href="#${name}">${name}</a>`)}
+</details>
 </nav>
 <main>
 ${introduction(document)}
@@ -56,6 +64,7 @@ ${ofTag(name).map(({ verb, path, operation }) => operationSection(verb, path, op
 comes as a stream of pages whose merge is the answer.</p>
 ${servicesSections(options)}
 </main>
+<script>${{ html: script }}</script>
 </body>
 </html>`.html;
 }
@@ -64,10 +73,11 @@ function introduction({ info, servers, components }: OpenApi): Html {
   const url = urlOf(servers);
   return html`<h2 id="start">Start</h2>
 <p>${info.description}</p>
-<p>Ask for a token with your name and password, and send it with every other call:</p>
-<pre>curl -X POST ${url}/admin/token/generation -H 'Content-Type: application/json' \\
-  -d '{"username":"admin","password":"…"}'
-curl ${url}/admin/users -H 'Authorization: Bearer TOKEN'</pre>
+<p>Ask for a token with your name and password. Every sample takes it from the variable <code>TOKEN</code> of the
+environment and runs as it is pasted. TypeScript runs with <code>npx tsx</code>, Python needs no package.</p>
+<pre class="run">export TOKEN=$(curl -s -X POST ${url}/admin/token/generation -H 'Content-Type: application/json' \\
+  -d '{"username":"admin","password":"YOUR_PASSWORD"}' | cut -d '"' -f 4)</pre>
+<pre class="run">curl ${url}/admin/users ${authorization}</pre>
 <h2 id="errors">Errors</h2>
 <p>Every error says what is wrong in <code>message</code> for people and in <code>reason</code> for programs, names the fields in <code>validations</code>, and carries
 <code>tracedata</code>. Its <code>code</code> is the call's tracecode: send your own in the header <code>tracecode</code> (a
@@ -98,18 +108,40 @@ function operationSection(verb: string, path: string, operation: Operation, opti
   const { operationId, parameters, requestBody } = operation;
   const body = requestBody?.content["application/json"]?.schema;
   const method = options.services.flatMap(({ methods }) => methods).find(({ name }) => snakeCase(name) === operationId);
+  const samples = samplesOf(urlOf(servers), verb, path, operation, components.schemas);
   return html`<section id="${operationId}">
-<h3><b class="${verb}">${verb}</b> <code>${path}</code></h3>
+<h3>${titleOf(operation)}</h3>
+<p class="path"><b class="${verb}">${verb}</b> <code>${path}</code></p>
 <p>${prose(operation.description)}</p>
 <p class="small">${operationId}${operation.deprecated === true ? " · deprecated" : ""}${method === undefined ? "" : ` · ${options.callersOf(method)}`}</p>
 ${parameters === undefined ? html`` : html`<h4>Parameters</h4>${parametersTable(parameters, components.schemas)}`}
 ${body === undefined ? html`` : html`<h4>Request</h4>${schemaTable(body, components.schemas, "required")}`}
 <h4>Call</h4>
-<pre>${curlOf(urlOf(servers), verb, path, operation, components.schemas)}</pre>
+${languages.map(([id]) => html`<pre class="run sample ${id}">${samples[id]}</pre>`)}
 <h4>Answers</h4>
 ${Object.entries(operation.responses).map(([status, response]) => answer(status, response, components.schemas))}
+${errorsOf(operationId)}
 </section>`;
 }
+
+/** The reasons that are this operation's own, each linked to its cause and cure. */
+function errorsOf(operationId: string): Html {
+  const own = operationReasons[operationId] ?? [];
+  return html`<h4>Errors</h4>
+<p>${own.map((reason) => html`<a class="reason" href="#${reason}">${String(reasons[reason].status)} ${reason}</a> `)}<a href="#errors">${own.length === 0 ? "" : "and "}those of every operation</a></p>`;
+}
+
+/** The first sentence of the description names the operation. */
+function titleOf({ description }: Operation): string {
+  const [sentence = ""] = description.split(/(?<=[^.][.:;])\s/, 1);
+  return sentence.replace(/[.:;]$/, "");
+}
+
+const languages = [
+  ["curl", "curl"],
+  ["typescript", "TypeScript"],
+  ["python", "Python"],
+] as const;
 
 function answer(
   status: string,
@@ -145,9 +177,13 @@ function rpc(method: DescMethod, schemas: Schemas, { document, describe, callers
   return html`<details><summary><code>${method.name}</code> <code class="small">${streamOf(method, "client_streaming")}${method.input.name} → ${streamOf(method, "server_streaming")}${method.output.name}</code></summary>
 <p>${prose(describe(method))}</p>
 <p class="small">${callersOf(method)}${operation === undefined ? html`` : html` · over HTTP: <a href="#${operation.operationId}">${operation.operationId}</a>`}</p>
-<pre>${bufCurlOf(method, sampleOf(request, schemas.components, "required"), document, operation)}</pre>
-<h4>${method.input.name}</h4>${schemaTable(request, schemas.components, "required")}
-<h4>${method.output.name}</h4>${schemaTable(response, schemas.components, "whole")}
+<pre class="run">${bufCurlOf(method, sampleOf(request, schemas.components, "required"), document, operation)}</pre>
+${
+  operation === undefined
+    ? html`<h4>${method.input.name}</h4>${schemaTable(request, schemas.components, "required")}
+<h4>${method.output.name}</h4>${schemaTable(response, schemas.components, "whole")}`
+    : html``
+}
 </details>`;
 }
 

@@ -43,8 +43,21 @@ export function sampleOf(schema: Schema, components: Components, extent: "whole"
   }
 }
 
-/** A call of an operation that a shell can make, once the reader has a token. */
-export function curlOf(url: string, verb: string, path: string, operation: Operation, components: Components): string {
+/** One call in the languages that the page shows. Each runs as it is pasted once TOKEN is set in the environment. */
+export interface Samples {
+  readonly curl: string;
+  readonly typescript: string;
+  readonly python: string;
+}
+
+/** Samples of an operation with the example values of its fields. */
+export function samplesOf(
+  url: string,
+  verb: string,
+  path: string,
+  operation: Operation,
+  components: Components,
+): Samples {
   const { parameters = [], requestBody, responses, security } = operation;
   const textOf = ({ name, schema }: (typeof parameters)[number]) =>
     encodeURIComponent(String(sampleOf(schema, components, "required", name)));
@@ -54,15 +67,64 @@ export function curlOf(url: string, verb: string, path: string, operation: Opera
   const query = parameters
     .filter((one) => one.in === "query" && one.required === true)
     .map((one) => `${one.name}=${textOf(one)}`);
-  const body = requestBody?.content["application/json"]?.schema;
-  const options = `${verb === "GET" ? "" : ` -X ${verb}`}${isFile(responses["200"]?.content) ? " -OJ" : ""}`;
+  const schema = requestBody?.content["application/json"]?.schema;
+  const call: SampleCall = {
+    verb,
+    url: `${url}${[filled, ...query].join("?")}`,
+    withToken: security === undefined,
+    body: requestBody && JSON.stringify(schema === undefined ? {} : sampleOf(schema, components, "required")),
+    isFile: isFile(responses["200"]?.content),
+  };
+  return { curl: curlOf(call), typescript: typescriptOf(call), python: pythonOf(call) };
+}
+
+interface SampleCall {
+  readonly verb: string;
+  readonly url: string;
+  readonly withToken: boolean;
+  /** JSON text. */
+  readonly body: string | undefined;
+  /** Whether the answer is a file, which the sample saves. */
+  readonly isFile: boolean;
+}
+
+function curlOf({ verb, url, withToken, body, isFile: savesFile }: SampleCall): string {
   return [
-    `curl${options} ${quote(`${url}${[filled, ...query].join("?")}`)}`,
-    ...(security === undefined ? [authorization] : []),
-    ...(requestBody === undefined ? [] : [`-H 'Content-Type: application/json'`]),
-    ...(body === undefined ? [] : [`-d ${quoteJson(sampleOf(body, components, "required"))}`]),
-    ...(requestBody !== undefined && body === undefined ? ["--data-binary @plan.json"] : []),
+    `curl${verb === "GET" ? "" : ` -X ${verb}`}${savesFile ? " -OJ" : ""} ${quote(url)}`,
+    ...(withToken ? [authorization] : []),
+    ...(body === undefined ? [] : ["-H 'Content-Type: application/json'", `-d ${quote(body)}`]),
   ].join(" \\\n  ");
+}
+
+function typescriptOf({ verb, url, withToken, body, isFile: savesFile }: SampleCall): string {
+  const headers = [
+    ...(withToken ? ["Authorization: `Bearer ${process.env.TOKEN}`"] : []),
+    ...(body === undefined ? [] : [`"Content-Type": "application/json"`]),
+  ];
+  const options = [
+    ...(verb === "GET" ? [] : [`  method: "${verb}",`]),
+    ...(headers.length === 0 ? [] : [`  headers: { ${headers.join(", ")} },`]),
+    ...(body === undefined ? [] : [`  body: JSON.stringify(${body}),`]),
+  ];
+  const argument = options.length === 0 ? "" : `, {\n${options.join("\n")}\n}`;
+  const read = savesFile ? "(await answer.arrayBuffer()).byteLength" : "await answer.text()";
+  return `const answer = await fetch("${url}"${argument});\nconsole.log(answer.status, ${read});`;
+}
+
+function pythonOf({ verb, url, withToken, body, isFile: savesFile }: SampleCall): string {
+  const headers = [
+    ...(withToken ? [`"Authorization": "Bearer " + os.environ["TOKEN"]`] : []),
+    ...(body === undefined ? [] : [`"Content-Type": "application/json"`]),
+  ];
+  return [
+    withToken ? "import os, urllib.request" : "import urllib.request",
+    `call = urllib.request.Request("${url}", method="${verb}")`,
+    ...headers.map((header) => `call.add_header(${header.replace(": ", ", ")})`),
+    // A JSON text is quoted by JSON once more: the result is a Python literal, too.
+    ...(body === undefined ? [] : [`call.data = ${JSON.stringify(body)}.encode()`]),
+    "answer = urllib.request.urlopen(call)",
+    `print(answer.status, ${savesFile ? "len(answer.read())" : "answer.read().decode()"})`,
+  ].join("\n");
 }
 
 /** What has no declared form is a file. */
@@ -72,8 +134,8 @@ export function isFile(content: Content | undefined): boolean {
   return json === undefined || Object.keys(json.schema).length === 0;
 }
 
-/** What says who calls, in the options of curl and buf curl. */
-export const authorization = `-H 'Authorization: Bearer TOKEN'`;
+/** The option of curl and buf curl that sends the token. */
+export const authorization = '-H "Authorization: Bearer $TOKEN"';
 
 /** JSON as one word of a shell. */
 export function quoteJson(value: unknown): string {

@@ -4,7 +4,18 @@ export const style = `
 * { box-sizing: border-box; }
 body { margin: 0; display: grid; grid-template-columns: 22rem minmax(0, 1fr); font: 15px/1.55 system-ui, sans-serif; color: var(--text); background: light-dark(#fff, #0d1117); }
 nav { position: sticky; top: 0; height: 100vh; overflow-y: auto; padding: 1rem 1.25rem 3rem; background: var(--soft); border-right: 1px solid var(--line); font-size: 13px; }
-nav h1 { font-size: 1.3rem; margin: .25rem 0 1rem; }
+nav h1 { font-size: 1.3rem; margin: .25rem 0 .75rem; }
+nav input[type=search] { width: 100%; padding: .45rem .6rem; font: inherit; color: inherit; background: light-dark(#fff, #0d1117); border: 1px solid var(--line); border-radius: 6px; }
+.languages { border: 0; margin: .75rem 0 0; padding: 0; display: flex; flex-wrap: wrap; gap: .1rem .8rem; } .languages legend { color: var(--dim); padding: 0; }
+#menu > summary { color: var(--dim); margin-top: .75rem; }
+[hidden] { display: none !important; }
+body:has(#in-curl:checked) .sample:not(.curl), body:has(#in-typescript:checked) .sample:not(.typescript), body:has(#in-python:checked) .sample:not(.python) { display: none; }
+pre { position: relative; }
+pre.run { padding-right: 5rem; white-space: pre-wrap; overflow-wrap: anywhere; }
+pre button { position: absolute; top: .4rem; right: .4rem; font: 12px system-ui, sans-serif; padding: .2rem .5rem; color: var(--dim); background: var(--soft); border: 1px solid var(--line); border-radius: 5px; cursor: pointer; }
+pre button:hover, pre button:focus-visible { color: var(--link); border-color: var(--link); }
+.path { margin: 0 0 .6rem; }
+.reason { white-space: nowrap; margin-right: .6rem; font-size: 13px; }
 nav h2 { font-size: .75rem; letter-spacing: .06em; color: var(--dim); margin: 1.25rem 0 .25rem; }
 nav h2.tag { text-transform: uppercase; }
 nav a { display: block; padding: .15rem 0; color: inherit; text-decoration: none; overflow-wrap: anywhere; }

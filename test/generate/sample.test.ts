@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { parse } from "yaml";
 import type { OpenApi } from "../../src/gateway/openapi/document.ts";
-import { curlOf } from "../../src/generate/sample.ts";
+import { samplesOf } from "../../src/generate/sample.ts";
 
 const { paths, components }: OpenApi = parse(readFileSync("gen/openapi.yaml", "utf8"));
 
@@ -12,21 +12,21 @@ test.each([
     "/admin/data/{tracecode}",
     [
       "curl -X PUT 'http://localhost/admin/data/11111111-2222-3333-4444-555555555555?username=my_username_for_login'",
-      "-H 'Authorization: Bearer TOKEN'",
+      '-H "Authorization: Bearer $TOKEN"',
       "-H 'Content-Type: application/json'",
-      "--data-binary @plan.json",
+      "-d '{}'",
     ],
   ],
   [
     "get",
     "/admin/data/{tracecode}",
-    ["curl -OJ http://localhost/admin/data/11111111-2222-3333-4444-555555555555", "-H 'Authorization: Bearer TOKEN'"],
+    ["curl -OJ http://localhost/admin/data/11111111-2222-3333-4444-555555555555", '-H "Authorization: Bearer $TOKEN"'],
   ],
-  ["get", "/admin/report", ["curl -OJ http://localhost/admin/report", "-H 'Authorization: Bearer TOKEN'"]],
-  ["get", "/admin/users", ["curl http://localhost/admin/users", "-H 'Authorization: Bearer TOKEN'"]],
+  ["get", "/admin/report", ["curl -OJ http://localhost/admin/report", '-H "Authorization: Bearer $TOKEN"']],
+  ["get", "/admin/users", ["curl http://localhost/admin/users", '-H "Authorization: Bearer $TOKEN"']],
 ] as const)("%s %s is shown with all that it needs, and a file as one", (verb, path, lines) => {
   const operation = paths[path]?.[verb];
   if (operation === undefined) throw new Error(`${verb} ${path} is not in the document`);
-  const call = curlOf("http://localhost", verb.toUpperCase(), path, operation, components.schemas);
-  expect(call.split(" \\\n  ")).toEqual(lines);
+  const { curl } = samplesOf("http://localhost", verb.toUpperCase(), path, operation, components.schemas);
+  expect(curl.split(" \\\n  ")).toEqual(lines);
 });

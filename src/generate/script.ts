@@ -1,0 +1,61 @@
+/**
+ * The page's own script: search, copy, the address in the samples, and the folded menu on a phone. The page can be read
+ * without it. The server permits it by its hash, so a change here needs no change there.
+ */
+export const script = `
+const menu = document.getElementById("menu");
+if (matchMedia("(max-width: 800px)").matches) menu.open = false;
+menu.addEventListener("click", (event) => {
+  if (event.target.closest("a") && matchMedia("(max-width: 800px)").matches) menu.open = false;
+});
+
+const served = location.protocol.startsWith("http") ? location.origin : undefined;
+for (const sample of document.querySelectorAll("pre")) {
+  const code = sample.textContent;
+  if (served && code.includes(document.body.dataset.url)) sample.textContent = code.replaceAll(document.body.dataset.url, served);
+  if (!sample.classList.contains("run")) continue;
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = "Copy";
+  button.addEventListener("click", () => copy(sample.firstChild.textContent, button));
+  sample.append(button);
+}
+
+async function copy(text, button) {
+  // Browsers offer the clipboard on secure origins only.
+  if (navigator.clipboard) await navigator.clipboard.writeText(text);
+  else {
+    const range = document.createRange();
+    range.selectNodeContents(button.parentElement.firstChild);
+    getSelection().removeAllRanges();
+    getSelection().addRange(range);
+    document.execCommand("copy");
+  }
+  button.textContent = "Copied";
+  setTimeout(() => { button.textContent = "Copy"; }, 1500);
+}
+
+const search = document.getElementById("search");
+const links = [...document.querySelectorAll("nav a")];
+const texts = new Map([...document.querySelectorAll("section, #start, #errors")].map((one) => [one.id, one.textContent.toLowerCase()]));
+search.addEventListener("input", () => {
+  const words = search.value.toLowerCase().split(" ").filter((word) => word !== "");
+  const isFound = (text) => words.every((word) => text.includes(word));
+  for (const link of links) {
+    const id = link.hash.slice(1);
+    const found = isFound(link.textContent.toLowerCase() + (texts.get(id) ?? ""));
+    link.hidden = !found;
+    const section = document.getElementById(id);
+    if (section.tagName === "SECTION") section.hidden = !found;
+  }
+  for (const heading of document.querySelectorAll("nav h2")) {
+    let next = heading.nextElementSibling;
+    while (next && next.tagName === "A" && next.hidden) next = next.nextElementSibling;
+    heading.hidden = !next || next.tagName !== "A";
+  }
+});
+search.addEventListener("keydown", (event) => {
+  const first = links.find((link) => !link.hidden);
+  if (event.key === "Enter" && first) first.click();
+});
+`;
