@@ -18,7 +18,14 @@ const login = (username: string, secret: string, address = "10.0.0.1") =>
 test("logins that wait for PostgreSQL keep nobody else waiting, and the ledger is not behind", async () => {
   const username = await app.user();
   const { id } = await app.database("user_account").where({ username }).first("id");
-  await app.database("quota").insert({ user_id: id, service: "ROUTING", method_group: "PLAN" });
+  await app.database("quota").insert({
+    user_id: id,
+    service: "ROUTING",
+    method_group: "PLAN",
+    points_per_request: 1000,
+    points_per_day: 1000,
+    max_concurrent_execution: 100,
+  });
   const acquire = () =>
     app.http("POST", "/quota/leases", {
       token: app.admin,

@@ -73,7 +73,14 @@ test("what the ledger could not write by the end of the drain is counted in the 
     ).json();
   const { token } = await post("/admin/token/generation", { username: "admin", password: keys.ADMIN_PASSWORD });
   const { id } = await fixture.database("user_account").where({ username: "admin" }).first("id");
-  await fixture.database("quota").insert({ user_id: id, service: "ROUTING", method_group: "PLAN" });
+  await fixture.database("quota").insert({
+    user_id: id,
+    service: "ROUTING",
+    method_group: "PLAN",
+    points_per_request: 1000,
+    points_per_day: 1000,
+    max_concurrent_execution: 100,
+  });
   const acquire = () =>
     post(
       "/quota/leases",

@@ -16,7 +16,14 @@ beforeAll(async () => {
     "insert into company (key, detail) select 'many_' || n, repeat('x', 1000) from generate_series(1, 20000) as n",
   );
   const { id } = await app.database("user_account").where({ username }).first("id");
-  await app.database("quota").insert({ user_id: id, service: "ROUTING", method_group: "PLAN" });
+  await app.database("quota").insert({
+    user_id: id,
+    service: "ROUTING",
+    method_group: "PLAN",
+    points_per_request: 1000,
+    points_per_day: 1000,
+    max_concurrent_execution: 100,
+  });
 });
 afterAll(() => app.stop());
 

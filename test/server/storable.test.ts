@@ -45,7 +45,19 @@ let holder: string;
 beforeAll(async () => {
   app = await startTestApp();
   username = await app.user();
-  const services = [{ service: "ROUTING", methods: [{ method_group: "PLAN" }] }];
+  const services = [
+    {
+      service: "ROUTING",
+      methods: [
+        {
+          method_group: "PLAN",
+          points_per_request: 1_000_000,
+          points_per_day: 100_000_000,
+          max_concurrent_execution: 1000,
+        },
+      ],
+    },
+  ];
   holder = await app.user();
   for (const name of [username, holder])
     await app.http("PUT", `/admin/quotas/${name}`, { token: app.admin, body: { services } });
