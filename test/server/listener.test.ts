@@ -165,6 +165,7 @@ describe("limits", () => {
     const socket = openFrames(port);
     socket.write(frame("headers", flags.endStream, 1, requestHeaders("/", "text/plain")));
     await once(socket, "close");
+    expect(socket.destroyed).toBe(true);
   });
 
   test("end an HTTP/2 connection without calls, whatever its pings", async () => {
@@ -173,6 +174,7 @@ describe("limits", () => {
     const pings = setInterval(() => !session.destroyed && session.ping(() => undefined), 20);
     await once(session, "close");
     clearInterval(pings);
+    expect(session.destroyed).toBe(true);
   });
 
   test("end an HTTP/1.1 connection whose answered request goes on", async () => {

@@ -9,7 +9,7 @@ import { startTestApp } from "../support/app.ts";
 const limits = { maxConnections: 2, maxStreams: 2, streamMs: 60_000 };
 
 function open() {
-  const end = vi.fn();
+  const end = vi.fn<() => void>();
   return { connection: new EventEmitter(), end };
 }
 
