@@ -47,7 +47,7 @@ ${languages.map(([id, name], index) => html`<label><input type="radio" name="lan
 <a href="#reasons">Reasons of errors</a>
 ${document.tags.map(
   ({ name }) => html`<h2 class="tag">${name}</h2>
-${ofTag(name).map(({ verb, path, operation }) => html`<a href="#${operation.operationId}"><b class="${verb}">${verb}</b> ${titleOf(operation)}</a>`)}`,
+${ofTag(name).map(({ verb, operation }) => html`<a href="#${operation.operationId}"><b class="${verb}">${verb}</b> ${titleOf(operation)}</a>`)}`,
 )}
 <h2>gRPC</h2>
 ${services.map(({ name }) => html`<a href="#${name}">${name}</a>`)}
@@ -150,12 +150,12 @@ function answer(
 ): Html {
   const head = html`<b>${status}</b> ${description}`;
   const json = content["application/json"];
-  // Every operation has the same errors: they are told once, above.
-  if (status === "default") return html`<p>${head} <a href="#errors">Errors</a></p>`;
+  // Every error has one form, which the page shows once.
+  if (!status.startsWith("2")) return html`<p>${head}</p>`;
   if (json === undefined || isFile(content)) {
     return html`<p>${head} <code>${Object.keys(content).join(", ")}</code></p>`;
   }
-  return html`<details${status === "404" ? html`` : html` open`}><summary>${head}</summary>${schemaTable(json.schema, components, "whole")}</details>`;
+  return html`<details open><summary>${head}</summary>${schemaTable(json.schema, components, "whole")}</details>`;
 }
 
 function servicesSections(options: PageOptions): Html[] {
