@@ -8,7 +8,7 @@ import {
   ReadAccountStatisticsResponseSchema,
 } from "#gen/tollgate/v1/account_pb.js";
 import { type AuditService, ReadAuditRequestSchema } from "#gen/tollgate/v1/audit_pb.js";
-import { type DataService, ReadDataRequestSchema } from "#gen/tollgate/v1/data_pb.js";
+import { type DataService, ReadDataFilesRequestSchema, ReadDataRequestSchema } from "#gen/tollgate/v1/data_pb.js";
 import { type QuotaAdminService, ReadQuotasRequestSchema } from "#gen/tollgate/v1/quota_pb.js";
 import {
   ReadReportRequestSchema,
@@ -24,7 +24,7 @@ export interface AccountOptions {
   readonly quotas: Pick<Handlers<typeof QuotaAdminService>, "readQuotas">;
   readonly statistics: Pick<Handlers<typeof StatisticsService>, "readStatistics" | "readReport">;
   readonly audit: Pick<Handlers<typeof AuditService>, "readAudit">;
-  readonly data: Pick<Handlers<typeof DataService>, "readData">;
+  readonly data: Pick<Handlers<typeof DataService>, "readData" | "readDataFiles">;
 }
 
 /** Each operation is the administrative one, for the caller alone: there is no second implementation. */
@@ -60,6 +60,11 @@ export function accountHandlers(options: AccountOptions): Handlers<typeof Accoun
     readAccountData: ({ $typeName: _name, ...given }, call) => {
       const request = create(ReadDataRequestSchema, given);
       return each(ReadAccountDataResponseSchema, data.readData(request, ofCaller(call)));
+    },
+
+    async readAccountDataFiles({ tracecode }, call) {
+      const { files } = await data.readDataFiles(create(ReadDataFilesRequestSchema, { tracecode }), ofCaller(call));
+      return files === undefined ? {} : { files };
     },
   };
 }

@@ -70,6 +70,7 @@ test.each<[account: string, admin: (name: string) => string, pick?: (body: Json)
     (name) => `/admin/audit?from=2024-01-01T00:00:00Z&outcome=FAILURE&limit=1&service_name=ROUTING&username=${name}`,
   ],
   ["/account/data/{tracecode}", () => "/admin/data/{tracecode}"],
+  ["/account/data/{tracecode}/files", () => "/admin/data/{tracecode}/files"],
   ["/account/system/check", () => "/admin/system/check"],
   ["/account/system/version", () => "/admin/system/version"],
   ["/account/file/admin_en.html", () => "/admin/file/admin_en.html"],

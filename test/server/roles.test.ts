@@ -313,6 +313,7 @@ const table: readonly [operation: string, target: string, call: Call, statuses: 
   ["ReadAccountReport", "", () => ["GET", "/account/report"], [401, 200, 200, 200, 200, 200]],
   ["ReadAccountAudit", "", () => ["GET", "/account/audit"], [401, 200, 200, 200, 200, 200]],
   ["ReadAccountData", "missing", () => ["GET", `/account/data/${randomUUID()}`], [401, 404, 404, 404, 404, 404]],
+  ["ReadAccountDataFiles", "", () => ["GET", `/account/data/${randomUUID()}/files`], [401, 200, 200, 200, 200, 200]],
   [
     "UpdatePassword",
     "oneself, by /account",

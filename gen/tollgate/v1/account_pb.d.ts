@@ -12,7 +12,7 @@ import type { Outcome_Name } from "./lease_pb.js";
 import type { UserStatistics } from "./statistics_pb.js";
 import type { HttpBody } from "../../google/api/httpbody_pb.js";
 import type { AuditAction } from "./audit_pb.js";
-import type { Conversion_Name, Data_Flow } from "./data_pb.js";
+import type { Conversion_Name, Data_Flow, DataFile } from "./data_pb.js";
 
 /**
  * Describes the file tollgate/v1/account.proto.
@@ -409,6 +409,46 @@ export declare type ReadAccountDataResponse = Message<"tollgate.v1.ReadAccountDa
 export declare const ReadAccountDataResponseSchema: GenMessage<ReadAccountDataResponse>;
 
 /**
+ * Whose files to list.
+ *
+ * @generated from message tollgate.v1.ReadAccountDataFilesRequest
+ */
+export declare type ReadAccountDataFilesRequest = Message<"tollgate.v1.ReadAccountDataFilesRequest"> & {
+  /**
+   * Unique process identifier.
+   *
+   * @generated from field: string tracecode = 1;
+   */
+  tracecode: string;
+};
+
+/**
+ * Describes the message tollgate.v1.ReadAccountDataFilesRequest.
+ * Use `create(ReadAccountDataFilesRequestSchema)` to create a new message.
+ */
+export declare const ReadAccountDataFilesRequestSchema: GenMessage<ReadAccountDataFilesRequest>;
+
+/**
+ * The caller's own files of a tracecode.
+ *
+ * @generated from message tollgate.v1.ReadAccountDataFilesResponse
+ */
+export declare type ReadAccountDataFilesResponse = Message<"tollgate.v1.ReadAccountDataFilesResponse"> & {
+  /**
+   * INPUT first, by stage.
+   *
+   * @generated from field: repeated tollgate.v1.DataFile files = 1;
+   */
+  files: DataFile[];
+};
+
+/**
+ * Describes the message tollgate.v1.ReadAccountDataFilesResponse.
+ * Use `create(ReadAccountDataFilesResponseSchema)` to create a new message.
+ */
+export declare const ReadAccountDataFilesResponseSchema: GenMessage<ReadAccountDataFilesResponse>;
+
+/**
  * The caller's own account, whatever the caller's roles. Each operation answers as the administrative one does for the
  * caller alone. Tokens, the password, the health, the version and the documentation are operations of AuthService and
  * SystemService, at paths below /account as well.
@@ -475,6 +515,16 @@ export declare const AccountService: GenService<{
     methodKind: "server_streaming";
     input: typeof ReadAccountDataRequestSchema;
     output: typeof ReadAccountDataResponseSchema;
+  },
+  /**
+   * The caller's own files of a tracecode; the rules of ReadDataFiles.
+   *
+   * @generated from rpc tollgate.v1.AccountService.ReadAccountDataFiles
+   */
+  readAccountDataFiles: {
+    methodKind: "unary";
+    input: typeof ReadAccountDataFilesRequestSchema;
+    output: typeof ReadAccountDataFilesResponseSchema;
   },
 }>;
 
