@@ -87,6 +87,8 @@ test("what the ledger could not write by the end of the drain is counted in the 
       { username: "admin", service: "ROUTING", method_group: "PLAN", points: 1, operation_id: randomUUID() },
       token,
     );
+  // Answered when the server has heard of the quota: what it remembers of the user holds from here on.
+  await post("/admin/companies", { key: "company_1" }, token);
   await acquire();
   await expect.poll(() => fixture.database("lease").count()).toEqual([{ count: 1 }]);
   await proxy.refuse();

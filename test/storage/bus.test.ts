@@ -39,7 +39,10 @@ test("every server hears which users have changed, and whose quotas", async () =
   const [{ id }] = (await stand.database("user_account").insert(user).returning("id")) as [{ id: number }];
   const changes = [
     () => stand.database("user_account").where({ id }).update({ enabled: false }),
-    () => stand.database("quota").insert({ user_id: id, service: "ROUTING", method_group: "PLAN" }),
+    () =>
+      stand
+        .database("quota")
+        .insert({ user_id: id, service: "ROUTING", method_group: "PLAN", points_per_request: 10, points_per_day: 10 }),
     () => stand.database("quota").where({ user_id: id }).delete(),
     () => stand.database("user_account").where({ id }).delete(),
   ];

@@ -51,11 +51,15 @@ test("a start waits for a predecessor that ends", async () => {
 test("a lost lock is taken again; when another server has it, this one is told", async () => {
   const proxy = await startProxy(addressOf(fixture.url));
   await hold("first", false, proxy.url(fixture.url));
-  const isHeld = async () =>
-    (await fixture.database.raw("select 1 from pg_locks where locktype = 'advisory' and objid = 7043030")).rows.length;
+  const holders = async () =>
+    (await fixture.database.raw("select pid from pg_locks where locktype = 'advisory' and objid = 7043030")).rows;
+  const before = await holders();
   proxy.cut();
-  await expect.poll(isHeld).toBe(0);
-  await expect.poll(isHeld, { timeout: 10_000 }).toBe(1);
+  const isTakenAgain = async () => {
+    const now = await holders();
+    return now.length === 1 && now[0].pid !== before[0].pid;
+  };
+  await expect.poll(isTakenAgain, { timeout: 10_000 }).toBe(true);
 
   await proxy.refuse();
   await hold("second", false);
