@@ -57,6 +57,31 @@ describe.each(engines)("quotas with counters %s", (name) => {
     ...more,
   });
 
+  test("in a period of one day the limit of the window is not taken into account", async () => {
+    // Where it is about noon: no midnight comes between the calls.
+    const timezone = 12 - new Date().getUTCHours();
+    const username = await user({}, { timezone });
+    const day = (offset: number) =>
+      new Date(Date.now() + timezone * 3_600_000 + offset * 86_400_000).toISOString().slice(0, 10);
+    const methods = [{ method_group: "PLAN", points_per_day: 100, points_per_date_window: 10 }];
+    const period = (days: number) => `/admin/quotas/${username}?from=${day(0)}&to=${day(days)}`;
+    const change = (method: string, days: number, body?: Json) =>
+      app().http(method, period(days), { token: app().admin, ...(body !== undefined && { body }) });
+
+    expect((await change("PUT", 1, { services: [{ service: "ROUTING", methods }] })).status).toBe(204);
+    for (const points of [8, 8]) await client().acquireQuota(asked(username, points));
+    const { usages } = await client().getQuotaUsage({ username });
+    const limitOf = (wanted: LimitStanding_Name) =>
+      usages.flatMap(({ limits }) => limits).find(({ name }) => name === wanted)?.limit;
+    expect(limitOf(LimitStanding_Name.POINTS_PER_DAY)).toBe(100);
+    expect(limitOf(LimitStanding_Name.POINTS_PER_DATE_WINDOW)).toBeUndefined();
+
+    expect((await change("DELETE", 1)).status).toBe(204);
+    expect((await change("PUT", 2, { services: [{ service: "ROUTING", methods }] })).status).toBe(204);
+    const error = await failure(client().acquireQuota(asked(username, 1)));
+    expect(error.findDetails(ErrorInfoSchema)[0]?.reason).toBe("DATE_WINDOW_POINTS_EXCEEDED");
+  });
+
   test("an acquired lease is renewed, settled and accounted for", async () => {
     const username = await user({ points_per_day: 100, points_per_date_window: 1000, max_concurrent_execution: 2 });
     const granted = await client().acquireQuota(asked(username, 30));

@@ -63,6 +63,14 @@ test("says whose and of when it is, and is a file with a name", async () => {
   ]);
 });
 
+test("an empty period has headings only", async () => {
+  const { response, file } = await report("from=2026-10-05&to=2026-10-05");
+  expect(response.status).toBe(200);
+  const details = (await open(file)).getWorksheet("Details");
+  expect(details?.rowCount).toBe(1);
+  expect(details?.getCell("A1").value).toBe("User");
+});
+
 test("the details are dates and numbers that can be filtered and counted with", async () => {
   const { file } = await report("from=2026-10-01&to=2026-11-01");
   const details = (await open(file)).getWorksheet("Details");

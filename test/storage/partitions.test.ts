@@ -3,7 +3,7 @@ import { create } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
 import pino from "pino";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { type PutDataRequest, PutDataRequestSchema } from "#gen/tollgate/v1/data_pb.js";
+import { Data_Flow, type PutDataRequest, PutDataRequestSchema } from "#gen/tollgate/v1/data_pb.js";
 import { createActionBook } from "../../src/audit/book.ts";
 import { writeBatches } from "../../src/audit/record.ts";
 import { createTally } from "../../src/audit/tally.ts";
@@ -191,7 +191,13 @@ describe("what another server has dropped is made again", () => {
     return upload(options, requests, { isHttp: true, signal: new AbortController().signal });
   };
   const first = (data: Uint8Array) =>
-    create(PutDataRequestSchema, { tracecode: randomUUID(), username: "user", file: { data } });
+    create(PutDataRequestSchema, {
+      tracecode: randomUUID(),
+      username: "user",
+      dataFlowType: Data_Flow.INPUT,
+      dataFlowStage: 0,
+      file: { data },
+    });
 
   test("when data of that day is put", async () => {
     async function* requests() {
