@@ -18,12 +18,17 @@ export function codingOf({ headers }: GatewayRequest, accepted: readonly Coding[
 
 export type Coding = "identity" | "gzip";
 
-/** Refuses a body whose type is not JSON in UTF-8. Parameters that JSON does not have are ignored (RFC 8259, 11). */
-export function checkJsonType({ headers }: GatewayRequest): void {
+/**
+ * Refuses a body whose type is not JSON in UTF-8; PATCH takes the type of a merge patch, too (RFC 7396). Parameters that
+ * JSON does not have are ignored (RFC 8259, 11).
+ */
+export function checkJsonType({ method, headers }: GatewayRequest): void {
   // The patterns below take quadratic time at worst, so the text must be short.
   const match = mediaType.exec((headers["content-type"] ?? "").slice(0, 256));
   const charset = parameter.exec(match?.[2] ?? "")?.[1]?.toLowerCase() ?? "utf-8";
-  if (match?.[1]?.toLowerCase() === "application/json" && charsets.has(charset)) return;
+  const type = match?.[1]?.toLowerCase();
+  const isJson = type === "application/json" || (method === "PATCH" && type === "application/merge-patch+json");
+  if (isJson && charsets.has(charset)) return;
   throw new HttpError("UNSUPPORTED_MEDIA_TYPE", "the body must be application/json in UTF-8", {
     accept: "application/json",
   });

@@ -30,11 +30,11 @@ test.each([
   { sent: '{"timestamp":"2024-02-29T23:59:59.5-00:30"}', read: { timestamp: "2024-03-01T00:29:59.500Z" } },
   { sent: '{"timestamp":"0001-01-01T00:00:00Z"}', read: { timestamp: "0001-01-01T00:00:00Z" } },
   { sent: '{"timestamp":"9999-12-31T23:59:59.999999999Z"}', read: { timestamp: "9999-12-31T23:59:59.999999999Z" } },
-  { sent: '{"duration":"-0.5s"}', read: { duration: "-0.500s" } },
-  { sent: '{"duration":"PT1H30M"}', read: { duration: "5400s" } },
-  { sent: '{"duration":"P1WT0.5S"}', read: { duration: "604800.500s" } },
-  { sent: '{"duration":"-P1DT1M1,25S"}', read: { duration: "-86461.250s" } },
-  { sent: '{"durations":["315576000000s","PT0S"]}', read: { durations: ["315576000000s", "0s"] } },
+  { sent: '{"duration":"-0.5s"}', read: { duration: "-PT0.500S" } },
+  { sent: '{"duration":"PT1H30M"}', read: { duration: "PT1H30M" } },
+  { sent: '{"duration":"P1WT0.5S"}', read: { duration: "PT168H0.500S" } },
+  { sent: '{"duration":"-P1DT1M1,25S"}', read: { duration: "-PT24H1M1.250S" } },
+  { sent: '{"durations":["315576000000s","PT0S"]}', read: { durations: ["PT87660000H", "PT0S"] } },
   { sent: '{"value":null}', read: { value: null } },
   { sent: '{"values":[null,{"a":[null,1]}]}', read: { values: [null, { a: [null, 1] }] } },
   { sent: '{"null_choice":null}', read: { null_choice: null } },
@@ -126,7 +126,7 @@ test.each([
   ["/types/float/3.4028235e+38", { float_value: 3.4028234663852886e38 }],
   ["/types?float_value=3.4028235e%2B38", { float_value: 3.4028234663852886e38 }],
   ["/types/int64/1e2", { int64_value: 100 }],
-  ["/types?duration=PT1M", { duration: "60s" }],
+  ["/types?duration=PT1M", { duration: "PT1M" }],
   ["/types?floats=NaN&floats=1", { floats: ["NaN", 1] }],
 ])("GET %s is read as %o", async (path, read) => {
   const { status, body } = await server.call("GET", path);
@@ -179,7 +179,7 @@ test("an Any holds the types of the registry, and an answer with another type ha
   ]);
   expect(body.anys).toEqual([
     {},
-    { "@type": "type.googleapis.com/google.protobuf.Duration", value: "60s" },
+    { "@type": "type.googleapis.com/google.protobuf.Duration", value: "PT1M" },
     { "@type": "type.googleapis.com/fixture.Nested", text: "a", maybe: null },
   ]);
   const bad = await registered.call("POST", "/types", {

@@ -25,6 +25,9 @@ async function errorOf(work: PromiseLike<unknown>): Promise<unknown> {
   );
 }
 
+/** Limits that every quota has. */
+const points = { points_per_request: 1_000_000, points_per_day: 100_000_000 };
+
 describe("the search text", () => {
   it.each(["ÄRGER", "привет", "ŽluťOUČký", "FIRST", "ab@example.com", "+7 123"])(
     "is found in capital and in small letters of every alphabet: %s",
@@ -179,7 +182,7 @@ describe("users", () => {
 
   it("take their quotas with them", async () => {
     const [row] = await database("user_account").insert(user("a")).returning("id");
-    await database("quota").insert({ user_id: row.id, service: "UNIVERSAL", method_group: "PLAN" });
+    await database("quota").insert({ user_id: row.id, service: "UNIVERSAL", method_group: "PLAN", ...points });
     await database("user_account").delete();
     expect(await database("quota")).toEqual([]);
   });
@@ -194,7 +197,7 @@ describe("quotas", () => {
   });
 
   const insert = (period: string | null, changes: object = {}) =>
-    database("quota").insert({ user_id, service: "UNIVERSAL", method_group: "PLAN", period, ...changes });
+    database("quota").insert({ user_id, service: "UNIVERSAL", method_group: "PLAN", period, ...points, ...changes });
 
   it("have one base of each service and method group", async () => {
     await insert(null);
