@@ -221,7 +221,13 @@ test("a settlement, an action and data that were answered are there after the se
   const { token } = (await post(`${server.url}/admin/token/generation`, { username: "admin", password: adminPassword }))
     .body;
   const [row] = (await database("user_account").where({ username: "admin" }).select("id")) as [{ id: number }];
-  await database("quota").insert({ user_id: row.id, service: "ROUTING", method_group: "PLAN" });
+  await database("quota").insert({
+    user_id: row.id,
+    service: "ROUTING",
+    method_group: "PLAN",
+    points_per_request: 1_000_000,
+    points_per_day: 100_000_000,
+  });
   const asked = { username: "admin", service: "ROUTING", method_group: "PLAN", points: 1 };
   const one = async (index: number) => {
     const operation_id = `00000000-0000-4000-8000-${String(index).padStart(12, "0")}`;
