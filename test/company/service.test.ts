@@ -89,7 +89,6 @@ test.each([
   ["limit=10000001", "limit"],
   ["offset=-1", "offset"],
   ["offset=1.5", "offset"],
-  ["filter=", "filter"],
   [`filter=${"x".repeat(65)}`, "filter"],
   ["sort_field=password", "sort_field"],
   ["sort_field=constructor", "sort_field"],

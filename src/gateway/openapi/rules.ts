@@ -22,8 +22,12 @@ export function isRequired(field: DescField): boolean {
   return getOption(field, field_behavior).includes(FieldBehavior.REQUIRED);
 }
 
-/** Whether every answer has the field: as its zero, an empty list, or null where it is unset. */
+/**
+ * Whether every answer has the field: as its zero, an empty list, or null where it is unset. A field that is marked
+ * OPTIONAL is left out where it is empty.
+ */
 export function isAlwaysWritten(field: DescField): boolean {
+  if (getOption(field, field_behavior).includes(FieldBehavior.OPTIONAL)) return false;
   if (field.fieldKind === "message") return isNullable(field);
   return (
     field.fieldKind === "list" || field.fieldKind === "map" || field.presence === FeatureSet_FieldPresence.IMPLICIT
