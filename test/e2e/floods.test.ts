@@ -119,20 +119,24 @@ const floods: Flood[] = [
 
 let firstMegabytes: number;
 
-test.each(floods.map(({ says, send }) => [says, send] as const))("survives %s", async (_says, send) => {
-  firstMegabytes ??= await residentMegabytes();
-  const idleMs = await medianWait(() => false);
-  let isFlooding = true;
-  const flood = send(port(), { bytes: floodBytes }).finally(() => (isFlooding = false));
-  const busyMs = await medianWait(() => isFlooding);
-  const leftOpen = await flood;
-  const megabytes = await residentMegabytes();
-  if (process.env["FLOOD_MEGABYTES"] !== undefined) console.log({ idleMs, busyMs, leftOpen, megabytes });
-  if (!isAlive()) throw new Error(`the server has ended: ${server.output()}`);
-  expect(leftOpen, "connections that the server left open").toBe(0);
-  expect(megabytes, "resident memory").toBeLessThan(firstMegabytes + headroomMegabytes);
-  expect(busyMs / idleMs, "how much slower others are served").toBeLessThan(maxSlowdown);
-});
+test.each(floods.map(({ says, send }) => [says, send] as const))(
+  "survives %s",
+  async (_says, send) => {
+    firstMegabytes ??= await residentMegabytes();
+    const idleMs = await medianWait(() => false);
+    let isFlooding = true;
+    const flood = send(port(), { bytes: floodBytes }).finally(() => (isFlooding = false));
+    const busyMs = await medianWait(() => isFlooding);
+    const leftOpen = await flood;
+    const megabytes = await residentMegabytes();
+    if (process.env["FLOOD_MEGABYTES"] !== undefined) console.log({ idleMs, busyMs, leftOpen, megabytes });
+    if (!isAlive()) throw new Error(`the server has ended: ${server.output()}`);
+    expect(leftOpen, "connections that the server left open").toBe(0);
+    expect(megabytes, "resident memory").toBeLessThan(firstMegabytes + headroomMegabytes);
+    expect(busyMs / idleMs, "how much slower others are served").toBeLessThan(maxSlowdown);
+  },
+  60_000,
+);
 
 interface TinyFrames {
   readonly path: string;
