@@ -97,9 +97,10 @@ async function endAll(endMs: number): Promise<number> {
     const exited = once(worker, "exit");
     worker.process.kill("SIGTERM");
     const timer = setTimeout(() => worker.process.kill("SIGKILL"), endMs);
-    const [code] = (await exited) as [code: number | null];
+    const [code, signal] = (await exited) as [code: number | null, signal: NodeJS.Signals | null];
     clearTimeout(timer);
-    return code ?? killedCode;
+    // SIGTERM itself ends a worker only before it serves: it has nothing to lose then.
+    return code ?? (signal === "SIGTERM" ? 0 : killedCode);
   });
   return Math.max(0, ...(await Promise.all(ends)));
 }

@@ -40,6 +40,8 @@ test("every RPC that changes something is declared audited, and no other", async
     "DeleteQuotas",
     "DeleteUser",
     "ForceReleaseLease",
+    "PatchCompany",
+    "PatchUser",
     "UpdateCompany",
     "UpdatePassword",
     "UpdateQuotas",
