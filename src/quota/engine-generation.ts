@@ -17,8 +17,13 @@ export interface SharedEngine extends CounterEngine {
   reach(): Promise<void>;
   /** Another server says that there may be a new generation. */
   doubt(): void;
-  /** What is counted there is not to be trusted any more: every server counts anew, from the ledger. */
-  renew(): Promise<void>;
+  /** The generation that all servers count in, as PostgreSQL has it; 0 before the first one. */
+  readGeneration(): Promise<number>;
+  /**
+   * What is counted there under this generation is not to be trusted any more: every server counts again from the
+   * ledger. Does nothing more when another server has raised the generation since.
+   */
+  renew(from: number): Promise<void>;
   /** Resolves when what Redis has been asked by now is answered, and the answers have been acted upon. */
   answered(): Promise<void>;
 }
@@ -38,26 +43,27 @@ export function guardGeneration({ redis, engine, database, logger }: GuardOption
   };
   onOtherServers(redis, doubt);
 
-  /** @param isNew whether it is another generation even of the same Redis */
-  async function verify(isNew: boolean): Promise<void> {
+  /** @param from the generation that ends, even in the same Redis */
+  async function verify(from: number | undefined): Promise<void> {
     const runId = await readRunIds(redis);
     const { rows } = await database.raw<{ rows: { generation: number; owner: string }[] }>(
       `insert into counter_store as kept (run_id, generation) values (:runId, greatest(1, :latest::bigint))
        on conflict (id) do update set run_id = excluded.run_id, generation = greatest(:latest::bigint,
-         kept.generation + case when kept.run_id = excluded.run_id and not :isNew then 0 else 1 end)
+         kept.generation
+           + case when kept.run_id = excluded.run_id and kept.generation is distinct from :from::bigint then 0 else 1 end)
        -- A copy of the database within one server has its identity, and another oid.
        returning generation, left(md5(identity::text || (
          select oid from pg_database where datname = current_database()
        )), 12) as owner`,
-      { runId, isNew, latest },
+      { runId, from: from ?? null, latest },
     );
     latest = Math.max(latest, rows[0]?.generation ?? 0);
     engine.setGeneration(latest, rows[0]?.owner);
     logger.info({ runId, generation: latest }, "counters are kept in Redis");
   }
 
-  async function ready(isNew = false): Promise<void> {
-    if (isNew || verified === undefined) verified = verify(isNew);
+  async function ready(from?: number): Promise<void> {
+    if (from !== undefined || verified === undefined) verified = verify(from);
     const mine = verified;
     await mine.catch((error: unknown) => {
       // The next to ask looks again.
@@ -94,7 +100,11 @@ export function guardGeneration({ redis, engine, database, logger }: GuardOption
     },
     reach: async () => void (await readRunIds(redis)),
     doubt,
-    renew: () => ready(true),
+    async readGeneration() {
+      const row = await database<{ generation: number }>("counter_store").first("generation");
+      return row?.generation ?? 0;
+    },
+    renew: (from) => ready(from),
     async answered() {
       await Promise.all(running);
       await nextTurn();

@@ -36,8 +36,13 @@ export interface QuotaResources {
   readonly failOpen: boolean;
 }
 
+export interface Quotas extends HotPathOptions {
+  /** Stops counting in this server alone, if it does and Redis can be reached. */
+  readonly comeBack: () => Promise<void>;
+}
+
 /** Puts together what the hot path stands on. */
-export function openQuotas(resources: QuotaResources): HotPathOptions {
+export function openQuotas(resources: QuotaResources): Quotas {
   const { database, engine, ledger, bus, subjects, logger, now, remember } = resources;
   const create = (counterEngine: CounterEngine) =>
     createCounters({
@@ -50,11 +55,21 @@ export function openQuotas(resources: QuotaResources): HotPathOptions {
     });
   const createOwn = () => create(createMemoryEngine({ now, remember }));
   const shared = engine && create(engine);
-  const counters =
-    shared && resources.failOpen ? createFailOpenCounters({ shared, engine, createOwn, logger }) : shared;
+  const failOpen =
+    shared && resources.failOpen
+      ? createFailOpenCounters({
+          shared,
+          engine,
+          createOwn,
+          flush: () => ledger.flush(),
+          recall: () => bus.recall(),
+          logger,
+        })
+      : undefined;
   return {
     subjects,
-    counters: counters ?? createOwn(),
+    counters: failOpen ?? shared ?? createOwn(),
+    comeBack: async () => failOpen?.comeBack(),
     ledger,
     byDefault: resources.unlimitedByDefault ? [{}] : [],
     durable: resources.durable,

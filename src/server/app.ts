@@ -174,6 +174,12 @@ export async function startApp(
     });
     const remember = { ms: config.QUOTA_REMEMBER_SECONDS * 1000, operations: config.QUOTA_REMEMBER_OPERATIONS };
     const engine = redis && openEngine({ redis, database, logger, now: redisNow, remember });
+    let comeBack = async () => {};
+    const onFlush = async () => {
+      // Whoever was granted something in Redis has passed it on to the ledger.
+      await engine?.answered();
+      await ledger.flush();
+    };
     const bus = await openBus({
       url,
       logger,
@@ -183,10 +189,10 @@ export async function startApp(
         standings.forget();
       },
       onGeneration: () => engine?.doubt(),
-      async onFlush() {
-        // Whoever was granted something in Redis has passed it on to the ledger.
-        await engine?.answered();
-        await ledger.flush();
+      onFlush,
+      async onRecall() {
+        await comeBack();
+        await onFlush();
       },
     });
     opened.push(() => bus.close());
@@ -224,6 +230,7 @@ export async function startApp(
       durable: config.LEDGER_ACK === "commit",
       failOpen: config.QUOTA_FAIL_OPEN,
     });
+    comeBack = quotas.comeBack;
 
     const strangers = createStrangers(defaultStrangerLimits);
     const pipeline = createPipeline({

@@ -10,6 +10,11 @@ export interface Bus {
    * A server that does not answer in time is not waited for: it is logged.
    */
   barrier(): Promise<void>;
+  /**
+   * Resolves when every living server that counts by itself has stopped and has flushed, or cannot stop now. One that
+   * does not answer in time is not waited for: it is logged.
+   */
+  recall(): Promise<void>;
   /** From now on: what tells whether barriers have waited for this server all the while. */
   presence(): Presence;
   /** Resolves when this server has heard of every change that was committed before. */
@@ -38,6 +43,8 @@ export interface BusOptions {
   readonly onGeneration: () => void;
   /** Asked by a server that needs to read what this one may hold back. */
   readonly onFlush: () => Promise<void>;
+  /** Asked by a server that has found the shared counters again: this one is to stop counting by itself. */
+  readonly onRecall: () => Promise<void>;
 }
 
 const channel = "tollgate";
@@ -59,7 +66,8 @@ const closeMs = 1000;
  * tables say so), that the counters have, and to flush. Connects again by itself; what was said meanwhile is lost, and so everything may have
  * changed.
  */
-export async function openBus({ url, logger, onUsers, onGeneration, onFlush }: BusOptions): Promise<Bus> {
+export async function openBus(options: BusOptions): Promise<Bus> {
+  const { url, logger, onUsers, onGeneration, onFlush, onRecall } = options;
   const waiting = new Map<string, (pid: number) => void>();
   /** Told when the connection ends: no more answers come. */
   const failing = new Set<(error: Error) => void>();
@@ -123,16 +131,17 @@ export async function openBus({ url, logger, onUsers, onGeneration, onFlush }: B
     else if (what === "users") onUsers("all");
     else if (what === "generation") onGeneration();
     else if (what === "flushed") waiting.get(rest[0] ?? "")?.(Number(rest[1]));
-    else if (what === "flush") {
-      onFlush()
+    else if (what === "flush" || what === "recall") {
+      const work = what === "flush" ? onFlush : onRecall;
+      work()
         .then(() =>
           query(from, "select pg_notify($1, 'flushed ' || $2 || ' ' || pg_backend_pid())", [channel, rest[0]]),
         )
-        .catch((error: unknown) => logger.warn({ err: error }, "a flush was asked for and not answered"));
+        .catch((error: unknown) => logger.warn({ err: error, what }, "a flush was asked for and not answered"));
     }
   }
 
-  async function ask(): Promise<void> {
+  async function ask(what: "flush" | "recall"): Promise<void> {
     const bus = client;
     if (bus === undefined) throw connectionError("the bus is not connected");
     // Taken before anything is waited for: two barriers never have one id.
@@ -162,7 +171,7 @@ export async function openBus({ url, logger, onUsers, onGeneration, onFlush }: B
         reject(error);
       };
       failing.add(fail);
-      query(bus, "select pg_notify($1, 'flush ' || $2)", [channel, id]).catch(fail);
+      query(bus, "select pg_notify($1, $2)", [channel, `${what} ${id}`]).catch(fail);
     }).finally(() => {
       waiting.delete(id);
       failing.delete(fail);
@@ -173,7 +182,7 @@ export async function openBus({ url, logger, onUsers, onGeneration, onFlush }: B
     await wait(0);
     while (running.size >= maxBarriers) await Promise.race([...running].map((one) => one.catch(() => undefined)));
     next = undefined;
-    const asking = ask().finally(() => running.delete(asking));
+    const asking = ask("flush").finally(() => running.delete(asking));
     running.add(asking);
     return asking;
   }
@@ -184,6 +193,7 @@ export async function openBus({ url, logger, onUsers, onGeneration, onFlush }: B
       next ??= askNext();
       return next;
     },
+    recall: () => ask("recall"),
     presence() {
       const bus = client;
       const startMs = performance.now();

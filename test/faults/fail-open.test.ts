@@ -8,6 +8,7 @@ import { startTestApp, type TestApp } from "../support/app.ts";
 import { noOwnRedis, startRedis, type TestRedis } from "../support/redis.ts";
 
 const perDay = 100;
+const method = { service: Service_Name.ROUTING, methodGroup: Method_Group.PLAN };
 
 describe.skipIf(noOwnRedis !== "")("with QUOTA_FAIL_OPEN", () => {
   let redis: TestRedis;
@@ -35,7 +36,6 @@ describe.skipIf(noOwnRedis !== "")("with QUOTA_FAIL_OPEN", () => {
   }
 
   async function acquire(username: string, points: number) {
-    const method = { service: Service_Name.ROUTING, methodGroup: Method_Group.PLAN };
     const operationId = randomUUID();
     const { lease } = await client.acquireQuota({ username, ...method, points, operationId }, { headers });
     return { leaseId: lease?.leaseId ?? "", degraded: lease?.degradedOpen };
@@ -80,6 +80,39 @@ describe.skipIf(noOwnRedis !== "")("with QUOTA_FAIL_OPEN", () => {
       const marked = await app.database("lease").where({ username, degraded: true }).where("points", ">", 0);
       expect(marked).toMatchObject([{ points: 30, settled_points: 20 }]);
       expect(await app.database("usage_day").where({ username })).toMatchObject([{ points: 65, requests: 2 }]);
+    },
+    20_000,
+  );
+
+  test.each(faults)(
+    "two servers raise the generation once, not once each, after Redis %s",
+    async (_what, lose, mend) => {
+      const other = await startTestApp({
+        DATABASE_URL: app.databaseUrl,
+        REDIS_URL: redis.url,
+        QUOTA_FAIL_OPEN: "true",
+        DATABASE_TIMEOUT_MS: "2000",
+      });
+      const clients = [app, other].map(({ url }) => createClient(QuotaService, createGrpcTransport({ baseUrl: url })));
+      const [username, operations] = [await user(), [randomUUID(), randomUUID()] as string[]];
+      const acquireAt = async (place: number, points = 0, operationId: string = randomUUID()) => {
+        const request = { username, ...method, points, operationId };
+        return (await clients[place]?.acquireQuota(request, { headers }))?.lease?.degradedOpen;
+      };
+      const generation = async () => (await app.database("counter_store").first("generation")).generation;
+      for (const place of [0, 1]) await acquireAt(place);
+      const before = await generation();
+      await lose();
+      expect(await Promise.all([0, 1].map((place) => acquireAt(place, 30, operations[place])))).toEqual([true, true]);
+
+      await mend();
+      const back = () => Promise.all([0, 1].map((place) => acquireAt(place)));
+      await expect.poll(back, { timeout: 10_000 }).toEqual([false, false]);
+      // Both go on being asked: neither finds anything to raise any more.
+      for (let times = 0; times < 3; times += 1) expect(await back()).toEqual([false, false]);
+      expect(await generation()).toBe(before + 1);
+      expect(await dayOf(username)).toEqual({ used: 0, reserved: 60 });
+      await other.stop();
     },
     20_000,
   );

@@ -60,7 +60,7 @@ describe.skipIf(noOwnRedis !== "")("the generation of counters in Redis", () => 
     const [one, other] = [openServer(), openServer()];
     await primed(one);
     await other.run([usage]);
-    await one.renew();
+    await one.renew(1);
     await primed(one);
     expect(await other.run([usage])).toEqual([{ kind: "stale", generation: 2 }]);
     expect((await other.run([usage]))[0]?.kind).toBe("done");
@@ -70,6 +70,19 @@ describe.skipIf(noOwnRedis !== "")("the generation of counters in Redis", () => 
     expect((await third.run([usage]))[0]?.kind).toBe("stale");
     expect((await third.run([usage]))[0]?.kind).toBe("done");
     expect(await generation()).toBe(2);
+  });
+
+  test("is raised once by all who end the same one", async () => {
+    const [one, other] = [openServer(), openServer()];
+    await primed(one);
+    await other.run([usage]);
+    const seen = await Promise.all([one.readGeneration(), other.readGeneration()]);
+    expect(seen).toEqual([1, 1]);
+    await Promise.all([one.renew(1), other.renew(1)]);
+    await one.renew(1);
+    expect(await generation()).toBe(2);
+    await one.renew(2);
+    expect(await generation()).toBe(3);
   });
 
   test("who waits for what was asked of Redis waits until it was acted upon", async () => {

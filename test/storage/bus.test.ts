@@ -19,7 +19,7 @@ afterEach(async () => {
   await stand.drop();
 });
 
-async function open(onFlush: () => Promise<void> = async () => undefined) {
+async function open(onFlush: () => Promise<void> = async () => undefined, onRecall = onFlush) {
   const heard: (readonly number[] | "all")[] = [];
   const bus = await openBus({
     url: stand.url,
@@ -27,6 +27,7 @@ async function open(onFlush: () => Promise<void> = async () => undefined) {
     onUsers: (users) => void heard.push(users),
     onGeneration: () => undefined,
     onFlush,
+    onRecall,
   });
   opened.push(bus);
   return { bus, heard };
@@ -90,6 +91,16 @@ test("a barrier waits until every server has flushed", async () => {
   expect(passed).toBe(false);
   free();
   await barrier;
+  expect(logged).toEqual([]);
+});
+
+test("a recall waits until every server has come back, and asks none of them to flush", async () => {
+  const asked: string[] = [];
+  const note = (what: string) => async () => void asked.push(what);
+  await open(note("flush"), note("recall"));
+  const { bus } = await open(note("flush"), note("recall"));
+  await bus.recall();
+  expect(asked).toEqual(["recall", "recall"]);
   expect(logged).toEqual([]);
 });
 

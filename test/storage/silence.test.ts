@@ -58,6 +58,7 @@ test("a bus whose connection has gone silent hears changes again, and does not h
     logger,
     onUsers: (users) => void heard.push(users),
     onGeneration: () => undefined,
+    onRecall: async () => undefined,
     onFlush: async () => undefined,
   });
   proxy.blackHole("established");
