@@ -159,7 +159,7 @@ function answer(
 }
 
 function servicesSections(options: PageOptions): Html[] {
-  const schemas = createSchemas(options.describe);
+  const schemas = createSchemas(options.describe, () => true);
   return options.services.map(
     (service) =>
       html`<section id="${service.name}"><h3><code>${service.typeName}</code></h3><p>${prose(options.describe(service))}</p>
@@ -169,8 +169,8 @@ ${service.methods.map((method) => rpc(method, schemas, options))}
 }
 
 function rpc(method: DescMethod, schemas: Schemas, { document, describe, callersOf }: PageOptions): Html {
-  const request = schemas.reference(method.input);
-  const response = schemas.reference(method.output);
+  const request = schemas.reference(method.input, "request");
+  const response = schemas.reference(method.output, "answer");
   const operation = Object.values(document.paths)
     .flatMap((item) => Object.values(item))
     .find(({ operationId }) => operationId === snakeCase(method.name));

@@ -1,5 +1,5 @@
 /**
- * The page's own script: search, copy, the address in the samples, and the folded menu on a phone. The page can be read
+ * The page's own script: search, copy, the address and the time in the samples, and the folded menu on a phone. The page can be read
  * without it. The server permits it by its hash, so a change here needs no change there.
  */
 export const script = `
@@ -11,9 +11,13 @@ menu.addEventListener("click", (event) => {
 
 const served = location.protocol.startsWith("http") ? location.origin : undefined;
 for (const sample of document.querySelectorAll("pre")) {
-  const code = sample.textContent;
-  if (served && code.includes(document.body.dataset.url)) sample.textContent = code.replaceAll(document.body.dataset.url, served);
-  if (!sample.classList.contains("run")) continue;
+  const here = served ? sample.textContent.replaceAll(document.body.dataset.url, served) : sample.textContent;
+  if (!sample.classList.contains("run")) {
+    sample.textContent = here;
+    continue;
+  }
+  // The audit log takes recent times only.
+  sample.textContent = here.replaceAll(/\\d{4}-\\d\\d-\\d\\dT[\\d:]+Z/g, new Date().toISOString());
   const button = document.createElement("button");
   button.type = "button";
   button.textContent = "Copy";

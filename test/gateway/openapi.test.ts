@@ -90,7 +90,7 @@ test("a parameter has its description and its deprecation beside its schema", ()
 
 test("the request's body is the message, the message without what the path names, or a field", () => {
   const schemaOf = ({ requestBody }: Json) => requestBody.content["application/json"].schema;
-  expect(schemaOf(paths["/books"].post)).toEqual({ $ref: "#/components/schemas/book" });
+  expect(schemaOf(paths["/books"].post)).toEqual({ $ref: "#/components/schemas/book_request" });
   const rest = schemaOf(paths["/books/{title}"].put);
   expect(rest.required).toEqual(["copies"]);
   expect(Object.keys(rest.properties)).toEqual(Object.keys(book.properties).filter((name) => name !== "title"));
@@ -126,13 +126,21 @@ test("a file is answered in its media types, and is text or binary by them", () 
 });
 
 test("a message is a component of its name, with its example; one that nothing answers or asks is none", () => {
-  expect(Object.keys(components.schemas)).toEqual(["book", "failure", "list_books_response", "missing", "shelf"]);
-  expect(book).toMatchObject({
-    type: "object",
-    description: "About Book",
-    required: ["title", "copies"],
-    example: { title: "Emma" },
-  });
+  const names = ["book", "book_request", "failure", "list_books_response", "missing", "shelf"];
+  expect(Object.keys(components.schemas)).toEqual(names);
+  expect(book).toMatchObject({ type: "object", description: "About Book", example: { title: "Emma" } });
+});
+
+test("an answer requires what is always written, a request what it must have", () => {
+  expect(components.schemas.book_request.required).toEqual(["title", "copies"]);
+  // A time, a duration, a struct, and the members of a oneof are left out where they are unset.
+  const optional = ["printed", "reading", "notes", "room", "floor"];
+  expect(Object.keys(book.properties).filter((name) => !book.required.includes(name))).toEqual(optional);
+});
+
+test("an example of a body leaves out what the path names", () => {
+  const { schema } = paths["/books/{title}"].put.requestBody.content["application/json"];
+  expect(schema.example).toEqual({});
 });
 
 test.each<[string, Json]>([

@@ -1,8 +1,9 @@
 import { readFileSync } from "node:fs";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import addFormats from "ajv-formats";
-import { expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test } from "vitest";
 import { parse } from "yaml";
+import { startTestApp, type TestApp } from "../support/app.ts";
 
 /** JSON that a test looks into without declaring its shape. */
 type Json = ReturnType<typeof JSON.parse>;
@@ -18,6 +19,78 @@ test("every example of the document is valid by the schema that it stands in", (
   expect(places.filter((place) => examples.some(({ schema }) => schema.includes(place)))).toEqual(places);
   expect(examples.map(faultOf).filter((fault) => fault !== undefined)).toEqual([]);
 });
+
+let app: TestApp;
+beforeAll(async () => {
+  app = await startTestApp();
+});
+afterAll(() => app.stop());
+
+test("every body that the document shows is accepted as it stands", async () => {
+  const answers: Record<string, unknown> = {};
+  const tokens = { admin: app.admin, user: "" };
+  let lease = "";
+  const send = async (operationId: string, token = tokens.admin, change: Json = {}) => {
+    const { verb, path, body } = requestOf(operationId);
+    const filled = path
+      .replace("{lease_id}", lease)
+      .replace("{key}", "my_company")
+      .replace("{username}", "my_username_for_login");
+    const answer = await app.http(verb, filled, { token, body: { ...body, ...change } });
+    answers[operationId] = answer.status;
+    return answer.body;
+  };
+  await send("create_company");
+  await send("update_company");
+  await send("patch_company");
+  await send("create_user");
+  await send("update_user");
+  await send("update_quotas");
+  tokens.user = (await send("create_token")).token;
+  // What a reader replaces, the document says in capitals.
+  await send("validate_token", tokens.admin, { token: tokens.user });
+  lease = (await send("acquire_quota")).lease.lease_id;
+  await send("check_quota");
+  await send("renew_lease");
+  await send("settle_lease");
+  const { decisions } = await send("batch_acquire_quota");
+  lease = decisions[0].granted.lease.lease_id;
+  await send("release_lease");
+  lease = decisions[1].granted.lease.lease_id;
+  await send("force_release_lease");
+  const { actions } = requestOf("record_actions").body;
+  // The log takes what is younger than AUDIT_RETENTION_DAYS; the page shows the present time.
+  await send("record_actions", tokens.admin, { actions: [{ ...actions[0], time: new Date().toISOString() }] });
+  await send("update_password", tokens.user);
+  await send("patch_user");
+  expect(Object.entries(answers).filter(([, status]) => Number(status) >= 300)).toEqual([]);
+  expect(Object.keys(answers).toSorted()).toEqual(withBody().toSorted());
+});
+
+/** The operations whose body is JSON. Those of /account have the bodies of /admin. */
+function withBody(): string[] {
+  return operations()
+    .filter(({ path, operation }) => !path.startsWith("/account/") && bodyOf(operation) !== undefined)
+    .map(({ operation }) => operation.operationId);
+}
+
+function requestOf(operationId: string): { verb: string; path: string; body: Json } {
+  const found = operations().find(({ operation }) => operation.operationId === operationId);
+  const { verb, path, operation } = found ?? { verb: "", path: "", operation: {} };
+  return { verb: verb.toUpperCase(), path, body: bodyOf(operation)?.example };
+}
+
+function operations(): { verb: string; path: string; operation: Json }[] {
+  return Object.entries<Json>(document.paths).flatMap(([path, item]) =>
+    Object.entries<Json>(item).map(([verb, operation]) => ({ verb, path, operation })),
+  );
+}
+
+/** The schema of the body, with its example. */
+function bodyOf(operation: Json): Json {
+  const schema = operation.requestBody?.content["application/json"]?.schema;
+  return schema?.$ref === undefined ? schema : document.components.schemas[schema.$ref.split("/").at(-1)];
+}
 
 interface Example {
   /** A JSON pointer to the schema. */

@@ -69,7 +69,7 @@ describe.skipIf(noBrowser !== "")(`the reference page in a browser ${noBrowser}`
 
   // Each uses what those before it have made, and the last removes it.
   test.each([
-    ["curl", "bash", ["-c"], ["create_company", "create_user", "update_quotas", "read_users", "version"]],
+    ["curl", "bash", ["-c"], ["create_company", "create_user", "update_quotas", "acquire_quota", "record_actions"]],
     ["typescript", process.execPath, ["--input-type=module", "-e"], ["update_company", "update_user", "read_quotas"]],
     ["python", "python3", ["-c"], ["read_user", "update_quotas", "delete_quotas", "delete_user", "version"]],
   ])("the samples in %s run as they are pasted", async (language, command, options, operations) => {

@@ -4,6 +4,7 @@ import { ConnectError, createClient } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcTransport, createGrpcWebTransport } from "@connectrpc/connect-node";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { schema } from "#gen/gateway/v1/annotations_pb.js";
+import { AccountService } from "#gen/tollgate/v1/account_pb.js";
 import { AuditService } from "#gen/tollgate/v1/audit_pb.js";
 import { CompanyService } from "#gen/tollgate/v1/company_pb.js";
 import { DataService } from "#gen/tollgate/v1/data_pb.js";
@@ -23,6 +24,7 @@ beforeAll(async () => {
 afterAll(() => app.stop());
 
 const services = [
+  AccountService,
   AuditService,
   AuthService,
   CompanyService,
@@ -79,8 +81,8 @@ function logLines(): string[] {
 }
 
 test("every password and token is marked as a secret", () => {
-  const unmarked = methods
-    .flatMap(({ input, output }) => [...input.fields, ...output.fields])
+  const unmarked = [...messagesOf(methods)]
+    .flatMap(({ fields }) => fields)
     .filter(({ name }) => /password|^token$/.test(name))
     .filter((field) => !getOption(field, schema).secret)
     .map(({ parent, name }) => `${parent.typeName}.${name}`);
@@ -173,6 +175,18 @@ describe("a secret that breaks a rule, or is wrong, is in no answer and in no lo
     expect(found(logLines())).toEqual([]);
   });
 });
+
+/** The messages of the methods, and all within them. */
+function messagesOf(of: readonly DescMethod[]): ReadonlySet<DescMessage> {
+  const found = new Set<DescMessage>();
+  const visit = (message: DescMessage) => {
+    if (found.has(message)) return;
+    found.add(message);
+    for (const field of message.fields) if (field.message !== undefined) visit(field.message);
+  };
+  for (const { input, output } of of) [input, output].forEach(visit);
+  return found;
+}
 
 /** The secrets of a message, and those of the messages that it holds. */
 function secretPaths(message: DescMessage): DescField[][] {

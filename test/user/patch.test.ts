@@ -37,6 +37,26 @@ test("a password that is absent or null stays, and another one replaces it", asy
   expect((await login("another password")).status).toBe(200);
 });
 
+test("one's own password is repeated or set elsewhere", async () => {
+  const username = await app.user({ ...full, roles: ["ADMIN"] });
+  const own = await app.token(username);
+  expect((await patch(username, { password }, own)).status).toBe(200);
+  const { status, body } = await patch(username, { password: "another password" }, own);
+  expect([status, body.validations]).toEqual([
+    400,
+    [{ field: "password", message: expect.stringContaining("/account/password") }],
+  ]);
+  await app.token(username);
+});
+
+test("a body may say that it is a merge patch", async () => {
+  const username = await app.user(full);
+  const headers = { "content-type": "application/merge-patch+json" };
+  const body = { name: null };
+  const answer = await app.http("PATCH", `/admin/users/${username}`, { token: app.admin, headers, body });
+  expect([answer.status, answer.body.name]).toEqual([200, null]);
+});
+
 test.each<[Json, string]>([
   [{ enabled: null }, "enabled"],
   [{ timezone: null }, "timezone"],

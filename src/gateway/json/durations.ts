@@ -1,6 +1,6 @@
 /** What HTTP callers may write for a duration, and what they read: ISO 8601, or the seconds of protobuf. */
 export const durationPattern =
-  "^(-?P(?=\\w)(\\d+W)?(\\d+D)?(T(?=\\d)(\\d+H)?(\\d+M)?(\\d+(\\.\\d{1,9})?S)?)?|-?\\d+(\\.\\d{1,9})?s)$";
+  "^(-?P(?=\\w)(\\d+W)?(\\d+D)?(T(?=\\d)(\\d+H)?(\\d+M)?(\\d+([.,]\\d{1,9})?S)?)?|-?\\d+(\\.\\d{1,9})?s)$";
 
 /** The seconds that protobuf writes as ISO 8601: "20.5s" is PT20.5S. */
 export function toIso(seconds: string): string {

@@ -58,7 +58,9 @@ export interface OpenApi {
  * @throws Error for two bindings or two messages that the document would give one place or name
  */
 export function createDocument(services: readonly DescService[], options: DocumentOptions): OpenApi {
-  const schemas = createSchemas(options.describe, messagesIn(services));
+  const outputs = services.flatMap(({ methods }) => methods.map(({ output }) => output));
+  const answers = messagesIn([...outputs, options.error, options.notFound]);
+  const schemas = createSchemas(options.describe, (message) => answers.has(message));
   const paths: Record<string, Record<string, Operation>> = {};
   const tags = new Map<string, string>();
   const operationIds = new Set<string>();
@@ -135,7 +137,7 @@ function bodyContent(binding: Binding, schemas: Schemas): Content {
 }
 
 function bodySchema({ method, body, template }: Binding, schemas: Schemas): Schema {
-  if (typeof body === "object") return schemas.field(body);
+  if (typeof body === "object") return schemas.field(body, "request");
   const variables = new Set(template.variables.map(({ fieldPath }) => fieldPath.join(".")));
   return schemas.without(
     method.input,
@@ -146,8 +148,8 @@ function bodySchema({ method, body, template }: Binding, schemas: Schemas): Sche
 function createResponses(binding: Binding, schemas: Schemas, options: DocumentOptions): Operation["responses"] {
   const { method, status } = binding;
   const { notFound, ranges } = getOption(method, operationOption);
-  const error = json(schemas.reference(options.error));
-  const missing = json(schemas.reference(options.notFound));
+  const error = json(schemas.reference(options.error, "answer"));
+  const missing = json(schemas.reference(options.notFound, "answer"));
   const errors = errorsOf(binding, options).map((code) => [
     code,
     { description: failures[code] ?? "Refused.", content: code === 404 && notFound ? missing : error },
@@ -195,15 +197,15 @@ function summaryOf(description: string, operationId: string): string {
   return sentence.replace(/[.:;]$/, "") || operationId;
 }
 
-/** The messages that requests hold, and the messages within them. */
-function messagesIn(services: readonly DescService[]): ReadonlySet<DescMessage> {
+/** The messages, and those within them. */
+function messagesIn(messages: readonly DescMessage[]): ReadonlySet<DescMessage> {
   const found = new Set<DescMessage>();
   const visit = (message: DescMessage) => {
     if (found.has(message)) return;
     found.add(message);
     for (const field of message.fields) if (field.message !== undefined) visit(field.message);
   };
-  for (const { methods } of services) for (const { input } of methods) visit(input);
+  for (const message of messages) visit(message);
   return found;
 }
 
@@ -215,7 +217,9 @@ function answerContent(binding: Binding, schemas: Schemas): Content {
     const { mediaTypes } = getOption(method, operationOption);
     return Object.fromEntries(mediaTypes.map((type) => [type, { schema: fileSchema(type) }]));
   }
-  return json(responseBody === undefined ? schemas.reference(method.output) : schemas.field(responseBody));
+  return json(
+    responseBody === undefined ? schemas.reference(method.output, "answer") : schemas.field(responseBody, "answer"),
+  );
 }
 
 function fileSchema(mediaType: string): Schema {

@@ -31,7 +31,7 @@ export function parametersOf({ method, template, body, mask }: Binding, schemas:
 function createParameter(path: FieldPath, place: Parameter["in"], schemas: Schemas): Parameter {
   const field = path.at(-1);
   if (field === undefined) throw new Error("a way to no field");
-  const { description, deprecated, ...schema } = schemas.field(field);
+  const { description, deprecated, ...schema } = schemas.field(field, "request");
   return {
     name: nameOf(path),
     in: place,

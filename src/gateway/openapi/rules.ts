@@ -1,4 +1,4 @@
-import { create, type DescEnum, type DescField, getOption, ScalarType } from "@bufbuild/protobuf";
+import { create, type DescEnum, type DescField, type DescMessage, getOption, ScalarType } from "@bufbuild/protobuf";
 import { scalarZeroValue } from "@bufbuild/protobuf/reflect";
 import { FeatureSet_FieldPresence } from "@bufbuild/protobuf/wkt";
 import {
@@ -10,7 +10,7 @@ import {
 } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import { FieldBehavior, field_behavior } from "#gen/google/api/field_behavior_pb.js";
 import { defaultOf as declaredDefaultOf } from "../defaults.ts";
-import { isNullable } from "../fields.ts";
+import { isNullable, isWellKnown } from "../fields.ts";
 
 /** A JSON Schema of draft 2020-12, as OpenAPI 3.1 has it. */
 export type Schema = { [keyword: string]: unknown };
@@ -23,14 +23,26 @@ export function isRequired(field: DescField): boolean {
 }
 
 /**
- * Whether every answer has the field: as its zero, an empty list, or null where it is unset. A field that is marked
- * OPTIONAL is left out where it is empty.
+ * Whether every answer has the field: as its zero, an empty list, null where it is unset, or its declared default. A
+ * field that is marked OPTIONAL is left out where it is empty.
  */
 export function isAlwaysWritten(field: DescField): boolean {
   if (getOption(field, field_behavior).includes(FieldBehavior.OPTIONAL)) return false;
-  if (field.fieldKind === "message") return isNullable(field);
+  if (isNullable(field) || declaredDefaultOf(field) !== undefined) return true;
+  if (field.fieldKind === "message") return false;
   return (
     field.fieldKind === "list" || field.fieldKind === "map" || field.presence === FeatureSet_FieldPresence.IMPLICIT
+  );
+}
+
+/** Whether answers always have a field of the message, or of one within it, that a request may leave out. */
+export function requiresMoreInAnswers(message: DescMessage, above: readonly DescMessage[]): boolean {
+  if (above.includes(message)) return false;
+  const around = [...above, message];
+  return message.fields.some(
+    (field) =>
+      (!isRequired(field) && isAlwaysWritten(field)) ||
+      (field.message !== undefined && !isWellKnown(field.message) && requiresMoreInAnswers(field.message, around)),
   );
 }
 
