@@ -339,13 +339,13 @@ const table = {
     DeadlineExceeded,
     504,
     "The call took longer than its deadline.",
-    "Try again with a longer deadline. A change that was under way has not been made.",
+    "Try again with a longer deadline. A change may have been made: read it first.",
   ),
   CALLER_GONE: yes(
     Code.Canceled,
     499,
     "The caller cancelled the call or closed the connection. It is seen in logs.",
-    "None is needed. A change that was under way has not been made.",
+    "None is needed. A change may have been made: read it before you repeat it.",
   ),
   INTERNAL: no(
     Code.Internal,

@@ -11,7 +11,7 @@ import { type CallOptions, startTestApp, type TestApp } from "../support/app.ts"
 let app: TestApp;
 let withoutRole: string;
 beforeAll(async () => {
-  app = await startTestApp({ MAX_BODY_BYTES: "65536", LOGIN_FAILURES: "2" });
+  app = await startTestApp({ MAX_BODY_BYTES: "65536", LOGIN_FAILURES: "2", BODY_TIMEOUT_MS: "1000" });
   withoutRole = await app.token(await app.user());
 });
 afterAll(() => app.stop());
@@ -116,7 +116,48 @@ describe("HTTP/JSON", () => {
     app.log.length = 0;
   });
 
+  test("416 RANGE_NOT_SATISFIABLE", async () => {
+    const service = await app.token(await app.user({ roles: ["BOT"] }));
+    const path = "/admin/data/11111111-2222-3333-4444-555555555555";
+    expect((await app.http("PUT", `${path}?username=admin`, { token: service, body: { kept: true } })).status).toBe(
+      200,
+    );
+    const beyond = await app.http("GET", path, asAdmin({ headers: { range: "bytes=1000-" } }));
+    expect([beyond.status, beyond.body.reason]).toEqual([416, "RANGE_NOT_SATISFIABLE"]);
+  });
+
+  test("500 INTERNAL, without a word of what broke", async () => {
+    await app.database.raw("alter table company rename to broken_table");
+    try {
+      const { status, body } = await app.http("GET", "/admin/companies/administration", asAdmin());
+      expect([status, body.reason]).toEqual([500, "INTERNAL"]);
+      expect(JSON.stringify(body)).not.toMatch(/relation|table|select|does not exist/i);
+    } finally {
+      await app.database.raw("alter table broken_table rename to company");
+    }
+    app.log.length = 0;
+  });
+
+  test("499 CALLER_GONE, in the log alone", async () => {
+    const lock = await app.database.transaction();
+    await lock.raw("lock table company in access exclusive mode");
+    try {
+      const headers = { authorization: `Bearer ${app.admin}` };
+      const signal = AbortSignal.timeout(200);
+      await expect(fetch(`${app.url}/admin/companies/administration`, { headers, signal })).rejects.toThrow();
+      await expect.poll(() => app.log.map(({ reason }) => reason)).toContain("CALLER_GONE");
+    } finally {
+      await lock.rollback();
+    }
+  });
+
   test.each([
+    [
+      "408",
+      "BODY_TOO_SLOW",
+      "POST /admin/token/generation HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{",
+    ],
+    ["501", "HTTP_METHOD_UNKNOWN", "BREW /admin/users HTTP/1.1\r\nHost: here\r\n\r\n"],
     ["400", "MALFORMED_HTTP", "nonsense\r\n\r\n"],
     ["431", "HEADERS_TOO_LARGE", `GET / HTTP/1.1\r\nHost: here\r\nX-Long: ${"x".repeat(100_000)}\r\n\r\n`],
   ])("%s %s, of bytes that make no request", async (status, reason, bytes) => {
