@@ -286,7 +286,7 @@ export declare const ReadAccountAuditRequestSchema: GenMessage<ReadAccountAuditR
  */
 export declare type ReadAccountStatisticsResponse = Message<"tollgate.v1.ReadAccountStatisticsResponse"> & {
   /**
-   * User statistics list: the caller, or nobody.
+   * The statistics of the caller; empty where there are none.
    *
    * @generated from field: repeated tollgate.v1.UserStatistics users = 1;
    */

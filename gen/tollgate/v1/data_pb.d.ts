@@ -48,7 +48,7 @@ export enum Data_Flow {
   OUTPUT = 1,
 
   /**
-   * What was sent.
+   * The request of the service.
    *
    * @generated from enum value: INPUT = 2;
    */
@@ -389,8 +389,8 @@ export declare const PutDataResponseSchema: GenMessage<PutDataResponse>;
 export declare const DataService: GenService<{
   /**
    * The request or response data kept for a tracecode. ORIGIN gives the bytes as they were stored, with their own content
-   * type, and takes Range requests over HTTP; JSON and XLSX convert (deprecated in the specification, still answered),
-   * or are INVALID_ARGUMENT where something would not come through as it is. Data that is already of the kind that is
+   * type, and takes Range requests over HTTP; JSON and XLSX convert (deprecated in the specification, still answered). What
+   * a conversion would change is an invalid request. Data that is already of the kind that is
    * asked for is given as it is, byte for byte. The stream's messages are the file, piece by piece.
    *
    * @generated from rpc tollgate.v1.DataService.ReadData
@@ -413,8 +413,8 @@ export declare const DataService: GenService<{
   /**
    * Keeps data of a tracecode. The first message says what it is, and has the first bytes; the others have bytes alone.
    * All of it is kept or, where the upload breaks, nothing. The same bytes may be put again; other bytes of the same
-   * tracecode, type and stage are ALREADY_EXISTS. Who lets the next piece wait for longer than BODY_TIMEOUT_MS gets
-   * DEADLINE_EXCEEDED. Over HTTP the body is the file itself, with its own Content-Type.
+   * tracecode, type and stage are refused: DATA_EXISTS. An upload whose next piece takes longer than BODY_TIMEOUT_MS ends.
+   * Over HTTP the body is the file itself, with its own Content-Type.
    *
    * @generated from rpc tollgate.v1.DataService.PutData
    */

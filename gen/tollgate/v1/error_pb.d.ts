@@ -12,7 +12,7 @@ import type { Tracedata } from "./tracedata_pb.js";
 export declare const file_tollgate_v1_error: GenFile;
 
 /**
- * What was wrong with one field of the request.
+ * A rule that one field of the request breaks.
  *
  * @generated from message tollgate.v1.Validation
  */
@@ -53,21 +53,21 @@ export declare type Error = Message<"tollgate.v1.Error"> & {
   tracedata?: Tracedata | undefined;
 
   /**
-   * What is wrong, for a person.
+   * The error in words.
    *
    * @generated from field: string message = 2;
    */
   message: string;
 
   /**
-   * What was wrong and where (with 400): the first fields, and how many more there are.
+   * The fields that break a rule, with 400: the first ones, and the number of the others.
    *
    * @generated from field: repeated tollgate.v1.Validation validations = 3;
    */
   validations: Validation[];
 
   /**
-   * What is wrong, for a program: a constant of docs/errors.md.
+   * The error for programs: a constant of docs/errors.md.
    *
    * @generated from field: string reason = 4;
    */
@@ -122,14 +122,14 @@ export declare type NotFoundDetail = Message<"tollgate.v1.NotFoundDetail"> & {
   tracedata?: Tracedata | undefined;
 
   /**
-   * What is missing, for a person.
+   * The error in words.
    *
    * @generated from field: string message = 2;
    */
   message: string;
 
   /**
-   * What is missing, for a program: a constant of docs/errors.md.
+   * The error for programs: a constant of docs/errors.md.
    *
    * @generated from field: string reason = 3;
    */

@@ -1066,10 +1066,10 @@ export declare const ForceReleaseLeaseResponseSchema: GenMessage<ForceReleaseLea
 /**
  * The quotas in use. Services ask before every calculation and tell after it.
  *
- * A refusal is an error: RESOURCE_EXHAUSTED with ErrorInfo (DAILY_POINTS_EXCEEDED, DATE_WINDOW_POINTS_EXCEEDED or
- * CONCURRENCY_LIMIT_EXCEEDED), QuotaFailure for every violated limit, and RetryInfo where waiting helps;
- * FAILED_PRECONDITION REQUEST_POINTS_EXCEEDED for too large a request; PERMISSION_DENIED USER_DISABLED or
- * NO_QUOTA for who may not calculate at all.
+ * A refusal is an error with a reason: DAILY_POINTS_EXCEEDED, DATE_WINDOW_POINTS_EXCEEDED or CONCURRENCY_LIMIT_EXCEEDED
+ * where a limit is reached, REQUEST_POINTS_EXCEEDED where the request alone is too large, USER_DISABLED or NO_QUOTA where
+ * the user may not calculate at all. gRPC callers get QuotaFailure for every violated limit, and RetryInfo where waiting
+ * helps.
  *
  * @generated from service tollgate.v1.QuotaService
  */
@@ -1077,7 +1077,7 @@ export declare const QuotaService: GenService<{
   /**
    * Asks for a calculation: all limits at once, all or nothing. Grants a lease that holds a slot and reserves the points
    * until it is settled, released or expires. The same operation_id and points return the same lease and are charged
-   * once; other points are ALREADY_EXISTS. A refusal is not remembered: ask again later.
+   * once; other points are refused: OPERATION_POINTS_DIFFER. A refusal is not remembered: ask again later.
    *
    * @generated from rpc tollgate.v1.QuotaService.AcquireQuota
    */
@@ -1118,7 +1118,7 @@ export declare const QuotaService: GenService<{
   },
   /**
    * Extends a live lease. One that has expired is taken again if there is room; where there is none, or the lease has
-   * ended, FAILED_PRECONDITION LEASE_LOST. A calculation that runs may go on: settle it as if it had kept its lease.
+   * ended, the reason is LEASE_LOST. A calculation that runs may go on: settle it as if it had kept its lease.
    *
    * @generated from rpc tollgate.v1.QuotaService.RenewLease
    */

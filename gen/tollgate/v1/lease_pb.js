@@ -251,10 +251,10 @@ export const ForceReleaseLeaseResponseSchema = /*@__PURE__*/
 /**
  * The quotas in use. Services ask before every calculation and tell after it.
  *
- * A refusal is an error: RESOURCE_EXHAUSTED with ErrorInfo (DAILY_POINTS_EXCEEDED, DATE_WINDOW_POINTS_EXCEEDED or
- * CONCURRENCY_LIMIT_EXCEEDED), QuotaFailure for every violated limit, and RetryInfo where waiting helps;
- * FAILED_PRECONDITION REQUEST_POINTS_EXCEEDED for too large a request; PERMISSION_DENIED USER_DISABLED or
- * NO_QUOTA for who may not calculate at all.
+ * A refusal is an error with a reason: DAILY_POINTS_EXCEEDED, DATE_WINDOW_POINTS_EXCEEDED or CONCURRENCY_LIMIT_EXCEEDED
+ * where a limit is reached, REQUEST_POINTS_EXCEEDED where the request alone is too large, USER_DISABLED or NO_QUOTA where
+ * the user may not calculate at all. gRPC callers get QuotaFailure for every violated limit, and RetryInfo where waiting
+ * helps.
  *
  * @generated from service tollgate.v1.QuotaService
  */
