@@ -8,58 +8,95 @@ export interface PacedRefusals {
 export interface PacedRefusalsOptions {
   /** How many are answered a second. */
   readonly perSecond?: number;
-  /** How many wait at most; more are answered at once. */
+  /** Refusals that have waited this long are answered too, as many a second. */
+  readonly maxWaitMs?: number;
+  /** How many wait; more are answered at once. */
   readonly capacity?: number;
 }
 
-const tickMs = 50;
+interface Waiting {
+  readonly sinceMs: number;
+  readonly answer: () => void;
+  isGone: boolean;
+}
 
 /**
- * Answers refused logins no faster than a steady pace. A client that asks again at every answer would otherwise keep the
- * event loop busy with refusals, which are cheap and yet not free. A refusal that waits is a callback in memory.
+ * Answers refused logins at a steady pace. A client that asks again at every answer would otherwise keep the event loop
+ * busy: a refusal and the call that follows it cost some 0.5 ms of a core.
+ *
+ * The newest refusal is answered first. A flood's calls then wait for each other, and a person whose login is refused
+ * meanwhile waits for few of them. A refusal that waits costs memory alone.
  */
-export function createPacedRefusals({ perSecond = 500, capacity = 20_000 }: PacedRefusalsOptions = {}): PacedRefusals {
-  const perTick = Math.max(1, Math.round((perSecond * tickMs) / 1000));
-  const waiting = new Set<() => void>();
+export function createPacedRefusals({
+  perSecond = 100,
+  maxWaitMs = 30_000,
+  capacity = 20_000,
+}: PacedRefusalsOptions = {}): PacedRefusals {
+  /** The oldest first. */
+  let waiting: Waiting[] = [];
+  let goneCount = 0;
   let timer: NodeJS.Timeout | undefined;
-  /** How many more may be answered in this tick without waiting. */
-  let free = perTick;
   let stopped = false;
 
-  function tick(): void {
-    free = perTick;
-    for (const answer of waiting) {
-      if (free === 0) return;
-      free -= 1;
-      answer();
+  // One at a time: answers made together keep the event loop from everyone else for as long as all of them take.
+  function answerNext(): void {
+    removeGone();
+    const [oldest] = waiting;
+    if (oldest === undefined) {
+      clearInterval(timer);
+      timer = undefined;
+      return;
     }
-    if (free < perTick) return;
-    clearInterval(timer);
-    timer = undefined;
+    if (performance.now() - oldest.sinceMs > maxWaitMs) waiting.shift()?.answer();
+    waiting.pop()?.answer();
+  }
+
+  /** Removes callers that are gone from both ends, and from between where they are the most. */
+  function removeGone(): void {
+    if (2 * goneCount > waiting.length) {
+      waiting = waiting.filter(({ isGone }) => !isGone);
+      goneCount = 0;
+    }
+    while (waiting.at(-1)?.isGone === true) {
+      waiting.pop();
+      goneCount -= 1;
+    }
+    while (waiting[0]?.isGone === true) {
+      waiting.shift();
+      goneCount -= 1;
+    }
   }
 
   return {
     async wait(signal) {
-      if (stopped || signal.aborted || waiting.size >= capacity) return;
-      timer ??= setInterval(tick, tickMs).unref();
-      if (free > 0 && waiting.size === 0) {
-        free -= 1;
+      if (stopped || signal.aborted || waiting.length >= capacity) return;
+      if (timer === undefined) {
+        timer = setInterval(answerNext, 1000 / perSecond).unref();
         return;
       }
       await new Promise<void>((resolve) => {
-        const answer = () => {
-          waiting.delete(answer);
-          signal.removeEventListener("abort", answer);
+        const one: Waiting = { sinceMs: performance.now(), answer, isGone: false };
+        waiting.push(one);
+        signal.addEventListener("abort", leave, { once: true });
+
+        function answer(): void {
+          signal.removeEventListener("abort", leave);
           resolve();
-        };
-        waiting.add(answer);
-        signal.addEventListener("abort", answer, { once: true });
+        }
+
+        function leave(): void {
+          one.isGone = true;
+          goneCount += 1;
+          removeGone();
+          resolve();
+        }
       });
     },
     stop() {
       stopped = true;
       clearInterval(timer);
-      for (const answer of waiting) answer();
+      for (const { answer } of waiting) answer();
+      waiting = [];
     },
   };
 }

@@ -67,7 +67,9 @@ export function createHttp1({ limits, strangers, onRequest, badRequestBody }: Ht
       const body = badRequestBody("MALFORMED_HTTP");
       response.writeHead(400, headersOf(body)).end(body);
     } else {
-      onRequest(request, response);
+      strangers.startCall(socket, () => {
+        if (!socket.destroyed) onRequest(request, response);
+      });
     }
   }
 

@@ -32,7 +32,10 @@ export function createHttp2({ limits, strangers, onRequest, onStream = () => fal
     onRequest(request, response);
   });
   server.on("stream", (stream, headers, ...rest) => {
-    if (!onStream(stream, headers)) requests.emit("stream", stream, headers, ...rest);
+    strangers.startCall(stream.session ?? stream, () => {
+      if (stream.closed || stream.destroyed) return;
+      if (!onStream(stream, headers)) requests.emit("stream", stream, headers, ...rest);
+    });
   });
   const checkMs = Math.min(limits.headersTimeoutMs, limits.sessionIdleTimeoutMs, 5_000);
   const timer = setInterval(() => {

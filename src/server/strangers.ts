@@ -18,6 +18,11 @@ export interface Strangers {
   enterConnection(connection: Closable, end: () => void): void;
   /** Counts a call, unless its connection is recognized. */
   enterStream(connection: object, stream: Closable, end: () => void): void;
+  /**
+   * Starts a call: at once on a recognized connection. Of all others, a few start in each turn of the event loop, in the
+   * order in which they came, so that known callers are served between them.
+   */
+  startCall(connection: object, start: () => void): void;
   /** A call on the connection is authenticated: neither it nor its later calls count. */
   recognize(connection: object | undefined): void;
 }
@@ -25,6 +30,9 @@ export interface Strangers {
 interface Closable {
   once(event: "close", listener: () => void): unknown;
 }
+
+/** Each takes some 0.2 ms until it is answered or waits. */
+const startsOfTurn = 16;
 
 export const defaultStrangerLimits: StrangerLimits = {
   maxConnections: 10_000,
@@ -36,6 +44,7 @@ export function createStrangers({ maxConnections, maxStreams, streamMs }: Strang
   const connections = createOldestOut(maxConnections);
   const streams = createOldestOut(maxStreams, streamMs);
   const leaveByConnection = new WeakMap<object, () => void>();
+  const startInTurn = createTurns(startsOfTurn);
   return {
     enterConnection(connection, end) {
       const leave = connections.enter(end);
@@ -45,10 +54,39 @@ export function createStrangers({ maxConnections, maxStreams, streamMs }: Strang
     enterStream(connection, stream, end) {
       if (leaveByConnection.has(connection)) stream.once("close", streams.enter(end));
     },
+    startCall(connection, start) {
+      if (leaveByConnection.has(connection)) startInTurn(start);
+      else start();
+    },
     recognize(connection) {
       if (connection === undefined) return;
       leaveByConnection.get(connection)?.();
       leaveByConnection.delete(connection);
     },
+  };
+}
+
+/** Does so many pieces of work in each turn of the event loop, and keeps the others for the next turns. */
+function createTurns(perTurn: number): (work: () => void) => void {
+  const waiting: (() => void)[] = [];
+  let left = perTurn;
+  let isScheduled = false;
+
+  function nextTurn(): void {
+    isScheduled = false;
+    left = perTurn;
+    for (const work of waiting.splice(0, perTurn)) run(work);
+  }
+
+  function run(work: () => void): void {
+    left -= 1;
+    if (!isScheduled) setImmediate(nextTurn);
+    isScheduled = true;
+    work();
+  }
+
+  return (work) => {
+    if (left > 0 && waiting.length === 0) run(work);
+    else waiting.push(work);
   };
 }

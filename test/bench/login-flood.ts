@@ -1,63 +1,122 @@
 /**
  * What a flood of logins does to everyone else: the p99 of cached decisions and of user reads, idle and with 8,000 logins
- * in flight from one address that is locked out, as ratios of one run. `npm run bench:logins`; takes about half a minute.
+ * in flight, as ratios of one run. `npm run bench:logins [in flight] [seconds of a measurement]`; takes about a minute.
+ * The flood is a process of the lowest priority. Its connections are open while the idle server is measured.
  */
+import { type ChildProcess, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { type ClientHttp2Session, connect } from "node:http2";
+import { createInterface, type Interface } from "node:readline";
 import { setTimeout as wait } from "node:timers/promises";
 import { startStand } from "./stand.ts";
 
 const inFlight = Number(process.argv[2] ?? 8000);
-const sessionsOfFlood = 80;
-const measureMs = Number(process.argv[3] ?? 5000);
+const measureMs = Number(process.argv[3] ?? 10) * 1000;
 /** A decision and a read each so often: little enough that an idle server answers each by itself. */
 const everyMs = 10;
+const floods = ["one address", "many addresses"] as const;
 
-const stand = await startStand();
-const sessions: ClientHttp2Session[] = [];
-
-function open(): ClientHttp2Session {
-  const session = connect(stand.server.url);
-  session.on("error", () => undefined);
-  sessions.push(session);
-  return session;
+interface Figures {
+  readonly decisions: readonly number[];
+  readonly reads: readonly number[];
+  readonly failed: string;
 }
 
-function call(session: ClientHttp2Session, method: string, path: string, body?: object): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const stream = session.request({
-      ":method": method,
-      ":path": path,
-      ...(body && { "content-type": "application/json" }),
-      ...(path !== "/admin/token/generation" && { authorization: `Bearer ${stand.token}` }),
+for (const shape of floods) await measureFlood(shape);
+
+async function measureFlood(shape: (typeof floods)[number]): Promise<void> {
+  const proxies = shape === "one address" ? "0" : "1";
+  const stand = await startStand({ TRUSTED_PROXIES: proxies, LOG_LEVEL: "info" }, [
+    process.execPath,
+    "--max-semi-space-size=4",
+    "dist/main.js",
+  ]);
+  const caller = connect(stand.server.url).on("error", () => undefined);
+  const call = callWith(caller, stand.token);
+  const flooder = spawn(process.execPath, [
+    "--import",
+    "tsx",
+    "test/bench/login-flooder.ts",
+    stand.server.url,
+    String(inFlight),
+    shape,
+  ]);
+  flooder.stderr.pipe(process.stderr);
+  const lines = createInterface(flooder.stdout);
+  try {
+    await call("POST", "/admin/companies", { key: "bench" });
+    await call("POST", "/admin/users", { username: "anna", company_key: "bench", roles: [] });
+    await call("PUT", "/admin/quotas/anna", {
+      services: [{ service: "ROUTING", methods: [{ method_group: "PLAN" }] }],
     });
-    let status = 0;
-    stream.on("response", (headers) => (status = Number(headers[":status"])));
-    stream.on("error", reject);
-    stream.on("end", () => resolve(status)).resume();
-    stream.end(body && JSON.stringify(body));
-  });
+    await nextLine(lines);
+    await measure(call);
+    const idle = await measure(call);
+    const { before, after, burst, busy } = await underFlood(flooder, lines, () => measure(call));
+    const perSecond = (total(after.answers) - total(before.answers)) / (measureMs / 1000);
+    const behind = (stand.server.output().match(/the ledger (cannot be written|is behind)/g) ?? []).length;
+    console.log(`# ${inFlight} logins in flight from ${shape}`);
+    console.log(
+      `in flight ${after.sent - total(after.answers)}, answered ${Math.round(perSecond)}/s: ${JSON.stringify(after.answers)}`,
+    );
+    report("decisions", 2, idle.decisions, busy.decisions, burst.decisions);
+    report("user reads", 5, idle.reads, busy.reads, burst.reads);
+    console.log(
+      `not answered well: idle ${idle.failed}, flooded ${busy.failed}; the ledger was behind ${behind} times (target: 0)`,
+    );
+    console.log(`memory of the server at its peak: ${stand.memory("VmHWM")} MB`);
+  } finally {
+    flooder.kill("SIGKILL");
+    caller.destroy();
+    await stand.end();
+  }
 }
 
-const caller = open();
-await call(caller, "POST", "/admin/companies", { key: "bench" });
-await call(caller, "POST", "/admin/users", { username: "anna", company_key: "bench", roles: [] });
-await call(caller, "PUT", "/admin/quotas/anna", {
-  services: [{ service: "ROUTING", methods: [{ method_group: "PLAN" }] }],
-});
+interface Progress {
+  readonly sent: number;
+  readonly answers: Record<string, number>;
+}
 
-const decide = () =>
-  call(caller, "POST", "/quota/leases", {
-    username: "anna",
-    service: "ROUTING",
-    method_group: "PLAN",
-    points: 1,
-    operation_id: randomUUID(),
-  });
-const read = () => call(caller, "GET", "/admin/users/anna");
+/** Measures while all logins are sent for the first time, and once they are. */
+async function underFlood(flooder: ChildProcess, lines: Interface, work: () => Promise<Figures>) {
+  let progress: Progress = { sent: 0, answers: {} };
+  lines.on("line", (line) => (progress = JSON.parse(line) as Progress));
+  flooder.stdin?.write("go\n");
+  const burst = await work();
+  const before = progress;
+  const busy = await work();
+  return { before, after: progress, burst, busy };
+}
 
-/** The p99 of a call in milliseconds, and how many were not answered well. */
-async function measure(): Promise<{ decisions: number; reads: number; failed: string }> {
+function nextLine(lines: Interface): Promise<string> {
+  return new Promise((done) => lines.once("line", done));
+}
+
+function total(answers: Record<string, number>): number {
+  return Object.values(answers).reduce((sum, count) => sum + count, 0);
+}
+
+type Call = (method: string, path: string, body?: object) => Promise<number>;
+
+function callWith(session: ClientHttp2Session, token: string): Call {
+  return (method, path, body) =>
+    new Promise((resolve, reject) => {
+      const stream = session.request({
+        ":method": method,
+        ":path": path,
+        ...(body && { "content-type": "application/json" }),
+        authorization: `Bearer ${token}`,
+      });
+      let status = 0;
+      stream.on("response", (headers) => (status = Number(headers[":status"])));
+      stream.on("error", reject);
+      stream.on("end", () => resolve(status)).resume();
+      stream.end(body && JSON.stringify(body));
+    });
+}
+
+/** How long each call took, in milliseconds, and how many were not answered well. */
+async function measure(call: Call): Promise<Figures> {
   const times = { decisions: [] as number[], reads: [] as number[] };
   const failed: Record<number, number> = {};
   const pending: Promise<void>[] = [];
@@ -67,55 +126,41 @@ async function measure(): Promise<{ decisions: number; reads: number; failed: st
     list.push(performance.now() - began);
     if (status >= 300) failed[status] = (failed[status] ?? 0) + 1;
   };
+  const decide = () =>
+    call("POST", "/quota/leases", {
+      username: "anna",
+      service: "ROUTING",
+      method_group: "PLAN",
+      points: 1,
+      operation_id: randomUUID(),
+    });
   const end = performance.now() + measureMs;
   while (performance.now() < end) {
-    pending.push(timed(times.decisions, decide), timed(times.reads, read));
+    pending.push(
+      timed(times.decisions, decide),
+      timed(times.reads, () => call("GET", "/admin/users/anna")),
+    );
     await wait(everyMs);
   }
   await Promise.all(pending);
-  return { decisions: p99(times.decisions), reads: p99(times.reads), failed: JSON.stringify(failed) };
+  return { ...times, failed: JSON.stringify(failed) };
 }
 
-function p99(values: readonly number[]): number {
-  return values.toSorted((one, other) => one - other)[Math.floor(values.length * 0.99)] ?? Number.NaN;
-}
-
-const flooding = new AbortController();
-const answers = new Map<number, number>();
-
-async function flood(): Promise<void> {
-  const floodSessions = Array.from({ length: sessionsOfFlood }, open);
-  const one = async (session: ClientHttp2Session) => {
-    while (!flooding.signal.aborted) {
-      const body = { username: "anna", password: "wrong password" };
-      const status = await call(session, "POST", "/admin/token/generation", body).catch(() => 0);
-      answers.set(status, (answers.get(status) ?? 0) + 1);
-    }
-  };
-  await Promise.all(
-    floodSessions.flatMap((session) => Array.from({ length: inFlight / sessionsOfFlood }, () => one(session))),
+function report(
+  name: string,
+  target: number,
+  idle: readonly number[],
+  busy: readonly number[],
+  burst: readonly number[],
+): void {
+  const ms = (times: readonly number[], part: number) => quantile(times, part).toFixed(1);
+  const ratio = quantile(busy, 0.99) / quantile(idle, 0.99);
+  console.log(
+    `${name}: p50 ${ms(idle, 0.5)} → ${ms(busy, 0.5)} ms, p99 ${ms(idle, 0.99)} → ${ms(busy, 0.99)} ms = ×${ratio.toFixed(2)} ` +
+      `(target: under ${target}); while the flood begins p50 ${ms(burst, 0.5)}, p99 ${ms(burst, 0.99)} ms`,
   );
 }
 
-try {
-  await measure();
-  const idle = await measure();
-  const flooded = flood();
-  // The first burst is over when as many are answered as are in flight.
-  while ([...answers.values()].reduce((sum, count) => sum + count, 0) < inFlight) await wait(100);
-  const before = [...answers.values()].reduce((sum, count) => sum + count, 0);
-  const busy = await measure();
-  const perSecond = ([...answers.values()].reduce((sum, count) => sum + count, 0) - before) / (measureMs / 1000);
-  flooding.abort();
-  for (const session of sessions.slice(1)) session.destroy();
-  await flooded;
-  const ratio = (name: "decisions" | "reads") => (busy[name] / idle[name]).toFixed(2);
-  const behind = (stand.server.output().match(/the ledger (cannot be written|is behind)/g) ?? []).length;
-  console.log(`logins answered: ${Math.round(perSecond)}/s; ${JSON.stringify(Object.fromEntries(answers))}`);
-  console.log(`decisions p99: idle ${idle.decisions.toFixed(1)} ms, flooded ×${ratio("decisions")} (target: under 2)`);
-  console.log(`user reads p99: idle ${idle.reads.toFixed(1)} ms, flooded ×${ratio("reads")} (target: under 5)`);
-  console.log(`failed: idle ${idle.failed}, flooded ${busy.failed}; the ledger was behind ${behind} times (target: 0)`);
-} finally {
-  for (const session of sessions) session.destroy();
-  await stand.end();
+function quantile(values: readonly number[], part: number): number {
+  return values.toSorted((one, other) => one - other)[Math.floor(values.length * part)] ?? Number.NaN;
 }

@@ -22,19 +22,21 @@ export interface Stand {
 
 const password = "first administrator";
 
-export async function startStand(settings: Record<string, string> = {}): Promise<Stand> {
+/** @param command what runs the server; from the sources unless it is told */
+export async function startStand(settings: Record<string, string> = {}, command?: readonly string[]): Promise<Stand> {
   const folder = await mkdtemp(join(tmpdir(), "tollgate-bench-"));
   await chmod(folder, 0o711);
   const postgres = await startEmbedded({ folder, onExit: () => console.error("PostgreSQL has ended") });
   const database = openDatabase({ url: postgres.url, poolSize: 4, statementTimeoutMs: 3_600_000 });
   await migrate(database);
-  const server = await startProcess({
+  const environment = {
     DATABASE_URL: postgres.url,
     TOKEN_KEYS: "a-secret-for-the-bench-of-32-characters",
     ADMIN_PASSWORD: password,
     LOG_LEVEL: "error",
     ...settings,
-  });
+  };
+  const server = await startProcess(environment, command);
   const token = await login(server);
   const memory = (field: "VmRSS" | "VmHWM") => {
     const status = readFileSync(`/proc/${server.process.pid}/status`, "utf8");

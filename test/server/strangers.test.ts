@@ -59,3 +59,22 @@ test("a stream of reflection that is silent ends", async () => {
   expect(ConnectError.from(error).code).toBe(Code.DeadlineExceeded);
   await app.stop();
 });
+
+test("of calls that come at once few start in one turn, and calls of known callers start between them", async () => {
+  const strangers = createStrangers(limits);
+  const [known, stranger] = [open(), open()];
+  for (const { connection, end } of [known, stranger]) strangers.enterConnection(connection, end);
+  strangers.recognize(known.connection);
+  const started: string[] = [];
+  for (let call = 0; call < 40; call += 1) {
+    strangers.startCall(stranger.connection, () => started.push(`stranger ${call}`));
+  }
+  expect(started).toHaveLength(16);
+  strangers.startCall(known.connection, () => started.push("known"));
+  await new Promise(setImmediate);
+  expect(started).toHaveLength(33);
+  expect(started[16]).toBe("known");
+  await new Promise(setImmediate);
+  expect(started.at(-1)).toBe("stranger 39");
+  expect(started).toHaveLength(41);
+});
