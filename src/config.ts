@@ -4,10 +4,10 @@ import { idleInTransactionTimeoutMs, leastUploadBytesPerSecond, requestTimeoutMs
 import { weaknessOf } from "./core/weak-secret.ts";
 import { parseRedisUrl } from "./redis/url.ts";
 
-/** One row of the table of settings. The README prints the same rows; a test compares them. */
+/** One row of docs/configuration.md. */
 interface Setting<Schema extends z.ZodType = z.ZodType> {
   readonly schema: Schema;
-  /** As the README prints it. */
+  /** As docs/configuration.md prints it. */
   readonly default: string;
   readonly meaning: string;
 }

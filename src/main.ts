@@ -12,7 +12,7 @@ interface Running {
   readonly limitMs: number;
 }
 
-/** Exit codes; docs: README, "Exit codes". A process that drained has 0. */
+/** Exit codes; docs/operations.md, "Exit codes". A process that drained has 0. */
 const exitCodes = { failed: 1, fault: 2, unwritten: 3 };
 /** Beyond the drain: for what a worker closes after it. */
 const closeMs = 10_000;

@@ -1,7 +1,6 @@
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
-import { readConfig } from "../src/config.ts";
-import { settingsTable } from "./support/settings-table.ts";
+import { readConfig, settings } from "../src/config.ts";
 
 const keys = "a-secret-for-tests-that-is-long-enough";
 
@@ -75,6 +74,7 @@ test.each([
   expect(readConfig({ TOKEN_KEYS: key }).TOKEN_KEYS).toEqual([key]);
 });
 
-test("the README lists every setting", () => {
-  expect(readFileSync("README.md", "utf8")).toContain(settingsTable());
+test("the page of settings lists each one", () => {
+  const page = readFileSync("docs/configuration.md", "utf8");
+  expect([...page.matchAll(/^\| `(\w+)` \|/gm)].map(([, name]) => name)).toEqual(Object.keys(settings));
 });

@@ -11,19 +11,8 @@ import {
   type Workbook,
 } from "../xlsx/workbook.ts";
 import type { UsageRow } from "./store.ts";
-import { summaryColumns, writeSummary } from "./summary.ts";
+import { type ReportHead, summaryColumns, writeSummary } from "./summary.ts";
 import { createSums, type Sums } from "./sums.ts";
-
-/** What the report says about itself. */
-export interface ReportHead {
-  /** YYYY-MM-DD; undefined: each user's own. */
-  readonly from: string | undefined;
-  readonly to: string | undefined;
-  /** Undefined: everybody. */
-  readonly username: string | undefined;
-  readonly askedBy: string;
-  readonly made: Date;
-}
 
 const detailColumns: readonly Column[] = [
   { header: "User", width: 24, format: textFormat },

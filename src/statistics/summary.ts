@@ -1,6 +1,16 @@
 import { type Cell, type Column, numberFormat, type Sheet, textFormat } from "../xlsx/workbook.ts";
-import type { ReportHead } from "./report.ts";
 import type { Rows, Sums, Total } from "./sums.ts";
+
+/** What the report says about itself. */
+export interface ReportHead {
+  /** YYYY-MM-DD; undefined: each user's own. */
+  readonly from: string | undefined;
+  readonly to: string | undefined;
+  /** Undefined: everybody. */
+  readonly username: string | undefined;
+  readonly askedBy: string;
+  readonly made: Date;
+}
 
 export const summaryColumns: readonly Column[] = [
   { header: "", width: 24, format: textFormat },

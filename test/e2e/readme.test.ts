@@ -8,13 +8,14 @@ import { startProcess } from "../support/process.ts";
 
 interface Step {
   readonly command: string;
-  /** What the README says that it prints. */
+  /** The output that the page prints below it. */
   readonly prints: string;
 }
 
-/** The commands of the README's tour. */
+/** The commands of the tour: the README's, then those of docs/tour.md, which go on where it ends. */
 function tour(): Step[] {
-  const blocks = readFileSync("README.md", "utf8").matchAll(/```console\n([\s\S]*?)```/g);
+  const pages = ["README.md", "docs/tour.md"].map((page) => readFileSync(page, "utf8")).join("\n");
+  const blocks = pages.matchAll(/```console\n([\s\S]*?)```/g);
   return [...blocks].flatMap(([, block = ""]) =>
     block
       .split(/^\$ /m)
@@ -23,7 +24,7 @@ function tour(): Step[] {
   );
 }
 
-test("every command of the README's tour prints what the README says, after npm start", {
+test("every command of the tour prints what its page says, after npm start", {
   timeout: 120_000,
 }, async () => {
   const folder = await mkdtemp(join(tmpdir(), "tollgate-tour-"));

@@ -1,5 +1,13 @@
-import type { Table } from "./read-sheets.ts";
+import type { ReadRow } from "../../xlsx/worksheet.ts";
 import { each, Impossible, literal, marker, parentColumn, single, unescapeKey, valueColumn } from "./table.ts";
+
+/** A sheet whose first row with values names the columns. */
+export interface SheetTable {
+  readonly name: string;
+  /** The names of the columns, by their number. */
+  readonly headers: ReadonlyMap<number, string>;
+  readonly rows: readonly ReadRow[];
+}
 
 const singleRoot = `${marker} ${single}`;
 const roots = new Set([singleRoot, `${marker} ${each}`]);
@@ -23,7 +31,7 @@ type Elements = Map<string, Map<number, Element>>;
  * array stands after the one of its parents.
  * @throws Impossible
  */
-export function joinSheets(sheets: readonly Table[]): unknown {
+export function joinSheets(sheets: readonly SheetTable[]): unknown {
   const elements: Elements = new Map();
   let root: unknown;
   for (const sheet of sheets) {
@@ -40,7 +48,7 @@ export function joinSheets(sheets: readonly Table[]): unknown {
   return root;
 }
 
-function readElements({ name, headers, rows }: Table): Map<number, Element> {
+function readElements({ name, headers, rows }: SheetTable): Map<number, Element> {
   const found = new Map<number, Element>();
   for (const { number: rowNumber, columns, values } of rows) {
     const number = columns[0] === 1 ? values[0] : undefined;
@@ -63,7 +71,7 @@ function readElements({ name, headers, rows }: Table): Map<number, Element> {
 }
 
 /** Puts the elements of an inner array where they belong. */
-function attach({ headers, rows, name }: Table, path: string, elements: Elements): void {
+function attach({ headers, rows, name }: SheetTable, path: string, elements: Elements): void {
   const split = path.lastIndexOf(`${each}.`);
   const [parentPath, field] = split === -1 ? ["", path] : [path.slice(0, split), path.slice(split + each.length + 1)];
   // The outermost array has no name but that it is one.

@@ -2,7 +2,7 @@ import type { CellValue } from "../../xlsx/cell.ts";
 import { limitOf, type ReadLimits, WorkbookError } from "../../xlsx/limits.ts";
 import { type ReadSheet, readWorkbook } from "../../xlsx/read-workbook.ts";
 import { nameCell, type ReadRow } from "../../xlsx/worksheet.ts";
-import { isRoot, joinSheets, setField } from "./join-sheets.ts";
+import { isRoot, joinSheets, type SheetTable, setField } from "./join-sheets.ts";
 import { maxCells, maxLetters } from "./table.ts";
 
 const limits: ReadLimits = {
@@ -12,14 +12,6 @@ const limits: ReadLimits = {
   // A cell has two, and two more for its text.
   elements: 6 * maxCells,
 };
-
-/** A sheet whose first row with values names the columns. */
-export interface Table {
-  readonly name: string;
-  /** The names of the columns, by their number. */
-  readonly headers: ReadonlyMap<number, string>;
-  readonly rows: readonly ReadRow[];
-}
 
 /** The field that lists the names of the hidden sheets. */
 const hiddenField = "#hidden";
@@ -42,7 +34,7 @@ export async function readSheets(bytes: Buffer): Promise<unknown> {
   return Object.fromEntries([...tables.map((table) => [table.name, plainRows(table)] as const), ...marks]);
 }
 
-function toTable({ name, rows }: ReadSheet, countLetters: (more: number) => void): Table {
+function toTable({ name, rows }: ReadSheet, countLetters: (more: number) => void): SheetTable {
   const [headerRow, ...others] = rows;
   const headers = new Map<number, string>();
   const known = new Set<string>();
@@ -76,7 +68,7 @@ function lengthOf(value: CellValue): number {
   return typeof value === "string" ? value.length : 0;
 }
 
-function plainRows({ headers, rows }: Table): Record<string, unknown>[] {
+function plainRows({ headers, rows }: SheetTable): Record<string, unknown>[] {
   return rows.map(({ columns, values }) => {
     const row: Record<string, unknown> = {};
     for (const [index, column] of columns.entries()) {
