@@ -48,6 +48,7 @@ export function createFailOpenCounters(options: FailOpenOptions): FailOpenCounte
   let stopping: Promise<number> | undefined;
   /** Callers wait meanwhile. */
   let returning: Promise<void> | undefined;
+  const wayBack = () => returning;
   const running = new Set<Promise<unknown>>();
 
   async function askOwn(counters: Counters, ...[asks, hear]: Parameters<Counters["ask"]>) {
@@ -105,7 +106,7 @@ export function createFailOpenCounters(options: FailOpenOptions): FailOpenCounte
   return {
     async ask(asks, hear) {
       // A loop, and no await behind it: what is granted here is among `running` before this server stops.
-      while (returning !== undefined) await returning;
+      for (let back = wayBack(); back !== undefined; back = wayBack()) await back;
       if (own === undefined) {
         try {
           return await shared.ask(asks, hear);
@@ -115,7 +116,7 @@ export function createFailOpenCounters(options: FailOpenOptions): FailOpenCounte
           own ??= goAway(error);
         }
         // While this one waited for Redis, others may have found it.
-        while (returning !== undefined) await returning;
+        for (let back = wayBack(); back !== undefined; back = wayBack()) await back;
       }
       return own === undefined ? shared.ask(asks, hear) : askOwn(own, asks, hear);
     },
