@@ -1,7 +1,8 @@
 import type { Database } from "../../storage/database.ts";
 import { deleteBefore } from "../../storage/retention.ts";
 
-/** Removes the sums of days before this time, milliseconds since the epoch. */
+/** Removes the sums of days before this time, milliseconds since the epoch, and what is noted of their leases. */
 export async function dropChargedDays(database: Database, beforeMs: number): Promise<void> {
-  await deleteBefore(database, "charged_day", "day", new Date(beforeMs).toISOString().slice(0, 10));
+  const before = new Date(beforeMs).toISOString().slice(0, 10);
+  for (const table of ["charged_day", "late_day"]) await deleteBefore(database, table, "day", before);
 }

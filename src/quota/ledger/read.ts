@@ -42,22 +42,9 @@ interface SumRow {
  * leases have charged on the day and in the window. A day that has not ended at the offset at which it was counted goes
  * on, whatever the user's offset is by now.
  */
-export async function readSnapshot(
-  database: Database,
-  { userId, service, methodGroup }: Meter,
-  { nowMs, day, window, timezone, remember }: SnapshotOf,
-): Promise<Snapshot> {
-  const values = {
-    userId,
-    service,
-    methodGroup,
-    firstDay: day - oldestDays,
-    rememberedFrom: (nowMs - remember.ms) / 1000,
-    operations: remember.operations,
-    firstSum: Math.min(window.from, day - longestDay),
-  };
-  const { rows } = await database.raw<{ rows: { leases: Row[] | null; sums: SumRow[] | null }[] }>(snapshotSql, values);
-  const { leases, sums } = rows[0] ?? {};
+export async function readSnapshot(database: Database, meter: Meter, of: SnapshotOf): Promise<Snapshot> {
+  const { nowMs, day, window, timezone } = of;
+  const { leases, sums } = await readRow(database, meter, of);
   const all = (leases ?? []).toSorted((one, other) => one.granted_ms - other.granted_ms);
   const known = sums ?? [];
   const newest = [...known, ...all.filter(({ state }) => state === 0)]
@@ -74,6 +61,50 @@ export async function readSnapshot(
     windowUsed: sum(window.from, window.to),
     leases: all.map(toLease),
   };
+}
+
+interface SnapshotRow {
+  leases: Row[] | null;
+  sums: SumRow[] | null;
+  late_days: string[] | null;
+}
+
+/** Nearly always one statement. Which old days matter is part of what is read: it is read again with those. */
+async function readRow(database: Database, meter: Meter, of: SnapshotOf): Promise<SnapshotRow> {
+  for (let lateDays: readonly string[] = []; ; ) {
+    const { rows } = await database.raw<{ rows: SnapshotRow[] }>(snapshotSql(lateDays), valuesOf(meter, of, lateDays));
+    const row = rows[0] as SnapshotRow;
+    const found = row.late_days ?? [];
+    if (found.every((day) => lateDays.includes(day))) return row;
+    lateDays = found;
+  }
+}
+
+function valuesOf(
+  { userId, service, methodGroup }: Meter,
+  { nowMs, day, window, remember }: SnapshotOf,
+  lateDays: readonly string[],
+) {
+  const rememberedFromMs = nowMs - remember.ms;
+  return {
+    userId,
+    service,
+    methodGroup,
+    firstDay: Math.floor(rememberedFromMs / dayMs) - lateAfterDays + 1,
+    lateDays,
+    rememberedFrom: rememberedFromMs / 1000,
+    operations: remember.operations,
+    firstSum: Math.min(window.from, day - longestDay),
+  };
+}
+
+/** How PostgreSQL reads a snapshot: the lines of EXPLAIN (ANALYZE, BUFFERS). */
+export async function explainSnapshot(database: Database, meter: Meter, of: SnapshotOf): Promise<string[]> {
+  const { rows } = await database.raw<{ rows: { "QUERY PLAN": string }[] }>(
+    `explain (analyze, buffers) ${snapshotSql([])}`,
+    valuesOf(meter, of, []),
+  );
+  return rows.map((row) => row["QUERY PLAN"]);
 }
 
 /** How many days later an operation may have been granted again that has not been forgotten since. */
@@ -102,8 +133,8 @@ export async function findMethods(database: Database, userId: number, nowMs: num
   return rows.map(({ service, method_group: methodGroup }) => ({ service, methodGroup }));
 }
 
-/** The days of leases that may still run: each lives for a day without being renewed, and is renewed for weeks at most. */
-const oldestDays = 40;
+/** Leases that ran or ended later than so many days after their day began have their day in late_day. */
+export const lateAfterDays = 3;
 /** A day takes 48 hours for a user who moves from UTC+12 to UTC-12 on it: then two more have begun elsewhere. */
 const longestDay = 2;
 
@@ -115,22 +146,32 @@ const columns = `operation_id, day - date '1970-01-01' as day, timezone, points,
 
 const ofMeter = "user_id = :userId and service = :service and method_group = :methodGroup";
 
-/** One statement, so that it is one moment. Each part reads an index of its own: lease_granted, lease_ended, charged_day. */
-const snapshotSql = `select
+/** Of no late days there is no condition: an empty list keeps PostgreSQL from leaving out partitions. */
+function ofDays(lateDays: readonly string[]): string {
+  const isRecent = "day >= date '1970-01-01' + :firstDay::integer";
+  return lateDays.length === 0 ? isRecent : `(${isRecent} or day = any(:lateDays::date[]))`;
+}
+
+/**
+ * One statement, so that it is one moment. Each part reads an index of its own: lease_granted, lease_ended, and the keys
+ * of charged_day and late_day. The days are constants when it is planned: it has the partitions of those alone.
+ */
+const snapshotSql = (lateDays: readonly string[]) => `select
   (select json_agg(found) from (
     (select ${columns} from lease
-     where ${ofMeter} and day >= date '1970-01-01' + :firstDay::integer
-       and state = 0 and expire_at > to_timestamp(:rememberedFrom))
+     where ${ofMeter} and ${ofDays(lateDays)} and state = 0 and expire_at > to_timestamp(:rememberedFrom))
     union all
     (select ${columns} from lease
-     where ${ofMeter} and day >= date '1970-01-01' + :firstDay::integer
-       and state > 0 and ended_at > to_timestamp(:rememberedFrom)
+     where ${ofMeter} and ${ofDays(lateDays)} and state > 0 and ended_at > to_timestamp(:rememberedFrom)
      order by ended_at desc limit :operations)
   ) as found) as leases,
   (select json_agg(summed) from (
     select day - date '1970-01-01' as day, timezone, points from charged_day
     where ${ofMeter} and day >= date '1970-01-01' + :firstSum::integer
-  ) as summed) as sums`;
+  ) as summed) as sums,
+  (select json_agg(day) from late_day
+   where ${ofMeter} and until > to_timestamp(:rememberedFrom)
+     and day < date '1970-01-01' + :firstDay::integer) as late_days`;
 
 const states: readonly LeaseState[] = ["active", "released", "settled"];
 

@@ -7,6 +7,7 @@ import { ensurePartitions, withPartitions } from "../../storage/partitions.ts";
 import { dayMs } from "../counters/window.ts";
 import { toUuid } from "../lease-id.ts";
 import type { LedgerEntry } from "./entry.ts";
+import { lateAfterDays } from "./read.ts";
 
 export interface Books {
   readonly database: Database;
@@ -173,7 +174,8 @@ interface Kept {
 }
 
 /**
- * Puts leases as far as they have come, never back, and adds what is settled to the sums of its day. Returns those that
+ * Puts leases as far as they have come, never back, adds what is settled to the sums of its day, and notes the days of
+ * leases that run long. Returns those that
  * this call has changed, by their keys: what is settled already stays as it is. A later grant of an operation that was
  * released takes the place of the earlier one.
  */
@@ -266,6 +268,14 @@ const putSql = `with entry as materialized (
    order by 1, 2, 3, 4
    on conflict (user_id, service, method_group, day) do update set
      points = kept.points + excluded.points, timezone = least(kept.timezone, excluded.timezone)
+ ),
+ late as (
+   insert into late_day as kept (user_id, service, method_group, day, until)
+   select user_id, service, method_group, day, max(greatest(expire_at, ended_at))
+   from entry where greatest(expire_at, ended_at) > (day + ${lateAfterDays})::timestamp at time zone 'UTC'
+   group by 1, 2, 3, 4
+   order by 1, 2, 3, 4
+   on conflict (user_id, service, method_group, day) do update set until = greatest(kept.until, excluded.until)
  )
  select concat_ws(' ', user_id, service, method_group, day - date '1970-01-01', operation_id) as key, username,
    company_key as "companyKey", tracecode, holder

@@ -7,6 +7,7 @@ import { createActionBook } from "../../../src/audit/book.ts";
 import { createTally } from "../../../src/audit/tally.ts";
 import type { Meter } from "../../../src/quota/counters/engine.ts";
 import { dayAt, dayMs } from "../../../src/quota/counters/window.ts";
+import { dropChargedDays } from "../../../src/quota/ledger/charged-days.ts";
 import type { LedgerEntry } from "../../../src/quota/ledger/entry.ts";
 import { createLedger, type Ledger } from "../../../src/quota/ledger/ledger.ts";
 import { findLease, findMethods, readSnapshot } from "../../../src/quota/ledger/read.ts";
@@ -277,6 +278,22 @@ test("a snapshot has what is running, what has ended lately, and the sums", asyn
     settledPoints: undefined,
     holder: `${running.tracecode} planner`,
   });
+});
+
+test("a snapshot has leases of days long ago that still run or have ended lately", async () => {
+  const old = (days: number) => ({ day: today - days, grantedMs: nowMs - days * dayMs });
+  const renewed = entry(old(20));
+  const late = entry({ ...old(30), end: { ...settled(3), endedMs: nowMs - 1000 } as LedgerEntry["end"] });
+  const over = entry({ ...old(25), expireMs: nowMs - 24 * dayMs });
+  const given = entry({ ...old(3), end: { ...released, endedMs: nowMs - 1000 } as LedgerEntry["end"] });
+  // Each day becomes a late one by what came last.
+  await ledger.commit({ ...renewed, expireMs: renewed.grantedMs + 60_000 });
+  await Promise.all([renewed, late, over, given].map((one) => ledger.commit(one)));
+  const of = { nowMs, day: today, window: month, timezone: 0, remember };
+  const found = (await readSnapshot(stand.database, meter, of)).leases.map(({ operationId }) => operationId);
+  expect(found.toSorted()).toEqual([renewed, late, given].map(({ operationId }) => operationId).toSorted());
+  await dropChargedDays(stand.database, nowMs);
+  expect(await stand.database("late_day")).toEqual([]);
 });
 
 test("what nobody waits for is written soon, and a short calculation as one row that is written once", async () => {
