@@ -163,7 +163,8 @@ function prepare(
   const admitted = admit(options, request, subject);
   if ("refused" in admitted) return { asked: request, refused: admitted.refused };
   const ttlMs = ttlSeconds * 1000;
-  const holder = toHolderText({ tracecode, username: asker.username });
+  const { companyKey } = admitted.subject;
+  const holder = toHolderText({ tracecode, username: asker.username, companyKey });
   const command = { kind: "acquire" as const, operationId: operationId.toLowerCase(), points, ttlMs, holder };
   return { asked: request, subject: admitted.subject, ask: { ...admitted.ask, command }, ttlMs };
 }

@@ -37,15 +37,19 @@ export interface Holder {
   readonly tracecode: string;
   /** The user of the service that asked. */
   readonly username: string;
+  /**
+   * The company of the lease's user at the grant, which is charged whoever settles. Undefined where the grant is lost.
+   */
+  readonly companyKey?: string | undefined;
 }
 
-export function toHolderText({ tracecode, username }: Holder): string {
-  return `${tracecode} ${username}`;
+export function toHolderText({ tracecode, username, companyKey }: Holder): string {
+  return [tracecode, username, ...(companyKey === undefined ? [] : [companyKey])].join(" ");
 }
 
 export function parseHolder(text: string): Holder {
-  const [tracecode = "", username = ""] = text.split(" ", 2);
-  return { tracecode, username };
+  const [tracecode = "", username = "", companyKey] = text.split(" ", 3);
+  return { tracecode, username, companyKey };
 }
 
 export function toHeldLease(leaseIds: LeaseIds, view: LeaseView, nowMs: number) {

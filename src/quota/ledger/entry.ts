@@ -1,5 +1,5 @@
 import type { Day, Lease, Meter } from "../counters/engine.ts";
-import { parseHolder } from "../lease-messages.ts";
+import { type Holder, parseHolder } from "../lease-messages.ts";
 
 /**
  * A whole lease as it stands now: whichever of its entries comes first makes the row. An entry may come twice and late:
@@ -52,11 +52,11 @@ export function toEntry(options: {
 }): LedgerEntry {
   const { meter, subject, lease, asker, degraded = false, end } = options;
   const { operationId, day, timezone, points, grantedMs, expireMs } = lease;
-  const holder = lease.holder === "" ? asker : parseHolder(lease.holder);
+  const holder: Holder = lease.holder === "" ? asker : parseHolder(lease.holder);
   return {
     meter,
     username: subject.username,
-    companyKey: subject.companyKey,
+    companyKey: holder.companyKey ?? subject.companyKey,
     operationId,
     day,
     timezone,

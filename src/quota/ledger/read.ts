@@ -2,6 +2,7 @@ import type { Database } from "../../storage/database.ts";
 import type { Day, Lease, LeaseState, Meter, Missing, Remember, Snapshot } from "../counters/engine.ts";
 import { dayMs, hourMs } from "../counters/window.ts";
 import type { LeaseKey } from "../lease-id.ts";
+import { type Holder, toHolderText } from "../lease-messages.ts";
 
 /** What is known of a lease whose user may be gone. */
 export interface KnownLease {
@@ -29,6 +30,7 @@ interface Row {
   settled_points: number | null;
   tracecode: string;
   holder: string;
+  company_key: string;
 }
 
 interface SumRow {
@@ -112,8 +114,8 @@ const againDays = 3;
 
 /** A lease as the ledger has it; the later one of an operation that was granted again. */
 export async function findLease(database: Database, key: LeaseKey): Promise<KnownLease | undefined> {
-  const { rows } = await database.raw<{ rows: (Row & { username: string; company_key: string })[] }>(
-    `select ${columns}, username, company_key from lease
+  const { rows } = await database.raw<{ rows: (Row & { username: string })[] }>(
+    `select ${columns}, username from lease
      where user_id = ? and service = ? and method_group = ? and operation_id = ?
        and day between date '1970-01-01' + ?::integer and date '1970-01-01' + ?::integer
      order by granted_at desc limit 1`,
@@ -142,7 +144,7 @@ const columns = `operation_id, day - date '1970-01-01' as day, timezone, points,
   (extract(epoch from granted_at) * 1000)::float8 as granted_ms,
   (extract(epoch from expire_at) * 1000)::float8 as expire_ms,
   (extract(epoch from ended_at) * 1000)::float8 as ended_ms,
-  state, settled_points, tracecode, holder`;
+  state, settled_points, tracecode, holder, company_key`;
 
 const ofMeter = "user_id = :userId and service = :service and method_group = :methodGroup";
 
@@ -187,8 +189,12 @@ function toLease(row: Row): Lease {
     expireMs: Math.round(row.expire_ms),
     endedMs: row.ended_ms === null ? undefined : Math.round(row.ended_ms),
     settledPoints: row.settled_points ?? undefined,
-    holder: state === "active" ? `${row.tracecode} ${row.holder}` : "",
+    holder: state === "active" ? toHolderText(holderOf(row)) : "",
   };
+}
+
+function holderOf({ tracecode, holder: username, company_key: companyKey }: Row): Holder {
+  return { tracecode, username, companyKey };
 }
 
 function dayEnd({ day, timezone }: SumRow, other: number): number {

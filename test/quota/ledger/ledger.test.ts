@@ -276,7 +276,7 @@ test("a snapshot has what is running, what has ended lately, and the sums", asyn
     expireMs: nowMs + 60_000,
     endedMs: undefined,
     settledPoints: undefined,
-    holder: `${running.tracecode} planner`,
+    holder: `${running.tracecode} planner company`,
   });
 });
 

@@ -1,0 +1,147 @@
+import { randomUUID } from "node:crypto";
+import { type Client, Code, ConnectError, createClient } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { QuotaService } from "#gen/tollgate/v1/lease_pb.js";
+import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
+import { verifyLeases } from "../../src/quota/ledger/verify-leases.ts";
+import { startTestApp, type TestApp } from "../support/app.ts";
+import { addressOf, type Proxy, startProxy } from "../support/proxy.ts";
+import { noOwnRedis, startRedis, type TestRedis } from "../support/redis.ts";
+
+const method = { service: Service_Name.ROUTING, methodGroup: Method_Group.PLAN };
+const limits = { points_per_day: 1000, max_concurrent_execution: 3 };
+
+describe.skipIf(noOwnRedis !== "")("two servers, while a user is moved between companies", () => {
+  let redis: TestRedis;
+  let app: TestApp;
+  let other: TestApp;
+  /** Between the other server and PostgreSQL. */
+  let proxy: Proxy;
+  let clients: Client<typeof QuotaService>[];
+  let headers: { authorization: string };
+  let companies: readonly [string, string];
+  let username: string;
+  beforeEach(async () => {
+    redis = await startRedis();
+    app = await startTestApp({ REDIS_URL: redis.url });
+    proxy = await startProxy(addressOf(app.databaseUrl));
+    other = await startTestApp({ REDIS_URL: redis.url, DATABASE_URL: proxy.url(app.databaseUrl) });
+    headers = { authorization: `Bearer ${await app.token(await app.user({ roles: ["BOT"] }))}` };
+    clients = [app, other].map(({ url }) => createClient(QuotaService, createGrpcTransport({ baseUrl: url })));
+    companies = [await app.company(), await app.company()];
+    username = await app.user({ company_key: companies[0] });
+    const body = { services: [{ service: "ROUTING", methods: [{ method_group: "PLAN", ...limits }] }] };
+    await app.http("PUT", `/admin/quotas/${username}`, { token: app.admin, body });
+  });
+  afterEach(async () => {
+    await other.stop();
+    await proxy.close();
+    await app.stop();
+    await redis.kill();
+  });
+
+  async function moveTo(company_key: string): Promise<void> {
+    const { body } = await app.http("GET", `/admin/users/${username}`, { token: app.admin });
+    const { roles, enabled, timezone } = body;
+    const changed = { username, company_key, roles, enabled, timezone };
+    expect((await app.http("PUT", "/admin/users", { token: app.admin, body: changed })).status).toBeLessThan(300);
+  }
+
+  async function acquireAt(place: number, points: number): Promise<string> {
+    const request = { username, ...method, points, operationId: randomUUID() };
+    return (await clients[place]?.acquireQuota(request, { headers }))?.lease?.leaseId ?? "";
+  }
+
+  const settleAt = async (place: number, leaseId: string, points: number) =>
+    void (await clients[place]?.settleLease({ leaseId, points }, { headers }));
+
+  /** Settled points by company, as each of the books has them. */
+  async function readBooks() {
+    const of = async (table: string, points: string, where: object) => {
+      const rows = await app
+        .database(table)
+        .where({ username, ...where })
+        .groupBy("company_key")
+        .orderBy("company_key")
+        .select("company_key", app.database.raw("sum(??)::integer as points", [points]));
+      return rows.map((row) => [row.company_key, row.points]);
+    };
+    return {
+      leases: await of("lease", "settled_points", { state: 2 }),
+      usage: await of("usage_day", "points", {}),
+      audit: await of("audit_action", "points", { operation: "settle_lease" }),
+    };
+  }
+
+  async function standing() {
+    const { usages } = (await clients[1]?.getQuotaUsage({ username }, { headers })) ?? {};
+    const [, day, , slots] = usages?.[0]?.limits ?? [];
+    return { used: day?.used, reserved: day?.reserved, running: slots?.reserved };
+  }
+
+  const notices = [
+    ["hear of it at once", async () => undefined],
+    [
+      "go by a stale cache",
+      () => app.database.raw("alter table user_account disable trigger user_account_changed_notify"),
+    ],
+  ] as const;
+
+  test.each(notices)(
+    "calls on both servers pass no limit and have one company each: they %s",
+    async (_how, begin) => {
+      await begin();
+      const points = 23;
+      let left = limits.points_per_day;
+      let running = 0;
+      let most = 0;
+      let isOver = false;
+      const caller = async (index: number) => {
+        while (!isOver) {
+          try {
+            const leaseId = await acquireAt(index % 2, points);
+            most = Math.max(most, (running += 1));
+            // Later than the grant, and on the other server.
+            await standing();
+            running -= 1;
+            await settleAt((index + 1) % 2, leaseId, points);
+            left -= points;
+          } catch (error) {
+            expect((error as ConnectError).code).toBe(Code.ResourceExhausted);
+            isOver ||= String(error).includes("points_per_day");
+          }
+        }
+      };
+      const callers = Promise.all(Array.from({ length: 8 }, (_none, index) => caller(index)));
+      let moves = 0;
+      while (!isOver) await moveTo(companies[(moves += 1) % 2] as string);
+      await callers;
+
+      expect(moves).toBeGreaterThan(2);
+      expect(most).toBeLessThanOrEqual(limits.max_concurrent_execution);
+      expect(left).toBe(limits.points_per_day % points);
+      expect(await standing()).toEqual({ used: limits.points_per_day - left, reserved: 0, running: 0 });
+      const { leases, usage, audit } = await readBooks();
+      expect([usage, audit]).toEqual([leases, leases]);
+      expect(leases.map(([company]) => company)).toEqual(companies.toSorted());
+      const period = { from: "2000-01-01", to: "9999-12-31" };
+      expect(await verifyLeases(app.database, period)).toEqual([]);
+    },
+    60_000,
+  );
+
+  test("a lease is charged to the company of its grant, though another server settles it before the grant is written", async () => {
+    await acquireAt(1, 0);
+    await proxy.refuse();
+    const leaseId = await acquireAt(1, 30);
+    await moveTo(companies[1]);
+    await settleAt(0, leaseId, 20);
+    const books = { leases: [[companies[0], 20]], usage: [[companies[0], 20]], audit: [[companies[0], 20]] };
+    expect(await readBooks()).toEqual(books);
+    await proxy.restore();
+    const written = () => app.database("lease").where({ username }).count();
+    await expect.poll(written, { timeout: 10_000 }).toEqual([{ count: 2 }]);
+    expect(await readBooks()).toEqual(books);
+  });
+});
