@@ -101,5 +101,7 @@ function ofCaller(call: Call): Call {
       return call.responseHeader;
     },
     change: (resource, work) => call.change(resource, work),
+    // The caller reads the caller's own.
+    recordRead: () => undefined,
   };
 }

@@ -52,17 +52,18 @@ async function insert(transaction: Transaction, actions: readonly Action[]): Pro
   const inserting = transaction.raw<{ rowCount: number }>(
     `insert into audit_action (
        time, tracecode, operation, part, user_id, username, company_key, server, service, method_group, points,
-       duration_ms, outcome, resource, usage_day
+       duration_ms, outcome, resource, usage_day, visible_company, address, times
      )
      select timestamptz 'epoch' + micros * interval '1 microsecond', tracecode, operation, part, user_id, username,
        company_key, server, service, method_group, points, duration_ms, outcome, resource,
-       date '1970-01-01' + usage_day
+       date '1970-01-01' + usage_day, visible_company, address, times
      from unnest(
        ?::bigint[], ?::uuid[], ?::text[], ?::uuid[], ?::bigint[], ?::text[], ?::text[], ?::text[], ?::smallint[],
-       ?::smallint[], ?::bigint[], ?::bigint[], ?::smallint[], ?::text[], ?::integer[]
+       ?::smallint[], ?::bigint[], ?::bigint[], ?::smallint[], ?::text[], ?::integer[],
+       ?::text[], ?::text[], ?::integer[]
      ) as action (
        micros, tracecode, operation, part, user_id, username, company_key, server, service, method_group, points,
-       duration_ms, outcome, resource, usage_day
+       duration_ms, outcome, resource, usage_day, visible_company, address, times
      )
      -- In key order: two writers must not deadlock.
      order by micros, tracecode, operation, part
@@ -80,6 +81,9 @@ async function insert(transaction: Transaction, actions: readonly Action[]): Pro
       columnOf(actions, ({ outcome }) => outcome),
       textColumnOf(actions, ({ resource }) => resource),
       columnOf(actions, ({ usageDay }) => usageDay),
+      textColumnOf(actions, visibleCompanyOf),
+      textColumnOf(actions, ({ address }) => address),
+      columnOf(actions, ({ times }) => times),
     ],
   );
   const { rowCount } = await inserting.options(prepared("add_actions"));
@@ -133,10 +137,11 @@ async function count(transaction: Transaction, actions: readonly Action[]): Prom
   const cells = [...cellsOf(actions).values()];
   const counting = transaction.raw(
     `insert into audit_pending (
-       starts, user_ids, usernames, company_keys, services, method_groups, operations, totals
+       starts, user_ids, usernames, company_keys, services, method_groups, operations, totals, visible_companies
      )
      values (
-       ?::timestamptz[], ?::bigint[], ?::text[], ?::text[], ?::smallint[], ?::smallint[], ?::text[], ?::bigint[]
+       ?::timestamptz[], ?::bigint[], ?::text[], ?::text[], ?::smallint[], ?::smallint[], ?::text[], ?::bigint[],
+       ?::text[]
      )`,
     [
       columnOf(cells, ({ action }) => new Date(hourOf(action) * hourMs).toISOString()),
@@ -147,6 +152,7 @@ async function count(transaction: Transaction, actions: readonly Action[]): Prom
       columnOf(cells, ({ action }) => action.methodGroup),
       textColumnOf(cells, ({ action }) => action.operation),
       columnOf(cells, ({ total }) => total),
+      textColumnOf(cells, ({ action }) => visibleCompanyOf(action)),
     ],
   );
   await counting.options(prepared("count_actions"));
@@ -155,13 +161,19 @@ async function count(transaction: Transaction, actions: readonly Action[]): Prom
 function cellsOf(actions: readonly Action[]): Map<string, { readonly action: Action; total: number }> {
   const cells = new Map<string, { readonly action: Action; total: number }>();
   for (const action of actions) {
-    const { userId, username, companyKey, service, methodGroup, operation } = action;
-    const key = `${hourOf(action)} ${userId} ${username} ${companyKey} ${service} ${methodGroup} ${operation}`;
+    const { userId, username, companyKey, visibleCompany, service, methodGroup, operation } = action;
+    const user = `${userId} ${username} ${companyKey} ${visibleCompany}`;
+    const key = `${hourOf(action)} ${user} ${service} ${methodGroup} ${operation}`;
     const cell = cells.get(key);
     if (cell === undefined) cells.set(key, { action, total: 1 });
     else cell.total += 1;
   }
   return cells;
+}
+
+/** Null: the user's. */
+function visibleCompanyOf({ visibleCompany, companyKey }: Action): string | null {
+  return visibleCompany === undefined || visibleCompany === companyKey ? null : visibleCompany;
 }
 
 /** In hours since the epoch. */

@@ -24,8 +24,11 @@ interface Segment {
 /** Number of Outcome.Name. */
 const success = 1;
 
-/** The levels of audit_total. */
-const levels = { all: 0, company: 1, user: 2 };
+/**
+ * The levels of audit_total. The last two correct those of a company and of a user for what the partners of another
+ * company see: what they see is added under that company, and taken away under the user's own.
+ */
+const levels = { all: 0, company: 1, user: 2, shownToCompany: 3, shownToCompanyOfUser: 4 };
 
 /**
  * How many actions of a selection there are, in order of time; stretches without any are left out. Whole hours and days
@@ -65,14 +68,9 @@ export function totalOf(buckets: readonly Bucket[]): number {
   return buckets.reduce((sum, { total }) => sum + total, 0);
 }
 
-function levelOf({ user, companies }: Selection): number {
-  if (user.username !== undefined) return levels.user;
-  return companies.length > 0 ? levels.company : levels.all;
-}
-
 function segmentsOf(selection: Selection, longest: "hour" | "day"): Segment[] {
   const { from, to } = selection;
-  const byDayAlone = levelOf(selection) === levels.user;
+  const byDayAlone = selection.user.username !== undefined;
   const wholeDays = longest === "day" || byDayAlone ? inner(from, to, dayMicros) : { from: to, to };
   const whole = byDayAlone ? wholeDays : inner(from, to, hourMicros);
   const segments: Segment[] =
@@ -120,34 +118,29 @@ function counted(
 
 function kept(database: Database, selection: Selection, { from, to }: Segment, by: "hour" | "day"): Knex.QueryBuilder {
   const span = by === "hour" ? hourMicros : dayMicros;
-  const { user, companies, method } = selection;
-  const level = levelOf(selection);
-  const totals = database("audit_total")
-    .select("start", "service", "total")
-    .where({ level, span: span / hourMicros, ...method })
-    .whereRaw("start >= ? and start < ?", [toIso(from), toIso(to)]);
-  if (level === levels.user) {
-    const { username: name, ...others } = user;
-    void totals.where({ name, ...others });
-    for (const company of companies) void totals.where("company_key", company);
-  }
-  if (level === levels.company) for (const company of companies) void totals.where("name", company);
-  if (level === levels.all) void totals.where("name", "");
-
+  const { user, company, visibleTo, method } = selection;
+  const totals = totalsOf(selection).map((total) =>
+    database("audit_total")
+      .select("start", "service", "total")
+      .where({ ...total, span: span / hourMicros, ...method })
+      .whereRaw("start >= ? and start < ?", [toIso(from), toIso(to)]),
+  );
   const pending = database
     .from(
       database.raw(
-        `audit_pending, unnest(starts, user_ids, usernames, company_keys, services, method_groups, operations, totals)
-           as cell (start, user_id, username, company_key, service, method_group, operation, total)`,
+        `audit_pending, unnest(
+           starts, user_ids, usernames, company_keys, services, method_groups, operations, totals, visible_companies
+         ) as cell (start, user_id, username, company_key, service, method_group, operation, total, visible_company)`,
       ),
     )
     .select(database.raw("date_trunc(?, start, 'UTC') as start", [by]), "service", "total")
     .where({ ...user, ...method })
     .whereRaw("start >= ? and start < ?", [toIso(from), toIso(to)]);
-  for (const company of companies) void pending.where("company_key", company);
+  if (company !== undefined) void pending.where("company_key", company);
+  if (visibleTo !== undefined) void pending.whereRaw("coalesce(visible_company, company_key) = ?", [visibleTo]);
 
   return database
-    .from(totals.unionAll(pending).as("cell"))
+    .from(database.unionAll([...totals, pending]).as("cell"))
     .select(
       database.raw(
         `(extract(epoch from start) * 1000000)::bigint as start,
@@ -157,4 +150,23 @@ function kept(database: Database, selection: Selection, { from, to }: Segment, b
       ),
     )
     .groupBy("start");
+}
+
+/** The rows of audit_total that add up to a selection: the columns that each of them has, beside the method's. */
+function totalsOf({ user, company, visibleTo }: Selection): Record<string, string | number>[] {
+  const { username, ...others } = user;
+  const ofCompany = company === undefined ? {} : { company_key: company };
+  if (visibleTo === undefined) {
+    if (username !== undefined) return [{ level: levels.user, name: username, ...others, ...ofCompany }];
+    return company === undefined ? [{ level: levels.all, name: "" }] : [{ level: levels.company, name: company }];
+  }
+  const own =
+    username === undefined
+      ? { level: levels.company, name: visibleTo }
+      : { level: levels.user, name: username, company_key: visibleTo, ...others };
+  const shown =
+    username === undefined
+      ? { level: levels.shownToCompany, name: visibleTo, ...ofCompany }
+      : { level: levels.shownToCompanyOfUser, name: `${username} ${visibleTo}`, ...others, ...ofCompany };
+  return company === undefined || company === visibleTo ? [own, shown] : [shown];
 }

@@ -22,6 +22,8 @@ export function toMessage(row: ActionRow, hasData: boolean) {
       ...(row.duration_ms !== null && { duration: toDuration(row.duration_ms) }),
     },
     ...(row.resource !== null && { resource: row.resource }),
+    ...(row.address !== null && { address: row.address }),
+    ...(row.times !== null && { count: row.times }),
     ...(row.outcome !== 0 && { outcome: row.outcome }),
     hasData,
   } satisfies MessageInitShape<typeof AuditActionSchema>;

@@ -10,12 +10,17 @@ export interface Selection {
   readonly to: Micros;
   /** What holds of the columns of the same names: of every action that is selected. */
   readonly user: { readonly username?: string; readonly user_id?: number };
-  /** The companies that it must be of, all of them: the caller's own and the one that was asked for. */
-  readonly companies: readonly string[];
+  /** The company whose partners see the action: the caller's, where the caller is one of them. */
+  readonly visibleTo?: string;
+  /** The company of whoever did it. */
+  readonly company?: string;
   readonly method: { readonly service?: number; readonly method_group?: number; readonly operation?: string };
   /** Number of Outcome.Name, or every other one than SUCCESS. */
   readonly outcome?: number | "not success";
 }
+
+/** The company to which an action is visible that administrators alone see. */
+export const administratorsOnly = "";
 
 /** Everything that a caller may see. */
 export function everythingOf(principal: Principal): Selection {
@@ -39,12 +44,13 @@ export function selectionOf(request: ReadAuditRequest, principal: Principal, now
     const named = request.from === undefined ? "from, which is the beginning of today where it is absent" : "from";
     throw invalid({ field: "to", message: `must not be before ${named}` });
   }
-  const { user, companies } = scoped(principal);
+  const { user, ...scope } = scoped(principal);
   return {
     from: Math.max(0, from),
     to: Math.min(to, lastDay),
     user: { ...user, ...(username !== undefined && { username }) },
-    companies: companyKey === undefined ? companies : [...companies, companyKey],
+    ...scope,
+    ...(companyKey !== undefined && { company: companyKey }),
     method: {
       ...(service !== undefined && { service }),
       ...(methodGroup !== undefined && { method_group: methodGroup }),
@@ -54,15 +60,15 @@ export function selectionOf(request: ReadAuditRequest, principal: Principal, now
   };
 }
 
-function scoped(principal: Principal): Pick<Selection, "user" | "companies"> {
+function scoped(principal: Principal): Pick<Selection, "user" | "visibleTo"> {
   const scope: Scope = scopeOf(principal);
   switch (scope.kind) {
     case "everything":
-      return { user: {}, companies: [] };
+      return { user: {} };
     case "company":
-      return { user: {}, companies: [scope.companyKey] };
+      return { user: {}, visibleTo: scope.companyKey };
     case "self":
       // Who has the name now did not do what another one did under it.
-      return { user: { user_id: scope.userId, username: principal.username }, companies: [] };
+      return { user: { user_id: scope.userId, username: principal.username } };
   }
 }

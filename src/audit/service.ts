@@ -39,6 +39,7 @@ export function auditHandlers(options: AuditOptions): Handlers<typeof AuditServi
         bucketsOf(database, everythingOf(call.principal)),
         bucketsOf(database, selection),
       ]);
+      call.recordRead({ username: request.username, companyKey: request.companyKey });
       const overall = { total: toUint32(totalOf(everything)) };
       yield { statistics: { overall, filter: { total: toUint32(totalOf(buckets)) } } };
       const rows = streamActions(database, { selection, buckets, page, signal: call.signal });

@@ -22,6 +22,8 @@ export interface ActionRow {
   readonly duration_ms: number | null;
   readonly outcome: number;
   readonly resource: string | null;
+  readonly address: string | null;
+  readonly times: number | null;
 }
 
 const columns = [
@@ -37,6 +39,8 @@ const columns = [
   "duration_ms",
   "outcome",
   "resource",
+  "address",
+  "times",
 ] as const;
 
 /** Columns by the name of their field, also where it is within another one. Time comes first: it is the default. */

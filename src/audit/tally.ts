@@ -84,16 +84,25 @@ async function movePending(database: Database, batches: number): Promise<number>
          delete from audit_pending where id in (select id from audit_pending order by id limit ?) returning *
        ),
        cell as (
-         select start, user_id, username, company_key, service, method_group, operation, sum(total) as total
+         select start, user_id, username, company_key, service, method_group, operation, visible_company,
+           sum(total) as total
          from moved, unnest(
-           starts, user_ids, usernames, company_keys, services, method_groups, operations, totals
-         ) as cell (start, user_id, username, company_key, service, method_group, operation, total)
-         group by 1, 2, 3, 4, 5, 6, 7
+           starts, user_ids, usernames, company_keys, services, method_groups, operations, totals, visible_companies
+         ) as cell (start, user_id, username, company_key, service, method_group, operation, total, visible_company)
+         group by 1, 2, 3, 4, 5, 6, 7, 8
        ),
        -- Few, where users are many.
        of_company as (
          select start, company_key, service, method_group, operation, sum(total) as total
          from cell group by 1, 2, 3, 4, 5
+       ),
+       -- What partners see of another company than the user's: it counts there, and not at the user's.
+       shown as (
+         select start, user_id, username, company_key, service, method_group, operation, seen.company, seen.total
+         from cell cross join lateral (
+           values (visible_company, cell.total), (company_key, -cell.total)
+         ) as seen (company, total)
+         where visible_company is not null and seen.company <> ''
        ),
        counted as (
          select 0 as level, '' as name, 1 as span, start, 0 as user_id, '' as company_key, service, method_group,
@@ -111,6 +120,15 @@ async function movePending(database: Database, batches: number): Promise<number>
          select 2, username, 24, date_trunc('day', start, 'UTC'), user_id, company_key, service, method_group,
            operation, total
          from cell
+         union all
+         select 3, company, 1, start, 0, company_key, service, method_group, operation, total from shown
+         union all
+         select 3, company, 24, date_trunc('day', start, 'UTC'), 0, company_key, service, method_group, operation, total
+         from shown
+         union all
+         select 4, username || ' ' || company, 24, date_trunc('day', start, 'UTC'), user_id, company_key, service,
+           method_group, operation, total
+         from shown
        ),
        added as (
          insert into audit_total as kept (

@@ -1,3 +1,5 @@
+import { Code, ConnectError } from "@connectrpc/connect";
+import { failedLoginEvent, lockoutEvent, type SecurityLog } from "../core/security-log.ts";
 import type { Database } from "../storage/database.ts";
 import type { LoginSlots } from "./login-slots.ts";
 import { networkOf } from "./network.ts";
@@ -11,6 +13,8 @@ export interface LoginTry {
   readonly password: string;
   /** The caller's network address. */
   readonly address: string;
+  /** UUID of the call. */
+  readonly tracecode: string;
   /** Aborted when the caller is gone. */
   readonly signal: AbortSignal;
 }
@@ -29,36 +33,56 @@ export interface LoginOptions {
   readonly throttle: LoginThrottle;
   readonly slots: LoginSlots;
   readonly refusals: PacedRefusals;
+  /** Hears of failed logins and of lockouts. Only a login that succeeds is for the caller to record. */
+  readonly securityLog: SecurityLog;
 }
 
 /**
  * A login is refused in memory first; one that is not waits for a slot, and does everything that costs something in it:
  * a read, a hash, and at most one write.
  */
-export function createLogin({ database, passwords, throttle, slots, refusals }: LoginOptions): Login {
-  async function check({ username, password, address }: LoginTry): Promise<Account | undefined> {
+export function createLogin({ database, passwords, throttle, slots, refusals, securityLog }: LoginOptions): Login {
+  async function check(attempt: LoginTry): Promise<Account | undefined> {
     // The limit may have been reached while this login waited.
-    refuseBlocked(username, address);
+    refuseBlocked(attempt);
+    const { username, password, address } = attempt;
     const account = await findByUsername(database, username);
     const isRight = await passwords.verify(password, account?.passwordHash);
-    if (!isRight || account?.enabled !== true) {
+    try {
+      if (isRight && account?.enabled === true) {
+        await throttle.succeed(username, address);
+        return account;
+      }
       await throttle.fail(username, address);
-      return undefined;
+    } catch (error) {
+      const isLockout = error instanceof ConnectError && error.code === Code.ResourceExhausted;
+      if (isLockout) record(lockoutEvent, attempt, account);
+      throw error;
     }
-    await throttle.succeed(username, address);
-    return account;
+    record(failedLoginEvent, attempt, account);
+    const isLockedNow = throttle.refusalOf(username, address) !== undefined;
+    if (isLockedNow) record(lockoutEvent, attempt, account);
+    return undefined;
   }
 
-  function refuseBlocked(username: string, address: string): void {
-    const refusal = throttle.refusalOf(username, address);
-    if (refusal !== undefined) throw refusal;
+  function refuseBlocked(attempt: LoginTry): void {
+    const refusal = throttle.refusalOf(attempt.username, attempt.address);
+    if (refusal === undefined) return;
+    // Whose name it is would take a query: these are counted by their address alone.
+    record(lockoutEvent, attempt, undefined);
+    throw refusal;
+  }
+
+  /** The name that was tried is left out where no user has it: people type passwords into the wrong field. */
+  function record(event: typeof lockoutEvent, { address, tracecode }: LoginTry, user: Account | undefined): void {
+    securityLog.record({ ...event, tracecode, user, address: networkOf(address) });
   }
 
   return async (attempt) => {
-    const { username, address, signal } = attempt;
+    const { address, signal } = attempt;
     let isChecked = false;
     try {
-      refuseBlocked(username, address);
+      refuseBlocked(attempt);
       return await slots.run({ network: networkOf(address), signal }, () => {
         isChecked = true;
         return check(attempt);

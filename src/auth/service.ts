@@ -4,8 +4,10 @@ import { type Handlers, present } from "../core/call.ts";
 import { conflict, invalid, unauthenticated } from "../core/errors.ts";
 import { createFreshCache } from "../core/fresh-cache.ts";
 import type { Principal } from "../core/principal.ts";
+import { loginEvent, type SecurityLog } from "../core/security-log.ts";
 import type { Database } from "../storage/database.ts";
 import type { Login } from "./login.ts";
+import { networkOf } from "./network.ts";
 import type { HashNewPassword } from "./new-passwords.ts";
 import { type Account, findById, updatePassword } from "./store.ts";
 import type { Tokens, VerifiedClaims } from "./tokens.ts";
@@ -18,6 +20,7 @@ export interface AuthOptions {
   readonly tokens: Tokens;
   readonly login: Login;
   readonly authenticator: Authenticator;
+  readonly securityLog: SecurityLog;
 }
 
 /** Whose token it is; undefined for one that is not valid now. */
@@ -86,14 +89,17 @@ function isValid(account: Account | undefined, { tokenVersion }: VerifiedClaims)
 }
 
 export function authHandlers(options: AuthOptions): Handlers<typeof AuthService> {
-  const { hashNewPassword, tokens, login, authenticator } = options;
+  const { hashNewPassword, tokens, login, authenticator, securityLog } = options;
 
   return {
     async createToken(request, call) {
       const { username, password } = request;
-      const account = await login({ username, password, address: call.address, signal: call.signal });
+      const { address, signal, tracecode } = call;
+      const account = await login({ username, password, address, signal, tracecode });
       if (account === undefined) throw unauthenticated("WRONG_CREDENTIALS", "wrong username or password");
-      return { token: await tokens.sign(account, present(request.ttlSeconds)) };
+      const token = await tokens.sign(account, present(request.ttlSeconds));
+      securityLog.record({ ...loginEvent, tracecode, user: account, address: networkOf(address) });
+      return { token };
     },
 
     async validateToken(request) {
@@ -104,14 +110,18 @@ export function authHandlers(options: AuthOptions): Handlers<typeof AuthService>
 
     async updatePassword(request, call) {
       const { username } = call.principal;
-      const { address, signal } = call;
-      const account = await login({ username, password: request.currentPassword, address, signal });
+      const { address, signal, tracecode } = call;
+      const account = await login({ username, password: request.currentPassword, address, signal, tracecode });
       if (account === undefined) throw invalid({ field: "current_password", message: "is not the password" });
       const passwordHash = await hashNewPassword({ username, password: request.newPassword, field: "new_password" });
       const tokenVersion = await call.change(username, async (transaction) => {
         const raised = await updatePassword(transaction, account, passwordHash);
         if (raised === undefined) throw conflict("PASSWORD_CHANGED", "the password was changed meanwhile");
-        return raised;
+        return {
+          answer: raised,
+          companyKey: account.companyKey,
+          events: ["change_password", "revoke_tokens"],
+        };
       });
       return { token: await tokens.sign({ ...account, tokenVersion }, passwordChangeTtlSeconds) };
     },

@@ -23,6 +23,7 @@ export function companyHandlers({ database }: { database: Database }): Handlers<
         if (await hasHistory(transaction, key)) {
           throw conflict("KEY_HAS_HISTORY", `the key belonged to a company that is deleted: ${key}`);
         }
+        return { answer: undefined, companyKey: key };
       });
       return { company: toMessage({ key, detail }) };
     },
@@ -32,7 +33,7 @@ export function companyHandlers({ database }: { database: Database }): Handlers<
       return call.change(key, async (transaction) => {
         const updated = await update(transaction, scopeOf(call.principal), { key, detail });
         if (updated === undefined) throw notFound("company", key);
-        return { company: toMessage(updated) };
+        return { answer: { company: toMessage(updated) }, companyKey: key };
       });
     },
 
@@ -45,7 +46,7 @@ export function companyHandlers({ database }: { database: Database }): Handlers<
           ? await update(transaction, scope, { key, detail: patch.detail ?? null })
           : await find(transaction, scope, key);
         if (changed === undefined) throw notFound("company", key);
-        return { company: toMessage(changed) };
+        return { answer: { company: toMessage(changed) }, companyKey: key };
       });
     },
 
@@ -76,6 +77,7 @@ export function companyHandlers({ database }: { database: Database }): Handlers<
             : error;
         });
         if (removed === 0) throw notFound("company", key);
+        return { answer: undefined, companyKey: key };
       });
       return {};
     },

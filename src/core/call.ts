@@ -31,7 +31,29 @@ export interface Call {
    * Makes one change and its audit record in one transaction: both happen or neither.
    * An RPC declared `audited` makes its change through this.
    */
-  change<T>(resource: string, work: (transaction: Knex.Transaction) => Promise<T>): Promise<T>;
+  change<T>(resource: string, work: (transaction: Knex.Transaction) => Promise<Changed<T>>): Promise<T>;
+  /**
+   * Records that an administrator or a partner has read what is another user's. Own data, and callers of other roles,
+   * leave no record. Waits for nothing.
+   */
+  recordRead(read: Read): void;
+}
+
+/** What a change has come to. */
+export interface Changed<T> {
+  readonly answer: T;
+  /** The company of the resource before the change, or of a new one: its partners see the action. */
+  readonly companyKey: string;
+  /** What the change means for the security of a user, recorded beside it under operations of their own. */
+  readonly events?: readonly ("change_password" | "change_roles" | "revoke_tokens")[];
+}
+
+/** What was read. */
+export interface Read {
+  /** Whose it is; undefined: of all users whom the caller sees, or of those of the company. */
+  readonly username?: string | undefined;
+  /** The company of the user, or the one that a list is of; undefined where the handler does not know it. */
+  readonly companyKey?: string | undefined;
 }
 
 /**

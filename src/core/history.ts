@@ -20,8 +20,17 @@ export interface Action {
   readonly durationMs?: number | undefined;
   /** Number of Outcome.Name. */
   readonly outcome: number;
-  /** What an administrative change has changed. */
-  readonly resource?: string;
+  /** What an administrative change has changed, or what a security event is about. */
+  readonly resource?: string | undefined;
+  /**
+   * The company whose partners see the action, where it is another one than the user's: that of the resource. Empty:
+   * none, administrators alone see it.
+   */
+  readonly visibleCompany?: string | undefined;
+  /** The network address that a login came from. */
+  readonly address?: string | undefined;
+  /** How many times a security event happened from its time on; absent for everything else. */
+  readonly times?: number;
   /** The user's day to which its usage is added, in days since 1970-01-01; absent where it adds none. */
   readonly usageDay?: number;
 }

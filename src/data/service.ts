@@ -20,6 +20,7 @@ export function dataHandlers(options: UploadOptions): Handlers<typeof DataServic
       const key = { tracecode: tracecode.toLowerCase(), flow: present(dataFlowType), stage };
       const file = await find(database, key, scopeOf(call.principal));
       if (file === undefined) throw notFound("data", tracecode);
+      call.recordRead({ username: file.username, companyKey: file.company_key });
       if (dataFlowConvert === Conversion_Name.ORIGIN) return yield* origin(database, file, call);
       const to = dataFlowConvert === Conversion_Name.JSON ? "json" : "xlsx";
       const filename = `${file.filename.replace(/\.(json|xlsx)$/i, "")}.${to}`;
@@ -39,6 +40,7 @@ export function dataHandlers(options: UploadOptions): Handlers<typeof DataServic
 
     async readDataFiles({ tracecode }, call) {
       const files = await listFiles(database, tracecode.toLowerCase(), scopeOf(call.principal));
+      for (const { username, company_key: companyKey } of files) call.recordRead({ username, companyKey });
       return {
         files: files.map((file) => ({
           dataFlowType: file.flow,

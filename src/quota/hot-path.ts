@@ -98,6 +98,7 @@ export function quotaHandlers(options: HotPathOptions): Handlers<typeof QuotaSer
           command: { kind: "usage" as const },
         })),
       );
+      call.recordRead(subject);
       const usages = answers.map(({ standing }, index) => ({ ...methods[index], limits: toLimitMessages(standing) }));
       return { usages };
     },
@@ -118,6 +119,7 @@ export function quotaHandlers(options: HotPathOptions): Handlers<typeof QuotaSer
         const meter = meterOf(subject, service, methodGroup);
         return answer.leases.map((lease) => ({ view: { meter, username, lease }, nowMs: answer.standing.nowMs }));
       });
+      call.recordRead(subject);
       const sorted = held.toSorted((one, other) => one.view.lease.expireMs - other.view.lease.expireMs);
       return { leases: sorted.map(({ view, nowMs }) => toHeldLease(leaseIds, view, nowMs)) };
     },
@@ -128,7 +130,10 @@ export function quotaHandlers(options: HotPathOptions): Handlers<typeof QuotaSer
       // The ledger says that it has ended, and the audit log who ended it, before the slot is anybody's.
       if (ended !== undefined) {
         await leases.prepare([ended]);
-        await call.change(leaseId, (transaction) => leases.write(transaction, [ended]));
+        await call.change(leaseId, async (transaction) => ({
+          answer: await leases.write(transaction, [ended]),
+          companyKey: ended.companyKey,
+        }));
       }
       const { view } = await release(options, leaseId, asker);
       return { lease: toLeaseMessage(leaseIds, view) };

@@ -12,7 +12,7 @@ import { createLeaseIds } from "./lease-id.ts";
 import type { Ledger } from "./ledger/ledger.ts";
 import { findLease, findMethods, readSnapshot } from "./ledger/read.ts";
 import { createLeaseBook } from "./ledger/write.ts";
-import { findUserId } from "./store.ts";
+import { findOwner } from "./store.ts";
 import type { Subjects } from "./subjects.ts";
 
 export interface QuotaResources {
@@ -85,7 +85,7 @@ export function openQuotas(resources: QuotaResources): Quotas {
       await ledger.flush();
       return findMethods(database, userId, now());
     },
-    isInScope: async (scope, username) => (await findUserId(database, scope, username)) !== undefined,
+    isInScope: async (scope, username) => (await findOwner(database, scope, username)) !== undefined,
     leases: createLeaseBook(database),
   };
 }

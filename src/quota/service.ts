@@ -6,7 +6,7 @@ import type { Database } from "../storage/database.ts";
 import { isExclusionViolation } from "../storage/errors.ts";
 import { toPeriods, toRows, toServices } from "./messages.ts";
 import { periodOf } from "./period.ts";
-import { findUserId, list, lockUser, removeAll, removePeriod, replace } from "./store.ts";
+import { findOwner, list, lockOwner, type QuotaOwner, removeAll, removePeriod, replace } from "./store.ts";
 
 export function quotaAdminHandlers({ database }: { database: Database }): Handlers<typeof QuotaAdminService> {
   return {
@@ -14,17 +14,19 @@ export function quotaAdminHandlers({ database }: { database: Database }): Handle
       const { username, quota } = request;
       const period = periodOf(request);
       await call.change(username, async (transaction) => {
-        const userId = found(await lockUser(transaction, username), username);
-        await replace(transaction, userId, period, toRows(present(quota))).catch((error: unknown) => {
+        const owner = found(await lockOwner(transaction, username), username);
+        await replace(transaction, owner.id, period, toRows(present(quota))).catch((error: unknown) => {
           throw isExclusionViolation(error) ? overlap() : error;
         });
+        return { answer: undefined, companyKey: owner.company_key };
       });
       return {};
     },
 
     async readQuotas({ username }, call) {
-      const userId = found(await findUserId(database, scopeOf(call.principal), username), username);
-      const rows = await list(database, userId);
+      const owner = found(await findOwner(database, scopeOf(call.principal), username), username);
+      const rows = await list(database, owner.id);
+      call.recordRead({ username, companyKey: owner.company_key });
       const base = rows.filter(({ from }) => from === null);
       const additional = rows.filter(({ from }) => from !== null);
       return { base: { services: toServices(base) }, additional: toPeriods(additional) };
@@ -34,19 +36,24 @@ export function quotaAdminHandlers({ database }: { database: Database }): Handle
       const { username } = request;
       const period = periodOf(request);
       await call.change(username, async (transaction) => {
-        const userId = found(await lockUser(transaction, username), username);
-        if (period === undefined) return removeAll(transaction, userId);
-        const removed = await removePeriod(transaction, userId, period);
-        if (removed === 0) throw notFound("quota of the period", `${period.from}..${period.to}`);
+        const owner = found(await lockOwner(transaction, username), username);
+        const removed =
+          period === undefined
+            ? await removeAll(transaction, owner.id)
+            : await removePeriod(transaction, owner.id, period);
+        if (period !== undefined && removed === 0) {
+          throw notFound("quota of the period", `${period.from}..${period.to}`);
+        }
+        return { answer: undefined, companyKey: owner.company_key };
       });
       return {};
     },
   };
 }
 
-function found(userId: number | undefined, username: string): number {
-  if (userId === undefined) throw notFound("user", username);
-  return userId;
+function found(owner: QuotaOwner | undefined, username: string): QuotaOwner {
+  if (owner === undefined) throw notFound("user", username);
+  return owner;
 }
 
 function overlap() {

@@ -19,14 +19,20 @@ export interface StoredQuota extends QuotaRow {
   readonly to: string | null;
 }
 
-/** Whose quotas: undefined when the scope has no such user. */
-export async function findUserId(database: Database, scope: Scope, username: string): Promise<number | undefined> {
-  return (await userQuery(database, scope, username))?.id;
+/** Whose quotas. */
+export interface QuotaOwner {
+  readonly id: number;
+  readonly company_key: string;
 }
 
-/** As findUserId, and nobody else changes this user's quotas until the transaction ends. */
-export async function lockUser(transaction: Transaction, username: string): Promise<number | undefined> {
-  return (await userQuery(transaction, { kind: "everything" }, username).forUpdate())?.id;
+/** Undefined when the scope has no such user. */
+export async function findOwner(database: Database, scope: Scope, username: string): Promise<QuotaOwner | undefined> {
+  return userQuery(database, scope, username);
+}
+
+/** Finds the user, whose quotas no other transaction can change until this one ends. */
+export async function lockOwner(transaction: Transaction, username: string): Promise<QuotaOwner | undefined> {
+  return userQuery(transaction, { kind: "everything" }, username).forUpdate();
 }
 
 /** Puts these rows in the place of the base quota, or of the quota of exactly this period. */
@@ -70,7 +76,7 @@ function ofPeriod(transaction: Transaction, userId: number, period: Period | und
 
 function userQuery(database: Database, scope: Scope, username: string) {
   const query = database<{ id: number; username: string; company_key: string }>("user_account")
-    .first("id")
+    .first("id", "company_key")
     .where({ username });
   if (scope.kind === "company") void query.where({ company_key: scope.companyKey });
   if (scope.kind === "self") void query.where({ id: scope.userId });

@@ -7,6 +7,7 @@ import { fileURLToPath } from "node:url";
 import type { Logger } from "pino";
 import { createActionBook } from "../audit/book.ts";
 import { openAudit } from "../audit/open.ts";
+import { createSecurityLog } from "../audit/security-log.ts";
 import { createStandings } from "../audit/standings.ts";
 import { createTally, dropTotals } from "../audit/tally.ts";
 import { createFailureCounts } from "../auth/failure-counts.ts";
@@ -38,6 +39,7 @@ import { holdServerLock } from "../storage/server-lock.ts";
 import { readFiles } from "../system/files.ts";
 import { createProbe } from "../system/probe.ts";
 import { readVersion } from "../system/version.ts";
+import { companiesOf } from "../user/store.ts";
 import { createErrorBodies } from "./error-body.ts";
 import { createPipeline } from "./pipeline.ts";
 import { serve } from "./server.ts";
@@ -136,7 +138,19 @@ export async function startApp(
     // A hash keeps a core busy: half of them stay free for everything else.
     const slots = createLoginSlots({ concurrency: Math.max(1, Math.floor(availableParallelism() / 2)) });
     const refusals = createPacedRefusals();
-    const login = createLogin({ database: publicDatabase, passwords, throttle, slots, refusals });
+    const tally = createTally({ database, logger });
+    opened.push(() => tally.stop());
+    const actions = createActionBook(database, tally);
+    const securityLog = createSecurityLog({
+      database,
+      logger,
+      actions,
+      companiesOf: (usernames) => companiesOf(database, usernames),
+      serverName: config.SERVER_NAME,
+      now,
+    });
+    opened.push(() => securityLog.stop());
+    const login = createLogin({ database: publicDatabase, passwords, throttle, slots, refusals, securityLog });
     const hashNewPassword = await createNewPasswords(passwords, config.PASSWORD_POLICY);
     const hashFirst = (password: string) =>
       hashNewPassword({ username: config.ADMIN_USERNAME, password, field: "ADMIN_PASSWORD" });
@@ -158,9 +172,6 @@ export async function startApp(
     const authenticator = createAuthenticator({ database: publicDatabase, tokens, now });
     const subjects = createSubjects({ database, now });
     const standings = createStandings(database);
-    const tally = createTally({ database, logger });
-    opened.push(() => tally.stop());
-    const actions = createActionBook(database, tally);
     const usage = createUsageBook(database);
     const ledger = createLedger({
       database,
@@ -240,10 +251,11 @@ export async function startApp(
       now,
       authenticator,
       actions,
+      securityLog,
       caughtUp: () => bus.caughtUp(),
       onKnown: strangers.recognize,
     });
-    const auth = { hashNewPassword, tokens, login, authenticator };
+    const auth = { hashNewPassword, tokens, login, authenticator, securityLog };
     const probe = createProbe({ database: publicDatabase, redis, now: () => performance.now() });
     const audit = openAudit({
       database,

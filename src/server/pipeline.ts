@@ -5,23 +5,26 @@ import { createValidator } from "@bufbuild/protovalidate";
 import type { ConnectError, HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import { Outcome_Name } from "#gen/tollgate/v1/lease_pb.js";
 import { Method_Group, type Tracedata } from "#gen/tollgate/v1/tracedata_pb.js";
-import type { Call, Handlers } from "../core/call.ts";
+import type { Call, Changed, Handlers, Read } from "../core/call.ts";
 import { internal, invalid, unauthenticated } from "../core/errors.ts";
 import type { Action, ActionBook } from "../core/history.ts";
 import { microsOf } from "../core/instant.ts";
-import type { Principal } from "../core/principal.ts";
+import { type Principal, scopeOf } from "../core/principal.ts";
+import type { SecurityLog } from "../core/security-log.ts";
 import { eachUntilInterrupted, interruptionOf, untilInterrupted } from "../gateway/context.ts";
 import { createFillDefaults } from "../gateway/defaults.ts";
 import { type Database, inTransaction, type Transaction } from "../storage/database.ts";
 import { withPartitions } from "../storage/partitions.ts";
 import { isAudited } from "./access.ts";
 import { originKey } from "./origin.ts";
+import { operationOf } from "./trace.ts";
 import { admit, fail, log, trace, type Visit, type VisitOptions, visitOf } from "./visit.ts";
 
 export interface PipelineOptions extends VisitOptions {
   readonly database: Database;
   /** Keeps the record of a change, inside the change's transaction. */
   readonly actions: ActionBook;
+  readonly securityLog: SecurityLog;
   /** Resolves when this server remembers nothing that a change before now has made untrue. */
   readonly caughtUp: () => Promise<void>;
 }
@@ -180,7 +183,20 @@ class PipelineCall implements Call {
     return this.#context.responseHeader;
   }
 
-  async change<T>(resource: string, work: (transaction: Transaction) => Promise<T>): Promise<T> {
+  recordRead({ username, companyKey }: Read): void {
+    const { principal } = this;
+    const scope = scopeOf(principal);
+    if (scope.kind === "self" || username === principal.username) return;
+    this.#options.securityLog.record({
+      operation: operationOf(this.#context.method),
+      outcome: Outcome_Name.SUCCESS,
+      tracecode: this.tracecode,
+      user: principal,
+      read: { username, companyKey: scope.kind === "company" ? scope.companyKey : companyKey },
+    });
+  }
+
+  async change<T>(resource: string, work: (transaction: Transaction) => Promise<Changed<T>>): Promise<T> {
     const { database, actions, caughtUp } = this.#options;
     const context = this.#context;
     const { method } = context;
@@ -189,12 +205,17 @@ class PipelineCall implements Call {
     const result = await withPartitions(database, async () => {
       await actions.prepare([action]);
       return inTransaction(database, async (transaction) => {
-        const made = await work(transaction);
+        const { answer, companyKey, events = [] } = await work(transaction);
         // The caller has been told that it failed: then it has.
         const interrupted = interruptionOf(context);
         if (interrupted !== undefined) throw interrupted.reason;
-        await actions.write(transaction, [action]);
-        return made;
+        const operations = [action.operation, ...events];
+        await actions.write(
+          transaction,
+          // Two changes of one tracecode in one millisecond are two.
+          operations.map((operation) => ({ ...action, operation, visibleCompany: companyKey, part: randomUUID() })),
+        );
+        return answer;
       });
     });
     // Who was told of a change sees it in the next call.
@@ -210,8 +231,6 @@ function toAction(tracedata: Tracedata, { userId, username, companyKey }: Princi
     timeMicros: time === undefined ? 0 : microsOf(time),
     tracecode: code.toLowerCase(),
     operation,
-    // Two changes of one tracecode in one millisecond are two.
-    part: randomUUID(),
     userId,
     username,
     companyKey,

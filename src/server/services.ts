@@ -15,6 +15,7 @@ import type { HashNewPassword } from "../auth/new-passwords.ts";
 import { type Authenticator, authHandlers } from "../auth/service.ts";
 import type { Tokens } from "../auth/tokens.ts";
 import { companyHandlers } from "../company/service.ts";
+import type { SecurityLog } from "../core/security-log.ts";
 import { dataHandlers } from "../data/service.ts";
 import type { UploadOptions } from "../data/upload.ts";
 import { type HotPathOptions, quotaHandlers } from "../quota/hot-path.ts";
@@ -37,6 +38,7 @@ export interface Resources {
   readonly tokens: Tokens;
   readonly login: Login;
   readonly authenticator: Authenticator;
+  readonly securityLog: SecurityLog;
   readonly quotas: HotPathOptions;
   readonly audit: AuditOptions;
   readonly data: UploadOptions;

@@ -20,6 +20,7 @@ export function statisticsHandlers({ database, now }: StatisticsOptions): Handle
     async *readStatistics(request, call) {
       const period = periodOf(request, call.principal, now());
       const rows = usage(database, { scope: scopeOf(call.principal), username: request.username, period }, now());
+      call.recordRead({ username: request.username });
       const pages = streamRows<UsageRow>(database, rows, {
         offset: 0,
         limit: Number.POSITIVE_INFINITY,
@@ -33,6 +34,7 @@ export function statisticsHandlers({ database, now }: StatisticsOptions): Handle
       const { principal, signal } = call;
       const { username } = request;
       const made = new Date(now());
+      call.recordRead({ username });
       const rows = usage(database, { scope: scopeOf(principal), username, period }, now());
       const pages = streamRows<UsageRow>(database, rows, { offset: 0, limit: Number.POSITIVE_INFINITY, signal });
       const askedBy = `${principal.companyKey} / ${principal.username}`;

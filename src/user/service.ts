@@ -1,5 +1,5 @@
 import { User_Group, UserPatchSchema, type UserService } from "#gen/tollgate/v1/user_pb.js";
-import { type Call, type Handlers, present } from "../core/call.ts";
+import { type Call, type Changed, type Handlers, present } from "../core/call.ts";
 import { alreadyExists, conflict, invalid, notFound } from "../core/errors.ts";
 import { pageOf } from "../core/list.ts";
 import { changedFields } from "../core/mask.ts";
@@ -14,6 +14,7 @@ import {
   findForUpdate,
   hasAdministrator,
   insert,
+  type NewUser,
   page,
   remove,
   type Selection,
@@ -33,7 +34,7 @@ const sortable = {
   timezone: "timezone",
 };
 
-interface PasswordTry extends Pick<Call, "address" | "signal"> {
+interface PasswordTry extends Pick<Call, "address" | "signal" | "tracecode"> {
   readonly username: string;
   readonly password: string;
 }
@@ -56,7 +57,7 @@ export function userHandlers({ database, hashNewPassword, login }: UserOptions):
         await insert(transaction, row).catch((error: unknown) => {
           throw isUniqueViolation(error) ? alreadyExists("user", wanted.username) : companyError(error, wanted);
         });
-        return { user: toMessage(row) };
+        return { answer: { user: toMessage(row) }, companyKey: wanted.companyKey };
       });
     },
 
@@ -89,6 +90,7 @@ export function userHandlers({ database, hashNewPassword, login }: UserOptions):
       const all = totalsOf(database, everyone);
       const isAll = selection.filter === undefined && selection.companyKey === undefined && selection.group === "TOTAL";
       const [overall, filter] = await Promise.all([all, isAll ? all : totalsOf(database, selection)]);
+      call.recordRead({ companyKey: request.companyKey });
       yield { statistics: { overall, filter } };
       const rows = page(database, selection, wanted);
       for await (const users of streamRows<UserRow>(database, rows, { ...wanted, signal: call.signal })) {
@@ -99,6 +101,7 @@ export function userHandlers({ database, hashNewPassword, login }: UserOptions):
     async readUser({ username }, call) {
       const user = await find(database, scopeOf(call.principal), username);
       if (user === undefined) throw notFound("user", username);
+      call.recordRead({ username, companyKey: user.company_key });
       return { user: toMessage(user) };
     },
 
@@ -109,6 +112,7 @@ export function userHandlers({ database, hashNewPassword, login }: UserOptions):
         checkOwnStanding(call.principal, existing.id, undefined);
         await remove(transaction, existing.id);
         await keepAdministrator(transaction, existing);
+        return { answer: undefined, companyKey: existing.company_key, events: ["revoke_tokens"] };
       });
       return {};
     },
@@ -132,7 +136,11 @@ export function userHandlers({ database, hashNewPassword, login }: UserOptions):
         throw companyError(error, wanted);
       });
       await keepAdministrator(transaction, existing);
-      return { user: toMessage(row) };
+      return {
+        answer: { user: toMessage(row) },
+        companyKey: existing.company_key,
+        events: securityEventsOf(existing, row),
+      };
     });
   }
 
@@ -144,11 +152,22 @@ export function userHandlers({ database, hashNewPassword, login }: UserOptions):
     if (password === undefined) return null;
     if (username !== call.principal.username) return hashNewPassword({ username, password, field: "password" });
     // Through the login, which limits how many passwords the holder of a token can try.
-    const { address, signal } = call;
-    if ((await login({ username, password, address, signal })) !== undefined) return null;
+    const { address, signal, tracecode } = call;
+    if ((await login({ username, password, address, signal, tracecode })) !== undefined) return null;
     const message = "must be the current one: change your own by POST /admin/password or POST /account/password";
     throw invalid({ field: "password", message });
   }
+}
+
+function securityEventsOf(existing: UserRow, row: NewUser): NonNullable<Changed<unknown>["events"]> {
+  const hasNewPassword = row.password_hash !== null;
+  const isDisabled = existing.enabled && !row.enabled;
+  const hasNewRoles = existing.roles.toSorted().join() !== row.roles.toSorted().join();
+  return [
+    ...(hasNewRoles ? (["change_roles"] as const) : []),
+    ...(hasNewPassword ? (["change_password"] as const) : []),
+    ...(hasNewPassword || isDisabled ? (["revoke_tokens"] as const) : []),
+  ];
 }
 
 async function getForUpdate(transaction: Transaction, username: string, scope: Selection["scope"]): Promise<UserRow> {

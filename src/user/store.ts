@@ -1,5 +1,6 @@
 import { containing, type Page } from "../core/list.ts";
 import type { Scope } from "../core/principal.ts";
+import { textColumnOf } from "../storage/columns.ts";
 import { type Database, type Query, readRows, type Transaction } from "../storage/database.ts";
 
 /** A user as the table keeps it. */
@@ -51,6 +52,16 @@ function findQuery(scope: Scope, username: string): Query {
     case "self":
       return { name: "find_user_itself", text: `${findText} and id = $2`, values: [username, scope.userId] };
   }
+}
+
+/** The companies of those of these users that exist, by username. */
+export async function companiesOf(database: Database, usernames: readonly string[]): Promise<Map<string, string>> {
+  const rows = await readRows<Pick<UserRow, "username" | "company_key">>(database, {
+    name: "companies_of_users",
+    text: "select username, company_key from user_account where username = any ($1)",
+    values: [textColumnOf(usernames, (username) => username)],
+  });
+  return new Map(rows.map(({ username, company_key }) => [username, company_key]));
 }
 
 /** As find, and nobody else changes the user until the transaction ends. */

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { createClient, type Transport } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect-node";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { AccountService } from "#gen/tollgate/v1/account_pb.js";
 import { AuditService } from "#gen/tollgate/v1/audit_pb.js";
 import { DataService } from "#gen/tollgate/v1/data_pb.js";
@@ -50,6 +50,10 @@ beforeAll(async () => {
     ];
     for (const { status, body } of answers) if (status >= 300) throw new Error(`${status} ${JSON.stringify(body)}`);
   }
+  // The logins are written later: totals that are compared must not change in between.
+  const logins = async () =>
+    Number((await app.database("audit_action").where({ operation: "login" }).count().first())?.count);
+  await vi.waitFor(async () => expect(await logins()).toBe(1 + Object.keys(users).length), { timeout: 20_000 });
 });
 afterAll(() => app.stop());
 

@@ -180,7 +180,7 @@ export declare type AuditAction = Message<"tollgate.v1.AuditAction"> & {
   statistics?: ActionStatistics | undefined;
 
   /**
-   * What an administrative change has changed; absent otherwise.
+   * What an administrative change has changed, or whose account, data or report was read; absent otherwise.
    *
    * @generated from field: optional string resource = 6;
    */
@@ -199,6 +199,20 @@ export declare type AuditAction = Message<"tollgate.v1.AuditAction"> & {
    * @generated from field: bool has_data = 8;
    */
   hasData: boolean;
+
+  /**
+   * The network that a login came from: an IPv4 address, or the first 64 bits of an IPv6 one; absent otherwise.
+   *
+   * @generated from field: optional string address = 9;
+   */
+  address?: string | undefined;
+
+  /**
+   * How often a login or a read happened within the minute that began at its time; absent of everything else.
+   *
+   * @generated from field: optional uint32 count = 10;
+   */
+  count?: number | undefined;
 };
 
 /**
@@ -427,7 +441,14 @@ export declare const RecordActionStreamResponseSchema: GenMessage<RecordActionSt
  */
 export declare const AuditService: GenService<{
   /**
-   * User actions for the period. Without from: from the beginning of the current day (in the caller's timezone); without
+   * User actions for the period, with the administrative changes and the security events among them (service ADMIN). A
+   * partner sees the actions of the own company's users and, of everybody's changes and reads, those that are about the
+   * own company or a user of it. Operations of security events: `login` (outcome SUCCESS or FAILURE), `login_lockout`
+   * (FAILURE), `change_password`, `change_roles`, `revoke_tokens`, and reads of another user's account, data or report
+   * under the name of their operation, such as `read_user`. Logins and reads are listed within seconds; repetitions
+   * within a minute are one action with a count. Failed logins with a name that no user has, and refusals of an address
+   * that is locked out, are under the username `__unknown__`, without the name that was tried; administrators alone see
+   * them. Without from: from the beginning of the current day (in the caller's timezone); without
    * to: up to now. Without username: all users the caller may see. `to` is excluded. The stream's messages are pages:
    * merged, they are the answer.
    *

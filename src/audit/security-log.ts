@@ -1,0 +1,161 @@
+import { randomUUID } from "node:crypto";
+import type { Logger } from "pino";
+import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
+import type { Action, ActionBook } from "../core/history.ts";
+import type { SecurityEvent, SecurityLog } from "../core/security-log.ts";
+import { type Database, inTransaction } from "../storage/database.ts";
+import { withPartitions } from "../storage/partitions.ts";
+import { administratorsOnly } from "./selection.ts";
+
+export interface SecurityLogOptions {
+  readonly database: Database;
+  readonly logger: Logger;
+  readonly actions: ActionBook;
+  /** The companies of those of these users that exist, by username. */
+  readonly companiesOf: (usernames: readonly string[]) => Promise<ReadonlyMap<string, string>>;
+  /** The name of this server in tracedata. */
+  readonly serverName: string;
+  /** Milliseconds since the epoch. */
+  readonly now: () => number;
+}
+
+/** One row of the audit log to be. */
+interface Counted {
+  readonly event: SecurityEvent;
+  /** The first of those that are counted; 0 where none is. */
+  firstMs: number;
+  times: number;
+  /** When they are written. */
+  dueMs: number;
+}
+
+type Counts = Map<string, Counted>;
+
+/** The name, and the company, of login attempts that no user is known for. */
+export const unknownName = "__unknown__";
+
+const tickMs = 1000;
+/** How long the same event is counted before its next row. */
+const repeatMs = 60_000;
+/** How many events are told apart. Strangers cause logins, and cannot crowd out what callers with a token cause. */
+const maxKeys = { logins: 1000, reads: 5000 };
+
+/**
+ * Events are counted in memory by user, operation, resource and address. An event that has not happened within a minute
+ * is written within a second; its repetitions are counted and written a minute later, as one row. Past a number of
+ * different events, further ones are counted without their resource and address. A row that cannot be written is kept
+ * and tried again.
+ */
+export function createSecurityLog(options: SecurityLogOptions): SecurityLog & { stop(): Promise<void> } {
+  const { logger, now } = options;
+  const logins: Counts = new Map();
+  const reads: Counts = new Map();
+  let timer: NodeJS.Timeout | undefined;
+  let writing: Promise<void> | undefined;
+
+  function count(counts: Counts, event: SecurityEvent, max: number): void {
+    const key = keyOf(event);
+    const known = counts.get(key);
+    if (known === undefined && counts.size >= max) {
+      const rest = restOf(event);
+      // The rest of each operation and reader has a place of its own, up to as many again.
+      if (keyOf(rest) !== key) return count(counts, rest, max * 2);
+      return;
+    }
+    const counted = known ?? { event, firstMs: 0, times: 0, dueMs: now() };
+    if (known === undefined) counts.set(key, counted);
+    if (counted.times === 0) counted.firstMs = now();
+    counted.times += 1;
+  }
+
+  function schedule(): void {
+    timer ??= setTimeout(() => void tick(), tickMs).unref();
+  }
+
+  async function tick(): Promise<void> {
+    const until = now();
+    await writeDue(until);
+    for (const counts of [logins, reads]) {
+      for (const [key, { times, dueMs }] of counts) if (times === 0 && dueMs <= until) counts.delete(key);
+    }
+    timer = undefined;
+    if (logins.size + reads.size > 0) schedule();
+  }
+
+  /** Writes what is due until then, in milliseconds since the epoch. */
+  function writeDue(untilMs: number): Promise<void> {
+    const due = [...logins.values(), ...reads.values()].filter(({ times, dueMs }) => times > 0 && dueMs <= untilMs);
+    if (due.length === 0) return Promise.resolve();
+    const rows = due.map((counted) => ({ ...counted }));
+    for (const counted of due) {
+      counted.times = 0;
+      counted.dueMs = now() + repeatMs;
+    }
+    writing = write(options, rows).catch((error: unknown) => {
+      logger.warn({ err: error, waiting: rows.length }, "security events cannot be written now");
+      for (const [index, counted] of due.entries()) {
+        const { firstMs, times } = rows[index] as Counted;
+        counted.firstMs = firstMs;
+        counted.times += times;
+        counted.dueMs = untilMs;
+      }
+    });
+    return writing;
+  }
+
+  return {
+    record(event) {
+      if (event.read === undefined) count(logins, event, maxKeys.logins);
+      else count(reads, event, maxKeys.reads);
+      schedule();
+    },
+    async stop() {
+      clearTimeout(timer);
+      await writing;
+      await writeDue(Number.POSITIVE_INFINITY);
+    },
+  };
+}
+
+function keyOf({ operation, outcome, user, address, read }: SecurityEvent): string {
+  const { username, companyKey } = read ?? {};
+  return [operation, outcome, user?.userId, user?.companyKey, address, username, companyKey].join(" ");
+}
+
+/** The event without what makes it one of many: a read keeps its reader. */
+function restOf({ operation, outcome, tracecode, user, read }: SecurityEvent): SecurityEvent {
+  return { operation, outcome, tracecode, ...(read === undefined ? { user: undefined } : { user, read: {} }) };
+}
+
+async function write({ database, actions, companiesOf, serverName }: SecurityLogOptions, rows: readonly Counted[]) {
+  const names = rows.flatMap(({ event: { read } }) => (read?.companyKey === undefined ? (read?.username ?? []) : []));
+  const companies = names.length === 0 ? new Map<string, string>() : await companiesOf([...new Set(names)]);
+  const written = rows.map((counted) => toAction(counted, companies, serverName));
+  await withPartitions(database, async () => {
+    await actions.prepare(written);
+    await inTransaction(database, (transaction) => actions.write(transaction, written));
+  });
+}
+
+function toAction({ event, firstMs, times }: Counted, companies: ReadonlyMap<string, string>, server: string): Action {
+  const { operation, outcome, tracecode, user, address, read } = event;
+  const { username, companyKey = companies.get(username ?? "") } = read ?? {};
+  const isOfUser = read === undefined && user !== undefined;
+  return {
+    timeMicros: firstMs * 1000,
+    tracecode: tracecode.toLowerCase(),
+    operation,
+    part: randomUUID(),
+    userId: user?.userId ?? 0,
+    username: user?.username ?? unknownName,
+    companyKey: user?.companyKey ?? unknownName,
+    server,
+    service: Service_Name.ADMIN,
+    methodGroup: Method_Group.NOTRACE,
+    outcome,
+    resource: username ?? companyKey,
+    visibleCompany: isOfUser ? undefined : (companyKey ?? administratorsOnly),
+    address,
+    times,
+  };
+}

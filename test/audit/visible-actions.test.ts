@@ -1,0 +1,109 @@
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { type Json, startTestApp, type TestApp } from "../support/app.ts";
+
+let app: TestApp;
+beforeAll(async () => {
+  app = await startTestApp();
+});
+afterAll(() => app.stop());
+
+const changes = ["create_company", "update_company", "create_user", "update_user", "update_quotas", "delete_user"];
+
+/** The changes that a caller sees, and whether the totals say as many. */
+async function read(token: string, query: Record<string, string> = {}): Promise<string[]> {
+  const found: string[] = [];
+  for (const operation_id of changes) {
+    const path = `/admin/audit?${new URLSearchParams({ operation_id, limit: "1000", ...query }).toString()}`;
+    const { body } = await app.http("GET", path, { token });
+    expect(body.statistics.filter.total).toBe(body.actions.length);
+    found.push(...body.actions.map((one: Json) => `${one.tracedata.operation} ${one.resource} by ${one.username}`));
+  }
+  return found.toSorted();
+}
+
+/** Waits until all actions are counted in the kept totals. */
+const tallied = () =>
+  expect
+    .poll(async () => Number((await app.database("audit_pending").count().first())?.count), { timeout: 10_000 })
+    .toBe(0);
+
+const partnerOf = async (company_key: string, username: string): Promise<string> => {
+  await app.user({ username, company_key, roles: ["PARTNER"] });
+  return app.token(username);
+};
+const put = async (body: Json, token = app.admin): Promise<void> => {
+  const answer = await app.http("PUT", "/admin/users", {
+    token,
+    body: { roles: [], timezone: 0, enabled: true, ...body },
+  });
+  expect([answer.status, answer.body.message]).toEqual([200, undefined]);
+};
+
+test("partners see the changes that are about their own company, by administrators too, and no others", async () => {
+  // The administrator's own company has a partner as well.
+  const colleague = await partnerOf("administration", "colleague");
+  const [one, two] = [await app.company(), await app.company()];
+  const [first, second] = [await partnerOf(one, "partner_one"), await partnerOf(two, "partner_two")];
+  await app.user({ username: "moving", company_key: one });
+  await app.http("PUT", "/admin/companies", { token: app.admin, body: { key: one, detail: "first" } });
+  await put({ username: "moving", company_key: one, name: "In one" }, first);
+  await put({ username: "moving", company_key: two });
+  await put({ username: "moving", company_key: two, name: "In two" });
+  const quota = { services: [] };
+  await app.http("PUT", "/admin/quotas/moving", { token: app.admin, body: quota });
+  await app.http("DELETE", "/admin/users/moving", { token: app.admin });
+
+  const ofOne = [
+    `create_company ${one} by admin`,
+    "create_user moving by admin",
+    "create_user partner_one by admin",
+    `update_company ${one} by admin`,
+    // By the partner, and the move: the user was theirs until then.
+    "update_user moving by admin",
+    "update_user moving by partner_one",
+  ].toSorted();
+  const ofTwo = [
+    `create_company ${two} by admin`,
+    "create_user partner_two by admin",
+    "update_user moving by admin",
+    "delete_user moving by admin",
+  ].toSorted();
+  const check = async () => {
+    expect(await read(first)).toEqual(ofOne);
+    expect((await read(second)).filter((line) => !line.startsWith("update_quotas"))).toEqual(ofTwo);
+    expect(await read(colleague)).toEqual(["create_user colleague by admin"]);
+    expect(await read(first, { username: "admin" })).toEqual(ofOne.filter((line) => line.endsWith("by admin")));
+    expect(await read(first, { username: "partner_one" })).toEqual(["update_user moving by partner_one"]);
+    expect(await read(first, { company_key: one })).toEqual(["update_user moving by partner_one"]);
+    expect(await read(first, { company_key: "administration" })).toEqual(
+      ofOne.filter((line) => line.endsWith("by admin")),
+    );
+    expect(await read(first, { company_key: two })).toEqual([]);
+    expect(await read(first, { username: "partner_two" })).toEqual([]);
+    expect(await read(app.admin, { company_key: one })).toEqual(["update_user moving by partner_one"]);
+  };
+  await check();
+  await tallied();
+  await check();
+});
+
+test("the totals of a partner who sees another company's administrator are right over hours, days and their edges", async () => {
+  const key = await app.company();
+  const partner = await partnerOf(key, "counting");
+  for (const detail of ["a", "b", "c"]) {
+    await app.http("PUT", "/admin/companies", { token: app.admin, body: { key, detail } });
+  }
+  const total = async (query: string): Promise<number> => {
+    const { body } = await app.http("GET", `/admin/audit?operation_id=update_company&${query}`, { token: partner });
+    return body.statistics.filter.total;
+  };
+  await tallied();
+  const hour = new Date(Math.floor(Date.now() / 3_600_000) * 3_600_000);
+  const end = new Date(hour.getTime() + 25 * 3_600_000).toISOString();
+  for (const query of ["", "username=admin&", "company_key=administration&"]) {
+    expect(await total(`${query}from=${hour.toISOString()}&to=${end}`)).toBe(3);
+    expect(await total(`${query}from=2026-01-01T00:00:00Z&to=2999-01-01T00:00:00Z`)).toBe(3);
+  }
+  const { body } = await app.http("GET", "/admin/audit?from=2026-01-01T00:00:00Z&limit=1000", { token: partner });
+  expect(body.statistics.overall.total).toBe(body.actions.length);
+});
