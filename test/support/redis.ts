@@ -23,6 +23,8 @@ export interface TestRedis {
   restart(): Promise<void>;
   /** Removes everything that is in it. */
   flush(): Promise<void>;
+  /** Sends a command by redis-cli, and returns what that prints. */
+  send(...words: readonly string[]): string;
   /** The names of all keys, sorted. */
   keys(): string[];
   /** Makes it answer nothing, its connections kept, until it is resumed. */
@@ -41,6 +43,7 @@ export async function startRedis(): Promise<TestRedis> {
       kill: async () => undefined,
       restart: ours,
       flush: ours,
+      send: ours,
       keys: ours,
       pause: ours,
       resume: ours,
@@ -53,6 +56,7 @@ export async function startRedis(): Promise<TestRedis> {
     url: `redis://127.0.0.1:${port}`,
     kill,
     flush: async () => void command(port, "flushall"),
+    send: (...words) => command(port, ...words),
     keys: () => command(port, "keys", "*").split("\n").toSorted(),
     pause: () => void server.kill("SIGSTOP"),
     resume: () => void server.kill("SIGCONT"),

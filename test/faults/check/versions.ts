@@ -1,0 +1,109 @@
+import type { ChangeLine, FaultLine, Limits, Line } from "../history/records.ts";
+import type { Span } from "./clock.ts";
+import { groupBy } from "./group.ts";
+
+/** What may have been in force for a user between two moments. */
+export interface Versions {
+  limits(user: string, group: number, from: number, to: number): { base: Limits[]; periods: (Period | undefined)[] };
+  timezones(user: string, from: number, to: number): number[];
+  companies(user: string, from: number, to: number): string[];
+  /** When the user may have been made, and when it is certainly gone. */
+  life(user: string): Span;
+}
+
+export interface Period {
+  readonly from: number;
+  readonly to: number;
+  readonly limits: Limits | undefined;
+}
+
+interface Version<Value> extends Span {
+  readonly value: Value;
+}
+
+/** A server that was not told of a change reads again after five seconds, once it reaches PostgreSQL. */
+const staleMs = 6000;
+/** The longest that a change which was not acknowledged may take effect after it was sent. */
+const lateMs = 25_000;
+
+export function createVersions(lines: readonly Line[]): Versions {
+  const faults = lines.filter((line) => line.call === "fault" && /server|postgres/.test(line.kind)) as FaultLine[];
+  const byUser = groupBy(
+    lines.filter((line) => line.call === "change"),
+    ({ user }) => user,
+  );
+  const cached = new Map<string, Version<unknown>[]>();
+
+  /** Every value of one kind, and from when to when it may have been in force. */
+  function versionsOf<Value>(
+    user: string,
+    kind: string,
+    pick: (line: ChangeLine) => Value | undefined,
+  ): Version<Value>[] {
+    const key = `${user} ${kind}`;
+    const known = cached.get(key);
+    if (known !== undefined) return known as Version<Value>[];
+    const changes = (byUser.get(user) ?? []).flatMap((line) => {
+      const value = pick(line);
+      return value === undefined ? [] : [{ line, value }];
+    });
+    const versions = changes.map(({ line, value }, place) => {
+      const next = changes.slice(place + 1).find(({ line: later }) => later.failure === undefined);
+      const until = next === undefined ? Number.POSITIVE_INFINITY : lastUse(next.line.answered, faults);
+      return {
+        value,
+        from: line.sent,
+        to: line.failure === undefined ? until : Math.max(until, line.sent + lateMs + staleMs),
+      };
+    });
+    cached.set(key, versions);
+    return versions;
+  }
+
+  const valuesOf = <Value>(versions: readonly Version<Value>[], from: number, to: number) =>
+    versions.filter((one) => one.from <= to && from <= one.to).map(({ value }) => value);
+
+  return {
+    limits(user, group, from, to) {
+      const base = versionsOf(user, `base ${group}`, ({ what }) =>
+        what.kind === "base" ? what.limits[group] : undefined,
+      );
+      const periods = versionsOf<Period | null>(user, `period ${group}`, ({ what }) => {
+        if (what.kind === "created") return null;
+        return what.kind === "period" ? { from: what.from, to: what.to, limits: what.limits?.[group] } : undefined;
+      });
+      const inForce = valuesOf(periods, from, to).map((period) => (period?.limits === undefined ? undefined : period));
+      return { base: valuesOf(base, from, to), periods: inForce };
+    },
+    timezones: (user, from, to) => valuesOf(timezonesOf(user), from, to),
+    companies(user, from, to) {
+      const versions = versionsOf(user, "company", ({ what }) =>
+        what.kind === "company" || what.kind === "created" ? what.company : undefined,
+      );
+      return valuesOf(versions, from, to);
+    },
+    life(user) {
+      const changes = byUser.get(user) ?? [];
+      const deleted = changes.find(({ what, failure }) => what.kind === "deleted" && failure === undefined);
+      return {
+        from: changes[0]?.sent ?? Number.NEGATIVE_INFINITY,
+        to: deleted === undefined ? Number.POSITIVE_INFINITY : lastUse(deleted.answered, faults),
+      };
+    },
+  };
+
+  function timezonesOf(user: string) {
+    return versionsOf(user, "timezone", ({ what }) =>
+      what.kind === "timezone" || what.kind === "created" ? what.timezone : undefined,
+    );
+  }
+}
+
+/** How long a server may go on with what was changed by then: faults keep it from hearing of it and from reading it. */
+function lastUse(answered: number, faults: readonly FaultLine[]): number {
+  let until = answered + staleMs;
+  for (const fault of faults) {
+    if (fault.sent <= until && answered <= fault.answered) until = Math.max(until, fault.answered + staleMs);
+  }
+  return until;
+}

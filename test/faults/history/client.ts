@@ -1,0 +1,75 @@
+import { type Client, Code, ConnectError, createClient, type Interceptor } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
+import { ErrorInfoSchema } from "#gen/google/rpc/error_details_pb.js";
+import { AuditService } from "#gen/tollgate/v1/audit_pb.js";
+import { QuotaService } from "#gen/tollgate/v1/lease_pb.js";
+import type { Failure } from "./records.ts";
+import { adminPassword, type World } from "./world.ts";
+
+export interface Planner {
+  readonly quota: Client<typeof QuotaService>;
+  readonly audit: Client<typeof AuditService>;
+}
+
+/** How long a caller waits for any answer. */
+export const deadlineMs = 8000;
+/** Longer than any run, by any moved clock. */
+const tokenSeconds = 31_000_000;
+
+/** A client of each server. A connection that goes silent is left, as a client with keepalive does. */
+export function createPlanners(world: World, token: string): Planner[] {
+  const authorized: Interceptor = (next) => (request) => {
+    request.header.set("authorization", `Bearer ${token}`);
+    return next(request);
+  };
+  return world.servers.map(({ url }) => {
+    const transport = createGrpcTransport({
+      baseUrl: url,
+      interceptors: [authorized],
+      defaultTimeoutMs: deadlineMs,
+      pingIntervalMs: 1000,
+      pingTimeoutMs: 1500,
+    });
+    return { quota: createClient(QuotaService, transport), audit: createClient(AuditService, transport) };
+  });
+}
+
+export function failureOf(error: unknown): Failure {
+  const failure = ConnectError.from(error);
+  const [info] = failure.findDetails(ErrorInfoSchema);
+  return { code: Code[failure.code], reason: info?.reason ?? "", message: failure.rawMessage };
+}
+
+export interface HttpAnswer {
+  /** 0: not answered. */
+  readonly status: number;
+  readonly body: string;
+}
+
+/** Calls the HTTP/JSON gateway of a server. */
+export async function http(
+  url: string,
+  method: string,
+  path: string,
+  { token = "", body }: { token?: string; body?: object } = {},
+): Promise<HttpAnswer> {
+  const headers = { "content-type": "application/json", ...(token !== "" && { authorization: `Bearer ${token}` }) };
+  try {
+    const response = await fetch(`${url}${path}`, {
+      method,
+      headers,
+      signal: AbortSignal.timeout(deadlineMs),
+      ...(body !== undefined && { body: JSON.stringify(body) }),
+    });
+    return { status: response.status, body: await response.text() };
+  } catch (error) {
+    return { status: 0, body: String(error) };
+  }
+}
+
+export async function login(url: string, username: string): Promise<string> {
+  const body = { username, password: adminPassword, ttl_seconds: tokenSeconds };
+  const answer = await http(url, "POST", "/admin/token/generation", { body });
+  if (answer.status !== 200) throw new Error(`login of ${username}: ${answer.status} ${answer.body}`);
+  return (JSON.parse(answer.body) as { token: string }).token;
+}

@@ -1,0 +1,176 @@
+import { setTimeout as wait } from "node:timers/promises";
+import type { Proxy } from "../../support/proxy.ts";
+import type { Random } from "./random.ts";
+import { type LinkName, linkNames, type Server, type World } from "./world.ts";
+
+/** Something that breaks, lasts for a while, and is over when the promise resolves. */
+export interface Fault {
+  readonly kind: string;
+  run(context: FaultContext): Promise<void>;
+}
+
+export interface FaultContext {
+  readonly world: World;
+  readonly random: Random;
+}
+
+const dayMs = 86_400_000;
+/** The clock stays within so many days: partitions and point keys are kept for weeks. */
+const furthestDays = { back: -4, ahead: 20 };
+
+const lastingMs = ({ random }: FaultContext) => wait(random.between(300, 2500));
+const anyServer = ({ world, random }: FaultContext) => random.pick(world.servers);
+
+/** Servers that a fault holds: two faults at once never end or stop the same one. */
+const held = new Set<Server>();
+
+async function withServer(context: FaultContext, work: (server: Server) => Promise<void>): Promise<void> {
+  const free = context.world.servers.filter((server) => !held.has(server));
+  if (free.length === 0) return;
+  const server = context.random.pick(free);
+  held.add(server);
+  try {
+    await work(server);
+  } finally {
+    held.delete(server);
+  }
+}
+
+const ofServers: Fault[] = [
+  {
+    kind: "server: kill -9",
+    run: (context) =>
+      withServer(context, async (server) => {
+        await server.process.end("SIGKILL");
+        await server.start();
+      }),
+  },
+  {
+    kind: "server: SIGTERM",
+    run: (context) =>
+      withServer(context, async (server) => {
+        await server.process.end("SIGTERM");
+        await server.start();
+      }),
+  },
+  {
+    kind: "server: SIGSTOP",
+    run: (context) =>
+      withServer(context, async (server) => {
+        server.process.process.kill("SIGSTOP");
+        await wait(context.random.between(500, 4000));
+        server.process.process.kill("SIGCONT");
+      }),
+  },
+];
+
+const ofRedis: Fault[] = [
+  { kind: "redis: FLUSHALL", run: ({ world }) => world.redis.flush() },
+  { kind: "redis: restarted empty", run: ({ world }) => world.redis.restart() },
+  {
+    kind: "redis: out of memory",
+    async run(context) {
+      context.world.redis.send("config", "set", "maxmemory", "1");
+      await lastingMs(context);
+      context.world.redis.send("config", "set", "maxmemory", "0");
+    },
+  },
+  { kind: "redis: SCRIPT FLUSH", run: async ({ world }) => void world.redis.send("script", "flush") },
+  {
+    kind: "redis: SIGSTOP",
+    async run(context) {
+      context.world.redis.pause();
+      await lastingMs(context);
+      context.world.redis.resume();
+    },
+  },
+];
+
+const ofPostgres: Fault[] = [
+  {
+    kind: "postgres: connections terminated",
+    run: ({ world }) =>
+      world.administer(async (client) => {
+        await client.query(
+          `select pg_terminate_backend(pid) from pg_stat_activity
+           where datname = current_database() and pid <> pg_backend_pid()`,
+        );
+      }),
+  },
+  ...["lease", "audit_action", "usage_day", "user_account", "counter_store", "charged_day"].map((table) => ({
+    kind: `postgres: ${table} locked`,
+    run: (context: FaultContext) =>
+      context.world.administer(async (client) => {
+        await client.query("begin");
+        await client.query("set local lock_timeout = '3s'");
+        await client.query(`lock table ${table} in access exclusive mode`);
+        await lastingMs(context);
+        await client.query("rollback");
+      }),
+  })),
+];
+
+const onLink: Record<string, (proxy: Proxy, context: FaultContext) => unknown> = {
+  delayed: (proxy, { random }) => proxy.delay(random.between(20, 400)),
+  cut: (proxy) => proxy.cut(),
+  "half-closed": (proxy) => proxy.halfClose(),
+  "silent on established connections": (proxy) => proxy.blackHole("established"),
+  silent: (proxy) => proxy.blackHole("all"),
+  "answers lost": (proxy) => proxy.loseAnswers(),
+  refused: (proxy) => proxy.refuse(),
+};
+
+const ofLinks: Fault[] = linkNames.flatMap((name: LinkName) =>
+  Object.entries(onLink).map(([what, begin]) => ({
+    kind: `link to ${name}: ${what}`,
+    async run(context: FaultContext) {
+      const proxy = anyServer(context).links[name];
+      await begin(proxy, context);
+      await lastingMs(context);
+      await proxy.restore();
+    },
+  })),
+);
+
+const ofClocks: Fault[] = [1, -1, 3, -3].map((days) => ({
+  kind: `clock: ${days > 0 ? "+" : ""}${days} days`,
+  run: async ({ world }) => {
+    const moved = world.movedMs() / dayMs + days;
+    const isInside = furthestDays.back <= moved && moved <= furthestDays.ahead;
+    await world.moveClock((isInside ? days : -days) * dayMs);
+  },
+}));
+
+const ofOneClock: Fault[] = [1, -1, 3, -3].map((days) => ({
+  kind: `clock of one server: ${days > 0 ? "+" : ""}${days} days`,
+  async run(context) {
+    const server = anyServer(context);
+    server.skew(days * dayMs);
+    await lastingMs(context);
+    server.skew(0);
+  },
+}));
+
+const kinds = [ofServers, ofRedis, ofPostgres, ofLinks, ofClocks, ofOneClock];
+
+/** So many faults: each kind has its turn, whatever the number of its forms, in an order of the seed. */
+export function planFaults(count: number, random: Random): Fault[] {
+  const queues = kinds.map((list) => shuffle(list, random));
+  // More clocks that go ahead than back: several days pass.
+  const turns = [0, 1, 2, 3, 4, 1, 3, 0, 3, 4, 1, 5, 2, 3];
+  const next = (list: Fault[]) => {
+    const fault = list.shift() as Fault;
+    list.push(fault);
+    return fault;
+  };
+  return Array.from({ length: count }, (_none, index) =>
+    next(queues[turns[index % turns.length] as number] as Fault[]),
+  );
+}
+
+function shuffle<Item>(items: readonly Item[], random: Random): Item[] {
+  return items
+    .map((item) => ({ item, at: random.next() }))
+    .toSorted((one, other) => one.at - other.at)
+    .map(({ item }) => item);
+}

@@ -1,0 +1,46 @@
+import { readFileSync } from "node:fs";
+import pino from "pino";
+import { readConfig } from "../../src/config.ts";
+import { startApp } from "../../src/server/app.ts";
+
+/**
+ * The whole server as a process whose clocks a test moves: CLOCK_FILES names two files with an offset in milliseconds.
+ * The first moves the clock that all servers see in Redis, the second this server's own on top of it.
+ */
+const files = (process.env["CLOCK_FILES"] ?? "").split(",");
+/** Every decision needs the time; a file is read at most once in this time. */
+const freshMs = 2;
+let readMs = Number.NEGATIVE_INFINITY;
+let offsets = { redis: 0, own: 0 };
+
+function offset(): typeof offsets {
+  if (performance.now() - readMs < freshMs) return offsets;
+  readMs = performance.now();
+  const [redis = 0, own = 0] = files.map((file) => Number(readFileSync(file, "utf8")));
+  offsets = { redis, own };
+  return offsets;
+}
+
+let unwritten = 0;
+const end = (reason: string) => {
+  console.error(reason);
+  process.exit(1);
+};
+const app = await startApp(readConfig(process.env), {
+  logger: pino({ level: process.env["LOG_LEVEL"] ?? "info" }),
+  announce: () => undefined,
+  now: () => Date.now() + offset().redis + offset().own,
+  redisNow: () => Date.now() + offset().redis,
+  onFailure: end,
+  onTakeover: end,
+});
+process.once("SIGTERM", () => {
+  app.stop().then(
+    (stopped) => {
+      unwritten = stopped.unwritten;
+      process.exit(unwritten > 0 ? 3 : 0);
+    },
+    (error: unknown) => end(String(error)),
+  );
+});
+console.log(app.greeting.join("\n"));
