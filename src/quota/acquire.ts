@@ -4,7 +4,7 @@ import type { Presence } from "../storage/bus.ts";
 import type { Counters } from "./counters/counters.ts";
 import type { Ask, QuotaLimits, Standing } from "./counters/engine.ts";
 import { type LeaseView, toHolderText } from "./lease-messages.ts";
-import { type LedgerEntry, toEntry } from "./ledger/entry.ts";
+import { toEntry } from "./ledger/entry.ts";
 import type { Ledger } from "./ledger/ledger.ts";
 import {
   type Asked,
@@ -53,7 +53,8 @@ const ledgerRetryMs = 1000;
  * Decides many requests, each by itself, in one round trip; the decisions are in the order of the requests. A grant is
  * on its way to the ledger when this returns, or in it where grants are to be durable. A durable grant is one that no
  * other server has counted without: see docs/decisions/0001-unwritten-grants.md.
- * @throws UNAVAILABLE when the counters do not answer, or the ledger is so far behind that it takes nothing more
+ * @throws UNAVAILABLE when the counters do not answer, the ledger is so far behind that it takes nothing more, or a
+ * durable grant was not written in time; what was granted then stays granted until it expires, for a repeated request
  */
 export async function acquire(
   options: QuotaOptions,
@@ -68,31 +69,28 @@ export async function acquire(
   );
   const prepared = requests.map((request, index) => prepare(options, request, known[index], asker));
   const asking = prepared.filter((one) => "ask" in one);
-  const written: Promise<unknown>[] = [];
-  const granted: LedgerEntry[] = [];
+  /** Grants that the engine has given at one time, by that time: they are confirmed together. */
+  const rounds = new Map<number, Promise<unknown>[]>();
+  const confirmed: Promise<boolean>[] = [];
   /** Places of operations that the ledger has settled; the counters have forgotten them. */
   const settled = new Set<number>();
   const answers = await counters.ask(
     asking.map(({ ask }) => ask),
-    (answer, index) => {
+    (answer, index, askedMs) => {
       // A repeated one too: the server that granted it may have died before it was written.
       if (answer.kind !== "done" || answer.lease?.state !== "active") return;
       const { subject, ask } = asking[index] as Admitted;
       const { lease, degraded = false } = answer;
       const entry = toEntry({ meter: ask.meter, subject, lease, asker, degraded, end: { state: "granted" } });
-      if (!durable) return ledger.append(entry);
-      if (answer.before !== "active") granted.push(entry);
-      const commit = ledger.commit(entry).then((settlement) => settlement && settled.add(index));
-      // ask() may throw before Promise.all below waits for it: a rejection without a handler ends the process.
-      commit.catch(() => undefined);
-      written.push(commit);
+      if (presence === undefined) return ledger.append(entry);
+      const round = rounds.get(askedMs) ?? [];
+      if (round.length === 0) confirmed.push(confirm(presence, round, askedMs));
+      rounds.set(askedMs, round);
+      round.push(ledger.commit(entry).then((settlement) => settlement && settled.add(index)));
     },
   );
-  await Promise.all(written);
-  if (presence !== undefined && granted.length > 0 && !(await presence.confirm())) {
-    await withdraw(options, granted);
-    throw unavailable("LEDGER_BEHIND", "the grant was not written in time", ledgerRetryMs);
-  }
+  // Not withdrawn: another server may have answered a repeated request with the same lease by now.
+  if ((await Promise.all(confirmed)).includes(false)) throw lateGrant();
   const next = answers.entries();
   return prepared.map((one) => {
     if ("refused" in one) return { granted: false, asked: one.asked, refused: one.refused };
@@ -114,14 +112,20 @@ export async function acquire(
   });
 }
 
-/** Gives back what was granted and is not answered: other servers may have counted without it. */
-async function withdraw({ ledger, counters }: QuotaOptions, granted: readonly LedgerEntry[]): Promise<void> {
-  const released = granted.map((entry) => ({
-    ...entry,
-    end: { state: "released" as const, endedMs: entry.grantedMs },
-  }));
-  await Promise.all(released.map((entry) => ledger.commit(entry)));
-  await Promise.all(granted.map(({ meter }) => counters.forget(meter)));
+/** Whether grants are written, and no server has counted without them. */
+function confirm(presence: Presence, round: readonly Promise<unknown>[], askedMs: number): Promise<boolean> {
+  // In the next microtask, every grant of the round is in it.
+  const confirming = Promise.resolve()
+    .then(() => Promise.all(round))
+    .then(() => presence.confirm(askedMs));
+  // ask() may throw before anything waits for this: a rejection without a handler ends the process.
+  confirming.catch(() => undefined);
+  return confirming;
+}
+
+/** A grant that was written so late that another server may have counted without it. */
+export function lateGrant() {
+  return unavailable("LEDGER_BEHIND", "the grant was not written in time", ledgerRetryMs);
 }
 
 /**

@@ -52,7 +52,7 @@ export function createFailOpenCounters(options: FailOpenOptions): FailOpenCounte
   const running = new Set<Promise<unknown>>();
 
   async function askOwn(counters: Counters, ...[asks, hear]: Parameters<Counters["ask"]>) {
-    const asking = counters.ask(asks, (answer, index) => hear?.({ ...answer, degraded: true }, index));
+    const asking = counters.ask(asks, (answer, ...rest) => hear?.({ ...answer, degraded: true }, ...rest));
     running.add(asking);
     const answers = await asking.finally(() => running.delete(asking));
     return answers.map((answer) => ({ ...answer, degraded: true }));

@@ -1,6 +1,6 @@
 import type { SettleLeaseRequest } from "#gen/tollgate/v1/lease_pb.js";
 import { conflict, notFound } from "../core/errors.ts";
-import { type Asker, type QuotaOptions, requireRoom } from "./acquire.ts";
+import { type Asker, lateGrant, type QuotaOptions, requireRoom } from "./acquire.ts";
 import type { Answer } from "./counters/counters.ts";
 import type { Command, Granted, Lease, LeaseState, Meter, Rules, Standing } from "./counters/engine.ts";
 import type { LeaseIds, LeaseKey } from "./lease-id.ts";
@@ -27,16 +27,22 @@ export interface Ended {
 
 /**
  * @throws FAILED_PRECONDITION LEASE_LOST when the lease has ended, or has expired and finds no room; UNAVAILABLE when the
- * ledger is so far behind that it takes nothing more
+ * ledger is so far behind that it takes nothing more, or where grants are to be durable has not written it in time
  */
 export async function renew(options: LifecycleOptions, leaseId: string, ttlMs: number, asker: Asker): Promise<Ended> {
   requireRoom(options.ledger);
   const place = await locate(options, leaseId, asker);
-  const answer = await ask(options, leaseId, place, { kind: "renew", ...place.granted, ttlMs });
+  const presence = options.presence();
+  const { answer, askedMs } = await ask(options, leaseId, place, { kind: "renew", ...place.granted, ttlMs });
   if (answer.kind === "refused") throw leaseLost("the lease has expired and there is no room to take it again");
   const { lease, standing, before } = done(answer);
   if (lease.state !== "active") throw leaseLost(`the lease has been ${lease.state}`);
-  options.ledger.append(toEntry({ ...place, lease, asker, end: { state: "granted" } }));
+  const entry = toEntry({ ...place, lease, asker, end: { state: "granted" } });
+  if (options.durable) {
+    // An expired lease that is taken again is a grant as any other.
+    await options.ledger.commit(entry);
+    if (!(await presence.confirm(askedMs))) throw lateGrant();
+  } else options.ledger.append(entry);
   return { view: { ...viewOf(place, lease), ttlMs }, standing, before };
 }
 
@@ -51,7 +57,7 @@ export async function settle(
 ): Promise<Ended> {
   const place = await locate(options, leaseId, asker);
   const presence = options.presence();
-  const answer = await ask(options, leaseId, place, { kind: "settle", ...place.granted, points });
+  const { answer, askedMs } = await ask(options, leaseId, place, { kind: "settle", ...place.granted, points });
   if (answer.kind === "conflict") throw settledDifferently(answer.lease.settledPoints ?? 0, points);
   const { lease, standing, before } = done(answer);
   const durationMs = duration && Number(duration.seconds) * 1000 + Math.round(duration.nanos / 1e6);
@@ -67,7 +73,7 @@ export async function settle(
   // Another server settled it, and its entry was first.
   if (kept !== undefined && kept.points !== points) throw settledDifferently(kept.points, points);
   // Another server may have made the counters again without it.
-  if (!presence.isHeld()) await options.counters.forget(place.meter);
+  if (!presence.isHeld(askedMs)) await options.counters.forget(place.meter);
   return { view: viewOf(place, lease), standing, before };
 }
 
@@ -78,7 +84,7 @@ export async function settle(
 export async function release(options: LifecycleOptions, leaseId: string, asker: Asker): Promise<Ended> {
   requireRoom(options.ledger);
   const place = await locate(options, leaseId, asker);
-  const answer = await ask(options, leaseId, place, { kind: "release", ...place.granted });
+  const { answer } = await ask(options, leaseId, place, { kind: "release", ...place.granted });
   const { lease, standing, before } = done(answer);
   if (lease.state === "released") {
     options.ledger.append(toEntry({ ...place, lease, asker, end: { state: "released", endedMs: standing.nowMs } }));
@@ -96,7 +102,7 @@ export async function endOf(
   asker: Asker,
 ): Promise<LedgerEntry | undefined> {
   const place = await locate(options, leaseId, asker);
-  const answer = await ask(options, leaseId, place, { kind: "leases" });
+  const { answer } = await ask(options, leaseId, place, { kind: "leases" });
   if (answer.kind !== "leases") throw new Error(`a list was answered ${answer.kind}`);
   const running = answer.leases.find(({ operationId }) => operationId === place.granted.operationId);
   const lease = running ?? (await options.findLease(options.leaseIds.parse(leaseId)))?.lease;
@@ -135,9 +141,10 @@ async function locate(options: LifecycleOptions, leaseId: string, asker: Asker):
 }
 
 async function ask({ counters }: LifecycleOptions, leaseId: string, { meter, rules }: Place, command: Command) {
-  const [answer] = await counters.ask([{ meter, rules, command }]);
+  let askedMs = 0;
+  const [answer] = await counters.ask([{ meter, rules, command }], (_answer, _index, ms) => (askedMs = ms));
   if (answer === undefined || answer.kind === "unknown") throw notFound("lease", leaseId);
-  return answer;
+  return { answer, askedMs };
 }
 
 function done(answer: Answer | undefined): { lease: Lease; standing: Standing; before: LeaseState | undefined } {

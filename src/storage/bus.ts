@@ -27,10 +27,13 @@ export interface Bus {
  * moment that such a barrier began after may not be in what was read behind it.
  */
 export interface Presence {
-  /** Whether every barrier has waited for this server until now, as far as this server knows without asking. */
-  isHeld(): boolean;
+  /**
+   * Whether every barrier has waited for this server until now, as far as this server knows without asking.
+   * @param sinceMs what is counted later than that matters, by performance.now(); absent: since presence() was called
+   */
+  isHeld(sinceMs?: number): boolean;
   /** The same for certain: PostgreSQL has been asked on the same connection. */
-  confirm(): Promise<boolean>;
+  confirm(sinceMs?: number): Promise<boolean>;
 }
 
 export interface BusOptions {
@@ -197,16 +200,17 @@ export async function openBus(options: BusOptions): Promise<Bus> {
     presence() {
       const bus = client;
       const startMs = performance.now();
-      const isHeld = () => bus !== undefined && client === bus && performance.now() - startMs < barrierLimitMs;
+      const isHeld = (sinceMs = startMs) =>
+        bus !== undefined && client === bus && performance.now() - sinceMs < barrierLimitMs;
       return {
         isHeld,
-        async confirm() {
-          if (bus === undefined || !isHeld()) return false;
+        async confirm(sinceMs) {
+          if (bus === undefined || !isHeld(sinceMs)) return false;
           const isAnswered = await query(bus, "select 1", []).then(
             () => true,
             () => false,
           );
-          return isAnswered && isHeld();
+          return isAnswered && isHeld(sinceMs);
         },
       };
     },

@@ -9,13 +9,16 @@ export type Answer = Exclude<Reply, { kind: "missing" | "stale" }> & { readonly 
 export interface Counters {
   /**
    * One answer for each ask, in order. Counters that are missing are made again from the ledger first.
-   * @param hear told of each answer when the engine gives it, while others of the batch may have to wait
+   * @param hear called with each answer when the engine gives it, while others of the batch may have to wait
    * @throws UNAVAILABLE when the engine, or the ledger where it is needed, does not answer
    */
-  ask(asks: readonly Ask[], hear?: (answer: Answer, index: number) => void): Promise<Answer[]>;
+  ask(asks: readonly Ask[], hear?: Hear): Promise<Answer[]>;
   /** Drops a meter that the ledger contradicts: the next ask makes it again from the ledger. */
   forget(meter: Meter): Promise<void>;
 }
+
+/** @param askedMs when the engine was asked, by performance.now(): it has not decided before */
+export type Hear = (answer: Answer, index: number, askedMs: number) => void;
 
 export interface CountersOptions {
   readonly engine: CounterEngine;
@@ -81,17 +84,18 @@ export function createCounters(options: CountersOptions): Counters {
 
   return {
     async ask(asks, hear) {
+      let askedMs = performance.now();
       const replies = await run(asks);
       const tell = (reply: Reply, index: number) => {
-        if (isAnswer(reply)) hear?.(reply, index);
+        if (isAnswer(reply)) hear?.(reply, index, askedMs);
       };
       replies.forEach(tell);
-      const restored = new Set<Ask>();
       for (let attempt = 1; ; attempt += 1) {
-        const again = await recoverAll(asks, replies, restored);
+        const again = await recoverAll(asks, replies);
         if (again.length === 0) return replies as Answer[];
         if (attempt === attempts)
           throw unavailable("COUNTERS_UNAVAILABLE", "the counters are being made again", retryAfterMs);
+        askedMs = performance.now();
         const renewed = await run(again.map((index) => asks[index] as Ask));
         for (const [place, index] of again.entries()) {
           replies[index] = renewed[place] as Reply;
@@ -103,27 +107,22 @@ export function createCounters(options: CountersOptions): Counters {
   };
 
   /** The places of those that are worth asking again. */
-  async function recoverAll(asks: readonly Ask[], replies: readonly Reply[], restored: Set<Ask>): Promise<number[]> {
+  async function recoverAll(asks: readonly Ask[], replies: readonly Reply[]): Promise<number[]> {
     if (replies.every(isAnswer)) return [];
     const open = [...replies.keys()].filter((index) => !isAnswer(replies[index] as Reply));
-    const isAgain = await Promise.all(
-      open.map((index) => recover(asks[index] as Ask, replies[index] as Reply, restored)),
-    );
+    const isAgain = await Promise.all(open.map((index) => recover(asks[index] as Ask, replies[index] as Reply)));
     return open.filter((_index, place) => isAgain[place]);
   }
 
   /** Whether it is worth asking again. */
-  async function recover(ask: Ask, reply: Reply, restored: Set<Ask>): Promise<boolean> {
+  async function recover(ask: Ask, reply: Reply): Promise<boolean> {
     if (reply.kind === "missing") {
       await prime(ask, reply);
-      // A lease that was restored before the loss may be unknown again.
-      restored.delete(ask);
       return true;
     }
     if (reply.kind === "stale") return true;
-    if (reply.kind !== "unknown" || restored.has(ask)) return false;
-    restored.add(ask);
-    return restore(ask);
+    // A lease that was restored is unknown again when the meter was lost and primed by another call meanwhile.
+    return reply.kind === "unknown" && restore(ask);
   }
 }
 

@@ -95,6 +95,33 @@ describe.skipIf(noOwnRedis !== "").each(["in this process", "in Redis"])("counte
     expect(heard).toEqual([1, 0]);
   });
 
+  test("know a lease of the ledger that was restored before another call has made them again", async () => {
+    const operationId = randomUUID();
+    const day = Math.floor(Date.now() / 86_400_000) - 3;
+    const grantedMs = day * 86_400_000;
+    let losses = 0;
+    const lossy = createCounters({
+      engine: {
+        ...engine,
+        async restore(...parameters) {
+          await engine.restore(...parameters);
+          if ((losses += 1) > 1) return;
+          await engine.forget(meter);
+          await counters.ask([acquire(1)]);
+        },
+      },
+      readSnapshot: (_meter, missing, given) => Promise.resolve(emptySnapshot(missing, given, {})),
+      findLease: async () => ({
+        ...{ operationId, day, timezone: 0, points: 5, grantedMs, expireMs: grantedMs + 1000, holder: "code service" },
+        state: "active",
+        settledPoints: undefined,
+      }),
+    });
+    const command = { kind: "settle" as const, operationId, day, points: 5 };
+    const [answer] = await lossy.ask([{ meter, rules, command }]);
+    expect([answer?.kind, losses]).toEqual(["done", 2]);
+  });
+
   test("are UNAVAILABLE when they are lost again and again, not asked for without end", async () => {
     const forgetful = createCounters({
       engine: { ...engine, prime: () => Promise.resolve() },
