@@ -21,7 +21,6 @@ function offset(): typeof offsets {
   return offsets;
 }
 
-let unwritten = 0;
 const end = (reason: string) => {
   console.error(reason);
   process.exit(1);
@@ -34,13 +33,7 @@ const app = await startApp(readConfig(process.env), {
   onFailure: end,
   onTakeover: end,
 });
-process.once("SIGTERM", () => {
-  app.stop().then(
-    (stopped) => {
-      unwritten = stopped.unwritten;
-      process.exit(unwritten > 0 ? 3 : 0);
-    },
-    (error: unknown) => end(String(error)),
-  );
-});
+/** The exit codes are those of src/main.ts. */
+const stop = async () => process.exit((await app.stop()).unwritten > 0 ? 3 : 0);
+process.once("SIGTERM", () => void stop().catch((error: unknown) => end(String(error))));
 console.log(app.greeting.join("\n"));

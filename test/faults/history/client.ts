@@ -1,3 +1,4 @@
+import { connect } from "node:net";
 import { type Client, Code, ConnectError, createClient, type Interceptor } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { ErrorInfoSchema } from "#gen/google/rpc/error_details_pb.js";
@@ -29,6 +30,10 @@ export function createPlanners(world: World, token: string): Planner[] {
       defaultTimeoutMs: deadlineMs,
       pingIntervalMs: 1000,
       pingTimeoutMs: 1500,
+      // A socket that is reset after its session has left it would end this process.
+      nodeOptions: {
+        createConnection: ({ hostname, port }) => connect(Number(port), hostname).on("error", () => undefined),
+      },
     });
     return { quota: createClient(QuotaService, transport), audit: createClient(AuditService, transport) };
   });

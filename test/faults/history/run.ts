@@ -1,4 +1,5 @@
 import { setTimeout as wait } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
 import { createAdministrator } from "./administrator.ts";
 import { createCalls } from "./callers.ts";
 import { createPlanners, http, login } from "./client.ts";
@@ -26,6 +27,41 @@ export interface RunSummary {
   readonly changes: ReadonlyMap<string, number>;
   /** What went wrong beside the history: a server that does not serve again, an exit code. */
   readonly troubles: readonly string[];
+}
+
+/** What the environment asks for; docs/development.md, "Faults". */
+export function optionsOf(environment: Readonly<Record<string, string | undefined>>): RunOptions {
+  const number = (name: string, byDefault: number) => Number(environment[name] ?? byDefault);
+  return {
+    operations: number("FAULTS_OPERATIONS", 10_000),
+    faults: number("FAULTS_COUNT", 14),
+    seed: number("FAULTS_SEED", 1),
+    callers: number("FAULTS_CALLERS", 32),
+    users: number("FAULTS_USERS", 12),
+    settings: { LEDGER_ACK: environment["FAULTS_ACK"] ?? "commit" },
+    source: fileURLToPath(new URL("../../..", import.meta.url)),
+    only: environment["FAULTS_ONLY"] ?? "",
+  };
+}
+
+/** Ample: a machine may be busy, and each fault lasts. */
+export function timeoutOf({ operations, faults }: RunOptions): number {
+  return 180_000 + operations * 20 + faults * 60_000;
+}
+
+/** The summary as lines. */
+export function describeRun({ seed }: RunOptions, { operations, seconds, faults, changes }: RunSummary): string[] {
+  const list = (counts: ReadonlyMap<string, number>) =>
+    [...counts].toSorted().map(([kind, count]) => `  ${count} × ${kind}`);
+  const sum = (counts: ReadonlyMap<string, number>) => [...counts.values()].reduce((total, count) => total + count, 0);
+  const rate = (operations / seconds).toFixed();
+  return [
+    `seed ${seed}: ${operations} operations in ${seconds.toFixed(1)} s, ${rate} a second`,
+    `${sum(faults)} faults`,
+    ...list(faults),
+    `${sum(changes)} changes of users`,
+    ...list(changes),
+  ];
 }
 
 const recoveryLimitMs = 60_000;
@@ -64,7 +100,7 @@ export async function runHistory(options: RunOptions): Promise<{ world: World; s
     const isOver = () => (isFull() && areFaultsOver) || troubles.length > 0;
     const startMs = performance.now();
 
-    const plan = planFaults(count, createRandom(seed + 2)).filter(({ kind }) => kind.includes(options.only));
+    const plan = planFaults(count, createRandom(seed + 2), options.only);
     const breaking = breakThings(plan);
     await Promise.all([
       workload.run(callers, isOver),

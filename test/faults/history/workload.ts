@@ -52,7 +52,7 @@ export function createWorkload({ calls, random, servers, users }: WorkloadOption
       const [again] = await calls.acquire("single", anyServer(), [asked]);
       held ??= again;
     }
-    if (held === undefined) return void (await wait(random.between(5, 40)));
+    if (held === undefined) return wait(random.between(5, 40));
     await wait(random.between(0, 60));
     if (random.chance(0.3)) await calls.end("renew", anyServer(), held);
     await end(held);
@@ -62,7 +62,7 @@ export function createWorkload({ calls, random, servers, users }: WorkloadOption
     const asked = Array.from({ length: random.between(30, 120) }, () => ask(random.between(3, 20)));
     const granted = await calls.acquire(how, anyServer(), asked);
     const held = granted.filter((one) => one !== undefined);
-    if (held.length === 0) return void (await wait(random.between(20, 100)));
+    if (held.length === 0) return wait(random.between(20, 100));
     if (random.chance(0.1)) await calls.acquire(how, anyServer(), asked);
     await Promise.all(held.map(end));
   }
@@ -71,7 +71,7 @@ export function createWorkload({ calls, random, servers, users }: WorkloadOption
   async function end(held: Held): Promise<void> {
     const kind = random.next();
     if (kind < 0.12) return release(held);
-    if (kind < 0.18) return void keep(abandoned, held);
+    if (kind < 0.18) return keep(abandoned, held);
     if (kind < 0.24) return settleTwice(held);
     await settle(held, pointsOf(held));
     if (random.chance(0.05)) await calls.end("release", anyServer(), held);

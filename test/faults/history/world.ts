@@ -1,5 +1,5 @@
 import { createWriteStream, renameSync, writeFileSync } from "node:fs";
-import { mkdtemp } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import pg from "pg";
@@ -30,11 +30,12 @@ export interface World {
   readonly servers: readonly Server[];
   readonly redis: TestRedis;
   readonly databaseUrl: string;
-  /** Of this run: the history is in it. */
   readonly historyFile: string;
   record(line: Line): void;
   /** Ends the record: the file has every line then. */
   closeHistory(): Promise<void>;
+  /** Where it was: a run that is right leaves nothing. */
+  removeHistory(): Promise<void>;
   /** Moves Redis' clock, and with it those of all servers; milliseconds more than now. */
   moveClock(byMs: number): Promise<void>;
   /** How far Redis' clock was moved. */
@@ -120,6 +121,7 @@ export async function startWorld({ servers: count, settings, source }: WorldOpti
     historyFile,
     record,
     closeHistory: () => new Promise<void>((resolve) => void history.end(resolve)),
+    removeHistory: () => rm(folder, { recursive: true }),
     async moveClock(byMs) {
       const sent = performance.now();
       movedMs += byMs;

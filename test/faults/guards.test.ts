@@ -1,0 +1,46 @@
+import { readFile } from "node:fs/promises";
+import { expect, test } from "vitest";
+import { checkHistory } from "./check/check.ts";
+import { type Guard, guards, withoutGuard } from "./guards.ts";
+import { optionsOf, runHistory, timeoutOf } from "./history/run.ts";
+
+/** A guard whose loss only a rare order of events shows has more than one try. */
+const seeds = [1, 2, 3];
+/** `npm run test:faults:guards`: minutes for each guard. FAULTS_GUARDS is a part of their names. */
+const wanted = process.env["FAULTS_GUARDS"];
+const chosen = guards.filter(({ name }) => wanted !== undefined && name.includes(wanted));
+const size = { ...optionsOf(process.env), operations: 8000, faults: 10, users: 6 };
+
+test.each(guards)("there is a guard to switch off: $name", async ({ file, find }) => {
+  const text = await readFile(new URL(`../../${file}`, import.meta.url), "utf8");
+  expect(text.split(find)).toHaveLength(2);
+});
+
+test.each(chosen)(
+  "a history without a guard is red: $name",
+  { timeout: timeoutOf(size) * seeds.length },
+  async (guard) => {
+    const { folder, remove } = await withoutGuard(guard);
+    try {
+      for (const seed of seeds) {
+        const failures = await failuresOf(folder, guard, seed);
+        console.log([`without "${guard.name}", seed ${seed}:`, ...failures.map((line) => `  ${line}`)].join("\n"));
+        if (failures.length > 0) return;
+      }
+      expect.fail(`every history is green without "${guard.name}"`);
+    } finally {
+      await remove();
+    }
+  },
+);
+
+async function failuresOf(source: string, { faults: only }: Guard, seed: number): Promise<string[]> {
+  const { world, summary } = await runHistory({ ...size, seed, source, only });
+  try {
+    const verdicts = await checkHistory(world.historyFile, world.databaseUrl);
+    await world.removeHistory();
+    return [...summary.troubles, ...verdicts.failures()].map((line) => line.slice(0, 300));
+  } finally {
+    await world.stop();
+  }
+}

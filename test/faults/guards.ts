@@ -1,0 +1,118 @@
+import { cp, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+/** Something in the service that keeps the books right, and how to switch it off in a copy of the code. */
+export interface Guard {
+  readonly name: string;
+  readonly file: string;
+  /** Stands in the file once. */
+  readonly find: string;
+  readonly replace: string;
+  /** The faults that show it, by a part of their names. */
+  readonly faults: string;
+}
+
+export const guards: readonly Guard[] = [
+  {
+    name: "a prime must present its token",
+    file: "src/quota/counters/prime.lua",
+    find: "if kept[2] ~= generation or kept[3] ~= ARGV[3] then",
+    replace: "if false then",
+    faults: "redis: ",
+  },
+  {
+    name: "servers flush before the ledger is read",
+    file: "src/quota/open.ts",
+    find: "      flush: () => bus.barrier(),\n",
+    replace: "",
+    faults: "redis: FLUSHALL",
+  },
+  {
+    name: "a settled operation is not charged again by the counters",
+    file: "src/quota/counters/meter.lua",
+    find: "if before == 's' then return reply(lease.settled == points and 'done' or 'conflict', before, lease) end",
+    replace: "",
+    faults: "server: ",
+  },
+  {
+    name: "a settled lease is not charged again by the ledger",
+    file: "src/quota/ledger/write.ts",
+    find: "if (kept === undefined) continue;",
+    replace:
+      "if (kept === undefined) { used.push(toUsage(entry, { key, username: entry.username, companyKey: entry.companyKey, tracecode: entry.tracecode, holder: entry.holder })); continue; }",
+    faults: "server: ",
+  },
+  {
+    name: "a restored lease does not charge what it has charged",
+    file: "src/quota/counters/meter.lua",
+    find: "  lease = parse(holder)\n",
+    replace: "  lease = parse(holder)\n  if lease.state == 's' then charge(lease) end\n",
+    faults: "clock: +3",
+  },
+  {
+    name: "a lease that the counters have lost is restored",
+    file: "src/quota/counters/counters.ts",
+    find: 'return reply.kind === "unknown" && restore(ask);',
+    replace: "return false;",
+    faults: "clock: +3",
+  },
+  {
+    name: "the counters hold the limit of a date window",
+    file: "src/quota/counters/meter.lua",
+    find: "if from <= of_day and of_day < to then over(4, 'pointsPerDateWindow', window_used + window_reserved + wanted) end",
+    replace: "",
+    faults: "clock: +1",
+  },
+  {
+    name: "a day goes on at the offset at which it is counted",
+    file: "src/quota/ledger/read.ts",
+    find: "const current = goesOn ?",
+    replace: "const current = false as boolean ?",
+    faults: "redis: FLUSHALL",
+  },
+  {
+    name: "expired leases free their slots",
+    file: "src/quota/counters/meter.lua",
+    find: "for _, name in ipairs(redis.call('ZRANGEBYSCORE', leases, '(0', text(now))) do",
+    replace: "for _, name in ipairs({}) do",
+    faults: "server: SIGSTOP",
+  },
+  {
+    name: "counters of an earlier Redis are not trusted",
+    file: "src/quota/ledger/read.ts",
+    find: "leases: all.map(toLease),",
+    replace: "leases: [],",
+    faults: "redis: FLUSHALL",
+  },
+  {
+    name: "a settlement is answered when it is committed",
+    file: "src/quota/lifecycle.ts",
+    find: "const kept = await options.ledger.commit(",
+    replace:
+      "const kept = ((entry: LedgerEntry): { points: number } | undefined => void options.ledger.append(entry))(",
+    faults: "server: kill -9",
+  },
+];
+
+/** A copy of the code with the guard switched off; its folder, and how to remove it. */
+export async function withoutGuard({
+  file,
+  find,
+  replace,
+}: Guard): Promise<{ folder: string; remove(): Promise<void> }> {
+  const root = fileURLToPath(new URL("../..", import.meta.url));
+  const folder = await mkdtemp(join(tmpdir(), "tollgate-guard-"));
+  for (const part of ["src", "test/support", "package.json", "tsconfig.json"]) {
+    await cp(join(root, part), join(folder, part), { recursive: true });
+  }
+  for (const part of ["gen", "node_modules"]) await symlink(join(root, part), join(folder, part));
+  const text = await readFile(join(folder, file), "utf8");
+  if (text.split(find).length !== 2) throw new Error(`${file} does not have once: ${find}`);
+  await writeFile(
+    join(folder, file),
+    text.replace(find, () => replace),
+  );
+  return { folder, remove: () => rm(folder, { recursive: true }) };
+}
