@@ -11,7 +11,7 @@ export interface Subject {
   readonly enabled: boolean;
   /** Hours from UTC. */
   readonly timezone: number;
-  /** By service and method group: every quota that may hold within two days from now. */
+  /** By service and method group: every quota that may hold within some days from now. */
   readonly quotas: ReadonlyMap<string, readonly QuotaLimits[]>;
 }
 
@@ -32,6 +32,8 @@ export interface SubjectsOptions {
 }
 
 const maxSubjects = 50_000;
+/** The clock of the counters says which day it is; this server's may be so many days before or after. */
+const clockDays = 5;
 
 export function createSubjects({ database, now }: SubjectsOptions): Subjects {
   const names = new Map<number, string>();
@@ -126,8 +128,8 @@ async function find(database: Database, where: { username: string }, nowMs: numb
             'points_per_request', points_per_request, 'points_per_day', points_per_day,
             'points_per_date_window', points_per_date_window, 'max_concurrent_execution', max_concurrent_execution))
           from quota
-          where user_id = user_account.id and (period is null or period && daterange(?::date - 2, ?::date + 3)))`,
-        [today, today],
+          where user_id = user_account.id and (period is null or period && daterange(?::date - ?::integer, ?::date + ?::integer)))`,
+        [today, clockDays, today, clockDays + 1],
       ),
     })
     .where(where);

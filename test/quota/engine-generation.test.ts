@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import { Redis } from "ioredis";
 import pino from "pino";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -21,12 +22,12 @@ describe.skipIf(noOwnRedis !== "")("the generation of counters in Redis", () => 
     await Promise.all([server.kill(), stand.drop()]);
   });
 
-  function openServer(): SharedEngine {
+  function openServer(database = stand.database): SharedEngine {
     const redis = new Redis(server.url);
     redis.on("error", () => undefined);
     open.push(redis);
     const logger = pino({ level: "silent" });
-    return guardGeneration({ redis, engine: createRedisEngine(redis, { remember }), database: stand.database, logger });
+    return guardGeneration({ redis, engine: createRedisEngine(redis, { remember }), database, logger });
   }
 
   const generation = async () => (await stand.database("counter_store").first("generation"))?.generation;
@@ -83,6 +84,19 @@ describe.skipIf(noOwnRedis !== "")("the generation of counters in Redis", () => 
     expect(await generation()).toBe(2);
     await one.renew(2);
     expect(await generation()).toBe(3);
+  });
+
+  test("of another database does not count: neither a copy's nor that of a fresh one", async () => {
+    await primed(openServer());
+    const copy = await createTestDatabase();
+    await copy.database("counter_store").insert(await stand.database("counter_store").first());
+    expect((await openServer(copy.database).run([usage]))[0]?.kind).toBe("missing");
+    // A fresh one draws an identity, and begins with the same generation.
+    await stand.database("counter_store").update({ identity: randomUUID() });
+    expect((await openServer().run([usage]))[0]?.kind).toBe("missing");
+    expect(await generation()).toBe(1);
+    for (const redis of open.splice(0)) redis.disconnect();
+    await copy.drop();
   });
 
   test("who waits for what was asked of Redis waits until it was acted upon", async () => {
