@@ -141,9 +141,9 @@ export const lateAfterDays = 3;
 const longestDay = 2;
 
 const columns = `operation_id, day - date '1970-01-01' as day, timezone, points,
-  (extract(epoch from granted_at) * 1000)::float8 as granted_ms,
-  (extract(epoch from expire_at) * 1000)::float8 as expire_ms,
-  (extract(epoch from ended_at) * 1000)::float8 as ended_ms,
+  date_part('epoch', granted_at) * 1000 as granted_ms,
+  date_part('epoch', expire_at) * 1000 as expire_ms,
+  date_part('epoch', ended_at) * 1000 as ended_ms,
   state, settled_points, tracecode, holder, company_key`;
 
 const ofMeter = "user_id = :userId and service = :service and method_group = :methodGroup";
