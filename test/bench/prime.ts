@@ -116,8 +116,8 @@ async function wholePrimes(): Promise<void> {
   const bus = await openBus({
     url: postgres.url,
     logger,
-    onUsers: ignore,
-    onGeneration: ignore,
+    onUsers: () => undefined,
+    onGeneration: () => undefined,
     onFlush: ignore,
     onRecall: ignore,
   });

@@ -75,8 +75,8 @@ async function measure(): Promise<void> {
   const bus = await openBus({
     url: postgres.url,
     logger: pino({ level: "warn" }),
-    onUsers: ignore,
-    onGeneration: ignore,
+    onUsers: () => undefined,
+    onGeneration: () => undefined,
     onFlush: async () => void (counts.flushes += 1),
     onRecall: ignore,
   });
@@ -111,10 +111,10 @@ async function measure(): Promise<void> {
   // One meter stays, while all others are lost again: what its callers notice.
   await server.flush();
   await askOf(1);
-  let isOver = false;
-  const recovering = askAll().finally(() => (isOver = true));
+  const progress = { isOver: false };
+  const recovering = askAll().finally(() => (progress.isOver = true));
   const waits: number[] = [];
-  while (!isOver) waits.push(await timed(() => askOf(1)));
+  while (!progress.isOver) waits.push(await timed(() => askOf(1)));
   await recovering;
   clearInterval(watch);
   await bus.close();
