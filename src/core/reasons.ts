@@ -67,6 +67,12 @@ const table = {
     "The operation does not take the content type or the content coding of the body.",
     "Send application/json in UTF-8, not compressed, or the content type of gRPC, gRPC-Web or Connect.",
   ),
+  PRECONDITION_FAILED: no(
+    FailedPrecondition,
+    412,
+    "The If-Match header does not name the ETag that the answer has now.",
+    "Read the answer without If-Match, and use its ETag.",
+  ),
   RANGE_NOT_SATISFIABLE: no(
     Code.OutOfRange,
     416,

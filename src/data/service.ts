@@ -4,6 +4,7 @@ import { Conversion_Name, type DataService } from "#gen/tollgate/v1/data_pb.js";
 import { type Call, type Handlers, present } from "../core/call.ts";
 import { internal, notFound } from "../core/errors.ts";
 import { scopeOf } from "../core/principal.ts";
+import { preconditionOf } from "../gateway/conditions.ts";
 import type { Database } from "../storage/database.ts";
 import { contentTypes, convert, kindOf } from "./convert.ts";
 import { type Part, partOf } from "./range.ts";
@@ -82,7 +83,8 @@ async function* origin(
 /** Finds the part that is wanted; undefined for all. The answer's header says which, and how long it is. */
 function measure({ bytes, sha256 }: DataFile, { requestHeader, responseHeader }: Call): Part | undefined {
   const etag = `"${sha256.toString("hex")}"`;
-  const part = partOf(requestHeader.get("range"), requestHeader.get("if-range"), { bytes, etag });
+  const isMet = preconditionOf(requestHeader, etag) === "met";
+  const part = isMet ? partOf(requestHeader.get("range"), requestHeader.get("if-range"), { bytes, etag }) : undefined;
   responseHeader.set("accept-ranges", "bytes");
   responseHeader.set("etag", etag);
   const { from, to } = part ?? { from: 0, to: bytes };

@@ -25,6 +25,7 @@ const failures = {
   NO_SUCH_PATH: [404, Code.NotFound],
   HTTP_METHOD_NOT_ALLOWED: [405, Code.Unimplemented],
   BODY_TOO_SLOW: [408, Code.DeadlineExceeded],
+  PRECONDITION_FAILED: [412, Code.FailedPrecondition],
   TOO_LARGE: [413, Code.ResourceExhausted],
   UNSUPPORTED_MEDIA_TYPE: [415, Code.InvalidArgument],
   HTTP_METHOD_UNKNOWN: [501, Code.Unimplemented],

@@ -2,8 +2,9 @@ import { create, type DescMessage, type JsonValue, type Message, type Registry }
 import { reflect } from "@bufbuild/protobuf/reflect";
 import type { HttpBody } from "#gen/google/api/httpbody_pb.js";
 import { answersFile, type Binding } from "./binding.ts";
-import { isUnchanged } from "./conditions.ts";
+import { preconditionOf } from "./conditions.ts";
 import type { LightContext } from "./context.ts";
+import { HttpError } from "./errors.ts";
 import type { GatewayResponse } from "./exchange.ts";
 import { writeMessage } from "./json/write.ts";
 import { jsonType, send, sendEmpty, start, write } from "./send.ts";
@@ -56,10 +57,25 @@ const typeOf = (file: HttpBody | undefined) => file?.contentType || "application
 const empty = new Uint8Array();
 
 function respondFile(status: number, fileOf: FileOf): Respond {
-  return async (response, answer, { givenHeader: headers }) => {
+  return async (response, answer, { givenHeader: headers, requestHeader }) => {
     const file = fileOf(answer as Message);
+    if (headers !== undefined && isUnchanged(requestHeader, headers)) {
+      return sendEmpty(response, { status: 304, headers });
+    }
     send(response, { status, headers, contentType: typeOf(file) }, file?.data ?? empty);
   };
+}
+
+/**
+ * Whether the caller has the answer already.
+ * @throws HttpError where the caller wants another one
+ */
+function isUnchanged(request: Headers, answer: Headers): boolean {
+  const precondition = preconditionOf(request, answer.get("etag"));
+  if (precondition === "failed") {
+    throw new HttpError("PRECONDITION_FAILED", `If-Match does not name the present ETag: ${answer.get("etag")}`);
+  }
+  return precondition === "unchanged";
 }
 
 /** The first chunk says the type. */

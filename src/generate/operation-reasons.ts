@@ -17,7 +17,7 @@ export const operationReasons: Readonly<Record<string, readonly Reason[]>> = {
   patch_user: ["USER_NOT_FOUND", "ROLE_RESERVED", "LAST_ADMINISTRATOR", "OWN_ACCOUNT"],
   read_user: ["USER_NOT_FOUND"],
   delete_user: ["USER_NOT_FOUND", "ROLE_RESERVED", "LAST_ADMINISTRATOR", "OWN_ACCOUNT"],
-  read_data: ["DATA_NOT_FOUND", "RANGE_NOT_SATISFIABLE", "TOO_BUSY"],
+  read_data: ["DATA_NOT_FOUND", "PRECONDITION_FAILED", "RANGE_NOT_SATISFIABLE", "TOO_BUSY"],
   put_data: ["DATA_EXISTS", "BODY_TOO_SLOW", "UPLOAD_INTERRUPTED"],
   read_users: ["READER_TOO_SLOW"],
   read_companies: ["READER_TOO_SLOW"],

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
 import { extname, join } from "node:path";
 
@@ -7,6 +8,9 @@ export type Files = ReadonlyMap<string, DocumentFile>;
 export interface DocumentFile {
   readonly contentType: string;
   readonly data: Buffer;
+  readonly etag: string;
+  /** The Content-Security-Policy of the page. */
+  readonly policy: string;
 }
 
 const contentTypes: Readonly<Record<string, string>> = {
@@ -21,8 +25,20 @@ export async function readFiles(...folders: string[]): Promise<Files> {
   for (const folder of folders) {
     for (const name of await readdir(folder)) {
       const contentType = contentTypes[extname(name)];
-      if (contentType !== undefined) files.set(name, { contentType, data: await readFile(join(folder, name)) });
+      if (contentType === undefined) continue;
+      const data = await readFile(join(folder, name));
+      const etag = `"${createHash("sha256").update(data).digest("hex")}"`;
+      files.set(name, { contentType, data, etag, policy: policyOf(data) });
     }
   }
   return files;
+}
+
+/** Permits the styles of a page, and by its hash the one script that the generator wrote into it. */
+function policyOf(page: Buffer): string {
+  const script = /<script>([\s\S]*?)<\/script>/.exec(page.toString("utf8"))?.[1];
+  const hash = createHash("sha256")
+    .update(script ?? "")
+    .digest("base64");
+  return `default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-${hash}'`;
 }

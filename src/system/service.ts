@@ -1,4 +1,3 @@
-import { createHash } from "node:crypto";
 import type { SystemService } from "#gen/tollgate/v1/system_pb.js";
 import type { Handlers } from "../core/call.ts";
 import { notFound } from "../core/errors.ts";
@@ -26,18 +25,10 @@ export function systemHandlers({ probe, files, version }: SystemOptions): Handle
       const file = files.get(filename);
       if (file === undefined) throw notFound("file", filename);
       call.responseHeader.set("content-disposition", `inline; filename="${filename}"`);
-      call.responseHeader.set("content-security-policy", policyOf(file.data));
+      call.responseHeader.set("content-security-policy", file.policy);
+      call.responseHeader.set("etag", file.etag);
       call.responseHeader.set("cache-control", "public, max-age=300");
-      return { file };
+      return { file: { contentType: file.contentType, data: file.data } };
     },
   };
-}
-
-/** Permits the styles of a page, and by its hash the one script that the generator wrote into it. */
-function policyOf(page: Buffer): string {
-  const script = /<script>([\s\S]*?)<\/script>/.exec(page.toString("utf8"))?.[1];
-  const hash = createHash("sha256")
-    .update(script ?? "")
-    .digest("base64");
-  return `default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-${hash}'`;
 }

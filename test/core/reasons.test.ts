@@ -59,6 +59,7 @@ test("the gateway's statuses are those of the table", () => {
     "NO_SUCH_PATH",
     "HTTP_METHOD_NOT_ALLOWED",
     "BODY_TOO_SLOW",
+    "PRECONDITION_FAILED",
     "TOO_LARGE",
     "UNSUPPORTED_MEDIA_TYPE",
     "HTTP_VERSION_NOT_SUPPORTED",

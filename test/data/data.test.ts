@@ -309,6 +309,36 @@ describe("a part", () => {
     expect((await get(tracecode, { range: "bytes=0-0", "if-range": '"other"' })).status).toBe(200);
   });
 
+  test("conditions come before the part, and If-Match before If-None-Match", async () => {
+    const etag = (await get(tracecode)).headers.get("etag") ?? "";
+    const range = "bytes=0-0";
+    const beyond = "bytes=700000-";
+    const rows: [headers: Record<string, string>, status: number][] = [
+      [{ "if-match": etag }, 200],
+      [{ "if-match": "*" }, 200],
+      [{ "if-match": `"other", ${etag}`, range }, 206],
+      [{ "if-match": '"other"' }, 412],
+      [{ "if-match": `W/${etag}` }, 412],
+      [{ "if-match": '"other"', range: beyond }, 412],
+      [{ "if-match": '"other"', "if-none-match": etag }, 412],
+      [{ "if-match": etag, "if-none-match": etag }, 304],
+      [{ "if-none-match": etag, range }, 304],
+      [{ "if-none-match": `W/${etag}`, range: beyond }, 304],
+      [{ "if-none-match": '"other"', range }, 206],
+      [{ "if-none-match": '"other"', range: beyond }, 416],
+      [{ "if-match": etag, range, "if-range": '"other"' }, 200],
+    ];
+    for (const [headers, status] of rows)
+      expect([headers, (await get(tracecode, headers)).status]).toEqual([headers, status]);
+    const failed = await get(tracecode, { "if-match": '"other"' });
+    expect(failed.headers.get("etag")).toBeNull();
+    expect(JSON.parse(failed.bytes.toString())).toMatchObject({
+      message: `If-Match does not name the present ETag: ${etag}`,
+      reason: "PRECONDITION_FAILED",
+      tracedata: { operation: "read_data" },
+    });
+  });
+
   test.each(["bytes=700000-", "bytes=-0"])("%s is 416 with the length", async (range) => {
     const answer = await get(tracecode, { range });
     expect([answer.status, answer.headers.get("content-range")]).toEqual([416, "bytes */700000"]);

@@ -126,6 +126,12 @@ describe("HTTP/JSON", () => {
     expect([beyond.status, beyond.body.reason]).toEqual([416, "RANGE_NOT_SATISFIABLE"]);
   });
 
+  test("412 PRECONDITION_FAILED", async () => {
+    const headers = { "if-match": '"another version"' };
+    const { status, body } = await app.http("GET", "/admin/file/admin_en.html", { headers });
+    expect([status, body.reason]).toEqual([412, "PRECONDITION_FAILED"]);
+  });
+
   test("500 INTERNAL, without a word of what broke", async () => {
     await app.database.raw("alter table company rename to broken_table");
     try {

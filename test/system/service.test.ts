@@ -31,6 +31,21 @@ test("serves the documentation, which needs nothing from elsewhere", async () =>
   expect(body.length).toBeLessThan(400_000);
 });
 
+test("the documentation has an ETag, and If-Match and If-None-Match count", async () => {
+  const path = "/admin/file/openapi.json";
+  const etag = (await app.http("GET", path)).headers.get("etag") ?? "";
+  expect(etag).toMatch(/^"[0-9a-f]{64}"$/);
+  const get = async (headers: Record<string, string>) => {
+    const answer = await app.http("GET", path, { headers });
+    return [answer.status, answer.headers.get("etag")];
+  };
+  expect(await get({ "if-none-match": etag })).toEqual([304, etag]);
+  expect(await get({ "if-none-match": '"other"' })).toEqual([200, etag]);
+  expect(await get({ "if-match": etag })).toEqual([200, etag]);
+  expect(await get({ "if-match": '"other"' })).toEqual([412, null]);
+  expect((await fetch(`${app.url}${path}`, { method: "HEAD", headers: { "if-none-match": etag } })).status).toBe(304);
+});
+
 test.each(["missing.html", "..%2f..%2fpackage.json", "%2e%2e%2fopenapi.yaml", "buf.yaml", "%00admin_en.html"])(
   "has no file %s",
   async (name) => {
