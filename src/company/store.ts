@@ -77,7 +77,7 @@ async function count(query: Knex.QueryBuilder): Promise<number> {
 
 function matching(database: Database, scope: Scope, filter: string | undefined) {
   const query = visible(database, scope);
-  return filter === undefined ? query : query.whereRaw("search like lower(?)", [containing(filter)]);
+  return filter === undefined ? query : query.whereRaw("search like search_fold(?)", [containing(filter)]);
 }
 
 function visible(database: Database, scope: Scope) {

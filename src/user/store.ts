@@ -121,7 +121,7 @@ export function page(database: Database, selection: Selection, { sort, direction
 export function matching(database: Database, { scope, filter, companyKey, group }: Selection) {
   const query = visible(database, scope);
   if (companyKey !== undefined) void query.where({ company_key: companyKey });
-  if (filter !== undefined) void query.whereRaw("search like lower(?)", [containing(filter)]);
+  if (filter !== undefined) void query.whereRaw("search like search_fold(?)", [containing(filter)]);
   if (group === "ACTIVE") void query.where({ enabled: true });
   if (group === "BLOCKED") void query.where({ enabled: false });
   if (group === "ADMINS") void query.whereRaw("'ADMIN' = any (roles)");

@@ -78,6 +78,18 @@ test("takes % and _ as letters in a filter", async () => {
   expect(await found("\\")).toEqual([]);
 });
 
+test.each([
+  ["sigma", "Οδός ΟΔΟΣ", ["ΟΔΌΣ", "οδός", "οδόσ", "οδοσ"]],
+  ["ring", "A\u030Asa", ["\u00E5SA", "a\u030Asa"]],
+  ["ring_composed", "\u00C5lesund", ["a\u030Ales", "\u212BLES"]],
+])("a filter finds text that is composed, decomposed or has a final sigma: %s", async (key, detail, filters) => {
+  await call("POST", "/admin/companies", { key, detail });
+  for (const filter of filters) {
+    const { body } = await call("GET", `/admin/companies?filter=${encodeURIComponent(filter)}`);
+    expect([filter, body.companies.map((one: { key: string }) => one.key)]).toEqual([filter, [key]]);
+  }
+});
+
 test("answers an empty list with an empty list and totals", async () => {
   const { body } = await call("GET", "/admin/companies?filter=nothing_like_it");
   expect(body.companies).toEqual([]);
