@@ -10,7 +10,7 @@ export function fromLibrary(error: ConnectError): ConnectError {
   const unread = /^cannot decode (?:(field|message|oneof|enum) )?([\w.]+) from JSON:? (.*)$/s.exec(rawMessage);
   if (unread !== null) return unreadJson(rawMessage, unread);
   // Connect takes these for faults of the server.
-  if (!/^(parse binary: |received compressed envelope)/.test(rawMessage)) return error;
+  if (!/^(parse binary: |received compressed envelope|decompression failed$)/.test(rawMessage)) return error;
   return new ConnectError(rawMessage, Code.InvalidArgument, error.metadata, undefined, error.cause);
 }
 

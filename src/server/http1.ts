@@ -19,6 +19,8 @@ export interface Http1Options {
 /** HTTP/1.1. A request to upgrade is answered as if it did not ask. */
 export function createHttp1({ limits, strangers, onRequest, badRequestBody }: Http1Options): ProtocolServer {
   const running = new Map<Socket, Set<ServerResponse>>();
+  /** The timer of an answered request whose body has not ended. */
+  const lagging = new WeakMap<Socket, NodeJS.Timeout>();
   let draining = false;
   const server = createServer({
     headersTimeout: limits.headersTimeoutMs,
@@ -40,7 +42,10 @@ export function createHttp1({ limits, strangers, onRequest, badRequestBody }: Ht
     accept(socket) {
       running.set(socket, new Set());
       strangers.enterConnection(socket, () => socket.destroy());
-      socket.once("close", () => running.delete(socket));
+      socket.once("close", () => {
+        running.delete(socket);
+        clearTimeout(lagging.get(socket));
+      });
       server.emit("connection", socket);
     },
     drain() {
@@ -57,6 +62,8 @@ export function createHttp1({ limits, strangers, onRequest, badRequestBody }: Ht
     const { socket } = request;
     joinPieces(request, createPieceCounter(), () => socket.destroy());
     running.get(socket)?.add(response);
+    // A request begins where the last one has ended.
+    clearTimeout(lagging.get(socket));
     response.once("finish", () => endIfBodyLags(request));
     response.once("close", () => {
       running.get(socket)?.delete(response);
@@ -77,9 +84,12 @@ export function createHttp1({ limits, strangers, onRequest, badRequestBody }: Ht
   function endIfBodyLags(request: IncomingMessage): void {
     if (request.complete) return;
     const { socket } = request;
-    const timer = setTimeout(() => socket.destroy(), limits.lingerTimeoutMs);
+    const timer = setTimeout(() => {
+      // A request that was destroyed tells no event of its end.
+      if (!request.complete) socket.destroy();
+    }, limits.lingerTimeoutMs);
+    lagging.set(socket, timer);
     request.once("close", () => clearTimeout(timer));
-    socket.once("close", () => clearTimeout(timer));
   }
 
   // Not server.closeIdleConnections(): it takes an answer for gone that is still being written to a slow reader.

@@ -1,30 +1,23 @@
-import type { DescField, DescMessage } from "@bufbuild/protobuf";
+import { type DescEnum, type DescField, type DescMessage, getOption, ScalarType } from "@bufbuild/protobuf";
+import {
+  type EnumRules,
+  type FieldRules,
+  field as rulesOption,
+  type StringRules,
+} from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
+import { FieldBehavior, field_behavior } from "#gen/google/api/field_behavior_pb.js";
+import type { Dice } from "./dice.ts";
 
-/** A source of choices that is the same for the same seed (mulberry32). */
-export interface Dice {
-  /** A whole number from 0 on, below the limit. */
-  below(limit: number): number;
-  chance(probability: number): boolean;
-  pick<Item>(items: readonly Item[]): Item;
+/** How values are chosen. */
+export interface Choice {
+  readonly dice: Dice;
+  /** How often a value is one that its field does not take; 0: never, as far as the .proto says it. */
+  readonly oddness: number;
+  /** Texts of things that exist, by the name of the field: users, leases, tracecodes. */
+  readonly known: (field: string) => readonly string[];
 }
 
-export function createDice(seed: number): Dice {
-  let state = seed >>> 0;
-  const next = () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-  const below = (limit: number) => Math.floor(next() * limit);
-  return {
-    below,
-    chance: (probability) => next() < probability,
-    pick: (items) => items[below(items.length)] as (typeof items)[number],
-  };
-}
-
-const texts = ["fuzz_a", "fuzz_b", "fuzz_company", "2026-11-25", "00000000-0000-4000-8000-000000000000", "a", ""];
+const texts = ["fuzz_1", "2026-11-25", "00000000-0000-4000-8000-000000000000", "a", ""];
 /** As JSON texts, so that what JSON.stringify never writes is among them. */
 const oddTexts = [
   '"\\ud800"',
@@ -36,75 +29,195 @@ const oddTexts = [
   '"%00"',
   '"__proto__"',
   `"${"x".repeat(5_000)}"`,
+  '""',
 ];
-const numbers = ["0", "1", "-1", "7", "1000", "2147483647", "2147483648", "4294967296", "9007199254740993"];
-const oddNumbers = ["1e999", "-0", "1.5", "1e2", "NaN", '"NaN"', '"1"', '" 1"', '"0x10"', "9".repeat(400), "01"];
+const numbers = ["0", "1", "7", "1000"];
+const oddNumbers = [
+  "-1",
+  "2147483648",
+  "4294967296",
+  "9007199254740993",
+  "1e999",
+  "-0",
+  "1.5",
+  "1e2",
+  "NaN",
+  '"NaN"',
+  '"1"',
+  '" 1"',
+  '"0x10"',
+  "9".repeat(400),
+  "01",
+];
 const wrongTypes = ["null", "true", "{}", "[]", '"x"', "12", "[[[]]]", '{"a":1}', "undefined", ""];
-const times = [
-  '"2026-11-25T12:00:00Z"',
-  '"2026-09-31T00:00:00Z"',
-  '"2023-02-29T00:00:00Z"',
-  '"24:00"',
-  '"1s"',
-  '"5s30m"',
-];
+const oddTimes = ['"2026-09-31T00:00:00Z"', '"2023-02-29T00:00:00Z"', '"24:00"', '"1s"', '"5s30m"', "0"];
 
-/** The JSON text of a message: mostly as its fields have it, with some values on and beyond their bounds. */
-export function writeJson(dice: Dice, desc: DescMessage, oddness: number, depth = 0): string {
+/**
+ * The JSON text of a message: its fields as their rules have them, on their bounds too, and by the oddness beyond them.
+ * @param leftOut the fields that it does not have, at its top
+ */
+export function writeJson(
+  choice: Choice,
+  desc: DescMessage,
+  leftOut: ReadonlySet<string> = new Set(),
+  depth = 0,
+): string {
+  const { dice, oddness } = choice;
+  const chosen = new Set<unknown>();
+  const members = desc.fields
+    .filter((field) => !leftOut.has(field.name) && isGiven(field))
+    .map((field) => `${JSON.stringify(nameOf(field))}:${writeField(choice, field, depth)}`);
+  if (dice.chance(oddness)) {
+    members.push(dice.pick(['"__proto__":{"x":1}', '"nothing":1', '"":1', members[0] ?? '"x":1']));
+  }
+  return `{${members.join(",")}}`;
+
+  function isGiven(field: DescField): boolean {
+    // Of a oneof, one.
+    if (field.oneof !== undefined && chosen.has(field.oneof) && !dice.chance(oddness / 4)) return false;
+    const isTaken = isRequired(field) ? !dice.chance(oddness / 2) : dice.chance(depth > 4 ? 0.1 : 0.5);
+    if (isTaken && field.oneof !== undefined) chosen.add(field.oneof);
+    return isTaken;
+  }
+
+  function nameOf(field: DescField): string {
+    return dice.chance(0.9) ? field.name : field.jsonName;
+  }
+}
+
+/** The JSON text of one value of a field: of an item, where the field is a list. */
+export function writeOne(choice: Choice, field: DescField, depth = 0): string {
+  const { dice, oddness } = choice;
+  const rules = itemRules(field);
+  const isOdd = dice.chance(oddness);
+  if (field.message !== undefined) return writeMessage(choice, field, field.message, depth);
+  if (field.enum !== undefined) {
+    if (isOdd) return dice.pick(['"NOWHERE"', "99", "-1", "0"]);
+    const known = choice.known(field.name);
+    return known.length > 0 && dice.chance(0.8) ? JSON.stringify(dice.pick(known)) : writeEnum(dice, field.enum, rules);
+  }
+  switch (field.scalar) {
+    case ScalarType.BOOL:
+      return dice.pick(["true", "false"]);
+    case ScalarType.BYTES:
+      return isOdd ? dice.pick(['"A=="', '"="', '"A Q"']) : dice.pick(['"AAAA"', '""', '"AQ=="']);
+    case ScalarType.STRING: {
+      const known = choice.known(field.name);
+      if (isOdd) return dice.chance(0.5) ? dice.pick(oddTexts) : JSON.stringify(beyondText(dice, rules));
+      return JSON.stringify(known.length > 0 && dice.chance(0.9) ? dice.pick(known) : textOf(dice, rules));
+    }
+    default:
+      return isOdd ? dice.pick([...oddNumbers, ...beyondNumbers(rules)]) : dice.pick(numbersOf(rules));
+  }
+}
+
+function writeField(choice: Choice, field: DescField, depth: number): string {
+  const { dice, oddness } = choice;
+  if (dice.chance(oddness / 2)) return dice.pick(wrongTypes);
+  const one = () => writeOne(choice, field, depth);
+  if (field.fieldKind === "map") return `{"a":${one()},"__proto__":${one()}}`;
+  if (field.fieldKind !== "list") return one();
+  const rules = getOption(field, rulesOption).type;
+  const { minItems = 0n, maxItems = 3n } = rules.case === "repeated" ? rules.value : {};
+  if (dice.chance(oddness / 8)) {
+    // Within a long list there is no other one.
+    const item = writeOne({ ...choice, oddness: 0 }, field, depth + 5);
+    const count = dice.pick([Math.min(5_000, Number(maxItems)), Math.min(5_000, Number(maxItems) + 1), 5_000]);
+    return `[${Array.from({ length: count }, () => item).join(",")}]`;
+  }
+  const least = dice.chance(oddness) ? 0 : Number(minItems);
+  return `[${Array.from({ length: least + dice.below(2) }, one).join(",")}]`;
+}
+
+function writeMessage(choice: Choice, field: DescField, desc: DescMessage, depth: number): string {
+  const { dice, oddness } = choice;
   switch (desc.typeName) {
     case "google.protobuf.Timestamp":
+      if (dice.chance(oddness)) return dice.pick(oddTimes);
+      return JSON.stringify(new Date(Date.now() - dice.pick([0, 1000, 86_400_000, 700_000_000])).toISOString());
     case "google.protobuf.Duration":
-      return dice.pick(times);
+      return dice.chance(oddness)
+        ? dice.pick([...oddTimes, '"-1s"', '"31622401s"', '"P367D"', '"315576000001s"'])
+        : dice.pick(['"0s"', '"1.5s"', '"PT1H30M"', '"31622400s"']);
+    case "google.protobuf.StringValue": {
+      const known = choice.known(field.name);
+      if (dice.chance(oddness)) return dice.pick(["null", ...oddTexts]);
+      return JSON.stringify(known.length > 0 ? dice.pick(known) : textOf(dice, itemRules(field)));
+    }
+    case "google.protobuf.FieldMask":
+      return dice.pick(['"companyKey"', '"user"', '""', '"a_b"']);
     case "google.protobuf.Struct":
       return '{"a":[1,{"b":null}]}';
     case "google.api.HttpBody":
       return '{"content_type":"application/json","data":"e30="}';
-  }
-  const members = desc.fields
-    .filter(() => dice.chance(depth > 4 ? 0.1 : 0.75))
-    .map(
-      (field) =>
-        `${JSON.stringify(dice.chance(0.9) ? field.name : field.jsonName)}:${writeField(dice, field, oddness, depth)}`,
-    );
-  if (dice.chance(oddness))
-    members.push(dice.pick(['"__proto__":{"x":1}', '"nothing":1', '"":1', members[0] ?? '"x":1']));
-  return `{${members.join(",")}}`;
-}
-
-function writeField(dice: Dice, field: DescField, oddness: number, depth: number): string {
-  if (dice.chance(oddness)) return dice.pick(wrongTypes);
-  const one = () => writeOne(dice, field, oddness, depth);
-  switch (field.fieldKind) {
-    case "list": {
-      if (!dice.chance(oddness / 4)) return `[${Array.from({ length: dice.below(3) }, one).join(",")}]`;
-      // Within a long list there is no other one.
-      const item = writeOne(dice, field, 0, depth);
-      return `[${Array.from({ length: 5_000 }, () => item).join(",")}]`;
-    }
-    case "map":
-      return `{"a":${one()},"__proto__":${one()}}`;
     default:
-      return one();
+      return writeJson(choice, desc, undefined, depth + 1);
   }
 }
 
-function writeOne(dice: Dice, field: DescField, oddness: number, depth: number): string {
-  if (field.message !== undefined) return writeJson(dice, field.message, oddness, depth + 1);
-  if (field.enum !== undefined) {
-    const { name } = dice.pick(field.enum.values);
-    return dice.chance(oddness) ? dice.pick(['"NOWHERE"', "99", "-1"]) : JSON.stringify(name);
-  }
-  // ScalarType: 9 is string, 12 bytes, 8 bool; all others are numbers.
-  const scalar = field.scalar ?? 9;
-  if (scalar === 8) return dice.pick(["true", "false"]);
-  if (scalar === 9) return dice.chance(oddness) ? dice.pick(oddTexts) : JSON.stringify(dice.pick(texts));
-  if (scalar === 12) return dice.pick(['"AAAA"', '"A=="', '"="', '""']);
-  return dice.chance(oddness) ? dice.pick(oddNumbers) : dice.pick(numbers);
+function isRequired(field: DescField): boolean {
+  return getOption(field, field_behavior).includes(FieldBehavior.REQUIRED) || getOption(field, rulesOption).required;
+}
+
+/** The rules of a value, or of a list's items. */
+function itemRules(field: DescField): FieldRules["type"] {
+  const { type } = getOption(field, rulesOption);
+  return type.case === "repeated" ? (type.value.items?.type ?? { case: undefined }) : type;
+}
+
+function writeEnum(dice: Dice, desc: DescEnum, rules: FieldRules["type"]): string {
+  const { notIn = [] }: Partial<EnumRules> = rules.case === "enum" ? rules.value : {};
+  const allowed = desc.values.filter(({ number }) => !notIn.includes(number));
+  return JSON.stringify(dice.pick(allowed).name);
+}
+
+function bounds(rules: FieldRules["type"]): number[] {
+  if (rules.case !== "int32" && rules.case !== "uint32" && rules.case !== "double") return [];
+  const { lessThan, greaterThan } = rules.value;
+  return [lessThan.value, greaterThan.value].filter((bound) => bound !== undefined).map(Number);
+}
+
+function numbersOf(rules: FieldRules["type"]): string[] {
+  const [most, least] = bounds(rules);
+  if (most === undefined) return numbers;
+  return [most, least ?? 0, Math.floor((most + (least ?? 0)) / 2), ...numbers.map(Number)]
+    .filter((number) => number <= most && number >= (least ?? 0))
+    .map(String);
+}
+
+function beyondNumbers(rules: FieldRules["type"]): string[] {
+  return bounds(rules).flatMap((bound) => [String(bound + 1), String(bound - 1), `${bound}.5`]);
+}
+
+/** A text as its rules have it, of the least and the most length too. */
+function textOf(dice: Dice, rules: FieldRules["type"]): string {
+  if (rules.case !== "string") return dice.pick(texts);
+  const { wellKnown, pattern } = rules.value;
+  if (wellKnown.case === "uuid") return uuid(dice);
+  if (wellKnown.case === "email") return "someone@example.org";
+  if (pattern.includes("fA-F")) return "a".repeat(64);
+  return "a".repeat(dice.pick(lengths(rules.value)));
+}
+
+function beyondText(dice: Dice, rules: FieldRules["type"]): string {
+  if (rules.case !== "string") return dice.pick(texts);
+  const { minLen, maxLen } = rules.value;
+  return "a".repeat(dice.pick([Math.max(0, Number(minLen) - 1), Number(maxLen) + 1]));
+}
+
+function lengths({ minLen, maxLen }: StringRules): number[] {
+  const [least, most] = [Number(minLen), maxLen === 0n ? 20 : Number(maxLen)];
+  return [least, Math.min(most, least + 5), most];
+}
+
+function uuid(dice: Dice): string {
+  const digits = Array.from({ length: 12 }, () => dice.below(16).toString(16)).join("");
+  return `00000000-0000-4000-8000-${digits}`;
 }
 
 /** Breaks the bytes of a body in one of the ways in which they break. */
 export function breakBytes(dice: Dice, bytes: Buffer): Buffer {
-  switch (dice.below(8)) {
+  switch (dice.below(9)) {
     case 0:
       return bytes.subarray(0, dice.below(bytes.length + 1));
     case 1:
@@ -122,6 +235,9 @@ export function breakBytes(dice: Dice, bytes: Buffer): Buffer {
     }
     case 6:
       return Buffer.alloc(20_000 + dice.below(200_000), " ");
+    case 7:
+      // An overlong slash within a text.
+      return Buffer.concat([Buffer.from('{"username":"'), Buffer.from([0xc0, 0xaf]), Buffer.from('"}')]);
     default:
       // A group of protobuf within a group, and so on.
       return Buffer.alloc(3_000, 0x0b);

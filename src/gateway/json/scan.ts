@@ -89,7 +89,9 @@ export function scanJson(text: string, limits: JsonLimits): void {
 /** `a`, `0` → `a[0]`; `a`, `b` → `a.b`. */
 export function joinPath(before: string, at: string | number): string {
   if (typeof at === "number") return `${before}[${at}]`;
-  return before === "" ? at : `${before}.${at}`;
+  // An empty key has to be seen in a list of fields.
+  const name = at === "" ? '""' : at;
+  return before === "" ? name : `${before}.${name}`;
 }
 
 /** The index of the closing quote; the text's end where there is none. */

@@ -1,0 +1,102 @@
+import { Agent, request } from "node:http";
+import { type ClientHttp2Session, connect } from "node:http2";
+import type { Sent } from "./requests.ts";
+
+/** What a request is answered with. */
+export interface Got {
+  /** 0 where there was no answer: the server has ended the stream or the connection. */
+  readonly status: number;
+  readonly headers: Record<string, unknown>;
+  readonly trailers: Record<string, unknown>;
+  readonly body: Buffer;
+  /** How the stream was reset; 0 where it was not. */
+  readonly rstCode: number;
+}
+
+export interface Caller {
+  /** @throws Error when there is no answer in time */
+  send(sent: Pick<Sent, "headers" | "body" | "isCut" | "transport">): Promise<Got>;
+  close(): void;
+}
+
+const timeoutMs = 20_000;
+
+/** One connection of each version of HTTP, and another when the server has ended it. */
+export function openCaller(url: string): Caller {
+  const http1 = openHttp1(url);
+  const http2 = openHttp2(url);
+  return {
+    send: (sent) => (sent.transport.endsWith("HTTP/1.1") ? http1 : http2).send(sent),
+    close() {
+      http1.close();
+      http2.close();
+    },
+  };
+}
+
+function openHttp2(url: string): Caller {
+  let session: ClientHttp2Session | undefined;
+  return {
+    send({ headers, body, isCut }) {
+      if (session === undefined || session.closed || session.destroyed) {
+        session = connect(url);
+        session.on("error", () => undefined);
+      }
+      const stream = session.request(headers, { endStream: body.length === 0 });
+      return inTime((done) => {
+        const got = { status: 0, headers: {}, trailers: {} };
+        const chunks: Buffer[] = [];
+        stream.on("response", (received) =>
+          Object.assign(got, { status: received[":status"] ?? 0, headers: received }),
+        );
+        stream.on("trailers", (received) => Object.assign(got, { trailers: received }));
+        stream.on("data", (chunk: Buffer) => chunks.push(chunk));
+        stream.on("error", () => undefined);
+        const settle = () => done({ ...got, body: Buffer.concat(chunks), rstCode: stream.rstCode ?? 0 });
+        // A stream whose body is no longer wanted ends, and Node's client does not close it.
+        stream.once("end", () => setImmediate(settle)).once("close", settle);
+        if (isCut) stream.write(body);
+        else if (body.length > 0) stream.end(body);
+      });
+    },
+    close: () => session?.destroy(),
+  };
+}
+
+function openHttp1(url: string): Caller {
+  const { hostname, port } = new URL(url);
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  return {
+    send({ headers: { ":method": method, ":path": path, te: _te, ...headers }, body, isCut }) {
+      return inTime((done) => {
+        const none = { status: 0, headers: {}, trailers: {}, body: Buffer.alloc(0), rstCode: 0 };
+        const length = isCut ? body.length + 10 : body.length;
+        const sized = length > 0 ? { ...headers, "content-length": length } : headers;
+        const call = request({ hostname, port, agent, method, path, headers: sized }, (answer) => {
+          const chunks: Buffer[] = [];
+          answer.on("data", (chunk: Buffer) => chunks.push(chunk));
+          answer.once("close", () => {
+            const { statusCode = 0, headers: received, trailers } = answer;
+            done({ status: statusCode, headers: received, trailers, body: Buffer.concat(chunks), rstCode: 0 });
+            // The rest of a body that is cut never comes: the connection is of no use.
+            if (isCut) call.destroy();
+          });
+        });
+        call.on("error", () => done(none));
+        if (isCut) call.write(body);
+        else call.end(body);
+      });
+    },
+    close: () => agent.destroy(),
+  };
+}
+
+function inTime(work: (done: (got: Got) => void) => void): Promise<Got> {
+  return new Promise((done, fail) => {
+    const timer = setTimeout(() => fail(new Error("no answer in time")), timeoutMs);
+    work((got) => {
+      clearTimeout(timer);
+      done(got);
+    });
+  });
+}

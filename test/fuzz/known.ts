@@ -1,0 +1,113 @@
+import type { Json } from "../support/app.ts";
+
+/** What exists on the server, so that calls reach the handlers. */
+export interface Known {
+  /** Texts of things that exist, by the name of the field. */
+  values(field: string): readonly string[];
+  /** Reads the names of new things out of the JSON of an answer. */
+  learn(json: string): void;
+  /** Makes again what calls have removed. */
+  restore(): Promise<void>;
+  /** Tokens: of the administrator for most calls, of others, and none. */
+  readonly tokens: readonly string[];
+}
+
+export const adminPassword = "first administrator";
+const userPassword = "fuzz user's password";
+const users = ["fuzz_1", "fuzz_2", "fuzz_3", "fuzz_4"];
+const staff = { fuzz_bot: "BOT", fuzz_partner: "PARTNER", fuzz_user: "USER" };
+const company = "fuzz_company";
+const tracecode = "11111111-2222-4333-8444-555555555555";
+const keptNames = 12;
+
+/** Makes a company, users with quotas, and callers of each role. */
+export async function createKnown(url: string): Promise<Known> {
+  const admin = await login("admin", adminPassword);
+  const values: Record<string, string[]> = {
+    username: [...users, "fuzz_user", "fuzz_new"],
+    company_key: [company],
+    key: [company, "fuzz_other", "fuzz_new"],
+    lease_id: [],
+    tracecode: [tracecode],
+    operation_id: [],
+    password: [userPassword, "another fuzz password"],
+    new_password: [userPassword],
+    token: [admin, "x".repeat(20)],
+    filename: ["openapi.yaml", "admin_en.html", "a.json"],
+    from: ["2026-11-01", "2026-11-25", "2099-01-01", "2099-01-02"],
+    to: ["2026-11-25", "2026-12-01", "2099-01-02", "2099-01-31"],
+    service: ["ROUTING", "UNIVERSAL"],
+    method_group: ["PLAN", "REFINE"],
+    data_flow_type: ["INPUT"],
+    filter: ["fuzz", "a", "%"],
+    sort_field: ["username", "key", "time", "company_key", "nothing"],
+    operation: ["create_user", "fuzz operation"],
+    server: ["fuzz server"],
+  };
+  const known: Known = {
+    tokens: [],
+    values: (field) => values[field] ?? [],
+    learn(json) {
+      for (const [, field = "", value = ""] of json.matchAll(/"(lease_id|operation_id|tracecode|code)":"([^"\\]+)"/g)) {
+        const names = values[field === "code" ? "tracecode" : field];
+        if (names === undefined || names.includes(value)) continue;
+        names.push(value);
+        // The first tracecode has data.
+        if (names.length > keptNames) names.splice(1, 1);
+      }
+    },
+    async restore() {
+      for (const key of [company, "fuzz_other"]) await send("POST", "/admin/companies", { key });
+      for (const username of users) {
+        const user = { username, company_key: company, roles: ["USER"], password: userPassword, enabled: true };
+        await send("POST", "/admin/users", user);
+        await send("PUT", "/admin/users", user);
+        const methods = [{ method_group: "PLAN" }, { method_group: "REFINE" }];
+        const services = [
+          { service: "ROUTING", methods },
+          { service: "UNIVERSAL", methods },
+        ];
+        await send("PUT", `/admin/quotas/${username}`, { services });
+        const asked = {
+          username,
+          service: "ROUTING",
+          method_group: "PLAN",
+          points: 1,
+          operation_id: crypto.randomUUID(),
+        };
+        known.learn(await send("POST", "/quota/leases", asked));
+      }
+      await send(
+        "PUT",
+        `/admin/data/${tracecode}?username=fuzz_1&method_group=PLAN&data_flow_type=INPUT&filename=a.json`,
+        {},
+      );
+    },
+  };
+
+  await known.restore();
+  if (known.values("lease_id").length < users.length) throw new Error("the users that calls name have no leases");
+  const others: string[] = [];
+  for (const [username, role] of Object.entries(staff)) {
+    await send("POST", "/admin/users", { username, company_key: company, roles: [role], password: userPassword });
+    others.push(await login(username, userPassword));
+  }
+  return { ...known, tokens: [...Array.from({ length: 20 }, () => admin), ...others, "", "no.token.atall"] };
+
+  async function send(method: string, path: string, body: Json): Promise<string> {
+    const headers = { "content-type": "application/json", authorization: `Bearer ${admin}` };
+    const answer = await fetch(`${url}${path}`, { method, headers, body: JSON.stringify(body) });
+    return answer.text();
+  }
+
+  async function login(username: string, password: string): Promise<string> {
+    const answer = await fetch(`${url}/admin/token/generation`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ username, password }),
+    });
+    const { token } = (await answer.json()) as { token?: string };
+    if (token === undefined) throw new Error(`${username} cannot log in`);
+    return token;
+  }
+}
