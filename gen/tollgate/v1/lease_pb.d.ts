@@ -136,7 +136,7 @@ export declare type Lease = Message<"tollgate.v1.Lease"> & {
   expireTime?: Timestamp | undefined;
 
   /**
-   * How often to renew it: three tries fit before it expires.
+   * How often to renew it: three tries fit before it expires. Absent in a lease that has ended.
    *
    * @generated from field: google.protobuf.Duration renew_interval = 10;
    */
