@@ -1,0 +1,154 @@
+import fc from "fast-check";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { type FixtureServer, startFixture } from "./fixture.ts";
+
+let server: FixtureServer;
+beforeAll(async () => {
+  server = await startFixture();
+});
+afterAll(() => server.stop());
+
+/** How a value is written in a URL, and how the echo writes it in JSON. */
+interface Sample {
+  readonly text: string;
+  readonly json: unknown;
+}
+
+interface ScalarCase {
+  /** The last part of the path that takes it; empty: none does. */
+  readonly type: string;
+  readonly field: string;
+  readonly samples: fc.Arbitrary<Sample>;
+  /** Whether a text stands for a value that the echo writes so. */
+  readonly isValue: (text: string, value: string) => boolean;
+}
+
+const decimal = (value: number): Sample => ({
+  text: String(value),
+  // JSON knows no negative zero, and no NaN.
+  json: Number.isFinite(value) ? value + 0 : String(value),
+});
+const integers = (min: bigint, max: bigint) =>
+  fc.oneof(fc.bigInt({ min, max }), fc.constantFrom(min, max, 0n, 2n ** 31n - 1n)).map((value): Sample => {
+    const isSafe = value >= -(2n ** 53n) + 1n && value <= 2n ** 53n - 1n;
+    return { text: String(value), json: isSafe ? Number(value) : String(value) };
+  });
+const signed = (bits: bigint) => integers(-(2n ** (bits - 1n)), 2n ** (bits - 1n) - 1n);
+const unsigned = (bits: bigint) => integers(0n, 2n ** bits - 1n);
+const texts = fc.string({ unit: "binary" }).map((text): Sample => ({ text, json: text }));
+const bytes = fc.tuple(fc.uint8Array(), fc.constantFrom("base64", "base64url")).map(([array, encoding]): Sample => {
+  const buffer = Buffer.from(array);
+  return { text: buffer.toString(encoding as "base64" | "base64url"), json: buffer.toString("base64") };
+});
+const times = fc
+  .date({ min: new Date("0001-01-01T00:00:00Z"), max: new Date("9999-12-31T23:59:59.999Z"), noInvalidDate: true })
+  .map((date): Sample => ({ text: date.toISOString(), json: date.toISOString().replace(".000Z", "Z") }));
+
+const isSame = (text: string, value: string) => text === value;
+const isNumber = (text: string, value: string) =>
+  text === value || (/^-?[0-9]/.test(text) && !/[xob ]/i.test(text) && Number(text) === Number(value));
+/** Either alphabet, with all its padding or none. The bits beyond the last byte are the writer's. */
+const isBytes = (text: string, value: string) => {
+  const [, digits = "", padding = ""] = /^([A-Za-z0-9+/_-]*)(={0,2})$/.exec(text) ?? [];
+  const isWhole = padding === "" ? digits.length % 4 !== 1 : text.length % 4 === 0;
+  return isWhole && digits !== "" && Buffer.from(text, "base64").equals(Buffer.from(value, "base64"));
+};
+const isTime = (text: string, value: string) => new Date(text).getTime() === new Date(value).getTime();
+const isName = (text: string, value: string) =>
+  [value, String(["UNSPECIFIED", "RED", "GREEN"].indexOf(value))].includes(text);
+
+const scalar = (type: string, samples: fc.Arbitrary<Sample>, isValue = isNumber): ScalarCase => ({
+  type,
+  field: `${type}_value`,
+  samples,
+  isValue,
+});
+const cases: readonly ScalarCase[] = [
+  scalar("double", fc.double().map(decimal)),
+  scalar("float", fc.float().map(decimal)),
+  ...["int32", "sint32", "sfixed32"].map((type) => scalar(type, signed(32n))),
+  ...["int64", "sint64", "sfixed64"].map((type) => scalar(type, signed(64n))),
+  ...["uint32", "fixed32"].map((type) => scalar(type, unsigned(32n))),
+  ...["uint64", "fixed64"].map((type) => scalar(type, unsigned(64n))),
+  scalar(
+    "bool",
+    fc.boolean().map((value) => ({ text: String(value), json: value })),
+    isSame,
+  ),
+  scalar("string", texts, isSame),
+  scalar("bytes", bytes, isBytes),
+  scalar("enum", fc.constantFrom({ text: "GREEN", json: "GREEN" }, { text: "2", json: "GREEN" }), isName),
+  // A message cannot be a variable of the path.
+  { type: "", field: "timestamp", samples: times, isValue: isTime },
+];
+
+/** A segment cannot be empty, and a URL's own rules take away `.` and `..`. */
+const fitsPath = (text: string) => text !== "" && text !== "." && text !== "..";
+const urlsOf = ({ type, field }: ScalarCase, text: string) => [
+  `/types?${field}=${encodeURIComponent(text)}`,
+  ...(type !== "" && fitsPath(text) ? [`/types/${type}/${encodeURIComponent(text)}`] : []),
+];
+
+test.each(cases.map((one) => [one.field, one] as const))(
+  "every %s is read from the path and the query as it was written",
+  async (_type, one) => {
+    await fc.assert(
+      fc.asyncProperty(one.samples, async ({ text, json }) => {
+        for (const url of urlsOf(one, text)) {
+          const { status, body } = await server.call("GET", url);
+          expect([url, status, body[one.field]]).toEqual([url, 200, json]);
+        }
+      }),
+      { numRuns: 60 },
+    );
+  },
+);
+
+/** Texts that are nearly values of several types. */
+const anything = fc.oneof(
+  fc.string(),
+  fc.string({ unit: "binary" }),
+  fc.stringMatching(/^[-+ ]?0?[xXbo]?[0-9]{1,22}(\.[0-9]{0,3})?([eE][-+]?[0-9]{1,3})?[ a]?$/),
+  fc.stringMatching(/^[A-Za-z0-9+/_-]{0,6}={0,3}$/),
+  fc.constantFrom(
+    "",
+    "true",
+    "TRUE",
+    "1",
+    "null",
+    "NaN",
+    "-Infinity",
+    "inf",
+    "RED",
+    "red",
+    "2024-02-30T00:00:00Z",
+    "[]",
+    "{}",
+  ),
+);
+
+test.each(cases.map((one) => [one.field, one] as const))(
+  "any text for a %s is a value that reads the same again, or a 400 that names the field",
+  async (_type, one) => {
+    await fc.assert(
+      fc.asyncProperty(anything, async (text) => {
+        for (const url of urlsOf(one, text)) {
+          const { status, body } = await server.call("GET", url);
+          if (status !== 200) {
+            expect([url, status, body.fields]).toEqual([url, 400, [one.field]]);
+            continue;
+          }
+          const value: unknown = body[one.field] ?? "";
+          // An empty value of the query counts as absent.
+          const isRight = text === "" || one.isValue(text, String(value));
+          expect([url, value, isRight]).toEqual([url, value, true]);
+          for (const again of urlsOf(one, String(value))) {
+            const answer = await server.call("GET", again);
+            expect([again, answer.status, answer.body[one.field] ?? ""]).toEqual([again, 200, value]);
+          }
+        }
+      }),
+      { numRuns: 60 },
+    );
+  },
+);
