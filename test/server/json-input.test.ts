@@ -67,6 +67,14 @@ describe.each(transports)("$name", ({ name, record }) => {
     { field: "point_keys[0]", sent: action('"point_keys":["+3"]') },
     { field: "points", sent: action('"points":"0x10"') },
     { field: "points", sent: action('"points":1,"points":2') },
+    // JSON.parse reads these as other numbers, or as Infinity.
+    { field: "point_keys[0]", sent: action('"point_keys":[9007199254740993]') },
+    { field: "point_keys[0]", sent: action('"point_keys":[18446744073709551616]') },
+    { field: "point_keys[0]", sent: action('"point_keys":["18446744073709551616"]') },
+    { field: "point_keys[0]", sent: action('"point_keys":[1e400]') },
+    { field: "points", sent: action('"points":1e400') },
+    { field: "points", sent: action('"points":4294967296') },
+    { field: "points", sent: action('"points":-1') },
     { field: "unknown", sent: action('"unknown":1') },
     { field: "server", sent: action('"server":5') },
   ])("refuses $sent and names $field", async ({ field, sent }) => {

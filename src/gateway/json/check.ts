@@ -34,7 +34,7 @@ export interface Checked extends Readonly<Findings> {
  */
 export function checkJson(desc: DescMessage, json: JsonValue, { registry, elsewhere }: CheckOptions): Checked {
   const findings: Findings = { violations: [], isChanged: false, hasHiddenKey: false };
-  const checked = checkMessage({ findings, registry }, desc, json, { place: undefined, elsewhere });
+  const checked = checkMessage({ findings, registry }, desc, json, undefined, elsewhere);
   return { ...findings, json: checked };
 }
 
@@ -43,64 +43,113 @@ interface Context {
   readonly registry: Registry | undefined;
 }
 
-interface Position {
-  readonly place: Place;
-  readonly elsewhere: CheckOptions["elsewhere"];
-}
-
-function checkMessage(context: Context, desc: DescMessage, json: JsonValue, position: Position): JsonValue {
-  if (hasCustomJsonRepresentation(desc)) return checkForm(context, desc, json, position.place);
+function checkMessage(
+  context: Context,
+  desc: DescMessage,
+  json: JsonValue,
+  place: Place,
+  elsewhere: CheckOptions["elsewhere"],
+): JsonValue {
+  const plan = planOf(desc);
+  if (plan.hasForm) return checkForm(context, desc, json, place);
   const { findings } = context;
-  const { place, elsewhere } = position;
   if (!isObject(json)) return refused(findings, place, "must be an object", json);
-  const fields = fieldsByName(desc);
-  const seen = new Set<DescField>();
-  const chosen = new Map<unknown, DescField>();
-  const missing = new Set(elsewhere === undefined ? [] : requiredFields(desc));
+  let chosen: Map<unknown, DescField> | undefined;
   for (const key of Object.keys(json)) {
-    const field = fields.get(key);
+    const field = plan.fields.get(key);
     const at = { above: place, at: key };
     const value = json[key] ?? null;
     if (field === undefined) refuse(findings, at, "is no field of this message");
-    else if (seen.has(field)) refuse(findings, at, `is given twice: ${field.name} and ${field.jsonName}`);
+    else if (isSecondName(json, field, key))
+      refuse(findings, at, `is given twice: ${field.name} and ${field.jsonName}`);
     else if (value === null && !acceptsNull(field)) {
-      // Null says that a value is absent; it is how a caller gives a wrapper.
-      if (field.message !== undefined && isWrapperDesc(field.message)) missing.delete(field);
-      // protobuf-es takes it for a member of the oneof that is given.
+      // Null says that a value is absent. protobuf-es takes it for a member of the oneof that is given.
       if (field.oneof !== undefined && Reflect.deleteProperty(json, key)) findings.isChanged = true;
     } else {
-      missing.delete(field);
-      const other = field.oneof && chosen.get(field.oneof);
-      if (other !== undefined) refuse(findings, at, `excludes ${other.name}, which is given too`);
-      if (field.oneof !== undefined) chosen.set(field.oneof, field);
-      json[key] = checkField(context, field, value, { place: at, elsewhere: below(elsewhere, field) });
+      if (field.oneof !== undefined) {
+        chosen ??= new Map();
+        const other = chosen.get(field.oneof);
+        if (other !== undefined) refuse(findings, at, `excludes ${other.name}, which is given too`);
+        chosen.set(field.oneof, field);
+      }
+      const checked = checkField(context, field, value, at, elsewhere);
+      if (checked !== value) json[key] = checked;
     }
-    if (field !== undefined) seen.add(field);
   }
-  for (const field of missing) {
-    const isElsewhere = elsewhere?.some(([first]) => first === field) === true;
-    if (!isElsewhere) refuse(findings, { above: place, at: field.name }, "is required");
-  }
+  if (elsewhere !== undefined) checkRequired(findings, plan.required, json, place, elsewhere);
   return json;
 }
 
-function checkField(context: Context, field: DescField, json: JsonValue, position: Position): JsonValue {
-  const { place, elsewhere } = position;
-  // What the path or the query gives lies in messages, never in an item of a list or a map.
-  const whole = { ...context, elsewhere: elsewhere && [] };
-  if (field.fieldKind === "message") return checkMessage(context, field.message, json, position);
-  if (field.fieldKind === "map") return checkMap(whole, field, json, place);
-  if (field.fieldKind !== "list") return checkItem(whole, field, json, place);
-  if (!Array.isArray(json)) return refused(context.findings, place, "must be a list", json);
-  for (const [at, item] of json.entries()) json[at] = checkItem(whole, field, item, { above: place, at });
-  return json;
+/** Whether the key is one of a field's two names, and the other one is given too, before it. */
+function isSecondName(json: Record<string, JsonValue>, { name, jsonName }: DescField, key: string): boolean {
+  if (name === jsonName) return false;
+  const other = key === name ? jsonName : name;
+  if (!Object.hasOwn(json, other)) return false;
+  const keys = Object.keys(json);
+  return keys.indexOf(other) < keys.indexOf(key);
 }
 
-interface ItemContext extends Context {
-  readonly elsewhere: CheckOptions["elsewhere"];
+function checkRequired(
+  findings: Findings,
+  fields: readonly DescField[],
+  json: Record<string, JsonValue>,
+  place: Place,
+  elsewhere: readonly FieldPath[],
+): void {
+  for (const field of fields) {
+    const value = json[field.name] ?? json[field.jsonName];
+    // Null is how a caller gives a wrapper.
+    const isWrapper = field.message !== undefined && isWrapperDesc(field.message);
+    const isNullGiven = Object.hasOwn(json, field.name) || Object.hasOwn(json, field.jsonName);
+    if ((value ?? null) !== null || (isNullGiven && (isWrapper || acceptsNull(field)))) continue;
+    if (!elsewhere.some(([first]) => first === field)) {
+      refuse(findings, { above: place, at: field.name }, "is required");
+    }
+  }
 }
 
-function checkMap(context: ItemContext, field: DescField & { fieldKind: "map" }, json: JsonValue, place: Place) {
+function checkField(
+  context: Context,
+  field: DescField,
+  json: JsonValue,
+  place: Place,
+  elsewhere: CheckOptions["elsewhere"],
+): JsonValue {
+  switch (field.fieldKind) {
+    case "scalar":
+      return checkScalar(context.findings, field.scalar, json, place);
+    case "enum":
+      return checkEnum(context.findings, field.enum, json, place);
+    case "message":
+      return checkMessage(context, field.message, json, place, below(elsewhere, field));
+    case "map":
+      return checkMap(context, field, json, place, inItems(elsewhere));
+    default: {
+      if (!Array.isArray(json)) return refused(context.findings, place, "must be a list", json);
+      for (let at = 0; at < json.length; at += 1) {
+        const item = json[at] ?? null;
+        const checked = checkItem(context, field, item, { above: place, at }, inItems(elsewhere));
+        if (checked !== item) json[at] = checked;
+      }
+      return json;
+    }
+  }
+}
+
+/** What the path or the query gives lies in messages, never in an item of a list or a map. */
+function inItems(elsewhere: CheckOptions["elsewhere"]): CheckOptions["elsewhere"] {
+  return elsewhere && nowhere;
+}
+
+const nowhere: readonly FieldPath[] = [];
+
+function checkMap(
+  context: Context,
+  field: DescField & { fieldKind: "map" },
+  json: JsonValue,
+  place: Place,
+  elsewhere: CheckOptions["elsewhere"],
+) {
   const { findings } = context;
   if (!isObject(json)) return refused(findings, place, "must be an object", json);
   for (const [key, item] of Object.entries(json)) {
@@ -108,17 +157,23 @@ function checkMap(context: ItemContext, field: DescField & { fieldKind: "map" },
     const normal = normalizeKey(field.mapKey, key);
     if (normal === undefined) refuse(findings, at, `the key ${ruleOfKey(field.mapKey)}`);
     else if (normal !== key && Object.hasOwn(json, normal)) refuse(findings, at, "is given twice");
-    setOwn(json, key, checkItem(context, field, item, at));
+    setOwn(json, key, checkItem(context, field, item, at, elsewhere));
   }
   if (hideKey(json)) findings.hasHiddenKey = true;
   return json;
 }
 
 /** Checks one value: a field's, or an item's of its list or map. */
-function checkItem(context: ItemContext, field: DescField, json: JsonValue, place: Place): JsonValue {
-  const { findings, elsewhere } = context;
+function checkItem(
+  context: Context,
+  field: DescField,
+  json: JsonValue,
+  place: Place,
+  elsewhere: CheckOptions["elsewhere"],
+): JsonValue {
+  const { findings } = context;
   if (json === null && !acceptsNull(field)) return refused(findings, place, "must not be null", json);
-  if (field.message !== undefined) return checkMessage(context, field.message, json, { place, elsewhere });
+  if (field.message !== undefined) return checkMessage(context, field.message, json, place, elsewhere);
   if (field.enum !== undefined) return checkEnum(findings, field.enum, json, place);
   return checkScalar(findings, field.scalar, json, place);
 }
@@ -131,8 +186,7 @@ function checkScalar(findings: Findings, type: ScalarType, json: JsonValue, plac
 }
 
 function checkEnum(findings: Findings, desc: DescEnum, json: JsonValue, place: Place): JsonValue {
-  const isKnown = desc.values.some(({ name, number }) => name === json || number === json);
-  if (isKnown || (json === null && desc.typeName === "google.protobuf.NullValue")) return json;
+  if (valuesOf(desc).has(json) || (json === null && desc.typeName === "google.protobuf.NullValue")) return json;
   if (desc.open && Number.isInteger(json) && normalizeScalar(ScalarType.INT32, json) !== undefined) return json;
   const names = desc.values.map(({ name }) => name).filter((name) => !name.endsWith("UNSPECIFIED"));
   return refused(findings, place, `must be one of ${names.join(", ")}`, json);
@@ -176,9 +230,8 @@ function checkAny(context: Context, json: JsonValue, place: Place): JsonValue {
   if (typeof url !== "string") return refused(findings, at, "must be the URL of a type", json);
   const desc = registry?.getMessage(url.slice(url.lastIndexOf("/") + 1));
   if (desc === undefined) return refused(findings, at, "must be the URL of a type that this service knows", json);
-  const position = { place, elsewhere: undefined };
   if (!hasCustomJsonRepresentation(desc)) {
-    return { "@type": url, ...(checkMessage(context, desc, content, position) as Record<string, JsonValue>) };
+    return { "@type": url, ...(checkMessage(context, desc, content, place, undefined) as Record<string, JsonValue>) };
   }
   const { value, ...others } = content;
   for (const key of Object.keys(others)) refuse(findings, { above: place, at: key }, "is no field of this message");
@@ -203,13 +256,37 @@ function below(paths: CheckOptions["elsewhere"], field: DescField): CheckOptions
   return paths.filter(([first, ...rest]) => first === field && rest.length > 0).map((path) => path.slice(1));
 }
 
-const required = new WeakMap<DescMessage, readonly DescField[]>();
+/** What the check of every message of a type needs. */
+interface Plan {
+  /** Whether its JSON is not an object of its fields. */
+  readonly hasForm: boolean;
+  readonly fields: ReadonlyMap<string, DescField>;
+  readonly required: readonly DescField[];
+}
 
-function requiredFields(desc: DescMessage): readonly DescField[] {
-  let fields = required.get(desc);
-  if (fields === undefined) {
-    fields = desc.fields.filter((field) => getOption(field, field_behavior).includes(FieldBehavior.REQUIRED));
-    required.set(desc, fields);
+const plans = new WeakMap<DescMessage, Plan>();
+
+function planOf(desc: DescMessage): Plan {
+  let plan = plans.get(desc);
+  if (plan === undefined) {
+    plan = {
+      hasForm: hasCustomJsonRepresentation(desc),
+      fields: fieldsByName(desc),
+      required: desc.fields.filter((field) => getOption(field, field_behavior).includes(FieldBehavior.REQUIRED)),
+    };
+    plans.set(desc, plan);
   }
-  return fields;
+  return plan;
+}
+
+const enumValues = new WeakMap<DescEnum, ReadonlySet<unknown>>();
+
+/** The names and the numbers of an enumeration. */
+function valuesOf(desc: DescEnum): ReadonlySet<unknown> {
+  let values = enumValues.get(desc);
+  if (values === undefined) {
+    values = new Set(desc.values.flatMap(({ name, number }) => [name, number]));
+    enumValues.set(desc, values);
+  }
+  return values;
 }
