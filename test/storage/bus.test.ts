@@ -125,6 +125,23 @@ test("barriers that are asked for while others run end when all have flushed, an
   expect(logged).toEqual([]);
 });
 
+test("at most four barriers of a server are under way, however many are asked for", async () => {
+  const running = { now: 0, most: 0 };
+  await open(async () => {
+    running.most = Math.max(running.most, (running.now += 1));
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    running.now -= 1;
+  });
+  const { bus } = await open();
+  const barriers: Promise<void>[] = [];
+  for (let turn = 0; turn < 20; turn += 1) {
+    barriers.push(bus.barrier());
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
+  await Promise.all(barriers);
+  expect(running).toEqual({ now: 0, most: 4 });
+});
+
 test("a barrier whose connection ends fails at once", async () => {
   let asked = 0;
   await open(() => {
