@@ -1,4 +1,3 @@
-import { Cluster, type Redis } from "ioredis";
 import type { Database } from "../../storage/database.ts";
 
 interface Sum {
@@ -10,12 +9,21 @@ interface Sum {
   readonly points: number;
 }
 
+/** The days from..to, `to` excluded, YYYY-MM-DD. */
+interface Period {
+  readonly from: string;
+  readonly to: string;
+  /** The ledger has every lease that was settled since then; absent: all of these days. */
+  readonly keptFrom?: string;
+}
+
 /**
- * Compares the settled leases of the days from..to, `to` excluded, with the sums that counters are made from and with the
- * audit log, as far back as the log goes. It may run while the servers do.
+ * Compares the settled leases of some days with the sums that counters are made from and with the audit log, as far back
+ * as the log goes, and the settlements of the log in the same days with the leases, as far back as leases are kept. It
+ * may run while the servers do.
  * @returns a line for each difference
  */
-export async function verifyLeases(database: Database, period: { from: string; to: string }): Promise<string[]> {
+export async function verifyLeases(database: Database, { keptFrom, ...period }: Period): Promise<string[]> {
   const sums = await database.raw<{ rows: (Omit<Sum, "points"> & { kept: number; settled: number })[] }>(
     `select user_id, service, method_group, day::text, coalesce(kept.points, 0)::float8 as kept,
        coalesce(settled.points, 0)::float8 as settled
@@ -43,6 +51,21 @@ export async function verifyLeases(database: Database, period: { from: string; t
      order by day, user_id, operation_id`,
     period,
   );
+  const alone = await database.raw<{ rows: { time: string; user_id: number; tracecode: string }[] }>(
+    `select time::text, user_id, tracecode from audit_action
+     where time >= greatest(:from::timestamptz, :keptFrom::timestamptz) and time < :to
+       -- Settlements alone: recorded actions have zeros, and administrative changes no points.
+       and points is not null and part <> '00000000-0000-0000-0000-000000000000'
+       and not exists (
+         select from lease
+         where lease.user_id = audit_action.user_id and lease.service = audit_action.service
+           and lease.method_group = audit_action.method_group and state = 2
+           and ended_at between audit_action.time - interval '1 ms' and audit_action.time + interval '1 ms'
+           and settled_points = audit_action.points
+       )
+     order by time, user_id, tracecode`,
+    { from: period.from, to: period.to, keptFrom: keptFrom ?? period.from },
+  );
   return [
     ...sums.rows.map(
       ({ day, user_id, kept, settled }) =>
@@ -52,61 +75,9 @@ export async function verifyLeases(database: Database, period: { from: string; t
       ({ day, user_id, operation_id }) =>
         `${day} user ${user_id}: the audit log has no action of the settled lease of operation ${operation_id}`,
     ),
+    ...alone.rows.map(
+      ({ time, user_id, tracecode }) =>
+        `${time} user ${user_id}: the ledger has no settled lease of the action with tracecode ${tracecode}`,
+    ),
   ];
-}
-
-/** How long a settlement may take from the counters to the ledger: what differs for longer is a difference. */
-const settleMs = 1000;
-
-/**
- * Compares the counters in Redis with the ledger, a second time where they differ, since servers may be at work.
- * @returns how many meters there were, and a line for each that differs
- */
-export async function verifyCounters(database: Database, redis: Redis | Cluster) {
-  const keys = await findKeys(database, redis);
-  const suspects = await differencesOf(database, redis, keys);
-  if (suspects.size > 0) await new Promise((resolve) => setTimeout(resolve, settleMs));
-  const differences = await differencesOf(database, redis, [...suspects.keys()]);
-  return { compared: keys.length, differences: [...differences.values()] };
-}
-
-async function findKeys(database: Database, redis: Redis | Cluster): Promise<string[]> {
-  const { rows } = await database.raw<{ rows: { owner: string }[] }>(
-    `select left(md5(identity::text || (select oid from pg_database where datname = current_database())), 12) as owner
-     from counter_store`,
-  );
-  if (rows[0] === undefined) return [];
-  const keys: string[] = [];
-  for (const node of redis instanceof Cluster ? redis.nodes("master") : [redis]) {
-    const found = node.scanStream({ match: `tollgate:${rows[0].owner}:*:state`, count: 1000 });
-    for await (const part of found) keys.push(...(part as string[]));
-  }
-  return [...new Set(keys)];
-}
-
-async function differencesOf(database: Database, redis: Redis | Cluster, keys: readonly string[]) {
-  const found = new Map<string, string>();
-  for (const key of keys) {
-    const fields = await redis.hmget(key, "d", "du", "wf", "wt", "wu");
-    // A meter that is being made has none of them.
-    if (fields.some((field) => field === null)) continue;
-    const [day = 0, dayUsed, from = 0, to = 0, windowUsed] = fields.map(Number);
-    const [userId, service, methodGroup] = /\{(\d+)\}:(\d+):(\d+):/.exec(key)?.slice(1).map(Number) ?? [];
-    const { rows } = await database.raw<{ rows: { day_used: number; window_used: number }[] }>(
-      `select coalesce(sum(points) filter (where place = :day), 0)::float8 as day_used,
-         coalesce(sum(points) filter (where place >= :from and place < :to), 0)::float8 as window_used
-       from (
-         select day - date '1970-01-01' as place, points from charged_day
-         where user_id = :userId and service = :service and method_group = :methodGroup
-       ) as charged`,
-      { day, from, to, userId: userId ?? 0, service: service ?? 0, methodGroup: methodGroup ?? 0 },
-    );
-    const [ledger] = rows;
-    if (ledger?.day_used === dayUsed && ledger?.window_used === windowUsed) continue;
-    found.set(
-      key,
-      `user ${userId}, service ${service}, method group ${methodGroup}: the counters have used ${dayUsed} points of the day and ${windowUsed} of the window, the ledger ${ledger?.day_used} and ${ledger?.window_used}`,
-    );
-  }
-  return found;
 }

@@ -138,11 +138,19 @@ export function checkLimits({ operations, clock, versions, verdicts }: Options):
       for (const before of [day - 1, day - 2]) {
         const used = days.get(before);
         if (used === undefined || used.sums.least(sent, answered) <= 0) continue;
-        const zone = Math.min(used.timezone, Math.max(...versions.timezones(operation.user, sent, answered)));
-        const midnight = (before + 1) * dayMs - zone * hourMs;
-        verdicts.expect("no day begins before the last one ends", clock.most(0, answered) >= midnight, () => {
-          const early = (midnight - clock.most(sent, answered)) / hourMs;
-          return `${operation.op} of ${operation.user} ${operation.group}: day ${day} ${early.toFixed(1)} hours before the end of day ${before}`;
+        // Any call may have begun the day, at the offset of its time.
+        const early = Math.min(
+          ...versions
+            .timezoneSpans(operation.user)
+            .filter(({ from }) => from <= answered)
+            .map(({ from, to, value }) => {
+              const midnight = (before + 1) * dayMs - Math.min(used.timezone, value) * hourMs;
+              return midnight - clock.most(from, Math.min(to, answered));
+            }),
+        );
+        verdicts.expect("no day begins before the last one ends", early <= 0, () => {
+          const hours = (early / hourMs).toFixed(1);
+          return `${operation.op} of ${operation.user} ${operation.group}: day ${day} ${hours} hours before the end of day ${before}`;
         });
       }
     }

@@ -6,6 +6,8 @@ import { groupBy } from "./group.ts";
 export interface Versions {
   limits(user: string, group: number, from: number, to: number): { base: Limits[]; periods: (Period | undefined)[] };
   timezones(user: string, from: number, to: number): number[];
+  /** Each offset that the user may have had, and when. */
+  timezoneSpans(user: string): readonly (Span & { readonly value: number })[];
   companies(user: string, from: number, to: number): string[];
   /** When the user may have been made, and when it is certainly gone. */
   life(user: string): Span;
@@ -76,6 +78,7 @@ export function createVersions(lines: readonly Line[]): Versions {
       return { base: valuesOf(base, from, to), periods: inForce };
     },
     timezones: (user, from, to) => valuesOf(timezonesOf(user), from, to),
+    timezoneSpans: timezonesOf,
     companies(user, from, to) {
       const versions = versionsOf(user, "company", ({ what }) =>
         what.kind === "company" || what.kind === "created" ? what.company : undefined,

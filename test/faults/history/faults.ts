@@ -15,8 +15,8 @@ export interface FaultContext {
 }
 
 const dayMs = 86_400_000;
-/** The clock stays within so many days: partitions and point keys are kept for weeks. */
-const furthestDays = { back: -4, ahead: 20 };
+/** No more days pass than point keys are kept for. */
+const furthestMs = 26 * dayMs;
 
 const lastingMs = ({ random }: FaultContext) => wait(random.between(300, 2500));
 const anyServer = ({ world, random }: FaultContext) => random.pick(world.servers);
@@ -143,10 +143,13 @@ const ofLinks: Fault[] = linkNames.flatMap((name: LinkName) =>
 
 const ofClocks: Fault[] = [1, -1, 3, -3].map((days) => ({
   kind: `clock: ${days > 0 ? "+" : ""}${days} days`,
-  run: async ({ world }) => {
-    const moved = world.movedMs() / dayMs + days;
-    const isInside = furthestDays.back <= moved && moved <= furthestDays.ahead;
-    await world.moveClock((isInside ? days : -days) * dayMs);
+  async run(context) {
+    const { world } = context;
+    await world.moveClock(days * dayMs);
+    // Days pass; a clock that was set back is set right again.
+    if (days > 0 && world.movedMs() <= furthestMs) return;
+    await lastingMs(context);
+    await world.moveClock(-days * dayMs);
   },
 }));
 

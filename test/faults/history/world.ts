@@ -40,6 +40,8 @@ export interface World {
   moveClock(byMs: number): Promise<void>;
   /** How far Redis' clock was moved. */
   movedMs(): number;
+  /** The furthest that it was moved. */
+  furthestMs(): number;
   /** Today by Redis' clock, in days from 1970-01-01, UTC. */
   today(): number;
   /** Runs statements as an administrator of the database, on a connection of their own. */
@@ -67,6 +69,7 @@ export async function startWorld({ servers: count, settings, source }: WorldOpti
   const redis = await startRedis();
   const clockFile = join(folder, "clock");
   let movedMs = 0;
+  let furthestMs = 0;
   put(clockFile, 0);
   const baseMs = Date.now() - performance.now();
   const record = (line: Line) => void history.write(`${JSON.stringify(line)}\n`);
@@ -125,11 +128,13 @@ export async function startWorld({ servers: count, settings, source }: WorldOpti
     async moveClock(byMs) {
       const sent = performance.now();
       movedMs += byMs;
+      furthestMs = Math.max(furthestMs, movedMs);
       put(clockFile, movedMs);
       await new Promise((resolve) => setTimeout(resolve, clockSettleMs));
       record({ call: "clock", sent, answered: performance.now(), offsetMs: baseMs + movedMs });
     },
     movedMs: () => movedMs,
+    furthestMs: () => furthestMs,
     today: () => Math.floor((Date.now() + movedMs) / 86_400_000),
     async administer(work) {
       const client = new pg.Client({ connectionString: database.url, application_name: "administrator" });

@@ -5,7 +5,8 @@ import { Redis } from "ioredis";
 import { expect, test } from "vitest";
 import { QuotaService } from "#gen/tollgate/v1/lease_pb.js";
 import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
-import { verifyCounters, verifyLeases } from "../../../src/quota/ledger/verify-leases.ts";
+import { verifyCounters } from "../../../src/quota/ledger/verify-counters.ts";
+import { verifyLeases } from "../../../src/quota/ledger/verify-leases.ts";
 import { startTestApp } from "../../support/app.ts";
 import { noOwnRedis, startRedis } from "../../support/redis.ts";
 
@@ -28,19 +29,30 @@ test.skipIf(noOwnRedis !== "")(
     const request = { username, ...method, points: 5, operationId: randomUUID() as string };
     const { lease } = await client.acquireQuota(request, { headers });
     await client.settleLease({ leaseId: lease?.leaseId ?? "", points: 4 }, { headers });
+    const held = { ...request, points: 7, operationId: randomUUID() as string };
+    await client.acquireQuota(held, { headers });
+    // Expires with no call after it: what the counters still keep for it is not a difference.
+    await client.acquireQuota({ ...request, operationId: randomUUID(), ttlSeconds: 1 }, { headers });
+    await new Promise((resolve) => setTimeout(resolve, 1100));
     expect(await verifyLeases(app.database, all)).toEqual([]);
     expect(await verifyCounters(app.database, redis)).toEqual({ compared: 1, differences: [] });
 
+    await app.database("lease").where({ operation_id: held.operationId }).update({ points: 6, state: 1 });
+    expect((await verifyCounters(app.database, redis)).differences).toEqual([
+      `user ${id}, service 2, method group 3: the counters have reserved points of the day: 7, the ledger 0; reserved points of the window: 7, the ledger 0; live leases: 1, the ledger 0`,
+    ]);
+    await app.database("lease").where({ operation_id: held.operationId }).update({ points: 7, state: 0 });
     const [key = ""] = server.keys().filter((name) => name.endsWith(":state"));
     await redis.hset(key, "du", "3");
     expect((await verifyCounters(app.database, redis)).differences).toEqual([
-      expect.stringMatching(`^user ${id}, .*have used 3 points of the day and 4 of the window, the ledger 4 and 4$`),
+      expect.stringMatching(`^user ${id}, .*the counters have used points of the day: 3, the ledger 4$`),
     ]);
     await app.database("charged_day").update({ points: 6 });
-    await app.database("audit_action").where({ operation: "settle_lease" }).delete();
+    await app.database("audit_action").where({ operation: "settle_lease" }).update({ user_id: 0 });
     expect(await verifyLeases(app.database, all)).toEqual([
       expect.stringMatching("counters are made from 6 points, the settled leases have 4$"),
       expect.stringMatching(`no action of the settled lease of operation ${request.operationId}$`),
+      expect.stringMatching("user 0: the ledger has no settled lease of the action with tracecode"),
     ]);
     redis.disconnect();
     await app.stop();
