@@ -1,10 +1,10 @@
 import { createHash } from "node:crypto";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { Conversion_Name, type DataService } from "#gen/tollgate/v1/data_pb.js";
+import { preconditionOf } from "../call/preconditions.ts";
 import { type Call, type Handlers, present } from "../core/call.ts";
 import { internal, notFound } from "../core/errors.ts";
 import { scopeOf } from "../core/principal.ts";
-import { preconditionOf } from "../gateway/conditions.ts";
 import type { Database } from "../storage/database.ts";
 import { contentTypes, convert, kindOf } from "./convert.ts";
 import { type Part, partOf } from "./range.ts";

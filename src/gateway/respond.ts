@@ -1,8 +1,8 @@
 import { create, type DescMessage, type JsonValue, type Message, type Registry } from "@bufbuild/protobuf";
 import { reflect } from "@bufbuild/protobuf/reflect";
 import type { HttpBody } from "#gen/google/api/httpbody_pb.js";
+import { preconditionOf } from "../call/preconditions.ts";
 import { answersFile, type Binding } from "./binding.ts";
-import { preconditionOf } from "./conditions.ts";
 import type { LightContext } from "./context.ts";
 import { HttpError } from "./errors.ts";
 import type { GatewayResponse } from "./exchange.ts";

@@ -53,7 +53,8 @@ beforeAll(async () => {
   // The logins are written later: totals that are compared must not change in between.
   const logins = async () =>
     Number((await app.database("audit_action").where({ operation: "login" }).count().first())?.count);
-  await vi.waitFor(async () => expect(await logins()).toBe(1 + Object.keys(users).length), { timeout: 20_000 });
+  const all = 1 + Object.keys(users).length;
+  await vi.waitUntil(async () => (await logins()) === all, { timeout: 20_000 });
 });
 afterAll(() => app.stop());
 

@@ -22,10 +22,10 @@ async function read(token: string, query: Record<string, string> = {}): Promise<
 }
 
 /** Waits until all actions are counted in the kept totals. */
-const tallied = () =>
-  expect
-    .poll(async () => Number((await app.database("audit_pending").count().first())?.count), { timeout: 10_000 })
-    .toBe(0);
+async function tallied(): Promise<void> {
+  const pending = async () => Number((await app.database("audit_pending").count().first())?.count);
+  await expect.poll(pending, { timeout: 10_000 }).toBe(0);
+}
 
 const partnerOf = async (company_key: string, username: string): Promise<string> => {
   await app.user({ username, company_key, roles: ["PARTNER"] });

@@ -38,7 +38,7 @@ const unsigned = (bits: bigint) => integers(0n, 2n ** bits - 1n);
 const texts = fc.string({ unit: "binary" }).map((text): Sample => ({ text, json: text }));
 const bytes = fc.tuple(fc.uint8Array(), fc.constantFrom("base64", "base64url")).map(([array, encoding]): Sample => {
   const buffer = Buffer.from(array);
-  return { text: buffer.toString(encoding as "base64" | "base64url"), json: buffer.toString("base64") };
+  return { text: buffer.toString(encoding), json: buffer.toString("base64") };
 });
 const times = fc
   .date({ min: new Date("0001-01-01T00:00:00Z"), max: new Date("9999-12-31T23:59:59.999Z"), noInvalidDate: true })
@@ -55,7 +55,7 @@ const isBytes = (text: string, value: string) => {
 };
 const isTime = (text: string, value: string) => new Date(text).getTime() === new Date(value).getTime();
 const isName = (text: string, value: string) =>
-  [value, String(["UNSPECIFIED", "RED", "GREEN"].indexOf(value))].includes(text);
+  text === value || (/^-?[0-9]+$/.test(text) && Number(text) + 0 === ["UNSPECIFIED", "RED", "GREEN"].indexOf(value));
 
 const scalar = (type: string, samples: fc.Arbitrary<Sample>, isValue = isNumber): ScalarCase => ({
   type,
@@ -134,15 +134,12 @@ test.each(cases.map((one) => [one.field, one] as const))(
       fc.asyncProperty(anything, async (text) => {
         for (const url of urlsOf(one, text)) {
           const { status, body } = await server.call("GET", url);
-          if (status !== 200) {
-            expect([url, status, body.fields]).toEqual([url, 400, [one.field]]);
-            continue;
-          }
           const value: unknown = body[one.field] ?? "";
+          const isNamed = status === 400 && String(body.fields) === one.field;
           // An empty value of the query counts as absent.
-          const isRight = text === "" || one.isValue(text, String(value));
-          expect([url, value, isRight]).toEqual([url, value, true]);
-          for (const again of urlsOf(one, String(value))) {
+          const isRight = status === 200 && (text === "" || one.isValue(text, String(value)));
+          expect([url, status, body, isNamed || isRight]).toEqual([url, status, body, true]);
+          for (const again of isRight ? urlsOf(one, String(value)) : []) {
             const answer = await server.call("GET", again);
             expect([again, answer.status, answer.body[one.field] ?? ""]).toEqual([again, 200, value]);
           }
