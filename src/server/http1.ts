@@ -69,6 +69,8 @@ export function createHttp1({ limits, strangers, onRequest, badRequestBody }: Ht
       running.get(socket)?.delete(response);
       if (draining) endIfIdle(socket);
     });
+    // An answer that nobody reads is a call that lasts.
+    strangers.enterStream(socket, response, () => socket.destroy());
     if (draining) announceEnd(response);
     if (!hasOneHost(request)) {
       const body = badRequestBody("MALFORMED_HTTP");

@@ -3,7 +3,7 @@ import { createOldestOut } from "./oldest-out.ts";
 export interface StrangerLimits {
   /** Connections that may be open without an authenticated caller. */
   readonly maxConnections: number;
-  /** Calls over HTTP/2 that may be open on such connections. */
+  /** Calls that may be open on such connections. */
   readonly maxStreams: number;
   /** How long such a call may last. */
   readonly streamMs: number;
@@ -23,7 +23,7 @@ export interface Strangers {
    * order in which they came, so that known callers are served between them.
    */
   startCall(connection: object, start: () => void): void;
-  /** A call on the connection is authenticated: neither it nor its later calls count. */
+  /** A call on the connection is authenticated: neither it nor its calls count any more. */
   recognize(connection: object | undefined): void;
 }
 
@@ -43,25 +43,33 @@ export const defaultStrangerLimits: StrangerLimits = {
 export function createStrangers({ maxConnections, maxStreams, streamMs }: StrangerLimits): Strangers {
   const connections = createOldestOut(maxConnections);
   const streams = createOldestOut(maxStreams, streamMs);
-  const leaveByConnection = new WeakMap<object, () => void>();
+  /** What no longer counts when a connection is recognized: it, and its calls. */
+  const countedOf = new WeakMap<object, Set<() => void>>();
   const startInTurn = createTurns(startsOfTurn);
   return {
     enterConnection(connection, end) {
       const leave = connections.enter(end);
-      leaveByConnection.set(connection, leave);
+      countedOf.set(connection, new Set([leave]));
       connection.once("close", leave);
     },
     enterStream(connection, stream, end) {
-      if (leaveByConnection.has(connection)) stream.once("close", streams.enter(end));
+      const counted = countedOf.get(connection);
+      if (counted === undefined) return;
+      const leave = streams.enter(end);
+      counted.add(leave);
+      stream.once("close", () => {
+        counted.delete(leave);
+        leave();
+      });
     },
     startCall(connection, start) {
-      if (leaveByConnection.has(connection)) startInTurn(start);
+      if (countedOf.has(connection)) startInTurn(start);
       else start();
     },
     recognize(connection) {
       if (connection === undefined) return;
-      leaveByConnection.get(connection)?.();
-      leaveByConnection.delete(connection);
+      for (const leave of countedOf.get(connection) ?? []) leave();
+      countedOf.delete(connection);
     },
   };
 }

@@ -5,6 +5,7 @@ import { request as httpsRequest } from "node:https";
 import { connect, type Socket } from "node:net";
 import { buffer, text } from "node:stream/consumers";
 import { afterEach, describe, expect, test } from "vitest";
+import { createStrangers } from "../../src/server/strangers.ts";
 import { flags, frame, openFrames, requestHeaders } from "../support/frames.ts";
 import { badRequest, certificate, everything, getHttp2, openListener, stopAll, tls } from "../support/listener.ts";
 
@@ -284,4 +285,16 @@ describe("a connection that is reset", () => {
     await closed;
     expect(await text(await get(port, "/other"))).toBe("HTTP/1.1 /other");
   });
+});
+
+test("an HTTP/1.1 answer that a stranger does not read ends with the time of a call", async () => {
+  const strangers = createStrangers({ maxConnections: 10, maxStreams: 10, streamMs: 200 });
+  const { port, held } = await openListener({ strangers });
+  const socket = connect(port, "127.0.0.1").on("error", () => undefined);
+  socket.pause().write("GET /hold HTTP/1.1\r\nhost: x\r\n\r\n");
+  const response = await held();
+  response.end("x".repeat(50_000_000));
+  await once(response, "close");
+  expect(socket.bytesRead).toBeLessThan(50_000_000);
+  socket.destroy();
 });

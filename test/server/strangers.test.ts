@@ -78,3 +78,22 @@ test("of calls that come at once few start in one turn, and calls of known calle
   expect(started.at(-1)).toBe("stranger 39");
   expect(started).toHaveLength(41);
 });
+
+test("a call that began before its caller was known lasts as long as it likes", () => {
+  vi.useFakeTimers();
+  try {
+    const strangers = createStrangers(limits);
+    const [known, stranger] = [open(), open()];
+    const calls = [known, stranger].map(({ connection, end }) => {
+      const call = open();
+      strangers.enterConnection(connection, end);
+      strangers.enterStream(connection, call.connection, call.end);
+      return call;
+    });
+    strangers.recognize(known.connection);
+    vi.advanceTimersByTime(limits.streamMs);
+    expect(calls.map(({ end }) => end.mock.calls.length)).toEqual([0, 1]);
+  } finally {
+    vi.useRealTimers();
+  }
+});
