@@ -9,7 +9,7 @@ const seeds = [1, 2, 3];
 /** `npm run test:faults:guards`: minutes for each guard. FAULTS_GUARDS is a part of their names. */
 const wanted = process.env["FAULTS_GUARDS"];
 const chosen = guards.filter(({ name }) => wanted !== undefined && name.includes(wanted));
-const size = { ...optionsOf(process.env), operations: 8000, faults: 10, users: 6 };
+const size = { ...optionsOf(process.env), operations: 5000, faults: 8, users: 6 };
 
 test.each(guards)("there is a guard to switch off: $name", async ({ file, find }) => {
   const text = await readFile(new URL(`../../${file}`, import.meta.url), "utf8");

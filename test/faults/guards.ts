@@ -10,7 +10,7 @@ export interface Guard {
   /** Stands in the file once. */
   readonly find: string;
   readonly replace: string;
-  /** The faults that show it, by a part of their names. */
+  /** The faults that show it, by how their names begin. */
   readonly faults: string;
 }
 

@@ -60,7 +60,20 @@ export async function startProxy(to: { readonly host: string; readonly port: num
   const { port } = listener.address() as AddressInfo;
 
   function forward(from: Socket, into: Socket, isLost: () => boolean): void {
-    const later = (work: () => void) => (delayMs === 0 ? work() : void setTimeout(work, delayMs));
+    let held = 0;
+    let last: Promise<unknown> = Promise.resolve();
+    // In order, also when the delay ends: a piece never overtakes one that is held back.
+    const later = (work: () => void) => {
+      if (delayMs === 0 && held === 0) return work();
+      const due = performance.now() + delayMs;
+      held += 1;
+      last = last
+        .then(() => new Promise((resolve) => setTimeout(resolve, Math.max(0, due - performance.now()))))
+        .then(() => {
+          held -= 1;
+          work();
+        });
+    };
     from.on("data", (piece) => {
       if (isLost()) return;
       later(() => {

@@ -16,7 +16,7 @@ export interface RunOptions {
   readonly users: number;
   readonly settings: Readonly<Record<string, string>>;
   readonly source: string;
-  /** Which kinds of faults, by a part of their names; empty: all. */
+  /** Which kinds of faults, by how their names begin; empty: all. */
   readonly only: string;
 }
 
