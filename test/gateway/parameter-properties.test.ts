@@ -54,8 +54,11 @@ const isBytes = (text: string, value: string) => {
   return isWhole && digits !== "" && Buffer.from(text, "base64").equals(Buffer.from(value, "base64"));
 };
 const isTime = (text: string, value: string) => new Date(text).getTime() === new Date(value).getTime();
-const isName = (text: string, value: string) =>
-  text === value || (/^-?[0-9]+$/.test(text) && Number(text) + 0 === ["UNSPECIFIED", "RED", "GREEN"].indexOf(value));
+/** An enum is open: a number without a name is a value, and is written as a number. */
+const isName = (text: string, value: string) => {
+  const index = ["UNSPECIFIED", "RED", "GREEN"].indexOf(value);
+  return text === value || (/^-?[0-9]+$/.test(text) && Number(text) + 0 === (index === -1 ? Number(value) : index));
+};
 
 const scalar = (type: string, samples: fc.Arbitrary<Sample>, isValue = isNumber): ScalarCase => ({
   type,
