@@ -32,6 +32,14 @@ const publicOptions = { readMaxBytes: publicBodyBytes };
 /** Clients of reflection and of health that need longer open another stream. */
 const publicStreamMs = 600_000;
 
+/** The answer to GET /, the first path that a newcomer tries. */
+const index = JSON.stringify({
+  service: "tollgate",
+  documentation: "/admin/file/admin_en.html",
+  openapi: "/admin/file/openapi.yaml",
+  health: "/admin/system/check",
+});
+
 const badRequestTexts: Readonly<Record<BadRequestReason, string>> = {
   MALFORMED_HTTP: "this is no HTTP request",
   HEADERS_TOO_LARGE: "the headers of the request are too large",
@@ -84,7 +92,13 @@ export async function serve(options: ServerOptions): Promise<Listener> {
     ...options,
     onStream: grpc,
     onRequest(request, response) {
-      doors(request, response, receive(request, response, trustedProxies));
+      const values = receive(request, response, trustedProxies);
+      if (request.url === "/" && request.method === "GET") {
+        response.setHeader("content-type", "application/json");
+        response.end(index);
+        return;
+      }
+      doors(request, response, values);
     },
     badRequestBody(reason) {
       const error = refusal(reason, badRequestTexts[reason]);
