@@ -1,4 +1,4 @@
-import { create } from "@bufbuild/protobuf";
+import { create, fromBinary } from "@bufbuild/protobuf";
 import { ConnectError } from "@connectrpc/connect";
 import {
   type ErrorInfo,
@@ -114,8 +114,15 @@ export function complete(error: ConnectError): ConnectError {
   const text = boundText(own.rawMessage);
   const complete = text === own.rawMessage ? own : withText(own, text);
   if (findReason(complete) === undefined) complete.details.push(errorInfo(reasonOfCode(complete.code)));
-  for (const detail of complete.details) {
+  for (const [index, detail] of complete.details.entries()) {
     if ("desc" in detail && detail.desc === ErrorInfoSchema) (detail.value as ErrorInfo).domain = domain;
+    // Connect's own handler has written the error to bytes before the pipeline sees it.
+    else if ("type" in detail && detail.type === ErrorInfoSchema.typeName) {
+      complete.details[index] = {
+        desc: ErrorInfoSchema,
+        value: { ...fromBinary(ErrorInfoSchema, detail.value), domain },
+      };
+    }
   }
   return complete;
 }

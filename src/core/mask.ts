@@ -4,12 +4,13 @@ import type { FieldMask } from "@bufbuild/protobuf/wkt";
 import { invalid } from "./errors.ts";
 
 /**
- * The fields that a patch changes, as the .proto spells them: those of its mask or, without one, those that are set.
+ * The fields that a patch changes, as the .proto spells them: those of its mask or, where it names none, those that are
+ * set.
  * @throws INVALID_ARGUMENT for a name in the mask that is no field of the patch
  */
 export function changedFields(desc: DescMessage, patch: Message, mask: FieldMask | undefined): readonly string[] {
   const names = desc.fields.map(({ name }) => name);
-  if (mask === undefined) {
+  if (mask === undefined || mask.paths.length === 0) {
     const reflected = reflect(desc, patch);
     return desc.fields.filter((field) => reflected.isSet(field)).map(({ name }) => name);
   }

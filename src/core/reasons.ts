@@ -22,13 +22,13 @@ const table = {
   INVALID_REQUEST: no(
     InvalidArgument,
     400,
-    "A field breaks a rule. The violations name each field and its rule; nothing has changed.",
+    "A field breaks a rule, or the body is no JSON. The violations name each field and its rule; nothing has changed.",
     "Correct the named fields and send the call again.",
   ),
   MALFORMED_MESSAGE: no(
     InvalidArgument,
     400,
-    "The bytes of the message cannot be read: they are no protobuf, no JSON, or the envelope around them is broken.",
+    "The bytes of the message cannot be read: they are no protobuf of the request, or the envelope around them is broken.",
     "Send a message of the RPC's request type in the encoding that the content type names.",
   ),
   MALFORMED_HTTP: no(
@@ -59,7 +59,7 @@ const table = {
     ResourceExhausted,
     413,
     "The body, the message or the uploaded data is larger than the server's limit.",
-    "Send less at once. The operator sets the limits with MAX_BODY_BYTES and MAX_DATA_BYTES.",
+    "Send less at once. The operator sets the limits with MAX_BODY_BYTES and DATA_MAX_BYTES.",
   ),
   UNSUPPORTED_MEDIA_TYPE: no(
     InvalidArgument,
@@ -80,9 +80,9 @@ const table = {
     "Read the length in Content-Range, and ask for a part within it.",
   ),
   NO_SUCH_PATH: no(
-    NotFound,
+    Unimplemented,
     404,
-    "No operation has this path.",
+    "No operation has this path, or the server has no RPC of this name.",
     "Compare the path with the documentation; a trailing slash and an empty segment are part of a path.",
   ),
   HTTP_METHOD_NOT_ALLOWED: no(

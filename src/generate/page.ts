@@ -74,7 +74,7 @@ function introduction({ info, servers, components }: OpenApi): Html {
   return html`<h2 id="start">Start</h2>
 <p>${info.description}</p>
 <p>Ask for a token with your name and password. Every sample takes it from the variable <code>TOKEN</code> of the
-environment and runs as it is pasted. TypeScript runs with <code>npx tsx</code>, Python needs no package.</p>
+environment and runs as it is pasted; one on a lease takes its id from <code>LEASE_ID</code>. TypeScript runs with <code>npx tsx</code>, Python needs no package.</p>
 <pre class="run">export TOKEN=$(curl -s -X POST ${url}/admin/token/generation -H 'Content-Type: application/json' \\
   -d '{"username":"admin","password":"YOUR_PASSWORD"}' | cut -d '"' -f 4)</pre>
 <pre class="run">curl ${url}/admin/users ${authorization}</pre>
@@ -93,7 +93,8 @@ UUID) or read the one that was made from the answer's header of that name, and q
 </table>
 <details open><summary>The body of an error</summary>${schemaTable({ $ref: "#/components/schemas/error" }, components.schemas, "whole")}</details>
 <h3 id="reasons">Reasons</h3>
-<p>gRPC, gRPC-Web and Connect answers have the reason in <code>google.rpc.ErrorInfo</code>.</p>
+<p>gRPC, gRPC-Web and Connect answers have the reason in <code>google.rpc.ErrorInfo</code>. The same list as
+Markdown: <a href="errors.md">errors.md</a>.</p>
 <table>
 <tr><th>Reason</th><th>Status</th><th>Retry</th><th>Cause and cure</th></tr>
 ${Object.entries(reasons).map(
@@ -107,7 +108,9 @@ function operationSection(verb: string, path: string, operation: Operation, opti
   const { servers, components } = options.document;
   const { operationId, parameters, requestBody } = operation;
   const body = requestBody?.content["application/json"]?.schema;
-  const method = options.services.flatMap(({ methods }) => methods).find(({ name }) => snakeCase(name) === operationId);
+  const method = options.services
+    .flatMap(({ methods }) => methods)
+    .find(({ name }) => snakeCase(name) === operationId.replace(/^account_/, ""));
   const samples = samplesOf(urlOf(servers), verb, path, operation, components.schemas);
   return html`<section id="${operationId}">
 <h3>${titleOf(operation)}</h3>
@@ -126,7 +129,7 @@ ${errorsOf(operationId)}
 
 /** The reasons that are this operation's own, each linked to its cause and cure. */
 function errorsOf(operationId: string): Html {
-  const own = operationReasons[operationId] ?? [];
+  const own = operationReasons[operationId.replace(/^account_/, "")] ?? [];
   return html`<h4>Errors</h4>
 <p>${own.map((reason) => html`<a class="reason" href="#${reason}">${String(reasons[reason].status)} ${reason}</a> `)}<a href="#errors">${own.length === 0 ? "" : "and "}those of every operation</a></p>`;
 }
@@ -206,5 +209,5 @@ function streamOf({ methodKind }: DescMethod, kind: "client_streaming" | "server
 }
 
 function urlOf(servers: OpenApi["servers"]): string {
-  return servers[0]?.url ?? "";
+  return servers.find(({ url }) => url.startsWith("http"))?.url ?? "";
 }

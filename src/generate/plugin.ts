@@ -31,7 +31,10 @@ runNodeJs(
           license: { name: "Apache-2.0", identifier: "Apache-2.0" },
           contact: { name: "Tollgate" },
         },
-        servers: [{ url: "http://127.0.0.1:8080" }],
+        servers: [
+          { url: "/", description: "The server that this document comes from." },
+          { url: "http://127.0.0.1:8080", description: "The server that npm start runs." },
+        ],
         security: { name: "ApiKeyAuth", scheme: { type: "http", scheme: "bearer", bearerFormat: "JWT" } },
         isPublic,
         needsRole: (method) => !getOption(method, access).signedIn,
@@ -39,12 +42,15 @@ runNodeJs(
         notFound: messageOf(schema, "NotFound"),
         describe,
       });
-      write(schema, "openapi.yaml", stringify(document, { lineWidth: 120, aliasDuplicateObjects: false }));
+      write(schema, "openapi.yaml", stringify(document, yamlOptions));
       write(schema, "openapi.json", JSON.stringify(document));
       write(schema, "docs/admin_en.html", createPage({ document, services, describe, callersOf }));
     },
   }),
 );
+
+/** Readers of YAML 1.1 take an unquoted date for a time. */
+const yamlOptions = { version: "1.1", lineWidth: 120, aliasDuplicateObjects: false } as const;
 
 function placeOf(service: DescService): number {
   const place = readingOrder.indexOf(getOption(service, tag));

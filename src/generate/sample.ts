@@ -43,7 +43,10 @@ export function sampleOf(schema: Schema, components: Components, extent: "whole"
   }
 }
 
-/** One call in the languages that the page shows. Each runs as it is pasted once TOKEN is set in the environment. */
+/**
+ * One call in the languages that the page shows. Each runs as it is pasted once TOKEN is set in the environment, and
+ * LEASE_ID for an operation on a lease: only a server makes ids of leases.
+ */
 export interface Samples {
   readonly curl: string;
   readonly typescript: string;
@@ -62,7 +65,7 @@ export function samplesOf(
   const textOf = ({ name, schema }: (typeof parameters)[number]) =>
     encodeURIComponent(String(sampleOf(schema, components, "required", name)));
   const filled = parameters
-    .filter((one) => one.in === "path")
+    .filter((one) => one.in === "path" && one.name !== "lease_id")
     .reduce((text, one) => text.replace(`{${one.name}}`, textOf(one)), path);
   const query = parameters
     .filter((one) => one.in === "query" && one.required === true)
@@ -90,7 +93,7 @@ interface SampleCall {
 
 function curlOf({ verb, url, withToken, body, isFile: savesFile }: SampleCall): string {
   return [
-    `curl${verb === "GET" ? "" : ` -X ${verb}`}${savesFile ? " -OJ" : ""} ${quote(url)}`,
+    `curl${verb === "GET" ? "" : ` -X ${verb}`}${savesFile ? " -OJ" : ""} ${urlInShell(url)}`,
     ...(withToken ? [authorization] : []),
     ...(body === undefined ? [] : ["-H 'Content-Type: application/json'", `-d ${quote(body)}`]),
   ].join(" \\\n  ");
@@ -108,7 +111,8 @@ function typescriptOf({ verb, url, withToken, body, isFile: savesFile }: SampleC
   ];
   const argument = options.length === 0 ? "" : `, {\n${options.join("\n")}\n}`;
   const read = savesFile ? "(await answer.arrayBuffer()).byteLength" : "await answer.text()";
-  return `const answer = await fetch("${url}"${argument});\nconsole.log(answer.status, ${read});`;
+  const address = url.includes(leaseId) ? `\`${url.replace(leaseId, "${process.env.LEASE_ID}")}\`` : `"${url}"`;
+  return `const answer = await fetch(${address}${argument});\nconsole.log(answer.status, ${read});`;
 }
 
 function pythonOf({ verb, url, withToken, body, isFile: savesFile }: SampleCall): string {
@@ -118,13 +122,20 @@ function pythonOf({ verb, url, withToken, body, isFile: savesFile }: SampleCall)
   ];
   return [
     withToken ? "import os, urllib.request" : "import urllib.request",
-    `call = urllib.request.Request("${url}", method="${verb}")`,
+    `call = urllib.request.Request("${url.replace(leaseId, '" + os.environ["LEASE_ID"] + "')}", method="${verb}")`,
     ...headers.map((header) => `call.add_header(${header.replace(": ", ", ")})`),
     // A JSON text is quoted by JSON once more: the result is a Python literal, too.
     ...(body === undefined ? [] : [`call.data = ${JSON.stringify(body)}.encode()`]),
     "answer = urllib.request.urlopen(call)",
     `print(answer.status, ${savesFile ? "len(answer.read())" : "answer.read().decode()"})`,
   ].join("\n");
+}
+
+/** Stands in a path for the id that the reader has from a server. */
+const leaseId = "{lease_id}";
+
+function urlInShell(url: string): string {
+  return url.includes(leaseId) ? `"${url.replace(leaseId, "$LEASE_ID")}"` : quote(url);
 }
 
 /** What has no declared form is a file. */

@@ -2,16 +2,17 @@ import { constants, type Http2ServerRequest } from "node:http2";
 import type { DescMethod } from "@bufbuild/protobuf";
 import { type ConnectRouter, createConnectRouter, type HandlerContext } from "@connectrpc/connect";
 import type { UniversalHandler, UniversalServerResponse } from "@connectrpc/connect/protocol";
-import { parseTimeout } from "@connectrpc/connect/protocol-grpc";
+import { parseTimeout, setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
 import {
   compressionBrotli,
   compressionGzip,
   universalRequestFromNodeRequest,
   universalResponseToNodeResponse,
 } from "@connectrpc/connect-node";
+import { refusal } from "../core/errors.ts";
 import { createContext, maxTimerMs } from "../gateway/context.ts";
 import { HttpError } from "../gateway/errors.ts";
-import type { DescribeError, Exchange } from "../gateway/exchange.ts";
+import type { Exchange } from "../gateway/exchange.ts";
 import type { Gateway } from "../gateway/gateway.ts";
 import { createJsonDecoder } from "../gateway/json/read.ts";
 import { defaultJsonLimits } from "../gateway/json/scan.ts";
@@ -19,6 +20,7 @@ import { refuse } from "../gateway/refuse.ts";
 import { cut } from "../gateway/send.ts";
 import { readInMessages } from "./connect-body.ts";
 import { unexplained } from "./connect-errors.ts";
+import type { createErrorBodies } from "./error-body.ts";
 import { createOldestOut } from "./oldest-out.ts";
 import type { Pipeline, Route } from "./pipeline.ts";
 
@@ -27,7 +29,7 @@ export interface ConnectDoorOptions {
   /** Adds services that stand outside of the pipeline: for everybody, without a token. */
   readonly addPublic: (router: ConnectRouter) => void;
   readonly pipeline: Pipeline;
-  readonly describeError: DescribeError;
+  readonly describeError: ReturnType<typeof createErrorBodies>;
   readonly maxBodyBytes: (method: DescMethod) => number;
   readonly bodyTimeoutMs: number;
   /** How long a stream of one of the public services may last. */
@@ -74,10 +76,22 @@ export function createConnectDoor(options: ConnectDoorOptions): Gateway {
 
   return (request, response, values) => {
     const handler = handlers.get((request.url ?? "").split("?", 1)[0] ?? "");
-    if (handler === undefined) otherwise(request, response, values);
+    const isGrpc = /^application\/grpc\b/.test(request.headers["content-type"] ?? "");
+    if (handler === undefined && isGrpc) refuseUnknownRpc({ request, response, values });
+    else if (handler === undefined) otherwise(request, response, values);
     // Who cannot be answered is gone, or must be told that the answer has no end.
     else serve(handler, { request, response, values }).catch(() => cut(response));
   };
+
+  /** gRPC clients read a status alone: an answer of 404 would have no reason for them. */
+  function refuseUnknownRpc({ request, response, values }: Exchange): void {
+    const unknown = refusal("NO_SUCH_PATH", "the server has no RPC of this name");
+    const failure = { values, context: undefined, bodyField: undefined, status: undefined };
+    const trailers = new Headers();
+    setTrailerStatus(trailers, describeError(unknown, failure).error);
+    response.writeHead(200, { ...Object.fromEntries(trailers), "content-type": request.headers["content-type"] });
+    response.end();
+  }
 
   async function serve(handler: UniversalHandler, { request, response, values }: Exchange): Promise<void> {
     const context = createContext({

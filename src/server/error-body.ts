@@ -11,6 +11,8 @@ import type { Pipeline, PipelineOptions } from "./pipeline.ts";
 import { traceOf } from "./trace.ts";
 
 export interface ErrorBody {
+  /** The error as a caller may read it, with its details. */
+  readonly error: ConnectError;
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: JsonValue;
@@ -36,8 +38,8 @@ export function createErrorBodies(options: Pick<PipelineOptions, "serverName" | 
     const status = failure.status ?? reasons[reason].status;
     const headers = Object.fromEntries(seen.metadata);
     const [missing] = seen.code === Code.NotFound ? seen.findDetails(ResourceInfoSchema) : [];
-    if (missing === undefined) return { status, headers, body: errorBody(seen, reason, failure) };
-    return { status, headers, body: notFoundBody(seen, reason, missing.resourceName) };
+    if (missing === undefined) return { error: seen, status, headers, body: errorBody(seen, reason, failure) };
+    return { error: seen, status, headers, body: notFoundBody(seen, reason, missing.resourceName) };
   };
 
   /** An error that the pipeline has not seen: a request that could not be read, or has no operation. */

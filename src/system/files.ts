@@ -16,6 +16,7 @@ export interface DocumentFile {
 const contentTypes: Readonly<Record<string, string>> = {
   ".html": "text/html; charset=utf-8",
   ".json": "application/json",
+  ".md": "text/markdown; charset=utf-8",
   ".yaml": "application/yaml",
 };
 

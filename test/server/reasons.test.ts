@@ -1,9 +1,10 @@
 import { connect as connectSocket } from "node:net";
-import { createClient } from "@connectrpc/connect";
+import { Code, type ConnectError, createClient } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect-node";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { ErrorInfoSchema } from "#gen/google/rpc/error_details_pb.js";
 import { CompanyService } from "#gen/tollgate/v1/company_pb.js";
+import { TracedataSchema } from "#gen/tollgate/v1/tracedata_pb.js";
 import { UserService } from "#gen/tollgate/v1/user_pb.js";
 import { reasons } from "../../src/core/reasons.ts";
 import { type CallOptions, startTestApp, type TestApp } from "../support/app.ts";
@@ -234,6 +235,30 @@ test("Connect's own refusals have a reason: no message, and no message at all", 
     reason: "MALFORMED_MESSAGE",
     domain: "tollgate",
   });
+});
+
+test("JSON that Connect cannot read is refused with a reason of our domain", async () => {
+  for (const body of ['{"nope":1}', '{"username":5}', "{"]) {
+    const answer = await fetch(`${app.url}/tollgate.v1.UserService/ReadUser`, {
+      method: "POST",
+      headers: { "content-type": "application/json", authorization: `Bearer ${app.admin}` },
+      body,
+    });
+    const { details } = (await answer.json()) as { details: { type: string; debug: object }[] };
+    const info = details.find(({ type }) => type === "google.rpc.ErrorInfo");
+    expect(info?.debug).toMatchObject({ reason: "INVALID_REQUEST", domain: "tollgate" });
+  }
+});
+
+test("an RPC that the server does not have is UNIMPLEMENTED with a reason for gRPC callers", async () => {
+  const transport = createGrpcTransport({ baseUrl: app.url });
+  const unknown = { ...UserService.method.readUser, name: "Nope" };
+  const error = await transport.unary(unknown, undefined, undefined, undefined, { username: "admin" }).then(
+    () => undefined,
+    (failure: ConnectError) => failure,
+  );
+  expect([error?.code, error?.findDetails(ErrorInfoSchema)[0]?.reason]).toEqual([Code.Unimplemented, "NO_SUCH_PATH"]);
+  expect(error?.findDetails(TracedataSchema)).toHaveLength(1);
 });
 
 test("a refused call is logged by its reason", async () => {

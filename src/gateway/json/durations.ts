@@ -2,6 +2,9 @@
 export const durationPattern =
   "^(-?P(?=\\w)(\\d+W)?(\\d+D)?(T(?=\\d)(\\d+H)?(\\d+M)?(\\d+([.,]\\d{1,9})?S)?)?|-?\\d+(\\.\\d{1,9})?s)$";
 
+/** The durations that HTTP callers read. */
+export const writtenDurationPattern = "^-?PT(?=\\d)(\\d+H)?(\\d+M)?(\\d+(\\.\\d{1,9})?S)?$";
+
 /** The seconds that protobuf writes as ISO 8601: "20.5s" is PT20.5S. */
 export function toIso(seconds: string): string {
   const parts = /^(-?)(\d+)(\.\d+)?s$/.exec(seconds);

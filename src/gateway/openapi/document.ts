@@ -15,7 +15,7 @@ export interface DocumentOptions {
     readonly license: { readonly name: string; readonly identifier: string };
     readonly contact: { readonly name: string };
   };
-  readonly servers: readonly { readonly url: string }[];
+  readonly servers: readonly { readonly url: string; readonly description?: string }[];
   /** The name and the form of the security scheme that all operations need which are not public. */
   readonly security: { readonly name: string; readonly scheme: Schema };
   readonly isPublic: (method: DescMethod) => boolean;
@@ -74,7 +74,7 @@ export function createDocument(services: readonly DescService[], options: Docume
       const verb = binding.httpMethod.toLowerCase();
       const operations = (paths[path] ??= {});
       if (operations[verb] !== undefined) throw new Error(`${verb} ${path} would be in the document twice`);
-      const operationId = operationIdOf(binding, bindings);
+      const operationId = operationIdOf(binding, all);
       if (operationIds.has(operationId)) throw new Error(`${operationId} would be the name of two operations`);
       operationIds.add(operationId);
       const aliases = all.filter((other) => other !== binding && firstOf(other, all) === binding);
@@ -99,18 +99,37 @@ export function createDocument(services: readonly DescService[], options: Docume
   };
 }
 
-/** The first binding of the same RPC and HTTP method: the others are further paths of one operation, not operations. */
-function firstOf({ method, httpMethod }: Binding, bindings: readonly Binding[]): Binding | undefined {
-  return bindings.find((other) => other.method === method && other.httpMethod === httpMethod);
+/**
+ * The first binding of the same RPC, HTTP method and first segment of the path: the others are further paths of one
+ * operation, not operations.
+ */
+function firstOf(binding: Binding, bindings: readonly Binding[]): Binding | undefined {
+  return bindings.find(
+    (other) =>
+      other.method === binding.method &&
+      other.httpMethod === binding.httpMethod &&
+      segmentOf(other) === segmentOf(binding),
+  );
+}
+
+/** `/account/token/generation` → `account`. */
+function segmentOf({ pattern }: Binding): string {
+  return /^\/(\w+)/.exec(pattern)?.[1] ?? "";
 }
 
 /** What an operation can be under in a path of OpenAPI 3.1. */
 const verbs: ReadonlySet<string> = new Set(["GET", "PUT", "POST", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE"]);
 
-/** The RPC's name; its further bindings are counted, since an id names one operation. */
+/**
+ * The RPC's name. Those of its further bindings begin with the first segment of their path or, where it is the first
+ * binding's, end with a number.
+ */
 function operationIdOf(binding: Binding, bindings: readonly Binding[]): string {
-  const place = bindings.filter(({ method }) => method === binding.method).indexOf(binding);
+  const own = bindings.filter(({ method }) => method === binding.method);
   const name = snakeCase(binding.method.name);
+  const [first] = own;
+  if (first !== undefined && segmentOf(first) !== segmentOf(binding)) return `${segmentOf(binding)}_${name}`;
+  const place = own.filter((other) => segmentOf(other) === segmentOf(binding)).indexOf(binding);
   return place === 0 ? name : `${name}_${place + 1}`;
 }
 
@@ -185,6 +204,8 @@ const failures: Readonly<Record<number, string>> = {
   403: "The caller's roles do not allow it; over quotas, the user is disabled or has no quota.",
   404: "No such resource.",
   409: "The key exists already, or the state of things forbids it: see `reason`.",
+  408: "The body did not come in time.",
+  412: "The file has another version than `If-Match` names.",
   413: "The body is too large.",
   415: "The body is not JSON in UTF-8, or compressed.",
   416: "There is no such part.",

@@ -3,7 +3,7 @@ import { isWrapperDesc } from "@bufbuild/protobuf/wkt";
 import { type FieldRules, field as rulesOption } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import { example as messageExample, schema as schemaOption } from "#gen/gateway/v1/annotations_pb.js";
 import { isNullable } from "../fields.ts";
-import { durationPattern } from "../json/durations.ts";
+import { durationPattern, writtenDurationPattern } from "../json/durations.ts";
 import { snakeCase } from "./names.ts";
 import {
   defaultOf,
@@ -49,7 +49,7 @@ export function createSchemas(
 
   function reference(message: DescMessage, place: Place): Schema {
     const form = wellKnown[message.typeName];
-    if (form !== undefined) return form;
+    if (form !== undefined) return place === "answer" ? { ...form, ...written[message.typeName] } : form;
     const isApart = place === "request" && isAnswered(message) && requiresMoreInAnswers(message, []);
     const name = `${snakeCase(message.name)}${isApart ? "_request" : ""}`;
     const other = named.get(name);
@@ -164,4 +164,9 @@ const wellKnown: Readonly<Record<string, Schema>> = {
   "google.protobuf.Struct": { type: "object" },
   "google.protobuf.ListValue": { type: "array" },
   "google.protobuf.Value": {},
+};
+
+/** Where an answer has fewer forms than a request. */
+const written: Readonly<Record<string, Schema>> = {
+  "google.protobuf.Duration": { pattern: writtenDurationPattern },
 };
