@@ -67,12 +67,13 @@ export async function startProxy(to: { readonly host: string; readonly port: num
       if (delayMs === 0 && held === 0) return work();
       const due = performance.now() + delayMs;
       held += 1;
-      last = last
-        .then(() => new Promise((resolve) => setTimeout(resolve, Math.max(0, due - performance.now()))))
-        .then(() => {
-          held -= 1;
-          work();
-        });
+      const before = last;
+      last = (async () => {
+        await before;
+        await new Promise((resolve) => setTimeout(resolve, Math.max(0, due - performance.now())));
+        held -= 1;
+        work();
+      })();
     };
     from.on("data", (piece) => {
       if (isLost()) return;

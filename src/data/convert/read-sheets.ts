@@ -1,7 +1,7 @@
 import type { CellValue } from "../../xlsx/cell.ts";
 import { limitOf, type ReadLimits, WorkbookError } from "../../xlsx/limits.ts";
 import { type ReadSheet, readWorkbook } from "../../xlsx/read-workbook.ts";
-import { nameCell, type ReadRow } from "../../xlsx/worksheet.ts";
+import { nameCell } from "../../xlsx/worksheet.ts";
 import { isRoot, joinSheets, type SheetTable, setField } from "./join-sheets.ts";
 import { maxCells, maxLetters } from "./table.ts";
 
