@@ -71,6 +71,8 @@ export function createHttp2({ limits, strangers, onRequest, onStream = () => fal
     sessions.add(tracked);
     strangers.enterConnection(session, () => session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM));
     session.on("stream", (stream) => {
+      // A stream that is reset before its call starts has no other listener: its error would end the process.
+      stream.on("error", () => undefined);
       openStreams += 1;
       lastStreamId = stream.id ?? lastStreamId;
       // A caller that breaks the rule for one body can as well break it for the next one.
