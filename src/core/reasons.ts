@@ -80,9 +80,9 @@ const table = {
     "Read the length in Content-Range, and ask for a part within it.",
   ),
   NO_SUCH_PATH: no(
-    Unimplemented,
+    NotFound,
     404,
-    "No operation has this path, or the server has no RPC of this name.",
+    "No operation has this path, or the server has no RPC of this name: gRPC callers get UNIMPLEMENTED for that.",
     "Compare the path with the documentation; a trailing slash and an empty segment are part of a path.",
   ),
   HTTP_METHOD_NOT_ALLOWED: no(

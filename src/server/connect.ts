@@ -1,6 +1,6 @@
 import { constants, type Http2ServerRequest } from "node:http2";
 import type { DescMethod } from "@bufbuild/protobuf";
-import { type ConnectRouter, createConnectRouter, type HandlerContext } from "@connectrpc/connect";
+import { Code, type ConnectRouter, createConnectRouter, type HandlerContext } from "@connectrpc/connect";
 import type { UniversalHandler, UniversalServerResponse } from "@connectrpc/connect/protocol";
 import { parseTimeout, setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
 import {
@@ -9,7 +9,7 @@ import {
   universalRequestFromNodeRequest,
   universalResponseToNodeResponse,
 } from "@connectrpc/connect-node";
-import { refusal } from "../core/errors.ts";
+import { callError } from "../call/errors.ts";
 import { createContext, maxTimerMs } from "../gateway/context.ts";
 import { HttpError } from "../gateway/errors.ts";
 import type { Exchange } from "../gateway/exchange.ts";
@@ -85,7 +85,7 @@ export function createConnectDoor(options: ConnectDoorOptions): Gateway {
 
   /** gRPC clients read a status alone: an answer of 404 would have no reason for them. */
   function refuseUnknownRpc({ request, response, values }: Exchange): void {
-    const unknown = refusal("NO_SUCH_PATH", "the server has no RPC of this name");
+    const unknown = callError("NO_SUCH_PATH", Code.Unimplemented, "the server has no RPC of this name");
     const failure = { values, context: undefined, bodyField: undefined, status: undefined };
     const trailers = new Headers();
     setTrailerStatus(trailers, describeError(unknown, failure).error);

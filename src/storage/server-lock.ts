@@ -101,7 +101,8 @@ async function describeHolders(client: pg.Client, isShared: boolean): Promise<st
   const { rows } = await client.query<{ name: string }>(
     `select substr(application_name, ${sessionPrefix.length + 1}) as name from pg_locks join pg_stat_activity using (pid)
      where locktype = 'advisory' and granted and objid = $1 and pid <> pg_backend_pid()
-       and pg_locks.database = (select oid from pg_database where datname = current_database())`,
+       and pg_locks.database = (select oid from pg_database where datname = current_database())
+     order by name`,
     [lockKey],
   );
   const names = [...new Set(rows.map(({ name }) => name))].join(", ") || "another server";
