@@ -67,7 +67,7 @@ describe.skipIf(noOwnRedis !== "")("two server processes on one Redis and one Po
     };
     await loseDuring(load, losses, away);
     // As soon as both have found Redis again.
-    const { degraded } = await vi.waitFor(load.booksAgree, { timeout: 10_000, interval: 100 });
+    const { degraded } = await vi.waitFor(load.booksAgree, { timeout: 100_000, interval: 100 });
     expect(degraded).toBeGreaterThan(0);
   });
 });
