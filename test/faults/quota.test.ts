@@ -57,7 +57,9 @@ describe.skipIf(noOwnRedis !== "")("two server processes on one Redis and one Po
     expect(await passed(load, await loseDuring(load, losses, () => redis.flush()))).toEqual([]);
   });
 
-  test("servers that go on without Redis charge later what they granted meanwhile", { timeout }, async () => {
+  test("servers that go on without Redis charge later what they granted meanwhile", {
+    timeout: timeout + 100_000,
+  }, async () => {
     load = await startQuotaLoad({ operations, callers, users }, { REDIS_URL: redis.url, QUOTA_FAIL_OPEN: "true" });
     const away = async () => {
       await redis.kill();
