@@ -22,7 +22,7 @@ export interface SecurityLogOptions {
 /** One row of the audit log to be. */
 interface Counted {
   readonly event: SecurityEvent;
-  /** The first of those that are counted; 0 where none is. */
+  /** The time of the first counted event; 0 while none is counted. */
   firstMs: number;
   times: number;
   /** When they are written. */
@@ -31,13 +31,13 @@ interface Counted {
 
 type Counts = Map<string, Counted>;
 
-/** The name, and the company, of login attempts that no user is known for. */
+/** Stands for name and company in login attempts without a known user. */
 export const unknownName = "__unknown__";
 
 const tickMs = 1000;
 /** How long the same event is counted before its next row. */
 const repeatMs = 60_000;
-/** How many events are told apart. Strangers cause logins, and cannot crowd out what callers with a token cause. */
+/** The most events that are counted apart. Logins have a limit of their own, so that a flood of them takes no place from reads. */
 const maxKeys = { logins: 1000, reads: 5000 };
 
 /**

@@ -12,7 +12,7 @@ export interface Selection {
   readonly user: { readonly username?: string; readonly user_id?: number };
   /** The company whose partners see the action: the caller's, where the caller is one of them. */
   readonly visibleTo?: string;
-  /** The company of whoever did it. */
+  /** The company of the user who did it. */
   readonly company?: string;
   readonly method: { readonly service?: number; readonly method_group?: number; readonly operation?: string };
   /** Number of Outcome.Name, or every other one than SUCCESS. */

@@ -68,7 +68,7 @@ export function createLogin({ database, passwords, throttle, slots, refusals, se
   function refuseBlocked(attempt: LoginTry): void {
     const refusal = throttle.refusalOf(attempt.username, attempt.address);
     if (refusal === undefined) return;
-    // Whose name it is would take a query: these are counted by their address alone.
+    // Finding the user would take a query: these are counted by their address alone.
     record(lockoutEvent, attempt, undefined);
     throw refusal;
   }

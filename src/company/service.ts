@@ -19,7 +19,7 @@ export function companyHandlers({ database }: { database: Database }): Handlers<
         await insert(transaction, { key, detail }).catch((error: unknown) => {
           throw isUniqueViolation(error) ? alreadyExists("company", key) : error;
         });
-        // What was done and used in it stays readable by its key: whoever had the key next would read it.
+        // Its audit log and usage stay readable by its key: the key's next company would read them.
         if (await hasHistory(transaction, key)) {
           throw conflict("KEY_HAS_HISTORY", `the key belonged to a company that is deleted: ${key}`);
         }

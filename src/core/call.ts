@@ -33,13 +33,13 @@ export interface Call {
    */
   change<T>(resource: string, work: (transaction: Knex.Transaction) => Promise<Changed<T>>): Promise<T>;
   /**
-   * Records that an administrator or a partner has read what is another user's. Own data, and callers of other roles,
+   * Records that an administrator or a partner has read the data of another user. Own data, and callers of other roles,
    * leave no record. Waits for nothing.
    */
   recordRead(read: Read): void;
 }
 
-/** What a change has come to. */
+/** The result of a change. */
 export interface Changed<T> {
   readonly answer: T;
   /** The company of the resource before the change, or of a new one: its partners see the action. */
@@ -48,9 +48,9 @@ export interface Changed<T> {
   readonly events?: readonly ("change_password" | "change_roles" | "revoke_tokens")[];
 }
 
-/** What was read. */
+/** The resource that a caller read. */
 export interface Read {
-  /** Whose it is; undefined: of all users whom the caller sees, or of those of the company. */
+  /** The user whom the resource belongs to. Undefined: all users of the company or, without one, all that the caller sees. */
   readonly username?: string | undefined;
   /** The company of the user, or the one that a list is of; undefined where the handler does not know it. */
   readonly companyKey?: string | undefined;

@@ -8,11 +8,11 @@ export interface SecurityEvent {
   readonly outcome: number;
   /** UUID of the call. */
   readonly tracecode: string;
-  /** Who read, or whose login it is; undefined for a name that no user has. */
+  /** The user who read or logged in. Undefined for a name that no user has. */
   readonly user: Pick<Principal, "userId" | "username" | "companyKey"> | undefined;
   /** The network address of a login. */
   readonly address?: string;
-  /** What was read. */
+  /** The resource that was read. */
   readonly read?: { readonly username?: string | undefined; readonly companyKey?: string | undefined };
 }
 

@@ -1,5 +1,15 @@
 import type { Reason } from "../core/reasons.ts";
 
+/** The reasons of a refused decision. */
+const refusals = [
+  "REQUEST_POINTS_EXCEEDED",
+  "DAILY_POINTS_EXCEEDED",
+  "DATE_WINDOW_POINTS_EXCEEDED",
+  "CONCURRENCY_LIMIT_EXCEEDED",
+  "USER_DISABLED",
+  "NO_QUOTA",
+] as const;
+
 /**
  * The reasons of each HTTP operation beyond those that every operation can have. A test compares the statuses with the
  * OpenAPI document, and finds a reason that no operation names.
@@ -30,27 +40,13 @@ export const operationReasons: Readonly<Record<string, readonly Reason[]>> = {
   file: ["FILE_NOT_FOUND", "PRECONDITION_FAILED"],
   acquire_quota: [
     "USER_NOT_FOUND",
-    "REQUEST_POINTS_EXCEEDED",
-    "DAILY_POINTS_EXCEEDED",
-    "DATE_WINDOW_POINTS_EXCEEDED",
-    "CONCURRENCY_LIMIT_EXCEEDED",
-    "USER_DISABLED",
-    "NO_QUOTA",
+    ...refusals,
     "OPERATION_POINTS_DIFFER",
     "OPERATION_SETTLED",
     "COUNTERS_UNAVAILABLE",
     "LEDGER_BEHIND",
   ],
-  check_quota: [
-    "USER_NOT_FOUND",
-    "REQUEST_POINTS_EXCEEDED",
-    "DAILY_POINTS_EXCEEDED",
-    "DATE_WINDOW_POINTS_EXCEEDED",
-    "CONCURRENCY_LIMIT_EXCEEDED",
-    "USER_DISABLED",
-    "NO_QUOTA",
-    "COUNTERS_UNAVAILABLE",
-  ],
+  check_quota: ["USER_NOT_FOUND", ...refusals, "COUNTERS_UNAVAILABLE"],
   get_quota_usage: ["USER_NOT_FOUND", "COUNTERS_UNAVAILABLE"],
   list_leases: ["USER_NOT_FOUND", "COUNTERS_UNAVAILABLE"],
   force_release_lease: ["LEASE_NOT_FOUND", "COUNTERS_UNAVAILABLE"],

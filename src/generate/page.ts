@@ -110,7 +110,7 @@ function operationSection(verb: string, path: string, operation: Operation, opti
   const body = requestBody?.content["application/json"]?.schema;
   const method = options.services
     .flatMap(({ methods }) => methods)
-    .find(({ name }) => snakeCase(name) === operationId.replace(/^account_/, ""));
+    .find(({ name }) => snakeCase(name) === rpcOf(operationId));
   const samples = samplesOf(urlOf(servers), verb, path, operation, components.schemas);
   return html`<section id="${operationId}">
 <h3>${titleOf(operation)}</h3>
@@ -129,9 +129,14 @@ ${errorsOf(operationId)}
 
 /** The reasons that are this operation's own, each linked to its cause and cure. */
 function errorsOf(operationId: string): Html {
-  const own = operationReasons[operationId.replace(/^account_/, "")] ?? [];
+  const own = operationReasons[rpcOf(operationId)] ?? [];
   return html`<h4>Errors</h4>
 <p>${own.map((reason) => html`<a class="reason" href="#${reason}">${String(reasons[reason].status)} ${reason}</a> `)}<a href="#errors">${own.length === 0 ? "" : "and "}those of every operation</a></p>`;
+}
+
+/** The name of the RPC in snake_case: a path below /account that is a further binding has it behind a prefix. */
+function rpcOf(operationId: string): string {
+  return operationId.replace(/^account_/, "");
 }
 
 /** The first sentence of the description names the operation. */

@@ -20,7 +20,7 @@ export interface SharedEngine extends CounterEngine {
   /** The generation that all servers count in, as PostgreSQL has it; 0 before the first one. */
   readGeneration(): Promise<number>;
   /**
-   * What is counted there under this generation is not to be trusted any more: every server counts again from the
+   * Counters of this generation are not trusted any more: every server counts again from the
    * ledger. Does nothing more when another server has raised the generation since.
    */
   renew(from: number): Promise<void>;
@@ -31,7 +31,7 @@ export interface SharedEngine extends CounterEngine {
 /**
  * Looks at every connection which Redis it has reached, before anything is asked there: one that was started anew, or
  * a replica that took over, may hold less than what was acknowledged. All servers agree on it through PostgreSQL, and
- * the counters themselves refuse whoever has not heard of it yet.
+ * the counters themselves refuse a server that does not know it yet.
  */
 export function guardGeneration({ redis, engine, database, logger }: GuardOptions): SharedEngine {
   let verified: Promise<void> | undefined;

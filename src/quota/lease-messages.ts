@@ -38,7 +38,7 @@ export interface Holder {
   /** The user of the service that asked. */
   readonly username: string;
   /**
-   * The company of the lease's user at the grant, which is charged whoever settles. Undefined where the grant is lost.
+   * The company of the lease's user at the grant. A settlement charges it, on any server. Undefined where the grant is lost.
    */
   readonly companyKey?: string | undefined;
 }

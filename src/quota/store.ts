@@ -19,7 +19,7 @@ export interface StoredQuota extends QuotaRow {
   readonly to: string | null;
 }
 
-/** Whose quotas. */
+/** The user whose quotas are meant. */
 export interface QuotaOwner {
   readonly id: number;
   readonly company_key: string;

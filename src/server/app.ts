@@ -187,7 +187,7 @@ export async function startApp(
     const engine = redis && openEngine({ redis, database, logger, now: redisNow, remember });
     let comeBack = async () => {};
     const onFlush = async () => {
-      // Whoever was granted something in Redis has passed it on to the ledger.
+      // By now every grant of Redis has been passed on to the ledger.
       await engine?.answered();
       await ledger.flush();
     };

@@ -69,7 +69,7 @@ export function createHttp1({ limits, strangers, onRequest, badRequestBody }: Ht
       running.get(socket)?.delete(response);
       if (draining) endIfIdle(socket);
     });
-    // An answer that nobody reads is a call that lasts.
+    // A call lasts until its answer is read.
     strangers.enterStream(socket, response, () => socket.destroy());
     if (draining) announceEnd(response);
     if (!hasOneHost(request)) {

@@ -26,7 +26,7 @@ export interface ServerOptions extends Pick<ListenerOptions, "host" | "port" | "
   readonly bodyTimeoutMs: number;
 }
 
-/** Callers whom nobody knows may keep less waiting: a login is a name and a password. */
+/** The largest body of a public operation: a login is a name and a password. */
 const publicBodyBytes = 16_384;
 const publicOptions = { readMaxBytes: publicBodyBytes };
 /** Clients of reflection and of health that need longer open another stream. */

@@ -74,7 +74,7 @@ export function findForUpdate(transaction: Transaction, scope: Scope, username: 
 
 /**
  * A password hash replaces the stored one; null leaves it. A new password and a disable each end the validity of all
- * earlier tokens: whoever is enabled again needs a new login.
+ * earlier tokens: a user who is enabled again needs a new login.
  */
 export async function update(transaction: Transaction, id: number, user: NewUser): Promise<void> {
   const { password_hash, ...fields } = user;

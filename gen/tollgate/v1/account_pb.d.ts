@@ -409,7 +409,7 @@ export declare type ReadAccountDataResponse = Message<"tollgate.v1.ReadAccountDa
 export declare const ReadAccountDataResponseSchema: GenMessage<ReadAccountDataResponse>;
 
 /**
- * Whose files to list.
+ * The tracecode whose files are listed.
  *
  * @generated from message tollgate.v1.ReadAccountDataFilesRequest
  */

@@ -262,7 +262,7 @@ export declare type RecordedAction = Message<"tollgate.v1.RecordedAction"> & {
   tracecode: string;
 
   /**
-   * Who did it: whoever had the name at that time, in the company and the timezone of that time.
+   * The user who did it: the one who had the name at that time, with the company and the timezone of that time.
    *
    * @generated from field: string username = 2;
    */

@@ -1097,7 +1097,7 @@ export declare const QuotaService: GenService<{
     output: typeof CheckQuotaResponseSchema;
   },
   /**
-   * Many independent decisions, in order; a refusal among them is told in its place.
+   * Many independent decisions, in the order of the requests. A refusal stands in its place.
    *
    * @generated from rpc tollgate.v1.QuotaService.BatchAcquireQuota
    */

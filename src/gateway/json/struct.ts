@@ -4,7 +4,7 @@ import { type Findings, type Place, refuse } from "./findings.ts";
 import { hideKey, isObject, setOwn } from "./objects.ts";
 import { isUnicode } from "./scalars.ts";
 
-/** Checks the JSON of a google.protobuf.Value: any JSON of finite numbers and valid Unicode. */
+/** Checks the JSON of a google.protobuf.Value: every JSON with finite numbers and valid Unicode. */
 export function checkValue(findings: Findings, json: JsonValue, place: Place): void {
   if (typeof json === "string" && !isUnicode(json)) refuse(findings, place, "must be valid Unicode");
   if (typeof json === "number" && !Number.isFinite(json)) refuse(findings, place, "must be a finite number");

@@ -71,7 +71,7 @@ interface SnapshotRow {
   late_days: string[] | null;
 }
 
-/** Nearly always one statement. Which old days matter is part of what is read: it is read again with those. */
+/** Reads the snapshot. When it names days older than those it has read, it is read again with them; that is rare. */
 async function readRow(database: Database, meter: Meter, of: SnapshotOf): Promise<SnapshotRow> {
   for (let lateDays: readonly string[] = []; ; ) {
     const { rows } = await database.raw<{ rows: SnapshotRow[] }>(snapshotSql(lateDays), valuesOf(meter, of, lateDays));
