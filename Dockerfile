@@ -16,8 +16,8 @@ COPY --from=build /app/node_modules node_modules
 COPY --from=build /app/dist dist
 COPY package.json ./
 COPY gen gen
-COPY src/storage/migrations src/storage/migrations
-COPY src/quota/counters/*.lua src/quota/counters/
+COPY src/postgres/migrations src/postgres/migrations
+COPY src/quotas/counters/*.lua src/quotas/counters/
 USER node
 EXPOSE 8080
 # It asks itself: whose certificate that is need not be proved.

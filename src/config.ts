@@ -1,8 +1,8 @@
 import { hostname } from "node:os";
 import { z } from "zod";
-import { idleInTransactionTimeoutMs, leastUploadBytesPerSecond, requestTimeoutMs } from "./core/time-limits.ts";
-import { weaknessOf } from "./core/weak-secret.ts";
 import { parseRedisUrl } from "./redis/url.ts";
+import { idleInTransactionTimeoutMs, leastUploadBytesPerSecond, requestTimeoutMs } from "./shared/time-limits.ts";
+import { weaknessOf } from "./shared/weak-secret.ts";
 
 /** One row of docs/configuration.md. */
 interface Setting<Schema extends z.ZodType = z.ZodType> {

@@ -1,8 +1,8 @@
 import cluster from "node:cluster";
 import pino, { type Logger } from "pino";
+import { startApp } from "./app/app.ts";
+import { startWorkers, tellServing } from "./app/workers.ts";
 import { type Config, ConfigError, readConfig } from "./config.ts";
-import { startApp } from "./server/app.ts";
-import { startWorkers, tellServing } from "./server/workers.ts";
 
 /** What this process runs: the server, or the workers that are one each. */
 interface Running {

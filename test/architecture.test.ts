@@ -7,21 +7,32 @@ interface Import {
   readonly to: string;
 }
 
+/** The floors of the parts directly below a folder of src: a path that ends with a slash, or nothing for src itself. */
+interface FloorList {
+  readonly root: string;
+  readonly floors: ReadonlyMap<string, number>;
+}
+
 const files = readdirSync("src", { recursive: true, encoding: "utf8" }).filter((file) => file.endsWith(".ts"));
 const imports = files.flatMap((from) =>
   importsOf(readFileSync(join("src", from), "utf8")).map(
     (path): Import => ({ from, to: normalize(join(dirname(from), path)) }),
   ),
 );
-const floors = readFloors(readFileSync("docs/architecture.md", "utf8"));
+const page = readFileSync("docs/architecture.md", "utf8");
+const lists = [
+  { root: "", floors: readFloors("## Floors") },
+  ...["quotas", "accounts"].map((folder) => ({ root: `${folder}/`, floors: readFloors(`Within \`${folder}\``) })),
+];
 
-test("each folder is on one floor, and each floor names what exists", () => {
-  expect([...floors.keys()].toSorted()).toEqual([...new Set(files.map(folderOf))].toSorted());
+test.each(lists)("each part of src/$root is on one floor, and each floor names what exists", ({ root, floors }) => {
+  const parts = new Set(files.filter((file) => file.startsWith(root)).map((file) => partOf(root, file)));
+  expect([...floors.keys()].toSorted()).toEqual([...parts].toSorted());
 });
 
 test("a folder imports only from floors below its own", () => {
   expect(imports.length).toBeGreaterThan(500);
-  expect(violationsOf(imports)).toEqual([]);
+  expect(lists.flatMap((list) => violationsOf(list, imports))).toEqual([]);
 });
 
 test("files import each other in no circle, types included", () => {
@@ -29,8 +40,12 @@ test("files import each other in no circle, types included", () => {
 });
 
 test("the checks see what they forbid", () => {
-  expect(violationsOf([{ from: "core/call.ts", to: "server/app.ts" }])).toEqual(["core/call.ts imports server/app.ts"]);
-  expect(violationsOf([{ from: "user/store.ts", to: "audit/store.ts" }])).toHaveLength(1);
+  const [all, quotas, accounts] = lists as [FloorList, FloorList, FloorList];
+  const forbidden = (list: FloorList, from: string, to: string) => violationsOf(list, [{ from, to }]);
+  expect(forbidden(all, "shared/handler.ts", "app/app.ts")).toEqual(["shared/handler.ts imports app/app.ts"]);
+  expect(forbidden(all, "accounts/users/store.ts", "audit/store.ts")).toHaveLength(1);
+  expect(forbidden(quotas, "quotas/counters/redis.ts", "quotas/ledger/read.ts")).toHaveLength(1);
+  expect(forbidden(accounts, "accounts/users/store.ts", "accounts/companies/store.ts")).toHaveLength(1);
   const circle = [
     { from: "a.ts", to: "b.ts" },
     { from: "b.ts", to: "c.ts" },
@@ -44,26 +59,27 @@ function importsOf(source: string): string[] {
   return [...source.matchAll(/(?:from|import\()\s*"(\.[^"]+\.ts)"/g)].map(([, path = ""]) => path);
 }
 
-/** The number of the floor of each folder, 1 at the top: the numbered list of the section Floors. */
-function readFloors(page: string): ReadonlyMap<string, number> {
-  const section = page.slice(page.indexOf("## Floors"), page.indexOf("## Where state lives"));
-  const lines = [...section.matchAll(/^(\d+)\. (.*)$/gm)];
+/** The number of the floor of each part, 1 at the top: the numbered list that follows the heading. */
+function readFloors(heading: string): ReadonlyMap<string, number> {
+  const list = /\n(?:\d+\. .*\n)+/.exec(page.slice(page.indexOf(heading)))?.[0] ?? "";
   return new Map(
-    lines.flatMap(([, floor, names = ""]) =>
+    [...list.matchAll(/^(\d+)\. (.*)$/gm)].flatMap(([, floor, names = ""]) =>
       [...names.matchAll(/`([\w.-]+)`/g)].map(([, name = ""]) => [name, Number(floor)] as const),
     ),
   );
 }
 
-function folderOf(file: string): string {
-  return file.split("/", 1)[0] ?? file;
+/** The file or folder directly below the root that a file belongs to. */
+function partOf(root: string, file: string): string {
+  return file.slice(root.length).split("/", 1)[0] ?? file;
 }
 
-function violationsOf(edges: readonly Import[]): string[] {
+function violationsOf({ root, floors }: FloorList, edges: readonly Import[]): string[] {
   return edges
-    .filter(({ from, to }) => folderOf(from) !== folderOf(to))
-    .filter(({ from, to }) => (floors.get(folderOf(from)) ?? 0) >= (floors.get(folderOf(to)) ?? 0))
-    .map(({ from, to }) => `${from} imports ${to}`);
+    .filter(({ from, to }) => from.startsWith(root) && to.startsWith(root))
+    .map((edge) => ({ edge, from: partOf(root, edge.from), to: partOf(root, edge.to) }))
+    .filter(({ from, to }) => from !== to && (floors.get(from) ?? 0) >= (floors.get(to) ?? 0))
+    .map(({ edge }) => `${edge.from} imports ${edge.to}`);
 }
 
 /** The files of one circle, the first again at the end; undefined where there is none. */

@@ -1,6 +1,6 @@
 import type { Knex } from "knex";
-import { dayMicros, hourMicros, type Micros, toIso } from "../core/instant.ts";
-import type { Database } from "../storage/database.ts";
+import type { Database } from "../postgres/database.ts";
+import { dayMicros, hourMicros, type Micros, toIso } from "../shared/instant.ts";
 import { matching } from "./matching.ts";
 import type { Selection } from "./selection.ts";
 

@@ -1,6 +1,6 @@
 import type { Knex } from "knex";
-import { toIso } from "../core/instant.ts";
-import type { Database } from "../storage/database.ts";
+import type { Database } from "../postgres/database.ts";
+import { toIso } from "../shared/instant.ts";
 import type { Selection } from "./selection.ts";
 
 /** The selection's actions, as a query that others refine. */

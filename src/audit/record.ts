@@ -1,10 +1,10 @@
 import type { RecordedAction } from "#gen/tollgate/v1/audit_pb.js";
-import { invalid, type Violation } from "../core/errors.ts";
-import type { Action, ActionBook, Usage, UsageBook } from "../core/history.ts";
-import { dayMicros, hourMicros, microsOf } from "../core/instant.ts";
-import { type Database, inTransaction } from "../storage/database.ts";
-import { withPartitions } from "../storage/partitions.ts";
-import type { Standing, Standings } from "./standings.ts";
+import { type Database, inTransaction } from "../postgres/database.ts";
+import { withPartitions } from "../postgres/partitions.ts";
+import { invalid, type Violation } from "../shared/errors.ts";
+import { dayMicros, hourMicros, microsOf } from "../shared/instant.ts";
+import type { Action, ActionBook, Usage, UsageBook } from "../shared/records.ts";
+import type { Standing, Standings } from "./user-history.ts";
 
 /** An action, and the usage that it adds unless it was recorded before. */
 export interface Told {

@@ -1,10 +1,10 @@
 import { randomUUID } from "node:crypto";
 import type { Logger } from "pino";
 import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
-import type { Action, ActionBook } from "../core/history.ts";
-import type { SecurityEvent, SecurityLog } from "../core/security-log.ts";
-import { type Database, inTransaction } from "../storage/database.ts";
-import { withPartitions } from "../storage/partitions.ts";
+import { type Database, inTransaction } from "../postgres/database.ts";
+import { withPartitions } from "../postgres/partitions.ts";
+import type { Action, ActionBook } from "../shared/records.ts";
+import type { SecurityEvent, SecurityLog } from "../shared/security-log.ts";
 import { administratorsOnly } from "./selection.ts";
 
 export interface SecurityLogOptions {

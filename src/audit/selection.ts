@@ -1,7 +1,7 @@
 import type { ReadAuditRequest } from "#gen/tollgate/v1/audit_pb.js";
-import { invalid } from "../core/errors.ts";
-import { dayMicros, hourMicros, type Micros, microsOf } from "../core/instant.ts";
-import { type Principal, type Scope, scopeOf } from "../core/principal.ts";
+import { invalid } from "../shared/errors.ts";
+import { dayMicros, hourMicros, type Micros, microsOf } from "../shared/instant.ts";
+import { type Principal, type Scope, scopeOf } from "../shared/principal.ts";
 
 /** Which actions a list is about. */
 export interface Selection {

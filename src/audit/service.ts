@@ -1,9 +1,9 @@
 import type { AuditService, RecordedAction } from "#gen/tollgate/v1/audit_pb.js";
-import type { Call, Handlers } from "../core/call.ts";
-import { conflict } from "../core/errors.ts";
-import { pageOf } from "../core/list.ts";
-import type { Database } from "../storage/database.ts";
-import type { GroupCommit } from "../storage/group-commit.ts";
+import type { Database } from "../postgres/database.ts";
+import type { GroupCommit } from "../postgres/group-commit.ts";
+import { conflict } from "../shared/errors.ts";
+import type { Call, Handlers } from "../shared/handler.ts";
+import { pageOf } from "../shared/pagination.ts";
 import { bucketsOf, totalOf } from "./buckets.ts";
 import { toMessage } from "./messages.ts";
 import { type Batch, type RecordOptions, toBatch } from "./record.ts";

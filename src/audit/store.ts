@@ -1,8 +1,8 @@
 import type { Knex } from "knex";
-import type { Micros } from "../core/instant.ts";
-import type { Page } from "../core/list.ts";
-import type { Database } from "../storage/database.ts";
-import { streamRows } from "../storage/stream.ts";
+import type { Database } from "../postgres/database.ts";
+import { streamRows } from "../postgres/stream.ts";
+import type { Micros } from "../shared/instant.ts";
+import type { Page } from "../shared/pagination.ts";
 import { type Bucket, bucketsOf } from "./buckets.ts";
 import { matching } from "./matching.ts";
 import type { Selection } from "./selection.ts";

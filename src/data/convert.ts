@@ -1,5 +1,5 @@
 import pLimit from "p-limit";
-import { invalid, unavailable } from "../core/errors.ts";
+import { invalid, unavailable } from "../shared/errors.ts";
 import { xlsxType } from "../xlsx/workbook.ts";
 import { type Limits, makeApart } from "./convert/apart.ts";
 import type { Kind } from "./convert/make.ts";

@@ -1,7 +1,7 @@
 import type { PutDataRequest } from "#gen/tollgate/v1/data_pb.js";
-import { tooSlow } from "../core/errors.ts";
-import { createPatience } from "../core/patience.ts";
-import { leastUploadBytesPerSecond } from "../core/time-limits.ts";
+import { tooSlow } from "../shared/errors.ts";
+import { leastUploadBytesPerSecond } from "../shared/time-limits.ts";
+import { createPatience } from "../shared/transfer-deadline.ts";
 
 /**
  * What a sender sends, as it comes: who is silent for longer than that holds nothing any more.

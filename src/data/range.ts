@@ -1,4 +1,4 @@
-import { outOfRange } from "../core/errors.ts";
+import { outOfRange } from "../shared/errors.ts";
 
 /** A part of a file, `to` excluded. */
 export interface Part {

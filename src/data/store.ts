@@ -1,7 +1,7 @@
 import type { Knex } from "knex";
-import type { Scope } from "../core/principal.ts";
-import type { Database, Transaction } from "../storage/database.ts";
-import { deleteBefore } from "../storage/retention.ts";
+import type { Database, Transaction } from "../postgres/database.ts";
+import { deleteBefore } from "../postgres/retention.ts";
+import type { Scope } from "../shared/principal.ts";
 
 /** What data is found by. */
 export interface DataKey {

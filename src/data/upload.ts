@@ -1,11 +1,11 @@
 import { createHash } from "node:crypto";
 import type { PutDataRequest } from "#gen/tollgate/v1/data_pb.js";
-import { type Call, present } from "../core/call.ts";
-import { alreadyExists, invalid, tooLarge, unavailable } from "../core/errors.ts";
-import type { Database, Transaction } from "../storage/database.ts";
-import { isUniqueViolation } from "../storage/errors.ts";
-import { ensurePartitions, withPartitions } from "../storage/partitions.ts";
-import { takeTurn } from "../storage/turns.ts";
+import { takeTurn } from "../postgres/bulk-slots.ts";
+import type { Database, Transaction } from "../postgres/database.ts";
+import { isUniqueViolation } from "../postgres/errors.ts";
+import { ensurePartitions, withPartitions } from "../postgres/partitions.ts";
+import { alreadyExists, invalid, tooLarge, unavailable } from "../shared/errors.ts";
+import { type Call, present } from "../shared/handler.ts";
 import { inPace, inTime } from "./in-time.ts";
 import { type DataFile, type DataKey, find, findOwner, insertChunk, insertFile, nextId, type Owner } from "./store.ts";
 

@@ -1,6 +1,6 @@
-import { createCollector } from "./collect.ts";
+import { createCollector } from "../call/collector.ts";
+import { callerGone, type LightContext } from "../call/context.ts";
 import { checkJsonType, codingOf, decompress, tooLarge } from "./content.ts";
-import { callerGone, type LightContext } from "./context.ts";
 import { badField, HttpError, toCallError } from "./errors.ts";
 import type { GatewayRequest } from "./exchange.ts";
 import { decodeUtf8 } from "./json/read.ts";

@@ -1,9 +1,10 @@
 import { METHODS } from "node:http";
-import type { DescMethod, DescService, Message, Registry } from "@bufbuild/protobuf";
-import type { ContextValues, HandlerContext, ServiceImpl } from "@connectrpc/connect";
+import type { Message, Registry } from "@bufbuild/protobuf";
+import type { ContextValues, HandlerContext } from "@connectrpc/connect";
+import { createContext } from "../call/context.ts";
+import type { ServiceOptions } from "../call/service-options.ts";
 import { type Binding, bindingsOf } from "./binding.ts";
 import { headersFor } from "./conditions.ts";
-import { createContext } from "./context.ts";
 import { HttpError } from "./errors.ts";
 import type { DescribeError, Exchange, GatewayRequest, GatewayResponse } from "./exchange.ts";
 import { defaultJsonLimits, type JsonLimits } from "./json/scan.ts";
@@ -13,21 +14,10 @@ import { createRespond, type Respond } from "./respond.ts";
 import { createRouter } from "./router.ts";
 import { cut } from "./send.ts";
 
-export interface GatewayOptions {
-  /** Services and their implementations, as Connect's router takes them. */
-  readonly services: readonly {
-    readonly service: DescService;
-    readonly implementation: Partial<ServiceImpl<DescService>>;
-  }[];
-  /** The largest body of a method's requests. */
-  readonly maxBodyBytes: (method: DescMethod) => number;
-  /** How long a caller may take to send a body. */
-  readonly bodyTimeoutMs: number;
+export interface GatewayOptions extends ServiceOptions {
   readonly limits?: JsonLimits;
   /** The types that a google.protobuf.Any may hold. Without it, requests with an Any are refused. */
   readonly registry?: Registry;
-  /** Refuses a caller before the request is read; ends when the context is interrupted. Nothing to wait for: undefined. */
-  readonly admit?: (context: HandlerContext) => Promise<void> | undefined;
   readonly describeError: DescribeError;
 }
 

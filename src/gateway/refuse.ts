@@ -1,9 +1,9 @@
 import { constants } from "node:http2";
 import { Code, ConnectError } from "@connectrpc/connect";
+import type { LightContext } from "../call/context.ts";
 import { callError } from "../call/errors.ts";
 import type { Binding } from "./binding.ts";
 import { hasBody } from "./body.ts";
-import type { LightContext } from "./context.ts";
 import { HttpError, toCallError } from "./errors.ts";
 import type { DescribeError, Exchange, GatewayRequest, GatewayResponse } from "./exchange.ts";
 import { cut, type Head, isOpen, jsonType, send, start } from "./send.ts";

@@ -2,9 +2,9 @@ import { create, type JsonValue, type Message, type MessageInitShape, type Regis
 import { reflect } from "@bufbuild/protobuf/reflect";
 import { FieldMaskSchema, isWrapperDesc } from "@bufbuild/protobuf/wkt";
 import { HttpBodySchema } from "#gen/google/api/httpbody_pb.js";
+import type { LightContext } from "../call/context.ts";
 import type { Binding } from "./binding.ts";
 import { type BodyLimits, readBody, refuseBody, streamBody } from "./body.ts";
-import type { LightContext } from "./context.ts";
 import type { GatewayRequest } from "./exchange.ts";
 import { parseJson, patchedFields, readMessage } from "./json/read.ts";
 import type { JsonLimits } from "./json/scan.ts";

@@ -1,9 +1,9 @@
 import { create, type DescMessage, type JsonValue, type Message, type Registry } from "@bufbuild/protobuf";
 import { reflect } from "@bufbuild/protobuf/reflect";
 import type { HttpBody } from "#gen/google/api/httpbody_pb.js";
+import type { LightContext } from "../call/context.ts";
 import { preconditionOf } from "../call/preconditions.ts";
 import { answersFile, type Binding } from "./binding.ts";
-import type { LightContext } from "./context.ts";
 import { HttpError } from "./errors.ts";
 import type { GatewayResponse } from "./exchange.ts";
 import { writeMessage } from "./json/write.ts";

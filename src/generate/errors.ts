@@ -1,11 +1,11 @@
 #!/usr/bin/env -S npx tsx
 import { writeFileSync } from "node:fs";
 import { Code } from "@connectrpc/connect";
-import { reasons } from "../core/reasons.ts";
+import { reasons } from "../shared/reasons.ts";
 
 const introduction = `# Errors
 
-This page is made from \`src/core/reasons.ts\` by \`npm run gen\`.
+This page is made from \`src/shared/reasons.ts\` by \`npm run gen\`.
 
 Every error has a **reason**, a constant for programs. HTTP/JSON answers have it as \`reason\` beside \`message\`; with a
 missing resource both are in \`detail\`. gRPC, gRPC-Web and Connect answers have it in the detail \`google.rpc.ErrorInfo\`,

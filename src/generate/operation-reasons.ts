@@ -1,4 +1,4 @@
-import type { Reason } from "../core/reasons.ts";
+import type { Reason } from "../shared/reasons.ts";
 
 /** The reasons of a refused decision. */
 const refusals = [

@@ -1,8 +1,8 @@
 import type { AnyDesc, DescMethod, DescService } from "@bufbuild/protobuf";
-import { reasons } from "../core/reasons.ts";
 import type { OpenApi, Operation } from "../gateway/openapi/document.ts";
 import { snakeCase } from "../gateway/openapi/names.ts";
 import { createSchemas, type Schemas } from "../gateway/openapi/schema.ts";
+import { reasons } from "../shared/reasons.ts";
 import { type Html, html, prose } from "./html.ts";
 import { operationReasons } from "./operation-reasons.ts";
 import { authorization, type Components, isFile, quoteJson, sampleOf, samplesOf } from "./sample.ts";

@@ -7,7 +7,7 @@ import { access, Role_Name } from "#gen/tollgate/v1/access_pb.js";
 import { bindingsOf } from "../gateway/binding.ts";
 import { createDocument } from "../gateway/openapi/document.ts";
 import { createRouter } from "../gateway/router.ts";
-import { isPublic } from "../server/access.ts";
+import { isPublic } from "../pipeline/authorization.ts";
 import { createPage } from "./page.ts";
 
 /** The order in which the documentation tells of the services, by tag; others come after. */

@@ -1,8 +1,8 @@
 import type { Readable } from "node:stream";
 import { Code, type ConnectError } from "@connectrpc/connect";
+import { createCollector } from "../call/collector.ts";
+import { callerGone } from "../call/context.ts";
 import { callError } from "../call/errors.ts";
-import { createCollector } from "../gateway/collect.ts";
-import { callerGone } from "../gateway/context.ts";
 
 /** What a caller may send, and how long it may take. */
 export interface EnvelopeLimits {

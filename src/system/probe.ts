@@ -1,5 +1,5 @@
 import type { Cluster, Redis } from "ioredis";
-import type { Database } from "../storage/database.ts";
+import type { Database } from "../postgres/database.ts";
 
 /**
  * How well the service works: 1 with everything, 0.5 without Redis.

@@ -1,6 +1,6 @@
 import type { SystemService } from "#gen/tollgate/v1/system_pb.js";
-import type { Handlers } from "../core/call.ts";
-import { notFound } from "../core/errors.ts";
+import { notFound } from "../shared/errors.ts";
+import type { Handlers } from "../shared/handler.ts";
 import type { Files } from "./files.ts";
 import type { Probe } from "./probe.ts";
 import type { Version } from "./version.ts";

@@ -7,7 +7,7 @@ import { AuditService } from "#gen/tollgate/v1/audit_pb.js";
 import { Outcome_Name, QuotaService } from "#gen/tollgate/v1/lease_pb.js";
 import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
 import { dropFiles } from "../../src/data/store.ts";
-import { verifyUsage } from "../../src/quota/ledger/verify.ts";
+import { verifyUsage } from "../../src/quotas/ledger/verify.ts";
 import { type Json, startTestApp, type TestApp } from "../support/app.ts";
 
 let app: TestApp;

@@ -1,9 +1,9 @@
 import { randomUUID } from "node:crypto";
 import pino from "pino";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { createActionBook } from "../../src/audit/book.ts";
 import { createSecurityLog } from "../../src/audit/security-log.ts";
-import { failedLoginEvent, type SecurityEvent } from "../../src/core/security-log.ts";
+import { createActionBook } from "../../src/audit/writer.ts";
+import { failedLoginEvent, type SecurityEvent } from "../../src/shared/security-log.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 
 let stand: TestDatabase;

@@ -9,9 +9,9 @@ import { type ClientHttp2Session, connect, type IncomingHttpHeaders } from "node
 import { create, toBinary } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { RecordActionsRequestSchema } from "#gen/tollgate/v1/audit_pb.js";
-import { columnOf } from "../../src/storage/columns.ts";
-import { prepared } from "../../src/storage/database.ts";
-import { ensurePartitions } from "../../src/storage/partitions.ts";
+import { columnOf } from "../../src/postgres/columns.ts";
+import { prepared } from "../../src/postgres/database.ts";
+import { ensurePartitions } from "../../src/postgres/partitions.ts";
 import { median, seconds, startStand, timed } from "./stand.ts";
 
 const sizes = [1_000_000, Number(process.argv[2] ?? 10_000_000)];

@@ -2,9 +2,9 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { chmod, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type Database, openDatabase } from "../../src/storage/database.ts";
-import { startEmbedded } from "../../src/storage/embedded.ts";
-import { migrate } from "../../src/storage/migrate.ts";
+import { type Database, openDatabase } from "../../src/postgres/database.ts";
+import { startEmbedded } from "../../src/postgres/embedded/embedded.ts";
+import { migrate } from "../../src/postgres/migrate.ts";
 import { type ServerProcess, startProcess } from "../support/process.ts";
 
 /** A server process on a PostgreSQL of its own, and an administrator's token. */

@@ -3,7 +3,7 @@
  * Prints what a list of everything costs in memory and until its first byte, and what the trigram index is worth: the
  * same filters with and without it, turn by turn, in one run.
  */
-import type { Database } from "../../src/storage/database.ts";
+import type { Database } from "../../src/postgres/database.ts";
 import { median, seconds, startStand, timed } from "./stand.ts";
 
 const users = Number(process.argv[2] ?? 1_000_000);

@@ -8,8 +8,8 @@ import pino from "pino";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Data_Flow, DataService } from "#gen/tollgate/v1/data_pb.js";
 import { dropFiles } from "../../src/data/store.ts";
-import { ensurePartitions } from "../../src/storage/partitions.ts";
-import { keepTables } from "../../src/storage/retention.ts";
+import { ensurePartitions } from "../../src/postgres/partitions.ts";
+import { keepTables } from "../../src/postgres/retention.ts";
 import { type Json, startTestApp, type TestApp } from "../support/app.ts";
 
 const maxBytes = 2_000_000;

@@ -23,7 +23,7 @@ afterEach(() => stand.drop());
 function run(...parameters: string[]) {
   const { PATH, HOME } = process.env;
   const env = { PATH, HOME, DATABASE_URL: stand.url, TOKEN_KEYS: "a-secret-for-tests-that-is-long-enough" };
-  const command = ["--import", "tsx", "src/verify-usage.ts", ...parameters];
+  const command = ["--import", "tsx", "src/cli/verify-usage.ts", ...parameters];
   const { status, stdout, stderr } = spawnSync(process.execPath, command, { env, encoding: "utf8" });
   return [status, stdout + stderr];
 }

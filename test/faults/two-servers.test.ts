@@ -4,7 +4,7 @@ import { createGrpcTransport } from "@connectrpc/connect-node";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { QuotaService } from "#gen/tollgate/v1/lease_pb.js";
 import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
-import { verifyLeases } from "../../src/quota/ledger/verify-leases.ts";
+import { verifyLeases } from "../../src/quotas/ledger/verify-leases.ts";
 import { startTestApp, type TestApp } from "../support/app.ts";
 import { addressOf, type Proxy, startProxy } from "../support/proxy.ts";
 import { noOwnRedis, startRedis, type TestRedis } from "../support/redis.ts";

@@ -4,8 +4,8 @@ import { promisify } from "node:util";
 import { type Browser, chromium, type Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parse } from "yaml";
-import { reasons } from "../../src/core/reasons.ts";
 import { operationReasons } from "../../src/generate/operation-reasons.ts";
+import { reasons } from "../../src/shared/reasons.ts";
 import { startTestApp, type TestApp } from "../support/app.ts";
 
 const program = "/usr/bin/chromium";

@@ -115,7 +115,7 @@ export const cases: readonly Case[] = [
     headers: { "content-type": "application/grpc+proto", "x-one": "1", "x-many": "a, b", "x-bytes-bin": "AP+A" },
   }),
   raw("cookies, each on its own", say({ text: "headers" }), { headers: { "set-cookie": ["c=1", "d=2"] } }),
-  // src/gateway/context.ts does not tell whether there are any: the door leaves them out.
+  // src/call/context.ts does not tell whether there are any: the door leaves them out.
   by("trailers of the handler", say({ text: "trailers" }), { code: 0, trailers: { "x-last": "2" } }),
   by("what a handler sees of its call", say({ text: "context" }, { metadata: hints }), { answer: seen }),
   raw("a host that is named as in HTTP/1.1", send([envelopeOf({ text: "context" })], { host: "example.com" }), {
@@ -143,7 +143,7 @@ export const cases: readonly Case[] = [
       return { ...outcome, reason: ((await aborted) as [ConnectError])[0].code };
     },
     { code: Code.DeadlineExceeded, message: "the operation timed out", reason: Code.DeadlineExceeded },
-    // The words of src/gateway/context.ts.
+    // The words of src/call/context.ts.
     telling({ message: "the deadline has passed" }),
   ),
   by("a deadline beyond what a timer holds", say(hello, { metadata: { "grpc-timeout": "720H" } }), answered),

@@ -2,17 +2,17 @@ import { once } from "node:events";
 import { Code, ConnectError, createContextValues } from "@connectrpc/connect";
 import { encodeEnvelope } from "@connectrpc/connect/protocol";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { untilInterrupted } from "../../src/gateway/context.ts";
-import type { GrpcDoorOptions } from "../../src/grpc/door.ts";
+import { untilInterrupted } from "../../src/call/context.ts";
+import type { GrpcServerOptions } from "../../src/grpc/server.ts";
 import { envelopeOf, type Outcome, openRaw, type RawCaller } from "./callers.ts";
 import { cases } from "./cases.ts";
-import { maxBodyBytes, startAdapter, startDoor, type TestServer, valueKey } from "./doors.ts";
+import { maxBodyBytes, startAdapter, startGrpcServer, type TestServer, valueKey } from "./doors.ts";
 
 describe("as Connect's adapter does it", () => {
   let adapter: TestServer;
   let door: TestServer;
   beforeAll(async () => {
-    [adapter, door] = await Promise.all([startAdapter(), startDoor()]);
+    [adapter, door] = await Promise.all([startAdapter(), startGrpcServer()]);
   });
   afterAll(() => [adapter, door].forEach((server) => server.stop()));
 
@@ -40,8 +40,8 @@ describe("beside what the adapter does", () => {
   let caller: RawCaller;
   let worked: string[];
 
-  async function start(options: Partial<GrpcDoorOptions> = {}): Promise<void> {
-    server = await startDoor({ refuse, ...options });
+  async function start(options: Partial<GrpcServerOptions> = {}): Promise<void> {
+    server = await startGrpcServer({ refuse, ...options });
     caller = openRaw(server.url);
     worked = [];
     server.handled.on("working", (text: string) => worked.push(text));

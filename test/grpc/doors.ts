@@ -13,7 +13,7 @@ import {
 } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { BadRequestSchema, RetryInfoSchema } from "#gen/google/rpc/error_details_pb.js";
-import { createGrpcDoor, type GrpcDoorOptions } from "../../src/grpc/door.ts";
+import { createGrpcServer, type GrpcServerOptions } from "../../src/grpc/server.ts";
 import { type Implementation, serviceOf } from "../gateway/fixture.ts";
 
 export const maxBodyBytes = 100_000;
@@ -39,10 +39,10 @@ export function startAdapter(): Promise<TestServer> {
   return listen(createServer(adapterOf(handled)), handled, () => 0);
 }
 
-/** The door, and the adapter behind it for what the door leaves, as src/server/http2.ts puts them together. */
-export function startDoor(options: Partial<GrpcDoorOptions> = {}): Promise<TestServer> {
+/** The door, and the adapter behind it for what the door leaves, as src/transport/http2.ts puts them together. */
+export function startGrpcServer(options: Partial<GrpcServerOptions> = {}): Promise<TestServer> {
   const handled = new EventEmitter();
-  const door = createGrpcDoor({
+  const door = createGrpcServer({
     services: [{ service, implementation: implementationOf(handled) }],
     maxBodyBytes: () => maxBodyBytes,
     bodyTimeoutMs: 30_000,
@@ -78,7 +78,7 @@ function adapterOf(handled: EventEmitter) {
   return connectNodeAdapter({
     routes: (router: ConnectRouter) => router.service(service, implementationOf(handled)),
     readMaxBytes: maxBodyBytes,
-    // As src/server/connect.ts has it: answers are never compressed.
+    // As src/transport/connect.ts has it: answers are never compressed.
     compressMinBytes: 0xffffffff,
   });
 }

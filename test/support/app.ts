@@ -1,7 +1,7 @@
 import pino from "pino";
+import { startApp } from "../../src/app/app.ts";
 import { readConfig } from "../../src/config.ts";
-import { startApp } from "../../src/server/app.ts";
-import type { Database } from "../../src/storage/database.ts";
+import type { Database } from "../../src/postgres/database.ts";
 import { createTestDatabase } from "./database.ts";
 
 export interface Answer {

@@ -5,9 +5,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import pg from "pg";
 import type { TestProject } from "vitest/node";
-import { openDatabase } from "../../src/storage/database.ts";
-import { startEmbedded } from "../../src/storage/embedded.ts";
-import { migrate } from "../../src/storage/migrate.ts";
+import { openDatabase } from "../../src/postgres/database.ts";
+import { startEmbedded } from "../../src/postgres/embedded/embedded.ts";
+import { migrate } from "../../src/postgres/migrate.ts";
 
 declare module "vitest" {
   export interface ProvidedContext {

@@ -3,8 +3,8 @@ import { readFileSync } from "node:fs";
 import type { ClientHttp2Session, OutgoingHttpHeaders } from "node:http2";
 import type { Socket } from "node:net";
 import { text } from "node:stream/consumers";
-import { type Listener, type ListenerOptions, listen } from "../../src/server/listener.ts";
-import type { Response } from "../../src/server/origin.ts";
+import type { Response } from "../../src/pipeline/client-origin.ts";
+import { type Listener, type ListenerOptions, listen } from "../../src/transport/listener.ts";
 
 /** Made with openssl for 127.0.0.1 and localhost, valid for a hundred years, trusted by nobody but the tests. */
 export const certificate = readFileSync(new URL("tls/cert.pem", import.meta.url));

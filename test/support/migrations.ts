@@ -2,10 +2,10 @@ import { copyFile, mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-import type { Database } from "../../src/storage/database.ts";
-import { migrate } from "../../src/storage/migrate.ts";
+import type { Database } from "../../src/postgres/database.ts";
+import { migrate } from "../../src/postgres/migrate.ts";
 
-const all = new URL("../../src/storage/migrations/", import.meta.url);
+const all = new URL("../../src/postgres/migrations/", import.meta.url);
 
 /** Brings an empty database to the version that had so many migrations. */
 export async function migrateUpTo(database: Database, number: number): Promise<void> {

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import pino from "pino";
+import { startApp } from "../../src/app/app.ts";
 import { readConfig } from "../../src/config.ts";
-import { startApp } from "../../src/server/app.ts";
 
 /**
  * The whole server as a process whose clocks a test moves: CLOCK_FILES names two files with an offset in milliseconds.

@@ -4,8 +4,8 @@ import { createGrpcTransport } from "@connectrpc/connect-node";
 import { expect } from "vitest";
 import { type AcquireQuotaResponse, QuotaService } from "#gen/tollgate/v1/lease_pb.js";
 import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
-import { verifyUsage } from "../../src/quota/ledger/verify.ts";
-import type { Database } from "../../src/storage/database.ts";
+import type { Database } from "../../src/postgres/database.ts";
+import { verifyUsage } from "../../src/quotas/ledger/verify.ts";
 import { createTestDatabase } from "./database.ts";
 import { startProcess } from "./process.ts";
 

@@ -1,10 +1,10 @@
 import { Redis } from "ioredis";
 import type { AcquireQuotaRequest, SettleLeaseRequest } from "#gen/tollgate/v1/lease_pb.js";
-import type { Ask, Command, Meter } from "../../../src/quota/counters/engine.ts";
-import { createRedisEngine } from "../../../src/quota/counters/redis.ts";
-import { createLeaseIds } from "../../../src/quota/lease-id.ts";
-import { toLeaseMessage } from "../../../src/quota/lease-messages.ts";
-import { toLimitMessages } from "../../../src/quota/limits.ts";
+import type { Ask, Command, Meter } from "../../../src/quotas/counters/engine.ts";
+import { createRedisEngine } from "../../../src/quotas/counters/redis.ts";
+import { toLimitMessages } from "../../../src/quotas/leases/limit-messages.ts";
+import { toLeaseMessage } from "../../../src/quotas/leases/messages.ts";
+import { createLeaseIds } from "../../../src/quotas/ledger/lease-id.ts";
 
 const remember = { ms: 86_400_000, operations: 2000 };
 const leaseIds = createLeaseIds({ secrets: ["a secret that no server has"], now: Date.now });

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { Redis } from "ioredis";
-import { createRedisEngine } from "../../../src/quota/counters/redis.ts";
+import { createRedisEngine } from "../../../src/quotas/counters/redis.ts";
 import type { Stand } from "./stand.ts";
 
 const generation = 1;
@@ -11,7 +11,7 @@ const keys = ["tollgate::{1}:1:3:state", "tollgate::{1}:1:3:leases"];
 export async function prepareScript({ environment }: Stand): Promise<string[]> {
   const redis = new Redis(environment.REDIS_URL ?? "");
   await redis.del(...keys);
-  const text = readFileSync(new URL("../../../src/quota/counters/meter.lua", import.meta.url), "utf8");
+  const text = readFileSync(new URL("../../../src/quotas/counters/meter.lua", import.meta.url), "utf8");
   const sha = String(await redis.script("LOAD", text));
   const engine = createRedisEngine(redis, { remember });
   engine.setGeneration(generation);

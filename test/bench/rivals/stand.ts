@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { chmod, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { startEmbedded } from "../../../src/storage/embedded.ts";
+import { startEmbedded } from "../../../src/postgres/embedded/embedded.ts";
 import { cores, moveAside, type Server, service, startServer } from "./processes.ts";
 
 /** Who asks for quotas. */

@@ -3,11 +3,11 @@ import { createServer } from "node:http2";
 import { create } from "@bufbuild/protobuf";
 import { createContextValues } from "@connectrpc/connect";
 import { AcquireQuotaResponseSchema, QuotaService, SettleLeaseResponseSchema } from "#gen/tollgate/v1/lease_pb.js";
-import { createGrpcDoor } from "../../../../src/grpc/door.ts";
+import { createGrpcServer } from "../../../../src/grpc/server.ts";
 import { createDecision } from "../decision.ts";
 
 const { acquire, settle } = createDecision(process.env.REDIS_URL ?? "");
-const door = createGrpcDoor({
+const door = createGrpcServer({
   services: [
     {
       service: QuotaService,

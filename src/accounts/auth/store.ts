@@ -1,0 +1,75 @@
+import type { Database, Transaction } from "../../postgres/database.ts";
+import { type Principal, roleFromName } from "../../shared/principal.ts";
+
+/** What a login is checked against. */
+export interface Account extends Principal {
+  readonly enabled: boolean;
+  readonly passwordHash: string | null;
+  /** Raised by every change of the password: tokens of an earlier version are not valid. */
+  readonly tokenVersion: number;
+}
+
+interface Row {
+  id: number;
+  username: string;
+  company_key: string;
+  roles: string[];
+  timezone: number;
+  enabled: boolean;
+  password_hash: string | null;
+  token_version: number;
+}
+
+const columns = [
+  "id",
+  "username",
+  "company_key",
+  "roles",
+  "timezone",
+  "enabled",
+  "password_hash",
+  "token_version",
+] as const;
+
+export async function findByUsername(database: Database, username: string): Promise<Account | undefined> {
+  return toAccount(
+    await database<Row>("user_account")
+      .first(...columns)
+      .where({ username }),
+  );
+}
+
+export async function findById(database: Database, id: number): Promise<Account | undefined> {
+  return toAccount(
+    await database<Row>("user_account")
+      .first(...columns)
+      .where({ id }),
+  );
+}
+
+/** Stores a password unless it was changed since the account was read. Returns the new token version. */
+export async function updatePassword(
+  transaction: Transaction,
+  account: Account,
+  passwordHash: string,
+): Promise<number | undefined> {
+  const [row] = await transaction<Row>("user_account")
+    .where({ id: account.userId, token_version: account.tokenVersion })
+    .update({ password_hash: passwordHash, token_version: account.tokenVersion + 1 })
+    .returning("token_version");
+  return row?.token_version;
+}
+
+function toAccount(row: Row | undefined): Account | undefined {
+  if (row === undefined) return undefined;
+  return {
+    userId: row.id,
+    username: row.username,
+    companyKey: row.company_key,
+    roles: row.roles.map((name) => roleFromName(name)),
+    timezone: row.timezone,
+    enabled: row.enabled,
+    passwordHash: row.password_hash,
+    tokenVersion: row.token_version,
+  };
+}

@@ -1,0 +1,62 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { Role_Name } from "#gen/tollgate/v1/access_pb.js";
+import type { UserPatch, UserRequest, UserSchema } from "#gen/tollgate/v1/user_pb.js";
+import { notNull } from "../../shared/field-mask.ts";
+import { present } from "../../shared/handler.ts";
+import { roleFromName } from "../../shared/principal.ts";
+import type { NewUser, UserRow } from "./store.ts";
+
+/** A user as it is to be. */
+export type WantedUser = Omit<UserRequest, "$typeName" | "$unknown">;
+
+/**
+ * The user that a patch makes of an existing one.
+ * @param fields the fields that it changes; a password that it leaves out or sets to null stays
+ * @throws INVALID_ARGUMENT for null where a user needs a value
+ */
+export function merge(existing: UserRow, patch: UserPatch, fields: readonly string[]): WantedUser {
+  const changes = (field: string) => fields.includes(field);
+  const text = (field: "name" | "email" | "phone") => (changes(field) ? patch[field] : (existing[field] ?? undefined));
+  return {
+    username: existing.username,
+    password: changes("password") ? patch.password : undefined,
+    name: text("name"),
+    email: text("email"),
+    phone: text("phone"),
+    companyKey: changes("company_key") ? notNull("company_key", patch.companyKey) : existing.company_key,
+    enabled: changes("enabled") ? notNull("enabled", patch.enabled) : existing.enabled,
+    roles: changes("roles") ? patch.roles : toRoles(existing),
+    timezone: changes("timezone") ? notNull("timezone", patch.timezone) : existing.timezone,
+  };
+}
+
+export function toRow(request: WantedUser, passwordHash: string | null): NewUser {
+  return {
+    username: request.username,
+    password_hash: passwordHash,
+    name: request.name ?? null,
+    email: request.email ?? null,
+    phone: request.phone ?? null,
+    company_key: request.companyKey,
+    enabled: present(request.enabled),
+    roles: request.roles.map((role) => Role_Name[role]),
+    timezone: request.timezone,
+  };
+}
+
+export function toMessage(row: Omit<UserRow, "id">): MessageInitShape<typeof UserSchema> {
+  return {
+    username: row.username,
+    ...(row.name === null ? {} : { name: row.name }),
+    ...(row.email === null ? {} : { email: row.email }),
+    ...(row.phone === null ? {} : { phone: row.phone }),
+    companyKey: row.company_key,
+    enabled: row.enabled,
+    roles: toRoles(row),
+    timezone: row.timezone,
+  };
+}
+
+export function toRoles({ roles }: { readonly roles: string[] }): Role_Name[] {
+  return roles.map((name) => roleFromName(name));
+}

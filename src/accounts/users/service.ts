@@ -1,0 +1,187 @@
+import { User_Group, UserPatchSchema, type UserService } from "#gen/tollgate/v1/user_pb.js";
+import type { Database, Transaction } from "../../postgres/database.ts";
+import { isForeignKeyViolation, isUniqueViolation } from "../../postgres/errors.ts";
+import { streamRows } from "../../postgres/stream.ts";
+import { alreadyExists, conflict, invalid, notFound } from "../../shared/errors.ts";
+import { changedFields } from "../../shared/field-mask.ts";
+import { type Call, type Changed, type Handlers, present } from "../../shared/handler.ts";
+import { pageOf } from "../../shared/pagination.ts";
+import { scopeOf } from "../../shared/principal.ts";
+import { merge, toMessage, toRoles, toRow, type WantedUser } from "./messages.ts";
+import { checkGrant, checkOwnStanding, checkTouch, noSuchCompany } from "./rules.ts";
+import {
+  find,
+  findForUpdate,
+  hasAdministrator,
+  insert,
+  type NewUser,
+  page,
+  remove,
+  type Selection,
+  type UserRow,
+  update,
+} from "./store.ts";
+import { totalsOf } from "./totals.ts";
+
+const sortable = {
+  username: "username",
+  name: "name",
+  email: "email",
+  phone: "phone",
+  company_key: "company_key",
+  enabled: "enabled",
+  roles: "roles",
+  timezone: "timezone",
+};
+
+interface PasswordTry extends Pick<Call, "address" | "signal" | "tracecode"> {
+  readonly username: string;
+  readonly password: string;
+}
+
+export interface UserOptions {
+  readonly database: Database;
+  /** The hash to store of a new password. INVALID_ARGUMENT when the policy refuses it; `field` names it. */
+  readonly hashNewPassword: (given: { username: string; password: string; field: string }) => Promise<string>;
+  /** Undefined for a password that is not the user's. Limits how many can be tried. */
+  readonly login: (attempt: PasswordTry) => Promise<object | undefined>;
+}
+
+export function userHandlers({ database, hashNewPassword, login }: UserOptions): Handlers<typeof UserService> {
+  return {
+    async createUser({ user }, call) {
+      const wanted = present(user);
+      checkGrant(call.principal, wanted);
+      const row = toRow(wanted, await hashOf(wanted, call));
+      return call.change(wanted.username, async (transaction) => {
+        await insert(transaction, row).catch((error: unknown) => {
+          throw isUniqueViolation(error) ? alreadyExists("user", wanted.username) : companyError(error, wanted);
+        });
+        return { answer: { user: toMessage(row) }, companyKey: wanted.companyKey };
+      });
+    },
+
+    async updateUser({ user }, call) {
+      const wanted = present(user);
+      return changeUser(call, wanted, () => wanted);
+    },
+
+    async patchUser({ username, user, updateMask }, call) {
+      const patch = present(user);
+      const fields = changedFields(UserPatchSchema, patch, updateMask);
+      const password = fields.includes("password") ? patch.password : undefined;
+      return changeUser(call, { username, password }, (existing) => merge(existing, patch, fields));
+    },
+
+    async *readUsers(request, call) {
+      const wanted = pageOf(request, sortable);
+      const everyone: Selection = {
+        scope: scopeOf(call.principal),
+        filter: undefined,
+        companyKey: undefined,
+        group: "TOTAL",
+      };
+      const selection: Selection = {
+        ...everyone,
+        filter: request.filter,
+        companyKey: request.companyKey,
+        group: User_Group[present(request.userGroup)] as Selection["group"],
+      };
+      const all = totalsOf(database, everyone);
+      const isAll = selection.filter === undefined && selection.companyKey === undefined && selection.group === "TOTAL";
+      const [overall, filter] = await Promise.all([all, isAll ? all : totalsOf(database, selection)]);
+      call.recordRead({ companyKey: request.companyKey });
+      yield { statistics: { overall, filter } };
+      const rows = page(database, selection, wanted);
+      for await (const users of streamRows<UserRow>(database, rows, { ...wanted, signal: call.signal })) {
+        yield { users: users.map((user) => toMessage(user)) };
+      }
+    },
+
+    async readUser({ username }, call) {
+      const user = await find(database, scopeOf(call.principal), username);
+      if (user === undefined) throw notFound("user", username);
+      call.recordRead({ username, companyKey: user.company_key });
+      return { user: toMessage(user) };
+    },
+
+    async deleteUser({ username }, call) {
+      await call.change(username, async (transaction) => {
+        const existing = await getForUpdate(transaction, username, scopeOf(call.principal));
+        checkTouch(call.principal, { roles: toRoles(existing) });
+        checkOwnStanding(call.principal, existing.id, undefined);
+        await remove(transaction, existing.id);
+        await keepAdministrator(transaction, existing);
+        return { answer: undefined, companyKey: existing.company_key, events: ["revoke_tokens"] };
+      });
+      return {};
+    },
+  };
+
+  /** Puts a user into the place of an existing one: an update's rules and a patch's are the same. */
+  async function changeUser(
+    call: Call,
+    { username, password }: Pick<WantedUser, "username" | "password">,
+    wantedOf: (existing: UserRow) => WantedUser,
+  ) {
+    const passwordHash = await hashOf({ username, password }, call);
+    return call.change(username, async (transaction) => {
+      const existing = await getForUpdate(transaction, username, scopeOf(call.principal));
+      checkTouch(call.principal, { roles: toRoles(existing) });
+      const wanted = wantedOf(existing);
+      checkGrant(call.principal, wanted);
+      checkOwnStanding(call.principal, existing.id, wanted);
+      const row = toRow(wanted, passwordHash);
+      await update(transaction, existing.id, row).catch((error: unknown) => {
+        throw companyError(error, wanted);
+      });
+      await keepAdministrator(transaction, existing);
+      return {
+        answer: { user: toMessage(row) },
+        companyKey: existing.company_key,
+        events: securityEventsOf(existing, row),
+      };
+    });
+  }
+
+  /** Null where the stored password stays: none is given, or the caller's own current one. */
+  async function hashOf(
+    { username, password }: Pick<WantedUser, "username" | "password">,
+    call: Call,
+  ): Promise<string | null> {
+    if (password === undefined) return null;
+    if (username !== call.principal.username) return hashNewPassword({ username, password, field: "password" });
+    // Through the login, which limits how many passwords the holder of a token can try.
+    const { address, signal, tracecode } = call;
+    if ((await login({ username, password, address, signal, tracecode })) !== undefined) return null;
+    const message = "must be the current one: change your own by POST /admin/password or POST /account/password";
+    throw invalid({ field: "password", message });
+  }
+}
+
+function securityEventsOf(existing: UserRow, row: NewUser): NonNullable<Changed<unknown>["events"]> {
+  const hasNewPassword = row.password_hash !== null;
+  const isDisabled = existing.enabled && !row.enabled;
+  const hasNewRoles = existing.roles.toSorted().join() !== row.roles.toSorted().join();
+  return [
+    ...(hasNewRoles ? (["change_roles"] as const) : []),
+    ...(hasNewPassword ? (["change_password"] as const) : []),
+    ...(hasNewPassword || isDisabled ? (["revoke_tokens"] as const) : []),
+  ];
+}
+
+async function getForUpdate(transaction: Transaction, username: string, scope: Selection["scope"]): Promise<UserRow> {
+  const user = await findForUpdate(transaction, scope, username);
+  if (user === undefined) throw notFound("user", username);
+  return user;
+}
+
+/** Refuses the change of an administrator that leaves nobody who could undo it. */
+async function keepAdministrator(transaction: Transaction, changed: UserRow): Promise<void> {
+  if (!changed.roles.includes("ADMIN") || (await hasAdministrator(transaction))) return;
+  throw conflict("LAST_ADMINISTRATOR", "no administrator would be left who can log in");
+}
+
+function companyError(error: unknown, { companyKey }: WantedUser): unknown {
+  return isForeignKeyViolation(error) ? noSuchCompany(companyKey) : error;
+}

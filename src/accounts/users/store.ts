@@ -1,0 +1,135 @@
+import { textColumnOf } from "../../postgres/columns.ts";
+import { type Database, type Query, readRows, type Transaction } from "../../postgres/database.ts";
+import { containing, type Page } from "../../shared/pagination.ts";
+import type { Scope } from "../../shared/principal.ts";
+
+/** A user as the table keeps it. */
+export interface UserRow {
+  readonly id: number;
+  readonly username: string;
+  readonly name: string | null;
+  readonly email: string | null;
+  readonly phone: string | null;
+  readonly company_key: string;
+  readonly enabled: boolean;
+  readonly roles: string[];
+  readonly timezone: number;
+}
+
+export type NewUser = Omit<UserRow, "id"> & { readonly password_hash: string | null };
+
+/** Which users a list is about. */
+export interface Selection {
+  readonly scope: Scope;
+  readonly filter: string | undefined;
+  readonly companyKey: string | undefined;
+  readonly group: "TOTAL" | "ACTIVE" | "BLOCKED" | "ADMINS";
+}
+
+const columns = ["id", "username", "name", "email", "phone", "company_key", "enabled", "roles", "timezone"] as const;
+
+export async function insert(transaction: Transaction, user: NewUser): Promise<void> {
+  await transaction("user_account").insert(user);
+}
+
+export async function find(database: Database, scope: Scope, username: string): Promise<UserRow | undefined> {
+  const [user] = await readRows<UserRow>(database, findQuery(scope, username));
+  return user;
+}
+
+const findText = `select ${columns.join(", ")} from user_account where username = $1`;
+
+function findQuery(scope: Scope, username: string): Query {
+  switch (scope.kind) {
+    case "everything":
+      return { name: "find_user", text: findText, values: [username] };
+    case "company":
+      return {
+        name: "find_user_of_company",
+        text: `${findText} and company_key = $2`,
+        values: [username, scope.companyKey],
+      };
+    case "self":
+      return { name: "find_user_itself", text: `${findText} and id = $2`, values: [username, scope.userId] };
+  }
+}
+
+/** The companies of those of these users that exist, by username. */
+export async function companiesOf(database: Database, usernames: readonly string[]): Promise<Map<string, string>> {
+  const rows = await readRows<Pick<UserRow, "username" | "company_key">>(database, {
+    name: "companies_of_users",
+    text: "select username, company_key from user_account where username = any ($1)",
+    values: [textColumnOf(usernames, (username) => username)],
+  });
+  return new Map(rows.map(({ username, company_key }) => [username, company_key]));
+}
+
+/** As find, and nobody else changes the user until the transaction ends. */
+export function findForUpdate(transaction: Transaction, scope: Scope, username: string): Promise<UserRow | undefined> {
+  return visible(transaction, scope)
+    .first(...columns)
+    .where({ username })
+    .forUpdate();
+}
+
+/**
+ * A password hash replaces the stored one; null leaves it. A new password and a disable each end the validity of all
+ * earlier tokens: a user who is enabled again needs a new login.
+ */
+export async function update(transaction: Transaction, id: number, user: NewUser): Promise<void> {
+  const { password_hash, ...fields } = user;
+  const endsTokens = password_hash !== null || !user.enabled;
+  await transaction("user_account")
+    .where({ id })
+    .update({
+      ...fields,
+      ...(password_hash !== null && { password_hash }),
+      ...(endsTokens && { token_version: transaction.raw("token_version + 1") }),
+    });
+}
+
+export async function remove(transaction: Transaction, id: number): Promise<void> {
+  await transaction("user_account").where({ id }).delete();
+}
+
+/** Any number that no other advisory lock of the service has. */
+const administratorsLock = 7_043_004;
+
+/**
+ * Whether somebody is left who can log in as an administrator. Changes of administrators take turns from here to the
+ * end of their transactions: two who disable each other at once must not both succeed.
+ */
+export async function hasAdministrator(transaction: Transaction): Promise<boolean> {
+  await transaction.raw("select pg_advisory_xact_lock(?)", [administratorsLock]);
+  const remaining = await transaction("user_account")
+    .first("id")
+    .whereRaw("'ADMIN' = any (roles) and enabled and password_hash is not null");
+  return remaining !== undefined;
+}
+
+/** The rows of a page, in order; the username settles what the sort field leaves open. */
+export function page(database: Database, selection: Selection, { sort, direction, offset, limit }: Page) {
+  const order = [...new Set([sort, "username"])].map((column) => ({ column, order: direction }));
+  return matching(database, selection)
+    .select(...columns)
+    .orderBy(order)
+    .offset(offset)
+    .limit(limit);
+}
+
+/** The selection's users, as a query that others refine. */
+export function matching(database: Database, { scope, filter, companyKey, group }: Selection) {
+  const query = visible(database, scope);
+  if (companyKey !== undefined) void query.where({ company_key: companyKey });
+  if (filter !== undefined) void query.whereRaw("search like search_fold(?)", [containing(filter)]);
+  if (group === "ACTIVE") void query.where({ enabled: true });
+  if (group === "BLOCKED") void query.where({ enabled: false });
+  if (group === "ADMINS") void query.whereRaw("'ADMIN' = any (roles)");
+  return query;
+}
+
+function visible(database: Database, scope: Scope) {
+  const query = database<UserRow>("user_account");
+  if (scope.kind === "everything") return query;
+  return scope.kind === "company" ? query.where({ company_key: scope.companyKey }) : query.where({ id: scope.userId });
+}

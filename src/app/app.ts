@@ -1,0 +1,357 @@
+import { readFile } from "node:fs/promises";
+import { isIPv6 } from "node:net";
+import { availableParallelism } from "node:os";
+import { setTimeout as wait } from "node:timers/promises";
+import { createSecureContext } from "node:tls";
+import { fileURLToPath } from "node:url";
+import type { Logger } from "pino";
+import { createFailureCounts } from "../accounts/auth/failure-counts.ts";
+import { createFirstAdministrator } from "../accounts/auth/first-administrator.ts";
+import { createLogin } from "../accounts/auth/login.ts";
+import { createLoginSlots } from "../accounts/auth/login-slots.ts";
+import { createNewPasswords } from "../accounts/auth/new-passwords.ts";
+import { createPacedRefusals } from "../accounts/auth/paced-refusals.ts";
+import { createPasswords } from "../accounts/auth/passwords.ts";
+import { createAuthenticator } from "../accounts/auth/service.ts";
+import { createLoginThrottle } from "../accounts/auth/throttle.ts";
+import { keptSecret } from "../accounts/auth/token-keys.ts";
+import { createTokens } from "../accounts/auth/tokens.ts";
+import { companiesOf } from "../accounts/users/store.ts";
+import { openAudit } from "../audit/open-audit.ts";
+import { createTally, dropTotals } from "../audit/roll-up.ts";
+import { createSecurityLog } from "../audit/security-log.ts";
+import { createStandings } from "../audit/user-history.ts";
+import { createActionBook } from "../audit/writer.ts";
+import { type Config, ConfigError } from "../config.ts";
+import { dropFiles, findData } from "../data/store.ts";
+import { createErrorBodies } from "../pipeline/error-body.ts";
+import { createPipeline } from "../pipeline/pipeline.ts";
+import { openDatabase } from "../postgres/database.ts";
+import { type EmbeddedServer, startEmbedded } from "../postgres/embedded/embedded.ts";
+import { migrate } from "../postgres/migrate.ts";
+import { openBus } from "../postgres/notifications.ts";
+import { keepTables } from "../postgres/retention.ts";
+import { holdServerLock } from "../postgres/server-lock.ts";
+import { dropChargedDays } from "../quotas/ledger/charged-days.ts";
+import { createLedger } from "../quotas/ledger/ledger.ts";
+import { pointDays } from "../quotas/ledger/verify.ts";
+import { createSubjects } from "../quotas/limits/subjects.ts";
+import { openEngine, openQuotas } from "../quotas/open-quotas.ts";
+import { openRedis } from "../redis/client.ts";
+import { readFiles } from "../system/files.ts";
+import { createProbe } from "../system/probe.ts";
+import { readVersion } from "../system/version.ts";
+import { serve } from "../transport/server.ts";
+import { createStrangers, defaultStrangerLimits } from "../transport/unauthenticated.ts";
+import { createUsageBook } from "../usage/writer.ts";
+import { createRoutes } from "./services.ts";
+
+export interface App {
+  readonly url: string;
+  /** What a person should know who has just started it, a line each. */
+  readonly greeting: readonly string[];
+  /**
+   * Drains and closes everything. `unwritten`: leases that the ledger could not write within DRAIN_MS; the log says how
+   * many, too.
+   */
+  stop(): Promise<{ readonly unwritten: number }>;
+}
+
+export interface AppOptions {
+  readonly logger: Logger;
+  /** Milliseconds since the epoch. */
+  readonly now: () => number;
+  /** Tests move the clock of the counters in Redis; without it Redis' own counts. */
+  readonly redisNow?: (() => number) | undefined;
+  /** Called when the embedded database ends without being told. */
+  readonly onFailure: (reason: string) => void;
+  /** Called when another server counts on the same database: this one must drain and end. */
+  readonly onTakeover: (reason: string) => void;
+  /** Shows a line to the person who starts the server; the log never has it. */
+  readonly announce: (line: string) => void;
+}
+
+/** The folder of package.json, from src and from dist. */
+const packageFolder = fileURLToPath(new URL("../..", import.meta.url));
+/** What the ledger has to be written, even when running calls take the whole drain. */
+const leastFlushMs = 1000;
+const loginWindowMs = 900_000;
+/** What anyone may cause without a token: logins, health checks, the look-up of a token's user. */
+const publicPoolSize = 4;
+
+/** Config → resources → server. What was opened before a failure is closed again. */
+export async function startApp(
+  config: Config,
+  { logger, now, redisNow, onFailure, onTakeover, announce }: AppOptions,
+): Promise<App> {
+  const opened: (() => Promise<unknown>)[] = [];
+  const closeAll = async () => {
+    let failure: unknown;
+    // One that does not close must not keep the others open.
+    for (const close of opened.toReversed()) await close().catch((error: unknown) => (failure ??= error));
+    if (failure !== undefined) throw failure;
+  };
+  try {
+    const embedded = config.DATABASE_URL === "" ? await openEmbedded() : undefined;
+    const url = embedded?.url ?? config.DATABASE_URL;
+    const database = openDatabase({
+      url,
+      poolSize: config.DATABASE_POOL,
+      statementTimeoutMs: config.DATABASE_TIMEOUT_MS,
+    });
+    opened.push(() => database.destroy());
+    // The ledger and authenticated calls never wait for a connection that a stranger keeps busy.
+    const publicDatabase = openDatabase({
+      url,
+      poolSize: publicPoolSize,
+      statementTimeoutMs: config.DATABASE_TIMEOUT_MS,
+    });
+    opened.push(() => publicDatabase.destroy());
+    if (embedded === undefined) await naming("DATABASE_URL", database.raw("select 1"));
+    if (embedded === undefined) {
+      const holding = holdServerLock({
+        url,
+        serverName: config.SERVER_NAME,
+        isShared: config.REDIS_URL !== "",
+        logger,
+        onTakeover,
+      });
+      const lock = await naming("REDIS_URL", holding);
+      opened.push(() => lock.close());
+    }
+    await migrate(database);
+
+    const secrets = config.TOKEN_KEYS.length > 0 ? config.TOKEN_KEYS : [await keptSecret(config.DATA_DIR)];
+    const tokens = createTokens(secrets, now);
+    const passwords = await createPasswords();
+    const redis = config.REDIS_URL === "" ? undefined : openRedis(config.REDIS_URL, logger);
+    opened.push(async () => redis?.disconnect());
+    const throttle = createLoginThrottle(
+      createFailureCounts({ database: publicDatabase, redis }, now),
+      {
+        byNameAndAddress: config.LOGIN_FAILURES,
+        byAddress: config.LOGIN_FAILURES_BY_ADDRESS,
+        windowMs: loginWindowMs,
+      },
+      now,
+    );
+    // A hash keeps a core busy: half of them stay free for everything else.
+    const slots = createLoginSlots({ concurrency: Math.max(1, Math.floor(availableParallelism() / 2)) });
+    const refusals = createPacedRefusals();
+    const tally = createTally({ database, logger });
+    opened.push(() => tally.stop());
+    const actions = createActionBook(database, tally);
+    const securityLog = createSecurityLog({
+      database,
+      logger,
+      actions,
+      companiesOf: (usernames) => companiesOf(database, usernames),
+      serverName: config.SERVER_NAME,
+      now,
+    });
+    opened.push(() => securityLog.stop());
+    const login = createLogin({ database: publicDatabase, passwords, throttle, slots, refusals, securityLog });
+    const hashNewPassword = await createNewPasswords(passwords, config.PASSWORD_POLICY);
+    const hashFirst = (password: string) =>
+      hashNewPassword({ username: config.ADMIN_USERNAME, password, field: "ADMIN_PASSWORD" });
+    const madePassword = await createFirstAdministrator(database, hashFirst, {
+      username: config.ADMIN_USERNAME,
+      password: config.ADMIN_PASSWORD,
+      companyKey: config.ADMIN_COMPANY,
+    });
+    // At once: what fails from here on, a port that is taken, must not swallow the only showing.
+    if (madePassword !== undefined) {
+      announce(
+        `The first administrator is ${config.ADMIN_USERNAME}, password ${madePassword} (it is not shown again).`,
+      );
+    }
+
+    const serverName = config.SERVER_NAME;
+    const files = await readFiles(`${packageFolder}/gen/docs`, `${packageFolder}/gen`);
+    const version = await readVersion(packageFolder, config.COMMIT);
+    const authenticator = createAuthenticator({ database: publicDatabase, tokens, now });
+    const subjects = createSubjects({ database, now });
+    const standings = createStandings(database);
+    const usage = createUsageBook(database);
+    const ledger = createLedger({
+      database,
+      logger,
+      actions,
+      usage,
+      onContradiction(meter) {
+        const forgetting = quotas.counters.forget(meter);
+        forgetting.catch((error: unknown) => logger.warn({ err: error, meter }, "counters not corrected"));
+      },
+    });
+    const remember = { ms: config.QUOTA_REMEMBER_SECONDS * 1000, operations: config.QUOTA_REMEMBER_OPERATIONS };
+    const engine = redis && openEngine({ redis, database, logger, now: redisNow, remember });
+    let comeBack = async () => {};
+    const onFlush = async () => {
+      // By now every grant of Redis has been passed on to the ledger.
+      await engine?.answered();
+      await ledger.flush();
+    };
+    const bus = await openBus({
+      url,
+      logger,
+      onUsers(userIds) {
+        authenticator.forget(userIds);
+        subjects.forget(userIds);
+        standings.forget();
+      },
+      onGeneration: () => engine?.doubt(),
+      onFlush,
+      async onRecall() {
+        await comeBack();
+        await onFlush();
+      },
+    });
+    opened.push(() => bus.close());
+    let unwritten = 0;
+    /** When the drain ends, by performance.now(). */
+    let drainEndMs = 0;
+    opened.push(async () => {
+      const leftMs = Math.max(drainEndMs - performance.now(), leastFlushMs);
+      await Promise.race([ledger.flush(), wait(leftMs, undefined, { ref: false })]);
+      unwritten = ledger.pending();
+      if (unwritten > 0) logger.error({ unwritten }, "the ledger was not written before the drain ended: it is lost");
+    });
+    const stopKeeping = keepTables({ database, logger, now }, [
+      {
+        table: "lease",
+        days: config.LEDGER_RETENTION_DAYS,
+        tidy: (beforeMs) => dropChargedDays(database, beforeMs),
+      },
+      { table: "usage_point", days: pointDays },
+      { table: "audit_action", days: config.AUDIT_RETENTION_DAYS, tidy: (beforeMs) => dropTotals(database, beforeMs) },
+      { table: "data_chunk", days: config.DATA_RETENTION_DAYS, tidy: (beforeMs) => dropFiles(database, beforeMs) },
+    ]);
+    opened.push(async () => stopKeeping());
+    const quotas = openQuotas({
+      database,
+      engine,
+      ledger,
+      bus,
+      subjects,
+      logger,
+      secrets,
+      now,
+      unlimitedByDefault: config.QUOTA_DEFAULT === "unlimited",
+      remember,
+      durable: config.LEDGER_ACK === "commit",
+      failOpen: config.QUOTA_FAIL_OPEN,
+    });
+    comeBack = quotas.comeBack;
+
+    const strangers = createStrangers(defaultStrangerLimits);
+    const pipeline = createPipeline({
+      database,
+      logger,
+      serverName,
+      now,
+      authenticator,
+      actions,
+      securityLog,
+      caughtUp: () => bus.caughtUp(),
+      onKnown: strangers.recognize,
+    });
+    const auth = { hashNewPassword, tokens, login, authenticator, securityLog };
+    const probe = createProbe({ database: publicDatabase, redis, now: () => performance.now() });
+    const audit = openAudit({
+      database,
+      logger,
+      actions,
+      usage,
+      standings,
+      now,
+      retentionDays: config.AUDIT_RETENTION_DAYS,
+      findData: (listed) => findData(database, listed),
+    });
+    const data = {
+      database,
+      now,
+      maxBytes: config.DATA_MAX_BYTES,
+      pieceTimeoutMs: config.BODY_TIMEOUT_MS,
+      findUser: (name: string) => subjects.byName(name),
+    };
+    const routes = createRoutes(pipeline, { database, probe, ...auth, quotas, audit, data, files, version, now });
+    const tls = await naming("TLS_CERT and TLS_KEY", readTls(config));
+    const serving = serve({
+      routes,
+      pipeline,
+      describeError: createErrorBodies({ serverName, now, logger }, pipeline),
+      strangers,
+      host: config.HOST,
+      port: config.PORT,
+      tls,
+      maxBodyBytes: config.MAX_BODY_BYTES,
+      bodyTimeoutMs: config.BODY_TIMEOUT_MS,
+      trustedProxies: config.TRUSTED_PROXIES,
+      onAcceptError: (error) => logger.error({ err: error }, "a connection could not be accepted"),
+    });
+    const listener = await naming("HOST and PORT", serving);
+    opened.push(() => listener.drain(config.DRAIN_MS));
+    opened.push(async () => refusals.stop());
+
+    const scheme = config.TLS_CERT === "" ? "http" : "https";
+    const address = `${scheme}://${urlHost(config.HOST)}:${listener.port}`;
+    return {
+      url: address,
+      greeting: greet(config, address),
+      async stop() {
+        drainEndMs = performance.now() + config.DRAIN_MS;
+        await closeAll();
+        return { unwritten };
+      },
+    };
+  } catch (error) {
+    await closeAll().catch((close: unknown) => logger.error({ err: close }, "not closed"));
+    throw error;
+  }
+
+  async function openEmbedded(): Promise<EmbeddedServer> {
+    const embedded = await startEmbedded({
+      folder: config.DATA_DIR,
+      onExit: () => onFailure("the embedded PostgreSQL has ended"),
+    });
+    opened.push(() => embedded.stop());
+    return embedded;
+  }
+}
+
+/** The host as a URL has it: an address to which a person on this machine can go, an IPv6 one in brackets. */
+function urlHost(host: string): string {
+  if (host === "0.0.0.0") return "127.0.0.1";
+  if (host === "::") return "[::1]";
+  return isIPv6(host) ? `[${host.replace("%", "%25")}]` : host;
+}
+
+/** Says which setting it is that something does not start with. */
+async function naming<Result>(settings: string, work: PromiseLike<Result>): Promise<Result> {
+  try {
+    return await work;
+  } catch (error) {
+    // Where several addresses were tried, Node has the text in the first of its causes.
+    const cause: unknown = error instanceof AggregateError ? error.errors[0] : error;
+    throw new ConfigError(`${settings}: ${cause instanceof Error ? cause.message : String(cause)}`);
+  }
+}
+
+async function readTls({ TLS_CERT, TLS_KEY }: Config): Promise<{ cert: string; key: string } | undefined> {
+  if (TLS_CERT === "") return undefined;
+  const [cert, key] = await Promise.all([readFile(TLS_CERT, "utf8"), readFile(TLS_KEY, "utf8")]);
+  // Fails for what is no certificate, or not that key's.
+  createSecureContext({ cert, key });
+  return { cert, key };
+}
+
+function greet(config: Config, url: string): string[] {
+  const storage =
+    config.DATABASE_URL === "" ? `an embedded PostgreSQL in ${config.DATA_DIR}` : "PostgreSQL (DATABASE_URL)";
+  return [
+    `Tollgate serves gRPC, gRPC-Web, Connect and HTTP/JSON at ${url}, on ${storage} and ${config.REDIS_URL === "" ? "counters in this process" : "Redis"}.`,
+    `Documentation: ${url}/admin/file/admin_en.html`,
+    `Try: curl ${url}/admin/system/version`,
+    `     npx buf curl --http2-prior-knowledge --protocol grpc ${url}/tollgate.v1.SystemService/Version`,
+  ];
+}

@@ -1,0 +1,71 @@
+import { AccountService } from "#gen/tollgate/v1/account_pb.js";
+import { AuditService } from "#gen/tollgate/v1/audit_pb.js";
+import { CompanyService } from "#gen/tollgate/v1/company_pb.js";
+import { DataService } from "#gen/tollgate/v1/data_pb.js";
+import { QuotaService } from "#gen/tollgate/v1/lease_pb.js";
+import { QuotaAdminService } from "#gen/tollgate/v1/quota_pb.js";
+import { StatisticsService } from "#gen/tollgate/v1/statistics_pb.js";
+import { SystemService } from "#gen/tollgate/v1/system_pb.js";
+import { AuthService } from "#gen/tollgate/v1/token_pb.js";
+import { UserService } from "#gen/tollgate/v1/user_pb.js";
+import type { Login } from "../accounts/auth/login.ts";
+import type { HashNewPassword } from "../accounts/auth/new-passwords.ts";
+import { type Authenticator, authHandlers } from "../accounts/auth/service.ts";
+import type { Tokens } from "../accounts/auth/tokens.ts";
+import { companyHandlers } from "../accounts/companies/service.ts";
+import { accountHandlers } from "../accounts/own-account/service.ts";
+import { userHandlers } from "../accounts/users/service.ts";
+import { type AuditOptions, auditHandlers } from "../audit/service.ts";
+import { dataHandlers } from "../data/service.ts";
+import type { UploadOptions } from "../data/upload.ts";
+import type { Pipeline, Route } from "../pipeline/pipeline.ts";
+import type { Database } from "../postgres/database.ts";
+import { type HotPathOptions, quotaHandlers } from "../quotas/leases/service.ts";
+import { quotaAdminHandlers } from "../quotas/limits/service.ts";
+import type { SecurityLog } from "../shared/security-log.ts";
+import type { Files } from "../system/files.ts";
+import type { Probe } from "../system/probe.ts";
+import { systemHandlers } from "../system/service.ts";
+import type { Version } from "../system/version.ts";
+import { statisticsHandlers } from "../usage/service.ts";
+
+/** What the services stand on. */
+export interface Resources {
+  readonly database: Database;
+  /** Whether the database and Redis answer. */
+  readonly probe: Probe;
+  readonly hashNewPassword: HashNewPassword;
+  readonly tokens: Tokens;
+  readonly login: Login;
+  readonly authenticator: Authenticator;
+  readonly securityLog: SecurityLog;
+  readonly quotas: HotPathOptions;
+  readonly audit: AuditOptions;
+  readonly data: UploadOptions;
+  readonly files: Files;
+  readonly version: Version;
+  /** Milliseconds since the epoch. */
+  readonly now: () => number;
+}
+
+/** Every service there is: the table of contents. */
+export function createRoutes(pipeline: Pipeline, resources: Resources): Route[] {
+  const { database, quotas } = resources;
+  const users = userHandlers(resources);
+  const quotaSettings = quotaAdminHandlers({ database });
+  const statistics = statisticsHandlers(resources);
+  const audit = auditHandlers(resources.audit);
+  const data = dataHandlers(resources.data);
+  return [
+    pipeline.route(AccountService, accountHandlers({ users, quotas: quotaSettings, statistics, audit, data })),
+    pipeline.route(AuditService, audit),
+    pipeline.route(AuthService, authHandlers(resources)),
+    pipeline.route(CompanyService, companyHandlers({ database })),
+    pipeline.route(DataService, data),
+    pipeline.route(UserService, users),
+    pipeline.route(QuotaAdminService, quotaSettings),
+    pipeline.route(QuotaService, quotaHandlers(quotas)),
+    pipeline.route(StatisticsService, statistics),
+    pipeline.route(SystemService, systemHandlers(resources)),
+  ];
+}

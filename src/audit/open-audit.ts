@@ -1,0 +1,37 @@
+import type { Logger } from "pino";
+import type { Database } from "../postgres/database.ts";
+import { createGroupCommit } from "../postgres/group-commit.ts";
+import { type ActionBook, type UsageBook, weightOf } from "../shared/records.ts";
+import { type Batch, writeBatches } from "./record.ts";
+import type { AuditOptions } from "./service.ts";
+import type { Standings } from "./user-history.ts";
+
+export interface AuditResources {
+  readonly database: Database;
+  readonly logger: Logger;
+  readonly actions: ActionBook;
+  readonly usage: UsageBook;
+  readonly standings: Standings;
+  /** Milliseconds since the epoch. */
+  readonly now: () => number;
+  readonly retentionDays: number;
+  readonly findData: AuditOptions["findData"];
+}
+
+/** Puts together what the audit service stands on. */
+export function openAudit({ logger, actions, usage, ...options }: AuditResources): AuditOptions {
+  const { database } = options;
+  const batches = createGroupCommit<Batch>({
+    name: "the audit log",
+    logger,
+    // Callers send many actions at once: while one batch waits for the disk, the next is written.
+    maxInFlight: 2,
+    async write(written) {
+      await writeBatches({ database, actions, usage }, written);
+      return written.map(() => undefined);
+    },
+    describe: ({ told }) => ({ tracecodes: told.slice(0, 10).map(({ action }) => action.tracecode) }),
+    sizeOf: ({ told }) => told.reduce((sum, { usage: used }) => sum + weightOf(used), 0),
+  });
+  return { ...options, batches };
+}

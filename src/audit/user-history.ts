@@ -1,0 +1,93 @@
+import { LRUCache } from "lru-cache";
+import { textColumnOf } from "../postgres/columns.ts";
+import { type Database, prepared } from "../postgres/database.ts";
+import type { Micros } from "../shared/instant.ts";
+
+/** What a user was, from a time on. */
+export interface Standing {
+  readonly userId: number;
+  readonly username: string;
+  readonly companyKey: string;
+  /** Hours from UTC. */
+  readonly timezone: number;
+}
+
+/** Who had a name at a time, and what they were; undefined when nobody had. */
+export type FindStanding = (username: string, time: Micros) => Standing | undefined;
+
+export interface Standings {
+  /** One question for all the names of a batch that are not at hand: few users ever change. */
+  of(names: readonly string[]): Promise<FindStanding>;
+  /** Some users have changed. */
+  forget(): void;
+}
+
+interface Row {
+  readonly username: string;
+  readonly since: Micros;
+  /** Null: deleted from then on. */
+  readonly standing: Standing | null;
+}
+
+const maxNames = 100_000;
+/** That a change may not be heard of is why nothing is used for longer. */
+const freshMs = 5000;
+
+export function createStandings(database: Database): Standings {
+  const known = new LRUCache<string, Row[]>({ max: maxNames, ttl: freshMs, ttlResolution: 50 });
+  /** Changes heard of: what was read before the last one is not kept. */
+  let changes = 0;
+
+  async function readAll(names: readonly string[]): Promise<Map<string, Row[]>> {
+    const found = new Map<string, Row[]>();
+    const missing: string[] = [];
+    for (const name of names) {
+      const rows = known.get(name);
+      if (rows === undefined) missing.push(name);
+      else found.set(name, rows);
+    }
+    if (missing.length === 0) return found;
+    const seen = changes;
+    for (const row of await read(database, missing)) {
+      const rows = found.get(row.username);
+      if (rows === undefined) found.set(row.username, [row]);
+      else rows.push(row);
+    }
+    if (seen !== changes) return found;
+    for (const name of missing) {
+      const rows = found.get(name);
+      // Who has a name anew is not told of: it is read again until somebody has it.
+      if (rows?.at(-1)?.standing) known.set(name, rows);
+    }
+    return found;
+  }
+
+  return {
+    async of(names) {
+      const byName = await readAll(names);
+      return (username, time) => {
+        const rows = byName.get(username) ?? [];
+        // What lies before the first one is of the first one: the log of another system may be older than the account.
+        const row = rows.findLast(({ since }) => since <= time) ?? rows[0];
+        return row?.standing ?? undefined;
+      };
+    },
+    forget() {
+      changes += 1;
+      known.clear();
+    },
+  };
+}
+
+async function read(database: Database, names: readonly string[]): Promise<Row[]> {
+  const reading = database.raw<{ rows: Row[] }>(
+    `select username, (extract(epoch from since) * 1000000)::bigint as since,
+       case when company_key is not null then json_build_object(
+         'userId', user_id, 'username', username, 'companyKey', company_key, 'timezone', timezone
+       ) end as standing
+     from user_standing where username = any(?::text[]) order by since`,
+    [textColumnOf(names, (name) => name)],
+  );
+  const { rows } = await reading.options(prepared("read_standings"));
+  return rows;
+}

@@ -1,0 +1,182 @@
+import { columnOf, textColumnOf } from "../postgres/columns.ts";
+import { type Database, prepared, type Transaction } from "../postgres/database.ts";
+import { ensurePartitions } from "../postgres/partitions.ts";
+import { dayMicros, hourMicros, toIso } from "../shared/instant.ts";
+import type { Action, ActionBook } from "../shared/records.ts";
+import type { Tally } from "./roll-up.ts";
+
+const hourMs = hourMicros / 1000;
+const noPart = "00000000-0000-0000-0000-000000000000";
+
+/** Writes actions in the transaction of what they are about, and what they add to the totals. */
+export function createActionBook(database: Database, tally: Tally): ActionBook {
+  return {
+    async prepare(actions) {
+      const days = actions.map(({ timeMicros }) => Math.floor(timeMicros / dayMicros));
+      await ensurePartitions(database, "audit_action", new Set(days));
+    },
+    async write(transaction, actions) {
+      if (actions.length === 0) return [];
+      // What is twice in one batch is what it is first.
+      const byKey = new Map(actions.toReversed().map((action) => [keyOf(action), action]));
+      const told = [...byKey.values()];
+      const inserted = await insert(transaction, told);
+      if (inserted === 0) return [];
+      const added =
+        inserted === told.length
+          ? told
+          : (await readInserted(transaction, told)).flatMap((key) => byKey.get(key) ?? []);
+      await count(transaction, added);
+      tally.soon();
+      return added;
+    },
+    async findContradicted(transaction, actions) {
+      if (actions.length === 0) return [];
+      const kept = new Map((await readKept(transaction, actions)).map(({ key, facts }) => [key, facts]));
+      return actions.filter((action) => kept.get(keyOf(action)) !== factsOf(action));
+    },
+  };
+}
+
+/** What two actions of one key must have in common to be one. */
+function factsOf({ userId, service, methodGroup, points }: Action): string {
+  return [userId, service, methodGroup, points ?? ""].join(" ");
+}
+
+function keyOf({ timeMicros, tracecode, operation, part = noPart }: Action): string {
+  return `${timeMicros} ${tracecode} ${part} ${operation}`;
+}
+
+/** Returns how many were not there: most times that is all of them, and none needs to be told. */
+async function insert(transaction: Transaction, actions: readonly Action[]): Promise<number> {
+  const inserting = transaction.raw<{ rowCount: number }>(
+    `insert into audit_action (
+       time, tracecode, operation, part, user_id, username, company_key, server, service, method_group, points,
+       duration_ms, outcome, resource, usage_day, visible_company, address, times
+     )
+     select timestamptz 'epoch' + micros * interval '1 microsecond', tracecode, operation, part, user_id, username,
+       company_key, server, service, method_group, points, duration_ms, outcome, resource,
+       date '1970-01-01' + usage_day, visible_company, address, times
+     from unnest(
+       ?::bigint[], ?::uuid[], ?::text[], ?::uuid[], ?::bigint[], ?::text[], ?::text[], ?::text[], ?::smallint[],
+       ?::smallint[], ?::bigint[], ?::bigint[], ?::smallint[], ?::text[], ?::integer[],
+       ?::text[], ?::text[], ?::integer[]
+     ) as action (
+       micros, tracecode, operation, part, user_id, username, company_key, server, service, method_group, points,
+       duration_ms, outcome, resource, usage_day, visible_company, address, times
+     )
+     -- In key order: two writers must not deadlock.
+     order by micros, tracecode, operation, part
+     on conflict do nothing`,
+    [
+      ...keyColumns(actions),
+      columnOf(actions, ({ userId }) => userId),
+      textColumnOf(actions, ({ username }) => username),
+      textColumnOf(actions, ({ companyKey }) => companyKey),
+      textColumnOf(actions, ({ server }) => server),
+      columnOf(actions, ({ service }) => service),
+      columnOf(actions, ({ methodGroup }) => methodGroup),
+      columnOf(actions, ({ points }) => points),
+      columnOf(actions, ({ durationMs }) => durationMs),
+      columnOf(actions, ({ outcome }) => outcome),
+      textColumnOf(actions, ({ resource }) => resource),
+      columnOf(actions, ({ usageDay }) => usageDay),
+      textColumnOf(actions, visibleCompanyOf),
+      textColumnOf(actions, ({ address }) => address),
+      columnOf(actions, ({ times }) => times),
+    ],
+  );
+  const { rowCount } = await inserting.options(prepared("add_actions"));
+  return rowCount;
+}
+
+/** The keys of those that this transaction has inserted. */
+async function readInserted(transaction: Transaction, actions: readonly Action[]): Promise<string[]> {
+  const times = actions.map(({ timeMicros }) => timeMicros);
+  const { rows } = await transaction.raw<{ rows: { key: string }[] }>(
+    `select concat_ws(' ', micros, tracecode, part, operation) as key
+     from unnest(?::bigint[], ?::uuid[], ?::text[], ?::uuid[]) as action (micros, tracecode, operation, part)
+     join audit_action using (tracecode, operation, part)
+     where time = timestamptz 'epoch' + micros * interval '1 microsecond'
+       -- As texts: the planner then knows the partitions, and neither reads nor locks the others.
+       and time >= ? and time <= ?
+       and audit_action.xmin = pg_current_xact_id()::xid`,
+    [...keyColumns(actions), toIso(Math.min(...times)), toIso(Math.max(...times))],
+  );
+  return rows.map(({ key }) => key);
+}
+
+/** The keys of those that the log has, with the facts that it has of them. */
+async function readKept(transaction: Transaction, actions: readonly Action[]) {
+  const times = actions.map(({ timeMicros }) => timeMicros);
+  const { rows } = await transaction.raw<{ rows: { key: string; facts: string }[] }>(
+    `select concat_ws(' ', micros, tracecode, part, operation) as key,
+       concat_ws(' ', user_id, service, method_group, coalesce(points::text, '')) as facts
+     from unnest(?::bigint[], ?::uuid[], ?::text[], ?::uuid[]) as action (micros, tracecode, operation, part)
+     join audit_action using (tracecode, operation, part)
+     where time = timestamptz 'epoch' + micros * interval '1 microsecond'
+       -- As texts: the planner then knows the partitions.
+       and time >= ? and time <= ?`,
+    [...keyColumns(actions), toIso(Math.min(...times)), toIso(Math.max(...times))],
+  );
+  return rows;
+}
+
+/** Columns of the primary key, for unnest. */
+function keyColumns(actions: readonly Action[]): string[] {
+  return [
+    columnOf(actions, ({ timeMicros }) => timeMicros),
+    columnOf(actions, ({ tracecode }) => tracecode),
+    textColumnOf(actions, ({ operation }) => operation),
+    columnOf(actions, ({ part = noPart }) => part),
+  ];
+}
+
+/** Leaves what the actions add to the totals of an hour, for the tally to move. */
+async function count(transaction: Transaction, actions: readonly Action[]): Promise<void> {
+  const cells = [...cellsOf(actions).values()];
+  const counting = transaction.raw(
+    `insert into audit_pending (
+       starts, user_ids, usernames, company_keys, services, method_groups, operations, totals, visible_companies
+     )
+     values (
+       ?::timestamptz[], ?::bigint[], ?::text[], ?::text[], ?::smallint[], ?::smallint[], ?::text[], ?::bigint[],
+       ?::text[]
+     )`,
+    [
+      columnOf(cells, ({ action }) => new Date(hourOf(action) * hourMs).toISOString()),
+      columnOf(cells, ({ action }) => action.userId),
+      textColumnOf(cells, ({ action }) => action.username),
+      textColumnOf(cells, ({ action }) => action.companyKey),
+      columnOf(cells, ({ action }) => action.service),
+      columnOf(cells, ({ action }) => action.methodGroup),
+      textColumnOf(cells, ({ action }) => action.operation),
+      columnOf(cells, ({ total }) => total),
+      textColumnOf(cells, ({ action }) => visibleCompanyOf(action)),
+    ],
+  );
+  await counting.options(prepared("count_actions"));
+}
+
+function cellsOf(actions: readonly Action[]): Map<string, { readonly action: Action; total: number }> {
+  const cells = new Map<string, { readonly action: Action; total: number }>();
+  for (const action of actions) {
+    const { userId, username, companyKey, visibleCompany, service, methodGroup, operation } = action;
+    const user = `${userId} ${username} ${companyKey} ${visibleCompany}`;
+    const key = `${hourOf(action)} ${user} ${service} ${methodGroup} ${operation}`;
+    const cell = cells.get(key);
+    if (cell === undefined) cells.set(key, { action, total: 1 });
+    else cell.total += 1;
+  }
+  return cells;
+}
+
+/** Null: the user's. */
+function visibleCompanyOf({ visibleCompany, companyKey }: Action): string | null {
+  return visibleCompany === undefined || visibleCompany === companyKey ? null : visibleCompany;
+}
+
+/** In hours since the epoch. */
+function hourOf({ timeMicros }: Action): number {
+  return Math.floor(timeMicros / hourMicros);
+}

@@ -1,0 +1,137 @@
+import knex, { type Knex } from "knex";
+import pg from "pg";
+import { idleInTransactionTimeoutMs } from "../shared/time-limits.ts";
+import { endWhenSilent, isBackendActive } from "./silence.ts";
+
+export type Database = Knex;
+export type Transaction = Knex.Transaction;
+
+export interface DatabaseOptions {
+  /** postgres://user:password@host:port/name */
+  readonly url: string;
+  readonly poolSize: number;
+  /** The longest a statement may run; a lock is waited for half as long. */
+  readonly statementTimeoutMs: number;
+}
+
+/** How long a call waits for a free connection before it is UNAVAILABLE. */
+const acquireTimeoutMs = 5000;
+/** How long an answer may be on its way. */
+const answerMs = 1000;
+
+/** Opens a pool. Connects at the first query, not before. */
+export function openDatabase({ url, poolSize, statementTimeoutMs }: DatabaseOptions): Database {
+  const connection = {
+    connectionString: url,
+    application_name: "tollgate",
+    connectionTimeoutMillis: acquireTimeoutMs,
+    statement_timeout: statementTimeoutMs,
+    lock_timeout: Math.ceil(statementTimeoutMs / 2),
+    idle_in_transaction_session_timeout: idleInTransactionTimeoutMs,
+    // Workers take longer to start than nearly every call takes, and a few long calls would take all cores.
+    options: "-c max_parallel_workers_per_gather=0",
+    keepAlive: true,
+    types: { getTypeParser },
+  };
+  // PostgreSQL ends a statement by itself before.
+  const silenceMs = statementTimeoutMs + answerMs;
+  return knex({
+    client: "pg",
+    connection,
+    pool: {
+      min: 0,
+      max: poolSize,
+      afterCreate(client: pg.Client, done: (error: Error | null, client: pg.Client) => void) {
+        endWhenSilent(client, { limitMs: silenceMs, isAtWork: (processId) => isBackendActive(url, processId) });
+        done(null, client);
+      },
+    },
+    acquireConnectionTimeout: acquireTimeoutMs,
+    // The error of a failed statement is logged: with its parameters, it would hold hashes of passwords and what callers sent.
+    compileSqlOnError: false,
+    // Knex would print lines of its own between those of the log. What they say, the failed call's error says too.
+    log: { warn: () => undefined },
+  });
+}
+
+/**
+ * For `raw(…).options(…)`: a statement that PostgreSQL parses and plans once a connection, not at every call. Its text
+ * and the types of its parameters never change.
+ */
+export function prepared(name: string): { readonly name: string } {
+  return { name };
+}
+
+/** With a name, it is parsed and planned once a connection: its text never changes. `$1` is its first parameter. */
+export interface Query {
+  readonly name?: string;
+  readonly text: string;
+  readonly values: readonly unknown[];
+}
+
+/** What a builder has built. */
+export function queryOf(builder: Knex.QueryBuilder): Query {
+  const { sql, bindings } = builder.toSQL().toNative();
+  return { text: sql, values: bindings };
+}
+
+/** The rows of a query, past Knex's runner, which takes longer over a short one than all the rest of the server does. */
+export async function readRows<Row extends pg.QueryResultRow>(
+  database: Database,
+  { name, text, values }: Query,
+): Promise<Row[]> {
+  const client = database.client as Knex.Client;
+  const connection = (await client.acquireConnection()) as pg.Client;
+  try {
+    return await new Promise((resolve, reject) => {
+      const query = { ...(name !== undefined && { name }), text, values: [...values] };
+      connection.query<Row>(query, (error: Error | null, result) => {
+        if (error === null) resolve(result.rows);
+        // As Knex writes it: the log says which statement it was.
+        else reject(Object.assign(error, { message: `${text} - ${error.message}` }));
+      });
+    });
+  } finally {
+    await client.releaseConnection(connection);
+  }
+}
+
+/** How often a transaction is tried that others' transactions got in the way of. */
+const attempts = 4;
+const serializationFailure = "40001";
+const deadlockDetected = "40P01";
+
+/**
+ * Runs the work in one transaction. The work may run again from its beginning after a deadlock or a serialization
+ * failure, so it does nothing but database work.
+ */
+export async function inTransaction<Result>(
+  database: Database,
+  work: (transaction: Transaction) => Promise<Result>,
+): Promise<Result> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await database.transaction(work);
+    } catch (error) {
+      const { code } = error as { code?: unknown };
+      const inTheWay = code === serializationFailure || code === deadlockDetected;
+      if (!inTheWay || attempt === attempts) throw error;
+      await new Promise((resolve) => setTimeout(resolve, Math.random() * 20 * attempt));
+    }
+  }
+}
+
+const { builtins } = pg.types;
+
+/** Days stay as they are written: a Date would move them by the server's timezone. 64-bit numbers are numbers. */
+function getTypeParser(oid: number, format: string): (text: string) => unknown {
+  if (oid === builtins.DATE) return (text: string) => text;
+  if (oid === builtins.INT8) return toSafeInteger;
+  return pg.types.getTypeParser(oid, format as "text");
+}
+
+function toSafeInteger(text: string): number {
+  const number = Number(text);
+  if (!Number.isSafeInteger(number)) throw new Error(`a number of the database is beyond 2^53: ${text}`);
+  return number;
+}

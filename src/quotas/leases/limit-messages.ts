@@ -1,0 +1,56 @@
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { LimitStanding_Name } from "#gen/tollgate/v1/lease_pb.js";
+import type { LimitName, Standing } from "../counters/engine.ts";
+
+/** Where one limit stands, as messages and headers tell it. */
+export interface LimitView {
+  readonly name: LimitName;
+  readonly limit: number | undefined;
+  readonly used: number;
+  readonly reserved: number;
+  /** Undefined where nothing limits. */
+  readonly remaining: number | undefined;
+  /** When used begins at zero again; undefined where it never does. */
+  readonly resetMs: number | undefined;
+}
+
+/** Every limit, in the order in which they are violated: the caller's own doing first. */
+export function limitsOf(standing: Standing): LimitView[] {
+  const { limits = {}, dayUsed, dayReserved, windowUsed, windowReserved, running } = standing;
+  const { pointsPerRequest, pointsPerDay, pointsPerDateWindow, maxConcurrentExecution } = limits;
+  return [
+    view("pointsPerRequest", pointsPerRequest, 0, 0, undefined),
+    view("pointsPerDay", pointsPerDay, dayUsed, dayReserved, standing.dayEndMs),
+    view("pointsPerDateWindow", pointsPerDateWindow, windowUsed, windowReserved, standing.windowEndMs),
+    view("maxConcurrentExecution", maxConcurrentExecution, 0, running, undefined),
+  ];
+}
+
+/** The same as messages. */
+export function toLimitMessages(standing: Standing) {
+  return limitsOf(standing).map(({ name, limit, used, reserved, remaining, resetMs }) => ({
+    name: limitNames[name],
+    used,
+    reserved,
+    ...(limit !== undefined && { limit }),
+    ...(remaining !== undefined && { remaining }),
+    ...(resetMs !== undefined && { resetTime: timestampFromMs(resetMs) }),
+  }));
+}
+
+export const limitNames: Readonly<Record<LimitName, LimitStanding_Name>> = {
+  pointsPerRequest: LimitStanding_Name.POINTS_PER_REQUEST,
+  pointsPerDay: LimitStanding_Name.POINTS_PER_DAY,
+  pointsPerDateWindow: LimitStanding_Name.POINTS_PER_DATE_WINDOW,
+  maxConcurrentExecution: LimitStanding_Name.MAX_CONCURRENT_EXECUTION,
+};
+
+function view(
+  name: LimitName,
+  limit: number | undefined,
+  used: number,
+  reserved: number,
+  resetMs: number | undefined,
+): LimitView {
+  return { name, limit, used, reserved, remaining: limit === undefined ? undefined : limit - used - reserved, resetMs };
+}

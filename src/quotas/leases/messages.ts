@@ -1,0 +1,49 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { durationFromMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { type HeldLeaseSchema, Lease_State, type LeaseSchema } from "#gen/tollgate/v1/lease_pb.js";
+import type { Lease, LeaseState, Meter } from "../counters/engine.ts";
+import { parseHolder } from "../ledger/entry.ts";
+import type { LeaseIds } from "../ledger/lease-id.ts";
+
+export interface LeaseView {
+  readonly meter: Meter;
+  readonly username: string;
+  readonly lease: Lease;
+  /** How long a renewal makes it live; undefined where it is not told how often to renew. */
+  readonly ttlMs?: number;
+  readonly degraded?: boolean;
+}
+
+export function toLeaseMessage(leaseIds: LeaseIds, { meter, username, lease, ttlMs, degraded = false }: LeaseView) {
+  const { service, methodGroup } = meter;
+  return {
+    leaseId: leaseIds.toId(meter, lease),
+    operationId: lease.operationId,
+    username,
+    service,
+    methodGroup,
+    points: lease.points,
+    state: states[lease.state],
+    grantedTime: timestampFromMs(lease.grantedMs),
+    expireTime: timestampFromMs(lease.expireMs),
+    degradedOpen: degraded,
+    // Two renewals may be lost, and the third still finds the lease.
+    ...(ttlMs !== undefined && { renewInterval: durationFromMs(Math.floor(ttlMs / 3)) }),
+    ...(lease.settledPoints !== undefined && { settledPoints: lease.settledPoints }),
+  } satisfies MessageInitShape<typeof LeaseSchema>;
+}
+
+export function toHeldLease(leaseIds: LeaseIds, view: LeaseView, nowMs: number) {
+  const { tracecode, username: holder } = parseHolder(view.lease.holder);
+  const age = durationFromMs(Math.max(0, nowMs - view.lease.grantedMs));
+  return { lease: toLeaseMessage(leaseIds, view), tracecode, holder, age } satisfies MessageInitShape<
+    typeof HeldLeaseSchema
+  >;
+}
+
+const states: Readonly<Record<LeaseState, Lease_State>> = {
+  active: Lease_State.ACTIVE,
+  expired: Lease_State.EXPIRED,
+  released: Lease_State.RELEASED,
+  settled: Lease_State.SETTLED,
+};

@@ -1,0 +1,30 @@
+import type { LimitName, Standing } from "../counters/engine.ts";
+import { limitsOf } from "./limit-messages.ts";
+
+/**
+ * The fields of draft-ietf-httpapi-ratelimit-headers-10: RateLimit-Policy has every limit's quota (q) and, where it has
+ * one, its window in seconds (w); RateLimit what remains (r) and the seconds to the reset (t). Neither may be negative.
+ */
+export function rateLimitHeaders(standing: Standing): Readonly<Record<string, string>> {
+  const policies: string[] = [];
+  const states: string[] = [];
+  for (const { name, limit, remaining = 0, resetMs } of limitsOf(standing)) {
+    if (limit === undefined || name === "pointsPerRequest") continue;
+    const policy = `"${policyNames[name]}";q=${limit}`;
+    policies.push(resetMs === undefined ? policy : `${policy};w=${windowSeconds(name, standing)}`);
+    const state = `"${policyNames[name]}";r=${Math.max(0, remaining)}`;
+    states.push(resetMs === undefined ? state : `${state};t=${Math.ceil((resetMs - standing.nowMs) / 1000)}`);
+  }
+  return policies.length === 0 ? {} : { "ratelimit-policy": policies.join(", "), ratelimit: states.join(", ") };
+}
+
+const policyNames: Readonly<Record<LimitName, string>> = {
+  pointsPerRequest: "request",
+  pointsPerDay: "day",
+  pointsPerDateWindow: "window",
+  maxConcurrentExecution: "concurrency",
+};
+
+function windowSeconds(name: LimitName, { window }: Standing): number {
+  return (name === "pointsPerDay" ? 1 : window.to - window.from) * 86_400;
+}

@@ -1,0 +1,202 @@
+import type { Database } from "../../postgres/database.ts";
+import type { Day, Lease, LeaseState, Meter, Missing, Remember, Snapshot } from "../counters/engine.ts";
+import { dayMs, hourMs } from "../counters/window.ts";
+import { type Holder, toHolderText } from "./entry.ts";
+import type { LeaseKey } from "./lease-id.ts";
+
+/** What is known of a lease whose user may be gone. */
+export interface KnownLease {
+  readonly companyKey: string;
+  readonly username: string;
+  readonly lease: Lease;
+}
+
+/** What a snapshot is asked for: see Missing. */
+export interface SnapshotOf extends Pick<Missing, "nowMs" | "day" | "window"> {
+  /** The user's offset, in hours. */
+  readonly timezone: number;
+  readonly remember: Remember;
+}
+
+interface Row {
+  operation_id: string;
+  day: number;
+  timezone: number;
+  points: number;
+  granted_ms: number;
+  expire_ms: number;
+  ended_ms: number | null;
+  state: number;
+  settled_points: number | null;
+  tracecode: string;
+  holder: string;
+  company_key: string;
+}
+
+interface SumRow {
+  day: number;
+  timezone: number;
+  points: number;
+}
+
+/**
+ * What the ledger knows of a meter, as of one moment: the leases that may be running, those that ended last, and what
+ * leases have charged on the day and in the window. A day that has not ended at the offset at which it was counted goes
+ * on, whatever the user's offset is by now.
+ */
+export async function readSnapshot(database: Database, meter: Meter, of: SnapshotOf): Promise<Snapshot> {
+  const { nowMs, day, window, timezone } = of;
+  const { leases, sums } = await readRow(database, meter, of);
+  const all = (leases ?? []).toSorted((one, other) => one.granted_ms - other.granted_ms);
+  const known = sums ?? [];
+  const newest = [...known, ...all.filter(({ state }) => state === 0)]
+    .toSorted((one, other) => one.day - other.day)
+    .at(-1);
+  const goesOn = newest !== undefined && nowMs < dayEnd(newest, timezone);
+  const current = goesOn ? { day: newest.day, timezone: newest.timezone } : { day, timezone };
+  const sum = (from: Day, to: Day) =>
+    known.reduce((total, one) => (from <= one.day && one.day < to ? total + one.points : total), 0);
+  return {
+    ...current,
+    window,
+    dayUsed: sum(current.day, current.day + 1),
+    windowUsed: sum(window.from, window.to),
+    leases: all.map(toLease),
+  };
+}
+
+interface SnapshotRow {
+  leases: Row[] | null;
+  sums: SumRow[] | null;
+  late_days: string[] | null;
+}
+
+/** Reads the snapshot. When it names days older than those it has read, it is read again with them; that is rare. */
+async function readRow(database: Database, meter: Meter, of: SnapshotOf): Promise<SnapshotRow> {
+  for (let lateDays: readonly string[] = []; ; ) {
+    const { rows } = await database.raw<{ rows: SnapshotRow[] }>(snapshotSql(lateDays), valuesOf(meter, of, lateDays));
+    const row = rows[0] as SnapshotRow;
+    const found = row.late_days ?? [];
+    if (found.every((day) => lateDays.includes(day))) return row;
+    lateDays = found;
+  }
+}
+
+function valuesOf(
+  { userId, service, methodGroup }: Meter,
+  { nowMs, day, window, remember }: SnapshotOf,
+  lateDays: readonly string[],
+) {
+  const rememberedFromMs = nowMs - remember.ms;
+  return {
+    userId,
+    service,
+    methodGroup,
+    firstDay: Math.floor(rememberedFromMs / dayMs) - lateAfterDays + 1,
+    lateDays,
+    rememberedFrom: rememberedFromMs / 1000,
+    operations: remember.operations,
+    firstSum: Math.min(window.from, day - longestDay),
+  };
+}
+
+/** How PostgreSQL reads a snapshot: the lines of EXPLAIN (ANALYZE, BUFFERS). */
+export async function explainSnapshot(database: Database, meter: Meter, of: SnapshotOf): Promise<string[]> {
+  const { rows } = await database.raw<{ rows: { "QUERY PLAN": string }[] }>(
+    `explain (analyze, buffers) ${snapshotSql([])}`,
+    valuesOf(meter, of, []),
+  );
+  return rows.map((row) => row["QUERY PLAN"]);
+}
+
+/** How many days later an operation may have been granted again that has not been forgotten since. */
+const againDays = 3;
+
+/** A lease as the ledger has it; the later one of an operation that was granted again. */
+export async function findLease(database: Database, key: LeaseKey): Promise<KnownLease | undefined> {
+  const { rows } = await database.raw<{ rows: (Row & { username: string })[] }>(
+    `select ${columns}, username from lease
+     where user_id = ? and service = ? and method_group = ? and operation_id = ?
+       and day between date '1970-01-01' + ?::integer and date '1970-01-01' + ?::integer
+     order by granted_at desc limit 1`,
+    [key.userId, key.service, key.methodGroup, key.operationId, key.day, key.day + againDays],
+  );
+  const [row] = rows;
+  if (row === undefined) return undefined;
+  return { companyKey: row.company_key, username: row.username, lease: toLease(row) };
+}
+
+/** The methods of which a user may have running leases, by the clock that is behind: this server's or PostgreSQL's. */
+export async function findMethods(database: Database, userId: number, nowMs: number) {
+  const { rows } = await database.raw<{ rows: { service: number; method_group: number }[] }>(
+    "select distinct service, method_group from lease where user_id = ? and state = 0 and expire_at > least(to_timestamp(?), now())",
+    [userId, nowMs / 1000],
+  );
+  return rows.map(({ service, method_group: methodGroup }) => ({ service, methodGroup }));
+}
+
+/** Leases that ran or ended later than so many days after their day began have their day in late_day. */
+export const lateAfterDays = 3;
+/** A day takes 48 hours for a user who moves from UTC+12 to UTC-12 on it: then two more have begun elsewhere. */
+const longestDay = 2;
+
+const columns = `operation_id, day - date '1970-01-01' as day, timezone, points,
+  date_part('epoch', granted_at) * 1000 as granted_ms,
+  date_part('epoch', expire_at) * 1000 as expire_ms,
+  date_part('epoch', ended_at) * 1000 as ended_ms,
+  state, settled_points, tracecode, holder, company_key`;
+
+const ofMeter = "user_id = :userId and service = :service and method_group = :methodGroup";
+
+/** Of no late days there is no condition: an empty list keeps PostgreSQL from leaving out partitions. */
+function ofDays(lateDays: readonly string[]): string {
+  const isRecent = "day >= date '1970-01-01' + :firstDay::integer";
+  return lateDays.length === 0 ? isRecent : `(${isRecent} or day = any(:lateDays::date[]))`;
+}
+
+/**
+ * One statement, so that it is one moment. Each part reads an index of its own: lease_granted, lease_ended, and the keys
+ * of charged_day and late_day. The days are constants when it is planned: it has the partitions of those alone.
+ */
+const snapshotSql = (lateDays: readonly string[]) => `select
+  (select json_agg(found) from (
+    (select ${columns} from lease
+     where ${ofMeter} and ${ofDays(lateDays)} and state = 0 and expire_at > to_timestamp(:rememberedFrom))
+    union all
+    (select ${columns} from lease
+     where ${ofMeter} and ${ofDays(lateDays)} and state > 0 and ended_at > to_timestamp(:rememberedFrom)
+     order by ended_at desc limit :operations)
+  ) as found) as leases,
+  (select json_agg(summed) from (
+    select day - date '1970-01-01' as day, timezone, points from charged_day
+    where ${ofMeter} and day >= date '1970-01-01' + :firstSum::integer
+  ) as summed) as sums,
+  (select json_agg(day) from late_day
+   where ${ofMeter} and until > to_timestamp(:rememberedFrom)
+     and day < date '1970-01-01' + :firstDay::integer) as late_days`;
+
+const states: readonly LeaseState[] = ["active", "released", "settled"];
+
+function toLease(row: Row): Lease {
+  const state = states[row.state] as LeaseState;
+  return {
+    operationId: row.operation_id,
+    day: row.day,
+    timezone: row.timezone,
+    points: row.points,
+    state,
+    grantedMs: Math.round(row.granted_ms),
+    expireMs: Math.round(row.expire_ms),
+    endedMs: row.ended_ms === null ? undefined : Math.round(row.ended_ms),
+    settledPoints: row.settled_points ?? undefined,
+    holder: state === "active" ? toHolderText(holderOf(row)) : "",
+  };
+}
+
+function holderOf({ tracecode, holder: username, company_key: companyKey }: Row): Holder {
+  return { tracecode, username, companyKey };
+}
+
+function dayEnd({ day, timezone }: SumRow, other: number): number {
+  return (day + 1) * dayMs - Math.min(timezone, other) * hourMs;
+}

@@ -1,0 +1,122 @@
+import { Cluster, type Redis } from "ioredis";
+import type { Database } from "../../postgres/database.ts";
+
+/** How long a settlement may take from the counters to the ledger: what differs for longer is a difference. */
+const settleMs = 1000;
+
+/**
+ * Compares the counters in Redis with the ledger, a second time where they differ, since servers may be at work.
+ * @returns how many meters there were, and a line for each that differs
+ */
+export async function verifyCounters(database: Database, redis: Redis | Cluster) {
+  const keys = await findKeys(database, redis);
+  const suspects = await differencesOf(database, redis, keys);
+  if (suspects.size > 0) await new Promise((resolve) => setTimeout(resolve, settleMs));
+  const differences = await differencesOf(database, redis, [...suspects.keys()]);
+  return { compared: keys.length, differences: [...differences.values()] };
+}
+
+async function findKeys(database: Database, redis: Redis | Cluster): Promise<string[]> {
+  const { rows } = await database.raw<{ rows: { owner: string }[] }>(
+    `select left(md5(identity::text || (select oid from pg_database where datname = current_database())), 12) as owner
+     from counter_store`,
+  );
+  if (rows[0] === undefined) return [];
+  const keys: string[] = [];
+  for (const node of redis instanceof Cluster ? redis.nodes("master") : [redis]) {
+    const found = node.scanStream({ match: `tollgate:${rows[0].owner}:*:state`, count: 1000 });
+    for await (const part of found) keys.push(...(part as string[]));
+  }
+  return [...new Set(keys)];
+}
+
+async function differencesOf(database: Database, redis: Redis | Cluster, keys: readonly string[]) {
+  const found = new Map<string, string>();
+  for (const key of keys) {
+    const counted = await readMeter(redis, key);
+    if (counted === undefined) continue;
+    const [userId = 0, service = 0, methodGroup = 0] = /\{(\d+)\}:(\d+):(\d+):/.exec(key)?.slice(1).map(Number) ?? [];
+    const { day, from, to, nowMs, standing } = counted;
+    const { rows } = await database.raw<{ rows: [Record<keyof Standing, number>] }>(
+      `select * from (
+         select coalesce(sum(points) filter (where place = :day), 0)::float8 as "dayUsed",
+           coalesce(sum(points) filter (where place >= :from and place < :to), 0)::float8 as "windowUsed"
+         from (
+           select day - date '1970-01-01' as place, points from charged_day
+           where user_id = :userId and service = :service and method_group = :methodGroup
+         ) as charged
+       ) as used, (
+         select coalesce(sum(points) filter (where place = :day), 0)::float8 as "dayReserved",
+           coalesce(sum(points) filter (where place >= :from and place < :to), 0)::float8 as "windowReserved",
+           count(*)::float8 as running
+         from (
+           select day - date '1970-01-01' as place, points from lease
+           where user_id = :userId and service = :service and method_group = :methodGroup
+             and state = 0 and expire_at > to_timestamp(:nowMs::float8 / 1000)
+         ) as live
+       ) as reserved`,
+      { day, from, to, nowMs, userId, service, methodGroup },
+    );
+    const [ledger] = rows;
+    const names = Object.keys(standing) as (keyof Standing)[];
+    const differing = names.filter((name) => ledger[name] !== standing[name]);
+    if (differing.length === 0) continue;
+    const both = differing.map((name) => `${labels[name]} ${standing[name]}, the ledger ${ledger[name]}`).join("; ");
+    found.set(key, `user ${userId}, service ${service}, method group ${methodGroup}: the counters have ${both}`);
+  }
+  return found;
+}
+
+/** What a meter has used and holds, as its counters and the ledger say. */
+interface Standing {
+  readonly dayUsed: number;
+  readonly windowUsed: number;
+  readonly dayReserved: number;
+  readonly windowReserved: number;
+  readonly running: number;
+}
+
+const labels: Readonly<Record<keyof Standing, string>> = {
+  dayUsed: "used points of the day:",
+  windowUsed: "used points of the window:",
+  dayReserved: "reserved points of the day:",
+  windowReserved: "reserved points of the window:",
+  running: "live leases:",
+};
+
+/** A meter at one moment of Redis' clock: of leases that have expired since the last call it holds nothing more. */
+async function readMeter(redis: Redis | Cluster, key: string) {
+  const reply = await redis.eval(readScript, 2, key, key.replace(/:state$/, ":leases"));
+  // A meter that is being made has none of them.
+  if (!Array.isArray(reply)) return undefined;
+  const [
+    day = 0,
+    from = 0,
+    to = 0,
+    nowMs = 0,
+    dayUsed = 0,
+    windowUsed = 0,
+    dayReserved = 0,
+    windowReserved = 0,
+    running = 0,
+  ] = reply.map(Number);
+  return { day, from, to, nowMs, standing: { dayUsed, windowUsed, dayReserved, windowReserved, running } };
+}
+
+/** The fields are those of meter.lua. What it keeps as reserved is compared as well: it counts leases until a call. */
+const readScript = `
+  local kept = redis.call('HMGET', KEYS[1], 'd', 'wf', 'wt', 'du', 'wu', 'dr', 'wr')
+  for index = 1, 7 do if not kept[index] then return false end end
+  local day, from, to = tonumber(kept[1]), tonumber(kept[2]), tonumber(kept[3])
+  local day_reserved, window_reserved = tonumber(kept[6]), tonumber(kept[7])
+  local time = redis.call('TIME')
+  local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+  for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '(0', string.format('%.0f', now))) do
+    local of_day, points = string.match(redis.call('HGET', KEYS[1], 'l' .. name), '^%a (%-?%d+) %-?%d+ (%d+)')
+    of_day, points = tonumber(of_day), tonumber(points)
+    if of_day == day then day_reserved = day_reserved - points end
+    if from <= of_day and of_day < to then window_reserved = window_reserved - points end
+  end
+  local live = redis.call('ZCOUNT', KEYS[2], '(' .. string.format('%.0f', now), '+inf')
+  return { kept[1], kept[2], kept[3], string.format('%.0f', now), kept[4], kept[5], tostring(day_reserved),
+    tostring(window_reserved), live }`;

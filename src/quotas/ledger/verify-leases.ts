@@ -1,0 +1,83 @@
+import type { Database } from "../../postgres/database.ts";
+
+interface Sum {
+  readonly user_id: number;
+  readonly service: number;
+  readonly method_group: number;
+  /** YYYY-MM-DD */
+  readonly day: string;
+  readonly points: number;
+}
+
+/** The days from..to, `to` excluded, YYYY-MM-DD. */
+interface Period {
+  readonly from: string;
+  readonly to: string;
+  /** The ledger has every lease that was settled since then; absent: all of these days. */
+  readonly keptFrom?: string;
+}
+
+/**
+ * Compares the settled leases of some days with the sums that counters are made from and with the audit log, as far back
+ * as the log goes, and the settlements of the log in the same days with the leases, as far back as leases are kept. It
+ * may run while the servers do.
+ * @returns a line for each difference
+ */
+export async function verifyLeases(database: Database, { keptFrom, ...period }: Period): Promise<string[]> {
+  const sums = await database.raw<{ rows: (Omit<Sum, "points"> & { kept: number; settled: number })[] }>(
+    `select user_id, service, method_group, day::text, coalesce(kept.points, 0)::float8 as kept,
+       coalesce(settled.points, 0)::float8 as settled
+     from (select * from charged_day where day >= :from and day < :to) as kept
+     full join (
+       select user_id, service, method_group, day, sum(settled_points) as points
+       from lease where state = 2 and day >= :from and day < :to group by 1, 2, 3, 4
+     ) as settled using (user_id, service, method_group, day)
+     where coalesce(kept.points, 0) <> coalesce(settled.points, 0) order by 4, 1, 2, 3`,
+    period,
+  );
+  const silent = await database.raw<{ rows: { day: string; user_id: number; operation_id: string }[] }>(
+    `select day::text, user_id, operation_id from lease
+     where state = 2 and day >= :from and day < :to and ended_at >= (select min(time) from audit_action)
+       and not exists (
+         select from audit_action
+         where time between lease.ended_at - interval '1 ms' and lease.ended_at + interval '1 ms'
+           and audit_action.user_id = lease.user_id and audit_action.points = lease.settled_points
+           -- Until 1.0 the part was the operation.
+           and part in (
+             operation_id,
+             md5(concat_ws(' ', lease.user_id, lease.service, lease.method_group, day - date '1970-01-01', operation_id))::uuid
+           )
+       )
+     order by day, user_id, operation_id`,
+    period,
+  );
+  const alone = await database.raw<{ rows: { time: string; user_id: number; tracecode: string }[] }>(
+    `select time::text, user_id, tracecode from audit_action
+     where time >= greatest(:from::timestamptz, :keptFrom::timestamptz) and time < :to
+       -- Settlements alone: recorded actions have zeros, and administrative changes no points.
+       and points is not null and part <> '00000000-0000-0000-0000-000000000000'
+       and not exists (
+         select from lease
+         where lease.user_id = audit_action.user_id and lease.service = audit_action.service
+           and lease.method_group = audit_action.method_group and state = 2
+           and ended_at between audit_action.time - interval '1 ms' and audit_action.time + interval '1 ms'
+           and settled_points = audit_action.points
+       )
+     order by time, user_id, tracecode`,
+    { from: period.from, to: period.to, keptFrom: keptFrom ?? period.from },
+  );
+  return [
+    ...sums.rows.map(
+      ({ day, user_id, kept, settled }) =>
+        `${day} user ${user_id}: counters are made from ${kept} points, the settled leases have ${settled}`,
+    ),
+    ...silent.rows.map(
+      ({ day, user_id, operation_id }) =>
+        `${day} user ${user_id}: the audit log has no action of the settled lease of operation ${operation_id}`,
+    ),
+    ...alone.rows.map(
+      ({ time, user_id, tracecode }) =>
+        `${time} user ${user_id}: the ledger has no settled lease of the action with tracecode ${tracecode}`,
+    ),
+  ];
+}

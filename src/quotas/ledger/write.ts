@@ -1,0 +1,282 @@
+import { createHash } from "node:crypto";
+import { columnOf, textColumnOf } from "../../postgres/columns.ts";
+import { type Database, inTransaction, prepared, type Transaction } from "../../postgres/database.ts";
+import { ensurePartitions, withPartitions } from "../../postgres/partitions.ts";
+import type { Micros } from "../../shared/instant.ts";
+import type { Action, ActionBook, Book, Usage, UsageBook } from "../../shared/records.ts";
+import { dayMs } from "../counters/window.ts";
+import type { LedgerEntry } from "./entry.ts";
+import { toUuid } from "./lease-id.ts";
+import { lateAfterDays } from "./read.ts";
+
+export interface Books {
+  readonly database: Database;
+  readonly actions: ActionBook;
+  readonly usage: UsageBook;
+}
+
+type Settled = LedgerEntry & { readonly end: Extract<LedgerEntry["end"], { state: "settled" }> };
+
+/** Names a lease, and sorts as its row does. */
+export function keyOf({ meter, day, operationId }: LedgerEntry): string {
+  return [meter.userId, meter.service, meter.methodGroup, day, operationId].join(" ");
+}
+
+/**
+ * Two entries of one lease as one. A settlement wins; then the later of two grants, with all that belongs to it. Of one
+ * grant: the furthest end, the latest expiry, and whose it is and who holds it as the earlier entry knew them.
+ */
+export function merge(one: LedgerEntry, other: LedgerEntry): LedgerEntry {
+  const degraded = one.degraded || other.degraded;
+  if (one.grantedMs !== other.grantedMs) {
+    const [earlier, later] = one.grantedMs < other.grantedMs ? [one, other] : [other, one];
+    return { ...(isSettled(earlier) ? earlier : later), degraded };
+  }
+  const [first, second] = [stateNumbers[one.end.state], stateNumbers[other.end.state]];
+  const { username, companyKey, tracecode, holder } = second < first ? other : one;
+  const further = second > first ? other : one;
+  const expireMs = Math.max(one.expireMs, other.expireMs);
+  return { ...further, username, companyKey, tracecode, holder, expireMs, degraded };
+}
+
+/** Leases that an administrator ends, in the transaction that says who did. */
+export function createLeaseBook(database: Database): Book<LedgerEntry, LedgerEntry> {
+  return {
+    prepare: (entries) => ensurePartitions(database, "lease", new Set(entries.map(({ day }) => day))),
+    write: async (transaction, entries) => void (await putLeases(transaction, entries)),
+  };
+}
+
+/** A lease that is settled in the ledger. */
+export interface Settlement {
+  readonly points: number;
+  /** When the lease was granted that was settled: an operation may have been granted again since. */
+  readonly grantedMs: number;
+}
+
+/**
+ * Writes entries, at most one a lease, in one transaction. Rows are only ever raised, so an entry may be written again;
+ * the usage and the audit action of a lease are added by the one transaction that settles it.
+ * @returns by the keys of the entries, how their leases are settled once this is committed; nothing of one that is not
+ */
+export async function writeEntries(
+  books: Books,
+  entries: readonly LedgerEntry[],
+): Promise<ReadonlyMap<string, Settlement>> {
+  return withPartitions(books.database, () => write(books, entries));
+}
+
+async function write({ database, actions, usage }: Books, entries: readonly LedgerEntry[]) {
+  const settled = entries.filter(isSettled);
+  await ensurePartitions(database, "lease", new Set(entries.map(({ day }) => day)));
+  if (settled.length > 0) {
+    await usage.prepare(settled.map(({ day, end }) => ({ day, pointKeys: end.pointKeys })));
+    await actions.prepare(settled.map(({ end }) => ({ timeMicros: timeOf(end) })));
+  }
+  return inTransaction(database, async (transaction) => {
+    const raised = await putLeases(transaction, entries);
+    const settlements = new Map<string, Settlement>();
+    const used: Usage[] = [];
+    const done: Action[] = [];
+    for (const entry of settled) {
+      const key = keyOf(entry);
+      const kept = raised.get(key);
+      if (kept === undefined) continue;
+      settlements.set(key, { points: entry.end.points, grantedMs: entry.grantedMs });
+      used.push(toUsage(entry, kept));
+      done.push(toAction(entry, kept));
+    }
+    await usage.write(transaction, used);
+    await actions.write(transaction, done);
+    const unchanged = entries.filter((entry) => !raised.has(keyOf(entry)));
+    for (const [key, settlement] of await findSettlements(transaction, unchanged)) settlements.set(key, settlement);
+    return settlements;
+  });
+}
+
+/** How leases were settled that a batch did not change, by their keys. */
+async function findSettlements(transaction: Transaction, entries: readonly LedgerEntry[]) {
+  if (entries.length === 0) return new Map<string, Settlement>();
+  const { rows } = await transaction.raw<{ rows: (Settlement & { key: string })[] }>(
+    `select concat_ws(' ', user_id, service, method_group, day - date '1970-01-01', operation_id) as key,
+       settled_points as points, (extract(epoch from granted_at) * 1000)::float8 as "grantedMs"
+     from lease join unnest(?::bigint[], ?::smallint[], ?::smallint[], ?::integer[], ?::uuid[])
+       as entry (user_id, service, method_group, of_day, operation_id)
+       using (user_id, service, method_group, operation_id)
+     -- The days once more: they name the partitions.
+     where day = date '1970-01-01' + of_day and state = 2 and day = any(?::date[])`,
+    [
+      columnOf(entries, ({ meter }) => meter.userId),
+      columnOf(entries, ({ meter }) => meter.service),
+      columnOf(entries, ({ meter }) => meter.methodGroup),
+      columnOf(entries, ({ day }) => day),
+      columnOf(entries, ({ operationId }) => operationId),
+      [...new Set(entries.map(({ day }) => new Date(day * dayMs).toISOString().slice(0, 10)))],
+    ],
+  );
+  return new Map(
+    rows.map(({ key, points, grantedMs }) => [key, { points, grantedMs: Math.round(grantedMs) }] as const),
+  );
+}
+
+// Written out, not spread, here and below: this is done for every calculation there is.
+function toUsage({ meter, day, end }: Settled, { username, companyKey }: Kept): Usage {
+  const { userId, service, methodGroup } = meter;
+  return { userId, username, companyKey, service, methodGroup, day, points: end.points, pointKeys: end.pointKeys };
+}
+
+function toAction(entry: Settled, { username, companyKey, tracecode, holder }: Kept): Action {
+  const { meter, end } = entry;
+  const { operation, server = holder, points, durationMs, outcome } = end;
+  return {
+    userId: meter.userId,
+    username,
+    companyKey,
+    service: meter.service,
+    methodGroup: meter.methodGroup,
+    timeMicros: timeOf(end),
+    tracecode,
+    operation,
+    part: partOf(entry),
+    server,
+    points,
+    durationMs,
+    outcome,
+  };
+}
+
+/**
+ * Tells apart the actions of leases that have time, tracecode and operation in common: a UUID made of the lease's key,
+ * as `md5(key)::uuid` is in SQL.
+ */
+function partOf(entry: LedgerEntry): string {
+  return toUuid(createHash("md5").update(keyOf(entry)).digest("hex"));
+}
+
+function timeOf({ endedMs }: Settled["end"]): Micros {
+  return Math.round(endedMs * 1000);
+}
+
+/** States as the table has them: a lease only ever goes up. */
+const stateNumbers = { granted: 0, released: 1, settled: 2 };
+
+function isSettled(entry: LedgerEntry): entry is Settled {
+  return entry.end.state === "settled";
+}
+
+/** What a lease has known since it was granted: who asked for it, and who its user was. Both may be others by now. */
+interface Kept {
+  readonly key: string;
+  readonly username: string;
+  readonly companyKey: string;
+  readonly tracecode: string;
+  readonly holder: string;
+}
+
+/**
+ * Puts leases as far as they have come, never back, adds what is settled to the sums of its day, and notes the days of
+ * leases that run long. Returns those that
+ * this call has changed, by their keys: what is settled already stays as it is. A later grant of an operation that was
+ * released takes the place of the earlier one.
+ */
+async function putLeases(transaction: Transaction, entries: readonly LedgerEntry[]) {
+  const ends = entries.map(({ end }) => (end.state === "settled" ? end : undefined));
+  const { rows } = await transaction
+    .raw<{ rows: Kept[] }>(putSql, [
+      columnOf(entries, ({ meter }) => meter.userId),
+      columnOf(entries, ({ meter }) => meter.service),
+      columnOf(entries, ({ meter }) => meter.methodGroup),
+      columnOf(entries, ({ day }) => day),
+      columnOf(entries, ({ operationId }) => operationId),
+      textColumnOf(entries, ({ username }) => username),
+      textColumnOf(entries, ({ companyKey }) => companyKey),
+      columnOf(entries, ({ timezone }) => timezone),
+      columnOf(entries, ({ points }) => points),
+      columnOf(entries, ({ grantedMs }) => grantedMs / 1000),
+      columnOf(entries, ({ expireMs }) => expireMs / 1000),
+      columnOf(entries, ({ end }) => stateNumbers[end.state]),
+      columnOf(entries, ({ end }) => (end.state === "granted" ? null : end.endedMs / 1000)),
+      columnOf(entries, ({ tracecode }) => tracecode),
+      textColumnOf(entries, ({ holder }) => holder),
+      columnOf(entries, ({ degraded }) => degraded),
+      columnOf(ends, (end) => end?.points),
+      columnOf(ends, (end) => end?.durationMs),
+      columnOf(ends, (end) => end?.outcome),
+    ])
+    .options(prepared("put_leases"));
+  return new Map(rows.map((row) => [row.key, row]));
+}
+
+/** A condition of putSql: the entry is of a later grant than the row, which is not settled. */
+const isLater = "(kept.state < 2 and excluded.granted_at > kept.granted_at)";
+/** Of a later grant everything counts. */
+const ofLater = (column: string) => `${column} = case when ${isLater} then excluded.${column} else kept.${column} end`;
+
+const putSql = `with entry as materialized (
+   select user_id, service, method_group, date '1970-01-01' + day as day, operation_id, username, company_key, timezone,
+     points, to_timestamp(granted) as granted_at, to_timestamp(expire) as expire_at, state,
+     to_timestamp(ended) as ended_at, tracecode, holder, degraded, settled_points, duration_ms, outcome
+   from unnest(
+     ?::bigint[], ?::smallint[], ?::smallint[], ?::integer[], ?::uuid[], ?::text[], ?::text[], ?::smallint[],
+     ?::bigint[], ?::float8[], ?::float8[], ?::smallint[], ?::float8[], ?::uuid[], ?::text[], ?::boolean[],
+     ?::bigint[], ?::bigint[], ?::smallint[]
+   ) as entry (
+     user_id, service, method_group, day, operation_id, username, company_key, timezone, points, granted, expire,
+     state, ended, tracecode, holder, degraded, settled_points, duration_ms, outcome
+   ),
+   -- The trigger that adds up days for servers of the last release leaves this to us.
+   set_config('tollgate.adds_charged_days', 'on', true)
+ ),
+ put as (
+   insert into lease as kept (
+     user_id, service, method_group, day, operation_id, username, company_key, timezone, points, granted_at,
+     expire_at, state, ended_at, tracecode, holder, degraded, settled_points, duration_ms, outcome
+   )
+   select * from entry
+   on conflict (user_id, service, method_group, day, operation_id) do update set
+     ${["username", "company_key", "timezone", "points", "granted_at", "tracecode", "holder"].map(ofLater).join(", ")},
+     expire_at = case when ${isLater} then excluded.expire_at
+       when excluded.granted_at = kept.granted_at then greatest(kept.expire_at, excluded.expire_at)
+       else kept.expire_at end,
+     state = case when ${isLater} then excluded.state
+       when excluded.granted_at = kept.granted_at or excluded.state = 2 then greatest(kept.state, excluded.state)
+       else kept.state end,
+     ended_at = case when ${isLater} or (excluded.state = 2 and kept.state < 2) then excluded.ended_at
+       else coalesce(kept.ended_at, excluded.ended_at) end,
+     degraded = kept.degraded or excluded.degraded,
+     settled_points = coalesce(kept.settled_points, excluded.settled_points),
+     duration_ms = coalesce(kept.duration_ms, excluded.duration_ms),
+     outcome = coalesce(kept.outcome, excluded.outcome)
+   where (excluded.state < 2 and excluded.degraded and not kept.degraded)
+     or (kept.state < 2 and (
+       excluded.state = 2 or excluded.granted_at > kept.granted_at or (
+         excluded.granted_at = kept.granted_at
+         and (excluded.state > kept.state or excluded.expire_at > kept.expire_at)
+       )
+     ))
+   returning user_id, service, method_group, day, operation_id, username, company_key, tracecode, holder, state
+ ),
+ changed as (
+   select put.*, entry.state = 2 as is_settled, entry.settled_points, entry.timezone
+   from put join entry using (user_id, service, method_group, day, operation_id)
+ ),
+ added as (
+   insert into charged_day as kept (user_id, service, method_group, day, timezone, points)
+   select user_id, service, method_group, day, min(timezone), sum(settled_points)
+   from changed where is_settled group by 1, 2, 3, 4
+   -- In key order: two writers must not deadlock.
+   order by 1, 2, 3, 4
+   on conflict (user_id, service, method_group, day) do update set
+     points = kept.points + excluded.points, timezone = least(kept.timezone, excluded.timezone)
+ ),
+ late as (
+   insert into late_day as kept (user_id, service, method_group, day, until)
+   select user_id, service, method_group, day, max(greatest(expire_at, ended_at))
+   from entry where greatest(expire_at, ended_at) > (day + ${lateAfterDays})::timestamp at time zone 'UTC'
+   group by 1, 2, 3, 4
+   order by 1, 2, 3, 4
+   on conflict (user_id, service, method_group, day) do update set until = greatest(kept.until, excluded.until)
+ )
+ select concat_ws(' ', user_id, service, method_group, day - date '1970-01-01', operation_id) as key, username,
+   company_key as "companyKey", tracecode, holder
+ from changed`;

@@ -1,0 +1,64 @@
+import type { QuotaAdminService } from "#gen/tollgate/v1/quota_pb.js";
+import type { Database } from "../../postgres/database.ts";
+import { isExclusionViolation } from "../../postgres/errors.ts";
+import { conflict, notFound } from "../../shared/errors.ts";
+import { type Handlers, present } from "../../shared/handler.ts";
+import { scopeOf } from "../../shared/principal.ts";
+import { toPeriods, toRows, toServices } from "./messages.ts";
+import { periodOf } from "./period.ts";
+import { findOwner, list, lockOwner, type QuotaOwner, removeAll, removePeriod, replace } from "./store.ts";
+
+export function quotaAdminHandlers({ database }: { database: Database }): Handlers<typeof QuotaAdminService> {
+  return {
+    async updateQuotas(request, call) {
+      const { username, quota } = request;
+      const period = periodOf(request);
+      await call.change(username, async (transaction) => {
+        const owner = found(await lockOwner(transaction, username), username);
+        await replace(transaction, owner.id, period, toRows(present(quota))).catch((error: unknown) => {
+          throw isExclusionViolation(error) ? overlap() : error;
+        });
+        return { answer: undefined, companyKey: owner.company_key };
+      });
+      return {};
+    },
+
+    async readQuotas({ username }, call) {
+      const owner = found(await findOwner(database, scopeOf(call.principal), username), username);
+      const rows = await list(database, owner.id);
+      call.recordRead({ username, companyKey: owner.company_key });
+      const base = rows.filter(({ from }) => from === null);
+      const additional = rows.filter(({ from }) => from !== null);
+      return { base: { services: toServices(base) }, additional: toPeriods(additional) };
+    },
+
+    async deleteQuotas(request, call) {
+      const { username } = request;
+      const period = periodOf(request);
+      await call.change(username, async (transaction) => {
+        const owner = found(await lockOwner(transaction, username), username);
+        const removed =
+          period === undefined
+            ? await removeAll(transaction, owner.id)
+            : await removePeriod(transaction, owner.id, period);
+        if (period !== undefined && removed === 0) {
+          throw notFound("quota of the period", `${period.from}..${period.to}`);
+        }
+        return { answer: undefined, companyKey: owner.company_key };
+      });
+      return {};
+    },
+  };
+}
+
+function found(owner: QuotaOwner | undefined, username: string): QuotaOwner {
+  if (owner === undefined) throw notFound("user", username);
+  return owner;
+}
+
+function overlap() {
+  return conflict(
+    "PERIOD_OVERLAP",
+    "the period overlaps another one of the same service and method group: remove that one first",
+  );
+}

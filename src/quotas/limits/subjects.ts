@@ -1,0 +1,168 @@
+import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
+import type { Database } from "../../postgres/database.ts";
+import { createFreshCache } from "../../shared/cache.ts";
+import type { Meter, QuotaLimits, Rules } from "../counters/engine.ts";
+
+/** A user as the hot path sees one. */
+export interface Subject {
+  readonly userId: number;
+  readonly username: string;
+  readonly companyKey: string;
+  readonly enabled: boolean;
+  /** Hours from UTC. */
+  readonly timezone: number;
+  /** By service and method group: every quota that may hold within some days from now. */
+  readonly quotas: ReadonlyMap<string, readonly QuotaLimits[]>;
+}
+
+/** Users and their quotas, kept in memory for as long as they are right. */
+export interface Subjects {
+  /** As byName if it is at hand: no promise, no wait; undefined too where it is not known. */
+  peek(username: string): Subject | undefined;
+  byName(username: string): Promise<Subject | undefined>;
+  byId(userId: number): Promise<Subject | undefined>;
+  /** They have changed. */
+  forget(userIds: readonly number[] | "all"): void;
+}
+
+export interface SubjectsOptions {
+  readonly database: Database;
+  /** Milliseconds since the epoch. */
+  readonly now: () => number;
+}
+
+const maxSubjects = 50_000;
+/** The clock of the counters says which day it is; this server's may be so many days before or after. */
+const clockDays = 5;
+
+export function createSubjects({ database, now }: SubjectsOptions): Subjects {
+  const names = new Map<number, string>();
+  const byName = createFreshCache<Subject>({
+    load: async (username) => keep(await find(database, { username }, now())),
+    max: maxSubjects,
+    onForget: ({ userId }) => names.delete(userId),
+  });
+
+  function keep(subject: Subject | undefined): Subject | undefined {
+    if (subject !== undefined) names.set(subject.userId, subject.username);
+    return subject;
+  }
+
+  return {
+    peek: (username) => byName.peek(username),
+    byName: (username) => byName.get(username),
+    async byId(userId) {
+      const name = names.get(userId) ?? (await findName(database, userId));
+      const subject = name === undefined ? undefined : (byName.peek(name) ?? (await byName.get(name)));
+      return subject?.userId === userId ? subject : undefined;
+    },
+    forget(userIds) {
+      if (userIds === "all") return byName.forgetAll();
+      for (const userId of userIds) {
+        const name = names.get(userId);
+        if (name !== undefined) byName.forget(name);
+      }
+    },
+  };
+}
+
+/** A service and method group within a subject. */
+export function methodKey(service: number, methodGroup: number): string {
+  return `${service}/${methodGroup}`;
+}
+
+export function parseMethodKey(key: string): { service: number; methodGroup: number } {
+  const [service, methodGroup] = key.split("/").map(Number);
+  return { service: service ?? 0, methodGroup: methodGroup ?? 0 };
+}
+
+export function meterOf({ userId }: Subject, service: number, methodGroup: number): Meter {
+  return { userId, service, methodGroup };
+}
+
+/**
+ * What the counters decide by.
+ * @param byDefault what holds on days for which there is no quota
+ */
+export function rulesOf(
+  { timezone, quotas }: Subject,
+  service: number,
+  methodGroup: number,
+  byDefault: readonly QuotaLimits[],
+): Rules {
+  const own = quotas.get(methodKey(service, methodGroup)) ?? [];
+  const complete = byDefault.length === 0 || own.some(({ period }) => period === undefined);
+  return { timezone, quotas: complete ? own : [...own, ...byDefault] };
+}
+
+interface Row {
+  id: number;
+  username: string;
+  company_key: string;
+  enabled: boolean;
+  timezone: number;
+  quotas: QuotaRow[] | null;
+}
+
+interface QuotaRow {
+  service: string;
+  method_group: string;
+  from: number | null;
+  to: number | null;
+  points_per_request: number;
+  points_per_day: number;
+  points_per_date_window: number | null;
+  max_concurrent_execution: number | null;
+}
+
+/** One statement: a user and the quotas of one moment. Days are counted from 1970-01-01. */
+async function find(database: Database, where: { username: string }, nowMs: number): Promise<Subject | undefined> {
+  const today = new Date(nowMs).toISOString().slice(0, 10);
+  const row = await database<Row>("user_account")
+    .first("id", "username", "company_key", "enabled", "timezone")
+    .select({
+      quotas: database.raw(
+        `(select json_agg(json_build_object(
+            'service', service, 'method_group', method_group,
+            'from', lower(period) - date '1970-01-01', 'to', upper(period) - date '1970-01-01',
+            'points_per_request', points_per_request, 'points_per_day', points_per_day,
+            'points_per_date_window', points_per_date_window, 'max_concurrent_execution', max_concurrent_execution))
+          from quota
+          where user_id = user_account.id and (period is null or period && daterange(?::date - ?::integer, ?::date + ?::integer)))`,
+        [today, clockDays, today, clockDays + 1],
+      ),
+    })
+    .where(where);
+  return row === undefined ? undefined : toSubject(row);
+}
+
+async function findName(database: Database, userId: number): Promise<string | undefined> {
+  const row = await database<Row>("user_account").first("username").where({ id: userId });
+  return row?.username;
+}
+
+function toSubject(row: Row): Subject {
+  const quotas = new Map<string, QuotaLimits[]>();
+  for (const quota of row.quotas ?? []) {
+    const key = methodKey(
+      Service_Name[quota.service as keyof typeof Service_Name],
+      Method_Group[quota.method_group as keyof typeof Method_Group],
+    );
+    quotas.set(key, [...(quotas.get(key) ?? []), toLimits(quota)]);
+  }
+  const { id: userId, username, company_key: companyKey, enabled, timezone } = row;
+  return { userId, username, companyKey, enabled, timezone, quotas };
+}
+
+function toLimits(row: QuotaRow): QuotaLimits {
+  const { from, to, points_per_date_window: window } = row;
+  const isOneDay = from !== null && to === from + 1;
+  return {
+    ...(from !== null && to !== null && { period: { from, to } }),
+    pointsPerRequest: row.points_per_request,
+    pointsPerDay: row.points_per_day,
+    // The contract does not take it into account in a period of one day.
+    ...(window !== null && !isOneDay && { pointsPerDateWindow: window }),
+    ...(row.max_concurrent_execution !== null && { maxConcurrentExecution: row.max_concurrent_execution }),
+  };
+}

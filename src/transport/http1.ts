@@ -1,0 +1,160 @@
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { Socket } from "node:net";
+import { answerHeaders } from "../pipeline/client-origin.ts";
+import { createPieceCounter, joinPieces } from "./body-pieces.ts";
+import type { ConnectionLimits, ProtocolServer, RequestListener } from "./connections.ts";
+import type { Strangers } from "./unauthenticated.ts";
+
+/** Why no request could be read. */
+export type BadRequestReason = "MALFORMED_HTTP" | "HEADERS_TOO_SLOW" | "HEADERS_TOO_LARGE" | "HTTP_METHOD_UNKNOWN";
+
+export interface Http1Options {
+  readonly limits: ConnectionLimits;
+  readonly strangers: Strangers;
+  readonly onRequest: RequestListener;
+  /** The JSON body of the answer to bytes that make no request. */
+  readonly badRequestBody: (reason: BadRequestReason) => string;
+}
+
+/** HTTP/1.1. A request to upgrade is answered as if it did not ask. */
+export function createHttp1({ limits, strangers, onRequest, badRequestBody }: Http1Options): ProtocolServer {
+  const running = new Map<Socket, Set<ServerResponse>>();
+  /** The timer of an answered request whose body has not ended. */
+  const lagging = new WeakMap<Socket, NodeJS.Timeout>();
+  let draining = false;
+  const server = createServer({
+    headersTimeout: limits.headersTimeoutMs,
+    requestTimeout: limits.requestTimeoutMs,
+    keepAliveTimeout: limits.keepAliveTimeoutMs,
+    connectionsCheckingInterval: Math.min(limits.headersTimeoutMs, 5_000),
+    maxHeaderSize: limits.maxHeaderBytes,
+    // Node's own answer has no body: serve() refuses instead.
+    requireHostHeader: false,
+  });
+  server.on("request", serve);
+  // An expectation that nobody knows may be ignored (RFC 9110, 10.1.1); Node would answer without a body.
+  server.on("checkExpectation", serve);
+  server.on("clientError", refuse);
+  // A server that never listens enforces no timeouts unless it is told that it listens.
+  server.emit("listening");
+
+  return {
+    accept(socket) {
+      running.set(socket, new Set());
+      strangers.enterConnection(socket, () => socket.destroy());
+      socket.once("close", () => {
+        running.delete(socket);
+        clearTimeout(lagging.get(socket));
+      });
+      server.emit("connection", socket);
+    },
+    drain() {
+      draining = true;
+      for (const [socket, responses] of running) {
+        for (const response of responses) announceEnd(response);
+        endIfIdle(socket);
+      }
+    },
+    close: () => void server.close(),
+  };
+
+  function serve(request: IncomingMessage, response: ServerResponse): void {
+    const { socket } = request;
+    joinPieces(request, createPieceCounter(), () => socket.destroy());
+    running.get(socket)?.add(response);
+    // A request begins where the last one has ended.
+    clearTimeout(lagging.get(socket));
+    response.once("finish", () => endIfBodyLags(request));
+    response.once("close", () => {
+      running.get(socket)?.delete(response);
+      if (draining) endIfIdle(socket);
+    });
+    // A call lasts until its answer is read.
+    strangers.enterStream(socket, response, () => socket.destroy());
+    if (draining) announceEnd(response);
+    if (!hasOneHost(request)) {
+      const body = badRequestBody("MALFORMED_HTTP");
+      response.writeHead(400, headersOf(body)).end(body);
+    } else {
+      strangers.startCall(socket, () => {
+        if (!socket.destroyed) onRequest(request, response);
+      });
+    }
+  }
+
+  /** Once the answer is out, the caller has a limited time to finish what it sends. */
+  function endIfBodyLags(request: IncomingMessage): void {
+    if (request.complete) return;
+    const { socket } = request;
+    const timer = setTimeout(() => {
+      // A request that was destroyed tells no event of its end.
+      if (!request.complete) socket.destroy();
+    }, limits.lingerTimeoutMs);
+    lagging.set(socket, timer);
+    request.once("close", () => clearTimeout(timer));
+  }
+
+  // Not server.closeIdleConnections(): it takes an answer for gone that is still being written to a slow reader.
+  function endIfIdle(socket: Socket): void {
+    if (running.get(socket)?.size === 0) socket.destroySoon();
+  }
+
+  function refuse(error: NodeJS.ErrnoException, socket: Socket): void {
+    const answerHasBegun = [...(running.get(socket) ?? [])].some(({ headersSent }) => headersSent);
+    if (error.code === "ECONNRESET" || !socket.writable || answerHasBegun) {
+      socket.destroy();
+      return;
+    }
+    const [status, reason] = outcomeOf(error);
+    const body = badRequestBody(reason);
+    const lines = Object.entries(headersOf(body)).map(([name, value]) => `${name}: ${value}\r\n`);
+    socket.end(`HTTP/1.1 ${status}\r\n${lines.join("")}\r\n${body}`, () => socket.destroy());
+  }
+}
+
+/** Whether the request names one valid host (RFC 9112, 3.2): Node keeps the first of several lines silently. */
+function hasOneHost({ httpVersion, headers, rawHeaders }: IncomingMessage): boolean {
+  if (headers.host === undefined) return httpVersion !== "1.1";
+  const lines = rawHeaders.filter((name, index) => index % 2 === 0 && name.toLowerCase() === "host").length;
+  return lines === 1 && hostPattern.test(headers.host);
+}
+
+/** uri-host [ ":" port ] of RFC 3986: a name, an IPv4 address, or an IP literal in brackets; it may be empty. */
+const hostPattern = /^([\w.~!$&'()*+,;=%-]*|\[[\da-fv.:]+\])(:\d*)?$/i;
+
+function announceEnd(response: ServerResponse): void {
+  if (!response.headersSent) response.setHeader("connection", "close");
+}
+
+function headersOf(body: string) {
+  return {
+    ...answerHeaders,
+    "content-type": "application/json",
+    "content-length": Buffer.byteLength(body),
+    connection: "close",
+  };
+}
+
+interface ParseError extends NodeJS.ErrnoException {
+  /** The bytes that could not be parsed. */
+  readonly rawPacket?: Buffer;
+}
+
+/** A whole request line, whatever its method. */
+const requestLine = /^[!#$%&'*+.^`|~\w-]+ \S+ HTTP\/1\.[01]\r?$/m;
+
+function outcomeOf({ code, rawPacket }: ParseError): [status: string, reason: BadRequestReason] {
+  switch (code) {
+    case "HPE_INVALID_METHOD":
+      // Bytes of another protocol fail at their method, too.
+      return requestLine.test(rawPacket?.toString("latin1") ?? "")
+        ? ["501 Not Implemented", "HTTP_METHOD_UNKNOWN"]
+        : ["400 Bad Request", "MALFORMED_HTTP"];
+    case "ERR_HTTP_REQUEST_TIMEOUT":
+      return ["408 Request Timeout", "HEADERS_TOO_SLOW"];
+    case "HPE_HEADER_OVERFLOW":
+      return ["431 Request Header Fields Too Large", "HEADERS_TOO_LARGE"];
+    default:
+      return ["400 Bad Request", "MALFORMED_HTTP"];
+  }
+}

@@ -1,0 +1,128 @@
+import {
+  type DescExtension,
+  type DescFile,
+  type DescService,
+  type MessageInitShape,
+  toBinary,
+} from "@bufbuild/protobuf";
+import { nestedTypes } from "@bufbuild/protobuf/reflect";
+import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
+import { Code, type ServiceImpl } from "@connectrpc/connect";
+import type {
+  ServerReflection,
+  ServerReflectionRequest,
+  ServerReflectionResponseSchema,
+} from "#gen/grpc/reflection/v1/reflection_pb.js";
+import type { ServerReflection as ServerReflectionAlpha } from "#gen/grpc/reflection/v1alpha/reflection_pb.js";
+import { refusal } from "../shared/errors.ts";
+
+type Answer = NonNullable<MessageInitShape<typeof ServerReflectionResponseSchema>["messageResponse"]>;
+
+/** More questions than any tool asks on one stream; a client that has more opens another one. */
+const maxQuestions = 1_000;
+
+/**
+ * grpc.reflection over the descriptors of these services and all that they import, so that `buf curl` and its like
+ * need no schema. v1 and v1alpha have the same messages: one implementation serves both. Each file is serialized once,
+ * and goes to a stream with the first answer that needs it; the file that was asked for goes each time.
+ */
+export function createReflection(
+  services: readonly DescService[],
+): ServiceImpl<typeof ServerReflection> & ServiceImpl<typeof ServerReflectionAlpha> {
+  const files = withImports(services.map(({ file }) => file));
+  const filesByName = new Map(files.map((file) => [file.proto.name, file]));
+  const filesBySymbol = new Map(files.flatMap((file) => symbolsOf(file).map((symbol) => [symbol, file] as const)));
+  const extensions = files.flatMap(extensionsOf);
+  const bytesByFile = new Map(files.map((file) => [file, toBinary(FileDescriptorProtoSchema, file.proto)]));
+  const implementation: ServiceImpl<typeof ServerReflection> = {
+    async *serverReflectionInfo(requests) {
+      const sent = new Set<DescFile>();
+      let asked = 0;
+      for await (const originalRequest of requests) {
+        asked += 1;
+        if (asked > maxQuestions) {
+          throw refusal("TOO_LARGE", `a stream takes ${maxQuestions} questions`);
+        }
+        yield { validHost: originalRequest.host, originalRequest, messageResponse: answer(originalRequest, sent) };
+      }
+    },
+  };
+  return implementation as ReturnType<typeof createReflection>;
+
+  function answer({ messageRequest: request }: ServerReflectionRequest, sent: Set<DescFile>): Answer {
+    switch (request.case) {
+      case "listServices":
+        return {
+          case: "listServicesResponse",
+          value: { service: services.map(({ typeName }) => ({ name: typeName })) },
+        };
+      case "fileByFilename":
+        return fileAnswer(filesByName.get(request.value), request.value, sent);
+      case "fileContainingSymbol":
+        return fileAnswer(filesBySymbol.get(request.value), request.value, sent);
+      case "fileContainingExtension": {
+        const { containingType, extensionNumber } = request.value;
+        const found = extensionsTo(containingType).find(({ number }) => number === extensionNumber);
+        return fileAnswer(found?.file, `extension ${extensionNumber} of ${containingType}`, sent);
+      }
+      case "allExtensionNumbersOfType": {
+        if (!filesBySymbol.has(request.value)) return failure(Code.NotFound, `not found: ${request.value}`);
+        const extensionNumber = extensionsTo(request.value).map(({ number }) => number);
+        return { case: "allExtensionNumbersResponse", value: { baseTypeName: request.value, extensionNumber } };
+      }
+      default:
+        return failure(Code.InvalidArgument, "this is no request that reflection knows");
+    }
+  }
+
+  /** The file, and all that it imports and the stream has not sent yet: a client need not ask again. */
+  function fileAnswer(file: DescFile | undefined, name: string, sent: Set<DescFile>): Answer {
+    if (file === undefined) return failure(Code.NotFound, `not found: ${name}`);
+    const needed = withImports([file]).filter((one) => one === file || !sent.has(one));
+    for (const one of needed) sent.add(one);
+    const fileDescriptorProto = needed.map((one) => bytesByFile.get(one) as Uint8Array);
+    return { case: "fileDescriptorResponse", value: { fileDescriptorProto } };
+  }
+
+  function extensionsTo(typeName: string): DescExtension[] {
+    return extensions.filter(({ extendee }) => extendee.typeName === typeName);
+  }
+}
+
+function failure(errorCode: Code, errorMessage: string): Answer {
+  return { case: "errorResponse", value: { errorCode, errorMessage } };
+}
+
+/** Each file once, and the first root first, as clients expect it. */
+function withImports(roots: readonly DescFile[]): DescFile[] {
+  const found = new Set<DescFile>();
+  const visit = (file: DescFile) => {
+    if (found.has(file)) return;
+    found.add(file);
+    file.dependencies.forEach(visit);
+  };
+  roots.forEach(visit);
+  return [...found];
+}
+
+function extensionsOf(file: DescFile): DescExtension[] {
+  return [...nestedTypes(file)].filter((desc) => desc.kind === "extension");
+}
+
+/** The full names of all that a file declares. */
+function symbolsOf(file: DescFile): string[] {
+  return [...nestedTypes(file)].flatMap((desc) => {
+    const { typeName } = desc;
+    switch (desc.kind) {
+      case "message":
+        return [typeName, ...[...desc.fields, ...desc.oneofs].map(({ name }) => `${typeName}.${name}`)];
+      case "service":
+        return [typeName, ...desc.methods.map(({ name }) => `${typeName}.${name}`)];
+      case "enum":
+        // The values of an enum stand beside it, not in it.
+        return [typeName, ...desc.values.map(({ name }) => `${typeName.slice(0, -desc.name.length)}${name}`)];
+      case "extension":
+        return [typeName];
+    }
+  });
+}

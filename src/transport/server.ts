@@ -1,0 +1,116 @@
+import type { DescMethod } from "@bufbuild/protobuf";
+import { Health } from "#gen/grpc/health/v1/health_pb.js";
+import { ServerReflection } from "#gen/grpc/reflection/v1/reflection_pb.js";
+import { ServerReflection as ServerReflectionAlpha } from "#gen/grpc/reflection/v1alpha/reflection_pb.js";
+import { createGateway } from "../gateway/gateway.ts";
+import { createGrpcServer } from "../grpc/server.ts";
+import { isPublic } from "../pipeline/authorization.ts";
+import { answerHeaders, originValues, readOrigin, receive } from "../pipeline/client-origin.ts";
+import type { createErrorBodies } from "../pipeline/error-body.ts";
+import type { Pipeline, Route } from "../pipeline/pipeline.ts";
+import { tracecodeHeader } from "../pipeline/tracedata.ts";
+import { refusal } from "../shared/errors.ts";
+import { createConnectServer } from "./connect.ts";
+import { createHealth } from "./health.ts";
+import type { BadRequestReason } from "./http1.ts";
+import { type Listener, type ListenerOptions, listen } from "./listener.ts";
+import { createReflection } from "./reflection.ts";
+
+export interface ServerOptions extends Pick<ListenerOptions, "host" | "port" | "tls" | "onAcceptError" | "strangers"> {
+  readonly routes: readonly Route[];
+  readonly pipeline: Pipeline;
+  readonly describeError: ReturnType<typeof createErrorBodies>;
+  readonly maxBodyBytes: number;
+  readonly trustedProxies: number;
+  /** How long a caller may take to send the body of a call, unless the call is a stream. */
+  readonly bodyTimeoutMs: number;
+}
+
+/** The largest body of a public operation: a login is a name and a password. */
+const publicBodyBytes = 16_384;
+const publicOptions = { readMaxBytes: publicBodyBytes };
+/** Clients of reflection and of health that need longer open another stream. */
+const publicStreamMs = 600_000;
+
+/** The answer to GET /, the first path that a newcomer tries. */
+const index = JSON.stringify({
+  service: "tollgate",
+  documentation: "/admin/file/admin_en.html",
+  openapi: "/admin/file/openapi.yaml",
+  health: "/admin/system/check",
+});
+
+const badRequestTexts: Readonly<Record<BadRequestReason, string>> = {
+  MALFORMED_HTTP: "this is no HTTP request",
+  HEADERS_TOO_LARGE: "the headers of the request are too large",
+  HTTP_METHOD_UNKNOWN: "the server does not know the method",
+  HEADERS_TOO_SLOW: "the request did not arrive in time",
+};
+
+/** Opens all doors on one port: gRPC, gRPC-Web and Connect by path, HTTP/JSON for every other. */
+export async function serve(options: ServerOptions): Promise<Listener> {
+  const { routes, pipeline, describeError, maxBodyBytes, trustedProxies, bodyTimeoutMs } = options;
+  const services = routes.map(({ service }) => service);
+  const health = createHealth(services.map(({ typeName }) => typeName));
+  const reflection = createReflection([...services, Health, ServerReflection]);
+  const isForAll = (method: DescMethod) => isPublic(method) || !services.includes(method.parent);
+  const maxBodyBytesOf = (method: DescMethod) =>
+    isForAll(method) ? Math.min(publicBodyBytes, maxBodyBytes) : maxBodyBytes;
+  const gateway = createGateway({
+    services: routes,
+    maxBodyBytes: maxBodyBytesOf,
+    bodyTimeoutMs,
+    admit: (context) => pipeline.admit(context),
+    describeError,
+  });
+  const doors = createConnectServer({
+    routes,
+    addPublic(router) {
+      router.service(Health, health.implementation, publicOptions);
+      router.service(ServerReflection, reflection, publicOptions);
+      router.service(ServerReflectionAlpha, reflection, publicOptions);
+    },
+    pipeline,
+    describeError,
+    maxBodyBytes: maxBodyBytesOf,
+    bodyTimeoutMs,
+    publicStreamMs,
+    otherwise: gateway,
+  });
+  const grpc = createGrpcServer({
+    services: routes,
+    maxBodyBytes: maxBodyBytesOf,
+    bodyTimeoutMs,
+    receive({ session }, headers) {
+      const origin = readOrigin(headers, session?.socket.remoteAddress ?? "", trustedProxies, session);
+      return { values: originValues(origin), headers: { ...answerHeaders, [tracecodeHeader]: origin.code } };
+    },
+    admit: (context) => pipeline.admit(context),
+    refuse: (context, error) => pipeline.refuse(context, error),
+  });
+  const listener = await listen({
+    ...options,
+    onStream: grpc,
+    onRequest(request, response) {
+      const values = receive(request, response, trustedProxies);
+      if (request.url === "/" && request.method === "GET") {
+        response.setHeader("content-type", "application/json");
+        response.end(index);
+        return;
+      }
+      doors(request, response, values);
+    },
+    badRequestBody(reason) {
+      const error = refusal(reason, badRequestTexts[reason]);
+      const failure = { values: undefined, context: undefined, bodyField: undefined, status: undefined };
+      return JSON.stringify(describeError(error, failure).body);
+    },
+  });
+  return {
+    port: listener.port,
+    drain: (limitMs) => {
+      health.stop();
+      return listener.drain(limitMs);
+    },
+  };
+}

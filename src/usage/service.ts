@@ -1,0 +1,47 @@
+import type { StatisticsService } from "#gen/tollgate/v1/statistics_pb.js";
+import type { Database } from "../postgres/database.ts";
+import { streamRows } from "../postgres/stream.ts";
+import type { Handlers } from "../shared/handler.ts";
+import { scopeOf } from "../shared/principal.ts";
+import { xlsxType } from "../xlsx/workbook.ts";
+import { byUser, toUserStatistics } from "./messages.ts";
+import { periodOf } from "./period.ts";
+import { streamReport } from "./report.ts";
+import { type UsageRow, usage } from "./store.ts";
+
+export interface StatisticsOptions {
+  readonly database: Database;
+  /** Milliseconds since the epoch. */
+  readonly now: () => number;
+}
+
+export function statisticsHandlers({ database, now }: StatisticsOptions): Handlers<typeof StatisticsService> {
+  return {
+    async *readStatistics(request, call) {
+      const period = periodOf(request, call.principal, now());
+      const rows = usage(database, { scope: scopeOf(call.principal), username: request.username, period }, now());
+      call.recordRead({ username: request.username });
+      const pages = streamRows<UsageRow>(database, rows, {
+        offset: 0,
+        limit: Number.POSITIVE_INFINITY,
+        signal: call.signal,
+      });
+      for await (const users of byUser(pages)) yield { users: users.map(toUserStatistics) };
+    },
+
+    async *readReport(request, call) {
+      const period = periodOf(request, call.principal, now());
+      const { principal, signal } = call;
+      const { username } = request;
+      const made = new Date(now());
+      call.recordRead({ username });
+      const rows = usage(database, { scope: scopeOf(principal), username, period }, now());
+      const pages = streamRows<UsageRow>(database, rows, { offset: 0, limit: Number.POSITIVE_INFINITY, signal });
+      const askedBy = `${principal.companyKey} / ${principal.username}`;
+      const file = streamReport({ ...period, username, askedBy, made }, pages);
+      const name = ["usage", period.from, period.to, username].filter(Boolean).join("_");
+      call.responseHeader.set("content-disposition", `attachment; filename="${name}.xlsx"`);
+      for await (const data of file) yield { file: { contentType: xlsxType, data } };
+    },
+  };
+}

@@ -1,0 +1,98 @@
+import { columnOf, textColumnOf } from "../postgres/columns.ts";
+import { type Database, prepared, type Transaction } from "../postgres/database.ts";
+import { ensurePartitions } from "../postgres/partitions.ts";
+import type { Usage, UsageBook } from "../shared/records.ts";
+
+interface PointOfUsage {
+  readonly usage: Usage;
+  readonly key: bigint;
+}
+
+/** Points of a statement: one record may bring more than a statement has time for. */
+const maxPoints = 20_000;
+
+/** Adds up what is used, by user, day, service, method group and company, in the transaction of what used it. */
+export function createUsageBook(database: Database): UsageBook {
+  return {
+    async prepare(usages) {
+      const withPoints = usages.filter(({ pointKeys }) => pointKeys.length > 0);
+      await ensurePartitions(database, "usage_point", new Set(withPoints.map(({ day }) => day)));
+    },
+    async write(transaction, usages) {
+      if (usages.length === 0) return;
+      await addUp(transaction, usages);
+      const withPoints = usages.filter(({ pointKeys }) => pointKeys.length > 0);
+      if (withPoints.length > 0) await countUniquePoints(transaction, withPoints);
+    },
+  };
+}
+
+async function addUp(transaction: Transaction, usages: readonly Usage[]): Promise<void> {
+  const adding = transaction.raw(
+    `insert into usage_day as kept (
+       date, user_id, service, method_group, username, company_key, requests, points, unique_points
+     )
+     select date '1970-01-01' + day, user_id, service, method_group, min(username), company_key, count(*), sum(points), 0
+     from unnest(?::bigint[], ?::smallint[], ?::smallint[], ?::integer[], ?::text[], ?::text[], ?::bigint[])
+       as usage (user_id, service, method_group, day, company_key, username, points)
+     group by day, user_id, service, method_group, company_key
+     -- In key order: two writers must not deadlock.
+     order by user_id, service, method_group, day, company_key
+     on conflict (user_id, date, service, method_group, company_key) do update set
+       requests = kept.requests + excluded.requests, points = kept.points + excluded.points`,
+    [...keyColumns(usages), textColumnOf(usages, ({ username }) => username), columnOf(usages, ({ points }) => points)],
+  );
+  await adding.options(prepared("add_usage"));
+}
+
+/** Adds the points that the user's day has not seen before, to the company in which they are seen first. */
+async function countUniquePoints(transaction: Transaction, usages: readonly Usage[]): Promise<void> {
+  const points = usages.flatMap((usage) => usage.pointKeys.map((key) => ({ usage, key })));
+  // Two writers of a day do not meet here, as the first has locked its row of usage_day: unless the user has moved on that
+  // day, and then one of them is tried again.
+  for (let start = 0; start < points.length; start += maxPoints) {
+    await countPoints(transaction, points.slice(start, start + maxPoints));
+  }
+}
+
+async function countPoints(transaction: Transaction, points: readonly PointOfUsage[]): Promise<void> {
+  await transaction.raw(
+    `with brought as (
+       select distinct on (user_id, service, method_group, date, point_key)
+         user_id, service, method_group, date '1970-01-01' + day as date, point_key, company_key
+       from unnest(?::bigint[], ?::smallint[], ?::smallint[], ?::integer[], ?::text[], ?::bigint[]) with ordinality
+         as usage (user_id, service, method_group, day, company_key, point_key, place)
+       order by user_id, service, method_group, date, point_key, place
+     ),
+     added as (
+       insert into usage_point (user_id, service, method_group, date, point_key)
+       select user_id, service, method_group, date, point_key from brought order by 1, 2, 3, 4, 5
+       on conflict do nothing
+       returning user_id, service, method_group, date, point_key
+     ),
+     counted as (
+       select user_id, service, method_group, date, company_key, count(*) as points
+       from added join brought using (user_id, service, method_group, date, point_key) group by 1, 2, 3, 4, 5
+     )
+     update usage_day set unique_points = unique_points + counted.points from counted
+     where usage_day.user_id = counted.user_id and usage_day.service = counted.service
+       and usage_day.method_group = counted.method_group and usage_day.date = counted.date
+       and usage_day.company_key = counted.company_key`,
+    [
+      ...keyColumns(points.map(({ usage }) => usage)),
+      // PostgreSQL's 64 bits have a sign.
+      columnOf(points, ({ key }) => BigInt.asIntN(64, key)),
+    ],
+  );
+}
+
+/** Columns of the key, for unnest. */
+function keyColumns(usages: readonly Usage[]): string[] {
+  return [
+    columnOf(usages, ({ userId }) => userId),
+    columnOf(usages, ({ service }) => service),
+    columnOf(usages, ({ methodGroup }) => methodGroup),
+    columnOf(usages, ({ day }) => day),
+    textColumnOf(usages, ({ companyKey }) => companyKey),
+  ];
+}

@@ -1,0 +1,18 @@
+import { expect, test } from "vitest";
+import { startTestApp } from "../../support/app.ts";
+
+test("two administrators who disable each other at once leave one who can log in", async () => {
+  const app = await startTestApp();
+  const other = await app.user({ roles: ["ADMIN"], company_key: "administration" });
+  const disable = (username: string, token: string) =>
+    app.http("PUT", "/admin/users", {
+      token,
+      body: { username, company_key: "administration", roles: ["ADMIN"], enabled: false },
+    });
+  const token = await app.token(other);
+  const answers = await Promise.all([disable("admin", token), disable(other, app.admin)]);
+  const left = await app.database("user_account").where({ enabled: true }).count({ users: "*" });
+  await app.stop();
+  expect(left).toEqual([{ users: 1 }]);
+  expect(answers.map(({ status }) => status).toSorted()[0]).toBe(200);
+});

@@ -1,0 +1,50 @@
+import { Code, ConnectError } from "@connectrpc/connect";
+import { expect, test } from "vitest";
+import { Health } from "#gen/grpc/health/v1/health_pb.js";
+import { Role_Name } from "#gen/tollgate/v1/access_pb.js";
+import { CompanyService } from "#gen/tollgate/v1/company_pb.js";
+import { authorise, isAudited, isPublic } from "../../src/pipeline/authorization.ts";
+import type { Principal } from "../../src/shared/principal.ts";
+import { everyService } from "../support/services.ts";
+
+const everything: Principal = {
+  userId: 1,
+  username: "all_roles",
+  companyKey: "company",
+  roles: [Role_Name.ADMIN, Role_Name.PARTNER, Role_Name.USER, Role_Name.BOT],
+  timezone: 0,
+};
+
+function refusal(work: () => void): Code | undefined {
+  try {
+    work();
+    return undefined;
+  } catch (error) {
+    return ConnectError.from(error).code;
+  }
+}
+
+test("an RPC that declares nothing is refused to everybody, whatever the roles", () => {
+  expect(isPublic(Health.method.check)).toBe(false);
+  expect(refusal(() => authorise(Health.method.check, everything))).toBe(Code.PermissionDenied);
+  expect(refusal(() => authorise(CompanyService.method.createCompany, everything))).toBeUndefined();
+});
+
+test("every RPC that changes something is declared audited, and no other", async () => {
+  const all = (await everyService()).flatMap(({ methods }) => methods);
+  const audited = all.filter((method) => isAudited(method)).map(({ name }) => name);
+  expect(audited.toSorted()).toEqual([
+    "CreateCompany",
+    "CreateUser",
+    "DeleteCompany",
+    "DeleteQuotas",
+    "DeleteUser",
+    "ForceReleaseLease",
+    "PatchCompany",
+    "PatchUser",
+    "UpdateCompany",
+    "UpdatePassword",
+    "UpdateQuotas",
+    "UpdateUser",
+  ]);
+});

@@ -1,0 +1,102 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { afterEach, beforeEach, expect, it } from "vitest";
+import { openDatabase } from "../../src/postgres/database.ts";
+import { migrate } from "../../src/postgres/migrate.ts";
+import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+
+let test: TestDatabase;
+let folder: string;
+
+beforeEach(async () => {
+  test = await createTestDatabase({ empty: true });
+  folder = await mkdtemp(join(tmpdir(), "tollgate-migrations-"));
+});
+
+afterEach(async () => {
+  await test.drop();
+  await rm(folder, { recursive: true });
+});
+
+/** Migrates to these files alone. */
+async function migrateTo(files: Record<string, string>): Promise<void> {
+  for (const [name, sql] of Object.entries(files)) await writeFile(join(folder, name), sql);
+  await migrate(test.database, pathToFileURL(`${folder}/`));
+}
+
+async function tables(): Promise<string[]> {
+  return test.database("pg_tables").where({ schemaname: "public" }).orderBy("tablename").pluck("tablename");
+}
+
+it("makes every table in an empty database, and nothing the second time", async () => {
+  await migrate(test.database);
+  const applied = await test.database("migration").orderBy("number");
+  expect(applied[0]).toMatchObject({ number: 1, name: "0001_accounts.sql", applied_at: expect.any(Date) });
+  expect(await tables()).toEqual(expect.arrayContaining(["company", "quota", "user_account"]));
+  await migrate(test.database);
+  expect(await test.database("migration").orderBy("number")).toEqual(applied);
+});
+
+it("is done once when five servers start at the same time", async () => {
+  const servers = Array.from({ length: 5 }, () =>
+    openDatabase({ url: test.url, poolSize: 2, statementTimeoutMs: 10_000 }),
+  );
+  await Promise.all(servers.map((database) => migrate(database)));
+  const numbers = await test.database("migration").pluck("number");
+  expect(new Set(numbers).size).toBe(numbers.length);
+  await Promise.all(servers.map((database) => database.destroy()));
+});
+
+it("adds what is new to what is there", async () => {
+  await migrateTo({ "0001_one.sql": "create table one ()" });
+  await migrateTo({ "0002_two.sql": "create table two ()" });
+  expect(await tables()).toEqual(["migration", "one", "two"]);
+});
+
+it("leaves the database as it was when one of them fails", async () => {
+  const files = { "0001_one.sql": "create table one ()", "0002_two.sql": "create table two (); select 1 / 0" };
+  await expect(migrateTo(files)).rejects.toThrow("division by zero");
+  expect(await tables()).toEqual([]);
+});
+
+it("refuses a migration that was changed after it was applied", async () => {
+  await migrateTo({ "0001_one.sql": "create table one ()" });
+  await expect(migrateTo({ "0001_one.sql": "create table other ()" })).rejects.toThrow(
+    "migration 0001_one.sql was applied and has been changed since: migrations are append-only",
+  );
+});
+
+it("refuses a database that is newer than the code", async () => {
+  await migrateTo({ "0001_one.sql": "create table one ()", "0002_two.sql": "create table two ()" });
+  await rm(join(folder, "0002_two.sql"));
+  await expect(migrateTo({})).rejects.toThrow("the database is newer than this server: it has migration 0002_two.sql");
+});
+
+it("takes a gap in the numbers, and what fills it later", async () => {
+  await migrateTo({ "0001_one.sql": "create table one ()", "0003_three.sql": "create table three ()" });
+  await migrateTo({ "0002_two.sql": "create table two ()" });
+  expect(await tables()).toEqual(["migration", "one", "three", "two"]);
+});
+
+it.each(["0001_other.sql", "other.sql"])("refuses %s, which has no number of its own", async (name) => {
+  await expect(migrateTo({ "0001_one.sql": "select 1", [name]: "select 1" })).rejects.toThrow(
+    `each migration needs a number of its own: ${name}`,
+  );
+});
+
+it("takes a question mark for what it is", async () => {
+  await migrateTo({
+    "0001_one.sql": `create table one as select '{"a": 1}'::jsonb ? 'a' as answer, 'why?' as question`,
+  });
+  expect(await test.database("one").first()).toEqual({ answer: true, question: "why?" });
+});
+
+it("outlasts the time limit of a call", async () => {
+  const impatient = openDatabase({ url: test.url, poolSize: 1, statementTimeoutMs: 100 });
+  await writeFile(join(folder, "0001_one.sql"), "select pg_sleep(0.3)");
+  await migrate(impatient, pathToFileURL(`${folder}/`));
+  expect(await test.database("migration").pluck("name")).toEqual(["0001_one.sql"]);
+  await impatient.destroy();
+});

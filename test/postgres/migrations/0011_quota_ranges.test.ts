@@ -1,0 +1,50 @@
+import { afterEach, beforeEach, expect, it } from "vitest";
+import { migrate } from "../../../src/postgres/migrate.ts";
+import { createTestDatabase, type TestDatabase } from "../../support/database.ts";
+import { migrateUpTo } from "../../support/migrations.ts";
+
+let test: TestDatabase;
+
+beforeEach(async () => {
+  test = await createTestDatabase({ empty: true });
+  await migrateUpTo(test.database, 9);
+});
+
+afterEach(() => test.drop());
+
+it("gives stored limits that are absent or beyond their maximum the maximum, and leaves the others", async () => {
+  const { database } = test;
+  await database("company").insert({ key: "acme" });
+  const [user] = await database("user_account")
+    .insert({ username: "anna", company_key: "acme", enabled: true, roles: [], timezone: 0 })
+    .returning<{ id: number }[]>("id");
+  const limits = (request: number | null, day: number | null, window: number | null, concurrent: number | null) => ({
+    points_per_request: request,
+    points_per_day: day,
+    points_per_date_window: window,
+    max_concurrent_execution: concurrent,
+  });
+  const rows = [
+    limits(null, null, null, null),
+    limits(0, 0, 0, 0),
+    limits(15, 1500, 1500, 5),
+    limits(1_000_000, 100_000_000, 100_000_000, 1000),
+    limits(4_294_967_295, 4_294_967_295, 4_294_967_295, 4_294_967_295),
+  ];
+  const groups = ["PLAN", "ROUTE", "MATRIX", "PACK", "TRACE"];
+  await database("quota").insert(
+    rows.map((row, index) => ({ ...row, user_id: user?.id, service: "ROUTING", method_group: groups[index] })),
+  );
+
+  await migrate(database);
+
+  expect(
+    await database("quota")
+      .select(Object.keys(limits(0, 0, 0, 0)))
+      .orderBy("id"),
+  ).toEqual([
+    limits(1_000_000, 100_000_000, null, null),
+    ...rows.slice(1, 4),
+    limits(1_000_000, 100_000_000, 100_000_000, 1000),
+  ]);
+});

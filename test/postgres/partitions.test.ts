@@ -1,0 +1,229 @@
+import { randomUUID } from "node:crypto";
+import { create } from "@bufbuild/protobuf";
+import { Code } from "@connectrpc/connect";
+import pino from "pino";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { Data_Flow, type PutDataRequest, PutDataRequestSchema } from "#gen/tollgate/v1/data_pb.js";
+import { writeBatches } from "../../src/audit/record.ts";
+import { createTally } from "../../src/audit/roll-up.ts";
+import { createActionBook } from "../../src/audit/writer.ts";
+import { upload } from "../../src/data/upload.ts";
+import { type Database, openDatabase, type Transaction } from "../../src/postgres/database.ts";
+import { dropPartitions, ensurePartitions } from "../../src/postgres/partitions.ts";
+import { writeEntries } from "../../src/quotas/ledger/write.ts";
+import type { Action, Usage } from "../../src/shared/records.ts";
+import { createUsageBook } from "../../src/usage/writer.ts";
+import { startTestApp } from "../support/app.ts";
+import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+
+const dayMs = 86_400_000;
+const today = Math.floor(Date.UTC(2026, 10, 24) / dayMs);
+const nameOf = (day: number) => `lease_${new Date(day * dayMs).toISOString().slice(0, 10).replaceAll("-", "")}`;
+
+let stand: TestDatabase;
+let others: Database[] = [];
+beforeEach(async () => {
+  stand = await createTestDatabase();
+});
+afterEach(async () => {
+  for (const database of others) await database.destroy();
+  others = [];
+  await stand.drop();
+});
+
+/** The pool of another server. */
+function openAnother(statementTimeoutMs = 10_000): Database {
+  const database = openDatabase({ url: stand.url, poolSize: 2, statementTimeoutMs });
+  others.push(database);
+  return database;
+}
+
+async function makeDays(...days: number[]): Promise<void> {
+  await ensurePartitions(stand.database, "lease", new Set(days));
+}
+
+/** The tables that are named as days are, and whether they are partitions. */
+async function daysThere(): Promise<Record<string, boolean>> {
+  const { rows } = await stand.database.raw<{ rows: { name: string; attached: boolean }[] }>(
+    `select relname as name, inhrelid is not null and not inhdetachpending as attached
+     from pg_class left join pg_inherits on inhrelid = pg_class.oid
+     where relkind = 'r' and relname like 'lease\\_%' order by relname`,
+  );
+  return Object.fromEntries(rows.map(({ name, attached }) => [name, attached]));
+}
+
+/** A transaction that has read a day: nobody can drop it. */
+async function readDay(day: number): Promise<Transaction> {
+  const reader = await stand.database.transaction();
+  await reader(nameOf(day)).count();
+  return reader;
+}
+
+/** Leaves the day as one that is being detached, for ever. */
+async function cutShort(day: number): Promise<void> {
+  const reader = await readDay(day);
+  await expect(dropPartitions(openAnother(200), "lease", day + 1)).rejects.toMatchObject({ code: "55P03" });
+  await reader.rollback();
+}
+
+describe("dropping old days", () => {
+  test("ends what was cut short, and goes on with the days after it", async () => {
+    await makeDays(today - 3, today - 2, today);
+    await cutShort(today - 3);
+    await dropPartitions(stand.database, "lease", today);
+    expect(await daysThere()).toEqual({ [nameOf(today)]: true });
+  });
+
+  test("drops a table that was detached by a server that then fell", async () => {
+    await makeDays(today - 2, today - 1, today);
+    await stand.database.raw("alter table lease detach partition ??", [nameOf(today - 2)]);
+    await dropPartitions(stand.database, "lease", today);
+    expect(await daysThere()).toEqual({ [nameOf(today)]: true });
+  });
+
+  test("leaves alone what is detached and not old, and what is no day", async () => {
+    await makeDays(today);
+    await stand.database.raw("alter table lease detach partition ??", [nameOf(today)]);
+    await stand.database.raw("create table lease_2001 (); create table lease_20010101_backup ()");
+    await dropPartitions(stand.database, "lease", today);
+    expect(Object.keys(await daysThere())).toEqual(["lease_2001", "lease_20010101_backup", nameOf(today)]);
+  });
+
+  test("by several servers at once fails none of them", async () => {
+    await makeDays(...Array.from({ length: 8 }, (_none, index) => today - index));
+    await Promise.all([1, 2, 3].map(() => dropPartitions(openAnother(), "lease", today)));
+    await dropPartitions(stand.database, "lease", today);
+    expect(await daysThere()).toEqual({ [nameOf(today)]: true });
+  });
+});
+
+describe("a day that is needed again", () => {
+  test("gets the table back that was detached from it", async () => {
+    await makeDays(today);
+    await stand.database.raw("alter table lease detach partition ??", [nameOf(today)]);
+    await ensurePartitions(openAnother(), "lease", new Set([today]));
+    expect(await daysThere()).toEqual({ [nameOf(today)]: true });
+  });
+
+  test("gets the table back whose detaching was cut short", async () => {
+    await makeDays(today);
+    await cutShort(today);
+    await ensurePartitions(openAnother(), "lease", new Set([today]));
+    expect(await daysThere()).toEqual({ [nameOf(today)]: true });
+  });
+});
+
+describe("what another server has dropped is made again", () => {
+  const silent = pino({ level: "silent" });
+  const oldDay = today - 30;
+  const whose = { userId: 7, username: "user", companyKey: "company", service: 2, methodGroup: 3 };
+  const usageOf = (): Usage => ({ ...whose, day: oldDay, points: 5, pointKeys: [1n] });
+  const actionOf = (): Action => {
+    const what = { tracecode: randomUUID(), operation: "run_plan", server: "planner", outcome: 1, points: 5 };
+    return { ...whose, ...what, timeMicros: oldDay * dayMs * 1000 };
+  };
+  const books = () => ({
+    database: stand.database,
+    actions: createActionBook(stand.database, createTally({ database: stand.database, logger: silent })),
+    usage: createUsageBook(stand.database),
+  });
+  const count = async (table: string) => Number((await stand.database(table).count().first())?.["count"]);
+
+  test("when an action of that day is recorded", async () => {
+    const record = async () => {
+      const batch = { told: [{ action: actionOf(), usage: usageOf() }], recorded: 0, contradicted: [] };
+      await writeBatches(books(), [batch]);
+      return batch.recorded;
+    };
+    expect(await record()).toBe(1);
+    await dropPartitions(openAnother(), "audit_action", today);
+    expect(await record()).toBe(1);
+    await dropPartitions(openAnother(), "usage_point", today);
+    expect(await record()).toBe(1);
+    expect([await count("audit_action"), await count("usage_point")]).toEqual([2, 1]);
+  });
+
+  test("when a lease of that day is settled", async () => {
+    const settle = () => {
+      const { companyKey, userId, service, methodGroup, username } = whose;
+      const about = { operation: "run_plan", server: undefined, points: 5, pointKeys: [], durationMs: 1, outcome: 1 };
+      return writeEntries(books(), [
+        {
+          meter: { userId, service, methodGroup },
+          username,
+          companyKey,
+          operationId: randomUUID(),
+          day: oldDay,
+          timezone: 0,
+          points: 5,
+          grantedMs: oldDay * dayMs,
+          expireMs: oldDay * dayMs + 60_000,
+          tracecode: randomUUID(),
+          holder: "planner",
+          degraded: false,
+          end: { state: "settled", endedMs: oldDay * dayMs, ...about },
+        },
+      ]);
+    };
+    await settle();
+    await dropPartitions(openAnother(), "lease", today);
+    await settle();
+    expect(await stand.database("usage_day").select("requests")).toEqual([{ requests: 2 }]);
+    expect(await count("lease")).toBe(1);
+  });
+
+  test("when something is changed on that day", async () => {
+    const app = await startTestApp();
+    try {
+      await app.company();
+      await dropPartitions(app.database, "audit_action", Math.floor(Date.now() / dayMs) + 10);
+      const { status } = await app.http("POST", "/admin/companies", { token: app.admin, body: { key: "later" } });
+      expect(status).toBe(201);
+      expect(await app.database("audit_action").select("resource")).toHaveLength(1);
+    } finally {
+      await app.stop();
+    }
+  });
+
+  const limits = { maxBytes: 1e9, pieceTimeoutMs: 10_000 };
+  const put = (requests: AsyncIterable<PutDataRequest>) => {
+    const options = { database: stand.database, findUser: async () => whose, now: () => oldDay * dayMs, ...limits };
+    return upload(options, requests, { isHttp: true, signal: new AbortController().signal });
+  };
+  const first = (data: Uint8Array) =>
+    create(PutDataRequestSchema, {
+      tracecode: randomUUID(),
+      username: "user",
+      dataFlowType: Data_Flow.INPUT,
+      dataFlowStage: 0,
+      file: { data },
+    });
+
+  test("when data of that day is put", async () => {
+    async function* requests() {
+      yield first(Buffer.from("one"));
+    }
+    await put(requests());
+    await dropPartitions(openAnother(), "data_chunk", today);
+    expect(await put(requests())).toMatchObject({ bytes: 3, repeated: false });
+    expect(await count("data_chunk")).toBe(1);
+  });
+
+  test("but data is not kept of which some has been let go", async () => {
+    async function* requests() {
+      yield first(Buffer.alloc(300_000));
+      // The first chunk is being written: the day can only begin to go.
+      await expect.poll(locked).toBe(true);
+      await dropPartitions(openAnother(200), "data_chunk", today).catch(() => undefined);
+      yield create(PutDataRequestSchema, { file: { data: Buffer.alloc(300_000) } });
+    }
+    const locked = async () => {
+      const locks = stand
+        .database("pg_locks")
+        .whereRaw("relation = 'data_chunk'::regclass and mode = 'RowExclusiveLock'");
+      return (await locks).length > 0;
+    };
+    await expect(put(requests())).rejects.toMatchObject({ code: Code.Unavailable });
+    expect([await count("data_chunk"), await count("data_file")]).toEqual([0, 0]);
+  });
+});

@@ -1,0 +1,69 @@
+import pino from "pino";
+import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+import { holdServerLock } from "../../src/postgres/server-lock.ts";
+import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { addressOf, startProxy } from "../support/proxy.ts";
+
+const logger = pino({ level: "silent" });
+
+let fixture: TestDatabase;
+const held: { close(): Promise<void> }[] = [];
+beforeAll(async () => {
+  fixture = await createTestDatabase();
+});
+afterEach(async () => {
+  for (const lock of held.splice(0)) await lock.close();
+});
+afterAll(() => fixture.drop());
+
+const takeovers: string[] = [];
+async function hold(serverName: string, isShared: boolean, url = fixture.url) {
+  const lock = await holdServerLock({ url, serverName, isShared, logger, onTakeover: (why) => takeovers.push(why) });
+  held.push(lock);
+  return lock;
+}
+
+test("a second server that counts in its own process does not start, and the message names the first", async () => {
+  await hold("first", false);
+  await expect(hold("second", false)).rejects.toThrow(
+    /^another server runs on this database: first\. .*set the same REDIS_URL/,
+  );
+});
+
+test("servers with Redis run together, and not beside one that counts in its own process", async () => {
+  await hold("one", true);
+  await hold("two", true);
+  await expect(hold("three", false)).rejects.toThrow("another server runs on this database: one, two.");
+});
+
+test("a server with Redis does not start beside one that counts in its own process", async () => {
+  await hold("first", false);
+  await expect(hold("second", true)).rejects.toThrow("counts in its own process: first.");
+});
+
+test("a start waits for a predecessor that ends", async () => {
+  const first = await hold("first", false);
+  const second = hold("second", false);
+  await first.close();
+  await expect(second).resolves.toBeDefined();
+});
+
+test("a lost lock is taken again; when another server has it, this one is told", async () => {
+  const proxy = await startProxy(addressOf(fixture.url));
+  await hold("first", false, proxy.url(fixture.url));
+  const holders = async () =>
+    (await fixture.database.raw("select pid from pg_locks where locktype = 'advisory' and objid = 7043030")).rows;
+  const before = await holders();
+  proxy.cut();
+  const isTakenAgain = async () => {
+    const now = await holders();
+    return now.length === 1 && now[0].pid !== before[0].pid;
+  };
+  await expect.poll(isTakenAgain, { timeout: 10_000 }).toBe(true);
+
+  await proxy.refuse();
+  await hold("second", false);
+  await proxy.restore();
+  await expect.poll(() => takeovers, { timeout: 15_000 }).toEqual([expect.stringContaining(": second.")]);
+  await proxy.close();
+});

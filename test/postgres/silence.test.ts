@@ -1,0 +1,101 @@
+import { Code } from "@connectrpc/connect";
+import pino from "pino";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { type Database, openDatabase } from "../../src/postgres/database.ts";
+import { toError } from "../../src/postgres/errors.ts";
+import { openBus } from "../../src/postgres/notifications.ts";
+import { openRedis } from "../../src/redis/client.ts";
+import { startTestApp } from "../support/app.ts";
+import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { addressOf, type Proxy, startProxy } from "../support/proxy.ts";
+import { noOwnRedis, startRedis } from "../support/redis.ts";
+
+const logger = pino({ level: "silent" });
+const codeOf = (work: PromiseLike<unknown>) =>
+  Promise.resolve(work).then(
+    () => undefined,
+    (error: unknown) => toError(error).code,
+  );
+
+let fixture: TestDatabase;
+let proxy: Proxy;
+beforeAll(async () => {
+  fixture = await createTestDatabase();
+});
+afterAll(() => fixture.drop());
+beforeEach(async () => {
+  proxy = await startProxy(addressOf(fixture.url));
+});
+afterEach(() => proxy.close());
+
+describe("a pool", () => {
+  let database: Database;
+  beforeEach(() => {
+    database = openDatabase({ url: proxy.url(fixture.url), poolSize: 1, statementTimeoutMs: 200 });
+  });
+  afterEach(() => database.destroy());
+
+  test("leaves a connection that has gone silent, and goes on with a new one", async () => {
+    await database.raw("select 1");
+    proxy.blackHole("established");
+    expect(await codeOf(database.raw("select 1"))).toBe(Code.Unavailable);
+    expect((await database.raw("select 2 as two")).rows).toEqual([{ two: 2 }]);
+  });
+
+  test("waits for a statement on which PostgreSQL is at work", async () => {
+    const slow = database.transaction(async (transaction) => {
+      await transaction.raw("set local statement_timeout = 0");
+      return (await transaction.raw("select 'done' as state, pg_sleep(3)")).rows[0].state as string;
+    });
+    expect(await slow).toBe("done");
+  });
+});
+
+test("a bus whose connection has gone silent hears changes again, and does not hold up who catches up", async () => {
+  const heard: (readonly number[] | "all")[] = [];
+  const bus = await openBus({
+    url: proxy.url(fixture.url),
+    logger,
+    onUsers: (users) => void heard.push(users),
+    onGeneration: () => undefined,
+    onRecall: async () => undefined,
+    onFlush: async () => undefined,
+  });
+  proxy.blackHole("established");
+  await bus.caughtUp();
+  expect(heard.at(-1)).toBe("all");
+  await expect.poll(() => codeOf(bus.barrier()), { timeout: 10_000 }).toBe(undefined);
+  await fixture.database.raw("select pg_notify('tollgate', 'user 7')");
+  await expect.poll(() => heard.at(-1), { timeout: 10_000 }).toEqual([7]);
+  await bus.close();
+});
+
+test.skipIf(noOwnRedis !== "")("a connection to Redis that has gone silent is left for a new one", async () => {
+  const server = await startRedis();
+  const way = await startProxy(addressOf(server.url));
+  const redis = openRedis(way.url(server.url), logger);
+  await expect.poll(() => redis.status).toBe("ready");
+  way.blackHole("established");
+  await expect(redis.get("key")).rejects.toThrow();
+  await expect.poll(() => redis.get("key").catch(() => "away"), { timeout: 10_000 }).toBe(null);
+  redis.disconnect();
+  await way.close();
+  await server.kill();
+});
+
+test("a change whose commit is not answered is answered with UNAVAILABLE, and can be read", async () => {
+  const app = await startTestApp({ DATABASE_URL: proxy.url(fixture.url), DATABASE_TIMEOUT_MS: "1000" });
+  const username = await app.user();
+  const lock = await fixture.database.transaction();
+  await lock.raw("lock table audit_action in access exclusive mode");
+  const services = [{ service: "ROUTING", methods: [{ method_group: "PLAN", points_per_day: 7 }] }];
+  const change = app.http("PUT", `/admin/quotas/${username}`, { token: app.admin, body: { services } });
+  const waiting = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()";
+  await expect.poll(async () => (await fixture.database.raw(waiting)).rows.length).toBeGreaterThan(0);
+  proxy.loseAnswers();
+  await lock.rollback();
+  expect((await change).status).toBe(503);
+  const read = async () => (await app.http("GET", `/admin/quotas/${username}`, { token: app.admin })).status;
+  await expect.poll(read, { timeout: 10_000 }).toBe(200);
+  await app.stop();
+});

@@ -1,0 +1,28 @@
+import { Cluster } from "ioredis";
+import { afterAll, beforeAll, describe } from "vitest";
+import type { CounterEngine } from "../../../src/quotas/counters/engine.ts";
+import { createRedisEngine } from "../../../src/quotas/counters/redis.ts";
+import { noOwnRedis, startRedisCluster, type TestRedisCluster } from "../../support/redis.ts";
+import { conforms, remember } from "./conformance.ts";
+
+describe.skipIf(noOwnRedis !== "")("the engine on a Redis Cluster of three", () => {
+  let servers: TestRedisCluster;
+  let redis: Cluster;
+  let engine: CounterEngine;
+  let nowMs = 0;
+  beforeAll(async () => {
+    servers = await startRedisCluster();
+    redis = new Cluster(servers.nodes.map((port) => ({ host: "127.0.0.1", port })));
+    engine = createRedisEngine(redis, { now: () => nowMs, remember });
+  });
+  afterAll(async () => {
+    redis.disconnect();
+    await servers.kill();
+  });
+  conforms(() => ({
+    engine,
+    setTime: (time) => {
+      nowMs = time;
+    },
+  }));
+});

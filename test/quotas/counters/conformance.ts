@@ -1,0 +1,698 @@
+import { randomUUID } from "node:crypto";
+import { beforeEach, describe, expect, test } from "vitest";
+import type {
+  Ask,
+  Command,
+  CounterEngine,
+  Lease,
+  Meter,
+  Missing,
+  QuotaLimits,
+  Reply,
+  Rules,
+  Snapshot,
+} from "../../../src/quotas/counters/engine.ts";
+import { dayAt, dayMs, hourMs, windowAt } from "../../../src/quotas/counters/window.ts";
+
+export interface Subject {
+  readonly engine: CounterEngine;
+  /** Sets the engine's clock. */
+  setTime(nowMs: number): void;
+}
+
+/** Where the ledger would find a lease: the engines do not look at it. */
+const day = 0;
+const noon = Date.UTC(2026, 10, 24, 12);
+let users = 0;
+
+/** What every engine promises; see engine.ts. */
+export function conforms(subject: () => Subject): void {
+  let meter: Meter;
+  beforeEach(() => {
+    meter = newMeter();
+    at(noon);
+    subject().engine.setGeneration(1);
+  });
+
+  function at(time: number): void {
+    subject().setTime(time);
+  }
+
+  const rules = (quota: QuotaLimits = {}, timezone = 0): Rules => ({ timezone, quotas: [quota] });
+
+  /** Asks, and primes with nothing where counters are missing. */
+  async function ask(command: Command, given: Rules = rules(), snapshot: Partial<Snapshot> = {}): Promise<Reply> {
+    const asks: Ask[] = [{ meter, rules: given, command }];
+    const [reply] = await subject().engine.run(asks);
+    if (reply?.kind !== "missing") return reply as Reply;
+    await subject().engine.prime(meter, reply.token, emptySnapshot(reply, given, snapshot));
+    return (await subject().engine.run(asks))[0] as Reply;
+  }
+
+  const acquire = (points: number, given?: Rules, operationId: string = randomUUID(), ttlMs = 60_000) =>
+    ask({ kind: "acquire", operationId, points, ttlMs, holder: "code service" }, given);
+  const settle = (operationId: string, points: number, given?: Rules) =>
+    ask({ kind: "settle", operationId, day, points }, given);
+  const release = (operationId: string, given?: Rules) => ask({ kind: "release", operationId, day }, given);
+  const renew = (operationId: string, given?: Rules) => ask({ kind: "renew", operationId, day, ttlMs: 60_000 }, given);
+  const usage = async (given?: Rules) => standingOf(await ask({ kind: "usage" }, given));
+  const prime = (missing: Reply, given: Rules, snapshot: Partial<Snapshot>) =>
+    subject().engine.prime(meter, (missing as Missing).token, emptySnapshot(missing, given, snapshot));
+
+  test("grants a lease, and tells what every limit stands at", async () => {
+    const quota = { pointsPerRequest: 50, pointsPerDay: 100, pointsPerDateWindow: 1000, maxConcurrentExecution: 2 };
+    const operationId = randomUUID();
+    const reply = await acquire(30, rules(quota), operationId);
+    const day = dayAt(noon, 0);
+    expect(reply).toEqual({
+      kind: "done",
+      before: undefined,
+      lease: {
+        operationId,
+        day,
+        timezone: 0,
+        points: 30,
+        state: "active",
+        grantedMs: noon,
+        expireMs: noon + 60_000,
+        settledPoints: undefined,
+        holder: "code service",
+      },
+      standing: {
+        nowMs: noon,
+        day,
+        dayEndMs: Date.UTC(2026, 10, 25),
+        window: { from: Date.UTC(2026, 10, 1) / dayMs, to: Date.UTC(2026, 11, 1) / dayMs },
+        windowEndMs: Date.UTC(2026, 11, 1),
+        dayUsed: 0,
+        windowUsed: 0,
+        dayReserved: 30,
+        windowReserved: 30,
+        running: 1,
+        limits: quota,
+      },
+    });
+  });
+
+  test.each<[string, QuotaLimits, number, string[]]>([
+    ["the request", { pointsPerRequest: 9 }, 10, ["pointsPerRequest"]],
+    ["the day", { pointsPerDay: 14 }, 10, ["pointsPerDay"]],
+    ["the window", { pointsPerDateWindow: 14 }, 10, ["pointsPerDateWindow"]],
+    ["the slots", { maxConcurrentExecution: 1 }, 10, ["maxConcurrentExecution"]],
+    [
+      "several at once",
+      { pointsPerRequest: 9, pointsPerDay: 14, pointsPerDateWindow: 100, maxConcurrentExecution: 1 },
+      10,
+      ["pointsPerRequest", "pointsPerDay", "maxConcurrentExecution"],
+    ],
+    ["nothing allowed", { pointsPerDay: 0, maxConcurrentExecution: 0 }, 1, ["pointsPerDay", "maxConcurrentExecution"]],
+    ["a request of 0 points where 0 are allowed", { pointsPerRequest: 0 }, 0, ["pointsPerRequest"]],
+    ["a day of 0 points, with 0 points", { pointsPerDay: 0 }, 0, ["pointsPerDay"]],
+    ["a window of 0 points, with 0 points", { pointsPerDateWindow: 0 }, 0, ["pointsPerDateWindow"]],
+  ])("refuses beyond %s, names it, and changes nothing", async (_what, quota, points, violated) => {
+    const first = randomUUID();
+    await acquire(5, rules(), first);
+    expect(await acquire(points, rules(quota))).toMatchObject({ kind: "refused", violated, lease: undefined });
+    expect(await ask({ kind: "check", points }, rules(quota))).toMatchObject({ kind: "refused", violated });
+    expect(await usage()).toMatchObject({ dayReserved: 5, windowReserved: 5, running: 1 });
+  });
+
+  test("grants up to the limit, to the point", async () => {
+    const quota = { pointsPerDay: 15 };
+    await acquire(5, rules(quota));
+    expect((await acquire(10, rules(quota))).kind).toBe("done");
+    expect((await acquire(1, rules(quota))).kind).toBe("refused");
+    expect((await acquire(0, rules(quota))).kind).toBe("done");
+  });
+
+  test("refuses everything where no quota holds, and still settles", async () => {
+    const operationId = randomUUID();
+    await acquire(5, rules(), operationId);
+    const none: Rules = { timezone: 0, quotas: [] };
+    expect(await acquire(1, none)).toMatchObject({ kind: "refused", violated: [] });
+    expect(await settle(operationId, 4, none)).toMatchObject({
+      kind: "done",
+      standing: { dayUsed: 4, dayReserved: 0 },
+    });
+  });
+
+  test("charges an operation once, however often it is asked for", async () => {
+    const operationId = randomUUID();
+    const first = await acquire(5, rules(), operationId);
+    at(noon + 1000);
+    const again = await acquire(5, rules(), operationId);
+    expect(again).toMatchObject({ kind: "done", before: "active", lease: leaseOf(first) });
+    expect(await acquire(6, rules(), operationId)).toMatchObject({ kind: "conflict", lease: { points: 5 } });
+    expect((await usage()).dayReserved).toBe(5);
+  });
+
+  test("does not remember a refusal", async () => {
+    const operationId = randomUUID();
+    expect((await acquire(5, rules({ pointsPerDay: 4 }), operationId)).kind).toBe("refused");
+    expect((await acquire(5, rules({ pointsPerDay: 5 }), operationId)).kind).toBe("done");
+  });
+
+  test.each([
+    ["less", 3],
+    ["as much", 5],
+    ["more, beyond the limit", 50],
+  ])("a settlement of %s takes the place of what was reserved", async (_what, points) => {
+    const operationId = randomUUID();
+    const quota = rules({ pointsPerDay: 10 });
+    await acquire(5, quota, operationId);
+    const settled = await settle(operationId, points, quota);
+    expect(settled).toMatchObject({
+      kind: "done",
+      before: "active",
+      lease: { state: "settled", settledPoints: points },
+    });
+    expect(standingOf(settled)).toMatchObject({
+      dayUsed: points,
+      windowUsed: points,
+      dayReserved: 0,
+      windowReserved: 0,
+      running: 0,
+    });
+    expect(await settle(operationId, points, quota)).toMatchObject({ kind: "done", before: "settled" });
+    expect((await settle(operationId, points + 1, quota)).kind).toBe("conflict");
+    expect((await usage(quota)).dayUsed).toBe(points);
+  });
+
+  test.each<[string, ("settle" | "release")[], string, number]>([
+    ["released", ["release"], "released", 0],
+    ["released twice", ["release", "release"], "released", 0],
+    ["settled, then released", ["settle", "release"], "settled", 7],
+    ["released, then settled", ["release", "settle"], "settled", 7],
+  ])("a lease that is %s ends the same", async (_what, steps, state, used) => {
+    const operationId = randomUUID();
+    await acquire(5, rules(), operationId);
+    const step = {
+      settle: () => settle(operationId, 7),
+      release: () => release(operationId),
+    };
+    for (const name of steps) expect((await step[name]()).kind).toBe("done");
+    expect(leaseOf(await renew(operationId))?.state).toBe(state);
+    expect(await usage()).toMatchObject({ dayUsed: used, dayReserved: 0, running: 0 });
+  });
+
+  test("an operation that is settled is not granted again", async () => {
+    const operationId = randomUUID();
+    await acquire(5, rules(), operationId);
+    await settle(operationId, 7);
+    for (const points of [5, 6]) {
+      expect(await acquire(points, rules(), operationId)).toMatchObject({
+        kind: "conflict",
+        lease: { state: "settled", settledPoints: 7 },
+      });
+    }
+    expect(await usage()).toMatchObject({ dayUsed: 7, dayReserved: 0, running: 0 });
+  });
+
+  describe.each<[string, (operationId: string) => Promise<unknown>]>([
+    ["released", (operationId) => release(operationId)],
+    ["expired", async () => at(noon + 60_000)],
+  ])("an operation that is %s", (state, end) => {
+    test("is granted again as a new lease if there is room", async () => {
+      const operationId = randomUUID();
+      const quota = rules({ maxConcurrentExecution: 1, pointsPerDay: 10 });
+      await acquire(5, quota, operationId);
+      await end(operationId);
+      at(noon + 61_000);
+      expect(await acquire(6, quota, operationId)).toMatchObject({
+        kind: "done",
+        before: state,
+        lease: { state: "active", points: 6, grantedMs: noon + 61_000 },
+      });
+      expect(await usage()).toMatchObject({ dayReserved: 6, running: 1 });
+      await settle(operationId, 4);
+      expect(await usage()).toMatchObject({ dayUsed: 4, dayReserved: 0, running: 0 });
+    });
+
+    test("is refused where there is no room, and stays as it is", async () => {
+      const operationId = randomUUID();
+      const quota = rules({ maxConcurrentExecution: 1 });
+      await acquire(5, quota, operationId);
+      await end(operationId);
+      at(noon + 61_000);
+      await acquire(1, quota);
+      expect(await acquire(5, quota, operationId)).toMatchObject({
+        kind: "refused",
+        violated: ["maxConcurrentExecution"],
+        lease: undefined,
+      });
+      expect(await usage()).toMatchObject({ dayReserved: 1, running: 1 });
+    });
+
+    test("is granted on a later day out of that day's points", async () => {
+      const operationId = randomUUID();
+      const quota = rules({ pointsPerDay: 5 });
+      await acquire(5, quota, operationId);
+      await end(operationId);
+      const other = randomUUID();
+      await acquire(5, quota, other);
+      await settle(other, 5, quota);
+      at(noon + 12 * hourMs);
+      expect(await acquire(5, quota, operationId)).toMatchObject({
+        kind: "done",
+        lease: { day: dayAt(noon, 0) + 1 },
+        standing: { dayReserved: 5 },
+      });
+      expect((await acquire(1, quota)).kind).toBe("refused");
+    });
+  });
+
+  test("a lease that nobody renews gives back its slot and its points", async () => {
+    const quota = rules({ maxConcurrentExecution: 1, pointsPerDay: 5 });
+    const lost = randomUUID();
+    await acquire(5, quota, lost);
+    at(noon + 59_999);
+    expect((await acquire(5, quota)).kind).toBe("refused");
+    at(noon + 60_000);
+    expect((await acquire(5, quota)).kind).toBe("done");
+    expect(await settle(lost, 6, quota)).toMatchObject({
+      kind: "done",
+      before: "expired",
+      standing: { dayUsed: 6, dayReserved: 5, running: 1 },
+    });
+  });
+
+  test("a renewal extends a lease, and never shortens it", async () => {
+    const operationId = randomUUID();
+    await acquire(5, rules(), operationId, 90_000);
+    expect(leaseOf(await renew(operationId))?.expireMs).toBe(noon + 90_000);
+    at(noon + 60_000);
+    expect(await renew(operationId)).toMatchObject({
+      kind: "done",
+      before: "active",
+      lease: { expireMs: noon + 120_000 },
+    });
+    at(noon + 119_999);
+    expect((await usage()).running).toBe(1);
+  });
+
+  test("a renewal takes an expired lease again, if there is room", async () => {
+    const quota = rules({ maxConcurrentExecution: 1 });
+    const operationId = randomUUID();
+    await acquire(5, quota, operationId);
+    at(noon + 61_000);
+    const other = randomUUID();
+    await acquire(1, quota, other);
+    expect(await renew(operationId, quota)).toMatchObject({
+      kind: "refused",
+      violated: ["maxConcurrentExecution"],
+      lease: { operationId, state: "expired" },
+    });
+    await release(other, quota);
+    expect(await renew(operationId, quota)).toMatchObject({
+      kind: "done",
+      before: "expired",
+      lease: { state: "active", holder: "code service" },
+    });
+    expect(await usage(quota)).toMatchObject({ dayReserved: 5, running: 1 });
+  });
+
+  test("a renewal of what has ended changes nothing", async () => {
+    const operationId = randomUUID();
+    await acquire(5, rules(), operationId);
+    await settle(operationId, 2);
+    expect(await renew(operationId)).toMatchObject({ kind: "done", before: "settled", lease: { state: "settled" } });
+    expect((await usage()).running).toBe(0);
+  });
+
+  test("knows nothing of an operation that was never granted", async () => {
+    await usage();
+    for (const command of [renew, release, (operationId: string) => settle(operationId, 1)]) {
+      expect((await command(randomUUID())).kind).toBe("unknown");
+    }
+  });
+
+  test("remembers an operation that has ended for a day", async () => {
+    const operationId = randomUUID();
+    await acquire(5, rules(), operationId);
+    await settle(operationId, 5);
+    at(noon + dayMs - 1);
+    expect((await renew(operationId)) as object).toMatchObject({ before: "settled" });
+    at(noon + dayMs);
+    expect((await settle(operationId, 5)).kind).toBe("unknown");
+  });
+
+  test("has forgotten it in the very call that asks about it", async () => {
+    const operationId = randomUUID();
+    await acquire(5, rules(), operationId);
+    await settle(operationId, 5);
+    at(noon + dayMs);
+    expect(await acquire(7, rules(), operationId)).toMatchObject({
+      kind: "done",
+      before: undefined,
+      lease: { points: 7 },
+    });
+  });
+
+  test("remembers as many ended operations as it is told to, the last ones", async () => {
+    const operations = Array.from({ length: remember.operations + 2 }, () => randomUUID());
+    for (const [index, operationId] of operations.entries()) {
+      at(noon + index);
+      await acquire(1, rules(), operationId);
+      await release(operationId);
+    }
+    at(noon + 1000);
+    const running = randomUUID();
+    await acquire(1, rules(), running);
+    const states = [];
+    for (const operationId of [...operations, running]) {
+      const reply = await renew(operationId);
+      states.push(leaseOf(reply)?.state ?? reply.kind);
+    }
+    expect(states).toEqual(["unknown", "unknown", ...operations.slice(2).map(() => "released"), "active"]);
+  });
+
+  test("an expired lease is remembered from when it expired, whenever that is noticed", async () => {
+    const operationId = randomUUID();
+    await acquire(5, rules(), operationId);
+    at(noon + 60_000 + dayMs - 1);
+    expect(await settle(operationId, 5)).toMatchObject({ kind: "done", before: "expired" });
+    const other = randomUUID();
+    at(noon + 2 * dayMs);
+    await acquire(5, rules(), other);
+    at(noon + 2 * dayMs + 60_000 + dayMs);
+    expect((await settle(other, 5)).kind).toBe("unknown");
+  });
+
+  test("lists who runs, the first to expire first", async () => {
+    const [first, second] = [randomUUID(), randomUUID()];
+    await acquire(1, rules(), second, 90_000);
+    await acquire(2, rules(), first, 30_000);
+    await release(leaseOf(await acquire(3))?.operationId ?? "");
+    const reply = await ask({ kind: "leases" });
+    const leases = reply.kind === "leases" ? reply.leases : [];
+    expect(leases.map(({ operationId, points, holder }) => [operationId, points, holder])).toEqual([
+      [first, 2, "code service"],
+      [second, 1, "code service"],
+    ]);
+  });
+
+  describe("days and windows", () => {
+    const timezones = Array.from({ length: 25 }, (_none, index) => index - 12);
+
+    test.each(timezones)("a day at UTC%i begins at its own midnight", async (timezone) => {
+      const quota = rules({ pointsPerDay: 5 }, timezone);
+      const midnight = Date.UTC(2026, 10, 25) - timezone * hourMs;
+      at(midnight - 1);
+      const operationId = randomUUID();
+      const before = await acquire(5, quota, operationId);
+      expect(standingOf(before).dayEndMs).toBe(midnight);
+      expect((await acquire(1, quota)).kind).toBe("refused");
+      at(midnight);
+      const after = await acquire(5, quota);
+      expect(after).toMatchObject({ kind: "done", standing: { dayReserved: 5, windowReserved: 10, running: 2 } });
+      // It belongs to the day of its acquire.
+      expect(await settle(operationId, 4, quota)).toMatchObject({
+        standing: { dayUsed: 0, windowUsed: 4, windowReserved: 5 },
+      });
+    });
+
+    test.each([
+      ["2027-01-31", 28],
+      ["2027-02-28", 31],
+      ["2028-02-29", 31],
+      ["2026-12-31", 31],
+    ])("the month after %s has %i days, and begins with nothing used", async (last, days) => {
+      const midnight = Date.parse(`${last}T00:00:00Z`) + dayMs;
+      at(midnight - 1);
+      await acquire(5);
+      expect((await usage()).windowEndMs).toBe(midnight);
+      at(midnight);
+      const standing = await usage();
+      expect(standing).toMatchObject({
+        windowUsed: 0,
+        windowReserved: 0,
+        running: 1,
+        windowEndMs: midnight + days * dayMs,
+      });
+    });
+
+    test.each([
+      ["west", 3, -5],
+      ["east", -5, 3],
+    ])("who moves %s is granted no day twice", async (_where, from, to) => {
+      const operationId = randomUUID();
+      await acquire(5, rules({ pointsPerDay: 5 }, from), operationId);
+      await settle(operationId, 5, rules({ pointsPerDay: 5 }, from));
+      const moved = rules({ pointsPerDay: 5 }, to);
+      const later = Date.UTC(2026, 10, 25) - Math.min(from, to) * hourMs;
+      at(later - 1);
+      const late = await acquire(5, moved);
+      expect(late).toMatchObject({ kind: "refused", violated: ["pointsPerDay"], standing: { dayEndMs: later } });
+      at(later);
+      expect((await acquire(5, moved)).kind).toBe("done");
+    });
+
+    test("a quota of a period holds on its days, and its window is the period", async () => {
+      const today = dayAt(noon, 0);
+      const period = { from: today + 1, to: today + 3 };
+      const both: Rules = { timezone: 0, quotas: [{ pointsPerDateWindow: 100 }, { period, pointsPerDateWindow: 8 }] };
+      await acquire(20, both);
+      at(noon + dayMs);
+      const inPeriod = await acquire(5, both);
+      expect(standingOf(inPeriod)).toMatchObject({
+        window: period,
+        windowReserved: 5,
+        limits: { pointsPerDateWindow: 8 },
+      });
+      at(noon + 2 * dayMs);
+      expect((await acquire(9, both)).kind).toBe("refused");
+      at(noon + 3 * dayMs);
+      const missing = await subject().engine.run([{ meter, rules: both, command: { kind: "usage" } }]);
+      expect(missing[0]).toEqual({
+        kind: "missing",
+        token: expect.any(String),
+        nowMs: noon + 3 * dayMs,
+        day: today + 3,
+        window: windowAt(today + 3, both.quotas).window,
+      });
+    });
+
+    test("a lease tells the offset at which its day is counted, though the user has moved", async () => {
+      await acquire(5, rules({}, -12));
+      const moved = await acquire(5, rules({}, 12));
+      expect(leaseOf(moved)).toMatchObject({ day: dayAt(noon, -12), timezone: -12 });
+    });
+
+    test("a settlement voids a window that is being read from the ledger", async () => {
+      const operationId = randomUUID();
+      await acquire(5, rules(), operationId);
+      const today = dayAt(noon, 0);
+      const wide = rules({ period: { from: today - 3, to: today + 3 } });
+      const look = () => subject().engine.run([{ meter, rules: wide, command: { kind: "usage" } }]);
+      const [missing] = await look();
+      // Another server has not heard of the new quota yet.
+      await settle(operationId, 4);
+      await prime(missing as Reply, wide, { windowUsed: 40 });
+      expect((await look())[0]?.kind).toBe("missing");
+      expect(standingOf(await ask({ kind: "usage" }, wide, { windowUsed: 44 }))).toMatchObject({
+        dayUsed: 4,
+        windowUsed: 44,
+      });
+    });
+
+    test("a window that is not at its beginning is asked of the ledger, and keeps the day", async () => {
+      const running = randomUUID();
+      await acquire(5, rules(), running);
+      const used = randomUUID();
+      await acquire(3, rules(), used);
+      await settle(used, 3);
+      const today = dayAt(noon, 0);
+      const wide = rules({ period: { from: today - 3, to: today + 3 } });
+      const reply = await ask({ kind: "usage" }, wide, { windowUsed: 40 });
+      expect(standingOf(reply)).toMatchObject({ dayUsed: 3, dayReserved: 5, windowUsed: 40, windowReserved: 5 });
+    });
+  });
+
+  describe("made again from the ledger", () => {
+    const lease = (fields: Partial<Lease>): Lease => ({
+      operationId: randomUUID(),
+      day: dayAt(noon, 0),
+      timezone: 0,
+      points: 5,
+      state: "active",
+      grantedMs: noon - 1000,
+      expireMs: noon + 1000,
+      settledPoints: undefined,
+      holder: "code service",
+      ...fields,
+    });
+
+    test("counts what the ledger knows", async () => {
+      const yesterday = lease({ day: dayAt(noon, 0) - 1 });
+      const settled = lease({ state: "settled", settledPoints: 3, holder: "" });
+      const late = lease({ expireMs: noon - 1 });
+      const leases = [lease({}), yesterday, settled, late];
+      const reply = await ask({ kind: "usage" }, rules(), { dayUsed: 3, windowUsed: 30, leases });
+      expect(standingOf(reply)).toMatchObject({
+        dayUsed: 3,
+        windowUsed: 30,
+        dayReserved: 5,
+        windowReserved: 10,
+        running: 2,
+      });
+      expect(await acquire(5, rules(), settled.operationId)).toMatchObject({ kind: "conflict" });
+      expect(await settle(late.operationId, 1)).toMatchObject({ kind: "done", before: "expired" });
+    });
+
+    test("the first one counts, whatever comes later", async () => {
+      const given = rules();
+      const [missing] = await subject().engine.run([{ meter, rules: given, command: { kind: "usage" } }]);
+      const snapshots = Array.from({ length: 100 }, (_none, index) =>
+        emptySnapshot(missing as Reply, given, { dayUsed: 7, windowUsed: 7, leases: [lease({ points: index })] }),
+      );
+      const { token } = missing as Missing;
+      await subject().engine.prime(meter, token, snapshots[0] as Snapshot);
+      await acquire(1);
+      await Promise.all(snapshots.slice(1).map((snapshot) => subject().engine.prime(meter, token, snapshot)));
+      expect(await usage()).toMatchObject({ dayUsed: 7, windowUsed: 7, dayReserved: 1, running: 2 });
+    });
+
+    test("a snapshot that was read before another loss does not count", async () => {
+      const look = async () => (await subject().engine.run([{ meter, rules: rules(), command: { kind: "usage" } }]))[0];
+      const before = (await look()) as Reply;
+      await acquire(5);
+      await subject().engine.forget(meter);
+      // Nothing has asked for the meter since it was lost.
+      await prime(before, rules(), {});
+      expect((await look())?.kind).toBe("missing");
+      // Somebody has: they wait for another snapshot.
+      await prime(before, rules(), {});
+      expect((await look())?.kind).toBe("missing");
+    });
+
+    test("all who ask while it is missing have one token, and the first prime is the only one", async () => {
+      const look = async () => (await subject().engine.run([{ meter, rules: rules(), command: { kind: "usage" } }]))[0];
+      const [one, other] = [await look(), await look()] as Missing[];
+      expect(one?.token).toBe(other?.token);
+      await prime(one as Reply, rules(), { dayUsed: 1 });
+      await prime(other as Reply, rules(), { dayUsed: 2 });
+      expect((await usage()).dayUsed).toBe(1);
+    });
+
+    test("of two leases with one operation the later one counts", async () => {
+      const first = lease({ grantedMs: noon - 2000, expireMs: noon - 1500, day: dayAt(noon, 0) - 1 });
+      const second = lease({ operationId: first.operationId, points: 7 });
+      const reply = await ask({ kind: "usage" }, rules(), { leases: [first, second] });
+      expect(standingOf(reply)).toMatchObject({ dayReserved: 7, windowReserved: 7, running: 1 });
+    });
+
+    test("an ended operation is remembered from its end", async () => {
+      const ended = lease({ state: "released", endedMs: noon - dayMs + 1000, holder: "" });
+      await ask({ kind: "usage" }, rules(), { leases: [ended] });
+      expect(await renew(ended.operationId)).toMatchObject({ before: "released" });
+      at(noon + 1000);
+      expect((await renew(ended.operationId)).kind).toBe("unknown");
+    });
+
+    test("takes more leases than fit into one call", async () => {
+      const leases = Array.from({ length: 2500 }, () => lease({ points: 2 }));
+      const reply = await ask({ kind: "usage" }, rules(), { leases });
+      expect(standingOf(reply)).toMatchObject({ dayReserved: 5000, running: 2500 });
+    });
+
+    test("a day that has not ended where the user was goes on", async () => {
+      // Primed with the day of the old offset, at which it is the 24th until 14:00 of the 25th.
+      at(Date.UTC(2026, 10, 25, 1));
+      const reply = await ask({ kind: "usage" }, rules({}, 0), { day: dayAt(noon, 0), timezone: -12, dayUsed: 9 });
+      expect(standingOf(reply)).toMatchObject({
+        day: dayAt(noon, 0),
+        dayUsed: 9,
+        dayEndMs: Date.UTC(2026, 10, 25, 12),
+      });
+    });
+
+    test.each<[string, Partial<Lease>, object]>([
+      ["a running lease takes its slot", {}, { dayReserved: 5, dayUsed: 0, running: 1 }],
+      ["a late one can be settled", { expireMs: noon - 1 }, { dayReserved: 0, dayUsed: 0, running: 0 }],
+      [
+        "a settled one is not charged again",
+        { state: "settled", settledPoints: 4, holder: "" },
+        { dayReserved: 0, dayUsed: 0, windowUsed: 0, running: 0 },
+      ],
+      ["a released one is known", { state: "released", holder: "" }, { dayReserved: 0, dayUsed: 0, running: 0 }],
+      ["one of another day counts in the window", { day: dayAt(noon, 0) - 1 }, { dayReserved: 0, windowReserved: 5 }],
+    ])("restored, once: %s", async (_what, fields, standing) => {
+      await usage();
+      const lost = lease(fields);
+      await subject().engine.restore(meter, rules(), lost);
+      await subject().engine.restore(meter, rules(), lost);
+      expect(await usage()).toMatchObject(standing);
+      expect((await release(lost.operationId)).kind).toBe("done");
+    });
+
+    test("another generation knows nothing", async () => {
+      await acquire(5);
+      subject().engine.setGeneration(2);
+      const [reply] = await subject().engine.run([{ meter, rules: rules(), command: { kind: "usage" } }]);
+      expect(reply?.kind).toBe("missing");
+      expect((await usage()).dayReserved).toBe(0);
+    });
+  });
+
+  describe("at once", () => {
+    test("many callers never pass a limit together", async () => {
+      await usage();
+      const quota = rules({ pointsPerDay: 100, maxConcurrentExecution: 7 });
+      const replies = await Promise.all(Array.from({ length: 100 }, () => acquire(9, quota)));
+      expect(replies.filter(({ kind }) => kind === "done").length).toBe(7);
+      const more = await Promise.all(Array.from({ length: 100 }, () => acquire(9, rules({ pointsPerDay: 100 }))));
+      expect(more.filter(({ kind }) => kind === "done").length).toBe(4);
+    });
+
+    test("many callers of one operation are charged once", async () => {
+      await usage();
+      const operationId = randomUUID();
+      await Promise.all(Array.from({ length: 100 }, () => acquire(3, rules(), operationId)));
+      expect(await usage()).toMatchObject({ dayReserved: 3, running: 1 });
+    });
+
+    test("a batch is answered in its order, over many meters", async () => {
+      await usage();
+      const other = newMeter();
+      const quota = rules({ pointsPerDay: 10 });
+      const command = (points: number): Command => ({
+        kind: "acquire",
+        operationId: randomUUID(),
+        points,
+        ttlMs: 1000,
+        holder: "",
+      });
+      const replies = await subject().engine.run([
+        { meter, rules: quota, command: command(6) },
+        { meter: other, rules: quota, command: command(1) },
+        { meter, rules: quota, command: command(5) },
+        { meter, rules: quota, command: command(4) },
+      ]);
+      expect(replies.map(({ kind }) => kind)).toEqual(["done", "missing", "refused", "done"]);
+    });
+  });
+}
+
+/** What engines under test remember. */
+export const remember = { ms: dayMs, operations: 50 };
+
+/** Of a user whom no other test has, in this process or another one. */
+export function newMeter(): Meter {
+  users += 1;
+  return { userId: process.pid * 1_000_000 + users, service: 2, methodGroup: 3 };
+}
+
+export function emptySnapshot(missing: Reply, { timezone }: Rules, fields: Partial<Snapshot>): Snapshot {
+  if (missing.kind !== "missing") throw new Error(`nothing is missing: ${missing.kind}`);
+  const { day, window } = missing;
+  return { day, timezone, window, dayUsed: 0, windowUsed: 0, leases: [], ...fields };
+}
+
+export function standingOf(reply: Reply) {
+  if (reply.kind === "missing" || reply.kind === "stale") throw new Error(`the counters are ${reply.kind}`);
+  return reply.standing;
+}
+
+export function leaseOf(reply: Reply): Lease | undefined {
+  return "lease" in reply ? reply.lease : undefined;
+}

@@ -1,0 +1,158 @@
+import { randomUUID } from "node:crypto";
+import { create } from "@bufbuild/protobuf";
+import { Code, ConnectError, createClient } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
+import pino from "pino";
+import { describe, expect, test, vi } from "vitest";
+import { RetryInfoSchema } from "#gen/google/rpc/error_details_pb.js";
+import { AcquireQuotaRequestSchema, QuotaService } from "#gen/tollgate/v1/lease_pb.js";
+import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
+import { createTally } from "../../../src/audit/roll-up.ts";
+import { createActionBook } from "../../../src/audit/writer.ts";
+import type { Counters } from "../../../src/quotas/counters/counters.ts";
+import { createMemoryEngine } from "../../../src/quotas/counters/memory.ts";
+import { acquire } from "../../../src/quotas/leases/acquire.ts";
+import { createLedger } from "../../../src/quotas/ledger/ledger.ts";
+import { unavailable } from "../../../src/shared/errors.ts";
+import { createUsageBook } from "../../../src/usage/writer.ts";
+import { startTestApp } from "../../support/app.ts";
+import { createTestDatabase } from "../../support/database.ts";
+import { noOwnRedis, startRedis } from "../../support/redis.ts";
+import { emptySnapshot, remember } from "../counters/conformance.ts";
+
+const method = { service: Service_Name.ROUTING, methodGroup: Method_Group.PLAN };
+const asked = (username: string) => ({ username, ...method, points: 1, operationId: randomUUID() as string });
+
+test("a commit that fails after the counters have failed leaves no rejection without a handler", async () => {
+  const { database, drop } = await createTestDatabase();
+  const logger = pino({ level: "silent" });
+  const actions = createActionBook(database, createTally({ database, logger }));
+  const usage = createUsageBook(database);
+  const onContradiction = () => undefined;
+  const ledger = createLedger({ database, logger, actions, usage, onContradiction, commitTimeoutMs: 50 });
+  const subject = {
+    userId: 1,
+    username: "user",
+    companyKey: "company",
+    enabled: true,
+    timezone: 0,
+    quotas: new Map([["2/3", [{}]]]),
+  };
+  const engine = createMemoryEngine({ now: Date.now, remember });
+  /** Grants the first, then fails. */
+  const counters: Counters = {
+    async ask([first], hear) {
+      if (first === undefined) throw new Error("nothing was asked");
+      const [missing] = await engine.run([first]);
+      if (missing?.kind === "missing")
+        await engine.prime(
+          first.meter,
+          missing.token,
+          emptySnapshot(missing, first.rules, { dayUsed: 0, windowUsed: 0 }),
+        );
+      const [answer] = await engine.run([first]);
+      hear?.(answer as Parameters<NonNullable<typeof hear>>[0], 0, performance.now());
+      throw unavailable("COUNTERS_UNAVAILABLE", "the counters do not answer now", 1000);
+    },
+    forget: engine.forget,
+  };
+  let committed: Promise<unknown> | undefined;
+  const options = {
+    subjects: { peek: () => subject, byName: async () => subject, byId: async () => subject, forget: () => undefined },
+    counters,
+    ledger: {
+      ...ledger,
+      commit: (entry: Parameters<typeof ledger.commit>[0]) => {
+        committed = ledger.commit(entry);
+        // A promise of its own: the expectation below must not be what handles it.
+        return committed.then(() => undefined);
+      },
+    },
+    byDefault: [],
+    durable: true,
+    presence: () => ({ isHeld: () => true, confirm: async () => true }),
+    jitter: () => 0,
+  };
+  const unhandled = vi.fn<() => void>();
+  process.on("unhandledRejection", unhandled);
+  const lock = await database.transaction();
+  await lock.raw("lock table lease in access exclusive mode");
+
+  const requests = [create(AcquireQuotaRequestSchema, asked("user")), create(AcquireQuotaRequestSchema, asked("user"))];
+  const asker = { username: "planner", tracecode: randomUUID() };
+  await expect(acquire(options, requests, asker)).rejects.toThrow("the counters do not answer now");
+  await expect(committed).rejects.toThrow("the ledger is behind");
+  await new Promise(setImmediate);
+  process.off("unhandledRejection", unhandled);
+  expect(unhandled).not.toHaveBeenCalled();
+
+  await lock.rollback();
+  await ledger.flush();
+  await drop();
+});
+
+test("with LEDGER_ACK=commit nothing is granted that another server may have counted without", async () => {
+  const app = await startTestApp({ LEDGER_ACK: "commit", DATABASE_TIMEOUT_MS: "20000" });
+  const headers = { authorization: `Bearer ${await app.token(await app.user({ roles: ["BOT"] }))}` };
+  const username = await app.user();
+  const { id } = await app.database("user_account").where({ username }).first("id");
+  const limits = { points_per_request: 100, points_per_day: 1000, max_concurrent_execution: 1 };
+  const quota = { service: "ROUTING", method_group: "PLAN", ...limits };
+  await app.database("quota").insert({ user_id: id, ...quota });
+  const client = createClient(QuotaService, createGrpcTransport({ baseUrl: app.url }));
+  const ended = await client.acquireQuota(asked(username), { headers });
+  await client.releaseLease({ leaseId: ended.lease?.leaseId ?? "" }, { headers });
+  const lock = await app.database.transaction();
+  await lock.raw("lock table lease in exclusive mode");
+  const request = asked(username);
+  const late = client.acquireQuota(request, { headers }).catch((error: unknown) => ConnectError.from(error).code);
+  // A barrier gives up on a server after two seconds; a commit after five.
+  await new Promise((resolve) => setTimeout(resolve, 2500));
+  await lock.rollback();
+  expect(await late).toBe(Code.Unavailable);
+  // Still granted: another server may have answered a repeated request with this lease meanwhile.
+  const row = app.database("lease").where({ operation_id: request.operationId }).select("state");
+  expect(await row).toEqual([{ state: 0 }]);
+  const again = await client.acquireQuota(request, { headers });
+  expect(again.lease?.operationId).toBe(request.operationId);
+  const renewed = client.renewLease({ leaseId: again.lease?.leaseId ?? "" }, { headers });
+  expect((await renewed).lease?.operationId).toBe(request.operationId);
+  await app.stop();
+});
+
+describe.skipIf(noOwnRedis !== "")("while Redis is away", () => {
+  test("a stream of acquires that stays open fails with UNAVAILABLE and RetryInfo", async () => {
+    const redis = await startRedis();
+    const app = await startTestApp({ REDIS_URL: redis.url });
+    const headers = { authorization: `Bearer ${await app.token(await app.user({ roles: ["BOT"] }))}` };
+    const username = await app.user();
+    const { id } = await app.database("user_account").where({ username }).first("id");
+    await app
+      .database("quota")
+      .insert({ user_id: id, service: "ROUTING", method_group: "PLAN", points_per_request: 100, points_per_day: 1000 });
+    const client = createClient(QuotaService, createGrpcTransport({ baseUrl: app.url }));
+    let leave: () => void = () => undefined;
+    const open = new Promise<void>((resolve) => (leave = resolve));
+    let sendNext: () => void = () => undefined;
+    const next = new Promise<void>((resolve) => (sendNext = resolve));
+    async function* requests() {
+      yield asked(username);
+      await next;
+      yield asked(username);
+      await open;
+    }
+    const decisions = client.acquireQuotas(requests(), { headers })[Symbol.asyncIterator]();
+    expect((await decisions.next()).value.decision.case).toBe("granted");
+    await redis.kill();
+    sendNext();
+    const error = ConnectError.from(
+      await decisions.next().then(
+        () => "no error",
+        (thrown: unknown) => thrown,
+      ),
+    );
+    expect([error.code, error.findDetails(RetryInfoSchema).length]).toEqual([Code.Unavailable, 1]);
+    leave();
+    await app.stop();
+  });
+});

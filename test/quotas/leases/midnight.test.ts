@@ -1,0 +1,92 @@
+import { randomUUID } from "node:crypto";
+import { createClient } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { QuotaService } from "#gen/tollgate/v1/lease_pb.js";
+import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
+import { dayMs, hourMs } from "../../../src/quotas/counters/window.ts";
+import { startTestApp, type TestApp } from "../../support/app.ts";
+import { noOwnRedis, startRedis, type TestRedis } from "../../support/redis.ts";
+
+const perDay = 60;
+const timezones = [-5, 0, 3];
+
+const cases = ["in this process", "in Redis"].flatMap((engine) => timezones.map((timezone) => ({ engine, timezone })));
+
+let app: TestApp;
+let redis: TestRedis | undefined;
+/** The server's clock, as far as it has been moved. */
+let ahead = 0;
+beforeEach(async () => {
+  ahead = 0;
+});
+afterEach(async () => {
+  await app.stop();
+  await redis?.kill();
+  redis = undefined;
+});
+
+function moveTo(timeMs: number): void {
+  const step = timeMs - (Date.now() + ahead);
+  ahead += step;
+  app.advance(step);
+}
+
+test.skipIf(noOwnRedis !== "").each(cases)(
+  "at the midnight of UTC$timezone, under load, with counters $engine, each day has its points",
+  async ({ engine, timezone }) => {
+    if (engine === "in Redis") redis = await startRedis();
+    app = await startTestApp(redis === undefined ? {} : { REDIS_URL: redis.url }, { movesRedis: true });
+    await app.user({ username: "planner", roles: ["BOT"] });
+    const users = await Promise.all(
+      timezones.map(async (own) => {
+        const username = await app.user({ timezone: own });
+        const methods = [{ method_group: "PLAN", points_per_day: perDay }];
+        const answer = await app.http("PUT", `/admin/quotas/${username}`, {
+          token: app.admin,
+          body: { services: [{ service: "ROUTING", methods }] },
+        });
+        expect(answer.status).toBe(204);
+        return { username, timezone: own };
+      }),
+    );
+    const local = Date.now() + ahead + timezone * hourMs;
+    const midnight = (Math.floor(local / dayMs) + 1) * dayMs - timezone * hourMs;
+    moveTo(midnight - 60_000);
+    const headers = { authorization: `Bearer ${await app.token("planner")}` };
+    const client = createClient(QuotaService, createGrpcTransport({ baseUrl: app.url }));
+
+    const granted = { before: 0, after: 0 };
+    const progress = { isOver: false };
+    const mine = users.find((user) => user.timezone === timezone)?.username ?? "";
+    const caller = async () => {
+      while (!progress.isOver) {
+        for (const { username } of users) {
+          const request = { username, service: Service_Name.ROUTING, methodGroup: Method_Group.PLAN, points: 1 };
+          const answer = await client
+            .acquireQuota({ ...request, operationId: randomUUID() }, { headers })
+            .catch(() => undefined);
+          const { lease } = answer ?? {};
+          if (lease === undefined) continue;
+          if (username === mine)
+            granted[Number(lease.grantedTime?.seconds) * 1000 < midnight ? "before" : "after"] += 1;
+          await client.settleLease({ leaseId: lease.leaseId, points: 1 }, { headers });
+        }
+      }
+    };
+    const callers = Array.from({ length: 16 }, caller);
+    await expect.poll(() => granted.before, { timeout: 10_000 }).toBeGreaterThan(perDay / 3);
+    moveTo(midnight);
+    await expect.poll(() => granted.after, { timeout: 10_000 }).toBe(perDay);
+    progress.isOver = true;
+    await Promise.all(callers);
+
+    expect(granted.before).toBeLessThanOrEqual(perDay);
+    for (const { username, timezone: own } of users) {
+      const days = await app.database("usage_day").where({ username }).select("points").orderBy("date");
+      const points = days.map((day) => day.points);
+      // Of the others it is still the same day.
+      expect(points).toEqual(own === timezone ? [granted.before, perDay] : [perDay]);
+    }
+  },
+);

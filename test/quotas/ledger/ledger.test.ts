@@ -1,0 +1,477 @@
+import { randomUUID } from "node:crypto";
+import { setImmediate as nextTurn } from "node:timers/promises";
+import { Code, ConnectError } from "@connectrpc/connect";
+import pino from "pino";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { createTally } from "../../../src/audit/roll-up.ts";
+import { createActionBook } from "../../../src/audit/writer.ts";
+import { type Database, openDatabase } from "../../../src/postgres/database.ts";
+import { dropPartitions, ensurePartitions } from "../../../src/postgres/partitions.ts";
+import type { Meter } from "../../../src/quotas/counters/engine.ts";
+import { dayAt, dayMs } from "../../../src/quotas/counters/window.ts";
+import { type LifecycleOptions, release, renew } from "../../../src/quotas/leases/lifecycle.ts";
+import { dropChargedDays } from "../../../src/quotas/ledger/charged-days.ts";
+import type { LedgerEntry } from "../../../src/quotas/ledger/entry.ts";
+import { createLedger, type Ledger } from "../../../src/quotas/ledger/ledger.ts";
+import { findLease, findMethods, readSnapshot } from "../../../src/quotas/ledger/read.ts";
+import { verifyUsage } from "../../../src/quotas/ledger/verify.ts";
+import { createUsageBook } from "../../../src/usage/writer.ts";
+import { createTestDatabase, type TestDatabase } from "../../support/database.ts";
+
+const nowMs = Date.UTC(2026, 10, 24, 12);
+const today = dayAt(nowMs, 0);
+const month = { from: Date.UTC(2026, 10, 1) / dayMs, to: Date.UTC(2026, 11, 1) / dayMs };
+const meter: Meter = { userId: 7, service: 2, methodGroup: 3 };
+const logger = pino({ level: "silent" });
+const remember = { ms: dayMs, operations: 100 };
+
+let stand: TestDatabase;
+let ledger: Ledger;
+const contradicted: Meter[] = [];
+const onContradiction = (of: Meter) => void contradicted.push(of);
+beforeEach(async () => {
+  contradicted.length = 0;
+  stand = await createTestDatabase();
+  ledger = createLedger({ ...books(stand.database), onContradiction, logger });
+});
+afterEach(() => stand.drop());
+
+const books = (database: Database) => ({
+  database,
+  actions: createActionBook(database, createTally({ database, logger })),
+  usage: createUsageBook(database),
+});
+
+const entry = (fields: Partial<LedgerEntry> = {}): LedgerEntry => ({
+  meter,
+  username: "user",
+  companyKey: "company",
+  operationId: randomUUID(),
+  day: today,
+  timezone: 0,
+  points: 5,
+  grantedMs: nowMs,
+  expireMs: nowMs + 60_000,
+  tracecode: randomUUID(),
+  holder: "planner",
+  degraded: false,
+  end: { state: "granted" },
+  ...fields,
+});
+
+const settled = (points: number, pointKeys: bigint[] = []): LedgerEntry["end"] => ({
+  state: "settled",
+  endedMs: nowMs,
+  points,
+  pointKeys,
+  durationMs: 10,
+  outcome: 1,
+  operation: "run_plan",
+  server: undefined,
+});
+const released: LedgerEntry["end"] = { state: "released", endedMs: nowMs };
+const usage = () => stand.database("usage_day").select("requests", "points", "unique_points");
+
+test("what was appended is there after a flush, and what was committed at once", async () => {
+  const [appended, committed] = [entry(), entry()];
+  ledger.append(appended);
+  await ledger.flush();
+  await ledger.commit(committed);
+  const rows = await stand.database("lease").select("operation_id", "state", "points", "holder");
+  expect(rows.map(({ operation_id: id }) => id).toSorted()).toEqual(
+    [appended.operationId, committed.operationId].toSorted(),
+  );
+  expect(rows[0]).toMatchObject({ state: 0, points: 5, holder: "planner" });
+});
+
+test.each<[string, LedgerEntry["end"][], number, number]>([
+  ["granted, settled", [{ state: "granted" }, settled(3)], 2, 3],
+  ["settled before the grant is written", [settled(3), { state: "granted" }], 2, 3],
+  ["settled three times", [settled(3), settled(3), settled(3)], 2, 3],
+  ["released, then settled", [{ state: "granted" }, released, settled(3)], 2, 3],
+  ["settled, then released", [settled(3), released], 2, 3],
+  ["released", [{ state: "granted" }, released, { state: "granted" }], 1, 0],
+])("%s ends the same, in one batch and in many", async (_what, ends, state, points) => {
+  const operations = [randomUUID(), randomUUID()];
+  for (const end of ends) await ledger.commit(entry({ operationId: operations[0] as string, end }));
+  await Promise.all(ends.map((end) => ledger.commit(entry({ operationId: operations[1] as string, end }))));
+  expect((await stand.database("lease").select("state")).map((row) => row.state)).toEqual([state, state]);
+  expect(await usage()).toEqual(points === 0 ? [] : [{ requests: 2, points: 2 * points, unique_points: 0 }]);
+});
+
+describe("an operation that is granted again", () => {
+  const operationId = randomUUID();
+  const later = { operationId, grantedMs: nowMs + 1000, expireMs: nowMs + 90_000, points: 9, holder: "other" };
+  const row = () =>
+    stand.database("lease").where({ operation_id: operationId }).first("state", "points", "holder", "ended_at");
+
+  test.each(["in one batch", "in many"])("runs after it was released, whatever comes late: %s", async (how) => {
+    const first = entry({ operationId });
+    const entries = [first, { ...first, end: released }, entry(later), { ...first, end: released }, first];
+    if (how === "in one batch") await Promise.all(entries.map((one) => ledger.commit(one)));
+    else for (const one of entries) await ledger.commit(one);
+    expect(await row()).toEqual({ state: 0, points: 9, holder: "other", ended_at: null });
+    await ledger.commit(entry({ ...later, end: settled(7) }));
+    expect(await row()).toMatchObject({ state: 2, points: 9 });
+    expect(await usage()).toEqual([{ requests: 1, points: 7, unique_points: 0 }]);
+    expect(contradicted).toEqual([]);
+  });
+
+  test.each(["in one batch", "in many"])("stays settled if it was: the counters are contradicted: %s", async (how) => {
+    const entries = [entry({ operationId, end: settled(3) }), entry(later), entry({ ...later, end: settled(4) })];
+    const outcomes = [];
+    if (how === "in one batch") outcomes.push(...(await Promise.all(entries.map((one) => ledger.commit(one)))));
+    else for (const one of entries) outcomes.push(await ledger.commit(one));
+    const settlement = { points: 3, grantedMs: nowMs };
+    expect(outcomes).toEqual([settlement, settlement, settlement]);
+    expect(contradicted).toEqual([meter, meter]);
+    expect(await usage()).toEqual([{ requests: 1, points: 3, unique_points: 0 }]);
+    expect(await stand.database("charged_day").select("points")).toEqual([{ points: 3 }]);
+  });
+});
+
+test("of two different settlements of a lease each writer learns which one counts", async () => {
+  const one = entry({ end: settled(5) });
+  const other = createLedger({ ...books(stand.database), onContradiction, logger });
+  const outcomes = await Promise.all([ledger.commit(one), other.commit({ ...one, end: settled(7) })]);
+  const [row] = await stand.database("lease").select("settled_points");
+  const settlement = { points: row?.settled_points, grantedMs: nowMs };
+  expect(outcomes).toEqual([settlement, settlement]);
+  expect(contradicted).toEqual([meter]);
+  expect(await stand.database("charged_day").select("points")).toEqual([{ points: row?.settled_points }]);
+});
+
+test("two servers that write the same at once count each operation once, and each point once", async () => {
+  const other = openDatabase({ url: stand.url, poolSize: 5, statementTimeoutMs: 10_000 });
+  const ledgers = [ledger, createLedger({ ...books(other), onContradiction, logger })];
+  const operations = Array.from({ length: 300 }, () => randomUUID());
+  const work = operations.flatMap((operationId, index) =>
+    ledgers.flatMap((one) => {
+      // 40 different points, of which each operation has three.
+      const keys = [0, 1, 2].map((step) => BigInt((index * 7 + step) % 40) - 20n);
+      const end = settled(
+        index % 5,
+        keys.map((key) => BigInt.asUintN(64, key)),
+      );
+      return [
+        one.commit(entry({ operationId })),
+        one.commit(entry({ operationId, end })),
+        one.commit(entry({ operationId, end })),
+      ];
+    }),
+  );
+  await Promise.all(work);
+  await other.destroy();
+  const points = operations.reduce((sum, _operation, index) => sum + (index % 5), 0);
+  expect(await usage()).toEqual([{ requests: 300, points, unique_points: 40 }]);
+  expect(await stand.database("usage_point").count()).toEqual([{ count: 40 }]);
+});
+
+test("points that many companies' entries bring at once are counted once, for the one that is first", async () => {
+  const other = openDatabase({ url: stand.url, poolSize: 5, statementTimeoutMs: 10_000 });
+  const another = createLedger({ ...books(other), onContradiction, logger });
+  const work = Array.from({ length: 300 }, (_none, index) => {
+    const keys = [0, 1, 2].map((step) => BigInt((index * 7 + step) % 40));
+    const companyKey = `company_${index % 3}`;
+    const one = index % 2 === 0 ? ledger : another;
+    return one.commit(entry({ companyKey, end: settled(2, keys) }));
+  });
+  await Promise.all(work);
+  await other.destroy();
+  const rows = await usage();
+  expect(rows.map(({ requests, points }) => `${requests} ${points}`)).toEqual(["100 200", "100 200", "100 200"]);
+  expect(rows.reduce((sum, { unique_points: unique }) => sum + unique, 0)).toBe(40);
+});
+
+test("an entry that cannot be written is left out alone", async () => {
+  const poison = entry({ tracecode: "no uuid" });
+  const good = Array.from({ length: 20 }, () => entry());
+  const results = await Promise.allSettled(
+    [...good.slice(0, 7), poison, ...good.slice(7)].map((one) => ledger.commit(one)),
+  );
+  expect(results.filter(({ status }) => status === "rejected").length).toBe(1);
+  expect(results[7]?.status).toBe("rejected");
+  expect(await stand.database("lease").count()).toEqual([{ count: 20 }]);
+});
+
+test("while PostgreSQL does not write, the queue fills, is full, and is written afterwards", async () => {
+  await ledger.commit(entry());
+  const small = createLedger({ ...books(stand.database), onContradiction, logger, capacity: 3, commitTimeoutMs: 100 });
+  const lock = await stand.database.transaction();
+  await lock.raw("lock table lease in exclusive mode");
+  const late = small.commit(entry()).catch((error: unknown) => ConnectError.from(error).code);
+  small.append(entry());
+  expect(small.hasRoom()).toBe(true);
+  small.append(entry());
+  expect(small.hasRoom()).toBe(false);
+  await expect(small.commit(entry())).rejects.toMatchObject({ code: Code.Unavailable });
+  // A grant that was given is written, whatever waits.
+  small.append(entry());
+  expect(await late).toBe(Code.Unavailable);
+  await lock.rollback();
+  await small.flush();
+  expect(small.hasRoom()).toBe(true);
+  expect(await stand.database("lease").count()).toEqual([{ count: 5 }]);
+});
+
+test("connections that are cut are tried again until everything is written", async () => {
+  await ledger.commit(entry());
+  const cut = () =>
+    stand.database.raw(
+      "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()",
+    );
+  const work = Promise.allSettled(Array.from({ length: 2000 }, () => ledger.commit(entry())));
+  for (let times = 0; times < 5; times += 1) await cut();
+  await work;
+  await ledger.flush();
+  expect(await stand.database("lease").count()).toEqual([{ count: 2001 }]);
+});
+
+test("days far back and far ahead have their partitions, and old ones go", async () => {
+  await ledger.commit(entry({ day: today - 1000, end: settled(1, [1n]) }));
+  await ledger.commit(entry({ day: today + 1000 }));
+  await Promise.all([1, 2, 3].map(() => ensurePartitions(openAnother(), "lease", new Set([today + 1, today + 2]))));
+  await dropPartitions(stand.database, "lease", today);
+  const rows = await stand.database("lease").select(stand.database.raw("day - date '1970-01-01' as day"));
+  expect(rows).toEqual([{ day: today + 1000 }]);
+  for (const database of others.splice(0)) await database.destroy();
+});
+
+test("a snapshot has what is running, what has ended lately, and the sums", async () => {
+  const running = entry();
+  const yesterday = entry({ day: today - 1, end: settled(4) });
+  const lastMonth = entry({
+    day: month.from - 1,
+    end: { ...settled(100), endedMs: nowMs - 2 * dayMs } as LedgerEntry["end"],
+  });
+  const given = entry({ end: released });
+  const done = entry({ end: settled(3) });
+  const foreign = entry({ meter: { ...meter, methodGroup: 4 }, end: settled(9) });
+  await Promise.all([running, yesterday, lastMonth, given, done, foreign].map((one) => ledger.commit(one)));
+  const snapshot = await readSnapshot(stand.database, meter, {
+    nowMs,
+    day: today,
+    window: month,
+    timezone: 0,
+    remember,
+  });
+  expect(snapshot).toMatchObject({ day: today, timezone: 0, window: month, dayUsed: 3, windowUsed: 7 });
+  const states = snapshot.leases.map(({ operationId, state, settledPoints }) => [operationId, state, settledPoints]);
+  expect(states).toEqual(
+    expect.arrayContaining([
+      [running.operationId, "active", undefined],
+      [yesterday.operationId, "settled", 4],
+      [given.operationId, "released", undefined],
+      [done.operationId, "settled", 3],
+    ]),
+  );
+  expect(states.length).toBe(4);
+  expect(snapshot.leases.find(({ operationId }) => operationId === running.operationId)).toEqual({
+    operationId: running.operationId,
+    day: today,
+    timezone: 0,
+    points: 5,
+    state: "active",
+    grantedMs: nowMs,
+    expireMs: nowMs + 60_000,
+    endedMs: undefined,
+    settledPoints: undefined,
+    holder: `${running.tracecode} planner company`,
+  });
+});
+
+test("a snapshot has leases of days long ago that still run or have ended lately", async () => {
+  const old = (days: number) => ({ day: today - days, grantedMs: nowMs - days * dayMs });
+  const renewed = entry(old(20));
+  const late = entry({ ...old(30), end: { ...settled(3), endedMs: nowMs - 1000 } as LedgerEntry["end"] });
+  const over = entry({ ...old(25), expireMs: nowMs - 24 * dayMs });
+  const given = entry({ ...old(3), end: { ...released, endedMs: nowMs - 1000 } as LedgerEntry["end"] });
+  // Each day becomes a late one by what came last.
+  await ledger.commit({ ...renewed, expireMs: renewed.grantedMs + 60_000 });
+  await Promise.all([renewed, late, over, given].map((one) => ledger.commit(one)));
+  const of = { nowMs, day: today, window: month, timezone: 0, remember };
+  const found = (await readSnapshot(stand.database, meter, of)).leases.map(({ operationId }) => operationId);
+  expect(found.toSorted()).toEqual([renewed, late, given].map(({ operationId }) => operationId).toSorted());
+  await dropChargedDays(stand.database, nowMs);
+  expect(await stand.database("late_day")).toEqual([]);
+});
+
+test("what nobody waits for is written soon, and a short calculation as one row that is written once", async () => {
+  const [alone, short] = [entry(), entry()];
+  ledger.append(alone);
+  const written = () => stand.database("lease").where({ operation_id: alone.operationId }).select("state");
+  await expect.poll(written, { timeout: 5000 }).toEqual([{ state: 0 }]);
+  const patient = createLedger({ ...books(stand.database), onContradiction, logger, holdMs: 600_000 });
+  patient.append(short);
+  for (let turn = 0; turn < 3; turn += 1) await nextTurn();
+  await patient.commit({ ...short, end: settled(3) });
+  // A second version of the row would be at another place.
+  expect(await stand.database("lease").orderBy("ctid").select("state", "ctid")).toEqual([
+    { state: 0, ctid: "(0,1)" },
+    { state: 2, ctid: "(0,2)" },
+  ]);
+});
+
+test("what takes longer at once than a statement may is written in parts", async () => {
+  await ledger.commit(entry());
+  await stand.database.raw(`
+    create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.1); return new; end $$;
+    create trigger slow before insert on lease for each row execute function slow()`);
+  const impatient = openDatabase({ url: stand.url, poolSize: 2, statementTimeoutMs: 500 });
+  others.push(impatient);
+  const slow = createLedger({ ...books(impatient), onContradiction, logger });
+  await Promise.all(Array.from({ length: 12 }, () => slow.commit(entry({ end: settled(1) }))));
+  expect(await usage()).toEqual([{ requests: 12, points: 12, unique_points: 0 }]);
+});
+
+test("points that are more than a statement takes are counted once each", async () => {
+  const keys = (from: number, to: number) => Array.from({ length: to - from }, (_, index) => BigInt(from + index));
+  ledger.append(entry({ end: settled(1, keys(0, 30_000)) }));
+  ledger.append(entry({ end: settled(1, [...keys(10_000, 35_000), ...keys(0, 5000)]) }));
+  await ledger.flush();
+  expect(await usage()).toEqual([{ requests: 2, points: 2, unique_points: 35_000 }]);
+});
+
+test("a day that has not ended at the offset of its leases goes on in the snapshot", async () => {
+  // At noon UTC it is the 25th at UTC+12, and the user has moved to UTC.
+  await ledger.commit(entry({ day: today + 1, timezone: 12, end: settled(3) }));
+  const of = { nowMs, day: today, window: month, timezone: 0, remember };
+  expect(await readSnapshot(stand.database, meter, of)).toMatchObject({
+    day: today + 1,
+    timezone: 12,
+    dayUsed: 3,
+  });
+  const over = nowMs + 36 * 3_600_000;
+  expect(await readSnapshot(stand.database, meter, { ...of, nowMs: over, day: today + 2 })).toMatchObject({
+    day: today + 2,
+    dayUsed: 0,
+  });
+});
+
+test("finds a lease by what its id says, and the methods that run", async () => {
+  const one = entry();
+  await ledger.commit(one);
+  const { userId, service, methodGroup } = meter;
+  const key = { userId, service, methodGroup, day: today, operationId: one.operationId };
+  expect(await findLease(stand.database, key)).toMatchObject({
+    companyKey: "company",
+    username: "user",
+    lease: { points: 5, timezone: 0 },
+  });
+  expect(await findLease(stand.database, { ...key, day: today + 1 })).toBeUndefined();
+  expect(await findMethods(stand.database, 7, nowMs)).toEqual([{ service: 2, methodGroup: 3 }]);
+  expect(await findMethods(stand.database, 7, nowMs + 60_000)).toEqual([]);
+});
+
+const others: ReturnType<typeof openDatabase>[] = [];
+function openAnother() {
+  const database = openDatabase({ url: stand.url, poolSize: 2, statementTimeoutMs: 10_000 });
+  others.push(database);
+  return database;
+}
+
+describe("verifying the usage", () => {
+  const date = new Date(today * 86_400_000).toISOString().slice(0, 10);
+  const next = new Date((today + 1) * 86_400_000).toISOString().slice(0, 10);
+  const verify = () => verifyUsage(stand.database, { from: date, to: next, today: date });
+  beforeEach(async () => {
+    ledger.append(entry({ end: settled(3, [1n, 2n, 2n]) }));
+    ledger.append(entry({ end: settled(2, [2n, 3n]) }));
+    ledger.append(entry({ end: released }));
+    ledger.append(entry());
+    await ledger.flush();
+  });
+
+  test("finds nothing where the ledger was written by the ledger", async () => {
+    expect(await verify()).toEqual({ compared: 1, differences: [] });
+  });
+
+  test.each<[string, string, object]>([
+    ["requests", "update usage_day set requests = 3", { usage: [3, 5, 3], ledger: [2, 5, 3] }],
+    ["points", "update usage_day set points = 6", { usage: [2, 6, 3], ledger: [2, 5, 3] }],
+    ["unique points", "update usage_day set unique_points = 2", { usage: [2, 5, 2], ledger: [2, 5, 3] }],
+    ["a row that is missing", "delete from usage_day", { usage: null, ledger: [2, 5, 3] }],
+    ["leases that are missing", "delete from lease", { usage: [2, 5, 3], ledger: null }],
+  ])("finds a difference of %s", async (_what, statement, numbers) => {
+    await stand.database.raw(statement);
+    expect(await verify()).toMatchObject({ compared: 1, differences: [{ date, username: "user", ...numbers }] });
+  });
+
+  describe("of a user who moved that day", () => {
+    const moved = { companyKey: "next" };
+    beforeEach(async () => {
+      ledger.append(entry({ ...moved, end: settled(7, [3n, 4n]) }));
+      ledger.append(entry({ ...moved, end: settled(1, [4n, 5n, 5n]) }));
+      await ledger.flush();
+    });
+
+    test("compares what was used in each company", async () => {
+      const columns = ["company_key", "requests", "points", "unique_points"];
+      expect(await stand.database("usage_day").select(columns).orderBy("company_key")).toEqual([
+        { company_key: "company", requests: 2, points: 5, unique_points: 3 },
+        { company_key: "next", requests: 2, points: 8, unique_points: 2 },
+      ]);
+      expect(await verify()).toEqual({ compared: 2, differences: [] });
+      await stand.database("usage_day").where({ company_key: "next" }).update({ points: 9, unique_points: 3 });
+      expect(await verify()).toMatchObject({
+        compared: 2,
+        differences: [
+          // Nobody knows which of them has one point too many.
+          { company_key: "company", usage: [2, 5, 3], ledger: [2, 5, 2] },
+          { company_key: "next", usage: [2, 9, 3], ledger: [2, 8, 2] },
+        ],
+      });
+    });
+
+    test("compares the companies together where an earlier version has counted all for the first", async () => {
+      await stand.database("usage_day").where({ company_key: "next" }).delete();
+      await stand.database("usage_day").update({ requests: 4, points: 13, unique_points: 5 });
+      expect(await verify()).toEqual({ compared: 1, differences: [] });
+      await stand.database("usage_day").update({ points: 12 });
+      expect((await verify()).differences).toMatchObject([
+        { company_key: null, usage: [4, 12, 5], ledger: [4, 13, 5] },
+      ]);
+    });
+  });
+
+  test("looks at its days only", async () => {
+    await stand.database.raw("update usage_day set points = 6");
+    expect(await verifyUsage(stand.database, { from: next, to: "9999-12-31", today: date })).toEqual({
+      compared: 0,
+      differences: [],
+    });
+  });
+});
+
+test("entries of one lease wait as one while PostgreSQL is away, and beyond the capacity calls are UNAVAILABLE", async () => {
+  const small = createLedger({ ...books(stand.database), logger, onContradiction: () => undefined, capacity: 3 });
+  const lock = await stand.database.transaction();
+  await lock.raw("lock table lease in access exclusive mode");
+  const renewed = entry();
+  for (let renewal = 0; renewal < 1000; renewal += 1) {
+    small.append({ ...renewed, expireMs: renewed.expireMs + renewal });
+    if (renewal % 100 === 0) await new Promise(setImmediate);
+  }
+  // One is being written, one waits.
+  expect([small.pending(), small.hasRoom()]).toEqual([expect.toSatisfy((count) => count <= 2), true]);
+  small.append(entry());
+  small.append(entry());
+  const options = { ledger: small } as unknown as LifecycleOptions;
+  const asker = { username: "planner", tracecode: randomUUID() };
+  for (const call of [renew(options, "any", 1000, asker), release(options, "any", asker)]) {
+    await expect(call).rejects.toMatchObject({ code: Code.Unavailable });
+  }
+  await lock.rollback();
+  await small.flush();
+  const rows = await stand.database("lease").where({ operation_id: renewed.operationId }).select("expire_at");
+  expect(rows).toEqual([{ expire_at: new Date(renewed.expireMs + 999) }]);
+});
+
+test("two settlements of one lease that wait together: the first one counts, both are told, and the counters are doubted", async () => {
+  const doubted: Meter[] = [];
+  const own = createLedger({ ...books(stand.database), logger, onContradiction: (one) => void doubted.push(one) });
+  const lease = entry();
+  const commits = [3, 4].map((points) => own.commit({ ...lease, end: settled(points) }));
+  expect((await Promise.all(commits)).map((settlement) => settlement?.points)).toEqual([3, 3]);
+  expect(doubted).toEqual([lease.meter]);
+});

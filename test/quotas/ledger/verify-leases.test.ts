@@ -1,0 +1,61 @@
+import { randomUUID } from "node:crypto";
+import { createClient } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
+import { Redis } from "ioredis";
+import { expect, test } from "vitest";
+import { QuotaService } from "#gen/tollgate/v1/lease_pb.js";
+import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
+import { verifyCounters } from "../../../src/quotas/ledger/verify-counters.ts";
+import { verifyLeases } from "../../../src/quotas/ledger/verify-leases.ts";
+import { startTestApp } from "../../support/app.ts";
+import { noOwnRedis, startRedis } from "../../support/redis.ts";
+
+const all = { from: "2000-01-01", to: "9999-12-31" };
+
+test.skipIf(noOwnRedis !== "")(
+  "finds where counters, sums and the audit log differ from the settled leases",
+  async () => {
+    const server = await startRedis();
+    const app = await startTestApp({ REDIS_URL: server.url });
+    const redis = new Redis(server.url);
+    const headers = { authorization: `Bearer ${await app.token(await app.user({ roles: ["BOT"] }))}` };
+    const username = await app.user();
+    const { id } = await app.database("user_account").where({ username }).first("id");
+    await app
+      .database("quota")
+      .insert({ user_id: id, service: "ROUTING", method_group: "PLAN", points_per_request: 100, points_per_day: 1000 });
+    const client = createClient(QuotaService, createGrpcTransport({ baseUrl: app.url }));
+    const method = { service: Service_Name.ROUTING, methodGroup: Method_Group.PLAN };
+    const request = { username, ...method, points: 5, operationId: randomUUID() as string };
+    const { lease } = await client.acquireQuota(request, { headers });
+    await client.settleLease({ leaseId: lease?.leaseId ?? "", points: 4 }, { headers });
+    const held = { ...request, points: 7, operationId: randomUUID() as string };
+    await client.acquireQuota(held, { headers });
+    // Expires with no call after it: what the counters still keep for it is not a difference.
+    await client.acquireQuota({ ...request, operationId: randomUUID(), ttlSeconds: 1 }, { headers });
+    await new Promise((resolve) => setTimeout(resolve, 1100));
+    expect(await verifyLeases(app.database, all)).toEqual([]);
+    expect(await verifyCounters(app.database, redis)).toEqual({ compared: 1, differences: [] });
+
+    await app.database("lease").where({ operation_id: held.operationId }).update({ points: 6, state: 1 });
+    expect((await verifyCounters(app.database, redis)).differences).toEqual([
+      `user ${id}, service 2, method group 3: the counters have reserved points of the day: 7, the ledger 0; reserved points of the window: 7, the ledger 0; live leases: 1, the ledger 0`,
+    ]);
+    await app.database("lease").where({ operation_id: held.operationId }).update({ points: 7, state: 0 });
+    const [key = ""] = server.keys().filter((name) => name.endsWith(":state"));
+    await redis.hset(key, "du", "3");
+    expect((await verifyCounters(app.database, redis)).differences).toEqual([
+      expect.stringMatching(`^user ${id}, .*the counters have used points of the day: 3, the ledger 4$`),
+    ]);
+    await app.database("charged_day").update({ points: 6 });
+    await app.database("audit_action").where({ operation: "settle_lease" }).update({ user_id: 0 });
+    expect(await verifyLeases(app.database, all)).toEqual([
+      expect.stringMatching("counters are made from 6 points, the settled leases have 4$"),
+      expect.stringMatching(`no action of the settled lease of operation ${request.operationId}$`),
+      expect.stringMatching("user 0: the ledger has no settled lease of the action with tracecode"),
+    ]);
+    redis.disconnect();
+    await app.stop();
+    await server.kill();
+  },
+);

@@ -1,0 +1,69 @@
+import { execFileSync } from "node:child_process";
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join, resolve } from "node:path";
+import { expect, test } from "vitest";
+
+/** The parts that know nothing of Tollgate, each with what it stands on. */
+const parts = [
+  {
+    folders: ["gateway", "call"],
+    packages: /^(node:|@bufbuild\/|@connectrpc\/connect$|#gen\/(gateway|google)\/)/,
+    exported: { "gateway/gateway.ts": "createGateway", "gateway/openapi/document.ts": "createDocument" },
+  },
+  {
+    folders: ["grpc", "call"],
+    packages: /^(node:|@bufbuild\/|@connectrpc\/connect(\/protocol(-grpc)?)?$|#gen\/google\/)/,
+    exported: { "grpc/server.ts": "createGrpcServer" },
+  },
+  {
+    folders: ["xlsx"],
+    packages: /^(node:|exceljs$|saxes$|yauzl$)/,
+    exported: { "xlsx/read-workbook.ts": "readWorkbook", "xlsx/workbook.ts": "streamWorkbook" },
+  },
+];
+
+test.each(parts)("$folders import their own files and the packages they need alone", ({ folders, packages }) => {
+  const files = filesOf(folders);
+  const foreign = files.flatMap((file) =>
+    importsOf(file)
+      .filter((one) => (one.startsWith(".") ? !files.includes(join(dirname(file), one)) : !packages.test(one)))
+      .map((one) => `${file}: ${one}`),
+  );
+  expect(foreign).toEqual([]);
+});
+
+test.each(parts)("$folders load without the rest of the repository", ({ folders, exported }) => {
+  const alone = mkdtempSync(join(tmpdir(), "standalone-"));
+  try {
+    for (const folder of folders) cpSync(`src/${folder}`, join(alone, "src", folder), { recursive: true });
+    for (const name of ["gateway", "google"]) cpSync(`gen/${name}`, join(alone, "gen", name), { recursive: true });
+    symlinkSync(resolve("node_modules"), join(alone, "node_modules"));
+    writeFileSync(join(alone, "package.json"), '{"type":"module","imports":{"#gen/*":"./gen/*"}}');
+    const lines = Object.entries(exported).map(
+      ([file, name]) => `import { ${name} } from "./src/${file}"; console.log(typeof ${name});`,
+    );
+    const output = execFileSync(
+      process.execPath,
+      ["--import", "tsx", "--input-type=module", "--eval", lines.join("\n")],
+      { cwd: alone, encoding: "utf8" },
+    );
+    expect(output.trim().split("\n")).toEqual(lines.map(() => "function"));
+  } finally {
+    rmSync(alone, { recursive: true });
+  }
+});
+
+function filesOf(folders: readonly string[]): string[] {
+  return folders.flatMap((folder) =>
+    readdirSync(`src/${folder}`, { recursive: true, encoding: "utf8" })
+      .filter((name) => name.endsWith(".ts"))
+      .map((name) => join("src", folder, name)),
+  );
+}
+
+function importsOf(file: string): string[] {
+  return [...readFileSync(file, "utf8").matchAll(/\b(?:from |import |import\()"([^"]+)"/g)].map(
+    ([, specifier = ""]) => specifier,
+  );
+}

@@ -1,0 +1,99 @@
+import { EventEmitter } from "node:events";
+import { Code, ConnectError, createClient } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
+import { expect, test, vi } from "vitest";
+import { ServerReflection } from "#gen/grpc/reflection/v1/reflection_pb.js";
+import { createStrangers } from "../../src/transport/unauthenticated.ts";
+import { startTestApp } from "../support/app.ts";
+
+const limits = { maxConnections: 2, maxStreams: 2, streamMs: 60_000 };
+
+function open() {
+  const end = vi.fn<() => void>();
+  return { connection: new EventEmitter(), end };
+}
+
+test("one connection too many ends the oldest that nobody has authenticated", () => {
+  const strangers = createStrangers(limits);
+  const all = [open(), open(), open(), open()] as const;
+  const [known, oldest, ...others] = all;
+  strangers.enterConnection(known.connection, known.end);
+  strangers.enterConnection(oldest.connection, oldest.end);
+  strangers.recognize(known.connection);
+  for (const { connection, end } of others) strangers.enterConnection(connection, end);
+  expect(all.map(({ end }) => end.mock.calls.length)).toEqual([0, 1, 0, 0]);
+});
+
+test("a connection that has closed makes room", () => {
+  const strangers = createStrangers(limits);
+  const all = [open(), open(), open()] as const;
+  for (const { connection, end } of all) {
+    strangers.enterConnection(connection, end);
+    if (connection === all[0].connection) connection.emit("close");
+  }
+  expect(all.map(({ end }) => end.mock.calls.length)).toEqual([0, 0, 0]);
+});
+
+test("one call too many ends the oldest, and calls of known callers do not count", () => {
+  const strangers = createStrangers(limits);
+  const [known, stranger] = [open(), open()];
+  for (const { connection, end } of [known, stranger]) strangers.enterConnection(connection, end);
+  strangers.recognize(known.connection);
+  const calls = [known, known, known, stranger, stranger, stranger].map(({ connection }) => ({
+    ...open(),
+    on: connection,
+  }));
+  for (const { on, connection, end } of calls) strangers.enterStream(on, connection, end);
+  expect(calls.map(({ end }) => end.mock.calls.length)).toEqual([0, 0, 0, 1, 0, 0]);
+});
+
+test("a stream of reflection that is silent ends", async () => {
+  const app = await startTestApp({ BODY_TIMEOUT_MS: "200" });
+  const reflection = createClient(ServerReflection, createGrpcTransport({ baseUrl: app.url }));
+  async function* silence() {
+    await new Promise(() => undefined);
+    yield {};
+  }
+  const answers = reflection.serverReflectionInfo(silence())[Symbol.asyncIterator]();
+  const error = await answers.next().catch((failure: unknown) => failure);
+  expect(ConnectError.from(error).code).toBe(Code.DeadlineExceeded);
+  await app.stop();
+});
+
+test("of calls that come at once few start in one turn, and calls of known callers start between them", async () => {
+  const strangers = createStrangers(limits);
+  const [known, stranger] = [open(), open()];
+  for (const { connection, end } of [known, stranger]) strangers.enterConnection(connection, end);
+  strangers.recognize(known.connection);
+  const started: string[] = [];
+  for (let call = 0; call < 40; call += 1) {
+    strangers.startCall(stranger.connection, () => started.push(`stranger ${call}`));
+  }
+  expect(started).toHaveLength(16);
+  strangers.startCall(known.connection, () => started.push("known"));
+  await new Promise(setImmediate);
+  expect(started).toHaveLength(33);
+  expect(started[16]).toBe("known");
+  await new Promise(setImmediate);
+  expect(started.at(-1)).toBe("stranger 39");
+  expect(started).toHaveLength(41);
+});
+
+test("a call that began before its caller was known lasts as long as it likes", () => {
+  vi.useFakeTimers();
+  try {
+    const strangers = createStrangers(limits);
+    const [known, stranger] = [open(), open()];
+    const calls = [known, stranger].map(({ connection, end }) => {
+      const call = open();
+      strangers.enterConnection(connection, end);
+      strangers.enterStream(connection, call.connection, call.end);
+      return call;
+    });
+    strangers.recognize(known.connection);
+    vi.advanceTimersByTime(limits.streamMs);
+    expect(calls.map(({ end }) => end.mock.calls.length)).toEqual([0, 1]);
+  } finally {
+    vi.useRealTimers();
+  }
+});
