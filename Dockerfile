@@ -26,5 +26,5 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=20s CMD ["node", "-e", "\
   const { PORT = '8080', TLS_CERT } = process.env; \
   fetch((TLS_CERT ? 'https' : 'http') + '://127.0.0.1:' + PORT + '/admin/system/check') \
     .then(({ ok }) => process.exit(ok ? 0 : 1), () => process.exit(1))"]
-# As npm start does; the README says why.
+# As npm start does; docs/operations.md says why.
 CMD ["node", "--max-semi-space-size=4", "dist/main.js"]

@@ -17,7 +17,7 @@ interface Applied {
 }
 
 /** The same folder from src and from dist, where the compiler copies no SQL. */
-const ownFolder = new URL("./migrations/", import.meta.url);
+const ownFolder = new URL("../../src/postgres/migrations/", import.meta.url);
 /** Any number that no other advisory lock of the service has. */
 const lockKey = 7_043_001;
 
