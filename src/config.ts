@@ -2,7 +2,7 @@ import { hostname } from "node:os";
 import { z } from "zod";
 import { parseRedisUrl } from "./redis/url.ts";
 import { idleInTransactionTimeoutMs, leastUploadBytesPerSecond, requestTimeoutMs } from "./shared/time-limits.ts";
-import { weaknessOf } from "./shared/weak-secret.ts";
+import { findWeakness } from "./shared/weak-secret.ts";
 
 /** One row of docs/configuration.md. */
 interface Setting<Schema extends z.ZodType = z.ZodType> {
@@ -30,7 +30,7 @@ const secrets = z
   .string()
   .transform((list) => list.split(",").filter((secret) => secret !== ""))
   .superRefine((list, context) => {
-    const rule = list.map((secret) => weaknessOf(secret)).find((weakness) => weakness !== undefined);
+    const rule = list.map((secret) => findWeakness(secret)).find((weakness) => weakness !== undefined);
     if (rule !== undefined) context.addIssue({ code: "custom", message: `each key ${rule}` });
   });
 

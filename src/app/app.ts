@@ -16,21 +16,21 @@ import { createAuthenticator } from "../accounts/auth/service.ts";
 import { createLoginThrottle } from "../accounts/auth/throttle.ts";
 import { keptSecret } from "../accounts/auth/token-keys.ts";
 import { createTokens } from "../accounts/auth/tokens.ts";
-import { companiesOf } from "../accounts/users/store.ts";
+import { findUserCompanies } from "../accounts/users/store.ts";
 import { openAudit } from "../audit/open-audit.ts";
-import { createTally, dropTotals } from "../audit/roll-up.ts";
+import { createRollUp, dropAuditTotals } from "../audit/roll-up.ts";
 import { createSecurityLog } from "../audit/security-log.ts";
-import { createStandings } from "../audit/user-history.ts";
-import { createActionBook } from "../audit/writer.ts";
+import { createUserHistory } from "../audit/user-history.ts";
+import { createActionWriter } from "../audit/writer.ts";
 import { type Config, ConfigError } from "../config.ts";
-import { dropFiles, findData } from "../data/store.ts";
+import { dropFiles, findCodesWithData } from "../data/store.ts";
 import { createErrorBodies } from "../pipeline/error-body.ts";
 import { createPipeline } from "../pipeline/pipeline.ts";
 import { openDatabase } from "../postgres/database.ts";
 import { type EmbeddedServer, startEmbedded } from "../postgres/embedded/embedded.ts";
 import { migrate } from "../postgres/migrate.ts";
-import { openBus } from "../postgres/notifications.ts";
-import { keepTables } from "../postgres/retention.ts";
+import { openNotifications } from "../postgres/notifications.ts";
+import { startRetention } from "../postgres/retention.ts";
 import { holdServerLock } from "../postgres/server-lock.ts";
 import { dropChargedDays } from "../quotas/ledger/charged-days.ts";
 import { createLedger } from "../quotas/ledger/ledger.ts";
@@ -39,11 +39,11 @@ import { createSubjects } from "../quotas/limits/subjects.ts";
 import { openEngine, openQuotas } from "../quotas/open-quotas.ts";
 import { openRedis } from "../redis/client.ts";
 import { readFiles } from "../system/files.ts";
-import { createProbe } from "../system/probe.ts";
+import { createHealthProbe } from "../system/probe.ts";
 import { readVersion } from "../system/version.ts";
-import { serve } from "../transport/server.ts";
-import { createStrangers, defaultStrangerLimits } from "../transport/unauthenticated.ts";
-import { createUsageBook } from "../usage/writer.ts";
+import { startServer } from "../transport/server.ts";
+import { createUnauthenticatedConnections, defaultUnauthenticatedLimits } from "../transport/unauthenticated.ts";
+import { createUsageWriter } from "../usage/writer.ts";
 import { createRoutes } from "./services.ts";
 
 export interface App {
@@ -138,14 +138,14 @@ export async function startApp(
     // A hash keeps a core busy: half of them stay free for everything else.
     const slots = createLoginSlots({ concurrency: Math.max(1, Math.floor(availableParallelism() / 2)) });
     const refusals = createPacedRefusals();
-    const tally = createTally({ database, logger });
-    opened.push(() => tally.stop());
-    const actions = createActionBook(database, tally);
+    const rollUp = createRollUp({ database, logger });
+    opened.push(() => rollUp.stop());
+    const actions = createActionWriter(database, rollUp);
     const securityLog = createSecurityLog({
       database,
       logger,
       actions,
-      companiesOf: (usernames) => companiesOf(database, usernames),
+      companiesOf: (usernames) => findUserCompanies(database, usernames),
       serverName: config.SERVER_NAME,
       now,
     });
@@ -171,8 +171,8 @@ export async function startApp(
     const version = await readVersion(packageFolder, config.COMMIT);
     const authenticator = createAuthenticator({ database: publicDatabase, tokens, now });
     const subjects = createSubjects({ database, now });
-    const standings = createStandings(database);
-    const usage = createUsageBook(database);
+    const userHistory = createUserHistory(database);
+    const usage = createUsageWriter(database);
     const ledger = createLedger({
       database,
       logger,
@@ -188,25 +188,25 @@ export async function startApp(
     let comeBack = async () => {};
     const onFlush = async () => {
       // By now every grant of Redis has been passed on to the ledger.
-      await engine?.answered();
+      await engine?.drainReplies();
       await ledger.flush();
     };
-    const bus = await openBus({
+    const notifications = await openNotifications({
       url,
       logger,
       onUsers(userIds) {
         authenticator.forget(userIds);
         subjects.forget(userIds);
-        standings.forget();
+        userHistory.invalidate();
       },
-      onGeneration: () => engine?.doubt(),
+      onGeneration: () => engine?.invalidateGeneration(),
       onFlush,
       async onRecall() {
         await comeBack();
         await onFlush();
       },
     });
-    opened.push(() => bus.close());
+    opened.push(() => notifications.close());
     let unwritten = 0;
     /** When the drain ends, by performance.now(). */
     let drainEndMs = 0;
@@ -216,14 +216,18 @@ export async function startApp(
       unwritten = ledger.pending();
       if (unwritten > 0) logger.error({ unwritten }, "the ledger was not written before the drain ended: it is lost");
     });
-    const stopKeeping = keepTables({ database, logger, now }, [
+    const stopKeeping = startRetention({ database, logger, now }, [
       {
         table: "lease",
         days: config.LEDGER_RETENTION_DAYS,
         tidy: (beforeMs) => dropChargedDays(database, beforeMs),
       },
       { table: "usage_point", days: pointDays },
-      { table: "audit_action", days: config.AUDIT_RETENTION_DAYS, tidy: (beforeMs) => dropTotals(database, beforeMs) },
+      {
+        table: "audit_action",
+        days: config.AUDIT_RETENTION_DAYS,
+        tidy: (beforeMs) => dropAuditTotals(database, beforeMs),
+      },
       { table: "data_chunk", days: config.DATA_RETENTION_DAYS, tidy: (beforeMs) => dropFiles(database, beforeMs) },
     ]);
     opened.push(async () => stopKeeping());
@@ -231,7 +235,7 @@ export async function startApp(
       database,
       engine,
       ledger,
-      bus,
+      notifications,
       subjects,
       logger,
       secrets,
@@ -241,9 +245,9 @@ export async function startApp(
       durable: config.LEDGER_ACK === "commit",
       failOpen: config.QUOTA_FAIL_OPEN,
     });
-    comeBack = quotas.comeBack;
+    comeBack = quotas.leaveFailOpen;
 
-    const strangers = createStrangers(defaultStrangerLimits);
+    const strangers = createUnauthenticatedConnections(defaultUnauthenticatedLimits);
     const pipeline = createPipeline({
       database,
       logger,
@@ -252,20 +256,20 @@ export async function startApp(
       authenticator,
       actions,
       securityLog,
-      caughtUp: () => bus.caughtUp(),
+      caughtUp: () => notifications.caughtUp(),
       onKnown: strangers.recognize,
     });
     const auth = { hashNewPassword, tokens, login, authenticator, securityLog };
-    const probe = createProbe({ database: publicDatabase, redis, now: () => performance.now() });
+    const probe = createHealthProbe({ database: publicDatabase, redis, now: () => performance.now() });
     const audit = openAudit({
       database,
       logger,
       actions,
       usage,
-      standings,
+      userHistory,
       now,
       retentionDays: config.AUDIT_RETENTION_DAYS,
-      findData: (listed) => findData(database, listed),
+      findData: (listed) => findCodesWithData(database, listed),
     });
     const data = {
       database,
@@ -276,7 +280,7 @@ export async function startApp(
     };
     const routes = createRoutes(pipeline, { database, probe, ...auth, quotas, audit, data, files, version, now });
     const tls = await naming("TLS_CERT and TLS_KEY", readTls(config));
-    const serving = serve({
+    const serving = startServer({
       routes,
       pipeline,
       describeError: createErrorBodies({ serverName, now, logger }, pipeline),

@@ -1,11 +1,11 @@
 import type { Knex } from "knex";
 import type { Database } from "../postgres/database.ts";
-import { dayMicros, hourMicros, type Micros, toIso } from "../shared/instant.ts";
-import { matching } from "./matching.ts";
-import type { Selection } from "./selection.ts";
+import { dayMicros, hourMicros, type Micros, toIsoTime } from "../shared/instant.ts";
+import { filterActions } from "./matching.ts";
+import type { ActionFilter } from "./selection.ts";
 
 /** A stretch of time in which there are actions of a selection. */
-export interface Bucket {
+export interface ActionBucket {
   /** `end` is excluded. */
   readonly start: Micros;
   readonly end: Micros;
@@ -38,9 +38,9 @@ const levels = { all: 0, company: 1, user: 2, shownToCompany: 3, shownToCompanyO
  */
 export async function bucketsOf(
   database: Database,
-  selection: Selection,
+  selection: ActionFilter,
   longest: "hour" | "day" = "day",
-): Promise<Bucket[]> {
+): Promise<ActionBucket[]> {
   const segments = segmentsOf(selection, longest);
   if (segments.length === 0) return [];
   const { outcome } = selection;
@@ -64,11 +64,11 @@ export async function bucketsOf(
   return rows;
 }
 
-export function totalOf(buckets: readonly Bucket[]): number {
+export function countActions(buckets: readonly ActionBucket[]): number {
   return buckets.reduce((sum, { total }) => sum + total, 0);
 }
 
-function segmentsOf(selection: Selection, longest: "hour" | "day"): Segment[] {
+function segmentsOf(selection: ActionFilter, longest: "hour" | "day"): Segment[] {
   const { from, to } = selection;
   const byDayAlone = selection.user.username !== undefined;
   const wholeDays = longest === "day" || byDayAlone ? inner(from, to, dayMicros) : { from: to, to };
@@ -101,11 +101,11 @@ function inner(from: Micros, to: Micros, unit: Micros) {
 /** Counts actions one by one, in stretches as long as the segment's; each counts as `weight`. */
 function counted(
   database: Database,
-  selection: Selection,
+  selection: ActionFilter,
   { from, to, by }: Segment,
   weight: 1 | -1,
 ): Knex.QueryBuilder {
-  const query = matching(database, { ...selection, from, to }).havingRaw("count(*) > 0");
+  const query = filterActions(database, { ...selection, from, to }).havingRaw("count(*) > 0");
   const counts = `count(*) * ${weight} as total, bool_and(service = 4) as changes`;
   if (by === "action") return query.select(database.raw(`?::bigint as start, ?::bigint as end, ${counts}`, [from, to]));
   const span = by === "hour" ? hourMicros : dayMicros;
@@ -116,14 +116,19 @@ function counted(
     .groupByRaw(start);
 }
 
-function kept(database: Database, selection: Selection, { from, to }: Segment, by: "hour" | "day"): Knex.QueryBuilder {
+function kept(
+  database: Database,
+  selection: ActionFilter,
+  { from, to }: Segment,
+  by: "hour" | "day",
+): Knex.QueryBuilder {
   const span = by === "hour" ? hourMicros : dayMicros;
   const { user, company, visibleTo, method } = selection;
   const totals = totalsOf(selection).map((total) =>
     database("audit_total")
       .select("start", "service", "total")
       .where({ ...total, span: span / hourMicros, ...method })
-      .whereRaw("start >= ? and start < ?", [toIso(from), toIso(to)]),
+      .whereRaw("start >= ? and start < ?", [toIsoTime(from), toIsoTime(to)]),
   );
   const pending = database
     .from(
@@ -135,7 +140,7 @@ function kept(database: Database, selection: Selection, { from, to }: Segment, b
     )
     .select(database.raw("date_trunc(?, start, 'UTC') as start", [by]), "service", "total")
     .where({ ...user, ...method })
-    .whereRaw("start >= ? and start < ?", [toIso(from), toIso(to)]);
+    .whereRaw("start >= ? and start < ?", [toIsoTime(from), toIsoTime(to)]);
   if (company !== undefined) void pending.where("company_key", company);
   if (visibleTo !== undefined) void pending.whereRaw("coalesce(visible_company, company_key) = ?", [visibleTo]);
 
@@ -153,7 +158,7 @@ function kept(database: Database, selection: Selection, { from, to }: Segment, b
 }
 
 /** The rows of audit_total that add up to a selection: the columns that each of them has, beside the method's. */
-function totalsOf({ user, company, visibleTo }: Selection): Record<string, string | number>[] {
+function totalsOf({ user, company, visibleTo }: ActionFilter): Record<string, string | number>[] {
   const { username, ...others } = user;
   const ofCompany = company === undefined ? {} : { company_key: company };
   if (visibleTo === undefined) {

@@ -1,15 +1,15 @@
 import type { Knex } from "knex";
 import type { Database } from "../postgres/database.ts";
-import { toIso } from "../shared/instant.ts";
-import type { Selection } from "./selection.ts";
+import { toIsoTime } from "../shared/instant.ts";
+import type { ActionFilter } from "./selection.ts";
 
 /** The selection's actions, as a query that others refine. */
-export function matching(database: Database, selection: Selection): Knex.QueryBuilder {
+export function filterActions(database: Database, selection: ActionFilter): Knex.QueryBuilder {
   const { from, to, user, company, visibleTo, method, outcome } = selection;
   const query = database
     .from(visibleTo === undefined ? "audit_action" : visibleActions(database, visibleTo))
     // As texts: the planner then knows the partitions.
-    .whereRaw("time >= ? and time < ?", [toIso(from), toIso(to)])
+    .whereRaw("time >= ? and time < ?", [toIsoTime(from), toIsoTime(to)])
     .where({ ...user, ...method });
   // Written out: the index of these actions has the same condition.
   if (outcome === "not success") void query.whereRaw("outcome <> 1");

@@ -4,7 +4,7 @@ import { toTimestamp } from "../shared/instant.ts";
 import type { ActionRow } from "./store.ts";
 
 /** @param hasData whether data of the action's user is kept for its tracecode */
-export function toMessage(row: ActionRow, hasData: boolean) {
+export function toActionMessage(row: ActionRow, hasData: boolean) {
   return {
     username: row.username,
     companyKey: row.company_key,

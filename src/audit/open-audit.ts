@@ -1,17 +1,17 @@
 import type { Logger } from "pino";
 import type { Database } from "../postgres/database.ts";
 import { createGroupCommit } from "../postgres/group-commit.ts";
-import { type ActionBook, type UsageBook, weightOf } from "../shared/records.ts";
-import { type Batch, writeBatches } from "./record.ts";
+import { type ActionWriter, type UsageWriter, weightOf } from "../shared/records.ts";
+import { type ActionBatch, writeActionBatches } from "./record.ts";
 import type { AuditOptions } from "./service.ts";
-import type { Standings } from "./user-history.ts";
+import type { UserHistory } from "./user-history.ts";
 
 export interface AuditResources {
   readonly database: Database;
   readonly logger: Logger;
-  readonly actions: ActionBook;
-  readonly usage: UsageBook;
-  readonly standings: Standings;
+  readonly actions: ActionWriter;
+  readonly usage: UsageWriter;
+  readonly userHistory: UserHistory;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
   readonly retentionDays: number;
@@ -21,13 +21,13 @@ export interface AuditResources {
 /** Puts together what the audit service stands on. */
 export function openAudit({ logger, actions, usage, ...options }: AuditResources): AuditOptions {
   const { database } = options;
-  const batches = createGroupCommit<Batch>({
+  const batches = createGroupCommit<ActionBatch>({
     name: "the audit log",
     logger,
     // Callers send many actions at once: while one batch waits for the disk, the next is written.
     maxInFlight: 2,
     async write(written) {
-      await writeBatches({ database, actions, usage }, written);
+      await writeActionBatches({ database, actions, usage }, written);
       return written.map(() => undefined);
     },
     describe: ({ told }) => ({ tracecodes: told.slice(0, 10).map(({ action }) => action.tracecode) }),

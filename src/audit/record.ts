@@ -3,18 +3,18 @@ import { type Database, inTransaction } from "../postgres/database.ts";
 import { withPartitions } from "../postgres/partitions.ts";
 import { invalid, type Violation } from "../shared/errors.ts";
 import { dayMicros, hourMicros, microsOf } from "../shared/instant.ts";
-import type { Action, ActionBook, Usage, UsageBook } from "../shared/records.ts";
-import type { Standing, Standings } from "./user-history.ts";
+import type { Action, ActionWriter, Usage, UsageWriter } from "../shared/records.ts";
+import type { UserHistory, UserVersion } from "./user-history.ts";
 
 /** An action, and the usage that it adds unless it was recorded before. */
-export interface Told {
+export interface RecordedUsage {
   readonly action: Action;
   readonly usage: Usage;
 }
 
 /** The actions of one call, which are recorded together. */
-export interface Batch {
-  readonly told: readonly Told[];
+export interface ActionBatch {
+  readonly told: readonly RecordedUsage[];
   /** How many are new; known when they are written. */
   recorded: number;
   /** Places of those that contradict an action which the log has under the same time, tracecode and operation. */
@@ -22,7 +22,7 @@ export interface Batch {
 }
 
 export interface RecordOptions {
-  readonly standings: Standings;
+  readonly userHistory: UserHistory;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
   /** How long actions are kept. */
@@ -34,12 +34,12 @@ export interface RecordOptions {
  * @param caller stands in for the server where none is told
  * @throws INVALID_ARGUMENT that names every action of an unknown user or of an impossible time
  */
-export async function toBatch(
-  { standings, now, retentionDays }: RecordOptions,
+export async function toActionBatch(
+  { userHistory, now, retentionDays }: RecordOptions,
   actions: readonly RecordedAction[],
   caller: string,
-): Promise<Batch> {
-  const findStanding = await standings.of([...new Set(actions.map(({ username }) => username))]);
+): Promise<ActionBatch> {
+  const findStanding = await userHistory.find([...new Set(actions.map(({ username }) => username))]);
   const latest = now() * 1000 + hourMicros;
   const earliest = Math.floor((now() * 1000) / dayMicros - retentionDays) * dayMicros;
   const violations: Violation[] = [];
@@ -59,7 +59,7 @@ export async function toBatch(
 }
 
 // Written out, not spread: a batch of a thousand is made in a third of the time.
-function toTold(action: RecordedAction, user: Standing, timeMicros: number, caller: string): Told {
+function toTold(action: RecordedAction, user: UserVersion, timeMicros: number, caller: string): RecordedUsage {
   const { service, methodGroup, points, pointKeys, duration, outcome, operation } = action;
   const { userId, username, companyKey } = user;
   const day = Math.floor((timeMicros + user.timezone * hourMicros) / dayMicros);
@@ -84,9 +84,9 @@ function toTold(action: RecordedAction, user: Standing, timeMicros: number, call
 }
 
 /** Writes batches in one transaction, and tells each how much of it was new and what contradicts the log. */
-export async function writeBatches(
-  { database, actions, usage }: { database: Database; actions: ActionBook; usage: UsageBook },
-  batches: readonly Batch[],
+export async function writeActionBatches(
+  { database, actions, usage }: { database: Database; actions: ActionWriter; usage: UsageWriter },
+  batches: readonly ActionBatch[],
 ): Promise<void> {
   const told = batches.flatMap((batch) => batch.told);
   const { added, contradicted } = await withPartitions(database, async () => {

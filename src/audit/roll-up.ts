@@ -4,9 +4,9 @@ import { isStatementTimeout } from "../postgres/errors.ts";
 import { deleteBefore } from "../postgres/retention.ts";
 
 /** Moves what writers have counted into audit_total. */
-export interface Tally {
+export interface RollUp {
   /** There is something to move: it is done within a second. Readers count what waits by themselves. */
-  soon(): void;
+  scheduleRollUp(): void;
   /** Moves what there is, and stops. */
   stop(): Promise<void>;
 }
@@ -17,12 +17,12 @@ const lockKey = 7_043_006;
 /** Batches at once: so many cells fit in memory many times over. */
 const maxBatches = 200;
 
-export function createTally({ database, logger }: { database: Database; logger: Logger }): Tally {
+export function createRollUp({ database, logger }: { database: Database; logger: Logger }): RollUp {
   let timer: NodeJS.Timeout | undefined;
   let moving: Promise<void> | undefined;
   let batches = maxBatches;
 
-  function soon(): void {
+  function scheduleRollUp(): void {
     timer ??= setTimeout(() => void begin(), delayMs).unref();
   }
 
@@ -56,9 +56,9 @@ export function createTally({ database, logger }: { database: Database; logger: 
   }
 
   // What a server left behind that was killed.
-  soon();
+  scheduleRollUp();
   return {
-    soon,
+    scheduleRollUp,
     async stop() {
       clearTimeout(timer);
       await moving;
@@ -68,7 +68,7 @@ export function createTally({ database, logger }: { database: Database; logger: 
 }
 
 /** Forgets the totals of the time before, milliseconds since the epoch. */
-export async function dropTotals(database: Database, beforeMs: number): Promise<void> {
+export async function dropAuditTotals(database: Database, beforeMs: number): Promise<void> {
   await deleteBefore(database, "audit_total", "start", new Date(beforeMs).toISOString());
 }
 

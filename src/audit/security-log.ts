@@ -3,14 +3,14 @@ import type { Logger } from "pino";
 import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
 import { type Database, inTransaction } from "../postgres/database.ts";
 import { withPartitions } from "../postgres/partitions.ts";
-import type { Action, ActionBook } from "../shared/records.ts";
+import type { Action, ActionWriter } from "../shared/records.ts";
 import type { SecurityEvent, SecurityLog } from "../shared/security-log.ts";
 import { administratorsOnly } from "./selection.ts";
 
 export interface SecurityLogOptions {
   readonly database: Database;
   readonly logger: Logger;
-  readonly actions: ActionBook;
+  readonly actions: ActionWriter;
   /** The companies of those of these users that exist, by username. */
   readonly companiesOf: (usernames: readonly string[]) => Promise<ReadonlyMap<string, string>>;
   /** The name of this server in tracedata. */

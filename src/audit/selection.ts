@@ -4,7 +4,7 @@ import { dayMicros, hourMicros, type Micros, microsOf } from "../shared/instant.
 import { type Principal, type Scope, scopeOf } from "../shared/principal.ts";
 
 /** Which actions a list is about. */
-export interface Selection {
+export interface ActionFilter {
   /** `to` is excluded. */
   readonly from: Micros;
   readonly to: Micros;
@@ -23,14 +23,14 @@ export interface Selection {
 export const administratorsOnly = "";
 
 /** Everything that a caller may see. */
-export function everythingOf(principal: Principal): Selection {
+export function filterByScope(principal: Principal): ActionFilter {
   return { from: 0, to: lastDay, ...scoped(principal), method: {} };
 }
 
 const lastDay = Date.UTC(9999, 11, 31) * 1000;
 
 /** Without from: from the beginning of the caller's day; without to: up to now. */
-export function selectionOf(request: ReadAuditRequest, principal: Principal, nowMs: number): Selection {
+export function actionFilterOf(request: ReadAuditRequest, principal: Principal, nowMs: number): ActionFilter {
   const { username, companyKey, serviceName: service, methodGroup, operationId: operation, outcome } = request;
   const offset = principal.timezone * hourMicros;
   const now = nowMs * 1000;
@@ -60,7 +60,7 @@ export function selectionOf(request: ReadAuditRequest, principal: Principal, now
   };
 }
 
-function scoped(principal: Principal): Pick<Selection, "user" | "visibleTo"> {
+function scoped(principal: Principal): Pick<ActionFilter, "user" | "visibleTo"> {
   const scope: Scope = scopeOf(principal);
   switch (scope.kind) {
     case "everything":

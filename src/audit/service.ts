@@ -4,15 +4,15 @@ import type { GroupCommit } from "../postgres/group-commit.ts";
 import { conflict } from "../shared/errors.ts";
 import type { Call, Handlers } from "../shared/handler.ts";
 import { pageOf } from "../shared/pagination.ts";
-import { bucketsOf, totalOf } from "./buckets.ts";
-import { toMessage } from "./messages.ts";
-import { type Batch, type RecordOptions, toBatch } from "./record.ts";
-import { everythingOf, selectionOf } from "./selection.ts";
-import { type ActionRow, sortable, streamActions } from "./store.ts";
+import { bucketsOf, countActions } from "./buckets.ts";
+import { toActionMessage } from "./messages.ts";
+import { type ActionBatch, type RecordOptions, toActionBatch } from "./record.ts";
+import { actionFilterOf, filterByScope } from "./selection.ts";
+import { type ActionRow, sortableActionColumns, streamActions } from "./store.ts";
 
 export interface AuditOptions extends RecordOptions {
   readonly database: Database;
-  readonly batches: GroupCommit<Batch>;
+  readonly batches: GroupCommit<ActionBatch>;
   /**
    * Tells of which of these actions data is kept. Asked once a page: a flag in each row would need an index by tracecode
    * on the largest table, and would be wrong from the day on which the data's retention ends.
@@ -24,7 +24,7 @@ export function auditHandlers(options: AuditOptions): Handlers<typeof AuditServi
   const { database, batches, findData, now } = options;
 
   async function record(actions: readonly RecordedAction[], call: Call) {
-    const batch = await toBatch(options, actions, call.principal.username);
+    const batch = await toActionBatch(options, actions, call.principal.username);
     await batches.commit(batch);
     // The others are recorded, and are repeats when the call is sent again.
     if (batch.contradicted.length > 0) throw otherActions(actions, batch.contradicted);
@@ -33,19 +33,19 @@ export function auditHandlers(options: AuditOptions): Handlers<typeof AuditServi
 
   return {
     async *readAudit(request, call) {
-      const page = pageOf(request, sortable);
-      const selection = selectionOf(request, call.principal, now());
+      const page = pageOf(request, sortableActionColumns);
+      const selection = actionFilterOf(request, call.principal, now());
       const [everything, buckets] = await Promise.all([
-        bucketsOf(database, everythingOf(call.principal)),
+        bucketsOf(database, filterByScope(call.principal)),
         bucketsOf(database, selection),
       ]);
       call.recordRead({ username: request.username, companyKey: request.companyKey });
-      const overall = { total: toUint32(totalOf(everything)) };
-      yield { statistics: { overall, filter: { total: toUint32(totalOf(buckets)) } } };
+      const overall = { total: toUint32(countActions(everything)) };
+      yield { statistics: { overall, filter: { total: toUint32(countActions(buckets)) } } };
       const rows = streamActions(database, { selection, buckets, page, signal: call.signal });
       for await (const actions of rows) {
         const hasData = await findData(actions);
-        yield { actions: actions.map((action) => toMessage(action, hasData(action))) };
+        yield { actions: actions.map((action) => toActionMessage(action, hasData(action))) };
       }
     },
 

@@ -3,9 +3,9 @@ import type { Database } from "../postgres/database.ts";
 import { streamRows } from "../postgres/stream.ts";
 import type { Micros } from "../shared/instant.ts";
 import type { Page } from "../shared/pagination.ts";
-import { type Bucket, bucketsOf } from "./buckets.ts";
-import { matching } from "./matching.ts";
-import type { Selection } from "./selection.ts";
+import { type ActionBucket, bucketsOf } from "./buckets.ts";
+import { filterActions } from "./matching.ts";
+import type { ActionFilter } from "./selection.ts";
 
 /** An action as it is listed. */
 export interface ActionRow {
@@ -44,7 +44,7 @@ const columns = [
 ] as const;
 
 /** Columns by the name of their field, also where it is within another one. Time comes first: it is the default. */
-export const sortable = withInner({
+export const sortableActionColumns = withInner({
   "tracedata.time": "time",
   "tracedata.code": "tracecode",
   "tracedata.client": "company_key, username",
@@ -71,9 +71,9 @@ function withInner(fields: Readonly<Record<string, string>>): Record<string, str
 }
 
 export interface ActionsOptions {
-  readonly selection: Selection;
+  readonly selection: ActionFilter;
   /** The selection's. */
-  readonly buckets: readonly Bucket[];
+  readonly buckets: readonly ActionBucket[];
   readonly page: Page;
   readonly signal: AbortSignal;
 }
@@ -105,7 +105,7 @@ const shortWay = 1000;
  * is skipped by its totals, and so are the gaps between rare actions: the time that a page takes does not grow with the
  * history around it.
  */
-async function partOf(database: Database, selection: Selection, buckets: readonly Bucket[], page: Page) {
+async function partOf(database: Database, selection: ActionFilter, buckets: readonly ActionBucket[], page: Page) {
   const { direction, limit } = page;
   const sorted = direction === "asc" ? buckets : buckets.toReversed();
   const part = cut(sorted, page.offset, limit);
@@ -115,7 +115,11 @@ async function partOf(database: Database, selection: Selection, buckets: readonl
   return cut([...(direction === "asc" ? hours : hours.toReversed()), ...others], part.offset, limit);
 }
 
-function cut(buckets: readonly Bucket[], offset: number, limit: number): { buckets: Bucket[]; offset: number } {
+function cut(
+  buckets: readonly ActionBucket[],
+  offset: number,
+  limit: number,
+): { buckets: ActionBucket[]; offset: number } {
   let skipped = 0;
   let taken = 0;
   const wanted = buckets.filter(({ total }) => {
@@ -130,13 +134,16 @@ function cut(buckets: readonly Bucket[], offset: number, limit: number): { bucke
   return { buckets: wanted, offset: offset - skipped };
 }
 
-function touch(one: Bucket, other: Bucket): boolean {
+function touch(one: ActionBucket, other: ActionBucket): boolean {
   return one.end === other.start || other.end === one.start;
 }
 
 /** Neighbours as one where they belong together. */
-function merge(buckets: readonly Bucket[], together: (one: Bucket, other: Bucket) => boolean): Bucket[] {
-  const merged: Bucket[] = [];
+function merge(
+  buckets: readonly ActionBucket[],
+  together: (one: ActionBucket, other: ActionBucket) => boolean,
+): ActionBucket[] {
+  const merged: ActionBucket[] = [];
   for (const bucket of buckets) {
     const last = merged.at(-1);
     if (last === undefined || !together(last, bucket)) merged.push(bucket);
@@ -152,18 +159,18 @@ function merge(buckets: readonly Bucket[], together: (one: Bucket, other: Bucket
   return merged;
 }
 
-function within(selection: Selection, { start, end, changes }: Bucket): Selection {
+function within(selection: ActionFilter, { start, end, changes }: ActionBucket): ActionFilter {
   // Administrative changes are few, and have an index of their own.
   return { ...selection, from: start, to: end, method: { ...selection.method, ...(changes && { service: 4 }) } };
 }
 
 function ordered(
   database: Database,
-  selection: Selection,
+  selection: ActionFilter,
   { sort, direction, offset, limit }: Page,
 ): Knex.QueryBuilder {
   const order = new Set([...sort.split(", "), "time", "tracecode", "operation", "part"]);
-  return matching(database, selection)
+  return filterActions(database, selection)
     .select(...columns)
     .select(database.raw("(extract(epoch from time) * 1000000)::bigint as micros"))
     .orderBy([...order].map((column) => ({ column, order: direction })))

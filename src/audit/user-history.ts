@@ -1,10 +1,10 @@
 import { LRUCache } from "lru-cache";
 import { textColumnOf } from "../postgres/columns.ts";
-import { type Database, prepared } from "../postgres/database.ts";
+import { type Database, preparedAs } from "../postgres/database.ts";
 import type { Micros } from "../shared/instant.ts";
 
 /** What a user was, from a time on. */
-export interface Standing {
+export interface UserVersion {
   readonly userId: number;
   readonly username: string;
   readonly companyKey: string;
@@ -13,27 +13,27 @@ export interface Standing {
 }
 
 /** Who had a name at a time, and what they were; undefined when nobody had. */
-export type FindStanding = (username: string, time: Micros) => Standing | undefined;
+export type FindUserVersion = (username: string, time: Micros) => UserVersion | undefined;
 
-export interface Standings {
+export interface UserHistory {
   /** One question for all the names of a batch that are not at hand: few users ever change. */
-  of(names: readonly string[]): Promise<FindStanding>;
+  find(names: readonly string[]): Promise<FindUserVersion>;
   /** Some users have changed. */
-  forget(): void;
+  invalidate(): void;
 }
 
 interface Row {
   readonly username: string;
   readonly since: Micros;
   /** Null: deleted from then on. */
-  readonly standing: Standing | null;
+  readonly version: UserVersion | null;
 }
 
 const maxNames = 100_000;
 /** That a change may not be heard of is why nothing is used for longer. */
 const freshMs = 5000;
 
-export function createStandings(database: Database): Standings {
+export function createUserHistory(database: Database): UserHistory {
   const known = new LRUCache<string, Row[]>({ max: maxNames, ttl: freshMs, ttlResolution: 50 });
   /** Changes heard of: what was read before the last one is not kept. */
   let changes = 0;
@@ -57,22 +57,22 @@ export function createStandings(database: Database): Standings {
     for (const name of missing) {
       const rows = found.get(name);
       // Who has a name anew is not told of: it is read again until somebody has it.
-      if (rows?.at(-1)?.standing) known.set(name, rows);
+      if (rows?.at(-1)?.version) known.set(name, rows);
     }
     return found;
   }
 
   return {
-    async of(names) {
+    async find(names) {
       const byName = await readAll(names);
       return (username, time) => {
         const rows = byName.get(username) ?? [];
         // What lies before the first one is of the first one: the log of another system may be older than the account.
         const row = rows.findLast(({ since }) => since <= time) ?? rows[0];
-        return row?.standing ?? undefined;
+        return row?.version ?? undefined;
       };
     },
-    forget() {
+    invalidate() {
       changes += 1;
       known.clear();
     },
@@ -84,10 +84,10 @@ async function read(database: Database, names: readonly string[]): Promise<Row[]
     `select username, (extract(epoch from since) * 1000000)::bigint as since,
        case when company_key is not null then json_build_object(
          'userId', user_id, 'username', username, 'companyKey', company_key, 'timezone', timezone
-       ) end as standing
+       ) end as version
      from user_standing where username = any(?::text[]) order by since`,
     [textColumnOf(names, (name) => name)],
   );
-  const { rows } = await reading.options(prepared("read_standings"));
+  const { rows } = await reading.options(preparedAs("read_standings"));
   return rows;
 }

@@ -1,15 +1,15 @@
 import { columnOf, textColumnOf } from "../postgres/columns.ts";
-import { type Database, prepared, type Transaction } from "../postgres/database.ts";
+import { type Database, preparedAs, type Transaction } from "../postgres/database.ts";
 import { ensurePartitions } from "../postgres/partitions.ts";
-import { dayMicros, hourMicros, toIso } from "../shared/instant.ts";
-import type { Action, ActionBook } from "../shared/records.ts";
-import type { Tally } from "./roll-up.ts";
+import { dayMicros, hourMicros, toIsoTime } from "../shared/instant.ts";
+import type { Action, ActionWriter } from "../shared/records.ts";
+import type { RollUp } from "./roll-up.ts";
 
 const hourMs = hourMicros / 1000;
 const noPart = "00000000-0000-0000-0000-000000000000";
 
 /** Writes actions in the transaction of what they are about, and what they add to the totals. */
-export function createActionBook(database: Database, tally: Tally): ActionBook {
+export function createActionWriter(database: Database, rollUp: RollUp): ActionWriter {
   return {
     async prepare(actions) {
       const days = actions.map(({ timeMicros }) => Math.floor(timeMicros / dayMicros));
@@ -27,7 +27,7 @@ export function createActionBook(database: Database, tally: Tally): ActionBook {
           ? told
           : (await readInserted(transaction, told)).flatMap((key) => byKey.get(key) ?? []);
       await count(transaction, added);
-      tally.soon();
+      rollUp.scheduleRollUp();
       return added;
     },
     async findContradicted(transaction, actions) {
@@ -86,7 +86,7 @@ async function insert(transaction: Transaction, actions: readonly Action[]): Pro
       columnOf(actions, ({ times }) => times),
     ],
   );
-  const { rowCount } = await inserting.options(prepared("add_actions"));
+  const { rowCount } = await inserting.options(preparedAs("add_actions"));
   return rowCount;
 }
 
@@ -101,7 +101,7 @@ async function readInserted(transaction: Transaction, actions: readonly Action[]
        -- As texts: the planner then knows the partitions, and neither reads nor locks the others.
        and time >= ? and time <= ?
        and audit_action.xmin = pg_current_xact_id()::xid`,
-    [...keyColumns(actions), toIso(Math.min(...times)), toIso(Math.max(...times))],
+    [...keyColumns(actions), toIsoTime(Math.min(...times)), toIsoTime(Math.max(...times))],
   );
   return rows.map(({ key }) => key);
 }
@@ -117,7 +117,7 @@ async function readKept(transaction: Transaction, actions: readonly Action[]) {
      where time = timestamptz 'epoch' + micros * interval '1 microsecond'
        -- As texts: the planner then knows the partitions.
        and time >= ? and time <= ?`,
-    [...keyColumns(actions), toIso(Math.min(...times)), toIso(Math.max(...times))],
+    [...keyColumns(actions), toIsoTime(Math.min(...times)), toIsoTime(Math.max(...times))],
   );
   return rows;
 }
@@ -155,7 +155,7 @@ async function count(transaction: Transaction, actions: readonly Action[]): Prom
       textColumnOf(cells, ({ action }) => visibleCompanyOf(action)),
     ],
   );
-  await counting.options(prepared("count_actions"));
+  await counting.options(preparedAs("count_actions"));
 }
 
 function cellsOf(actions: readonly Action[]): Map<string, { readonly action: Action; total: number }> {

@@ -1,9 +1,9 @@
 import pLimit from "p-limit";
 import { invalid, unavailable } from "../shared/errors.ts";
 import { xlsxType } from "../xlsx/workbook.ts";
-import { type Limits, makeApart } from "./convert/apart.ts";
-import type { Kind } from "./convert/make.ts";
-import { Impossible } from "./convert/table.ts";
+import { type ConversionLimits, makeApart } from "./convert/apart.ts";
+import type { ConversionKind } from "./convert/make.ts";
+import { ConversionError } from "./convert/table.ts";
 
 /** Data as it was stored. */
 export interface Stored {
@@ -23,7 +23,7 @@ export const contentTypes = { json: "application/json", xlsx: xlsxType } as cons
 
 /** Of what is converted. What comes of it is not under the limit of the heap: it has one of its own. */
 const maxBytes = 4_194_304;
-const limits: Limits = { memoryMb: 512, timeMs: 30_000, maxBytes: 67_108_864 };
+const limits: ConversionLimits = { memoryMb: 512, timeMs: 30_000, maxBytes: 67_108_864 };
 
 /** Who reads slowly keeps what was made: of all of them together that is not without end. */
 const maxHeld = 4 * limits.maxBytes;
@@ -33,7 +33,7 @@ let held = 0;
 const inTurn = pLimit(1);
 
 /** @throws INVALID_ARGUMENT for data that is never converted */
-export function kindOf({ content_type: type, filename }: Pick<Stored, "content_type" | "filename">): Kind {
+export function kindOf({ content_type: type, filename }: Pick<Stored, "content_type" | "filename">): ConversionKind {
   const [essence = ""] = type.toLowerCase().split(/[; ]/, 1);
   if (essence === xlsxType || /\.xlsx$/i.test(filename)) return "xlsx";
   if (essence === contentTypes.json || essence.endsWith("+json") || /\.json$/i.test(filename)) return "json";
@@ -52,11 +52,13 @@ export async function convert(stored: Stored, signal: AbortSignal): Promise<Conv
     const leave = () => reject(signal.reason as Error);
     signal.addEventListener("abort", leave, { once: true });
     const turn = inTurn(() => hold(stored, from, signal)).finally(() => signal.removeEventListener("abort", leave));
-    turn.then(resolve, (error: unknown) => reject(error instanceof Impossible ? impossible(error.message) : error));
+    turn.then(resolve, (error: unknown) =>
+      reject(error instanceof ConversionError ? impossible(error.message) : error),
+    );
   });
 }
 
-async function hold(stored: Stored, from: Kind, signal: AbortSignal): Promise<Converted> {
+async function hold(stored: Stored, from: ConversionKind, signal: AbortSignal): Promise<Converted> {
   signal.throwIfAborted();
   if (held + limits.maxBytes > maxHeld)
     throw unavailable("TOO_BUSY", "too much converted data is still being read", 5000);

@@ -1,7 +1,7 @@
 import type { PutDataRequest } from "#gen/tollgate/v1/data_pb.js";
 import { tooSlow } from "../shared/errors.ts";
 import { leastUploadBytesPerSecond } from "../shared/time-limits.ts";
-import { createPatience } from "../shared/transfer-deadline.ts";
+import { createTransferDeadline } from "../shared/transfer-deadline.ts";
 
 /**
  * What a sender sends, as it comes: who is silent for longer than that holds nothing any more.
@@ -29,11 +29,11 @@ const bytesPerMs = leastUploadBytesPerSecond / 1000;
  * @throws DEADLINE_EXCEEDED
  */
 export async function* inPace(pieces: AsyncIterable<PutDataRequest>, slackMs: number): AsyncGenerator<PutDataRequest> {
-  const patience = createPatience(slackMs);
+  const transferDeadline = createTransferDeadline(slackMs);
   let asked = performance.now();
   for await (const piece of pieces) {
-    patience.spend(performance.now() - asked, (piece.file?.data.length ?? 0) / bytesPerMs);
-    if (patience.leftMs < 0) throw tooSlow("the data came too slowly");
+    transferDeadline.spend(performance.now() - asked, (piece.file?.data.length ?? 0) / bytesPerMs);
+    if (transferDeadline.leftMs < 0) throw tooSlow("the data came too slowly");
     yield piece;
     // What we do with a piece is not the sender's time.
     asked = performance.now();

@@ -1,7 +1,7 @@
 import { outOfRange } from "../shared/errors.ts";
 
 /** A part of a file, `to` excluded. */
-export interface Part {
+export interface ByteRange {
   readonly from: number;
   readonly to: number;
 }
@@ -12,7 +12,7 @@ export interface Part {
  * @param condition If-Range: the part is wanted of the file with that ETag alone
  * @throws OUT_OF_RANGE where the file has no such bytes
  */
-export function partOf(header: string | null, condition: string | null, file: { bytes: number; etag: string }) {
+export function parseByteRange(header: string | null, condition: string | null, file: { bytes: number; etag: string }) {
   const match = /^bytes=(\d{0,15})-(\d{0,15})$/.exec(header ?? "");
   if (match === null || (condition !== null && condition !== file.etag)) return undefined;
   const [first = "", last = ""] = match.slice(1);
@@ -21,5 +21,5 @@ export function partOf(header: string | null, condition: string | null, file: { 
   const to = first === "" || last === "" ? file.bytes : Math.min(Number(last) + 1, file.bytes);
   if (first !== "" && last !== "" && Number(last) < Number(first)) return undefined;
   if (from >= to) throw outOfRange(file.bytes);
-  return { from, to } satisfies Part;
+  return { from, to } satisfies ByteRange;
 }

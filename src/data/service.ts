@@ -4,12 +4,12 @@ import { Conversion_Name, type DataService } from "#gen/tollgate/v1/data_pb.js";
 import { preconditionOf } from "../call/preconditions.ts";
 import type { Database } from "../postgres/database.ts";
 import { internal, notFound } from "../shared/errors.ts";
-import { type Call, type Handlers, present } from "../shared/handler.ts";
+import { type Call, type Handlers, requirePresent } from "../shared/handler.ts";
 import { scopeOf } from "../shared/principal.ts";
 import { contentTypes, convert, kindOf } from "./convert.ts";
-import { type Part, partOf } from "./range.ts";
-import { type DataFile, find, listFiles, readBytes } from "./store.ts";
-import { type UploadOptions, upload } from "./upload.ts";
+import { type ByteRange, parseByteRange } from "./range.ts";
+import { type DataFile, findDataFile, listFiles, streamBytes } from "./store.ts";
+import { storeUpload, type UploadOptions } from "./upload.ts";
 
 /** A message of gRPC may be 4 MiB long. */
 const pieceBytes = 262_144;
@@ -18,8 +18,8 @@ export function dataHandlers(options: UploadOptions): Handlers<typeof DataServic
   const { database } = options;
   return {
     async *readData({ tracecode, dataFlowType, dataFlowStage: stage, dataFlowConvert }, call) {
-      const key = { tracecode: tracecode.toLowerCase(), flow: present(dataFlowType), stage };
-      const file = await find(database, key, scopeOf(call.principal));
+      const key = { tracecode: tracecode.toLowerCase(), flow: requirePresent(dataFlowType), stage };
+      const file = await findDataFile(database, key, scopeOf(call.principal));
       if (file === undefined) throw notFound("data", tracecode);
       call.recordRead({ username: file.username, companyKey: file.company_key });
       if (dataFlowConvert === Conversion_Name.ORIGIN) return yield* origin(database, file, call);
@@ -56,7 +56,7 @@ export function dataHandlers(options: UploadOptions): Handlers<typeof DataServic
     },
 
     async putData(requests, call) {
-      const { bytes, sha256, repeated } = await upload(options, requests, call);
+      const { bytes, sha256, repeated } = await storeUpload(options, requests, call);
       return { bytes: BigInt(bytes), sha256: sha256.toString("hex"), repeated };
     },
   };
@@ -76,15 +76,17 @@ async function* origin(
   const content =
     part === undefined
       ? readWhole(database, file, call.signal)
-      : readBytes(database, file, { ...part, signal: call.signal });
+      : streamBytes(database, file, { ...part, signal: call.signal });
   for await (const data of content) yield { file: { contentType, data } };
 }
 
 /** Finds the part that is wanted; undefined for all. The answer's header says which, and how long it is. */
-function measure({ bytes, sha256 }: DataFile, { requestHeader, responseHeader }: Call): Part | undefined {
+function measure({ bytes, sha256 }: DataFile, { requestHeader, responseHeader }: Call): ByteRange | undefined {
   const etag = `"${sha256.toString("hex")}"`;
   const isMet = preconditionOf(requestHeader, etag) === "met";
-  const part = isMet ? partOf(requestHeader.get("range"), requestHeader.get("if-range"), { bytes, etag }) : undefined;
+  const part = isMet
+    ? parseByteRange(requestHeader.get("range"), requestHeader.get("if-range"), { bytes, etag })
+    : undefined;
   responseHeader.set("accept-ranges", "bytes");
   responseHeader.set("etag", etag);
   const { from, to } = part ?? { from: 0, to: bytes };
@@ -97,7 +99,7 @@ function measure({ bytes, sha256 }: DataFile, { requestHeader, responseHeader }:
 async function* readWhole(database: Database, file: DataFile, signal: AbortSignal): AsyncGenerator<Buffer> {
   const hash = createHash("sha256");
   let held: Buffer | undefined;
-  for await (const data of readBytes(database, file, { from: 0, to: file.bytes, signal })) {
+  for await (const data of streamBytes(database, file, { from: 0, to: file.bytes, signal })) {
     if (held !== undefined) yield held;
     hash.update(data);
     held = data;

@@ -24,7 +24,7 @@ export interface DataFile extends DataKey {
   readonly sha256: Buffer;
 }
 
-export async function find(database: Database, { tracecode, flow, stage }: DataKey, scope: Scope) {
+export async function findDataFile(database: Database, { tracecode, flow, stage }: DataKey, scope: Scope) {
   const query = database<DataFile>("data_file").first("*").where({ tracecode, flow, stage });
   return (await within(query, scope)) as DataFile | undefined;
 }
@@ -54,7 +54,10 @@ export async function listFiles(database: Database, tracecode: string, scope: Sc
 type Traced = Pick<DataFile, "tracecode" | "user_id">;
 
 /** Tells for which of these the user has data under the tracecode. One query for all of them. */
-export async function findData(database: Database, traced: readonly Traced[]): Promise<(one: Traced) => boolean> {
+export async function findCodesWithData(
+  database: Database,
+  traced: readonly Traced[],
+): Promise<(one: Traced) => boolean> {
   const { rows } = await database.raw<{ rows: Traced[] }>(
     "select distinct tracecode, user_id from data_file where tracecode = any(?::uuid[])",
     [[...new Set(traced.map(({ tracecode }) => tracecode))]],
@@ -68,13 +71,13 @@ function keyOf({ tracecode, user_id }: Traced): string {
 }
 
 /** Whose data is. */
-export type Owner = Pick<DataFile, "user_id" | "username" | "company_key">;
+export type DataOwner = Pick<DataFile, "user_id" | "username" | "company_key">;
 
 /** Who had a name when the first file of a tracecode was put. */
-export async function findOwner(
+export async function findDataOwner(
   database: Database,
   { tracecode, username }: Pick<DataFile, "tracecode" | "username">,
-): Promise<Owner | undefined> {
+): Promise<DataOwner | undefined> {
   return database<DataFile>("data_file")
     .first("user_id", "username", "company_key")
     .where({ tracecode, username })
@@ -82,7 +85,7 @@ export async function findOwner(
 }
 
 /** The number of a file that is going to be. */
-export async function nextId(transaction: Transaction): Promise<number> {
+export async function nextFileId(transaction: Transaction): Promise<number> {
   const { rows } = await transaction.raw<{ rows: { id: number }[] }>(
     "select nextval(pg_get_serial_sequence('data_file', 'id')) as id",
   );
@@ -103,7 +106,7 @@ export async function insertChunk(
 }
 
 /** The bytes from..to of a file, `to` excluded, chunk by chunk. */
-export async function* readBytes(
+export async function* streamBytes(
   database: Database,
   { id, day }: Pick<DataFile, "id" | "day">,
   { from, to, signal }: { readonly from: number; readonly to: number; readonly signal: AbortSignal },

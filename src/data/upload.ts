@@ -1,13 +1,22 @@
 import { createHash } from "node:crypto";
 import type { PutDataRequest } from "#gen/tollgate/v1/data_pb.js";
-import { takeTurn } from "../postgres/bulk-slots.ts";
+import { acquireBulkSlot } from "../postgres/bulk-slots.ts";
 import type { Database, Transaction } from "../postgres/database.ts";
 import { isUniqueViolation } from "../postgres/errors.ts";
 import { ensurePartitions, withPartitions } from "../postgres/partitions.ts";
 import { alreadyExists, invalid, tooLarge, unavailable } from "../shared/errors.ts";
-import { type Call, present } from "../shared/handler.ts";
+import { type Call, requirePresent } from "../shared/handler.ts";
 import { inPace, inTime } from "./in-time.ts";
-import { type DataFile, type DataKey, find, findOwner, insertChunk, insertFile, nextId, type Owner } from "./store.ts";
+import {
+  type DataFile,
+  type DataKey,
+  type DataOwner,
+  findDataFile,
+  findDataOwner,
+  insertChunk,
+  insertFile,
+  nextFileId,
+} from "./store.ts";
 
 export interface UploadOptions {
   readonly database: Database;
@@ -26,7 +35,7 @@ export interface KnownUser {
   readonly companyKey: string;
 }
 
-export interface Kept {
+export interface StoredUpload {
   readonly bytes: number;
   readonly sha256: Buffer;
   readonly repeated: boolean;
@@ -40,11 +49,11 @@ const chunkBytes = 262_144;
  * Keeps what a stream brings, in one transaction: a broken upload leaves nothing.
  * @throws ALREADY_EXISTS where there are other bytes
  */
-export async function upload(
+export async function storeUpload(
   options: UploadOptions,
   requests: AsyncIterable<PutDataRequest>,
   { isHttp, signal }: Pick<Call, "isHttp" | "signal">,
-): Promise<Kept> {
+): Promise<StoredUpload> {
   // HTTP's door has that limit by itself, and 408 for it.
   const timed = isHttp ? requests : inTime(requests, options.pieceTimeoutMs);
   const iterator = inPace(timed, options.pieceTimeoutMs);
@@ -68,12 +77,12 @@ async function describe({ database, findUser }: UploadOptions, request: PutDataR
   if (tracecode === undefined) throw invalid({ field: "tracecode", message: "is needed in the first message" });
   if (username === undefined) throw invalid({ field: "username", message: "is needed: whose data it is" });
   // What comes late is not a namesake's: all of a tracecode is one user's.
-  const owner = (await findOwner(database, { tracecode, username })) ?? toOwner(await findUser(username));
+  const owner = (await findDataOwner(database, { tracecode, username })) ?? toOwner(await findUser(username));
   if (owner === undefined) throw invalid({ field: "username", message: `no such user: ${username}` });
   return {
     ...owner,
     tracecode,
-    flow: present(dataFlowType),
+    flow: requirePresent(dataFlowType),
     stage,
     content_type: mediaType(file?.contentType ?? ""),
     filename: request.filename ?? tracecode,
@@ -81,7 +90,7 @@ async function describe({ database, findUser }: UploadOptions, request: PutDataR
   };
 }
 
-function toOwner(user: KnownUser | undefined): Owner | undefined {
+function toOwner(user: KnownUser | undefined): DataOwner | undefined {
   return user && { user_id: user.userId, username: user.username, company_key: user.companyKey };
 }
 
@@ -152,9 +161,9 @@ async function keep(
   described: Described,
   received: Received,
   signal: AbortSignal,
-): Promise<Kept> {
+): Promise<StoredUpload> {
   const { expected, ...file } = described;
-  const known = await find(options.database, described, everything);
+  const known = await findDataFile(options.database, described, everything);
   if (known !== undefined) {
     for await (const _chunk of received.chunks);
     return repeated(known, described, checked(received, expected));
@@ -162,7 +171,7 @@ async function keep(
   try {
     // Most data is one chunk: it is all there before a connection is taken, and needs no turn to hold it for long.
     const head = await received.chunks.next();
-    const free = received.isWhole() ? undefined : await takeTurn(options.database, { kind: "uploads", signal });
+    const free = received.isWhole() ? undefined : await acquireBulkSlot(options.database, { kind: "uploads", signal });
     try {
       return await write(options, { file, expected, head, received });
     } finally {
@@ -170,7 +179,7 @@ async function keep(
     }
   } catch (error) {
     if (!isUniqueViolation(error)) throw error;
-    const winner = await find(options.database, described, everything);
+    const winner = await findDataFile(options.database, described, everything);
     if (winner === undefined)
       throw unavailable("UPLOAD_INTERRUPTED", "the data was being put by somebody else", 1000, error);
     return repeated(winner, described, received.result());
@@ -184,7 +193,10 @@ interface Writing {
   readonly received: Received;
 }
 
-async function write({ database, now }: UploadOptions, { file, expected, head, received }: Writing): Promise<Kept> {
+async function write(
+  { database, now }: UploadOptions,
+  { file, expected, head, received }: Writing,
+): Promise<StoredUpload> {
   const today = Math.floor(now() / 86_400_000);
   const day = new Date(today * 86_400_000).toISOString().slice(0, 10);
   let next = head;
@@ -194,7 +206,7 @@ async function write({ database, now }: UploadOptions, { file, expected, head, r
       // Written a second time, and what came after the head is gone.
       if (next !== head)
         throw unavailable("UPLOAD_INTERRUPTED", "the data could not be kept, and is to be put again", 1000);
-      const id = await nextId(transaction);
+      const id = await nextFileId(transaction);
       let start = 0;
       for (; next.done !== true; next = await received.chunks.next()) {
         await insertChunk(transaction, { id, day }, start, next.value);
@@ -214,7 +226,7 @@ function checked(received: Received, expected: string | undefined): { bytes: num
   throw invalid({ field: "sha256", message: `the bytes that came have another one: ${sha256}` });
 }
 
-function repeated(known: DataFile, key: DataKey, result: { bytes: number; sha256: Buffer }): Kept {
+function repeated(known: DataFile, key: DataKey, result: { bytes: number; sha256: Buffer }): StoredUpload {
   if (!known.sha256.equals(result.sha256)) throw alreadyExists("data", `${key.tracecode} ${key.flow} ${key.stage}`);
   return { ...result, repeated: true };
 }

@@ -1,6 +1,6 @@
 import { createCollector } from "../call/collector.ts";
 import { callerGone, type LightContext } from "../call/context.ts";
-import { checkJsonType, codingOf, decompress, tooLarge } from "./content.ts";
+import { bodyTooLarge, checkJsonType, codingOf, decompress } from "./content.ts";
 import { badField, HttpError, toCallError } from "./errors.ts";
 import type { GatewayRequest } from "./exchange.ts";
 import { decodeUtf8 } from "./json/read.ts";
@@ -28,9 +28,9 @@ export async function readBody(request: GatewayRequest, limits: BodyLimits, cont
   checkJsonType(request);
   const coding = codingOf(request, ["gzip", "identity"]);
   const { maxBytes } = limits;
-  if (Number(request.headers["content-length"] ?? 0) > maxBytes) throw tooLarge(maxBytes);
+  if (Number(request.headers["content-length"] ?? 0) > maxBytes) throw bodyTooLarge(maxBytes);
   const bytes = await readBytes(request, limits, context);
-  if (bytes === undefined) throw tooLarge(maxBytes);
+  if (bytes === undefined) throw bodyTooLarge(maxBytes);
   return decodeUtf8(coding === "gzip" ? await decompress(bytes, maxBytes) : bytes);
 }
 

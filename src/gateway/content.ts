@@ -49,11 +49,11 @@ export async function decompress(bytes: Buffer, maxBytes: number): Promise<Buffe
   try {
     return await gunzipBytes(bytes, { maxOutputLength: Math.max(1, maxBytes) });
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ERR_BUFFER_TOO_LARGE") throw tooLarge(maxBytes);
+    if ((error as NodeJS.ErrnoException).code === "ERR_BUFFER_TOO_LARGE") throw bodyTooLarge(maxBytes);
     throw badField("", "the body is not valid gzip");
   }
 }
 
-export function tooLarge(maxBytes: number): HttpError {
+export function bodyTooLarge(maxBytes: number): HttpError {
   return new HttpError("TOO_LARGE", `the body is larger than ${maxBytes} bytes`);
 }

@@ -8,11 +8,11 @@ import { headersFor } from "./conditions.ts";
 import { HttpError } from "./errors.ts";
 import type { DescribeError, Exchange, GatewayRequest, GatewayResponse } from "./exchange.ts";
 import { defaultJsonLimits, type JsonLimits } from "./json/scan.ts";
-import { refuse } from "./refuse.ts";
+import { sendRefusal } from "./refuse.ts";
 import { createReadRequest, isUpload, type ReadRequest } from "./request.ts";
-import { createRespond, type Respond } from "./respond.ts";
+import { createSendAnswer, type SendAnswer } from "./respond.ts";
 import { createRouter } from "./router.ts";
-import { cut } from "./send.ts";
+import { destroyAnswer } from "./send.ts";
 
 export interface GatewayOptions extends ServiceOptions {
   readonly limits?: JsonLimits;
@@ -23,7 +23,7 @@ export interface GatewayOptions extends ServiceOptions {
 
 interface Route extends Binding {
   readonly read: ReadRequest;
-  readonly respond: Respond;
+  readonly respond: SendAnswer;
   readonly call: (
     request: Message | AsyncIterable<Message>,
     context: HandlerContext,
@@ -42,7 +42,7 @@ export function createGateway(options: GatewayOptions): Gateway {
 
   return (request, response, values) => {
     // Whatever goes wrong while a failure is told ends this answer, and nothing else.
-    handle({ request, response, values }).catch(() => cut(response));
+    handle({ request, response, values }).catch(() => destroyAnswer(response));
   };
 
   async function handle(exchange: Exchange): Promise<void> {
@@ -50,21 +50,25 @@ export function createGateway(options: GatewayOptions): Gateway {
     const method = request.method ?? "";
     const url = request.url ?? "";
     if (url.includes("#")) {
-      return refuse(options, exchange, new HttpError("MALFORMED_HTTP", "the URL must not hold a fragment (#)"));
+      return sendRefusal(options, exchange, new HttpError("MALFORMED_HTTP", "the URL must not hold a fragment (#)"));
     }
     const [path, query] = splitOnce(url, "?");
     if (path === "*" && method === "OPTIONS") return answerOptions(response, router.methods);
     if (!METHODS.includes(method)) {
-      return refuse(options, exchange, new HttpError("HTTP_METHOD_UNKNOWN", `the method ${method} is not implemented`));
+      return sendRefusal(
+        options,
+        exchange,
+        new HttpError("HTTP_METHOD_UNKNOWN", `the method ${method} is not implemented`),
+      );
     }
     const match = router.match(method, path);
     if (match.kind === "route") return serve(exchange, match.route, match.segments, query);
     if (match.kind === "none") {
-      return refuse(options, exchange, new HttpError("NO_SUCH_PATH", `no such path: ${path}`));
+      return sendRefusal(options, exchange, new HttpError("NO_SUCH_PATH", `no such path: ${path}`));
     }
     if (method === "OPTIONS") return answerOptions(response, match.allow);
     const headers = { allow: match.allow.join(", ") };
-    refuse(options, exchange, new HttpError("HTTP_METHOD_NOT_ALLOWED", `${method} is not allowed here`, headers));
+    sendRefusal(options, exchange, new HttpError("HTTP_METHOD_NOT_ALLOWED", `${method} is not allowed here`, headers));
   }
 
   async function serve(exchange: Exchange, route: Route, segments: readonly string[], query: string): Promise<void> {
@@ -86,7 +90,7 @@ export function createGateway(options: GatewayOptions): Gateway {
       const answer = await route.call(message, context);
       await route.respond(response, answer, context);
     } catch (error) {
-      refuse(options, { ...exchange, route, context }, error);
+      sendRefusal(options, { ...exchange, route, context }, error);
     } finally {
       context.end();
     }
@@ -121,7 +125,7 @@ function routesOf({ service, implementation }: GatewayOptions["services"][number
     return {
       ...binding,
       read,
-      respond: createRespond(binding, registry),
+      respond: createSendAnswer(binding, registry),
       call: call.bind(implementation) as Route["call"],
     };
   });

@@ -6,7 +6,7 @@ import type { Binding } from "./binding.ts";
 import { hasBody } from "./body.ts";
 import { HttpError, toCallError } from "./errors.ts";
 import type { DescribeError, Exchange, GatewayRequest, GatewayResponse } from "./exchange.ts";
-import { cut, type Head, isOpen, jsonType, send, start } from "./send.ts";
+import { destroyAnswer, type Head, isAnswerOpen, jsonType, sendBody, startBody } from "./send.ts";
 
 /** How long the rest of a body that nobody wants is thrown away, so that its sender comes to read the answer. */
 const lingerMs = 1000;
@@ -20,11 +20,11 @@ interface Refused extends Exchange {
 }
 
 /** Answers a request with an error, or cuts the answer that has begun. */
-export function refuse(options: RefuseOptions, refused: Refused, error: unknown): void {
+export function sendRefusal(options: RefuseOptions, refused: Refused, error: unknown): void {
   const { request, response, values, route, context } = refused;
-  if (!isOpen(response)) return;
+  if (!isAnswerOpen(response)) return;
   // The caller has read the start of an answer: only a cut connection tells that it has no end.
-  if (response.headersSent) return cut(response);
+  if (response.headersSent) return destroyAnswer(response);
 
   const cause = error instanceof ConnectError ? error.cause : error;
   const http = cause instanceof HttpError ? cause : undefined;
@@ -61,17 +61,17 @@ interface Refusal {
 function sendBeforeEnd(request: GatewayRequest, response: GatewayResponse, { head, body }: Refusal): void {
   if ("stream" in response) {
     const { stream } = response;
-    send(response, head, body);
+    sendBody(response, head, body);
     // Once the answer is out, the caller is asked to send no more (RFC 9113, 8.1).
     if (!request.complete) stream.close(constants.NGHTTP2_NO_ERROR);
   } else if (!isLong(request)) {
-    send(response, head, body);
+    sendBody(response, head, body);
     request.resume();
   } else {
     // Closed at once, the connection would be reset under the caller, who sends and has not read the answer.
     head.headers.set("content-length", String(Buffer.byteLength(body)));
     response.setHeader("connection", "close");
-    start(response, head);
+    startBody(response, head);
     response.write(body);
     const timer = setTimeout(end, lingerMs);
     request.once("end", end).once("close", end).resume();

@@ -6,7 +6,7 @@ import type { LightContext } from "../call/context.ts";
 import type { Binding } from "./binding.ts";
 import { type BodyLimits, readBody, refuseBody, streamBody } from "./body.ts";
 import type { GatewayRequest } from "./exchange.ts";
-import { parseJson, patchedFields, readMessage } from "./json/read.ts";
+import { parseRequestJson, patchedFields, readMessage } from "./json/read.ts";
 import type { JsonLimits } from "./json/scan.ts";
 import { createParameters } from "./parameters.ts";
 
@@ -42,7 +42,7 @@ export function createReadRequest(binding: Binding, { limits, registry, ...bodyL
   const { method, body } = binding;
   const { inPath, bind } = createParameters(binding, limits.depth);
   const readJson = async ({ request, context }: IncomingCall) =>
-    parseJson(await readBody(request, bodyLimits, context), limits);
+    parseRequestJson(await readBody(request, bodyLimits, context), limits);
   if (body === undefined) {
     return async (call) => {
       await refuseBody(call.request, bodyLimits, call.context);

@@ -7,10 +7,10 @@ import { answersFile, type Binding } from "./binding.ts";
 import { HttpError } from "./errors.ts";
 import type { GatewayResponse } from "./exchange.ts";
 import { writeMessage } from "./json/write.ts";
-import { jsonType, send, sendEmpty, start, write } from "./send.ts";
+import { jsonType, sendBody, sendEmpty, startBody, writePiece } from "./send.ts";
 
 /** Writes the answer of an RPC. */
-export type Respond = (
+export type SendAnswer = (
   response: GatewayResponse,
   answer: Message | AsyncIterable<Message>,
   context: LightContext,
@@ -20,7 +20,7 @@ export type Respond = (
  * Prepares the answers of a binding: JSON, a file (HttpBody), or one JSON object out of a stream of pages.
  * @throws Error where a stream's pages have no single list that their merge would append to
  */
-export function createRespond(binding: Binding, registry: Registry | undefined): Respond {
+export function createSendAnswer(binding: Binding, registry: Registry | undefined): SendAnswer {
   const { method, status, responseBody } = binding;
   const isStream = method.methodKind === "server_streaming";
   if (answersFile(binding)) {
@@ -36,7 +36,7 @@ export function createRespond(binding: Binding, registry: Registry | undefined):
   if (isStream) return respondPages(method.output, status, registry);
   return async (response, answer, { givenHeader: headers }) => {
     if (status === 204) return sendEmpty(response, { status, headers });
-    send(
+    sendBody(
       response,
       { status, headers, contentType: jsonType },
       JSON.stringify(jsonOf(binding, answer as Message, registry)),
@@ -56,13 +56,13 @@ type FileOf = (answer: Message) => HttpBody | undefined;
 const typeOf = (file: HttpBody | undefined) => file?.contentType || "application/octet-stream";
 const empty = new Uint8Array();
 
-function respondFile(status: number, fileOf: FileOf): Respond {
+function respondFile(status: number, fileOf: FileOf): SendAnswer {
   return async (response, answer, { givenHeader: headers, requestHeader }) => {
     const file = fileOf(answer as Message);
     if (headers !== undefined && isUnchanged(requestHeader, headers)) {
       return sendEmpty(response, { status: 304, headers });
     }
-    send(response, { status, headers, contentType: typeOf(file) }, file?.data ?? empty);
+    sendBody(response, { status, headers, contentType: typeOf(file) }, file?.data ?? empty);
   };
 }
 
@@ -79,7 +79,7 @@ function isUnchanged(request: Headers, answer: Headers): boolean {
 }
 
 /** The first chunk says the type. */
-function respondChunks(status: number, fileOf: FileOf): Respond {
+function respondChunks(status: number, fileOf: FileOf): SendAnswer {
   return async (response, answer, { requestHeader, responseHeader: headers, signal, requestMethod }) => {
     for await (const message of answer as AsyncIterable<Message>) {
       const chunk = fileOf(message);
@@ -90,10 +90,10 @@ function respondChunks(status: number, fileOf: FileOf): Respond {
         }
         // A handler that answers with a part says which (RFC 9110, 15.3.7).
         const partial = headers.has("content-range") ? 206 : status;
-        start(response, { status: partial, headers, contentType: typeOf(chunk) });
+        startBody(response, { status: partial, headers, contentType: typeOf(chunk) });
       }
       if (requestMethod === "HEAD") break;
-      await write(response, chunk?.data ?? empty, signal);
+      await writePiece(response, chunk?.data ?? empty, signal);
     }
     if (response.headersSent) response.end();
     else sendEmpty(response, { status, headers });
@@ -101,7 +101,7 @@ function respondChunks(status: number, fileOf: FileOf): Respond {
 }
 
 /** The pages' lists run on, one after the other; what else they say is written after the list, the last one counts. */
-function respondPages(desc: DescMessage, status: number, registry: Registry | undefined): Respond {
+function respondPages(desc: DescMessage, status: number, registry: Registry | undefined): SendAnswer {
   const [list, ...otherLists] = desc.fields.filter(({ fieldKind }) => fieldKind === "list");
   if (list?.message === undefined || otherLists.length > 0) {
     throw new Error(`${desc.typeName}: a stream of pages needs exactly one list in them, of messages`);
@@ -124,10 +124,10 @@ function respondPages(desc: DescMessage, status: number, registry: Registry | un
       if (items.length === 0) continue;
       // The page before is sent when the next one has come: an answer of one page is sent whole, with its length.
       if (pending !== "") {
-        if (!response.headersSent) start(response, head());
+        if (!response.headersSent) startBody(response, head());
         // Nobody reads what comes now; leaving ends the handler.
         if (requestMethod === "HEAD") return void response.end();
-        await write(response, pending, signal);
+        await writePiece(response, pending, signal);
       }
       pending = separator + JSON.stringify(items).slice(1, -1);
       separator = ",";
@@ -137,6 +137,6 @@ function respondPages(desc: DescMessage, status: number, registry: Registry | un
     const members = tail.map(({ name }) => `,${JSON.stringify(name)}:${JSON.stringify(rest[name])}`);
     const end = `${pending}]${members.join("")}}`;
     if (response.headersSent) response.end(end);
-    else send(response, head(), end);
+    else sendBody(response, head(), end);
   };
 }

@@ -13,7 +13,7 @@ export interface Head {
 }
 
 /** Sends a whole answer with its length. */
-export function send(response: GatewayResponse, head: Head, body: string | Uint8Array): void {
+export function sendBody(response: GatewayResponse, head: Head, body: string | Uint8Array): void {
   const length = Buffer.byteLength(body);
   response.writeHead(head.status, {
     ...toNode(head.headers),
@@ -30,7 +30,7 @@ export function sendEmpty(response: GatewayResponse, { status, headers }: Pick<H
 }
 
 /** Starts an answer that comes in parts. */
-export function start(response: GatewayResponse, { status, headers, contentType }: Head): void {
+export function startBody(response: GatewayResponse, { status, headers, contentType }: Head): void {
   response.writeHead(status, { ...toNode(headers), "content-type": contentType });
 }
 
@@ -38,20 +38,24 @@ export function start(response: GatewayResponse, { status, headers, contentType 
  * Writes a part and waits until the reader has taken enough of it.
  * @throws the signal's reason when nobody reads any more
  */
-export async function write(response: GatewayResponse, part: string | Uint8Array, signal: AbortSignal): Promise<void> {
+export async function writePiece(
+  response: GatewayResponse,
+  part: string | Uint8Array,
+  signal: AbortSignal,
+): Promise<void> {
   signal.throwIfAborted();
   if (!(response.write as (part: string | Uint8Array) => boolean)(part)) await once(response, "drain", { signal });
 }
 
 /** Ends an answer so that its reader knows that the rest is missing. */
-export function cut(response: GatewayResponse): void {
+export function destroyAnswer(response: GatewayResponse): void {
   // A stream that is merely destroyed ends like a complete one: HTTP/2 tells by the code alone.
   if ("stream" in response) response.stream.close(constants.NGHTTP2_INTERNAL_ERROR);
   else response.destroy();
 }
 
 /** Whether somebody can still read an answer. */
-export function isOpen(response: GatewayResponse): boolean {
+export function isAnswerOpen(response: GatewayResponse): boolean {
   return "stream" in response ? !response.stream.closed && !response.stream.destroyed : !response.destroyed;
 }
 

@@ -2,7 +2,16 @@ import { type DescField, type DescMessage, type Message, ScalarType, toBinary } 
 import { scalarZeroValue } from "@bufbuild/protobuf/reflect";
 import { Edition, FeatureSet_FieldPresence, isWrapperDesc } from "@bufbuild/protobuf/wkt";
 import { encodeEnvelope } from "@connectrpc/connect/protocol";
-import { begin, finish, giveUp, putBytes, putDouble, putNested, putText, putVarint } from "./wire.ts";
+import {
+  abandonMessage,
+  beginMessage,
+  finishMessage,
+  putBytes,
+  putDouble,
+  putNested,
+  putText,
+  putVarint,
+} from "./wire.ts";
 
 /**
  * The bytes that toBinary makes. toBinary makes an array for every double, text and nested message, which was a tenth of
@@ -10,7 +19,7 @@ import { begin, finish, giveUp, putBytes, putDouble, putNested, putText, putVari
  * the ordinary is left to toBinary.
  * @throws what toBinary throws
  */
-export function encode(desc: DescMessage, message: Message): Uint8Array {
+export function encodeMessage(desc: DescMessage, message: Message): Uint8Array {
   return put(desc, message, 0) ?? toBinary(desc, message);
 }
 
@@ -26,9 +35,9 @@ export function toEnvelope(desc: DescMessage, message: Message): Uint8Array {
 /** After some bytes that are left as they are; undefined where toBinary has to do it. */
 function put(desc: DescMessage, message: Message, start: number): Buffer | undefined {
   if (!isPlain(desc)) return undefined;
-  begin(start);
+  beginMessage(start);
   writerOf(desc)(message);
-  return finish();
+  return finishMessage();
 }
 
 const headBytes = 5;
@@ -65,7 +74,7 @@ function writerOf(desc: DescMessage): WriteMessage {
   if (known !== undefined) return known;
   const fields = desc.fields.toSorted((one, other) => one.number - other.number).map((field) => fieldWriter(field));
   const write = (message: Fields) => {
-    if (message.$unknown !== undefined) giveUp();
+    if (message.$unknown !== undefined) abandonMessage();
     for (const field of fields) field(message);
   };
   writers.set(desc, write);
@@ -166,17 +175,18 @@ function valueWriter({ message, enum: names, scalar }: DescField): ValueWriter {
 }
 
 const scalars: ReadonlyMap<ScalarType, ValueWriter> = new Map<ScalarType, ValueWriter>([
-  [ScalarType.BOOL, [varint, (value) => (typeof value === "boolean" ? putVarint(value ? 1 : 0) : giveUp())]],
+  [ScalarType.BOOL, [varint, (value) => (typeof value === "boolean" ? putVarint(value ? 1 : 0) : abandonMessage())]],
   [
     ScalarType.UINT32,
-    [varint, (value) => (typeof value === "number" && value >>> 0 === value ? putVarint(value) : giveUp())],
+    [varint, (value) => (typeof value === "number" && value >>> 0 === value ? putVarint(value) : abandonMessage())],
   ],
   [
     ScalarType.INT32,
     // A negative one takes ten bytes: it is seldom.
     [
       varint,
-      (value) => (typeof value === "number" && value >= 0 && (value | 0) === value ? putVarint(value) : giveUp()),
+      (value) =>
+        typeof value === "number" && value >= 0 && (value | 0) === value ? putVarint(value) : abandonMessage(),
     ],
   ],
   [
@@ -184,10 +194,10 @@ const scalars: ReadonlyMap<ScalarType, ValueWriter> = new Map<ScalarType, ValueW
     [
       varint,
       (value) =>
-        typeof value === "bigint" && value >= 0n && value <= 0xffff_ffffn ? putVarint(Number(value)) : giveUp(),
+        typeof value === "bigint" && value >= 0n && value <= 0xffff_ffffn ? putVarint(Number(value)) : abandonMessage(),
     ],
   ],
-  [ScalarType.DOUBLE, [bit64, (value) => (typeof value === "number" ? putDouble(value) : giveUp())]],
-  [ScalarType.STRING, [lengthDelimited, (value) => (typeof value === "string" ? putText(value) : giveUp())]],
-  [ScalarType.BYTES, [lengthDelimited, (value) => (value instanceof Uint8Array ? putBytes(value) : giveUp())]],
+  [ScalarType.DOUBLE, [bit64, (value) => (typeof value === "number" ? putDouble(value) : abandonMessage())]],
+  [ScalarType.STRING, [lengthDelimited, (value) => (typeof value === "string" ? putText(value) : abandonMessage())]],
+  [ScalarType.BYTES, [lengthDelimited, (value) => (value instanceof Uint8Array ? putBytes(value) : abandonMessage())]],
 ]);

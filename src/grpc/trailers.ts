@@ -3,7 +3,7 @@ import { create } from "@bufbuild/protobuf";
 import { ConnectError } from "@connectrpc/connect";
 import { grpcStatusOk, headerStatusDetailsBin, setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
 import { StatusSchema } from "#gen/google/rpc/status_pb.js";
-import { encode } from "./encode.ts";
+import { encodeMessage } from "./encode.ts";
 
 /**
  * How a call has ended, as gRPC tells it: an error by its code, its text, its details, and its metadata beside them.
@@ -25,9 +25,9 @@ export function toTrailers(given: Headers | undefined, error: ConnectError | und
 function toStatus({ code, rawMessage: message, details }: ConnectError): Buffer {
   const packed = details.map((detail) => ({
     typeUrl: `type.googleapis.com/${"desc" in detail ? detail.desc.typeName : detail.type}`,
-    value: "desc" in detail ? encode(detail.desc, create(detail.desc, detail.value)) : detail.value,
+    value: "desc" in detail ? encodeMessage(detail.desc, create(detail.desc, detail.value)) : detail.value,
   }));
-  return Buffer.from(encode(StatusSchema, create(StatusSchema, { code, message, details: packed })));
+  return Buffer.from(encodeMessage(StatusSchema, create(StatusSchema, { code, message, details: packed })));
 }
 
 /** Without what belongs to the connection: Node throws at it, and for trailers it does so where nobody can catch it. */

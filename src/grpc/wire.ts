@@ -13,13 +13,13 @@ const sink = {
 };
 
 /** @param start how many bytes the caller fills in after finish */
-export function begin(start: number): void {
+export function beginMessage(start: number): void {
   sink.at = start;
   sink.isGivenUp = false;
 }
 
 /** A copy of what was put since begin; undefined where it was given up. */
-export function finish(): Buffer | undefined {
+export function finishMessage(): Buffer | undefined {
   if (sink.isGivenUp) return undefined;
   const bytes = Buffer.from(sink.bytes.subarray(0, sink.at));
   if (sink.bytes.length > keptBytes) sink.bytes = Buffer.allocUnsafe(firstBytes);
@@ -27,7 +27,7 @@ export function finish(): Buffer | undefined {
 }
 
 /** Something was found that does not belong here: a value out of its range, an unknown field. */
-export function giveUp(): void {
+export function abandonMessage(): void {
   sink.isGivenUp = true;
 }
 

@@ -42,7 +42,7 @@ export function isAudited(method: DescMethod): boolean {
 }
 
 /** Refuses a principal that the RPC's declaration does not name. An RPC that declares nothing is refused to everybody. */
-export function authorise(method: DescMethod, principal: Principal): void {
+export function authorize(method: DescMethod, principal: Principal): void {
   if (!declarationOf(method).allows(principal))
     throw forbidden("ROLE_REQUIRED", "your roles do not allow this operation");
 }

@@ -64,7 +64,7 @@ export const answerHeaders = { "cache-control": "no-store", "x-content-type-opti
  * Reads the origin of a request, for its context, and returns its tracecode in the response's headers: once, before any
  * door, so that even an answer that no handler made carries it.
  */
-export function receive(request: Request, response: Response, trustedProxies: number): ContextValues {
+export function receiveRequest(request: Request, response: Response, trustedProxies: number): ContextValues {
   const connection = "stream" in request ? request.stream.session : request.socket;
   const origin = readOrigin(request.headers, request.socket?.remoteAddress ?? "", trustedProxies, connection);
   response.setHeader(tracecodeHeader, origin.code);

@@ -8,7 +8,7 @@ import { complete } from "../shared/errors.ts";
 import { type Reason, reasons } from "../shared/reasons.ts";
 import { originOf } from "./client-origin.ts";
 import type { Pipeline, PipelineOptions } from "./pipeline.ts";
-import { traceOf } from "./tracedata.ts";
+import { createTracedata } from "./tracedata.ts";
 
 export interface ErrorBody {
   /** The error as a caller may read it, with its details. */
@@ -49,7 +49,7 @@ export function createErrorBodies(options: Pick<PipelineOptions, "serverName" | 
     const { code } = originOf(values);
     options.logger.info({ tracecode: code, reason: findReason(known), message: known.rawMessage }, "request refused");
     const { serverName: server, now } = options;
-    const tracedata = traceOf({ code, server, method: undefined, principal: undefined, timeMs: now() });
+    const tracedata = createTracedata({ code, server, method: undefined, principal: undefined, timeMs: now() });
     known.details.push({ desc: TracedataSchema, value: tracedata });
     return known;
   }

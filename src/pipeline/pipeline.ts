@@ -13,17 +13,25 @@ import { internal, invalid, unauthenticated } from "../shared/errors.ts";
 import type { Call, Changed, Handlers, Read } from "../shared/handler.ts";
 import { microsOf } from "../shared/instant.ts";
 import { type Principal, scopeOf } from "../shared/principal.ts";
-import type { Action, ActionBook } from "../shared/records.ts";
+import type { Action, ActionWriter } from "../shared/records.ts";
 import type { SecurityLog } from "../shared/security-log.ts";
 import { isAudited } from "./authorization.ts";
 import { originKey } from "./client-origin.ts";
-import { admit, fail, log, trace, type Visit, type VisitOptions, visitOf } from "./request-state.ts";
+import {
+  admitCaller,
+  logCall,
+  type RequestState,
+  type RequestStateOptions,
+  requestStateOf,
+  toPublicError,
+  tracedataOf,
+} from "./request-state.ts";
 import { operationOf } from "./tracedata.ts";
 
-export interface PipelineOptions extends VisitOptions {
+export interface PipelineOptions extends RequestStateOptions {
   readonly database: Database;
   /** Keeps the record of a change, inside the change's transaction. */
-  readonly actions: ActionBook;
+  readonly actions: ActionWriter;
   readonly securityLog: SecurityLog;
   /** Resolves when this server remembers nothing that a change before now has made untrue. */
   readonly caughtUp: () => Promise<void>;
@@ -62,17 +70,17 @@ export function createPipeline(options: PipelineOptions): Pipeline {
   function oneAnswer(method: DescMethod, handler: OneAnswer) {
     const prepared = createPrepare(method);
     return async (request: Input, context: HandlerContext): Promise<Message> => {
-      const visit = visitOf(context, options);
-      const answer = () => handler(prepared(request), new PipelineCall(options, context, visit));
+      const requestState = requestStateOf(context, options);
+      const answer = () => handler(prepared(request), new PipelineCall(options, context, requestState));
       try {
-        const admission = admit(options, context, visit);
+        const admission = admitCaller(options, context, requestState);
         const work = admission === undefined ? answer() : admission.then(answer);
         // No call outlives its deadline: the caller is told then, and what is under way ends by the database's limits.
         const message = create(method.output, await untilInterrupted(context, work));
-        log(options, context, visit);
+        logCall(options, context, requestState);
         return message;
       } catch (error) {
-        throw fail(options, context, visit, error);
+        throw toPublicError(options, context, requestState, error);
       }
     };
   }
@@ -80,15 +88,15 @@ export function createPipeline(options: PipelineOptions): Pipeline {
   function manyAnswers(method: DescMethod, handler: ManyAnswers) {
     const prepared = createPrepare(method);
     return async function* (request: Input, context: HandlerContext): AsyncGenerator<Message> {
-      const visit = visitOf(context, options);
+      const requestState = requestStateOf(context, options);
       try {
-        const admission = admit(options, context, visit);
+        const admission = admitCaller(options, context, requestState);
         if (admission !== undefined) await untilInterrupted(context, admission);
-        const given = handler(prepared(request), new PipelineCall(options, context, visit));
+        const given = handler(prepared(request), new PipelineCall(options, context, requestState));
         for await (const answer of eachUntilInterrupted(context, given)) yield create(method.output, answer);
-        log(options, context, visit);
+        logCall(options, context, requestState);
       } catch (error) {
-        throw fail(options, context, visit, error);
+        throw toPublicError(options, context, requestState, error);
       }
     };
   }
@@ -131,18 +139,18 @@ export function createPipeline(options: PipelineOptions): Pipeline {
       return { service, implementation: implementation as ServiceImpl<DescService> };
     },
     admit(context) {
-      const visit = visitOf(context, options);
+      const requestState = requestStateOf(context, options);
       const refused = (error: unknown) => {
-        throw fail(options, context, visit, error);
+        throw toPublicError(options, context, requestState, error);
       };
       try {
-        const admission = admit(options, context, visit);
+        const admission = admitCaller(options, context, requestState);
         return admission && untilInterrupted(context, admission).catch(refused);
       } catch (error) {
         return refused(error);
       }
     },
-    refuse: (context, error) => fail(options, context, visitOf(context, options), error),
+    refuse: (context, error) => toPublicError(options, context, requestStateOf(context, options), error),
   };
 }
 
@@ -153,20 +161,20 @@ class PipelineCall implements Call {
   readonly isHttp: boolean;
   readonly #options: PipelineOptions;
   readonly #context: HandlerContext;
-  readonly #visit: Visit;
+  readonly #requestState: RequestState;
 
-  constructor(options: PipelineOptions, context: HandlerContext, visit: Visit) {
+  constructor(options: PipelineOptions, context: HandlerContext, requestState: RequestState) {
     const { code, address } = context.values.get(originKey);
     this.tracecode = code;
     this.address = address;
     this.isHttp = context.protocolName === "http";
     this.#options = options;
     this.#context = context;
-    this.#visit = visit;
+    this.#requestState = requestState;
   }
 
   get principal(): Principal {
-    const { caller } = this.#visit;
+    const { caller } = this.#requestState;
     if (caller === undefined) throw unauthenticated("TOKEN_MISSING", "this operation is public and has no caller");
     return caller;
   }
@@ -201,7 +209,7 @@ class PipelineCall implements Call {
     const context = this.#context;
     const { method } = context;
     if (!isAudited(method)) throw internal(new Error(`${method.name} changes things and is not declared audited`));
-    const action = toAction(trace(this.#options, context, this.#visit), this.principal, resource);
+    const action = toAction(tracedataOf(this.#options, context, this.#requestState), this.principal, resource);
     const result = await withPartitions(database, async () => {
       await actions.prepare([action]);
       return inTransaction(database, async (transaction) => {

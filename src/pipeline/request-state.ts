@@ -4,14 +4,14 @@ import { type Tracedata, TracedataSchema } from "#gen/tollgate/v1/tracedata_pb.j
 import type { Authenticator } from "../accounts/auth/service.ts";
 import { interruptionOf } from "../call/context.ts";
 import { findReason } from "../call/errors.ts";
-import { toError } from "../postgres/errors.ts";
+import { toDatabaseError } from "../postgres/errors.ts";
 import { complete, invalid, unauthenticated } from "../shared/errors.ts";
 import type { Principal } from "../shared/principal.ts";
-import { authorise, isPublic } from "./authorization.ts";
+import { authorize, isPublic } from "./authorization.ts";
 import { originKey } from "./client-origin.ts";
-import { clientOf, operationOf, tracecodeHeader, traceOf } from "./tracedata.ts";
+import { clientOf, createTracedata, operationOf, tracecodeHeader } from "./tracedata.ts";
 
-export interface VisitOptions {
+export interface RequestStateOptions {
   readonly logger: Logger;
   /** The name of this server in tracedata. */
   readonly serverName: string;
@@ -23,34 +23,34 @@ export interface VisitOptions {
 }
 
 /** What is known of a request on its way, whatever door it came by and however many contexts it has. */
-export interface Visit {
+export interface RequestState {
   readonly startedMs: number;
   isAdmitted: boolean;
   /** Also who may not call: a refusal names them. */
   caller: Principal | undefined;
 }
 
-const visitKey = createContextKey<Visit | undefined>(undefined, { description: "a request on its way" });
+const visitKey = createContextKey<RequestState | undefined>(undefined, { description: "a request on its way" });
 
-export function visitOf({ values }: HandlerContext, { now }: VisitOptions): Visit {
+export function requestStateOf({ values }: HandlerContext, { now }: RequestStateOptions): RequestState {
   const known = values.get(visitKey);
   if (known !== undefined) return known;
-  const visit: Visit = { startedMs: now(), isAdmitted: false, caller: undefined };
-  values.set(visitKey, visit);
-  return visit;
+  const requestState: RequestState = { startedMs: now(), isAdmitted: false, caller: undefined };
+  values.set(visitKey, requestState);
+  return requestState;
 }
 
 /** Refuses who may not call. Nothing to wait for: undefined. */
-export function admit(
-  options: VisitOptions,
+export function admitCaller(
+  options: RequestStateOptions,
   { method, values }: HandlerContext,
-  visit: Visit,
+  requestState: RequestState,
 ): Promise<void> | undefined {
-  if (visit.isAdmitted) return undefined;
+  if (requestState.isAdmitted) return undefined;
   const { codeRefused, authorization, connection } = values.get(originKey);
   if (codeRefused) throw invalid({ field: tracecodeHeader, message: "the header must be a UUID" });
   if (isPublic(method)) {
-    visit.isAdmitted = true;
+    requestState.isAdmitted = true;
     return undefined;
   }
   const token = /^Bearer +(\S+)$/i.exec(authorization)?.[1];
@@ -62,39 +62,59 @@ export function admit(
 
   function enter(principal: Principal | undefined): void {
     if (principal === undefined) throw unauthenticated("TOKEN_INVALID", "the token is not valid");
-    visit.caller = principal;
+    requestState.caller = principal;
     options.onKnown?.(connection);
-    authorise(method, principal);
-    visit.isAdmitted = true;
+    authorize(method, principal);
+    requestState.isAdmitted = true;
   }
 }
 
-export function trace({ serverName }: VisitOptions, { method, values }: HandlerContext, visit: Visit): Tracedata {
+export function tracedataOf(
+  { serverName }: RequestStateOptions,
+  { method, values }: HandlerContext,
+  requestState: RequestState,
+): Tracedata {
   const { code } = values.get(originKey);
-  return traceOf({ code, server: serverName, method, principal: visit.caller, timeMs: visit.startedMs });
+  return createTracedata({
+    code,
+    server: serverName,
+    method,
+    principal: requestState.caller,
+    timeMs: requestState.startedMs,
+  });
 }
 
 /** The error as the caller may read it. */
-export function fail(options: VisitOptions, context: HandlerContext, visit: Visit, error: unknown): ConnectError {
+export function toPublicError(
+  options: RequestStateOptions,
+  context: HandlerContext,
+  requestState: RequestState,
+  error: unknown,
+): ConnectError {
   // The caller's own going away is no fault of what it interrupted.
   const interrupted = interruptionOf(context);
   const known = complete(
-    interrupted === undefined ? toError(error) : ConnectError.from(interrupted.reason, Code.Canceled),
+    interrupted === undefined ? toDatabaseError(error) : ConnectError.from(interrupted.reason, Code.Canceled),
   );
-  known.details.push({ desc: TracedataSchema, value: trace(options, context, visit) });
-  log(options, context, visit, known);
+  known.details.push({ desc: TracedataSchema, value: tracedataOf(options, context, requestState) });
+  logCall(options, context, requestState, known);
   return known;
 }
 
-export function log({ logger, now }: VisitOptions, context: HandlerContext, visit: Visit, error?: ConnectError): void {
+export function logCall(
+  { logger, now }: RequestStateOptions,
+  context: HandlerContext,
+  requestState: RequestState,
+  error?: ConnectError,
+): void {
   if (error === undefined && !logger.isLevelEnabled("info")) return;
   const fields = {
     tracecode: context.values.get(originKey).code,
-    client: clientOf(visit.caller),
+    client: clientOf(requestState.caller),
     operation: operationOf(context.method),
     protocol: context.protocolName,
     outcome: error === undefined ? "ok" : (Code[error.code] ?? ""),
-    durationMs: now() - visit.startedMs,
+    durationMs: now() - requestState.startedMs,
   };
   if (error === undefined) logger.info(fields, "call");
   else if (isFault(error)) logger.error({ ...fields, err: error.cause ?? error }, "call failed");

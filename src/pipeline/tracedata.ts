@@ -19,7 +19,7 @@ export function isTracecode(text: unknown): text is string {
 }
 
 /** What joins a call, its error, its audit record and its log lines. */
-export function traceOf(options: {
+export function createTracedata(options: {
   code: string;
   server: string;
   method: DescMethod | undefined;

@@ -1,7 +1,7 @@
 import { unavailable } from "../shared/errors.ts";
 import type { Database } from "./database.ts";
 
-export interface TurnOptions {
+export interface BulkSlotOptions {
   readonly kind: "readers" | "uploads";
   readonly signal: AbortSignal;
   readonly waitMs?: number;
@@ -28,9 +28,9 @@ const turns = { readers: new WeakMap<Database, Turns>(), uploads: new WeakMap<Da
  * @returns what gives the turn back; to be called once
  * @throws UNAVAILABLE when none comes free in time; the signal's reason once it is aborted
  */
-export async function takeTurn(
+export async function acquireBulkSlot(
   database: Database,
-  { kind, signal, waitMs = 10_000 }: TurnOptions,
+  { kind, signal, waitMs = 10_000 }: BulkSlotOptions,
 ): Promise<() => void> {
   signal.throwIfAborted();
   const mine = turnsOf(database, kind);
@@ -43,7 +43,7 @@ export async function takeTurn(
   };
 }
 
-function turnsOf(database: Database, kind: TurnOptions["kind"]): Turns {
+function turnsOf(database: Database, kind: BulkSlotOptions["kind"]): Turns {
   const known = turns[kind].get(database);
   if (known !== undefined) return known;
   const { max } = database.client.pool as { max: number };
@@ -53,7 +53,7 @@ function turnsOf(database: Database, kind: TurnOptions["kind"]): Turns {
 }
 
 /** Who waits no more is forgotten at once: those who hold the turns may do so for long. */
-function untilNext({ waiting }: Turns, { kind, signal, waitMs }: Required<TurnOptions>): Promise<void> {
+function untilNext({ waiting }: Turns, { kind, signal, waitMs }: Required<BulkSlotOptions>): Promise<void> {
   return new Promise((resolve, reject) => {
     const settle = (outcome: () => void) => {
       waiting.delete(come);

@@ -58,7 +58,7 @@ export function openDatabase({ url, poolSize, statementTimeoutMs }: DatabaseOpti
  * For `raw(…).options(…)`: a statement that PostgreSQL parses and plans once a connection, not at every call. Its text
  * and the types of its parameters never change.
  */
-export function prepared(name: string): { readonly name: string } {
+export function preparedAs(name: string): { readonly name: string } {
   return { name };
 }
 

@@ -19,7 +19,7 @@ const unstorable = /^(22001|22007|22008|22021)$/;
 const retryAfterMs = 1000;
 
 /** The error as a caller may read it: what a store has not named is UNAVAILABLE or INTERNAL, never SQL. */
-export function toError(error: unknown): ConnectError {
+export function toDatabaseError(error: unknown): ConnectError {
   if (error instanceof ConnectError) return error;
   if (isPassing(error))
     return unavailable("DATABASE_UNAVAILABLE", "the database does not answer now", retryAfterMs, error);

@@ -2,7 +2,7 @@ import { setImmediate as nextTurn, setTimeout as wait } from "node:timers/promis
 import { Code } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import { unavailable } from "../shared/errors.ts";
-import { isStatementTimeout, toError } from "./errors.ts";
+import { isStatementTimeout, toDatabaseError } from "./errors.ts";
 
 /** Writes entries to PostgreSQL, many callers' in one transaction. */
 export interface GroupCommit<Entry, Result = void> {
@@ -168,7 +168,7 @@ export function createGroupCommit<Entry, Result = void>(
       } catch (error) {
         // What takes too long at once may not in parts.
         const isTooMuch = isStatementTimeout(error) && batch.length > 1;
-        if (isTooMuch || toError(error).code !== Code.Unavailable) return divide(batch, error);
+        if (isTooMuch || toDatabaseError(error).code !== Code.Unavailable) return divide(batch, error);
         if (!isAway) logger.warn({ err: error, waiting: pending }, `${name} cannot be written now`);
         isAway = true;
         const delayMs = Math.min(backoffMs.first * 2 ** attempt, backoffMs.most);

@@ -4,7 +4,7 @@ import pg from "pg";
 import type { Logger } from "pino";
 import { endWhenSilent } from "./silence.ts";
 
-export interface Bus {
+export interface Notifications {
   /**
    * Resolves when every living server has flushed what it held back, as of now.
    * A server that does not answer in time is not waited for: it is logged.
@@ -36,7 +36,7 @@ export interface Presence {
   confirm(sinceMs?: number): Promise<boolean>;
 }
 
-export interface BusOptions {
+export interface NotificationsOptions {
   /** postgres://user:password@host:port/name */
   readonly url: string;
   readonly logger: Logger;
@@ -69,7 +69,7 @@ const closeMs = 1000;
  * tables say so), that the counters have, and to flush. Connects again by itself; what was said meanwhile is lost, and so everything may have
  * changed.
  */
-export async function openBus(options: BusOptions): Promise<Bus> {
+export async function openNotifications(options: NotificationsOptions): Promise<Notifications> {
   const { url, logger, onUsers, onGeneration, onFlush, onRecall } = options;
   const waiting = new Map<string, (pid: number) => void>();
   /** Told when the connection ends: no more answers come. */
@@ -95,8 +95,8 @@ export async function openBus(options: BusOptions): Promise<Bus> {
 
   async function connect(): Promise<void> {
     const fresh = new pg.Client({ connectionString: url, keepAlive: true, connectionTimeoutMillis: connectMs });
-    fresh.on("notification", ({ payload = "" }) => hear(fresh, payload));
-    fresh.on("error", (error) => logger.warn({ err: error }, "the bus is interrupted"));
+    fresh.on("notification", ({ payload = "" }) => onAnswer(fresh, payload));
+    fresh.on("error", (error) => logger.warn({ err: error }, "the notification connection is interrupted"));
     await fresh.connect();
     endWhenSilent(fresh, { limitMs: silenceMs });
     await fresh.query(`listen ${channel}`);
@@ -108,7 +108,7 @@ export async function openBus(options: BusOptions): Promise<Bus> {
     fresh.on("end", () => {
       clearInterval(beat);
       client = undefined;
-      for (const fail of failing) fail(connectionError("the bus is interrupted"));
+      for (const fail of failing) fail(connectionError("the notification connection is interrupted"));
       if (!closed) void reconnect();
     });
     onUsers("all");
@@ -128,7 +128,7 @@ export async function openBus(options: BusOptions): Promise<Bus> {
     }
   }
 
-  function hear(from: pg.Client, payload: string): void {
+  function onAnswer(from: pg.Client, payload: string): void {
     const [what = "", ...rest] = payload.split(" ");
     if (what === "user") onUsers(rest.map(Number));
     else if (what === "users") onUsers("all");
@@ -145,13 +145,13 @@ export async function openBus(options: BusOptions): Promise<Bus> {
   }
 
   async function ask(what: "flush" | "recall"): Promise<void> {
-    const bus = client;
-    if (bus === undefined) throw connectionError("the bus is not connected");
+    const notifications = client;
+    if (notifications === undefined) throw connectionError("the notification connection is not open");
     // Taken before anything is waited for: two barriers never have one id.
     barriers += 1;
     const id = `${name}.b${barriers}`;
     const { rows } = await query<{ pid: number }>(
-      bus,
+      notifications,
       `select pid from pg_stat_activity
        where datname = current_database() and application_name = $1`,
       [sessionName],
@@ -174,7 +174,7 @@ export async function openBus(options: BusOptions): Promise<Bus> {
         reject(error);
       };
       failing.add(fail);
-      query(bus, "select pg_notify($1, $2)", [channel, `${what} ${id}`]).catch(fail);
+      query(notifications, "select pg_notify($1, $2)", [channel, `${what} ${id}`]).catch(fail);
     }).finally(() => {
       waiting.delete(id);
       failing.delete(fail);
@@ -198,15 +198,15 @@ export async function openBus(options: BusOptions): Promise<Bus> {
     },
     recall: () => ask("recall"),
     presence() {
-      const bus = client;
+      const notifications = client;
       const startMs = performance.now();
       const isHeld = (sinceMs = startMs) =>
-        bus !== undefined && client === bus && performance.now() - sinceMs < barrierLimitMs;
+        notifications !== undefined && client === notifications && performance.now() - sinceMs < barrierLimitMs;
       return {
         isHeld,
         async confirm(sinceMs) {
-          if (bus === undefined || !isHeld(sinceMs)) return false;
-          const isAnswered = await query(bus, "select 1", []).then(
+          if (notifications === undefined || !isHeld(sinceMs)) return false;
+          const isAnswered = await query(notifications, "select 1", []).then(
             () => true,
             () => false,
           );
@@ -215,15 +215,15 @@ export async function openBus(options: BusOptions): Promise<Bus> {
       };
     },
     async caughtUp() {
-      const bus = client;
+      const notifications = client;
       // Without a connection nothing is heard, and so nothing that is remembered counts.
-      if (bus === undefined) return onUsers("all");
+      if (notifications === undefined) return onUsers("all");
       syncs += 1;
       const id = `${name}.s${syncs}`;
       const heard = new Promise<void>((resolve) => waiting.set(id, () => resolve()));
       try {
         // Notices come in the order of their commits, one's own included.
-        await query(bus, "select pg_notify($1, 'flushed ' || $2 || ' ' || pg_backend_pid())", [channel, id]);
+        await query(notifications, "select pg_notify($1, 'flushed ' || $2 || ' ' || pg_backend_pid())", [channel, id]);
         await Promise.race([heard, wait(barrierLimitMs, undefined, { ref: false })]);
       } catch {
         onUsers("all");

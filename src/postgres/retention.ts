@@ -2,7 +2,7 @@ import type { Logger } from "pino";
 import type { Database } from "./database.ts";
 import { dropPartitions, ensurePartitions, type Partitioned } from "./partitions.ts";
 
-export interface Kept {
+export interface RetainedTable {
   readonly table: Partitioned;
   /** How long a day is kept. */
   readonly days: number;
@@ -26,8 +26,11 @@ const aheadDays = 3;
  * hour.
  * @returns what stops it
  */
-export function keepTables({ database, logger, now }: RetentionOptions, tables: readonly Kept[]): () => void {
-  const keep = async ({ table, days: kept, tidy }: Kept): Promise<void> => {
+export function startRetention(
+  { database, logger, now }: RetentionOptions,
+  tables: readonly RetainedTable[],
+): () => void {
+  const keep = async ({ table, days: kept, tidy }: RetainedTable): Promise<void> => {
     const today = Math.floor(now() / dayMs);
     const days = new Set(Array.from({ length: aheadDays + 2 }, (_none, index) => today - 1 + index));
     await ensurePartitions(database, table, days);

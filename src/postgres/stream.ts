@@ -1,8 +1,8 @@
 import type { Knex } from "knex";
 import type { QueryResultRow } from "pg";
 import { unavailable } from "../shared/errors.ts";
-import { createPatience, type Patience } from "../shared/transfer-deadline.ts";
-import { takeTurn } from "./bulk-slots.ts";
+import { createTransferDeadline, type TransferDeadline } from "../shared/transfer-deadline.ts";
+import { acquireBulkSlot } from "./bulk-slots.ts";
 import { type Database, queryOf, readRows, type Transaction } from "./database.ts";
 import { interruptible, type Statement } from "./interruptible.ts";
 
@@ -12,11 +12,11 @@ export interface StreamOptions {
   /** How many rows it has at the most. */
   readonly limit: number;
   readonly signal: AbortSignal;
-  readonly pace?: Pace;
+  readonly pace?: ReaderPace;
 }
 
 /** A cursor holds a connection and a snapshot: who sleeps loses it, and so does who is slow at every page. */
-export interface Pace {
+export interface ReaderPace {
   /** How far the reader may fall behind. */
   readonly slackMs: number;
   /** How long a page may take if all of them do. */
@@ -32,7 +32,7 @@ const pageSize = 1000;
  */
 const plainDepth = 10_000;
 /** 500 rows a second, some 2 Mbit/s: ten million rows are read within hours by the slowest, and in minutes by most. */
-const ordinaryPace: Pace = { slackMs: 30_000, pageMs: 2000 };
+const ordinaryPace: ReaderPace = { slackMs: 30_000, pageMs: 2000 };
 /** A list that no index has in order is sorted before its first page: ten million rows take longer than any call may. */
 const sortTimeoutMs = 120_000;
 
@@ -51,8 +51,8 @@ export async function* streamRows<Row extends QueryResultRow>(
     yield await readRows<Row>(database, queryOf(query));
     return;
   }
-  const free = await takeTurn(database, { kind: "readers", signal });
-  const patience = createPatience(pace.slackMs);
+  const free = await acquireBulkSlot(database, { kind: "readers", signal });
+  const transferDeadline = createTransferDeadline(pace.slackMs);
   let left = limit;
   let transaction: Transaction | undefined;
   let closed: Promise<void> | undefined;
@@ -68,7 +68,7 @@ export async function* streamRows<Row extends QueryResultRow>(
         yield rows;
         return;
       }
-      yield* lend(rows, { signal, patience, pageMs: pace.pageMs, close: () => void close() });
+      yield* lend(rows, { signal, transferDeadline, pageMs: pace.pageMs, close: () => void close() });
     }
   } finally {
     await close();
@@ -100,19 +100,19 @@ async function* readCursor<Row>(
 
 interface Loan {
   readonly signal: AbortSignal;
-  readonly patience: Patience;
+  readonly transferDeadline: TransferDeadline;
   readonly pageMs: number;
   readonly close: () => void;
 }
 
 /** Waits while the reader has the rows. A reader who does not come back closes the cursor all the same. */
-async function* lend<Row>(rows: Row[], { signal, patience, pageMs, close }: Loan): AsyncGenerator<Row[]> {
+async function* lend<Row>(rows: Row[], { signal, transferDeadline, pageMs, close }: Loan): AsyncGenerator<Row[]> {
   let late = false;
   const began = performance.now();
   const timer = setTimeout(() => {
     late = true;
     close();
-  }, patience.leftMs);
+  }, transferDeadline.leftMs);
   signal.addEventListener("abort", close, { once: true });
   try {
     yield rows;
@@ -120,7 +120,7 @@ async function* lend<Row>(rows: Row[], { signal, patience, pageMs, close }: Loan
     clearTimeout(timer);
     signal.removeEventListener("abort", close);
   }
-  patience.spend(performance.now() - began, pageMs);
+  transferDeadline.spend(performance.now() - began, pageMs);
   signal.throwIfAborted();
   if (late) throw unavailable("READER_TOO_SLOW", "the list was read too slowly", 1000);
 }

@@ -60,7 +60,7 @@ export interface Read {
  * The value of a field that its .proto requires, or gives a default: the pipeline has seen to it.
  * @throws Error where the .proto does neither
  */
-export function present<T>(value: T | undefined): T {
+export function requirePresent<T>(value: T | undefined): T {
   if (value === undefined) throw new Error("a field without a value is neither required nor has it a default");
   return value;
 }

@@ -18,7 +18,7 @@ export function toTimestamp(micros: Micros): Timestamp {
 }
 
 /** As PostgreSQL reads it, in UTC. */
-export function toIso(micros: Micros): string {
+export function toIsoTime(micros: Micros): string {
   const ms = Math.floor(micros / 1000);
   return new Date(ms).toISOString().replace("Z", `${String(micros - ms * 1000).padStart(3, "0")}Z`);
 }

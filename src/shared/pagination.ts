@@ -1,7 +1,7 @@
 import { Sort_Direction } from "#gen/tollgate/v1/list_pb.js";
 import type { ReadUsersRequest } from "#gen/tollgate/v1/user_pb.js";
 import { invalid } from "./errors.ts";
-import { present } from "./handler.ts";
+import { requirePresent } from "./handler.ts";
 
 /** Which part of a list, in which order. */
 export interface Page {
@@ -25,10 +25,10 @@ export function pageOf(
   const sort = field !== undefined && Object.hasOwn(sortable, field) ? sortable[field] : undefined;
   if (sort === undefined) throw invalid({ field: "sort_field", message: `must be one of ${fields.join(", ")}` });
   const direction = request.sortDirection === Sort_Direction.DESC ? "desc" : "asc";
-  return { offset: request.offset, limit: present(request.limit), sort, direction };
+  return { offset: request.offset, limit: requirePresent(request.limit), sort, direction };
 }
 
 /** A LIKE pattern that finds `text` anywhere: % and _ are letters in it. */
-export function containing(text: string): string {
+export function toContainsPattern(text: string): string {
   return `%${text.replaceAll(/[\\%_]/g, String.raw`\$&`)}%`;
 }

@@ -56,15 +56,15 @@ export function weightOf({ pointKeys }: Pick<Usage, "pointKeys">): number {
 }
 
 /** Keeps records within the transaction of what they are about. */
-export interface Book<Record, Place, Written = void> {
+export interface RecordWriter<Record, Place, Written = void> {
   /** Makes room for them; before the transaction begins, since it changes tables. */
   prepare(places: readonly Place[]): Promise<void>;
   write(transaction: Knex.Transaction, records: readonly Record[]): Promise<Written>;
 }
 
 /** The audit log. Writing returns what was not there yet: an action that is told again is the same one. */
-export interface ActionBook extends Book<Action, Pick<Action, "timeMicros">, Action[]> {
+export interface ActionWriter extends RecordWriter<Action, Pick<Action, "timeMicros">, Action[]> {
   /** Those whose time, tracecode and operation the log has with another user, service, method group or points. */
   findContradicted(transaction: Knex.Transaction, actions: readonly Action[]): Promise<Action[]>;
 }
-export type UsageBook = Book<Usage, Pick<Usage, "day" | "pointKeys">>;
+export type UsageWriter = RecordWriter<Usage, Pick<Usage, "day" | "pointKeys">>;

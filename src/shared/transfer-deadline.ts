@@ -1,12 +1,12 @@
 /** How far somebody we wait for may fall behind a steady pace, in all: each piece may be late, not every one. */
-export interface Patience {
+export interface TransferDeadline {
   /** What is left of it, in milliseconds. */
   readonly leftMs: number;
   /** A piece took so long that has its time by the pace: who is faster makes good for what was lost, and no more. */
   spend(tookMs: number, itsTimeMs: number): void;
 }
 
-export function createPatience(slackMs: number): Patience {
+export function createTransferDeadline(slackMs: number): TransferDeadline {
   let leftMs = slackMs;
   return {
     get leftMs() {

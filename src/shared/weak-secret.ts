@@ -31,7 +31,7 @@ const placeholders = [
  * mistakes, not for randomness: it knows short ones, few characters, a repeated text, a run such as abcdef, and
  * placeholders.
  */
-export function weaknessOf(secret: string): string | undefined {
+export function findWeakness(secret: string): string | undefined {
   if (secret.length < leastCharacters) return `must have ${leastCharacters} characters or more`;
   if (new Set(secret).size < leastDifferent) return `must have ${leastDifferent} different characters or more`;
   if (isRepetition(secret)) return "must not repeat a shorter text";

@@ -5,7 +5,7 @@ import type { Database } from "../postgres/database.ts";
  * How well the service works: 1 with everything, 0.5 without Redis.
  * @throws UNAVAILABLE without the database
  */
-export type Probe = () => Promise<number>;
+export type HealthProbe = () => Promise<number>;
 
 export interface ProbeOptions {
   /** Connections that the ledger and authenticated calls do not use. */
@@ -19,7 +19,7 @@ export interface ProbeOptions {
 const intervalMs = 1000;
 
 /** Asks the database and Redis once a second at most, however often it is asked: everyone is public here. */
-export function createProbe({ database, redis, now }: ProbeOptions): Probe {
+export function createHealthProbe({ database, redis, now }: ProbeOptions): HealthProbe {
   let latest: Promise<number> | undefined;
   let askedMs = 0;
   let isUnderWay = false;

@@ -2,11 +2,11 @@ import type { SystemService } from "#gen/tollgate/v1/system_pb.js";
 import { notFound } from "../shared/errors.ts";
 import type { Handlers } from "../shared/handler.ts";
 import type { Files } from "./files.ts";
-import type { Probe } from "./probe.ts";
+import type { HealthProbe } from "./probe.ts";
 import type { Version } from "./version.ts";
 
 export interface SystemOptions {
-  readonly probe: Probe;
+  readonly probe: HealthProbe;
   readonly files: Files;
   readonly version: Version;
 }

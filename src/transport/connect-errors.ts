@@ -25,7 +25,10 @@ type Explain = (error: ConnectError) => ConnectError;
  * unknown field, too large a message. Connect has no hook for these, so they are looked for where each protocol
  * writes its errors. Answers are not compressed: what is looked at is plain.
  */
-export async function unexplained(answer: UniversalServerResponse, explain: Explain): Promise<UniversalServerResponse> {
+export async function explainConnectError(
+  answer: UniversalServerResponse,
+  explain: Explain,
+): Promise<UniversalServerResponse> {
   const { body, status, trailer } = answer;
   const type = answer.header?.get("content-type") ?? "";
   if (body === undefined) return answer;

@@ -16,13 +16,13 @@ import type { Exchange } from "../gateway/exchange.ts";
 import type { Gateway } from "../gateway/gateway.ts";
 import { createJsonDecoder } from "../gateway/json/read.ts";
 import { defaultJsonLimits } from "../gateway/json/scan.ts";
-import { refuse } from "../gateway/refuse.ts";
-import { cut } from "../gateway/send.ts";
+import { sendRefusal } from "../gateway/refuse.ts";
+import { destroyAnswer } from "../gateway/send.ts";
 import type { createErrorBodies } from "../pipeline/error-body.ts";
 import type { Pipeline, Route } from "../pipeline/pipeline.ts";
 import { readInMessages } from "./connect-body.ts";
-import { unexplained } from "./connect-errors.ts";
-import { createOldestOut } from "./eviction.ts";
+import { explainConnectError } from "./connect-errors.ts";
+import { createOldestEviction } from "./eviction.ts";
 
 export interface ConnectServerOptions {
   readonly routes: readonly Route[];
@@ -71,7 +71,7 @@ export function createConnectServer(options: ConnectServerOptions): Gateway {
     }
   }
   addPublic(router);
-  const publicStreams = createOldestOut(maxPublicStreams, publicStreamMs);
+  const publicStreams = createOldestEviction(maxPublicStreams, publicStreamMs);
   const handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
 
   return (request, response, values) => {
@@ -80,7 +80,7 @@ export function createConnectServer(options: ConnectServerOptions): Gateway {
     if (handler === undefined && isGrpc) refuseUnknownRpc({ request, response, values });
     else if (handler === undefined) otherwise(request, response, values);
     // Who cannot be answered is gone, or must be told that the answer has no end.
-    else serve(handler, { request, response, values }).catch(() => cut(response));
+    else serve(handler, { request, response, values }).catch(() => destroyAnswer(response));
   };
 
   /** gRPC clients read a status alone: an answer of 404 would have no reason for them. */
@@ -118,8 +118,8 @@ export function createConnectServer(options: ConnectServerOptions): Gateway {
     capDeadline(universal.header);
     const answer = await handler({ ...universal, body });
     const error = httpError(answer, handler);
-    if (error !== undefined) return refuse({ describeError }, { request, response, values, context }, error);
-    const explained = await unexplained(answer, (made) => pipeline.refuse(context, made));
+    if (error !== undefined) return sendRefusal({ describeError }, { request, response, values, context }, error);
+    const explained = await explainConnectError(answer, (made) => pipeline.refuse(context, made));
     await universalResponseToNodeResponse(explained, response);
   }
 

@@ -1,5 +1,5 @@
 /** What may be open at once, in number and time. */
-export interface OldestOut {
+export interface OldestEviction {
   /** Lets one more in, and ends the oldest where there are too many. Returns what to call when it is over. */
   enter(end: () => void): () => void;
 }
@@ -8,7 +8,7 @@ export interface OldestOut {
  * The newest always enters: a limit that refused it would let whoever fills it shut out everybody else.
  * @param limitMs how long each may last; undefined: without end
  */
-export function createOldestOut(limit: number, limitMs?: number): OldestOut {
+export function createOldestEviction(limit: number, limitMs?: number): OldestEviction {
   const open = new Set<() => void>();
   return {
     enter(end) {

@@ -3,14 +3,14 @@ import type { Socket } from "node:net";
 import { answerHeaders } from "../pipeline/client-origin.ts";
 import { createPieceCounter, joinPieces } from "./body-pieces.ts";
 import type { ConnectionLimits, ProtocolServer, RequestListener } from "./connections.ts";
-import type { Strangers } from "./unauthenticated.ts";
+import type { UnauthenticatedConnections } from "./unauthenticated.ts";
 
 /** Why no request could be read. */
 export type BadRequestReason = "MALFORMED_HTTP" | "HEADERS_TOO_SLOW" | "HEADERS_TOO_LARGE" | "HTTP_METHOD_UNKNOWN";
 
 export interface Http1Options {
   readonly limits: ConnectionLimits;
-  readonly strangers: Strangers;
+  readonly strangers: UnauthenticatedConnections;
   readonly onRequest: RequestListener;
   /** The JSON body of the answer to bytes that make no request. */
   readonly badRequestBody: (reason: BadRequestReason) => string;

@@ -8,11 +8,11 @@ import {
 import type { Socket } from "node:net";
 import { createPieceCounter, joinPieces } from "./body-pieces.ts";
 import type { ConnectionLimits, ProtocolServer, RequestListener } from "./connections.ts";
-import type { Strangers } from "./unauthenticated.ts";
+import type { UnauthenticatedConnections } from "./unauthenticated.ts";
 
 export interface Http2Options {
   readonly limits: ConnectionLimits;
-  readonly strangers: Strangers;
+  readonly strangers: UnauthenticatedConnections;
   readonly onRequest: RequestListener;
   /** Takes a stream before it is made a request; false leaves it. */
   readonly onStream?: ((stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => boolean) | undefined;

@@ -1,11 +1,15 @@
 import { type AddressInfo, createServer as createTcpServer, type Server, type Socket } from "node:net";
 import { createServer as createTlsServer } from "node:tls";
 import { type ConnectionLimits, defaultLimits, type RequestListener } from "./connections.ts";
-import { createOldestOut } from "./eviction.ts";
+import { createOldestEviction } from "./eviction.ts";
 import { createHttp1, type Http1Options } from "./http1.ts";
 import { createHttp2, type Http2Options } from "./http2.ts";
 import { onPreface } from "./preface.ts";
-import { createStrangers, defaultStrangerLimits, type Strangers } from "./unauthenticated.ts";
+import {
+  createUnauthenticatedConnections,
+  defaultUnauthenticatedLimits,
+  type UnauthenticatedConnections,
+} from "./unauthenticated.ts";
 
 export interface ListenerOptions {
   readonly host: string;
@@ -20,7 +24,7 @@ export interface ListenerOptions {
   /** Overrides of the default limits. */
   readonly limits?: Partial<ConnectionLimits>;
   /** Bounds what is open before it is known who calls. */
-  readonly strangers?: Strangers;
+  readonly strangers?: UnauthenticatedConnections;
   /** Told when a connection could not be accepted, as when file descriptors run out. The listener goes on. */
   readonly onAcceptError?: (error: Error) => void;
 }
@@ -45,7 +49,7 @@ export async function listen(options: ListenerOptions): Promise<Listener> {
   const limits = { ...defaultLimits, ...options.limits };
   const connections = new Set<Socket>();
   const undecided = new Set<Socket>();
-  const strangers = options.strangers ?? createStrangers(defaultStrangerLimits);
+  const strangers = options.strangers ?? createUnauthenticatedConnections(defaultUnauthenticatedLimits);
   const http1 = createHttp1({ limits, strangers, onRequest, badRequestBody });
   const http2 = createHttp2({ limits, strangers, onRequest, onStream });
   let drained: Promise<void> | undefined;
@@ -87,7 +91,7 @@ export async function listen(options: ListenerOptions): Promise<Listener> {
   }
 
   function cleartext(): Server {
-    const silent = createOldestOut(defaultStrangerLimits.maxConnections);
+    const silent = createOldestEviction(defaultUnauthenticatedLimits.maxConnections);
     return createTcpServer(tcpOptions, (socket) => {
       const leave = silent.enter(() => socket.destroy());
       undecided.add(socket);

@@ -96,12 +96,12 @@ function failure(errorCode: Code, errorMessage: string): Answer {
 /** Each file once, and the first root first, as clients expect it. */
 function withImports(roots: readonly DescFile[]): DescFile[] {
   const found = new Set<DescFile>();
-  const visit = (file: DescFile) => {
+  const requestState = (file: DescFile) => {
     if (found.has(file)) return;
     found.add(file);
-    file.dependencies.forEach(visit);
+    file.dependencies.forEach(requestState);
   };
-  roots.forEach(visit);
+  roots.forEach(requestState);
   return [...found];
 }
 

@@ -5,7 +5,7 @@ import { ServerReflection as ServerReflectionAlpha } from "#gen/grpc/reflection/
 import { createGateway } from "../gateway/gateway.ts";
 import { createGrpcServer } from "../grpc/server.ts";
 import { isPublic } from "../pipeline/authorization.ts";
-import { answerHeaders, originValues, readOrigin, receive } from "../pipeline/client-origin.ts";
+import { answerHeaders, originValues, readOrigin, receiveRequest } from "../pipeline/client-origin.ts";
 import type { createErrorBodies } from "../pipeline/error-body.ts";
 import type { Pipeline, Route } from "../pipeline/pipeline.ts";
 import { tracecodeHeader } from "../pipeline/tracedata.ts";
@@ -48,7 +48,7 @@ const badRequestTexts: Readonly<Record<BadRequestReason, string>> = {
 };
 
 /** Opens all doors on one port: gRPC, gRPC-Web and Connect by path, HTTP/JSON for every other. */
-export async function serve(options: ServerOptions): Promise<Listener> {
+export async function startServer(options: ServerOptions): Promise<Listener> {
   const { routes, pipeline, describeError, maxBodyBytes, trustedProxies, bodyTimeoutMs } = options;
   const services = routes.map(({ service }) => service);
   const health = createHealth(services.map(({ typeName }) => typeName));
@@ -92,7 +92,7 @@ export async function serve(options: ServerOptions): Promise<Listener> {
     ...options,
     onStream: grpc,
     onRequest(request, response) {
-      const values = receive(request, response, trustedProxies);
+      const values = receiveRequest(request, response, trustedProxies);
       if (request.url === "/" && request.method === "GET") {
         response.setHeader("content-type", "application/json");
         response.end(index);

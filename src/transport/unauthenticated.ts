@@ -1,6 +1,6 @@
-import { createOldestOut } from "./eviction.ts";
+import { createOldestEviction } from "./eviction.ts";
 
-export interface StrangerLimits {
+export interface UnauthenticatedLimits {
   /** Connections that may be open without an authenticated caller. */
   readonly maxConnections: number;
   /** Calls that may be open on such connections. */
@@ -13,7 +13,7 @@ export interface StrangerLimits {
  * Bounds what all callers together may keep open before it is known who calls. A connection is a stranger's until a call
  * on it is authenticated. Where there are too many, the oldest is ended.
  */
-export interface Strangers {
+export interface UnauthenticatedConnections {
   /** @param connection what `recognize` is called with: a session of HTTP/2, or the socket of HTTP/1.1 */
   enterConnection(connection: Closable, end: () => void): void;
   /** Counts a call, unless its connection is recognized. */
@@ -34,15 +34,19 @@ interface Closable {
 /** Each takes some 0.2 ms until it is answered or waits. */
 const startsOfTurn = 16;
 
-export const defaultStrangerLimits: StrangerLimits = {
+export const defaultUnauthenticatedLimits: UnauthenticatedLimits = {
   maxConnections: 10_000,
   maxStreams: 10_000,
   streamMs: 120_000,
 };
 
-export function createStrangers({ maxConnections, maxStreams, streamMs }: StrangerLimits): Strangers {
-  const connections = createOldestOut(maxConnections);
-  const streams = createOldestOut(maxStreams, streamMs);
+export function createUnauthenticatedConnections({
+  maxConnections,
+  maxStreams,
+  streamMs,
+}: UnauthenticatedLimits): UnauthenticatedConnections {
+  const connections = createOldestEviction(maxConnections);
+  const streams = createOldestEviction(maxStreams, streamMs);
   /** What no longer counts when a connection is recognized: it, and its calls. */
   const countedOf = new WeakMap<object, Set<() => void>>();
   const startInTurn = createTurns(startsOfTurn);

@@ -3,7 +3,7 @@ import type { UserStatisticsSchema } from "#gen/tollgate/v1/statistics_pb.js";
 import type { UsageRow } from "./store.ts";
 
 /** Whole users from pages of rows: the last user of a page may go on in the next one. */
-export async function* byUser(pages: AsyncIterable<readonly UsageRow[]>): AsyncGenerator<UsageRow[][]> {
+export async function* groupByUser(pages: AsyncIterable<readonly UsageRow[]>): AsyncGenerator<UsageRow[][]> {
   let open: UsageRow[] = [];
   for await (const page of pages) {
     const users = groups([...open, ...page], ({ user_id }) => user_id);

@@ -13,7 +13,7 @@ export interface StatisticsPeriod {
  * The period that a request names; an empty one, from equal to to, is a period.
  * @throws INVALID_ARGUMENT where it ends before it begins, also by a default
  */
-export function periodOf(
+export function statisticsPeriodOf(
   { from, to }: Pick<ReadStatisticsRequest, "from" | "to">,
   { timezone }: Pick<Principal, "timezone">,
   nowMs: number,

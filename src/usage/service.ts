@@ -4,10 +4,10 @@ import { streamRows } from "../postgres/stream.ts";
 import type { Handlers } from "../shared/handler.ts";
 import { scopeOf } from "../shared/principal.ts";
 import { xlsxType } from "../xlsx/workbook.ts";
-import { byUser, toUserStatistics } from "./messages.ts";
-import { periodOf } from "./period.ts";
+import { groupByUser, toUserStatistics } from "./messages.ts";
+import { statisticsPeriodOf } from "./period.ts";
 import { streamReport } from "./report.ts";
-import { type UsageRow, usage } from "./store.ts";
+import { selectUsage, type UsageRow } from "./store.ts";
 
 export interface StatisticsOptions {
   readonly database: Database;
@@ -18,24 +18,24 @@ export interface StatisticsOptions {
 export function statisticsHandlers({ database, now }: StatisticsOptions): Handlers<typeof StatisticsService> {
   return {
     async *readStatistics(request, call) {
-      const period = periodOf(request, call.principal, now());
-      const rows = usage(database, { scope: scopeOf(call.principal), username: request.username, period }, now());
+      const period = statisticsPeriodOf(request, call.principal, now());
+      const rows = selectUsage(database, { scope: scopeOf(call.principal), username: request.username, period }, now());
       call.recordRead({ username: request.username });
       const pages = streamRows<UsageRow>(database, rows, {
         offset: 0,
         limit: Number.POSITIVE_INFINITY,
         signal: call.signal,
       });
-      for await (const users of byUser(pages)) yield { users: users.map(toUserStatistics) };
+      for await (const users of groupByUser(pages)) yield { users: users.map(toUserStatistics) };
     },
 
     async *readReport(request, call) {
-      const period = periodOf(request, call.principal, now());
+      const period = statisticsPeriodOf(request, call.principal, now());
       const { principal, signal } = call;
       const { username } = request;
       const made = new Date(now());
       call.recordRead({ username });
-      const rows = usage(database, { scope: scopeOf(principal), username, period }, now());
+      const rows = selectUsage(database, { scope: scopeOf(principal), username, period }, now());
       const pages = streamRows<UsageRow>(database, rows, { offset: 0, limit: Number.POSITIVE_INFINITY, signal });
       const askedBy = `${principal.companyKey} / ${principal.username}`;
       const file = streamReport({ ...period, username, askedBy, made }, pages);

@@ -30,7 +30,7 @@ export interface UsageSelection {
 const offsets = { least: -12, most: 12 };
 
 /** The usage of a period, each user's in one piece and in the order of its days. */
-export function usage(
+export function selectUsage(
   database: Database,
   { scope, username, period }: UsageSelection,
   nowMs: number,

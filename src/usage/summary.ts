@@ -1,5 +1,5 @@
 import { type Cell, type Column, numberFormat, type Sheet, textFormat } from "../xlsx/workbook.ts";
-import type { Rows, Sums, Total } from "./sums.ts";
+import type { RowRange, Sums, UsageTotal } from "./sums.ts";
 
 /** What the report says about itself. */
 export interface ReportHead {
@@ -90,17 +90,17 @@ const maxRanges = 200;
 const detailOf: Readonly<Record<string, string>> = { C: "F", D: "G", E: "H" };
 
 /** Formulas, or just what they would give. */
-function cells({ requests, points, uniquePoints }: Total, formulaOf?: (column: string) => string): Cell[] {
+function cells({ requests, points, uniquePoints }: UsageTotal, formulaOf?: (column: string) => string): Cell[] {
   const cell = (column: string, result: number) =>
     formulaOf === undefined ? result : { formula: formulaOf(column), result };
   return [cell("C", requests), cell("D", points), cell("E", uniquePoints)];
 }
 
-function totalOf(all: readonly { readonly total: Total }[]): Total {
-  const sum = (name: keyof Total) => all.reduce((sums, { total }) => sums + total[name], 0);
+function totalOf(all: readonly { readonly total: UsageTotal }[]): UsageTotal {
+  const sum = (name: keyof UsageTotal) => all.reduce((sums, { total }) => sums + total[name], 0);
   return { requests: sum("requests"), points: sum("points"), uniquePoints: sum("uniquePoints") };
 }
 
-function ranges(rows: readonly Rows[], column: string): string {
+function ranges(rows: readonly RowRange[], column: string): string {
   return rows.map(({ sheet, first, last }) => `'${sheet}'!${column}${first}:${column}${last}`).join(",");
 }

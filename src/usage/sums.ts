@@ -1,14 +1,14 @@
 import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
 import type { UsageRow } from "./store.ts";
 
-export interface Total {
+export interface UsageTotal {
   requests: number;
   points: number;
   uniquePoints: number;
 }
 
 /** Rows of a sheet that follow each other. */
-export interface Rows {
+export interface RowRange {
   readonly sheet: string;
   readonly first: number;
   last: number;
@@ -18,14 +18,14 @@ export interface Rows {
 export interface UserSum {
   readonly username: string;
   readonly companyKey: string;
-  readonly total: Total;
-  readonly rows: Rows[];
+  readonly total: UsageTotal;
+  readonly rows: RowRange[];
 }
 
 export interface DaySum {
   /** YYYY-MM-DD */
   readonly date: string;
-  readonly total: Total;
+  readonly total: UsageTotal;
   /** By service and method group. */
   readonly points: ReadonlyMap<string, number>;
 }
@@ -36,7 +36,7 @@ export interface Sums {
   /** In the order of their details. */
   users(): UserSum[];
   /** Sorted. */
-  companies(): { companyKey: string; total: Total }[];
+  companies(): { companyKey: string; total: UsageTotal }[];
   /** Sorted. */
   days(): DaySum[];
   /** Every service and method group there is, sorted. */
@@ -45,8 +45,8 @@ export interface Sums {
 
 export function createSums(): Sums {
   const users = new Map<string, UserSum>();
-  const companies = new Map<string, { companyKey: string; total: Total }>();
-  const days = new Map<string, { date: string; total: Total; points: Map<string, number> }>();
+  const companies = new Map<string, { companyKey: string; total: UsageTotal }>();
+  const days = new Map<string, { date: string; total: UsageTotal; points: Map<string, number> }>();
   const methods = new Set<string>();
 
   return {
@@ -69,17 +69,17 @@ export function createSums(): Sums {
   };
 }
 
-function zero(): Total {
+function zero(): UsageTotal {
   return { requests: 0, points: 0, uniquePoints: 0 };
 }
 
-function addTo(total: Total, { requests, points, unique_points }: UsageRow): void {
+function addTo(total: UsageTotal, { requests, points, unique_points }: UsageRow): void {
   total.requests += requests;
   total.points += points;
   total.uniquePoints += unique_points;
 }
 
-function extend(rows: Rows[], { sheet, row }: { readonly sheet: string; readonly row: number }): void {
+function extend(rows: RowRange[], { sheet, row }: { readonly sheet: string; readonly row: number }): void {
   const last = rows.at(-1);
   if (last?.sheet === sheet && last.last === row - 1) last.last = row;
   else rows.push({ sheet, first: row, last: row });

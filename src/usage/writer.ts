@@ -1,7 +1,7 @@
 import { columnOf, textColumnOf } from "../postgres/columns.ts";
-import { type Database, prepared, type Transaction } from "../postgres/database.ts";
+import { type Database, preparedAs, type Transaction } from "../postgres/database.ts";
 import { ensurePartitions } from "../postgres/partitions.ts";
-import type { Usage, UsageBook } from "../shared/records.ts";
+import type { Usage, UsageWriter } from "../shared/records.ts";
 
 interface PointOfUsage {
   readonly usage: Usage;
@@ -12,7 +12,7 @@ interface PointOfUsage {
 const maxPoints = 20_000;
 
 /** Adds up what is used, by user, day, service, method group and company, in the transaction of what used it. */
-export function createUsageBook(database: Database): UsageBook {
+export function createUsageWriter(database: Database): UsageWriter {
   return {
     async prepare(usages) {
       const withPoints = usages.filter(({ pointKeys }) => pointKeys.length > 0);
@@ -42,7 +42,7 @@ async function addUp(transaction: Transaction, usages: readonly Usage[]): Promis
        requests = kept.requests + excluded.requests, points = kept.points + excluded.points`,
     [...keyColumns(usages), textColumnOf(usages, ({ username }) => username), columnOf(usages, ({ points }) => points)],
   );
-  await adding.options(prepared("add_usage"));
+  await adding.options(preparedAs("add_usage"));
 }
 
 /** Adds the points that the user's day has not seen before, to the company in which they are seen first. */

@@ -1,6 +1,6 @@
 import pino from "pino";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { createTally } from "../../src/audit/roll-up.ts";
+import { createRollUp } from "../../src/audit/roll-up.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 
 let stand: TestDatabase;
@@ -33,8 +33,8 @@ async function leave(batches: number, cells: number): Promise<void> {
 test("more than can be moved within the time limit of a statement is moved in parts", { timeout: 60_000 }, async () => {
   await leave(200, 100);
   const lines: string[] = [];
-  const tally = createTally({ database: stand.database, logger: pino({}, { write: (line) => lines.push(line) }) });
-  await tally.stop();
+  const rollUp = createRollUp({ database: stand.database, logger: pino({}, { write: (line) => lines.push(line) }) });
+  await rollUp.stop();
   expect(lines).toEqual([]);
   expect(await stand.database("audit_pending").count()).toEqual([{ count: 0 }]);
   const ofAll = stand.database("audit_total").where({ level: 0, span: 1 });

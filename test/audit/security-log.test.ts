@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import pino from "pino";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { createSecurityLog } from "../../src/audit/security-log.ts";
-import { createActionBook } from "../../src/audit/writer.ts";
+import { createActionWriter } from "../../src/audit/writer.ts";
 import { failedLoginEvent, type SecurityEvent } from "../../src/shared/security-log.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 
@@ -17,7 +17,7 @@ function open(lines: string[] = []) {
   return createSecurityLog({
     database,
     logger: pino({}, { write: (line) => lines.push(line) }),
-    actions: createActionBook(database, { soon: () => undefined, stop: async () => undefined }),
+    actions: createActionWriter(database, { scheduleRollUp: () => undefined, stop: async () => undefined }),
     companiesOf: async () => new Map(),
     serverName: "test_server",
     now: () => Date.now(),

@@ -2,11 +2,11 @@ import { randomUUID } from "node:crypto";
 import fc from "fast-check";
 import pino from "pino";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { bucketsOf, totalOf } from "../../src/audit/buckets.ts";
-import { createTally, dropTotals, type Tally } from "../../src/audit/roll-up.ts";
-import type { Selection } from "../../src/audit/selection.ts";
-import { type ActionRow, sortable, streamActions } from "../../src/audit/store.ts";
-import { createActionBook } from "../../src/audit/writer.ts";
+import { bucketsOf, countActions } from "../../src/audit/buckets.ts";
+import { createRollUp, dropAuditTotals, type RollUp } from "../../src/audit/roll-up.ts";
+import type { ActionFilter } from "../../src/audit/selection.ts";
+import { type ActionRow, sortableActionColumns, streamActions } from "../../src/audit/store.ts";
+import { createActionWriter } from "../../src/audit/writer.ts";
 import { dropPartitions } from "../../src/postgres/partitions.ts";
 import { dayMicros, hourMicros } from "../../src/shared/instant.ts";
 import type { Page } from "../../src/shared/pagination.ts";
@@ -40,26 +40,26 @@ const actions: Action[] = Array.from({ length: 6000 }, (_none, index) => {
 });
 
 let stand: TestDatabase;
-let tally: Tally;
+let rollUp: RollUp;
 beforeAll(async () => {
   stand = await createTestDatabase();
-  tally = createTally({ database: stand.database, logger: pino({ level: "silent" }) });
+  rollUp = createRollUp({ database: stand.database, logger: pino({ level: "silent" }) });
   // More batches than are moved at once; and those of the last third are still waiting when they are read.
   await write(actions.slice(0, 4500));
-  await tally.stop();
+  await rollUp.stop();
   await write(actions.slice(4500));
 });
 afterAll(() => stand.drop());
 
 async function write(some: readonly Action[]): Promise<void> {
-  const book = createActionBook(stand.database, { ...tally, soon: () => undefined });
+  const book = createActionWriter(stand.database, { ...rollUp, scheduleRollUp: () => undefined });
   await book.prepare(some);
   for (let index = 0; index < some.length; index += 20) {
     await stand.database.transaction((transaction) => book.write(transaction, some.slice(index, index + 20)));
   }
 }
 
-function matches(selection: Selection, action: Action): boolean {
+function matches(selection: ActionFilter, action: Action): boolean {
   const { from, to, user, company, visibleTo, method } = selection;
   return (
     from <= action.timeMicros &&
@@ -97,7 +97,7 @@ const selections = fc
     group: optional("method_group", fc.integer({ min: 1, max: 6 })),
     operation: optional("operation", fc.constantFrom("run_plan", "run_route", "rare_operation")),
   })
-  .map(({ period, username, userId, company: ofCompany, visibleTo, service, group, operation }): Selection => {
+  .map(({ period, username, userId, company: ofCompany, visibleTo, service, group, operation }): ActionFilter => {
     // As a user's own list: the number never comes without the name.
     const of = username["username"] !== undefined ? { ...username, ...userId } : {};
     const [from, to] = period.toSorted((one, other) => one - other) as [number, number];
@@ -110,7 +110,7 @@ const pages = fc.record({
   sort: fc.constantFrom("time", "time", "time", "username", "points", "company_key, username"),
 });
 
-async function read(selection: Selection, page: Page): Promise<ActionRow[]> {
+async function read(selection: ActionFilter, page: Page): Promise<ActionRow[]> {
   const buckets = await bucketsOf(stand.database, selection);
   const rows = streamActions(stand.database, { selection, buckets, page, signal: silent });
   const read: ActionRow[] = [];
@@ -119,7 +119,7 @@ async function read(selection: Selection, page: Page): Promise<ActionRow[]> {
 }
 
 /** As the page would be if all of them were sorted here. */
-function expected(selection: Selection, { offset, limit, direction, sort }: Page): string[] {
+function expected(selection: ActionFilter, { offset, limit, direction, sort }: Page): string[] {
   const keys: Record<string, (action: Action) => (string | number)[]> = {
     time: () => [],
     username: ({ username }) => [username],
@@ -145,7 +145,7 @@ test("whatever is asked for is counted exactly and paged in order", { timeout: 1
   await fc.assert(
     fc.asyncProperty(selections, pages, async (selection, page) => {
       const buckets = await bucketsOf(stand.database, selection);
-      expect(totalOf(buckets)).toBe(actions.filter((action) => matches(selection, action)).length);
+      expect(countActions(buckets)).toBe(actions.filter((action) => matches(selection, action)).length);
       const rows = await read(selection, page);
       expect(rows.map(({ tracecode }) => tracecode)).toEqual(expected(selection, page));
     }),
@@ -154,20 +154,20 @@ test("whatever is asked for is counted exactly and paged in order", { timeout: 1
 });
 
 test("every field can be sorted by", async () => {
-  const selection: Selection = { from: start, to: start + 9 * dayMicros, user: {}, method: {} };
-  for (const sort of new Set(Object.values(sortable))) {
+  const selection: ActionFilter = { from: start, to: start + 9 * dayMicros, user: {}, method: {} };
+  for (const sort of new Set(Object.values(sortableActionColumns))) {
     const rows = await read(selection, { offset: 3, limit: 5, sort, direction: "desc" });
     expect(rows).toHaveLength(5);
   }
 });
 
 test("retention drops days, and their totals with them", async () => {
-  const selection: Selection = { from: 0, to: start + 9 * dayMicros, user: {}, method: {} };
+  const selection: ActionFilter = { from: 0, to: start + 9 * dayMicros, user: {}, method: {} };
   await dropPartitions(stand.database, "audit_action", firstDay + 1);
-  await dropTotals(stand.database, ((firstDay + 1) * dayMicros) / 1000);
+  await dropAuditTotals(stand.database, ((firstDay + 1) * dayMicros) / 1000);
   await stand.database("audit_pending").delete();
   const kept = actions.slice(0, 4500).filter(({ timeMicros }) => timeMicros >= start + dayMicros);
-  expect(totalOf(await bucketsOf(stand.database, selection))).toBe(kept.length);
+  expect(countActions(await bucketsOf(stand.database, selection))).toBe(kept.length);
 });
 
 test("a user's page far into a day of many actions is read from their totals, which are kept by day alone", async () => {
@@ -180,9 +180,9 @@ test("a user's page far into a day of many actions is read from their totals, wh
     timeMicros: from + index * 60_000_000,
   }));
   await write(many);
-  await tally.stop();
+  await rollUp.stop();
   for (const level of [{ user: { username: "busy" } }, { user: {} }]) {
-    const selection: Selection = { from, to: from + dayMicros, ...level, method: {} };
+    const selection: ActionFilter = { from, to: from + dayMicros, ...level, method: {} };
     const rows = await read(selection, { offset: 1001, limit: 50, sort: "time", direction: "asc" });
     expect(rows.map(({ tracecode }) => tracecode)).toEqual(many.slice(1001, 1051).map(({ tracecode }) => tracecode));
   }

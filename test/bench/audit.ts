@@ -10,7 +10,7 @@ import { create, toBinary } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { RecordActionsRequestSchema } from "#gen/tollgate/v1/audit_pb.js";
 import { columnOf } from "../../src/postgres/columns.ts";
-import { prepared } from "../../src/postgres/database.ts";
+import { preparedAs } from "../../src/postgres/database.ts";
 import { ensurePartitions } from "../../src/postgres/partitions.ts";
 import { median, seconds, startStand, timed } from "./stand.ts";
 
@@ -286,5 +286,5 @@ async function insert(columns: readonly string[]): Promise<void> {
      )`,
     columns,
   );
-  await inserting.options(prepared("insert_bare"));
+  await inserting.options(preparedAs("insert_bare"));
 }

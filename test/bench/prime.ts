@@ -11,7 +11,7 @@ import pino from "pino";
 import { openDatabase } from "../../src/postgres/database.ts";
 import { startEmbedded } from "../../src/postgres/embedded/embedded.ts";
 import { migrate } from "../../src/postgres/migrate.ts";
-import { openBus } from "../../src/postgres/notifications.ts";
+import { openNotifications } from "../../src/postgres/notifications.ts";
 import { ensurePartitions } from "../../src/postgres/partitions.ts";
 import { createCounters } from "../../src/quotas/counters/counters.ts";
 import { createRedisEngine } from "../../src/quotas/counters/redis.ts";
@@ -113,7 +113,7 @@ async function wholePrimes(): Promise<void> {
   const engine = createRedisEngine(redis, { remember });
   engine.setGeneration(1, "bench");
   const ignore = async () => undefined;
-  const bus = await openBus({
+  const notifications = await openNotifications({
     url: postgres.url,
     logger,
     onUsers: () => undefined,
@@ -123,11 +123,11 @@ async function wholePrimes(): Promise<void> {
   });
   const counters = createCounters({
     engine,
-    flush: () => bus.barrier(),
+    flush: () => notifications.barrier(),
     readSnapshot: (of, missing, { timezone }) => readSnapshot(database, of, { ...missing, timezone, remember }),
     findLease: async () => undefined,
   });
-  const ask = () => counters.ask([{ meter, rules, command: { kind: "usage" } }]);
+  const ask = () => counters.execute([{ meter, rules, command: { kind: "usage" } }]);
   const lost: number[] = [];
   const there: number[] = [];
   for (let time = 0; time < primes; time += 1) {
@@ -138,5 +138,5 @@ async function wholePrimes(): Promise<void> {
   report("a decision that finds its meter lost", lost);
   report("a decision that finds it", there);
   redis.disconnect();
-  await bus.close();
+  await notifications.close();
 }

@@ -11,7 +11,7 @@ import pino from "pino";
 import { openDatabase } from "../../src/postgres/database.ts";
 import { startEmbedded } from "../../src/postgres/embedded/embedded.ts";
 import { migrate } from "../../src/postgres/migrate.ts";
-import { openBus } from "../../src/postgres/notifications.ts";
+import { openNotifications } from "../../src/postgres/notifications.ts";
 import { ensurePartitions } from "../../src/postgres/partitions.ts";
 import { createCounters } from "../../src/quotas/counters/counters.ts";
 import { createRedisEngine } from "../../src/quotas/counters/redis.ts";
@@ -72,7 +72,7 @@ async function fill(): Promise<void> {
 async function measure(): Promise<void> {
   const engine = createRedisEngine(redis, { remember });
   engine.setGeneration(1, "bench");
-  const bus = await openBus({
+  const notifications = await openNotifications({
     url: postgres.url,
     logger: pino({ level: "warn" }),
     onUsers: () => undefined,
@@ -82,7 +82,7 @@ async function measure(): Promise<void> {
   });
   const counters = createCounters({
     engine,
-    flush: () => bus.barrier(),
+    flush: () => notifications.barrier(),
     async readSnapshot(of, missing, { timezone }) {
       counts.reads += 1;
       counts.most = Math.max(counts.most, (counts.underWay += 1));
@@ -92,9 +92,9 @@ async function measure(): Promise<void> {
   });
   const askOf = async (userId: number) => {
     const meter = { userId, service: 1, methodGroup: 1 };
-    const [answer] = await counters.ask([{ meter, rules, command: { kind: "check", points: 1 } }]);
-    const standing = answer?.standing;
-    if (standing?.dayUsed !== settled * 3 || standing.running !== 1) throw new Error("it is counted wrongly");
+    const [answer] = await counters.execute([{ meter, rules, command: { kind: "check", points: 1 } }]);
+    const meterState = answer?.meterState;
+    if (meterState?.dayUsed !== settled * 3 || meterState.running !== 1) throw new Error("it is counted wrongly");
   };
   const askAll = () => {
     const limit = pLimit(callers);
@@ -117,7 +117,7 @@ async function measure(): Promise<void> {
   while (!progress.isOver) waits.push(await timed(() => askOf(1)));
   await recovering;
   clearInterval(watch);
-  await bus.close();
+  await notifications.close();
 
   console.log(`${meters} meters, ${settled + 1} leases each, ${callers} callers:`);
   console.log(`all found in Redis: ${seconds(there)}`);

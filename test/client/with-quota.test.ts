@@ -32,7 +32,7 @@ const request = (username: string, points = 5) => ({
   points,
 });
 
-const standing = async (username: string) => {
+const meterState = async (username: string) => {
   const { usages } = await client.getQuotaUsage({ username }, { headers });
   const [, day, , slots] = usages[0]?.limits ?? [];
   return { used: day?.used, reserved: day?.reserved, running: slots?.reserved };
@@ -44,20 +44,20 @@ test("a calculation runs under a lease, and is settled with what it took", async
     client,
     request(username),
     async () => {
-      expect(await standing(username)).toEqual({ used: 0, reserved: 5, running: 1 });
+      expect(await meterState(username)).toEqual({ used: 0, reserved: 5, running: 1 });
       return { result: "a route", points: 3 };
     },
     { headers },
   );
   expect(result).toBe("a route");
-  expect(await standing(username)).toEqual({ used: 3, reserved: 0, running: 0 });
+  expect(await meterState(username)).toEqual({ used: 3, reserved: 0, running: 0 });
 });
 
 test("a calculation that fails gives everything back, and its error is the caller's", async () => {
   const username = await user({ points_per_day: 10 });
   const failing = withQuota(client, request(username), () => Promise.reject(new Error("no road")), { headers });
   await expect(failing).rejects.toThrow("no road");
-  expect(await standing(username)).toEqual({ used: 0, reserved: 0, running: 0 });
+  expect(await meterState(username)).toEqual({ used: 0, reserved: 0, running: 0 });
 });
 
 test("a lease is renewed while the calculation runs", async () => {

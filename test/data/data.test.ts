@@ -9,7 +9,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Data_Flow, DataService } from "#gen/tollgate/v1/data_pb.js";
 import { dropFiles } from "../../src/data/store.ts";
 import { ensurePartitions } from "../../src/postgres/partitions.ts";
-import { keepTables } from "../../src/postgres/retention.ts";
+import { startRetention } from "../../src/postgres/retention.ts";
 import { type Json, startTestApp, type TestApp } from "../support/app.ts";
 
 const maxBytes = 2_000_000;
@@ -431,7 +431,9 @@ test("old data goes: first what names it, then the bytes", async () => {
   expect((await get(old)).status).toBe(200);
   const logger = pino({ level: "silent" });
   const tidy = (beforeMs: number) => dropFiles(app.database, beforeMs);
-  const stop = keepTables({ database: app.database, logger, now: Date.now }, [{ table: "data_chunk", days: 90, tidy }]);
+  const stop = startRetention({ database: app.database, logger, now: Date.now }, [
+    { table: "data_chunk", days: 90, tidy },
+  ]);
   await expect.poll(async () => (await get(old)).status).toBe(404);
   await expect.poll(() => app.database("data_chunk").where({ file_id: id }).count()).toEqual([{ count: 0 }]);
   stop();

@@ -25,7 +25,7 @@ export const guards: readonly Guard[] = [
   {
     name: "servers flush before the ledger is read",
     file: "src/quotas/open-quotas.ts",
-    find: "      flush: () => bus.barrier(),\n",
+    find: "      flush: () => notifications.barrier(),\n",
     replace: "",
     faults: "redis: FLUSHALL",
   },

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { durationPattern, toIso } from "../../src/gateway/json/durations.ts";
+import { durationPattern, toIsoDuration } from "../../src/gateway/json/durations.ts";
 import { normalizeDuration } from "../../src/gateway/json/times.ts";
 
 test.each([
@@ -13,7 +13,7 @@ test.each([
   ["-PT0.000000001S", "-0.000000001s", "-PT0.000000001S"],
 ])("%s is %s, and is written as %s", (text, seconds, written) => {
   expect(normalizeDuration(text)).toBe(seconds);
-  expect(toIso(seconds)).toBe(written);
+  expect(toIsoDuration(seconds)).toBe(written);
   for (const each of [text, seconds, written]) expect(each).toMatch(new RegExp(durationPattern));
 });
 

@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { Health } from "#gen/grpc/health/v1/health_pb.js";
 import { Role_Name } from "#gen/tollgate/v1/access_pb.js";
 import { CompanyService } from "#gen/tollgate/v1/company_pb.js";
-import { authorise, isAudited, isPublic } from "../../src/pipeline/authorization.ts";
+import { authorize, isAudited, isPublic } from "../../src/pipeline/authorization.ts";
 import type { Principal } from "../../src/shared/principal.ts";
 import { everyService } from "../support/services.ts";
 
@@ -26,8 +26,8 @@ function refusal(work: () => void): Code | undefined {
 
 test("an RPC that declares nothing is refused to everybody, whatever the roles", () => {
   expect(isPublic(Health.method.check)).toBe(false);
-  expect(refusal(() => authorise(Health.method.check, everything))).toBe(Code.PermissionDenied);
-  expect(refusal(() => authorise(CompanyService.method.createCompany, everything))).toBeUndefined();
+  expect(refusal(() => authorize(Health.method.check, everything))).toBe(Code.PermissionDenied);
+  expect(refusal(() => authorize(CompanyService.method.createCompany, everything))).toBeUndefined();
 });
 
 test("every RPC that changes something is declared audited, and no other", async () => {

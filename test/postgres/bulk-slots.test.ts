@@ -1,7 +1,7 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { RetryInfoSchema } from "#gen/google/rpc/error_details_pb.js";
-import { type TurnOptions, takeTurn } from "../../src/postgres/bulk-slots.ts";
+import { acquireBulkSlot, type BulkSlotOptions } from "../../src/postgres/bulk-slots.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 
 let test: TestDatabase;
@@ -11,8 +11,8 @@ beforeAll(async () => {
 afterAll(() => test.drop());
 
 const never = new AbortController().signal;
-const take = (options: Partial<TurnOptions> = {}) =>
-  takeTurn(test.database, { kind: "uploads", signal: never, ...options });
+const take = (options: Partial<BulkSlotOptions> = {}) =>
+  acquireBulkSlot(test.database, { kind: "uploads", signal: never, ...options });
 
 describe("a turn", () => {
   it("that does not come in time is refused, with when to try again", async () => {

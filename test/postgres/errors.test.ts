@@ -9,7 +9,7 @@ import {
   isForeignKeyViolation,
   isMissingPartition,
   isUniqueViolation,
-  toError,
+  toDatabaseError,
 } from "../../src/postgres/errors.ts";
 import { notFound } from "../../src/shared/errors.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
@@ -38,21 +38,21 @@ describe("an error of the database", () => {
   it.each(["08006", "53300", "57P01", "57014", "55P03", "40P01"])(
     "is UNAVAILABLE when it passes: %s",
     async (state) => {
-      const error = toError(await raised(state));
+      const error = toDatabaseError(await raised(state));
       expect(error.code).toBe(Code.Unavailable);
       expect(error.metadata.get("retry-after")).toBe("1");
     },
   );
 
   it.each(["42P01", "22012", "23514", "XX000"])("is INTERNAL when it is a fault of ours: %s", async (state) => {
-    expect(toError(await raised(state)).code).toBe(Code.Internal);
+    expect(toDatabaseError(await raised(state)).code).toBe(Code.Internal);
   });
 
   it.each(["57014", "42601"])(
     "tells the caller nothing of the statement, and the log everything: %s",
     async (state) => {
       const cause = await raised(state);
-      const error = toError(cause);
+      const error = toDatabaseError(cause);
       expect(error.message).not.toMatch(/secret|raise|do \$\$/);
       expect(error.cause).toBe(cause);
     },
@@ -60,7 +60,7 @@ describe("an error of the database", () => {
 
   it("leaves an error alone that a store has named", () => {
     const named = notFound("company", "nowhere");
-    expect(toError(named)).toBe(named);
+    expect(toDatabaseError(named)).toBe(named);
   });
 });
 
@@ -68,7 +68,7 @@ describe("a database that cannot be reached", () => {
   it("is UNAVAILABLE when nothing listens", async () => {
     const url = `postgres://somebody@127.0.0.1:${await unusedPort()}/nothing`;
     const database = openDatabase({ url, poolSize: 1, statementTimeoutMs: 1000 });
-    expect(toError(await errorOf(database.raw("select 1"))).code).toBe(Code.Unavailable);
+    expect(toDatabaseError(await errorOf(database.raw("select 1"))).code).toBe(Code.Unavailable);
     await database.destroy();
   });
 
@@ -77,7 +77,7 @@ describe("a database that cannot be reached", () => {
     await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
     const { port } = silent.address() as AddressInfo;
     const client = new pg.Client({ host: "127.0.0.1", port, connectionTimeoutMillis: 50 });
-    expect(toError(await errorOf(client.connect())).code).toBe(Code.Unavailable);
+    expect(toDatabaseError(await errorOf(client.connect())).code).toBe(Code.Unavailable);
     silent.close();
   });
 
@@ -87,16 +87,16 @@ describe("a database that cannot be reached", () => {
       await test.database.raw("select pg_terminate_backend(?, 5000)", [rows[0].id]);
       await transaction.raw("select 1");
     });
-    expect(toError(await errorOf(work)).code).toBe(Code.Unavailable);
+    expect(toDatabaseError(await errorOf(work)).code).toBe(Code.Unavailable);
   });
 
   it("is UNAVAILABLE when all connections are taken", () => {
-    expect(toError(new knex.KnexTimeoutError("Timeout acquiring a connection")).code).toBe(Code.Unavailable);
+    expect(toDatabaseError(new knex.KnexTimeoutError("Timeout acquiring a connection")).code).toBe(Code.Unavailable);
   });
 
   it("is not taken for a missing file", () => {
     const missing = Object.assign(new Error("no such file"), { code: "ENOENT" });
-    expect(toError(missing).code).toBe(Code.Internal);
+    expect(toDatabaseError(missing).code).toBe(Code.Internal);
   });
 });
 

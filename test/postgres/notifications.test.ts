@@ -1,12 +1,12 @@
 import { Code } from "@connectrpc/connect";
 import pino from "pino";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { toError } from "../../src/postgres/errors.ts";
-import { type Bus, openBus } from "../../src/postgres/notifications.ts";
+import { toDatabaseError } from "../../src/postgres/errors.ts";
+import { type Notifications, openNotifications } from "../../src/postgres/notifications.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 
 let stand: TestDatabase;
-let opened: Bus[] = [];
+let opened: Notifications[] = [];
 const logged: { msg: string }[] = [];
 const logger = pino({}, { write: (line: string) => logged.push(JSON.parse(line)) });
 beforeEach(async () => {
@@ -14,14 +14,14 @@ beforeEach(async () => {
   logged.length = 0;
 });
 afterEach(async () => {
-  for (const bus of opened) await bus.close();
+  for (const notifications of opened) await notifications.close();
   opened = [];
   await stand.drop();
 });
 
 async function open(onFlush: () => Promise<void> = async () => undefined, onRecall = onFlush) {
   const heard: (readonly number[] | "all")[] = [];
-  const bus = await openBus({
+  const notifications = await openNotifications({
     url: stand.url,
     logger,
     onUsers: (users) => void heard.push(users),
@@ -29,8 +29,8 @@ async function open(onFlush: () => Promise<void> = async () => undefined, onReca
     onFlush,
     onRecall,
   });
-  opened.push(bus);
-  return { bus, heard };
+  opened.push(notifications);
+  return { notifications, heard };
 }
 
 test("every server hears which users have changed, and whose quotas", async () => {
@@ -66,13 +66,13 @@ test("many changes at once are told as one", async () => {
 });
 
 test("after an interruption everything may have changed, and the bus works on", async () => {
-  const { bus, heard } = await open();
+  const { notifications, heard } = await open();
   heard.length = 0;
   await stand.database.raw(
     "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'tollgate_bus' and datname = current_database()",
   );
   await expect.poll(() => heard).toEqual(["all"]);
-  await bus.barrier();
+  await notifications.barrier();
 });
 
 test("a barrier waits until every server has flushed", async () => {
@@ -83,9 +83,9 @@ test("a barrier waits until every server has flushed", async () => {
     asked += 1;
     return held;
   });
-  const { bus } = await open();
+  const { notifications } = await open();
   let passed = false;
-  const barrier = bus.barrier().then(() => (passed = true));
+  const barrier = notifications.barrier().then(() => (passed = true));
   await expect.poll(() => asked).toBe(1);
   await stand.database.raw("select 1");
   expect(passed).toBe(false);
@@ -98,27 +98,27 @@ test("a recall waits until every server has come back, and asks none of them to 
   const asked: string[] = [];
   const note = (what: string) => async () => void asked.push(what);
   await open(note("flush"), note("recall"));
-  const { bus } = await open(note("flush"), note("recall"));
-  await bus.recall();
+  const { notifications } = await open(note("flush"), note("recall"));
+  await notifications.recall();
   expect(asked).toEqual(["recall", "recall"]);
   expect(logged).toEqual([]);
 });
 
 test("those who ask together share a barrier; who asks later gets another", async () => {
   let flushes = 0;
-  const { bus } = await open(async () => void (flushes += 1));
-  await Promise.all(Array.from({ length: 50 }, () => bus.barrier()));
+  const { notifications } = await open(async () => void (flushes += 1));
+  await Promise.all(Array.from({ length: 50 }, () => notifications.barrier()));
   expect(flushes).toBe(1);
-  await bus.barrier();
+  await notifications.barrier();
   expect(flushes).toBe(2);
 });
 
 test("barriers that are asked for while others run end when all have flushed, and none is given up", async () => {
   await open();
-  const { bus } = await open();
+  const { notifications } = await open();
   const barriers: Promise<void>[] = [];
   for (let turn = 0; turn < 40; turn += 1) {
-    barriers.push(bus.barrier());
+    barriers.push(notifications.barrier());
     await new Promise((resolve) => setTimeout(resolve, 1));
   }
   await Promise.all(barriers);
@@ -132,10 +132,10 @@ test("at most four barriers of a server are under way, however many are asked fo
     await new Promise((resolve) => setTimeout(resolve, 50));
     running.now -= 1;
   });
-  const { bus } = await open();
+  const { notifications } = await open();
   const barriers: Promise<void>[] = [];
   for (let turn = 0; turn < 20; turn += 1) {
-    barriers.push(bus.barrier());
+    barriers.push(notifications.barrier());
     await new Promise((resolve) => setTimeout(resolve, 2));
   }
   await Promise.all(barriers);
@@ -148,37 +148,37 @@ test("a barrier whose connection ends fails at once", async () => {
     asked += 1;
     return new Promise<void>(() => undefined);
   });
-  const { bus } = await open();
-  const barrier = bus.barrier().catch((error: unknown) => (error as Error).message);
+  const { notifications } = await open();
+  const barrier = notifications.barrier().catch((error: unknown) => (error as Error).message);
   await expect.poll(() => asked).toBe(1);
   await stand.database.raw(
     "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'tollgate_bus' and datname = current_database()",
   );
-  expect(await barrier).toBe("the bus is interrupted");
+  expect(await barrier).toBe("the notification connection is interrupted");
   expect(logged.map(({ msg }) => msg)).not.toContain("servers did not flush in time");
 });
 
 test("a server knows whether barriers have waited for it", async () => {
-  const { bus } = await open();
-  const presence = bus.presence();
+  const { notifications } = await open();
+  const presence = notifications.presence();
   expect([presence.isHeld(), await presence.confirm()]).toEqual([true, true]);
   await stand.database.raw(
     "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'tollgate_bus' and datname = current_database()",
   );
   expect(await presence.confirm()).toBe(false);
-  await expect.poll(() => bus.presence().confirm()).toBe(true);
+  await expect.poll(() => notifications.presence().confirm()).toBe(true);
   expect(presence.isHeld()).toBe(false);
 });
 
 test("a server that hangs is not waited for for ever", async () => {
   await open(() => new Promise<void>(() => undefined));
-  const { bus } = await open();
-  await bus.barrier();
+  const { notifications } = await open();
+  await notifications.barrier();
   expect(logged.map(({ msg }) => msg)).toEqual(["servers did not flush in time"]);
 });
 
 test("who has caught up has heard of every change before", async () => {
-  const { bus, heard } = await open();
+  const { notifications, heard } = await open();
   await stand.database("company").insert({ key: "company" });
   const user = { username: "user", company_key: "company", enabled: true, roles: [], timezone: 0 };
   const [{ id }] = (await stand.database("user_account").insert(user).returning("id")) as [{ id: number }];
@@ -188,14 +188,14 @@ test("who has caught up has heard of every change before", async () => {
       .database("user_account")
       .where({ id })
       .update({ enabled: times % 2 === 0 });
-    await bus.caughtUp();
+    await notifications.caughtUp();
     expect(heard).toEqual([[id]]);
   }
 });
 
 test("a barrier without a connection is UNAVAILABLE to a caller, not a fault of ours", async () => {
-  const { bus } = await open();
-  await bus.close();
-  const error: unknown = await bus.barrier().catch((thrown: unknown) => thrown);
-  expect(toError(error).code).toBe(Code.Unavailable);
+  const { notifications } = await open();
+  await notifications.close();
+  const error: unknown = await notifications.barrier().catch((thrown: unknown) => thrown);
+  expect(toDatabaseError(error).code).toBe(Code.Unavailable);
 });

@@ -4,15 +4,15 @@ import { Code } from "@connectrpc/connect";
 import pino from "pino";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { Data_Flow, type PutDataRequest, PutDataRequestSchema } from "#gen/tollgate/v1/data_pb.js";
-import { writeBatches } from "../../src/audit/record.ts";
-import { createTally } from "../../src/audit/roll-up.ts";
-import { createActionBook } from "../../src/audit/writer.ts";
-import { upload } from "../../src/data/upload.ts";
+import { writeActionBatches } from "../../src/audit/record.ts";
+import { createRollUp } from "../../src/audit/roll-up.ts";
+import { createActionWriter } from "../../src/audit/writer.ts";
+import { storeUpload } from "../../src/data/upload.ts";
 import { type Database, openDatabase, type Transaction } from "../../src/postgres/database.ts";
 import { dropPartitions, ensurePartitions } from "../../src/postgres/partitions.ts";
 import { writeEntries } from "../../src/quotas/ledger/write.ts";
 import type { Action, Usage } from "../../src/shared/records.ts";
-import { createUsageBook } from "../../src/usage/writer.ts";
+import { createUsageWriter } from "../../src/usage/writer.ts";
 import { startTestApp } from "../support/app.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 
@@ -124,15 +124,15 @@ describe("what another server has dropped is made again", () => {
   };
   const books = () => ({
     database: stand.database,
-    actions: createActionBook(stand.database, createTally({ database: stand.database, logger: silent })),
-    usage: createUsageBook(stand.database),
+    actions: createActionWriter(stand.database, createRollUp({ database: stand.database, logger: silent })),
+    usage: createUsageWriter(stand.database),
   });
   const count = async (table: string) => Number((await stand.database(table).count().first())?.["count"]);
 
   test("when an action of that day is recorded", async () => {
     const record = async () => {
       const batch = { told: [{ action: actionOf(), usage: usageOf() }], recorded: 0, contradicted: [] };
-      await writeBatches(books(), [batch]);
+      await writeActionBatches(books(), [batch]);
       return batch.recorded;
     };
     expect(await record()).toBe(1);
@@ -188,7 +188,7 @@ describe("what another server has dropped is made again", () => {
   const limits = { maxBytes: 1e9, pieceTimeoutMs: 10_000 };
   const put = (requests: AsyncIterable<PutDataRequest>) => {
     const options = { database: stand.database, findUser: async () => whose, now: () => oldDay * dayMs, ...limits };
-    return upload(options, requests, { isHttp: true, signal: new AbortController().signal });
+    return storeUpload(options, requests, { isHttp: true, signal: new AbortController().signal });
   };
   const first = (data: Uint8Array) =>
     create(PutDataRequestSchema, {

@@ -1,9 +1,9 @@
 import pino from "pino";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { dropTotals } from "../../src/audit/roll-up.ts";
+import { dropAuditTotals } from "../../src/audit/roll-up.ts";
 import { openDatabase } from "../../src/postgres/database.ts";
 import { ensurePartitions } from "../../src/postgres/partitions.ts";
-import { keepTables } from "../../src/postgres/retention.ts";
+import { startRetention } from "../../src/postgres/retention.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 
 const today = Math.floor(Date.UTC(2026, 10, 24) / 86_400_000);
@@ -18,7 +18,7 @@ test("what fails of one table is logged, and the others are kept all the same", 
   const lines: string[] = [];
   const logger = pino({ level: "warn" }, { write: (line) => lines.push(line) });
   await ensurePartitions(stand.database, "audit_action", new Set([today - 100]));
-  const stop = keepTables({ database: stand.database, logger, now: () => today * 86_400_000 }, [
+  const stop = startRetention({ database: stand.database, logger, now: () => today * 86_400_000 }, [
     { table: "lease", days: 40, tidy: () => Promise.reject(new Error("cannot be tidied")) },
     { table: "audit_action", days: 40 },
   ]);
@@ -60,8 +60,8 @@ test("a long backlog goes away when days are kept for a shorter time", async () 
   const logged: string[] = [];
   const logger = pino({ level: "warn" }, { write: (line) => logged.push(line) });
   const beforeMs = Date.UTC(2026, 10, 24) - 40 * dayMs;
-  const stop = keepTables({ database, logger, now: () => Date.UTC(2026, 10, 24) }, [
-    { table: "audit_action", days: 40, tidy: () => dropTotals(database, beforeMs) },
+  const stop = startRetention({ database, logger, now: () => Date.UTC(2026, 10, 24) }, [
+    { table: "audit_action", days: 40, tidy: () => dropAuditTotals(database, beforeMs) },
   ]);
   const left = async () => {
     const days = await stand.database("pg_inherits").whereRaw("inhparent = 'audit_action'::regclass").count().first();

@@ -2,8 +2,8 @@ import { Code } from "@connectrpc/connect";
 import pino from "pino";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { type Database, openDatabase } from "../../src/postgres/database.ts";
-import { toError } from "../../src/postgres/errors.ts";
-import { openBus } from "../../src/postgres/notifications.ts";
+import { toDatabaseError } from "../../src/postgres/errors.ts";
+import { openNotifications } from "../../src/postgres/notifications.ts";
 import { openRedis } from "../../src/redis/client.ts";
 import { startTestApp } from "../support/app.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
@@ -14,7 +14,7 @@ const logger = pino({ level: "silent" });
 const codeOf = (work: PromiseLike<unknown>) =>
   Promise.resolve(work).then(
     () => undefined,
-    (error: unknown) => toError(error).code,
+    (error: unknown) => toDatabaseError(error).code,
   );
 
 let fixture: TestDatabase;
@@ -53,7 +53,7 @@ describe("a pool", () => {
 
 test("a bus whose connection has gone silent hears changes again, and does not hold up who catches up", async () => {
   const heard: (readonly number[] | "all")[] = [];
-  const bus = await openBus({
+  const notifications = await openNotifications({
     url: proxy.url(fixture.url),
     logger,
     onUsers: (users) => void heard.push(users),
@@ -62,12 +62,12 @@ test("a bus whose connection has gone silent hears changes again, and does not h
     onFlush: async () => undefined,
   });
   proxy.blackHole("established");
-  await bus.caughtUp();
+  await notifications.caughtUp();
   expect(heard.at(-1)).toBe("all");
-  await expect.poll(() => codeOf(bus.barrier()), { timeout: 10_000 }).toBe(undefined);
+  await expect.poll(() => codeOf(notifications.barrier()), { timeout: 10_000 }).toBe(undefined);
   await fixture.database.raw("select pg_notify('tollgate', 'user 7')");
   await expect.poll(() => heard.at(-1), { timeout: 10_000 }).toEqual([7]);
-  await bus.close();
+  await notifications.close();
 });
 
 test.skipIf(noOwnRedis !== "")("a connection to Redis that has gone silent is left for a new one", async () => {

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { createProbe } from "../../src/system/probe.ts";
+import { createHealthProbe } from "../../src/system/probe.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 
 let postgres: TestDatabase;
@@ -12,7 +12,7 @@ test("the database is asked once a second, however often the health is", async (
   let ms = 0;
   let queries = 0;
   postgres.database.on("query", () => (queries += 1));
-  const probe = createProbe({ database: postgres.database, redis: undefined, now: () => ms });
+  const probe = createHealthProbe({ database: postgres.database, redis: undefined, now: () => ms });
   const answers = await Promise.all(Array.from({ length: 3000 }, () => probe()));
   expect(new Set(answers)).toEqual(new Set([1]));
   ms += 999;
@@ -26,7 +26,7 @@ test("the database is asked once a second, however often the health is", async (
 test("a failure is asked again after a second, too", async () => {
   const { database, drop } = await createTestDatabase();
   let ms = 0;
-  const probe = createProbe({ database, redis: undefined, now: () => ms });
+  const probe = createHealthProbe({ database, redis: undefined, now: () => ms });
   expect(await probe()).toBe(1);
   await drop();
   ms += 1000;

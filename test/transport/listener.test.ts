@@ -5,7 +5,7 @@ import { request as httpsRequest } from "node:https";
 import { connect, type Socket } from "node:net";
 import { buffer, text } from "node:stream/consumers";
 import { afterEach, describe, expect, test } from "vitest";
-import { createStrangers } from "../../src/transport/unauthenticated.ts";
+import { createUnauthenticatedConnections } from "../../src/transport/unauthenticated.ts";
 import { flags, frame, openFrames, requestHeaders } from "../support/frames.ts";
 import { badRequest, certificate, everything, getHttp2, openListener, stopAll, tls } from "../support/listener.ts";
 
@@ -288,7 +288,7 @@ describe("a connection that is reset", () => {
 });
 
 test("an HTTP/1.1 answer that a stranger does not read ends with the time of a call", async () => {
-  const strangers = createStrangers({ maxConnections: 10, maxStreams: 10, streamMs: 200 });
+  const strangers = createUnauthenticatedConnections({ maxConnections: 10, maxStreams: 10, streamMs: 200 });
   const { port, held } = await openListener({ strangers });
   const socket = connect(port, "127.0.0.1").on("error", () => undefined);
   socket.pause().write("GET /hold HTTP/1.1\r\nhost: x\r\n\r\n");

@@ -3,7 +3,7 @@ import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { expect, test, vi } from "vitest";
 import { ServerReflection } from "#gen/grpc/reflection/v1/reflection_pb.js";
-import { createStrangers } from "../../src/transport/unauthenticated.ts";
+import { createUnauthenticatedConnections } from "../../src/transport/unauthenticated.ts";
 import { startTestApp } from "../support/app.ts";
 
 const limits = { maxConnections: 2, maxStreams: 2, streamMs: 60_000 };
@@ -14,7 +14,7 @@ function open() {
 }
 
 test("one connection too many ends the oldest that nobody has authenticated", () => {
-  const strangers = createStrangers(limits);
+  const strangers = createUnauthenticatedConnections(limits);
   const all = [open(), open(), open(), open()] as const;
   const [known, oldest, ...others] = all;
   strangers.enterConnection(known.connection, known.end);
@@ -25,7 +25,7 @@ test("one connection too many ends the oldest that nobody has authenticated", ()
 });
 
 test("a connection that has closed makes room", () => {
-  const strangers = createStrangers(limits);
+  const strangers = createUnauthenticatedConnections(limits);
   const all = [open(), open(), open()] as const;
   for (const { connection, end } of all) {
     strangers.enterConnection(connection, end);
@@ -35,7 +35,7 @@ test("a connection that has closed makes room", () => {
 });
 
 test("one call too many ends the oldest, and calls of known callers do not count", () => {
-  const strangers = createStrangers(limits);
+  const strangers = createUnauthenticatedConnections(limits);
   const [known, stranger] = [open(), open()];
   for (const { connection, end } of [known, stranger]) strangers.enterConnection(connection, end);
   strangers.recognize(known.connection);
@@ -61,7 +61,7 @@ test("a stream of reflection that is silent ends", async () => {
 });
 
 test("of calls that come at once few start in one turn, and calls of known callers start between them", async () => {
-  const strangers = createStrangers(limits);
+  const strangers = createUnauthenticatedConnections(limits);
   const [known, stranger] = [open(), open()];
   for (const { connection, end } of [known, stranger]) strangers.enterConnection(connection, end);
   strangers.recognize(known.connection);
@@ -82,7 +82,7 @@ test("of calls that come at once few start in one turn, and calls of known calle
 test("a call that began before its caller was known lasts as long as it likes", () => {
   vi.useFakeTimers();
   try {
-    const strangers = createStrangers(limits);
+    const strangers = createUnauthenticatedConnections(limits);
     const [known, stranger] = [open(), open()];
     const calls = [known, stranger].map(({ connection, end }) => {
       const call = open();

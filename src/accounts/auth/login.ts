@@ -5,7 +5,7 @@ import { networkOf } from "./caller-network.ts";
 import type { LoginSlots } from "./login-slots.ts";
 import type { PacedRefusals } from "./paced-refusals.ts";
 import type { Passwords } from "./passwords.ts";
-import { type Account, findByUsername } from "./store.ts";
+import { type Account, findAccountByUsername } from "./store.ts";
 import type { LoginThrottle } from "./throttle.ts";
 
 export interface LoginTry {
@@ -46,7 +46,7 @@ export function createLogin({ database, passwords, throttle, slots, refusals, se
     // The limit may have been reached while this login waited.
     refuseBlocked(attempt);
     const { username, password, address } = attempt;
-    const account = await findByUsername(database, username);
+    const account = await findAccountByUsername(database, username);
     const isRight = await passwords.verify(password, account?.passwordHash);
     try {
       if (isRight && account?.enabled === true) {

@@ -3,19 +3,19 @@ import type { AuthService } from "#gen/tollgate/v1/token_pb.js";
 import type { Database } from "../../postgres/database.ts";
 import { createFreshCache } from "../../shared/cache.ts";
 import { conflict, invalid, unauthenticated } from "../../shared/errors.ts";
-import { type Handlers, present } from "../../shared/handler.ts";
+import { type Handlers, requirePresent } from "../../shared/handler.ts";
 import type { Principal } from "../../shared/principal.ts";
 import { loginEvent, type SecurityLog } from "../../shared/security-log.ts";
 import { networkOf } from "./caller-network.ts";
 import type { Login } from "./login.ts";
 import type { HashNewPassword } from "./new-passwords.ts";
-import { type Account, findById, updatePassword } from "./store.ts";
+import { type Account, findAccountById, updatePassword } from "./store.ts";
 import type { Tokens, VerifiedClaims } from "./tokens.ts";
 
 /** How long the token is valid that a change of password returns. */
 const passwordChangeTtlSeconds = 86_400;
 
-export interface AuthOptions {
+export interface AuthServiceOptions {
   readonly hashNewPassword: HashNewPassword;
   readonly tokens: Tokens;
   readonly login: Login;
@@ -48,7 +48,7 @@ export interface AuthenticatorOptions {
  */
 export function createAuthenticator({ database, tokens, now }: AuthenticatorOptions): Authenticator {
   const verified = new LRUCache<string, VerifiedClaims>({ max: maxCached });
-  const accounts = createFreshCache({ load: (userId) => findById(database, Number(userId)), max: maxCached });
+  const accounts = createFreshCache({ load: (userId) => findAccountById(database, Number(userId)), max: maxCached });
 
   async function verify(token: string): Promise<VerifiedClaims | undefined> {
     const known = verified.get(token);
@@ -88,7 +88,7 @@ function isValid(account: Account | undefined, { tokenVersion }: VerifiedClaims)
   return account?.enabled === true && account.tokenVersion === tokenVersion;
 }
 
-export function authHandlers(options: AuthOptions): Handlers<typeof AuthService> {
+export function authHandlers(options: AuthServiceOptions): Handlers<typeof AuthService> {
   const { hashNewPassword, tokens, login, authenticator, securityLog } = options;
 
   return {
@@ -97,7 +97,7 @@ export function authHandlers(options: AuthOptions): Handlers<typeof AuthService>
       const { address, signal, tracecode } = call;
       const account = await login({ username, password, address, signal, tracecode });
       if (account === undefined) throw unauthenticated("WRONG_CREDENTIALS", "wrong username or password");
-      const token = await tokens.sign(account, present(request.ttlSeconds));
+      const token = await tokens.sign(account, requirePresent(request.ttlSeconds));
       securityLog.record({ ...loginEvent, tracecode, user: account, address: networkOf(address) });
       return { token };
     },

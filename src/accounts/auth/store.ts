@@ -31,7 +31,7 @@ const columns = [
   "token_version",
 ] as const;
 
-export async function findByUsername(database: Database, username: string): Promise<Account | undefined> {
+export async function findAccountByUsername(database: Database, username: string): Promise<Account | undefined> {
   return toAccount(
     await database<Row>("user_account")
       .first(...columns)
@@ -39,7 +39,7 @@ export async function findByUsername(database: Database, username: string): Prom
   );
 }
 
-export async function findById(database: Database, id: number): Promise<Account | undefined> {
+export async function findAccountById(database: Database, id: number): Promise<Account | undefined> {
   return toAccount(
     await database<Row>("user_account")
       .first(...columns)

@@ -4,23 +4,33 @@ import { isForeignKeyViolation, isUniqueViolation } from "../../postgres/errors.
 import { streamRows } from "../../postgres/stream.ts";
 import { alreadyExists, conflict, notFound } from "../../shared/errors.ts";
 import { changedFields } from "../../shared/field-mask.ts";
-import { type Handlers, present } from "../../shared/handler.ts";
+import { type Handlers, requirePresent } from "../../shared/handler.ts";
 import { pageOf } from "../../shared/pagination.ts";
 import { scopeOf } from "../../shared/principal.ts";
-import { type CompanyRow, countAll, countMatching, find, hasHistory, insert, page, remove, update } from "./store.ts";
+import {
+  type CompanyRow,
+  countCompanies,
+  countMatchingCompanies,
+  deleteCompany,
+  findCompany,
+  hasCompanyHistory,
+  insertCompany,
+  streamCompanies,
+  updateCompany,
+} from "./store.ts";
 
 const sortable = { key: "key", detail: "detail" };
 
 export function companyHandlers({ database }: { database: Database }): Handlers<typeof CompanyService> {
   return {
     async createCompany({ company }, call) {
-      const { key, detail = null } = present(company);
+      const { key, detail = null } = requirePresent(company);
       await call.change(key, async (transaction) => {
-        await insert(transaction, { key, detail }).catch((error: unknown) => {
+        await insertCompany(transaction, { key, detail }).catch((error: unknown) => {
           throw isUniqueViolation(error) ? alreadyExists("company", key) : error;
         });
         // Its audit log and usage stay readable by its key: the key's next company would read them.
-        if (await hasHistory(transaction, key)) {
+        if (await hasCompanyHistory(transaction, key)) {
           throw conflict("KEY_HAS_HISTORY", `the key belonged to a company that is deleted: ${key}`);
         }
         return { answer: undefined, companyKey: key };
@@ -29,22 +39,22 @@ export function companyHandlers({ database }: { database: Database }): Handlers<
     },
 
     async updateCompany({ company }, call) {
-      const { key, detail = null } = present(company);
+      const { key, detail = null } = requirePresent(company);
       return call.change(key, async (transaction) => {
-        const updated = await update(transaction, scopeOf(call.principal), { key, detail });
+        const updated = await updateCompany(transaction, scopeOf(call.principal), { key, detail });
         if (updated === undefined) throw notFound("company", key);
         return { answer: { company: toMessage(updated) }, companyKey: key };
       });
     },
 
     async patchCompany({ key, company, updateMask }, call) {
-      const patch = present(company);
+      const patch = requirePresent(company);
       const fields = changedFields(CompanyPatchSchema, patch, updateMask);
       return call.change(key, async (transaction) => {
         const scope = scopeOf(call.principal);
         const changed = fields.includes("detail")
-          ? await update(transaction, scope, { key, detail: patch.detail ?? null })
-          : await find(transaction, scope, key);
+          ? await updateCompany(transaction, scope, { key, detail: patch.detail ?? null })
+          : await findCompany(transaction, scope, key);
         if (changed === undefined) throw notFound("company", key);
         return { answer: { company: toMessage(changed) }, companyKey: key };
       });
@@ -54,24 +64,24 @@ export function companyHandlers({ database }: { database: Database }): Handlers<
       const scope = scopeOf(call.principal);
       const { filter } = request;
       const wanted = pageOf(request, sortable);
-      const overall = await countAll(database, scope);
-      const matching = filter === undefined ? overall : await countMatching(database, scope, filter);
+      const overall = await countCompanies(database, scope);
+      const matching = filter === undefined ? overall : await countMatchingCompanies(database, scope, filter);
       yield { statistics: { overall: { total: overall }, filter: { total: matching } } };
-      const rows = page(database, scope, filter, wanted);
+      const rows = streamCompanies(database, scope, filter, wanted);
       for await (const companies of streamRows<CompanyRow>(database, rows, { ...wanted, signal: call.signal })) {
         yield { companies: companies.map((company) => toMessage(company)) };
       }
     },
 
     async readCompany({ key }, call) {
-      const company = await find(database, scopeOf(call.principal), key);
+      const company = await findCompany(database, scopeOf(call.principal), key);
       if (company === undefined) throw notFound("company", key);
       return { company: toMessage(company) };
     },
 
     async deleteCompany({ key }, call) {
       await call.change(key, async (transaction) => {
-        const removed = await remove(transaction, key).catch((error: unknown) => {
+        const removed = await deleteCompany(transaction, key).catch((error: unknown) => {
           throw isForeignKeyViolation(error)
             ? conflict("COMPANY_HAS_USERS", `the company still has users: ${key}`)
             : error;

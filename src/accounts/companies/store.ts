@@ -1,6 +1,6 @@
 import type { Knex } from "knex";
 import type { Database, Transaction } from "../../postgres/database.ts";
-import { containing, type Page } from "../../shared/pagination.ts";
+import { type Page, toContainsPattern } from "../../shared/pagination.ts";
 import type { Scope } from "../../shared/principal.ts";
 
 export interface CompanyRow {
@@ -10,23 +10,23 @@ export interface CompanyRow {
 
 const columns = ["key", "detail"] as const;
 
-export async function insert(transaction: Transaction, company: CompanyRow): Promise<void> {
+export async function insertCompany(transaction: Transaction, company: CompanyRow): Promise<void> {
   await transaction("company").insert(company);
 }
 
 /** Whether users of a company of that key have left a history. */
-export async function hasHistory(transaction: Transaction, key: string): Promise<boolean> {
+export async function hasCompanyHistory(transaction: Transaction, key: string): Promise<boolean> {
   return (await transaction("user_standing").first("user_id").where({ company_key: key })) !== undefined;
 }
 
-export function find(database: Database, scope: Scope, key: string): Promise<CompanyRow | undefined> {
+export function findCompany(database: Database, scope: Scope, key: string): Promise<CompanyRow | undefined> {
   return visible(database, scope)
     .first(...columns)
     .where({ key });
 }
 
 /** Undefined when there is no such company in the scope. */
-export async function update(
+export async function updateCompany(
   transaction: Transaction,
   scope: Scope,
   { key, detail }: CompanyRow,
@@ -39,12 +39,12 @@ export async function update(
 }
 
 /** How many were removed: 0 or 1. */
-export function remove(transaction: Transaction, key: string): Promise<number> {
+export function deleteCompany(transaction: Transaction, key: string): Promise<number> {
   return transaction("company").where({ key }).delete();
 }
 
 /** The rows of a page, in order; the key settles what the sort field leaves open. */
-export function page(
+export function streamCompanies(
   database: Database,
   scope: Scope,
   filter: string | undefined,
@@ -59,14 +59,14 @@ export function page(
 }
 
 /** How many companies the scope has. */
-export async function countAll(database: Database, scope: Scope): Promise<number> {
+export async function countCompanies(database: Database, scope: Scope): Promise<number> {
   if (scope.kind !== "everything") return count(visible(database, scope));
   const row = await database("company_total").first<{ total: number }>("total");
   return row.total;
 }
 
 /** How many companies of the scope match. */
-export function countMatching(database: Database, scope: Scope, filter: string): Promise<number> {
+export function countMatchingCompanies(database: Database, scope: Scope, filter: string): Promise<number> {
   return count(matching(database, scope, filter));
 }
 
@@ -77,7 +77,7 @@ async function count(query: Knex.QueryBuilder): Promise<number> {
 
 function matching(database: Database, scope: Scope, filter: string | undefined) {
   const query = visible(database, scope);
-  return filter === undefined ? query : query.whereRaw("search like search_fold(?)", [containing(filter)]);
+  return filter === undefined ? query : query.whereRaw("search like search_fold(?)", [toContainsPattern(filter)]);
 }
 
 function visible(database: Database, scope: Scope) {

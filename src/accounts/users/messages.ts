@@ -2,7 +2,7 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import { Role_Name } from "#gen/tollgate/v1/access_pb.js";
 import type { UserPatch, UserRequest, UserSchema } from "#gen/tollgate/v1/user_pb.js";
 import { notNull } from "../../shared/field-mask.ts";
-import { present } from "../../shared/handler.ts";
+import { requirePresent } from "../../shared/handler.ts";
 import { roleFromName } from "../../shared/principal.ts";
 import type { NewUser, UserRow } from "./store.ts";
 
@@ -14,7 +14,7 @@ export type WantedUser = Omit<UserRequest, "$typeName" | "$unknown">;
  * @param fields the fields that it changes; a password that it leaves out or sets to null stays
  * @throws INVALID_ARGUMENT for null where a user needs a value
  */
-export function merge(existing: UserRow, patch: UserPatch, fields: readonly string[]): WantedUser {
+export function mergeUser(existing: UserRow, patch: UserPatch, fields: readonly string[]): WantedUser {
   const changes = (field: string) => fields.includes(field);
   const text = (field: "name" | "email" | "phone") => (changes(field) ? patch[field] : (existing[field] ?? undefined));
   return {
@@ -30,7 +30,7 @@ export function merge(existing: UserRow, patch: UserPatch, fields: readonly stri
   };
 }
 
-export function toRow(request: WantedUser, passwordHash: string | null): NewUser {
+export function toUserRow(request: WantedUser, passwordHash: string | null): NewUser {
   return {
     username: request.username,
     password_hash: passwordHash,
@@ -38,13 +38,13 @@ export function toRow(request: WantedUser, passwordHash: string | null): NewUser
     email: request.email ?? null,
     phone: request.phone ?? null,
     company_key: request.companyKey,
-    enabled: present(request.enabled),
+    enabled: requirePresent(request.enabled),
     roles: request.roles.map((role) => Role_Name[role]),
     timezone: request.timezone,
   };
 }
 
-export function toMessage(row: Omit<UserRow, "id">): MessageInitShape<typeof UserSchema> {
+export function toUserMessage(row: Omit<UserRow, "id">): MessageInitShape<typeof UserSchema> {
   return {
     username: row.username,
     ...(row.name === null ? {} : { name: row.name }),

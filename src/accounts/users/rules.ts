@@ -6,14 +6,14 @@ import { hasRole, type Principal } from "../../shared/principal.ts";
 const reserved: readonly Role_Name[] = [Role_Name.ADMIN, Role_Name.BOT];
 
 /** What of a user the rules look at. */
-export interface Standing {
+export interface UserRights {
   readonly companyKey: string;
   readonly roles: readonly Role_Name[];
   readonly enabled?: boolean | undefined;
 }
 
 /** Refuses the standing that a partner must not give a user. */
-export function checkGrant(principal: Principal, wanted: Standing): void {
+export function checkGrantedRights(principal: Principal, wanted: UserRights): void {
   if (hasRole(principal, Role_Name.ADMIN)) return;
   // The same words as for a company that does not exist: names of other companies do not leak.
   if (wanted.companyKey !== principal.companyKey) throw noSuchCompany(wanted.companyKey);
@@ -21,14 +21,14 @@ export function checkGrant(principal: Principal, wanted: Standing): void {
 }
 
 /** Refuses a partner who changes or removes a user of a reserved role. */
-export function checkTouch(principal: Principal, existing: { readonly roles: readonly Role_Name[] }): void {
+export function checkExistingRights(principal: Principal, existing: { readonly roles: readonly Role_Name[] }): void {
   if (hasRole(principal, Role_Name.ADMIN)) return;
   if (isReserved(existing.roles))
     throw forbidden("ROLE_RESERVED", "only an ADMIN may change a user with the role ADMIN or BOT");
 }
 
 /** Refuses an administrator who would lock himself out. */
-export function checkOwnStanding(principal: Principal, userId: number, wanted: Standing | undefined): void {
+export function checkOwnRights(principal: Principal, userId: number, wanted: UserRights | undefined): void {
   if (principal.userId !== userId) return;
   const staysAdmin = !hasRole(principal, Role_Name.ADMIN) || wanted?.roles.includes(Role_Name.ADMIN) === true;
   if (wanted?.enabled === true && staysAdmin) return;

@@ -4,24 +4,24 @@ import { isForeignKeyViolation, isUniqueViolation } from "../../postgres/errors.
 import { streamRows } from "../../postgres/stream.ts";
 import { alreadyExists, conflict, invalid, notFound } from "../../shared/errors.ts";
 import { changedFields } from "../../shared/field-mask.ts";
-import { type Call, type Changed, type Handlers, present } from "../../shared/handler.ts";
+import { type Call, type Changed, type Handlers, requirePresent } from "../../shared/handler.ts";
 import { pageOf } from "../../shared/pagination.ts";
 import { scopeOf } from "../../shared/principal.ts";
-import { merge, toMessage, toRoles, toRow, type WantedUser } from "./messages.ts";
-import { checkGrant, checkOwnStanding, checkTouch, noSuchCompany } from "./rules.ts";
+import { mergeUser, toRoles, toUserMessage, toUserRow, type WantedUser } from "./messages.ts";
+import { checkExistingRights, checkGrantedRights, checkOwnRights, noSuchCompany } from "./rules.ts";
 import {
-  find,
-  findForUpdate,
+  deleteUser,
+  findUser,
+  findUserForUpdate,
   hasAdministrator,
-  insert,
+  insertUser,
   type NewUser,
-  page,
-  remove,
-  type Selection,
+  streamUsers,
+  type UserFilter,
   type UserRow,
-  update,
+  updateUser,
 } from "./store.ts";
-import { totalsOf } from "./totals.ts";
+import { createUserTotals } from "./totals.ts";
 
 const sortable = {
   username: "username",
@@ -50,67 +50,67 @@ export interface UserOptions {
 export function userHandlers({ database, hashNewPassword, login }: UserOptions): Handlers<typeof UserService> {
   return {
     async createUser({ user }, call) {
-      const wanted = present(user);
-      checkGrant(call.principal, wanted);
-      const row = toRow(wanted, await hashOf(wanted, call));
+      const wanted = requirePresent(user);
+      checkGrantedRights(call.principal, wanted);
+      const row = toUserRow(wanted, await hashOf(wanted, call));
       return call.change(wanted.username, async (transaction) => {
-        await insert(transaction, row).catch((error: unknown) => {
+        await insertUser(transaction, row).catch((error: unknown) => {
           throw isUniqueViolation(error) ? alreadyExists("user", wanted.username) : companyError(error, wanted);
         });
-        return { answer: { user: toMessage(row) }, companyKey: wanted.companyKey };
+        return { answer: { user: toUserMessage(row) }, companyKey: wanted.companyKey };
       });
     },
 
     async updateUser({ user }, call) {
-      const wanted = present(user);
+      const wanted = requirePresent(user);
       return changeUser(call, wanted, () => wanted);
     },
 
     async patchUser({ username, user, updateMask }, call) {
-      const patch = present(user);
+      const patch = requirePresent(user);
       const fields = changedFields(UserPatchSchema, patch, updateMask);
       const password = fields.includes("password") ? patch.password : undefined;
-      return changeUser(call, { username, password }, (existing) => merge(existing, patch, fields));
+      return changeUser(call, { username, password }, (existing) => mergeUser(existing, patch, fields));
     },
 
     async *readUsers(request, call) {
       const wanted = pageOf(request, sortable);
-      const everyone: Selection = {
+      const everyone: UserFilter = {
         scope: scopeOf(call.principal),
         filter: undefined,
         companyKey: undefined,
         group: "TOTAL",
       };
-      const selection: Selection = {
+      const selection: UserFilter = {
         ...everyone,
         filter: request.filter,
         companyKey: request.companyKey,
-        group: User_Group[present(request.userGroup)] as Selection["group"],
+        group: User_Group[requirePresent(request.userGroup)] as UserFilter["group"],
       };
-      const all = totalsOf(database, everyone);
+      const all = createUserTotals(database, everyone);
       const isAll = selection.filter === undefined && selection.companyKey === undefined && selection.group === "TOTAL";
-      const [overall, filter] = await Promise.all([all, isAll ? all : totalsOf(database, selection)]);
+      const [overall, filter] = await Promise.all([all, isAll ? all : createUserTotals(database, selection)]);
       call.recordRead({ companyKey: request.companyKey });
       yield { statistics: { overall, filter } };
-      const rows = page(database, selection, wanted);
+      const rows = streamUsers(database, selection, wanted);
       for await (const users of streamRows<UserRow>(database, rows, { ...wanted, signal: call.signal })) {
-        yield { users: users.map((user) => toMessage(user)) };
+        yield { users: users.map((user) => toUserMessage(user)) };
       }
     },
 
     async readUser({ username }, call) {
-      const user = await find(database, scopeOf(call.principal), username);
+      const user = await findUser(database, scopeOf(call.principal), username);
       if (user === undefined) throw notFound("user", username);
       call.recordRead({ username, companyKey: user.company_key });
-      return { user: toMessage(user) };
+      return { user: toUserMessage(user) };
     },
 
     async deleteUser({ username }, call) {
       await call.change(username, async (transaction) => {
         const existing = await getForUpdate(transaction, username, scopeOf(call.principal));
-        checkTouch(call.principal, { roles: toRoles(existing) });
-        checkOwnStanding(call.principal, existing.id, undefined);
-        await remove(transaction, existing.id);
+        checkExistingRights(call.principal, { roles: toRoles(existing) });
+        checkOwnRights(call.principal, existing.id, undefined);
+        await deleteUser(transaction, existing.id);
         await keepAdministrator(transaction, existing);
         return { answer: undefined, companyKey: existing.company_key, events: ["revoke_tokens"] };
       });
@@ -127,17 +127,17 @@ export function userHandlers({ database, hashNewPassword, login }: UserOptions):
     const passwordHash = await hashOf({ username, password }, call);
     return call.change(username, async (transaction) => {
       const existing = await getForUpdate(transaction, username, scopeOf(call.principal));
-      checkTouch(call.principal, { roles: toRoles(existing) });
+      checkExistingRights(call.principal, { roles: toRoles(existing) });
       const wanted = wantedOf(existing);
-      checkGrant(call.principal, wanted);
-      checkOwnStanding(call.principal, existing.id, wanted);
-      const row = toRow(wanted, passwordHash);
-      await update(transaction, existing.id, row).catch((error: unknown) => {
+      checkGrantedRights(call.principal, wanted);
+      checkOwnRights(call.principal, existing.id, wanted);
+      const row = toUserRow(wanted, passwordHash);
+      await updateUser(transaction, existing.id, row).catch((error: unknown) => {
         throw companyError(error, wanted);
       });
       await keepAdministrator(transaction, existing);
       return {
-        answer: { user: toMessage(row) },
+        answer: { user: toUserMessage(row) },
         companyKey: existing.company_key,
         events: securityEventsOf(existing, row),
       };
@@ -170,8 +170,8 @@ function securityEventsOf(existing: UserRow, row: NewUser): NonNullable<Changed<
   ];
 }
 
-async function getForUpdate(transaction: Transaction, username: string, scope: Selection["scope"]): Promise<UserRow> {
-  const user = await findForUpdate(transaction, scope, username);
+async function getForUpdate(transaction: Transaction, username: string, scope: UserFilter["scope"]): Promise<UserRow> {
+  const user = await findUserForUpdate(transaction, scope, username);
   if (user === undefined) throw notFound("user", username);
   return user;
 }

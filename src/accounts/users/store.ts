@@ -1,6 +1,6 @@
 import { textColumnOf } from "../../postgres/columns.ts";
 import { type Database, type Query, readRows, type Transaction } from "../../postgres/database.ts";
-import { containing, type Page } from "../../shared/pagination.ts";
+import { type Page, toContainsPattern } from "../../shared/pagination.ts";
 import type { Scope } from "../../shared/principal.ts";
 
 /** A user as the table keeps it. */
@@ -19,7 +19,7 @@ export interface UserRow {
 export type NewUser = Omit<UserRow, "id"> & { readonly password_hash: string | null };
 
 /** Which users a list is about. */
-export interface Selection {
+export interface UserFilter {
   readonly scope: Scope;
   readonly filter: string | undefined;
   readonly companyKey: string | undefined;
@@ -28,11 +28,11 @@ export interface Selection {
 
 const columns = ["id", "username", "name", "email", "phone", "company_key", "enabled", "roles", "timezone"] as const;
 
-export async function insert(transaction: Transaction, user: NewUser): Promise<void> {
+export async function insertUser(transaction: Transaction, user: NewUser): Promise<void> {
   await transaction("user_account").insert(user);
 }
 
-export async function find(database: Database, scope: Scope, username: string): Promise<UserRow | undefined> {
+export async function findUser(database: Database, scope: Scope, username: string): Promise<UserRow | undefined> {
   const [user] = await readRows<UserRow>(database, findQuery(scope, username));
   return user;
 }
@@ -55,7 +55,10 @@ function findQuery(scope: Scope, username: string): Query {
 }
 
 /** The companies of those of these users that exist, by username. */
-export async function companiesOf(database: Database, usernames: readonly string[]): Promise<Map<string, string>> {
+export async function findUserCompanies(
+  database: Database,
+  usernames: readonly string[],
+): Promise<Map<string, string>> {
   const rows = await readRows<Pick<UserRow, "username" | "company_key">>(database, {
     name: "companies_of_users",
     text: "select username, company_key from user_account where username = any ($1)",
@@ -65,7 +68,11 @@ export async function companiesOf(database: Database, usernames: readonly string
 }
 
 /** As find, and nobody else changes the user until the transaction ends. */
-export function findForUpdate(transaction: Transaction, scope: Scope, username: string): Promise<UserRow | undefined> {
+export function findUserForUpdate(
+  transaction: Transaction,
+  scope: Scope,
+  username: string,
+): Promise<UserRow | undefined> {
   return visible(transaction, scope)
     .first(...columns)
     .where({ username })
@@ -76,7 +83,7 @@ export function findForUpdate(transaction: Transaction, scope: Scope, username: 
  * A password hash replaces the stored one; null leaves it. A new password and a disable each end the validity of all
  * earlier tokens: a user who is enabled again needs a new login.
  */
-export async function update(transaction: Transaction, id: number, user: NewUser): Promise<void> {
+export async function updateUser(transaction: Transaction, id: number, user: NewUser): Promise<void> {
   const { password_hash, ...fields } = user;
   const endsTokens = password_hash !== null || !user.enabled;
   await transaction("user_account")
@@ -88,7 +95,7 @@ export async function update(transaction: Transaction, id: number, user: NewUser
     });
 }
 
-export async function remove(transaction: Transaction, id: number): Promise<void> {
+export async function deleteUser(transaction: Transaction, id: number): Promise<void> {
   await transaction("user_account").where({ id }).delete();
 }
 
@@ -108,9 +115,9 @@ export async function hasAdministrator(transaction: Transaction): Promise<boolea
 }
 
 /** The rows of a page, in order; the username settles what the sort field leaves open. */
-export function page(database: Database, selection: Selection, { sort, direction, offset, limit }: Page) {
+export function streamUsers(database: Database, selection: UserFilter, { sort, direction, offset, limit }: Page) {
   const order = [...new Set([sort, "username"])].map((column) => ({ column, order: direction }));
-  return matching(database, selection)
+  return filterUsers(database, selection)
     .select(...columns)
     .orderBy(order)
     .offset(offset)
@@ -118,10 +125,10 @@ export function page(database: Database, selection: Selection, { sort, direction
 }
 
 /** The selection's users, as a query that others refine. */
-export function matching(database: Database, { scope, filter, companyKey, group }: Selection) {
+export function filterUsers(database: Database, { scope, filter, companyKey, group }: UserFilter) {
   const query = visible(database, scope);
   if (companyKey !== undefined) void query.where({ company_key: companyKey });
-  if (filter !== undefined) void query.whereRaw("search like search_fold(?)", [containing(filter)]);
+  if (filter !== undefined) void query.whereRaw("search like search_fold(?)", [toContainsPattern(filter)]);
   if (group === "ACTIVE") void query.where({ enabled: true });
   if (group === "BLOCKED") void query.where({ enabled: false });
   if (group === "ADMINS") void query.whereRaw("'ADMIN' = any (roles)");

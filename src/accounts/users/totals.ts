@@ -1,5 +1,5 @@
 import { type Database, queryOf, readRows } from "../../postgres/database.ts";
-import { matching, type Selection } from "./store.ts";
+import { filterUsers, type UserFilter } from "./store.ts";
 
 /** How many users there are of each group. */
 export interface UserTotals {
@@ -17,9 +17,9 @@ interface Counts {
 }
 
 /** The totals of a selection. Without a filter they come from kept counters, whatever the number of users. */
-export async function totalsOf(database: Database, selection: Selection): Promise<UserTotals> {
+export async function createUserTotals(database: Database, selection: UserFilter): Promise<UserTotals> {
   if (selection.filter === undefined) return ofGroup(await keptCounts(database, selection), selection.group);
-  const query = matching(database, selection).first<Counts>(
+  const query = filterUsers(database, selection).first<Counts>(
     database.raw(`
       count(*)::int as total,
       count(*) filter (where enabled)::int as active,
@@ -30,7 +30,7 @@ export async function totalsOf(database: Database, selection: Selection): Promis
 }
 
 /** The counters that triggers keep by company (migration 0001). */
-async function keptCounts(database: Database, { scope, companyKey }: Selection): Promise<Counts> {
+async function keptCounts(database: Database, { scope, companyKey }: UserFilter): Promise<Counts> {
   const query = database("user_total").select(
     database.raw(`
       coalesce(sum(total), 0)::int as total,
@@ -46,7 +46,7 @@ async function keptCounts(database: Database, { scope, companyKey }: Selection):
 }
 
 /** The totals within one group, out of the totals of all. */
-function ofGroup({ total, active, admins, active_admins }: Counts, group: Selection["group"]): UserTotals {
+function ofGroup({ total, active, admins, active_admins }: Counts, group: UserFilter["group"]): UserTotals {
   switch (group) {
     case "TOTAL":
       return { total, active, blocked: total - active, admins };

@@ -2,10 +2,10 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { extname } from "node:path";
 import type { Readable } from "node:stream";
-import type { Kind } from "./make.ts";
-import { Impossible } from "./table.ts";
+import type { ConversionKind } from "./make.ts";
+import { ConversionError } from "./table.ts";
 
-export interface Limits {
+export interface ConversionLimits {
   /** Heap of the process that converts. */
   readonly memoryMb: number;
   readonly timeMs: number;
@@ -28,7 +28,12 @@ const maxStory = 10_000;
  * whole server.
  * @throws Impossible for data that cannot be converted; the signal's reason as soon as it is aborted
  */
-export async function makeApart(bytes: Buffer, from: Kind, signal: AbortSignal, limits: Limits): Promise<Buffer> {
+export async function makeApart(
+  bytes: Buffer,
+  from: ConversionKind,
+  signal: AbortSignal,
+  limits: ConversionLimits,
+): Promise<Buffer> {
   const { memoryMb, timeMs, maxBytes } = limits;
   signal.throwIfAborted();
   const child = spawn(process.execPath, [...loader, `--max-old-space-size=${memoryMb}`, `process${extension}`, from], {
@@ -50,9 +55,12 @@ export async function makeApart(bytes: Buffer, from: Kind, signal: AbortSignal, 
   try {
     const [[code, endSignal], made, story] = await all;
     if (code === 0) return made;
-    if (code === impossibleCode) throw new Impossible(JSON.parse(story.toString().split("\n").at(-1) ?? "") as string);
+    if (code === impossibleCode)
+      throw new ConversionError(JSON.parse(story.toString().split("\n").at(-1) ?? "") as string);
     if (fullSignals.includes(endSignal)) {
-      throw new Impossible(`it is too large: it takes more than ${memoryMb} MB of memory or ${timeMs / 1000} seconds`);
+      throw new ConversionError(
+        `it is too large: it takes more than ${memoryMb} MB of memory or ${timeMs / 1000} seconds`,
+      );
     }
     throw new Error(`the conversion ended with ${code ?? endSignal}: ${story.subarray(0, maxStory).toString()}`);
   } catch (error) {
@@ -68,7 +76,7 @@ async function collect(chunks: Readable, maxBytes: number): Promise<Buffer> {
   let length = 0;
   for await (const chunk of chunks as AsyncIterable<Buffer>) {
     length += chunk.length;
-    if (length > maxBytes) throw new Impossible(`it is too large: it comes to more than ${maxBytes} bytes`);
+    if (length > maxBytes) throw new ConversionError(`it is too large: it comes to more than ${maxBytes} bytes`);
     all.push(chunk);
   }
   return Buffer.concat(all);

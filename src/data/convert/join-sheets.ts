@@ -1,5 +1,5 @@
 import type { ReadRow } from "../../xlsx/worksheet.ts";
-import { each, Impossible, literal, marker, parentColumn, single, unescapeKey, valueColumn } from "./table.ts";
+import { ConversionError, each, literal, marker, parentColumn, single, unescapeKey, valueColumn } from "./table.ts";
 
 /** A sheet whose first row with values names the columns. */
 export interface SheetTable {
@@ -36,7 +36,7 @@ export function joinSheets(sheets: readonly SheetTable[]): unknown {
   let root: unknown;
   for (const sheet of sheets) {
     const first = sheet.headers.get(1) ?? "";
-    if (!first.startsWith(marker)) throw new Impossible(`the sheet ${sheet.name} does not begin with ${marker}`);
+    if (!first.startsWith(marker)) throw new ConversionError(`the sheet ${sheet.name} does not begin with ${marker}`);
     const path = first === singleRoot ? "" : first.slice(marker.length).trimStart();
     const found = readElements(sheet);
     elements.set(path, found);
@@ -52,9 +52,9 @@ function readElements({ name, headers, rows }: SheetTable): Map<number, Element>
   const found = new Map<number, Element>();
   for (const { number: rowNumber, columns, values } of rows) {
     const number = columns[0] === 1 ? values[0] : undefined;
-    if (typeof number !== "number") throw new Impossible(`row ${rowNumber} of the sheet ${name} has no number`);
+    if (typeof number !== "number") throw new ConversionError(`row ${rowNumber} of the sheet ${name} has no number`);
     if (found.has(number)) {
-      throw new Impossible(`row ${rowNumber} of the sheet ${name} has the number of another one: ${number}`);
+      throw new ConversionError(`row ${rowNumber} of the sheet ${name} has the number of another one: ${number}`);
     }
     const value: Fields = {};
     const element: Element = { value };
@@ -82,7 +82,7 @@ function attach({ headers, rows, name }: SheetTable, path: string, elements: Ele
     const parent = parents?.get(Number(parentNumber));
     const element = own?.get(Number(values[0]));
     if (parent === undefined || element === undefined) {
-      throw new Impossible(`row ${rowNumber} of the sheet ${name} belongs to no row`);
+      throw new ConversionError(`row ${rowNumber} of the sheet ${name} belongs to no row`);
     }
     const steps = field.split(".");
     const last = steps.pop() ?? "";
@@ -121,6 +121,6 @@ function parseCell(cell: unknown): unknown {
   try {
     return JSON.parse(cell.slice(literal.length));
   } catch {
-    throw new Impossible(`a cell that begins with ${literal} is no JSON: ${cell.slice(0, 60)}`);
+    throw new ConversionError(`a cell that begins with ${literal} is no JSON: ${cell.slice(0, 60)}`);
   }
 }

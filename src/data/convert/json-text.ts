@@ -1,19 +1,19 @@
 import { randomUUID } from "node:crypto";
 import { parseExactNumber } from "../../xlsx/exact-number.ts";
-import { Impossible } from "./table.ts";
+import { ConversionError } from "./table.ts";
 
 /**
  * Parses JSON in UTF-8.
  * @throws Impossible for text that is no JSON, a key that an object has twice, or a number that no double holds exactly
  */
-export function parseJson(bytes: Buffer): unknown {
+export function parseJsonText(bytes: Buffer): unknown {
   let text: string;
   let value: unknown;
   try {
     text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
     value = JSON.parse(text);
   } catch {
-    throw new Impossible("it is no JSON in UTF-8");
+    throw new ConversionError("it is no JSON in UTF-8");
   }
   checkTokens(text);
   return value;
@@ -34,18 +34,18 @@ function checkTokens(json: string): void {
 
 function checkNumber(token: string): void {
   if (parseExactNumber(token) === undefined) {
-    throw new Impossible(`a number cannot be kept exactly: ${token.slice(0, 60)}`);
+    throw new ConversionError(`a number cannot be kept exactly: ${token.slice(0, 60)}`);
   }
 }
 
 function checkKey(keys: Set<string> | undefined, token: string): void {
   const key = token.includes("\\") ? (JSON.parse(token) as string) : token.slice(1, -1);
-  if (keys?.has(key)) throw new Impossible(`an object has the key ${token.slice(0, 60)} twice`);
+  if (keys?.has(key)) throw new ConversionError(`an object has the key ${token.slice(0, 60)} twice`);
   keys?.add(key);
 }
 
 /** Writes JSON. JSON.stringify would write -0 as 0. */
-export function writeJson(value: unknown): string {
+export function writeJsonText(value: unknown): string {
   const mark = randomUUID();
   let hasNegativeZero = false;
   const text = JSON.stringify(value, (_key, one: unknown) => {

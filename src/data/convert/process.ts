@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { constants, setPriority } from "node:os";
 import { impossibleCode } from "./apart.ts";
 import { make } from "./make.ts";
-import { Impossible } from "./table.ts";
+import { ConversionError } from "./table.ts";
 
 // Run by apart.ts: reads the data from stdin and writes the result to stdout. The server's calls have priority.
 setPriority(constants.priority.PRIORITY_BELOW_NORMAL);
@@ -16,7 +16,7 @@ try {
     if (!process.stdout.write(chunk)) await once(process.stdout, "drain");
   }
 } catch (error) {
-  if (!(error instanceof Impossible)) throw error;
+  if (!(error instanceof ConversionError)) throw error;
   // Libraries may have written warnings: the reason is the last line.
   process.stderr.write(JSON.stringify(error.message));
   process.exitCode = impossibleCode;

@@ -10,7 +10,7 @@
  * A cell is a number, a boolean or a text. What is none of them is written as JSON, `json:null`, and so are texts that
  * would not survive as they are.
  */
-export class Impossible extends Error {}
+export class ConversionError extends Error {}
 
 export const marker = "#";
 export const parentColumn = "#parent";

@@ -1,10 +1,10 @@
 import { limitOf } from "../../xlsx/limits.ts";
 import { type Cell, type Column, maxRows, textFormat, type Workbook } from "../../xlsx/workbook.ts";
-import { writeJson } from "./json-text.ts";
+import { writeJsonText } from "./json-text.ts";
 import {
+  ConversionError,
   each,
   escapeKey,
-  Impossible,
   literal,
   marker,
   maxCells,
@@ -16,7 +16,7 @@ import {
 } from "./table.ts";
 
 /** An array of the JSON, as rows. */
-export interface Table {
+export interface WrittenTable {
   readonly path: string;
   /** The sheet's name. */
   readonly name: string;
@@ -33,17 +33,17 @@ const maxName = 31;
 const reservedNames = ["history"];
 
 /** @throws Impossible */
-export function toSheets(json: unknown): Table[] {
-  const tables = new Map<string, Table>();
+export function toSheets(json: unknown): WrittenTable[] {
+  const tables = new Map<string, WrittenTable>();
   const names = new Set(reservedNames);
   // Counted while they are made, with headers: a few bytes of JSON may add a cell to every row.
   const count = limitOf(maxCells, "cells");
   const countLetters = limitOf(maxLetters, "letters");
 
-  function tableOf(path: string): Table {
+  function tableOf(path: string): WrittenTable {
     const known = tables.get(path);
     if (known !== undefined) return known;
-    const table: Table = { path, name: nameOf(path, names), columns: new Map(), rows: [] };
+    const table: WrittenTable = { path, name: nameOf(path, names), columns: new Map(), rows: [] };
     tables.set(path, table);
     countLetters(path.length);
     count(2);
@@ -51,15 +51,17 @@ export function toSheets(json: unknown): Table[] {
   }
 
   /** Adds an element and all that it holds. */
-  function addRow(table: Table, element: unknown, parent: number | undefined, within: string): void {
+  function addRow(table: WrittenTable, element: unknown, parent: number | undefined, within: string): void {
     const row = { parent, cells: [] as Cell[] };
     table.rows.push(row);
-    if (table.rows.length >= maxRows) throw new Impossible(`${table.path || "it"} has more rows than a sheet takes`);
+    if (table.rows.length >= maxRows)
+      throw new ConversionError(`${table.path || "it"} has more rows than a sheet takes`);
     const number = table.rows.length;
     count(table.columns.size + 2);
     const put = (column: string, value: unknown) => {
       const index = table.columns.get(column) ?? table.columns.size;
-      if (index >= maxColumns - 2) throw new Impossible(`${table.path || "it"} has more columns than a sheet takes`);
+      if (index >= maxColumns - 2)
+        throw new ConversionError(`${table.path || "it"} has more columns than a sheet takes`);
       if (index === table.columns.size) {
         count(number + 1);
         countLetters(column.length);
@@ -92,7 +94,7 @@ export function toSheets(json: unknown): Table[] {
 function checkName(column: string, within: string): string {
   const { length } = `${marker} ${within}${column}`;
   if (length > maxText) {
-    throw new Impossible(
+    throw new ConversionError(
       `the name of a column is longer than the ${maxText} letters that a cell takes: ${column.slice(0, 60)}`,
     );
   }
@@ -100,7 +102,7 @@ function checkName(column: string, within: string): string {
 }
 
 /** Writes the sheets one after the other. */
-export async function writeSheets(workbook: Workbook, tables: readonly Table[]): Promise<void> {
+export async function writeSheets(workbook: Workbook, tables: readonly WrittenTable[]): Promise<void> {
   for (const { path, name, columns, rows } of tables) {
     const isInner = rows[0]?.parent !== undefined;
     const headers = [`${marker} ${path === "" ? single : path}`, ...(isInner ? [parentColumn] : []), ...columns.keys()];
@@ -138,8 +140,9 @@ function isFields(value: unknown): value is object {
 function toCell(value: unknown, column: string): Cell {
   if (typeof value === "boolean") return value;
   if (typeof value === "number" && !Object.is(value, -0)) return value;
-  const text = typeof value === "string" && isPlain(value) ? value : literal + escapeText(writeJson(value));
-  if (text.length > maxText) throw new Impossible(`${column} is longer than the ${maxText} letters that a cell takes`);
+  const text = typeof value === "string" && isPlain(value) ? value : literal + escapeText(writeJsonText(value));
+  if (text.length > maxText)
+    throw new ConversionError(`${column} is longer than the ${maxText} letters that a cell takes`);
   return text;
 }
 

@@ -10,7 +10,7 @@ import {
 import { hasCustomJsonRepresentation, isWrapperDesc } from "@bufbuild/protobuf/wkt";
 import { FieldBehavior, field_behavior } from "#gen/google/api/field_behavior_pb.js";
 import { acceptsNull, type FieldPath, fieldsByName } from "../fields.ts";
-import { type Findings, type Place, refuse } from "./findings.ts";
+import { addViolation, type JsonPath, type JsonViolations } from "./findings.ts";
 import { hideKey, isObject, setOwn } from "./objects.ts";
 import { isUnicode, normalizeKey, normalizeScalar, ruleOfKey, ruleOfScalar } from "./scalars.ts";
 import { checkValue } from "./struct.ts";
@@ -23,7 +23,7 @@ export interface CheckOptions {
   readonly elsewhere: readonly FieldPath[] | undefined;
 }
 
-export interface Checked extends Readonly<Findings> {
+export interface Checked extends Readonly<JsonViolations> {
   /** The JSON as protobuf-es reads it exactly, if no rule is broken. */
   readonly json: JsonValue;
 }
@@ -33,13 +33,13 @@ export interface Checked extends Readonly<Findings> {
  * "0x10" and "A==" as something. Rewrites in place what protobuf-es refuses or reads inexactly: "1e2", "PT20S".
  */
 export function checkJson(desc: DescMessage, json: JsonValue, { registry, elsewhere }: CheckOptions): Checked {
-  const findings: Findings = { violations: [], isChanged: false, hasHiddenKey: false };
+  const findings: JsonViolations = { violations: [], isChanged: false, hasHiddenKey: false };
   const checked = checkMessage({ findings, registry }, desc, json, undefined, elsewhere);
   return { ...findings, json: checked };
 }
 
 interface Context {
-  readonly findings: Findings;
+  readonly findings: JsonViolations;
   readonly registry: Registry | undefined;
 }
 
@@ -47,7 +47,7 @@ function checkMessage(
   context: Context,
   desc: DescMessage,
   json: JsonValue,
-  place: Place,
+  place: JsonPath,
   elsewhere: CheckOptions["elsewhere"],
 ): JsonValue {
   const plan = planOf(desc);
@@ -59,9 +59,9 @@ function checkMessage(
     const field = plan.fields.get(key);
     const at = { above: place, at: key };
     const value = json[key] ?? null;
-    if (field === undefined) refuse(findings, at, "is no field of this message");
+    if (field === undefined) addViolation(findings, at, "is no field of this message");
     else if (isSecondName(json, field, key))
-      refuse(findings, at, `is given twice: ${field.name} and ${field.jsonName}`);
+      addViolation(findings, at, `is given twice: ${field.name} and ${field.jsonName}`);
     else if (value === null && !acceptsNull(field)) {
       // Null says that a value is absent. protobuf-es takes it for a member of the oneof that is given.
       if (field.oneof !== undefined && Reflect.deleteProperty(json, key)) findings.isChanged = true;
@@ -69,7 +69,7 @@ function checkMessage(
       if (field.oneof !== undefined) {
         chosen ??= new Map();
         const other = chosen.get(field.oneof);
-        if (other !== undefined) refuse(findings, at, `excludes ${other.name}, which is given too`);
+        if (other !== undefined) addViolation(findings, at, `excludes ${other.name}, which is given too`);
         chosen.set(field.oneof, field);
       }
       const checked = checkField(context, field, value, at, elsewhere);
@@ -90,10 +90,10 @@ function isSecondName(json: Record<string, JsonValue>, { name, jsonName }: DescF
 }
 
 function checkRequired(
-  findings: Findings,
+  findings: JsonViolations,
   fields: readonly DescField[],
   json: Record<string, JsonValue>,
-  place: Place,
+  place: JsonPath,
   elsewhere: readonly FieldPath[],
 ): void {
   for (const field of fields) {
@@ -103,7 +103,7 @@ function checkRequired(
     const isNullGiven = Object.hasOwn(json, field.name) || Object.hasOwn(json, field.jsonName);
     if ((value ?? null) !== null || (isNullGiven && (isWrapper || acceptsNull(field)))) continue;
     if (!elsewhere.some(([first]) => first === field)) {
-      refuse(findings, { above: place, at: field.name }, "is required");
+      addViolation(findings, { above: place, at: field.name }, "is required");
     }
   }
 }
@@ -112,7 +112,7 @@ function checkField(
   context: Context,
   field: DescField,
   json: JsonValue,
-  place: Place,
+  place: JsonPath,
   elsewhere: CheckOptions["elsewhere"],
 ): JsonValue {
   switch (field.fieldKind) {
@@ -147,7 +147,7 @@ function checkMap(
   context: Context,
   field: DescField & { fieldKind: "map" },
   json: JsonValue,
-  place: Place,
+  place: JsonPath,
   elsewhere: CheckOptions["elsewhere"],
 ) {
   const { findings } = context;
@@ -155,8 +155,8 @@ function checkMap(
   for (const [key, item] of Object.entries(json)) {
     const at = { above: place, at: key };
     const normal = normalizeKey(field.mapKey, key);
-    if (normal === undefined) refuse(findings, at, `the key ${ruleOfKey(field.mapKey)}`);
-    else if (normal !== key && Object.hasOwn(json, normal)) refuse(findings, at, "is given twice");
+    if (normal === undefined) addViolation(findings, at, `the key ${ruleOfKey(field.mapKey)}`);
+    else if (normal !== key && Object.hasOwn(json, normal)) addViolation(findings, at, "is given twice");
     setOwn(json, key, checkItem(context, field, item, at, elsewhere));
   }
   if (hideKey(json)) findings.hasHiddenKey = true;
@@ -168,7 +168,7 @@ function checkItem(
   context: Context,
   field: DescField,
   json: JsonValue,
-  place: Place,
+  place: JsonPath,
   elsewhere: CheckOptions["elsewhere"],
 ): JsonValue {
   const { findings } = context;
@@ -178,14 +178,14 @@ function checkItem(
   return checkScalar(findings, field.scalar, json, place);
 }
 
-function checkScalar(findings: Findings, type: ScalarType, json: JsonValue, place: Place): JsonValue {
+function checkScalar(findings: JsonViolations, type: ScalarType, json: JsonValue, place: JsonPath): JsonValue {
   const normal = normalizeScalar(type, json);
   return normal === undefined
     ? refused(findings, place, ruleOfScalar(type, json), json)
     : changed(findings, json, normal);
 }
 
-function checkEnum(findings: Findings, desc: DescEnum, json: JsonValue, place: Place): JsonValue {
+function checkEnum(findings: JsonViolations, desc: DescEnum, json: JsonValue, place: JsonPath): JsonValue {
   if (valuesOf(desc).has(json) || (json === null && desc.typeName === "google.protobuf.NullValue")) return json;
   if (desc.open && Number.isInteger(json) && normalizeScalar(ScalarType.INT32, json) !== undefined) return json;
   const names = desc.values.map(({ name }) => name).filter((name) => !name.endsWith("UNSPECIFIED"));
@@ -193,7 +193,7 @@ function checkEnum(findings: Findings, desc: DescEnum, json: JsonValue, place: P
 }
 
 /** Checks a message whose JSON is not an object of its fields. */
-function checkForm(context: Context, desc: DescMessage, json: JsonValue, place: Place): JsonValue {
+function checkForm(context: Context, desc: DescMessage, json: JsonValue, place: JsonPath): JsonValue {
   const { findings } = context;
   const [value] = desc.fields;
   if (isWrapperDesc(desc) && value?.scalar !== undefined) return checkScalar(findings, value.scalar, json, place);
@@ -221,7 +221,7 @@ function checkForm(context: Context, desc: DescMessage, json: JsonValue, place: 
   return json;
 }
 
-function checkAny(context: Context, json: JsonValue, place: Place): JsonValue {
+function checkAny(context: Context, json: JsonValue, place: JsonPath): JsonValue {
   const { findings, registry } = context;
   if (!isObject(json)) return refused(findings, place, "must be an object", json);
   if (Object.keys(json).length === 0) return json;
@@ -234,18 +234,19 @@ function checkAny(context: Context, json: JsonValue, place: Place): JsonValue {
     return { "@type": url, ...(checkMessage(context, desc, content, place, undefined) as Record<string, JsonValue>) };
   }
   const { value, ...others } = content;
-  for (const key of Object.keys(others)) refuse(findings, { above: place, at: key }, "is no field of this message");
+  for (const key of Object.keys(others))
+    addViolation(findings, { above: place, at: key }, "is no field of this message");
   if (value === undefined) return refused(findings, { above: place, at: "value" }, "is required", json);
   return { "@type": url, value: checkForm(context, desc, value, { above: place, at: "value" }) };
 }
 
 /** Reports a broken rule, and returns the JSON for the check of the rest. */
-function refused(findings: Findings, place: Place, rule: string, json: JsonValue): JsonValue {
-  refuse(findings, place, rule);
+function refused(findings: JsonViolations, place: JsonPath, rule: string, json: JsonValue): JsonValue {
+  addViolation(findings, place, rule);
   return json;
 }
 
-function changed(findings: Findings, before: JsonValue, after: JsonValue): JsonValue {
+function changed(findings: JsonViolations, before: JsonValue, after: JsonValue): JsonValue {
   if (before !== after) findings.isChanged = true;
   return after;
 }

@@ -6,7 +6,7 @@ export const durationPattern =
 export const writtenDurationPattern = "^-?PT(?=\\d)(\\d+H)?(\\d+M)?(\\d+(\\.\\d{1,9})?S)?$";
 
 /** The seconds that protobuf writes as ISO 8601: "20.5s" is PT20.5S. */
-export function toIso(seconds: string): string {
+export function toIsoDuration(seconds: string): string {
   const parts = /^(-?)(\d+)(\.\d+)?s$/.exec(seconds);
   if (parts === null) return seconds;
   const [, sign = "", digits = "0", fraction = ""] = parts;

@@ -1,8 +1,8 @@
 import type { FieldViolation } from "../../call/bounds.ts";
-import { joinPath } from "./scan.ts";
+import { joinJsonPath } from "./scan.ts";
 
 /** What a check of a message's JSON has found so far. */
-export interface Findings {
+export interface JsonViolations {
   readonly violations: FieldViolation[];
   /** Whether the JSON was rewritten: protobuf-es would refuse it as it was sent, or read it inexactly. */
   isChanged: boolean;
@@ -11,12 +11,12 @@ export interface Findings {
 }
 
 /** Where a value stands. Its path is written only when a rule is broken: most values break none. */
-export type Place = { readonly above: Place; readonly at: string | number } | undefined;
+export type JsonPath = { readonly above: JsonPath; readonly at: string | number } | undefined;
 
-export function refuse(findings: Findings, place: Place, description: string): void {
+export function addViolation(findings: JsonViolations, place: JsonPath, description: string): void {
   findings.violations.push({ field: pathOf(place), description });
 }
 
-function pathOf(place: Place): string {
-  return place === undefined ? "" : joinPath(pathOf(place.above), place.at);
+function pathOf(place: JsonPath): string {
+  return place === undefined ? "" : joinJsonPath(pathOf(place.above), place.at);
 }

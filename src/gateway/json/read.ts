@@ -7,7 +7,7 @@ import { isObject, showKeys } from "./objects.ts";
 import { type JsonLimits, scanJson } from "./scan.ts";
 
 /** The value of a JSON text. @throws INVALID_ARGUMENT for what is no JSON, repeats a key, or is beyond the limits */
-export function parseJson(text: string, limits: JsonLimits): JsonValue {
+export function parseRequestJson(text: string, limits: JsonLimits): JsonValue {
   scanJson(text, limits);
   try {
     return JSON.parse(text) as JsonValue;
@@ -37,7 +37,7 @@ export function createJsonDecoder(desc: DescMessage, limits: JsonLimits): { deco
   return {
     decode(bytes) {
       const text = decodeUtf8(bytes ?? new Uint8Array());
-      const checked = checkJson(desc, parseJson(text, limits), { registry: undefined, elsewhere: undefined });
+      const checked = checkJson(desc, parseRequestJson(text, limits), { registry: undefined, elsewhere: undefined });
       if (checked.violations.length > 0) throw invalidRequest(checked.violations);
       if (checked.hasHiddenKey) throw badField("", "the body must not have a key __proto__");
       return checked.isChanged ? JSON.stringify(checked.json) : text;

@@ -82,12 +82,12 @@ export function scanJson(text: string, limits: JsonLimits): void {
   }
 
   function path(): string {
-    return levels.reduce((before, { at }) => joinPath(before, at), "");
+    return levels.reduce((before, { at }) => joinJsonPath(before, at), "");
   }
 }
 
 /** `a`, `0` → `a[0]`; `a`, `b` → `a.b`. */
-export function joinPath(before: string, at: string | number): string {
+export function joinJsonPath(before: string, at: string | number): string {
   if (typeof at === "number") return `${before}[${at}]`;
   // An empty key has to be seen in a list of fields.
   const name = at === "" ? '""' : at;

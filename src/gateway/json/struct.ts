@@ -1,17 +1,17 @@
 import type { JsonValue } from "@bufbuild/protobuf";
 import type { ListValue, Struct, Value } from "@bufbuild/protobuf/wkt";
-import { type Findings, type Place, refuse } from "./findings.ts";
+import { addViolation, type JsonPath, type JsonViolations } from "./findings.ts";
 import { hideKey, isObject, setOwn } from "./objects.ts";
 import { isUnicode } from "./scalars.ts";
 
 /** Checks the JSON of a google.protobuf.Value: every JSON with finite numbers and valid Unicode. */
-export function checkValue(findings: Findings, json: JsonValue, place: Place): void {
-  if (typeof json === "string" && !isUnicode(json)) refuse(findings, place, "must be valid Unicode");
-  if (typeof json === "number" && !Number.isFinite(json)) refuse(findings, place, "must be a finite number");
+export function checkValue(findings: JsonViolations, json: JsonValue, place: JsonPath): void {
+  if (typeof json === "string" && !isUnicode(json)) addViolation(findings, place, "must be valid Unicode");
+  if (typeof json === "number" && !Number.isFinite(json)) addViolation(findings, place, "must be a finite number");
   if (Array.isArray(json)) json.forEach((item, at) => checkValue(findings, item, { above: place, at }));
   if (!isObject(json)) return;
   for (const [key, item] of Object.entries(json)) {
-    if (!isUnicode(key)) refuse(findings, place, "must have keys of valid Unicode");
+    if (!isUnicode(key)) addViolation(findings, place, "must have keys of valid Unicode");
     checkValue(findings, item, { above: place, at: key });
   }
   if (hideKey(json)) findings.hasHiddenKey = true;

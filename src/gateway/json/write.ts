@@ -19,7 +19,7 @@ import {
   type Value,
 } from "@bufbuild/protobuf/wkt";
 import { isNullable } from "../fields.ts";
-import { toIso } from "./durations.ts";
+import { toIsoDuration } from "./durations.ts";
 import { setOwn } from "./objects.ts";
 import { writeListValue, writeStruct, writeValue } from "./struct.ts";
 
@@ -120,7 +120,7 @@ function writeForm(reflected: ReflectMessage, registry: Registry | undefined): J
     case "google.protobuf.ListValue":
       return writeListValue(message as ListValue);
     case "google.protobuf.Duration":
-      return toIso(String(toJson(desc, message)));
+      return toIsoDuration(String(toJson(desc, message)));
     default:
       return toJson(desc, message);
   }

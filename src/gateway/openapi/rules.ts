@@ -89,7 +89,7 @@ export function namesOf(desc: DescEnum, { type: rules }: FieldRules): string[] {
 }
 
 /** What an absent field counts as: the declared default, or the zero of a field that has no other absence. */
-export function defaultOf(field: DescField): Schema {
+export function schemaDefaultOf(field: DescField): Schema {
   // Of a oneof one member is given; none is null beside it.
   if (field.fieldKind === "message") return isNullable(field) ? { default: null } : {};
   const declared = declaredDefaultOf(field);

@@ -6,7 +6,6 @@ import { isNullable } from "../fields.ts";
 import { durationPattern, writtenDurationPattern } from "../json/durations.ts";
 import { snakeCase } from "./names.ts";
 import {
-  defaultOf,
   isAlwaysWritten,
   isRequired,
   namesOf,
@@ -14,21 +13,22 @@ import {
   requiresMoreInAnswers,
   type Schema,
   scalar,
+  schemaDefaultOf,
 } from "./rules.ts";
 
 /** Where a message stands. An answer has more fields for certain than a request must have. */
-export type Place = "request" | "answer";
+export type SchemaPosition = "request" | "answer";
 
 export interface Schemas {
   /**
    * A reference to the message's schema, which is then among the components; protobuf's own types have their JSON form.
    * @throws Error where another message of that name is among the components
    */
-  reference(message: DescMessage, place: Place): Schema;
+  reference(message: DescMessage, place: SchemaPosition): Schema;
   /** The schema of a request's message without some of its fields: a reference where none is left out. */
   without(message: DescMessage, left: readonly DescField[]): Schema;
   /** What the field holds, and what the .proto says of it. */
-  field(field: DescField, place: Place): Schema;
+  field(field: DescField, place: SchemaPosition): Schema;
   /** All that were referred to, by name. */
   readonly components: Record<string, Schema>;
 }
@@ -47,7 +47,7 @@ export function createSchemas(
   const named = new Map<string, DescMessage>();
   return { components, reference, without, field };
 
-  function reference(message: DescMessage, place: Place): Schema {
+  function reference(message: DescMessage, place: SchemaPosition): Schema {
     const form = wellKnown[message.typeName];
     if (form !== undefined) return place === "answer" ? { ...form, ...written[message.typeName] } : form;
     const isApart = place === "request" && isAnswered(message) && requiresMoreInAnswers(message, []);
@@ -66,7 +66,7 @@ export function createSchemas(
     return left.length === 0 ? reference(message, "request") : object(message, left, "request");
   }
 
-  function object(message: DescMessage, left: readonly DescField[], place: Place): Schema {
+  function object(message: DescMessage, left: readonly DescField[], place: SchemaPosition): Schema {
     const fields = message.fields.filter((one) => !left.includes(one));
     const required = fields
       .filter((one) => isRequired(one) || (place === "answer" && isAlwaysWritten(one)))
@@ -81,7 +81,7 @@ export function createSchemas(
     };
   }
 
-  function field(desc: DescField, place: Place): Schema {
+  function field(desc: DescField, place: SchemaPosition): Schema {
     const rules = getOption(desc, rulesOption);
     const { format, uniqueItems, example } = getOption(desc, schemaOption);
     return {
@@ -89,18 +89,18 @@ export function createSchemas(
       ...content(desc, rules, place),
       ...(format !== "" && { format }),
       ...(uniqueItems && { uniqueItems }),
-      ...defaultOf(desc),
+      ...schemaDefaultOf(desc),
       ...(desc.deprecated && { deprecated: true }),
       ...(example !== "" && { examples: [example] }),
     };
   }
 
-  function content(desc: DescField, rules: FieldRules, place: Place): Schema {
+  function content(desc: DescField, rules: FieldRules, place: SchemaPosition): Schema {
     if (desc.fieldKind === "list") return list(desc, rules, place);
     return desc.fieldKind === "map" ? map(desc, rules, place) : single(desc, rules, place);
   }
 
-  function list(desc: DescField & { fieldKind: "list" }, rules: FieldRules, place: Place): Schema {
+  function list(desc: DescField & { fieldKind: "list" }, rules: FieldRules, place: SchemaPosition): Schema {
     if (rules.type.case !== "repeated") return { type: "array", items: single(desc, rules, place) };
     const { minItems, maxItems, unique, items } = rules.type.value;
     return {
@@ -112,7 +112,7 @@ export function createSchemas(
     };
   }
 
-  function map(desc: DescField & { fieldKind: "map" }, { type: rules }: FieldRules, place: Place): Schema {
+  function map(desc: DescField & { fieldKind: "map" }, { type: rules }: FieldRules, place: SchemaPosition): Schema {
     if (rules.case !== "map") return { type: "object", additionalProperties: single(desc, noRules, place) };
     const { minPairs, maxPairs, values } = rules.value;
     return {
@@ -124,14 +124,14 @@ export function createSchemas(
   }
 
   /** One value: the field's, or an item's of its list or map. */
-  function single(desc: DescField, rules: FieldRules, place: Place): Schema {
+  function single(desc: DescField, rules: FieldRules, place: SchemaPosition): Schema {
     if (desc.enum !== undefined) return { type: "string", enum: namesOf(desc.enum, rules) };
     if (desc.message !== undefined) return message(desc.message, rules, place);
     const { type, ...rest } = scalar(desc.scalar ?? ScalarType.STRING, rules);
     return { type: isNullable(desc) ? [type, "null"] : type, ...rest };
   }
 
-  function message(desc: DescMessage, rules: FieldRules, place: Place): Schema {
+  function message(desc: DescMessage, rules: FieldRules, place: SchemaPosition): Schema {
     const [value] = desc.fields;
     if (isWrapperDesc(desc) && value?.scalar !== undefined) {
       const { type, ...rest } = scalar(value.scalar, rules);

@@ -6,8 +6,8 @@ import { join, resolve } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import pg from "pg";
 import { closeFolder, holdsOnlyOurs } from "./folder.ts";
-import { findPrograms, ownerOf, runProgram } from "./programs.ts";
-import { type Login, prepareRole, serviceRole } from "./role.ts";
+import { findPrograms, programOwnerOf, runProgram } from "./programs.ts";
+import { prepareRole, type RoleLogin, serviceRole } from "./role.ts";
 
 export interface EmbeddedOptions {
   /** The folder that holds the data, made where it is missing. */
@@ -52,7 +52,7 @@ export async function startEmbedded({ folder, settings = {}, onExit }: EmbeddedO
   const isNew = (await mkdir(folder, { recursive: true, mode: 0o700 })) !== undefined;
   const data = resolve(folder, "postgres");
   const pidFile = join(data, "postmaster.pid");
-  const owner = await ownerOf(data, programs);
+  const owner = await programOwnerOf(data, programs);
   const run = (program: string, parameters: readonly string[]) => runProgram(owner, program, parameters);
   if (isNew || (await holdsOnlyOurs(folder))) await closeFolder(folder, owner);
   const password = await keptPassword(join(folder, "postgres.password"));
@@ -164,7 +164,7 @@ export async function startEmbedded({ folder, settings = {}, onExit }: EmbeddedO
     return client;
   }
 
-  async function url(role: Login, name: string): Promise<string> {
+  async function url(role: RoleLogin, name: string): Promise<string> {
     const port = (await readFile(pidFile, "utf8")).split("\n")[3];
     return `postgres://${role.name}:${role.password}@127.0.0.1:${port}/${name}`;
   }

@@ -1,5 +1,5 @@
 import { chmod, chown, readdir } from "node:fs/promises";
-import type { Owner } from "./programs.ts";
+import type { ProgramOwner } from "./programs.ts";
 
 /** What a data folder holds, and what a file system puts into an empty volume. */
 const ours = /^(postgres(-.*)?|postgres\.password|token\.key|lost\+found)$/;
@@ -13,7 +13,7 @@ export async function holdsOnlyOurs(folder: string): Promise<boolean> {
  * Closes the folder to all but its owner, who is the one that runs PostgreSQL: root passes anyway. A folder of somebody
  * else stays as it is.
  */
-export async function closeFolder(folder: string, owner: Owner | undefined): Promise<void> {
+export async function closeFolder(folder: string, owner: ProgramOwner | undefined): Promise<void> {
   try {
     if (owner !== undefined) await chown(folder, owner.uid, owner.gid);
     await chmod(folder, 0o700);

@@ -5,7 +5,7 @@ import { dirname } from "node:path";
 import { promisify } from "node:util";
 
 /** Who a program of PostgreSQL runs as. */
-export interface Owner {
+export interface ProgramOwner {
   readonly uid: number;
   readonly gid: number;
   /** Whether a folder above the data or the programs is closed to this user, as /root is. */
@@ -29,7 +29,7 @@ export async function findPrograms(): Promise<Programs> {
 }
 
 /** PostgreSQL refuses to run as root: then its own user runs it, the one of an existing data folder first. */
-export async function ownerOf(data: string, programs: Programs): Promise<Owner | undefined> {
+export async function programOwnerOf(data: string, programs: Programs): Promise<ProgramOwner | undefined> {
   if (process.getuid?.() !== 0) return undefined;
   const { uid, gid } = existsSync(data) ? await stat(data) : await postgresUser();
   const shutOut = [data, programs.initdb].some((path) => isBelowClosedFolder(path, uid));
@@ -57,7 +57,11 @@ function isClosed(folder: string, user: number): boolean {
  * The command that runs a program as its owner. An owner who is shut out may pass and read, not write, what is not its
  * own (capabilities(7), CAP_DAC_READ_SEARCH): else a checkout in /root would have no database.
  */
-function commandOf(owner: Owner | undefined, program: string, parameters: readonly string[]): [string, string[]] {
+function commandOf(
+  owner: ProgramOwner | undefined,
+  program: string,
+  parameters: readonly string[],
+): [string, string[]] {
   if (owner?.shutOut !== true || process.platform !== "linux") return [program, [...parameters]];
   const user = [`--reuid=${owner.uid}`, `--regid=${owner.gid}`, "--clear-groups"];
   const rights = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"];
@@ -69,7 +73,7 @@ function commandOf(owner: Owner | undefined, program: string, parameters: readon
  * @throws with what it wrote to stderr, on one line
  */
 export async function runProgram(
-  owner: Owner | undefined,
+  owner: ProgramOwner | undefined,
   program: string,
   parameters: readonly string[],
 ): Promise<void> {
@@ -92,7 +96,7 @@ export async function runProgram(
   });
 }
 
-function closedTo(owner: Owner | undefined, program: string): Error {
+function closedTo(owner: ProgramOwner | undefined, program: string): Error {
   const who = owner === undefined ? "this user" : `user ${owner.uid}, who runs PostgreSQL in the place of root,`;
   return new Error(`${who} may not run ${program}: open its folders, or set DATABASE_URL`);
 }

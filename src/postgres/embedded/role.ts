@@ -1,7 +1,7 @@
 import pg from "pg";
 
 /** A role of PostgreSQL and its password; neither needs escaping in an address or a statement. */
-export interface Login {
+export interface RoleLogin {
   readonly name: string;
   readonly password: string;
 }
@@ -13,7 +13,7 @@ export const serviceRole = "tollgate_service";
  * Makes the role where it is missing, sets its password, and gives it the database and everything in it that the
  * superuser owns: data folders of earlier releases belong to the superuser. What belongs to an extension stays.
  */
-export async function prepareRole(superuserUrl: string, { name, password }: Login): Promise<void> {
+export async function prepareRole(superuserUrl: string, { name, password }: RoleLogin): Promise<void> {
   const client = new pg.Client({ connectionString: superuserUrl });
   await client.connect();
   try {

@@ -1,7 +1,7 @@
 import { ConnectError } from "@connectrpc/connect";
 import pLimit from "p-limit";
 import { unavailable } from "../../shared/errors.ts";
-import type { Ask, CounterEngine, Day, Lease, Meter, Missing, Reply, Rules, Snapshot } from "./engine.ts";
+import type { CounterEngine, CounterRequest, Day, Lease, Meter, Missing, Reply, Rules, Snapshot } from "./engine.ts";
 
 /** A reply of counters that are there. `degraded`: of this server's own, while those of all servers are out of reach. */
 export type Answer = Exclude<Reply, { kind: "missing" | "stale" }> & { readonly degraded?: boolean };
@@ -12,13 +12,13 @@ export interface Counters {
    * @param hear called with each answer when the engine gives it, while others of the batch may have to wait
    * @throws UNAVAILABLE when the engine, or the ledger where it is needed, does not answer
    */
-  ask(asks: readonly Ask[], hear?: Hear): Promise<Answer[]>;
+  execute(asks: readonly CounterRequest[], onAnswer?: OnAnswer): Promise<Answer[]>;
   /** Drops a meter that the ledger contradicts: the next ask makes it again from the ledger. */
   forget(meter: Meter): Promise<void>;
 }
 
 /** @param askedMs when the engine was asked, by performance.now(): it has not decided before */
-export type Hear = (answer: Answer, index: number, askedMs: number) => void;
+export type OnAnswer = (answer: Answer, index: number, askedMs: number) => void;
 
 export interface CountersOptions {
   readonly engine: CounterEngine;
@@ -52,12 +52,12 @@ export function createCounters(options: CountersOptions): Counters {
     }
   }
 
-  function run(asks: readonly Ask[]): Promise<Reply[]> {
+  function run(asks: readonly CounterRequest[]): Promise<Reply[]> {
     return fromEngine(engine.run(asks));
   }
 
   /** However many find a meter missing at once, the ledger is read once. */
-  function prime({ meter, rules }: Ask, missing: Missing): Promise<void> {
+  function prime({ meter, rules }: CounterRequest, missing: Missing): Promise<void> {
     const { userId, service, methodGroup } = meter;
     const { token, day, window } = missing;
     const key = [userId, service, methodGroup, token, day, window.from, window.to].join("/");
@@ -72,7 +72,7 @@ export function createCounters(options: CountersOptions): Counters {
     return running;
   }
 
-  async function restore(ask: Ask): Promise<boolean> {
+  async function restore(ask: CounterRequest): Promise<boolean> {
     const { meter, rules, command } = ask;
     if (!("day" in command)) return false;
     await flush();
@@ -83,11 +83,11 @@ export function createCounters(options: CountersOptions): Counters {
   }
 
   return {
-    async ask(asks, hear) {
+    async execute(asks, onAnswer) {
       let askedMs = performance.now();
       const replies = await run(asks);
       const tell = (reply: Reply, index: number) => {
-        if (isAnswer(reply)) hear?.(reply, index, askedMs);
+        if (isAnswer(reply)) onAnswer?.(reply, index, askedMs);
       };
       replies.forEach(tell);
       for (let attempt = 1; ; attempt += 1) {
@@ -96,7 +96,7 @@ export function createCounters(options: CountersOptions): Counters {
         if (attempt === attempts)
           throw unavailable("COUNTERS_UNAVAILABLE", "the counters are being made again", retryAfterMs);
         askedMs = performance.now();
-        const renewed = await run(again.map((index) => asks[index] as Ask));
+        const renewed = await run(again.map((index) => asks[index] as CounterRequest));
         for (const [place, index] of again.entries()) {
           replies[index] = renewed[place] as Reply;
           tell(replies[index], index);
@@ -107,15 +107,17 @@ export function createCounters(options: CountersOptions): Counters {
   };
 
   /** The places of those that are worth asking again. */
-  async function recoverAll(asks: readonly Ask[], replies: readonly Reply[]): Promise<number[]> {
+  async function recoverAll(asks: readonly CounterRequest[], replies: readonly Reply[]): Promise<number[]> {
     if (replies.every(isAnswer)) return [];
     const open = [...replies.keys()].filter((index) => !isAnswer(replies[index] as Reply));
-    const isAgain = await Promise.all(open.map((index) => recover(asks[index] as Ask, replies[index] as Reply)));
+    const isAgain = await Promise.all(
+      open.map((index) => recover(asks[index] as CounterRequest, replies[index] as Reply)),
+    );
     return open.filter((_index, place) => isAgain[place]);
   }
 
   /** Whether it is worth asking again. */
-  async function recover(ask: Ask, reply: Reply): Promise<boolean> {
+  async function recover(ask: CounterRequest, reply: Reply): Promise<boolean> {
     if (reply.kind === "missing") {
       await prime(ask, reply);
       return true;

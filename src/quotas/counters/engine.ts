@@ -61,7 +61,7 @@ export interface Acquisition {
   readonly holder: string;
 }
 
-export interface Ask {
+export interface CounterRequest {
   readonly meter: Meter;
   readonly rules: Rules;
   readonly command: Command;
@@ -91,7 +91,7 @@ export interface Lease {
 export type LimitName = "pointsPerRequest" | "pointsPerDay" | "pointsPerDateWindow" | "maxConcurrentExecution";
 
 /** What a meter stands at, after the command. */
-export interface Standing {
+export interface MeterState {
   /** The engine's clock, milliseconds since the epoch. */
   readonly nowMs: number;
   readonly day: Day;
@@ -119,13 +119,13 @@ export type Reply =
   /** Nothing was done: another server counts under a later generation already. Learn of it, then ask again. */
   | { readonly kind: "stale"; readonly generation: number }
   /** No lease of that operation is known here. The ledger may know it: restore it, then ask again. */
-  | { readonly kind: "unknown"; readonly standing: Standing }
+  | { readonly kind: "unknown"; readonly meterState: MeterState }
   /** The operation runs with other points, or was settled: by an acquire, or with other points. Nothing was done. */
-  | { readonly kind: "conflict"; readonly standing: Standing; readonly lease: Lease }
+  | { readonly kind: "conflict"; readonly meterState: MeterState; readonly lease: Lease }
   /** Every violated limit; empty when there is no quota at all. `lease`: of a renewal that found no room. */
   | {
       readonly kind: "refused";
-      readonly standing: Standing;
+      readonly meterState: MeterState;
       readonly violated: readonly LimitName[];
       readonly lease: Lease | undefined;
     }
@@ -135,12 +135,12 @@ export type Reply =
    */
   | {
       readonly kind: "done";
-      readonly standing: Standing;
+      readonly meterState: MeterState;
       readonly lease: Lease | undefined;
       readonly before: LeaseState | undefined;
     }
   /** The answer to `leases`: the live ones, the first to expire first. */
-  | { readonly kind: "leases"; readonly standing: Standing; readonly leases: readonly Lease[] };
+  | { readonly kind: "leases"; readonly meterState: MeterState; readonly leases: readonly Lease[] };
 
 export interface Missing {
   readonly kind: "missing";
@@ -153,7 +153,7 @@ export interface Missing {
 }
 
 /** How long operations that have ended are remembered: a repeated acquire of one that is forgotten is granted. */
-export interface Remember {
+export interface Remembered {
   readonly ms: number;
   /** The most of one meter; the oldest are forgotten first. */
   readonly operations: number;
@@ -175,7 +175,7 @@ export interface Snapshot {
 /** Where counters are kept. Every engine passes test/quotas/counters/conformance.ts. */
 export interface CounterEngine {
   /** One reply for each ask, in order, in one round trip. Asks of one meter take effect in their order. */
-  run(asks: readonly Ask[]): Promise<Reply[]>;
+  run(asks: readonly CounterRequest[]): Promise<Reply[]>;
   /** Puts a snapshot in the place of nothing; changes nothing when the token of `missing` is void. */
   prime(meter: Meter, token: string, snapshot: Snapshot): Promise<void>;
   /**

@@ -7,7 +7,7 @@ import type { SharedEngine } from "./generation.ts";
 export interface FailOpenOptions {
   /** Those of all servers. */
   readonly shared: Counters;
-  readonly engine: Pick<SharedEngine, "reach" | "readGeneration" | "renew">;
+  readonly engine: Pick<SharedEngine, "ping" | "readGeneration" | "raiseGeneration">;
   /** Makes counters of this server alone, empty ones: what the ledger knows is where they begin. */
   readonly createOwn: () => Counters;
   /** Resolves when everything that was granted is in the ledger. */
@@ -23,7 +23,7 @@ export interface FailOpenCounters extends Counters {
    * here and everything that was is in the ledger.
    * @throws what Redis or PostgreSQL throws: this server goes on by itself
    */
-  comeBack(): Promise<void>;
+  leaveFailOpen(): Promise<void>;
 }
 
 /** How often Redis is looked for while it is away. */
@@ -51,8 +51,8 @@ export function createFailOpenCounters(options: FailOpenOptions): FailOpenCounte
   const wayBack = () => returning;
   const running = new Set<Promise<unknown>>();
 
-  async function askOwn(counters: Counters, ...[asks, hear]: Parameters<Counters["ask"]>) {
-    const asking = counters.ask(asks, (answer, ...rest) => hear?.({ ...answer, degraded: true }, ...rest));
+  async function askOwn(counters: Counters, ...[asks, onAnswer]: Parameters<Counters["execute"]>) {
+    const asking = counters.execute(asks, (answer, ...rest) => onAnswer?.({ ...answer, degraded: true }, ...rest));
     running.add(asking);
     const answers = await asking.finally(() => running.delete(asking));
     return answers.map((answer) => ({ ...answer, degraded: true }));
@@ -72,7 +72,7 @@ export function createFailOpenCounters(options: FailOpenOptions): FailOpenCounte
   /** @param gather stops the other servers before the generation is raised */
   async function comeBack(gather: () => Promise<void>): Promise<void> {
     if (own !== undefined && returning === undefined) {
-      await engine.reach();
+      await engine.ping();
       // Callers do not wait for a PostgreSQL that is away.
       await engine.readGeneration();
       if (own !== undefined && returning === undefined) {
@@ -98,18 +98,18 @@ export function createFailOpenCounters(options: FailOpenOptions): FailOpenCounte
   async function goBack(stopped: Promise<number>, gather: () => Promise<void>): Promise<void> {
     const generation = await stopped;
     await gather();
-    await engine.renew(generation);
+    await engine.raiseGeneration(generation);
     own = undefined;
     logger.info("Redis is back: everything is counted again");
   }
 
   return {
-    async ask(asks, hear) {
+    async execute(asks, onAnswer) {
       // A loop, and no await behind it: what is granted here is among `running` before this server stops.
       for (let back = wayBack(); back !== undefined; back = wayBack()) await back;
       if (own === undefined) {
         try {
-          return await shared.ask(asks, hear);
+          return await shared.execute(asks, onAnswer);
         } catch (error) {
           // An error of PostgreSQL is none of the counters': what is warm in Redis goes on there.
           if (!(error instanceof ConnectError) || error.code !== Code.Unavailable) throw error;
@@ -118,10 +118,10 @@ export function createFailOpenCounters(options: FailOpenOptions): FailOpenCounte
         // While this one waited for Redis, others may have found it.
         for (let back = wayBack(); back !== undefined; back = wayBack()) await back;
       }
-      return own === undefined ? shared.ask(asks, hear) : askOwn(own, asks, hear);
+      return own === undefined ? shared.execute(asks, onAnswer) : askOwn(own, asks, onAnswer);
     },
     forget: (meter) => (own ?? shared).forget(meter),
-    comeBack: () => comeBack(async () => undefined),
+    leaveFailOpen: () => comeBack(async () => undefined),
   };
 }
 

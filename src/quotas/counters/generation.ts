@@ -14,18 +14,18 @@ export interface GuardOptions {
 /** Counters that several servers share. */
 export interface SharedEngine extends CounterEngine {
   /** Resolves when Redis answers. */
-  reach(): Promise<void>;
+  ping(): Promise<void>;
   /** Another server says that there may be a new generation. */
-  doubt(): void;
+  invalidateGeneration(): void;
   /** The generation that all servers count in, as PostgreSQL has it; 0 before the first one. */
   readGeneration(): Promise<number>;
   /**
    * Counters of this generation are not trusted any more: every server counts again from the
    * ledger. Does nothing more when another server has raised the generation since.
    */
-  renew(from: number): Promise<void>;
+  raiseGeneration(from: number): Promise<void>;
   /** Resolves when what Redis has been asked by now is answered, and the answers have been acted upon. */
-  answered(): Promise<void>;
+  drainReplies(): Promise<void>;
 }
 
 /**
@@ -38,10 +38,10 @@ export function guardGeneration({ redis, engine, database, logger }: GuardOption
   /** The highest generation that was seen anywhere: a restored PostgreSQL may know less than Redis. */
   let latest = 0;
   const running = new Set<Promise<unknown>>();
-  const doubt = () => {
+  const invalidateGeneration = () => {
     verified = undefined;
   };
-  onOtherServers(redis, doubt);
+  onOtherServers(redis, invalidateGeneration);
 
   /** @param from the generation that ends, even in the same Redis */
   async function verify(from: number | undefined): Promise<void> {
@@ -86,7 +86,7 @@ export function guardGeneration({ redis, engine, database, logger }: GuardOption
       for (const reply of replies) {
         if (reply.kind !== "stale") continue;
         latest = Math.max(latest, reply.generation);
-        doubt();
+        invalidateGeneration();
       }
       return replies;
     },
@@ -98,14 +98,14 @@ export function guardGeneration({ redis, engine, database, logger }: GuardOption
       await ready();
       await engine.forget(meter);
     },
-    reach: async () => void (await readRunIds(redis)),
-    doubt,
+    ping: async () => void (await readRunIds(redis)),
+    invalidateGeneration,
     async readGeneration() {
       const row = await database<{ generation: number }>("counter_store").first("generation");
       return row?.generation ?? 0;
     },
-    renew: (from) => ready(from),
-    async answered() {
+    raiseGeneration: (from) => ready(from),
+    async drainReplies() {
       await Promise.all(running);
       await nextTurn();
     },

@@ -4,12 +4,12 @@ import type {
   CounterEngine,
   Lease,
   LimitName,
+  MeterState,
   Missing,
-  Remember,
+  Remembered,
   Reply,
   Rules,
   Snapshot,
-  Standing,
 } from "./engine.ts";
 import { keysOf } from "./keys.ts";
 import { dayAt, dayMs, hourMs, windowAt } from "./window.ts";
@@ -17,7 +17,7 @@ import { dayAt, dayMs, hourMs, windowAt } from "./window.ts";
 export interface MemoryEngineOptions {
   /** Milliseconds since the epoch. */
   readonly now: () => number;
-  readonly remember: Remember;
+  readonly remember: Remembered;
 }
 
 /** An idle meter that is dropped loses nothing: it is primed again. */
@@ -117,7 +117,7 @@ interface Turn {
   readonly state: State;
   readonly rules: Rules;
   readonly nowMs: number;
-  readonly remember: Remember;
+  readonly remember: Remembered;
   readonly limits: Rules["quotas"][number] | undefined;
 }
 
@@ -126,7 +126,7 @@ function take(
   state: State | undefined,
   rules: Rules,
   nowMs: number,
-  remember: Remember,
+  remember: Remembered,
 ): Turn | Pick<Missing, "day" | "window"> {
   const { timezone } = rules;
   if (state === undefined) {
@@ -150,7 +150,7 @@ function take(
   return { state, rules, nowMs, remember, limits };
 }
 
-function sweep(state: State, nowMs: number, remember: Remember): void {
+function sweep(state: State, nowMs: number, remember: Remembered): void {
   if (nowMs >= state.nextExpireMs) {
     const late = [...state.running.values()].filter(({ expireMs }) => expireMs <= nowMs);
     for (const lease of late.toSorted((one, other) => one.expireMs - other.expireMs)) {
@@ -173,10 +173,10 @@ function acquire(turn: Turn, { operationId, points, ttlMs, holder }: Acquisition
   const known = find(state, operationId);
   if (known?.state === "active" && known.points === points) return done(turn, known, known.state);
   if (known?.state === "active" || known?.state === "settled") {
-    return { kind: "conflict", standing: standing(turn), lease: known };
+    return { kind: "conflict", meterState: meterState(turn), lease: known };
   }
   const violated = violations(turn, state.day, points, true);
-  if (violated !== undefined) return { kind: "refused", standing: standing(turn), violated, lease: undefined };
+  if (violated !== undefined) return { kind: "refused", meterState: meterState(turn), violated, lease: undefined };
   const lease: Lease = {
     operationId,
     day: state.day,
@@ -195,13 +195,13 @@ function acquire(turn: Turn, { operationId, points, ttlMs, holder }: Acquisition
 function check(turn: Turn, points: number): Reply {
   const violated = violations(turn, turn.state.day, points, true);
   if (violated === undefined) return done(turn, undefined, undefined);
-  return { kind: "refused", standing: standing(turn), violated, lease: undefined };
+  return { kind: "refused", meterState: meterState(turn), violated, lease: undefined };
 }
 
 function renew(turn: Turn, { operationId, ttlMs }: { operationId: string; ttlMs: number }): Reply {
   const { state, nowMs } = turn;
   const known = find(state, operationId);
-  if (known === undefined) return { kind: "unknown", standing: standing(turn) };
+  if (known === undefined) return { kind: "unknown", meterState: meterState(turn) };
   if (known.state === "expired") return takeAgain(turn, known, ttlMs);
   if (known.state !== "active") return done(turn, known, known.state);
   const lease = { ...known, expireMs: Math.max(known.expireMs, nowMs + ttlMs) };
@@ -212,9 +212,9 @@ function renew(turn: Turn, { operationId, ttlMs }: { operationId: string; ttlMs:
 function settle(turn: Turn, { operationId, points }: { operationId: string; points: number }): Reply {
   const { state, nowMs, remember } = turn;
   const known = find(state, operationId);
-  if (known === undefined) return { kind: "unknown", standing: standing(turn) };
+  if (known === undefined) return { kind: "unknown", meterState: meterState(turn) };
   if (known.state === "settled" && known.settledPoints !== points) {
-    return { kind: "conflict", standing: standing(turn), lease: known };
+    return { kind: "conflict", meterState: meterState(turn), lease: known };
   }
   if (known.state === "settled") return done(turn, known, "settled");
   const lease: Lease = { ...known, state: "settled", settledPoints: points, holder: "" };
@@ -225,7 +225,7 @@ function settle(turn: Turn, { operationId, points }: { operationId: string; poin
 
 function release(turn: Turn, operationId: string): Reply {
   const known = find(turn.state, operationId);
-  if (known === undefined) return { kind: "unknown", standing: standing(turn) };
+  if (known === undefined) return { kind: "unknown", meterState: meterState(turn) };
   if (known.state === "released" || known.state === "settled") return done(turn, known, known.state);
   const lease: Lease = { ...known, state: "released", holder: "" };
   end(turn.state, lease, turn.nowMs + turn.remember.ms);
@@ -234,13 +234,13 @@ function release(turn: Turn, operationId: string): Reply {
 
 function list(turn: Turn): Reply {
   const leases = [...turn.state.running.values()].toSorted((one, other) => one.expireMs - other.expireMs);
-  return { kind: "leases", standing: standing(turn), leases };
+  return { kind: "leases", meterState: meterState(turn), leases };
 }
 
 /** Takes an expired lease again, if there is room. */
 function takeAgain(turn: Turn, known: Lease, ttlMs: number): Reply {
   const violated = violations(turn, known.day, known.points, false);
-  if (violated !== undefined) return { kind: "refused", standing: standing(turn), violated, lease: known };
+  if (violated !== undefined) return { kind: "refused", meterState: meterState(turn), violated, lease: known };
   const lease: Lease = { ...known, state: "active", expireMs: turn.nowMs + ttlMs };
   start(turn.state, lease);
   return done(turn, lease, "expired");
@@ -301,10 +301,10 @@ function isInWindow({ from, to }: State, day: number): boolean {
 }
 
 function done(turn: Turn, lease: Lease | undefined, before: Lease["state"] | undefined): Reply {
-  return { kind: "done", standing: standing(turn), lease, before };
+  return { kind: "done", meterState: meterState(turn), lease, before };
 }
 
-function standing({ state, rules, nowMs, limits }: Turn): Standing {
+function meterState({ state, rules, nowMs, limits }: Turn): MeterState {
   const { from, to, running } = state;
   return {
     nowMs,
@@ -321,7 +321,7 @@ function standing({ state, rules, nowMs, limits }: Turn): Standing {
   };
 }
 
-function toState({ day, timezone, window, dayUsed, windowUsed, leases }: Snapshot, remember: Remember): State {
+function toState({ day, timezone, window, dayUsed, windowUsed, leases }: Snapshot, remember: Remembered): State {
   const state: State = {
     offset: timezone,
     day,

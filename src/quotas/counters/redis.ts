@@ -2,23 +2,23 @@ import { createHash, randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { Cluster, type Redis } from "ioredis";
 import type {
-  Ask,
   CounterEngine,
+  CounterRequest,
   Lease,
   LeaseState,
   LimitName,
   Meter,
-  Remember,
+  MeterState,
+  Remembered,
   Reply,
   Rules,
-  Standing,
 } from "./engine.ts";
 import { keysOf } from "./keys.ts";
 
 export interface RedisEngineOptions {
   /** Tests set the time, in milliseconds since the epoch. Without it Redis' own clock counts, one for all servers. */
   readonly now?: (() => number) | undefined;
-  readonly remember: Remember;
+  readonly remember: Remembered;
 }
 
 /** Leases that one call of the script takes, so that no call blocks Redis for long. */
@@ -31,7 +31,7 @@ export function createRedisEngine(redis: Redis | Cluster, { now, remember }: Red
   let generation = 0;
   let owner = "";
 
-  function argumentsOf({ rules, command }: Ask): (string | number)[] {
+  function argumentsOf({ rules, command }: CounterRequest): (string | number)[] {
     const named = "operationId" in command ? command.operationId : "";
     const points = "points" in command ? command.points : 0;
     const ttlMs = "ttlMs" in command ? command.ttlMs : 0;
@@ -63,7 +63,7 @@ export function createRedisEngine(redis: Redis | Cluster, { now, remember }: Red
     async run(asks) {
       const calls = asks.map((ask) => ({ keys: keysOf(ask.meter, owner), values: argumentsOf(ask) }));
       const replies = await runAll(redis, meterScript, calls);
-      return replies.map((reply, index) => parseReply(reply as RawReply, (asks[index] as Ask).rules));
+      return replies.map((reply, index) => parseReply(reply as RawReply, (asks[index] as CounterRequest).rules));
     },
 
     async prime(meter, token, { day, timezone, window, dayUsed, windowUsed, leases }) {
@@ -152,7 +152,7 @@ function parseReply(raw: RawReply, { quotas }: Rules): Reply {
     return { kind: "missing", token: String(raw[1]), nowMs: number(2), day: number(3), window };
   }
   if (raw[0] === "stale") return { kind: "stale", generation: number(1) };
-  const standing: Standing = {
+  const meterState: MeterState = {
     nowMs: number(1),
     day: number(2),
     dayEndMs: number(3),
@@ -170,15 +170,15 @@ function parseReply(raw: RawReply, { quotas }: Rules): Reply {
   const extra = raw[15] as string[];
   switch (raw[0]) {
     case "done":
-      return { kind: "done", standing, lease, before };
+      return { kind: "done", meterState, lease, before };
     case "refused":
-      return { kind: "refused", standing, lease, violated: extra as LimitName[] };
+      return { kind: "refused", meterState, lease, violated: extra as LimitName[] };
     case "conflict":
-      return { kind: "conflict", standing, lease: lease as Lease };
+      return { kind: "conflict", meterState, lease: lease as Lease };
     case "leases":
-      return { kind: "leases", standing, leases: extra.map(unpack) };
+      return { kind: "leases", meterState, leases: extra.map(unpack) };
     default:
-      return { kind: "unknown", standing };
+      return { kind: "unknown", meterState };
   }
 }
 

@@ -2,20 +2,20 @@ import type { AcquireQuotaRequest } from "#gen/tollgate/v1/lease_pb.js";
 import type { Presence } from "../../postgres/notifications.ts";
 import { unavailable } from "../../shared/errors.ts";
 import type { Counters } from "../counters/counters.ts";
-import type { Ask, QuotaLimits, Standing } from "../counters/engine.ts";
+import type { CounterRequest, MeterState, QuotaLimits } from "../counters/engine.ts";
 import { toEntry, toHolderText } from "../ledger/entry.ts";
 import type { Ledger } from "../ledger/ledger.ts";
 import { meterOf, rulesOf, type Subject, type Subjects } from "../limits/subjects.ts";
 import { type LeaseView } from "./messages.ts";
 import {
-  type Asked,
-  noQuota,
-  noSuchUser,
-  operationSettled,
-  otherPoints,
   type RefusedQuota,
+  type RefusedRequest,
   refusalOf,
-  userDisabled,
+  refuseDisabledUser,
+  refuseOtherPoints,
+  refuseSettledOperation,
+  refuseUnknownUser,
+  refuseWithoutQuota,
 } from "./refusal.ts";
 
 export interface QuotaOptions {
@@ -33,14 +33,14 @@ export interface QuotaOptions {
 
 /** A refusal is a value. */
 export type Decision =
-  | { readonly granted: true; readonly view: LeaseView; readonly standing: Standing }
-  | { readonly granted: false; readonly asked: Asked; readonly refused: RefusedQuota };
+  | { readonly granted: true; readonly view: LeaseView; readonly meterState: MeterState }
+  | { readonly granted: false; readonly asked: RefusedRequest; readonly refused: RefusedQuota };
 
 /** A request alone, in a batch or on a stream. */
 export type AcquireRequest = Omit<AcquireQuotaRequest, "$typeName" | "$unknown">;
 
 /** Who asks, for the record. */
-export interface Asker {
+export interface QuotaCaller {
   readonly username: string;
   readonly tracecode: string;
 }
@@ -59,7 +59,7 @@ const ledgerRetryMs = 1000;
 export async function acquire(
   options: QuotaOptions,
   requests: readonly AcquireRequest[],
-  asker: Asker,
+  caller: QuotaCaller,
 ): Promise<Decision[]> {
   const { subjects, counters, ledger, jitter, durable } = options;
   const presence = durable ? options.presence() : undefined;
@@ -67,21 +67,21 @@ export async function acquire(
   const known = await Promise.all(
     requests.map(async ({ username }) => subjects.peek(username) ?? subjects.byName(username)),
   );
-  const prepared = requests.map((request, index) => prepare(options, request, known[index], asker));
+  const prepared = requests.map((request, index) => prepare(options, request, known[index], caller));
   const asking = prepared.filter((one) => "ask" in one);
   /** Grants that the engine has given at one time, by that time: they are confirmed together. */
   const rounds = new Map<number, Promise<unknown>[]>();
   const confirmed: Promise<boolean>[] = [];
   /** Places of operations that the ledger has settled; the counters have forgotten them. */
   const settled = new Set<number>();
-  const answers = await counters.ask(
+  const answers = await counters.execute(
     asking.map(({ ask }) => ask),
     (answer, index, askedMs) => {
       // A repeated one too: the server that granted it may have died before it was written.
       if (answer.kind !== "done" || answer.lease?.state !== "active") return;
       const { subject, ask } = asking[index] as Admitted;
       const { lease, degraded = false } = answer;
-      const entry = toEntry({ meter: ask.meter, subject, lease, asker, degraded, end: { state: "granted" } });
+      const entry = toEntry({ meter: ask.meter, subject, lease, caller, degraded, end: { state: "granted" } });
       if (presence === undefined) return ledger.append(entry);
       const round = rounds.get(askedMs) ?? [];
       if (round.length === 0) confirmed.push(confirm(presence, round, askedMs));
@@ -90,25 +90,29 @@ export async function acquire(
     },
   );
   // Not withdrawn: another server may have answered a repeated request with the same lease by now.
-  if ((await Promise.all(confirmed)).includes(false)) throw lateGrant();
+  if ((await Promise.all(confirmed)).includes(false)) throw lateGrantError();
   const next = answers.entries();
   return prepared.map((one) => {
     if ("refused" in one) return { granted: false, asked: one.asked, refused: one.refused };
     const { asked, subject, ask, ttlMs } = one;
     const [index, answer] = next.next().value ?? [];
     if (answer?.kind === "refused") {
-      return { granted: false, asked, refused: refusalOf(asked, answer.standing, answer.violated, jitter) };
+      return { granted: false, asked, refused: refusalOf(asked, answer.meterState, answer.violated, jitter) };
     }
     if (answer?.kind === "conflict") {
       const { operationId, state, points } = answer.lease;
-      const refused = state === "settled" ? operationSettled(operationId) : otherPoints(asked, points);
+      const refused = state === "settled" ? refuseSettledOperation(operationId) : refuseOtherPoints(asked, points);
       return { granted: false, asked, refused };
     }
     if (answer?.kind !== "done" || answer.lease === undefined)
       throw new Error(`an acquire was answered ${answer?.kind}`);
-    const { lease, standing, degraded = false } = answer;
-    if (settled.has(index ?? -1)) return { granted: false, asked, refused: operationSettled(lease.operationId) };
-    return { granted: true, standing, view: { meter: ask.meter, username: subject.username, lease, ttlMs, degraded } };
+    const { lease, meterState, degraded = false } = answer;
+    if (settled.has(index ?? -1)) return { granted: false, asked, refused: refuseSettledOperation(lease.operationId) };
+    return {
+      granted: true,
+      meterState,
+      view: { meter: ask.meter, username: subject.username, lease, ttlMs, degraded },
+    };
   });
 }
 
@@ -124,7 +128,7 @@ function confirm(presence: Presence, round: readonly Promise<unknown>[], askedMs
 }
 
 /** A grant that was written so late that another server may have counted without it. */
-export function lateGrant() {
+export function lateGrantError() {
   return unavailable("LEDGER_BEHIND", "the grant was not written in time", ledgerRetryMs);
 }
 
@@ -137,23 +141,23 @@ export function requireRoom(ledger: Pick<Ledger, "hasRoom">): void {
 }
 
 /** Who may not calculate at all is refused before the counters are asked. */
-export function admit(
+export function checkAdmission(
   { byDefault }: Pick<QuotaOptions, "byDefault">,
-  asked: Asked,
+  asked: RefusedRequest,
   subject: Subject | undefined,
-): { subject: Subject; ask: Omit<Ask, "command"> } | { refused: RefusedQuota } {
-  if (subject === undefined) return { refused: noSuchUser(asked) };
-  if (!subject.enabled) return { refused: userDisabled(asked) };
+): { subject: Subject; ask: Omit<CounterRequest, "command"> } | { refused: RefusedQuota } {
+  if (subject === undefined) return { refused: refuseUnknownUser(asked) };
+  if (!subject.enabled) return { refused: refuseDisabledUser(asked) };
   const { service, methodGroup } = asked;
   const rules = rulesOf(subject, service, methodGroup, byDefault);
-  if (rules.quotas.length === 0) return { refused: noQuota(asked) };
+  if (rules.quotas.length === 0) return { refused: refuseWithoutQuota(asked) };
   return { subject, ask: { meter: meterOf(subject, service, methodGroup), rules } };
 }
 
 interface Admitted {
-  readonly asked: Asked;
+  readonly asked: RefusedRequest;
   readonly subject: Subject;
-  readonly ask: Ask;
+  readonly ask: CounterRequest;
   readonly ttlMs: number;
 }
 
@@ -161,14 +165,14 @@ function prepare(
   options: QuotaOptions,
   request: AcquireRequest,
   subject: Subject | undefined,
-  asker: Asker,
-): Admitted | { readonly asked: Asked; readonly refused: RefusedQuota } {
-  const { points, operationId, ttlSeconds = defaultTtlSeconds, tracecode = asker.tracecode } = request;
-  const admitted = admit(options, request, subject);
+  caller: QuotaCaller,
+): Admitted | { readonly asked: RefusedRequest; readonly refused: RefusedQuota } {
+  const { points, operationId, ttlSeconds = defaultTtlSeconds, tracecode = caller.tracecode } = request;
+  const admitted = checkAdmission(options, request, subject);
   if ("refused" in admitted) return { asked: request, refused: admitted.refused };
   const ttlMs = ttlSeconds * 1000;
   const { companyKey } = admitted.subject;
-  const holder = toHolderText({ tracecode, username: asker.username, companyKey });
+  const holder = toHolderText({ tracecode, username: caller.username, companyKey });
   const command = { kind: "acquire" as const, operationId: operationId.toLowerCase(), points, ttlMs, holder };
   return { asked: request, subject: admitted.subject, ask: { ...admitted.ask, command }, ttlMs };
 }

@@ -4,7 +4,7 @@ import { setImmediate as nextTurn } from "node:timers/promises";
  * What has arrived while the reader was busy, at most `max` items at a time, in order. Reads one item ahead and no
  * further: who sends faster than the reader takes is held back.
  */
-export async function* batches<Item>(source: AsyncIterable<Item>, max: number): AsyncGenerator<Item[]> {
+export async function* readBatches<Item>(source: AsyncIterable<Item>, max: number): AsyncGenerator<Item[]> {
   const iterator = source[Symbol.asyncIterator]();
   let isReading = false;
   let next = read();

@@ -1,12 +1,12 @@
 import type { SettleLeaseRequest } from "#gen/tollgate/v1/lease_pb.js";
 import { conflict, notFound } from "../../shared/errors.ts";
 import type { Answer } from "../counters/counters.ts";
-import type { Command, Granted, Lease, LeaseState, Meter, Rules, Standing } from "../counters/engine.ts";
+import type { Command, Granted, Lease, LeaseState, Meter, MeterState, Rules } from "../counters/engine.ts";
 import { type LedgerEntry, toEntry, toHolderText } from "../ledger/entry.ts";
 import type { LeaseIds, LeaseKey } from "../ledger/lease-id.ts";
 import type { KnownLease } from "../ledger/read.ts";
 import { rulesOf } from "../limits/subjects.ts";
-import { type Asker, lateGrant, type QuotaOptions, requireRoom } from "./acquire.ts";
+import { lateGrantError, type QuotaCaller, type QuotaOptions, requireRoom } from "./acquire.ts";
 import { type LeaseView } from "./messages.ts";
 
 export interface LifecycleOptions extends QuotaOptions {
@@ -20,7 +20,7 @@ export interface LifecycleOptions extends QuotaOptions {
 /** A lease after a call. */
 export interface Ended {
   readonly view: LeaseView;
-  readonly standing: Standing;
+  readonly meterState: MeterState;
   /** What it was before the call. */
   readonly before: LeaseState | undefined;
 }
@@ -29,21 +29,26 @@ export interface Ended {
  * @throws FAILED_PRECONDITION LEASE_LOST when the lease has ended, or has expired and finds no room; UNAVAILABLE when the
  * ledger is so far behind that it takes nothing more, or where grants are to be durable has not written it in time
  */
-export async function renew(options: LifecycleOptions, leaseId: string, ttlMs: number, asker: Asker): Promise<Ended> {
+export async function renew(
+  options: LifecycleOptions,
+  leaseId: string,
+  ttlMs: number,
+  caller: QuotaCaller,
+): Promise<Ended> {
   requireRoom(options.ledger);
-  const place = await locate(options, leaseId, asker);
+  const place = await locate(options, leaseId, caller);
   const presence = options.presence();
   const { answer, askedMs } = await ask(options, leaseId, place, { kind: "renew", ...place.granted, ttlMs });
   if (answer.kind === "refused") throw leaseLost("the lease has expired and there is no room to take it again");
-  const { lease, standing, before } = done(answer);
+  const { lease, meterState, before } = done(answer);
   if (lease.state !== "active") throw leaseLost(`the lease has been ${lease.state}`);
-  const entry = toEntry({ ...place, lease, asker, end: { state: "granted" } });
+  const entry = toEntry({ ...place, lease, caller, end: { state: "granted" } });
   if (options.durable) {
     // An expired lease that is taken again is a grant as any other.
     await options.ledger.commit(entry);
-    if (!(await presence.confirm(askedMs))) throw lateGrant();
+    if (!(await presence.confirm(askedMs))) throw lateGrantError();
   } else options.ledger.append(entry);
-  return { view: { ...viewOf(place, lease), ttlMs }, standing, before };
+  return { view: { ...viewOf(place, lease), ttlMs }, meterState, before };
 }
 
 /** What the audit log calls a calculation of which nothing else is told. */
@@ -53,61 +58,61 @@ const defaultOperation = "settle_lease";
 export async function settle(
   options: LifecycleOptions,
   { leaseId, points = 0, pointKeys, duration, outcome, operation = defaultOperation, server }: SettleLeaseRequest,
-  asker: Asker,
+  caller: QuotaCaller,
 ): Promise<Ended> {
-  const place = await locate(options, leaseId, asker);
+  const place = await locate(options, leaseId, caller);
   const presence = options.presence();
   const { answer, askedMs } = await ask(options, leaseId, place, { kind: "settle", ...place.granted, points });
   if (answer.kind === "conflict") throw settledDifferently(answer.lease.settledPoints ?? 0, points);
-  const { lease, standing, before } = done(answer);
+  const { lease, meterState, before } = done(answer);
   const durationMs = duration && Number(duration.seconds) * 1000 + Math.round(duration.nanos / 1e6);
   // A repeated one too: the server that settled it may have died before it was written.
   const kept = await options.ledger.commit(
     toEntry({
       ...place,
       lease,
-      asker,
-      end: { state: "settled", endedMs: standing.nowMs, points, pointKeys, durationMs, outcome, operation, server },
+      caller,
+      end: { state: "settled", endedMs: meterState.nowMs, points, pointKeys, durationMs, outcome, operation, server },
     }),
   );
   // Another server settled it, and its entry was first.
   if (kept !== undefined && kept.points !== points) throw settledDifferently(kept.points, points);
   // Another server may have made the counters again without it.
   if (!presence.isHeld(askedMs)) await options.counters.forget(place.meter);
-  return { view: viewOf(place, lease), standing, before };
+  return { view: viewOf(place, lease), meterState, before };
 }
 
 /**
  * Gives back what a lease holds; one that is settled stays as it is.
  * @throws UNAVAILABLE when the ledger is so far behind that it takes nothing more
  */
-export async function release(options: LifecycleOptions, leaseId: string, asker: Asker): Promise<Ended> {
+export async function release(options: LifecycleOptions, leaseId: string, caller: QuotaCaller): Promise<Ended> {
   requireRoom(options.ledger);
-  const place = await locate(options, leaseId, asker);
+  const place = await locate(options, leaseId, caller);
   const { answer } = await ask(options, leaseId, place, { kind: "release", ...place.granted });
-  const { lease, standing, before } = done(answer);
+  const { lease, meterState, before } = done(answer);
   if (lease.state === "released") {
-    options.ledger.append(toEntry({ ...place, lease, asker, end: { state: "released", endedMs: standing.nowMs } }));
+    options.ledger.append(toEntry({ ...place, lease, caller, end: { state: "released", endedMs: meterState.nowMs } }));
   }
-  return { view: viewOf(place, lease), standing, before };
+  return { view: viewOf(place, lease), meterState, before };
 }
 
 /**
  * How a lease is to be ended, as the ledger will have it: one that runs, or has expired and may be taken again; undefined
  * for one that has ended.
  */
-export async function endOf(
+export async function releasedEntryOf(
   options: LifecycleOptions,
   leaseId: string,
-  asker: Asker,
+  caller: QuotaCaller,
 ): Promise<LedgerEntry | undefined> {
-  const place = await locate(options, leaseId, asker);
+  const place = await locate(options, leaseId, caller);
   const { answer } = await ask(options, leaseId, place, { kind: "leases" });
   if (answer.kind !== "leases") throw new Error(`a list was answered ${answer.kind}`);
   const running = answer.leases.find(({ operationId }) => operationId === place.granted.operationId);
   const lease = running ?? (await options.findLease(options.leaseIds.parse(leaseId)))?.lease;
   if (lease === undefined || lease.state === "released" || lease.state === "settled") return undefined;
-  return toEntry({ ...place, lease, asker, end: { state: "released", endedMs: answer.standing.nowMs } });
+  return toEntry({ ...place, lease, caller, end: { state: "released", endedMs: answer.meterState.nowMs } });
 }
 
 /** Where a lease's counters are. */
@@ -122,13 +127,13 @@ interface Place {
  * An id that these servers have not signed is looked up in the ledger before anything else is asked: a forged one makes
  * no counters.
  */
-async function locate(options: LifecycleOptions, leaseId: string, asker: Asker): Promise<Place> {
+async function locate(options: LifecycleOptions, leaseId: string, caller: QuotaCaller): Promise<Place> {
   const { subjects, byDefault, leaseIds, findLease, findFlushedLease } = options;
   const { proof, ...key } = leaseIds.parse(leaseId);
   const { userId, service, methodGroup, operationId, day } = key;
   let known = proof === undefined ? await findLease(key) : undefined;
   if (proof === undefined && known === undefined) throw notFound("lease", leaseId);
-  const granted = { operationId, day, ...(proof && { proof: { ...proof, holder: toHolderText(asker) } }) };
+  const granted = { operationId, day, ...(proof && { proof: { ...proof, holder: toHolderText(caller) } }) };
   const meter = { userId, service, methodGroup };
   const subject = await subjects.byId(userId);
   if (subject !== undefined)
@@ -142,14 +147,14 @@ async function locate(options: LifecycleOptions, leaseId: string, asker: Asker):
 
 async function ask({ counters }: LifecycleOptions, leaseId: string, { meter, rules }: Place, command: Command) {
   let askedMs = 0;
-  const [answer] = await counters.ask([{ meter, rules, command }], (_answer, _index, ms) => (askedMs = ms));
+  const [answer] = await counters.execute([{ meter, rules, command }], (_answer, _index, ms) => (askedMs = ms));
   if (answer === undefined || answer.kind === "unknown") throw notFound("lease", leaseId);
   return { answer, askedMs };
 }
 
-function done(answer: Answer | undefined): { lease: Lease; standing: Standing; before: LeaseState | undefined } {
+function done(answer: Answer | undefined): { lease: Lease; meterState: MeterState; before: LeaseState | undefined } {
   if (answer?.kind !== "done" || answer.lease === undefined) throw new Error(`a lease was answered ${answer?.kind}`);
-  return { lease: answer.lease, standing: answer.standing, before: answer.before };
+  return { lease: answer.lease, meterState: answer.meterState, before: answer.before };
 }
 
 function viewOf({ meter, subject }: Place, lease: Lease): LeaseView {

@@ -1,6 +1,6 @@
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { LimitStanding_Name } from "#gen/tollgate/v1/lease_pb.js";
-import type { LimitName, Standing } from "../counters/engine.ts";
+import type { LimitName, MeterState } from "../counters/engine.ts";
 
 /** Where one limit stands, as messages and headers tell it. */
 export interface LimitView {
@@ -15,20 +15,20 @@ export interface LimitView {
 }
 
 /** Every limit, in the order in which they are violated: the caller's own doing first. */
-export function limitsOf(standing: Standing): LimitView[] {
-  const { limits = {}, dayUsed, dayReserved, windowUsed, windowReserved, running } = standing;
+export function limitsOf(meterState: MeterState): LimitView[] {
+  const { limits = {}, dayUsed, dayReserved, windowUsed, windowReserved, running } = meterState;
   const { pointsPerRequest, pointsPerDay, pointsPerDateWindow, maxConcurrentExecution } = limits;
   return [
     view("pointsPerRequest", pointsPerRequest, 0, 0, undefined),
-    view("pointsPerDay", pointsPerDay, dayUsed, dayReserved, standing.dayEndMs),
-    view("pointsPerDateWindow", pointsPerDateWindow, windowUsed, windowReserved, standing.windowEndMs),
+    view("pointsPerDay", pointsPerDay, dayUsed, dayReserved, meterState.dayEndMs),
+    view("pointsPerDateWindow", pointsPerDateWindow, windowUsed, windowReserved, meterState.windowEndMs),
     view("maxConcurrentExecution", maxConcurrentExecution, 0, running, undefined),
   ];
 }
 
 /** The same as messages. */
-export function toLimitMessages(standing: Standing) {
-  return limitsOf(standing).map(({ name, limit, used, reserved, remaining, resetMs }) => ({
+export function toLimitMessages(meterState: MeterState) {
+  return limitsOf(meterState).map(({ name, limit, used, reserved, remaining, resetMs }) => ({
     name: limitNames[name],
     used,
     reserved,

@@ -1,19 +1,19 @@
-import type { LimitName, Standing } from "../counters/engine.ts";
+import type { LimitName, MeterState } from "../counters/engine.ts";
 import { limitsOf } from "./limit-messages.ts";
 
 /**
  * The fields of draft-ietf-httpapi-ratelimit-headers-10: RateLimit-Policy has every limit's quota (q) and, where it has
  * one, its window in seconds (w); RateLimit what remains (r) and the seconds to the reset (t). Neither may be negative.
  */
-export function rateLimitHeaders(standing: Standing): Readonly<Record<string, string>> {
+export function rateLimitHeaders(meterState: MeterState): Readonly<Record<string, string>> {
   const policies: string[] = [];
   const states: string[] = [];
-  for (const { name, limit, remaining = 0, resetMs } of limitsOf(standing)) {
+  for (const { name, limit, remaining = 0, resetMs } of limitsOf(meterState)) {
     if (limit === undefined || name === "pointsPerRequest") continue;
     const policy = `"${policyNames[name]}";q=${limit}`;
-    policies.push(resetMs === undefined ? policy : `${policy};w=${windowSeconds(name, standing)}`);
+    policies.push(resetMs === undefined ? policy : `${policy};w=${windowSeconds(name, meterState)}`);
     const state = `"${policyNames[name]}";r=${Math.max(0, remaining)}`;
-    states.push(resetMs === undefined ? state : `${state};t=${Math.ceil((resetMs - standing.nowMs) / 1000)}`);
+    states.push(resetMs === undefined ? state : `${state};t=${Math.ceil((resetMs - meterState.nowMs) / 1000)}`);
   }
   return policies.length === 0 ? {} : { "ratelimit-policy": policies.join(", "), ratelimit: states.join(", ") };
 }
@@ -25,6 +25,6 @@ const policyNames: Readonly<Record<LimitName, string>> = {
   maxConcurrentExecution: "concurrency",
 };
 
-function windowSeconds(name: LimitName, { window }: Standing): number {
+function windowSeconds(name: LimitName, { window }: MeterState): number {
   return (name === "pointsPerDay" ? 1 : window.to - window.from) * 86_400;
 }

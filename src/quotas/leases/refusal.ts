@@ -5,12 +5,12 @@ import { QuotaFailureSchema, RetryInfoSchema } from "#gen/google/rpc/error_detai
 import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
 import { errorInfo } from "../../shared/errors.ts";
 import { type Reason, reasons } from "../../shared/reasons.ts";
-import type { LimitName, Standing } from "../counters/engine.ts";
+import type { LimitName, MeterState } from "../counters/engine.ts";
 import { type LimitView, limitsOf } from "./limit-messages.ts";
 import { rateLimitHeaders } from "./rate-limit.ts";
 
 /** What was asked for in vain. */
-export interface Asked {
+export interface RefusedRequest {
   readonly username: string;
   readonly service: Service_Name;
   readonly methodGroup: Method_Group;
@@ -27,27 +27,27 @@ export interface RefusedQuota {
   readonly headers: Readonly<Record<string, string>>;
 }
 
-export function noSuchUser({ username }: Asked): RefusedQuota {
+export function refuseUnknownUser({ username }: RefusedRequest): RefusedQuota {
   return plain("USER_NOT_FOUND", `no such user: ${username}`);
 }
 
 /** The operation has been settled: it has run and is charged. */
-export function operationSettled(operationId: string): RefusedQuota {
+export function refuseSettledOperation(operationId: string): RefusedQuota {
   return plain("OPERATION_SETTLED", `the operation is settled: ${operationId}`);
 }
 
 /** The operation runs with other points. */
-export function otherPoints({ points }: Asked, before: number): RefusedQuota {
+export function refuseOtherPoints({ points }: RefusedRequest, before: number): RefusedQuota {
   return plain("OPERATION_POINTS_DIFFER", `the operation runs with ${before} points, not ${points}`);
 }
 
 /** The user may not calculate at all. */
-export function userDisabled({ username }: Asked): RefusedQuota {
+export function refuseDisabledUser({ username }: RefusedRequest): RefusedQuota {
   return plain("USER_DISABLED", `the user is disabled: ${username}`);
 }
 
 /** There is no quota for the service and method group. */
-export function noQuota({ username, service, methodGroup }: Asked): RefusedQuota {
+export function refuseWithoutQuota({ username, service, methodGroup }: RefusedRequest): RefusedQuota {
   const method = `${Service_Name[service]} ${Method_Group[methodGroup]}`;
   return plain("NO_QUOTA", `${username} has no quota for ${method}`);
 }
@@ -57,25 +57,25 @@ export function noQuota({ username, service, methodGroup }: Asked): RefusedQuota
  * @param jitter 0..1: callers who wait for the same slot do not come back together
  */
 export function refusalOf(
-  asked: Asked,
-  standing: Standing,
+  asked: RefusedRequest,
+  meterState: MeterState,
   names: readonly LimitName[],
   jitter: () => number,
 ): RefusedQuota {
-  const violated = limitsOf(standing).filter(({ name }) => names.includes(name));
+  const violated = limitsOf(meterState).filter(({ name }) => names.includes(name));
   const [first] = violated;
-  if (first === undefined) return noQuota(asked);
+  if (first === undefined) return refuseWithoutQuota(asked);
   const message = violated.map((view) => textOf(view, asked)).join("; ");
-  const headers = rateLimitHeaders(standing);
+  const headers = rateLimitHeaders(meterState);
   // Waiting makes no request smaller: this is no matter of rate.
   const reason = limitReasons[first.name];
   if (first.name === "pointsPerRequest") return { reason, message, violated, retryDelayMs: undefined, headers };
-  const retryDelayMs = retryDelayOf(violated, asked, standing, jitter);
+  const retryDelayMs = retryDelayOf(violated, asked, meterState, jitter);
   return { reason, message, violated, retryDelayMs, headers };
 }
 
 /** The error that gRPC and HTTP callers cannot overlook. */
-export function toError(refused: RefusedQuota, asked: Asked): ConnectError {
+export function toRefusalError(refused: RefusedQuota, asked: RefusedRequest): ConnectError {
   const { reason, message, violated, retryDelayMs, headers } = refused;
   const metadata = {
     username: asked.username,
@@ -118,8 +118,8 @@ const slotWaitMs = { least: 500, most: 2000 };
 /** The latest reset of the violated limits; undefined where one of them is too small for this request at all times. */
 function retryDelayOf(
   violated: readonly LimitView[],
-  { points }: Asked,
-  { nowMs }: Standing,
+  { points }: RefusedRequest,
+  { nowMs }: MeterState,
   jitter: () => number,
 ): number | undefined {
   const delays = violated.map(({ name, limit = 0, resetMs }) => {
@@ -134,7 +134,7 @@ function retryDelayOf(
   return Number.isFinite(latest) ? latest : undefined;
 }
 
-function textOf({ name, limit = 0, remaining = 0, reserved }: LimitView, { points }: Asked): string {
+function textOf({ name, limit = 0, remaining = 0, reserved }: LimitView, { points }: RefusedRequest): string {
   switch (name) {
     case "pointsPerRequest":
       return `${fields[name]}: ${points} points asked, ${limit} allowed`;

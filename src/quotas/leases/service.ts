@@ -5,23 +5,23 @@ import { notFound } from "../../shared/errors.ts";
 import type { Call, Handlers } from "../../shared/handler.ts";
 import { hasRole, type Principal, type Scope, scopeOf } from "../../shared/principal.ts";
 import { reasons } from "../../shared/reasons.ts";
-import type { Book } from "../../shared/records.ts";
+import type { RecordWriter } from "../../shared/records.ts";
 import type { LedgerEntry } from "../ledger/entry.ts";
 import type { LeaseIds } from "../ledger/lease-id.ts";
 import { meterOf, parseMethodKey, rulesOf, type Subject } from "../limits/subjects.ts";
-import { type Asker, acquire, admit, type Decision, defaultTtlSeconds } from "./acquire.ts";
-import { batches } from "./batches.ts";
-import { type Ended, endOf, type LifecycleOptions, release, renew, settle } from "./lifecycle.ts";
+import { acquire, checkAdmission, type Decision, defaultTtlSeconds, type QuotaCaller } from "./acquire.ts";
+import { readBatches } from "./batches.ts";
+import { type Ended, type LifecycleOptions, release, releasedEntryOf, renew, settle } from "./lifecycle.ts";
 import { limitNames, toLimitMessages } from "./limit-messages.ts";
 import { toHeldLease, toLeaseMessage } from "./messages.ts";
-import { refusalOf, toError } from "./refusal.ts";
+import { refusalOf, toRefusalError } from "./refusal.ts";
 
-export interface HotPathOptions extends LifecycleOptions {
+export interface QuotaServiceOptions extends LifecycleOptions {
   /** The methods of which the ledger knows running leases, whatever quotas there are. */
   readonly findMethods: (userId: number) => Promise<readonly Method[]>;
   /** Whether the scope has a user of that name, by one query. */
   readonly isInScope: (scope: Scope, username: string) => Promise<boolean>;
-  readonly leases: Book<LedgerEntry, LedgerEntry>;
+  readonly leases: RecordWriter<LedgerEntry, LedgerEntry>;
 }
 
 interface Method {
@@ -32,7 +32,7 @@ interface Method {
 /** Decisions of one batch, and so what a stream reads ahead at the most. */
 const maxBatch = 1000;
 
-export function quotaHandlers(options: HotPathOptions): Handlers<typeof QuotaService> {
+export function quotaHandlers(options: QuotaServiceOptions): Handlers<typeof QuotaService> {
   const { subjects, counters, byDefault, jitter, findMethods, isInScope, leases, leaseIds } = options;
 
   /** Another company's user and a name that does not exist cost the same query, so that the time tells nothing. */
@@ -52,13 +52,13 @@ export function quotaHandlers(options: HotPathOptions): Handlers<typeof QuotaSer
 
     async checkQuota(request) {
       const subject = subjects.peek(request.username) ?? (await subjects.byName(request.username));
-      const admitted = admit(options, request, subject);
-      if ("refused" in admitted) throw toError(admitted.refused, request);
+      const admitted = checkAdmission(options, request, subject);
+      if ("refused" in admitted) throw toRefusalError(admitted.refused, request);
       const { points } = request;
-      const [answer] = await counters.ask([{ ...admitted.ask, command: { kind: "check", points } }]);
-      if (answer?.kind === "done") return { limits: toLimitMessages(answer.standing) };
+      const [answer] = await counters.execute([{ ...admitted.ask, command: { kind: "check", points } }]);
+      if (answer?.kind === "done") return { limits: toLimitMessages(answer.meterState) };
       if (answer?.kind !== "refused") throw new Error(`a check was answered ${answer?.kind}`);
-      throw toError(refusalOf(request, answer.standing, answer.violated, jitter), request);
+      throw toRefusalError(refusalOf(request, answer.meterState, answer.violated, jitter), request);
     },
 
     async batchAcquireQuota({ requests }, call) {
@@ -68,7 +68,7 @@ export function quotaHandlers(options: HotPathOptions): Handlers<typeof QuotaSer
     },
 
     async *acquireQuotas(requests, call) {
-      for await (const batch of batches(requests, maxBatch)) {
+      for await (const batch of readBatches(requests, maxBatch)) {
         call.signal.throwIfAborted();
         for (const decision of await acquire(options, batch, askerOf(call))) yield toDecision(leaseIds, decision);
       }
@@ -91,7 +91,7 @@ export function quotaHandlers(options: HotPathOptions): Handlers<typeof QuotaSer
     async getQuotaUsage({ username }, call) {
       const subject = await visible(call.principal, username);
       const methods = [...subject.quotas.keys()].map(parseMethodKey);
-      const answers = await counters.ask(
+      const answers = await counters.execute(
         methods.map(({ service, methodGroup }) => ({
           meter: meterOf(subject, service, methodGroup),
           rules: rulesOf(subject, service, methodGroup, byDefault),
@@ -99,14 +99,17 @@ export function quotaHandlers(options: HotPathOptions): Handlers<typeof QuotaSer
         })),
       );
       call.recordRead(subject);
-      const usages = answers.map(({ standing }, index) => ({ ...methods[index], limits: toLimitMessages(standing) }));
+      const usages = answers.map(({ meterState }, index) => ({
+        ...methods[index],
+        limits: toLimitMessages(meterState),
+      }));
       return { usages };
     },
 
     async listLeases({ username }, call) {
       const subject = await visible(call.principal, username);
       const methods = await findMethods(subject.userId);
-      const answers = await counters.ask(
+      const answers = await counters.execute(
         methods.map(({ service, methodGroup }) => ({
           meter: meterOf(subject, service, methodGroup),
           rules: rulesOf(subject, service, methodGroup, byDefault),
@@ -117,7 +120,7 @@ export function quotaHandlers(options: HotPathOptions): Handlers<typeof QuotaSer
         if (answer.kind !== "leases") throw new Error(`a list was answered ${answer.kind}`);
         const { service, methodGroup } = methods[index] as Method;
         const meter = meterOf(subject, service, methodGroup);
-        return answer.leases.map((lease) => ({ view: { meter, username, lease }, nowMs: answer.standing.nowMs }));
+        return answer.leases.map((lease) => ({ view: { meter, username, lease }, nowMs: answer.meterState.nowMs }));
       });
       call.recordRead(subject);
       const sorted = held.toSorted((one, other) => one.view.lease.expireMs - other.view.lease.expireMs);
@@ -125,8 +128,8 @@ export function quotaHandlers(options: HotPathOptions): Handlers<typeof QuotaSer
     },
 
     async forceReleaseLease({ leaseId }, call) {
-      const asker = askerOf(call);
-      const ended = await endOf(options, leaseId, asker);
+      const caller = askerOf(call);
+      const ended = await releasedEntryOf(options, leaseId, caller);
       // The ledger says that it has ended, and the audit log who ended it, before the slot is anybody's.
       if (ended !== undefined) {
         await leases.prepare([ended]);
@@ -135,13 +138,13 @@ export function quotaHandlers(options: HotPathOptions): Handlers<typeof QuotaSer
           companyKey: ended.companyKey,
         }));
       }
-      const { view } = await release(options, leaseId, asker);
+      const { view } = await release(options, leaseId, caller);
       return { lease: toLeaseMessage(leaseIds, view) };
     },
   };
 }
 
-function askerOf({ principal, tracecode }: Call): Asker {
+function askerOf({ principal, tracecode }: Call): QuotaCaller {
   return { username: principal.username, tracecode };
 }
 
@@ -158,15 +161,15 @@ function maySee(principal: Principal, { userId, companyKey }: Subject): boolean 
 
 function errorOf(decision: Decision | undefined): Error {
   if (decision === undefined || decision.granted) return new Error("a request was not decided");
-  return toError(decision.refused, decision.asked);
+  return toRefusalError(decision.refused, decision.asked);
 }
 
-function toGranted(leaseIds: LeaseIds, { view, standing }: Extract<Decision, { granted: true }>) {
-  return { lease: toLeaseMessage(leaseIds, view), limits: toLimitMessages(standing) };
+function toGranted(leaseIds: LeaseIds, { view, meterState }: Extract<Decision, { granted: true }>) {
+  return { lease: toLeaseMessage(leaseIds, view), limits: toLimitMessages(meterState) };
 }
 
-function toAnswer(leaseIds: LeaseIds, { view, standing }: Ended) {
-  return { lease: toLeaseMessage(leaseIds, view), limits: toLimitMessages(standing) };
+function toAnswer(leaseIds: LeaseIds, { view, meterState }: Ended) {
+  return { lease: toLeaseMessage(leaseIds, view), limits: toLimitMessages(meterState) };
 }
 
 function toDecision(leaseIds: LeaseIds, decision: Decision) {

@@ -45,13 +45,13 @@ export function toEntry(options: {
   readonly subject: { readonly username: string; readonly companyKey: string };
   readonly lease: Lease;
   /** Stands in for the holder of a lease that has ended, whom the counters have forgotten. */
-  readonly asker: { readonly username: string; readonly tracecode: string };
+  readonly caller: { readonly username: string; readonly tracecode: string };
   readonly degraded?: boolean;
   readonly end: LedgerEntry["end"];
 }): LedgerEntry {
-  const { meter, subject, lease, asker, degraded = false, end } = options;
+  const { meter, subject, lease, caller, degraded = false, end } = options;
   const { operationId, day, timezone, points, grantedMs, expireMs } = lease;
-  const holder: Holder = lease.holder === "" ? asker : parseHolder(lease.holder);
+  const holder: Holder = lease.holder === "" ? caller : parseHolder(lease.holder);
   return {
     meter,
     username: subject.username,

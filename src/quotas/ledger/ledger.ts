@@ -3,7 +3,7 @@ import { createGroupCommit, type GroupCommit } from "../../postgres/group-commit
 import { weightOf } from "../../shared/records.ts";
 import type { Meter } from "../counters/engine.ts";
 import type { LedgerEntry } from "./entry.ts";
-import { type Books, keyOf, merge, type Settlement, writeEntries } from "./write.ts";
+import { type LedgerWriters, leaseKeyOf, mergeEntries, type Settlement, writeEntries } from "./write.ts";
 
 /**
  * The durable truth behind the counters: leases, and with settled ones their usage and their audit action. A commit
@@ -11,7 +11,7 @@ import { type Books, keyOf, merge, type Settlement, writeEntries } from "./write
  */
 export type Ledger = GroupCommit<LedgerEntry, Settlement | undefined>;
 
-export interface LedgerOptions extends Books {
+export interface LedgerOptions extends LedgerWriters {
   readonly logger: Logger;
   /** Called when the ledger has a lease settled that the counters have taken for another one, and so count wrongly. */
   readonly onContradiction: (meter: Meter) => void;
@@ -30,26 +30,26 @@ export function createLedger(options: LedgerOptions): Ledger {
     logger,
     async write(entries) {
       // In key order: two writers must not deadlock.
-      const sorted = entries.toSorted((one, other) => (keyOf(one) < keyOf(other) ? -1 : 1));
+      const sorted = entries.toSorted((one, other) => (leaseKeyOf(one) < leaseKeyOf(other) ? -1 : 1));
       const settlements = await writeEntries(books, sorted);
       return entries.map((entry) => {
-        const settlement = settlements.get(keyOf(entry));
+        const settlement = settlements.get(leaseKeyOf(entry));
         if (settlement !== undefined && contradicts(entry, settlement)) onContradiction(entry.meter);
         return settlement;
       });
     },
     // A lease waits once, as far as it has come: renewals while PostgreSQL is away take no more room.
     merging: {
-      keyOf,
+      keyOf: leaseKeyOf,
       merge(one, other) {
-        const { grantedMs, end, ...rest } = merge(one, other);
+        const { grantedMs, end, ...rest } = mergeEntries(one, other);
         const settlement = end.state === "settled" ? { grantedMs, points: end.points } : undefined;
         const isContradicted = (entry: LedgerEntry) => settlement !== undefined && contradicts(entry, settlement);
         if (isContradicted(one) || isContradicted(other)) onContradiction(one.meter);
         return { ...rest, grantedMs, end };
       },
     },
-    describe: (entry) => ({ lease: keyOf(entry) }),
+    describe: (entry) => ({ lease: leaseKeyOf(entry) }),
     sizeOf: ({ end }) => (end.state === "settled" ? weightOf(end) : 1),
     capacity,
     commitTimeoutMs,

@@ -1,5 +1,5 @@
 import type { Database } from "../../postgres/database.ts";
-import type { Day, Lease, LeaseState, Meter, Missing, Remember, Snapshot } from "../counters/engine.ts";
+import type { Day, Lease, LeaseState, Meter, Missing, Remembered, Snapshot } from "../counters/engine.ts";
 import { dayMs, hourMs } from "../counters/window.ts";
 import { type Holder, toHolderText } from "./entry.ts";
 import type { LeaseKey } from "./lease-id.ts";
@@ -15,7 +15,7 @@ export interface KnownLease {
 export interface SnapshotOf extends Pick<Missing, "nowMs" | "day" | "window"> {
   /** The user's offset, in hours. */
   readonly timezone: number;
-  readonly remember: Remember;
+  readonly remember: Remembered;
 }
 
 interface Row {

@@ -36,7 +36,7 @@ async function differencesOf(database: Database, redis: Redis | Cluster, keys: r
     const counted = await readMeter(redis, key);
     if (counted === undefined) continue;
     const [userId = 0, service = 0, methodGroup = 0] = /\{(\d+)\}:(\d+):(\d+):/.exec(key)?.slice(1).map(Number) ?? [];
-    const { day, from, to, nowMs, standing } = counted;
+    const { day, from, to, nowMs, meterState } = counted;
     const { rows } = await database.raw<{ rows: [Record<keyof Standing, number>] }>(
       `select * from (
          select coalesce(sum(points) filter (where place = :day), 0)::float8 as "dayUsed",
@@ -58,10 +58,10 @@ async function differencesOf(database: Database, redis: Redis | Cluster, keys: r
       { day, from, to, nowMs, userId, service, methodGroup },
     );
     const [ledger] = rows;
-    const names = Object.keys(standing) as (keyof Standing)[];
-    const differing = names.filter((name) => ledger[name] !== standing[name]);
+    const names = Object.keys(meterState) as (keyof Standing)[];
+    const differing = names.filter((name) => ledger[name] !== meterState[name]);
     if (differing.length === 0) continue;
-    const both = differing.map((name) => `${labels[name]} ${standing[name]}, the ledger ${ledger[name]}`).join("; ");
+    const both = differing.map((name) => `${labels[name]} ${meterState[name]}, the ledger ${ledger[name]}`).join("; ");
     found.set(key, `user ${userId}, service ${service}, method group ${methodGroup}: the counters have ${both}`);
   }
   return found;
@@ -100,7 +100,7 @@ async function readMeter(redis: Redis | Cluster, key: string) {
     windowReserved = 0,
     running = 0,
   ] = reply.map(Number);
-  return { day, from, to, nowMs, standing: { dayUsed, windowUsed, dayReserved, windowReserved, running } };
+  return { day, from, to, nowMs, meterState: { dayUsed, windowUsed, dayReserved, windowReserved, running } };
 }
 
 /** The fields are those of meter.lua. What it keeps as reserved is compared as well: it counts leases until a call. */

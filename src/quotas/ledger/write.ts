@@ -1,24 +1,24 @@
 import { createHash } from "node:crypto";
 import { columnOf, textColumnOf } from "../../postgres/columns.ts";
-import { type Database, inTransaction, prepared, type Transaction } from "../../postgres/database.ts";
+import { type Database, inTransaction, preparedAs, type Transaction } from "../../postgres/database.ts";
 import { ensurePartitions, withPartitions } from "../../postgres/partitions.ts";
 import type { Micros } from "../../shared/instant.ts";
-import type { Action, ActionBook, Book, Usage, UsageBook } from "../../shared/records.ts";
+import type { Action, ActionWriter, RecordWriter, Usage, UsageWriter } from "../../shared/records.ts";
 import { dayMs } from "../counters/window.ts";
 import type { LedgerEntry } from "./entry.ts";
 import { toUuid } from "./lease-id.ts";
 import { lateAfterDays } from "./read.ts";
 
-export interface Books {
+export interface LedgerWriters {
   readonly database: Database;
-  readonly actions: ActionBook;
-  readonly usage: UsageBook;
+  readonly actions: ActionWriter;
+  readonly usage: UsageWriter;
 }
 
 type Settled = LedgerEntry & { readonly end: Extract<LedgerEntry["end"], { state: "settled" }> };
 
 /** Names a lease, and sorts as its row does. */
-export function keyOf({ meter, day, operationId }: LedgerEntry): string {
+export function leaseKeyOf({ meter, day, operationId }: LedgerEntry): string {
   return [meter.userId, meter.service, meter.methodGroup, day, operationId].join(" ");
 }
 
@@ -26,7 +26,7 @@ export function keyOf({ meter, day, operationId }: LedgerEntry): string {
  * Two entries of one lease as one. A settlement wins; then the later of two grants, with all that belongs to it. Of one
  * grant: the furthest end, the latest expiry, and whose it is and who holds it as the earlier entry knew them.
  */
-export function merge(one: LedgerEntry, other: LedgerEntry): LedgerEntry {
+export function mergeEntries(one: LedgerEntry, other: LedgerEntry): LedgerEntry {
   const degraded = one.degraded || other.degraded;
   if (one.grantedMs !== other.grantedMs) {
     const [earlier, later] = one.grantedMs < other.grantedMs ? [one, other] : [other, one];
@@ -40,7 +40,7 @@ export function merge(one: LedgerEntry, other: LedgerEntry): LedgerEntry {
 }
 
 /** Leases that an administrator ends, in the transaction that says who did. */
-export function createLeaseBook(database: Database): Book<LedgerEntry, LedgerEntry> {
+export function createLeaseWriter(database: Database): RecordWriter<LedgerEntry, LedgerEntry> {
   return {
     prepare: (entries) => ensurePartitions(database, "lease", new Set(entries.map(({ day }) => day))),
     write: async (transaction, entries) => void (await putLeases(transaction, entries)),
@@ -60,13 +60,13 @@ export interface Settlement {
  * @returns by the keys of the entries, how their leases are settled once this is committed; nothing of one that is not
  */
 export async function writeEntries(
-  books: Books,
+  books: LedgerWriters,
   entries: readonly LedgerEntry[],
 ): Promise<ReadonlyMap<string, Settlement>> {
   return withPartitions(books.database, () => write(books, entries));
 }
 
-async function write({ database, actions, usage }: Books, entries: readonly LedgerEntry[]) {
+async function write({ database, actions, usage }: LedgerWriters, entries: readonly LedgerEntry[]) {
   const settled = entries.filter(isSettled);
   await ensurePartitions(database, "lease", new Set(entries.map(({ day }) => day)));
   if (settled.length > 0) {
@@ -79,7 +79,7 @@ async function write({ database, actions, usage }: Books, entries: readonly Ledg
     const used: Usage[] = [];
     const done: Action[] = [];
     for (const entry of settled) {
-      const key = keyOf(entry);
+      const key = leaseKeyOf(entry);
       const kept = raised.get(key);
       if (kept === undefined) continue;
       settlements.set(key, { points: entry.end.points, grantedMs: entry.grantedMs });
@@ -88,7 +88,7 @@ async function write({ database, actions, usage }: Books, entries: readonly Ledg
     }
     await usage.write(transaction, used);
     await actions.write(transaction, done);
-    const unchanged = entries.filter((entry) => !raised.has(keyOf(entry)));
+    const unchanged = entries.filter((entry) => !raised.has(leaseKeyOf(entry)));
     for (const [key, settlement] of await findSettlements(transaction, unchanged)) settlements.set(key, settlement);
     return settlements;
   });
@@ -150,7 +150,7 @@ function toAction(entry: Settled, { username, companyKey, tracecode, holder }: K
  * as `md5(key)::uuid` is in SQL.
  */
 function partOf(entry: LedgerEntry): string {
-  return toUuid(createHash("md5").update(keyOf(entry)).digest("hex"));
+  return toUuid(createHash("md5").update(leaseKeyOf(entry)).digest("hex"));
 }
 
 function timeOf({ endedMs }: Settled["end"]): Micros {
@@ -203,7 +203,7 @@ async function putLeases(transaction: Transaction, entries: readonly LedgerEntry
       columnOf(ends, (end) => end?.durationMs),
       columnOf(ends, (end) => end?.outcome),
     ])
-    .options(prepared("put_leases"));
+    .options(preparedAs("put_leases"));
   return new Map(rows.map((row) => [row.key, row]));
 }
 

@@ -1,7 +1,7 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { MethodQuota, PeriodQuotaSchema, QuotaBase, ServiceQuotaSchema } from "#gen/tollgate/v1/quota_pb.js";
 import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
-import { present } from "../../shared/handler.ts";
+import { requirePresent } from "../../shared/handler.ts";
 import type { QuotaRow, StoredQuota } from "./store.ts";
 
 export function toRows({ services }: QuotaBase): QuotaRow[] {
@@ -29,8 +29,8 @@ function toRow(service: string, method: MethodQuota): QuotaRow {
   return {
     service,
     method_group: Method_Group[method.methodGroup],
-    points_per_request: present(method.pointsPerRequest),
-    points_per_day: present(method.pointsPerDay),
+    points_per_request: requirePresent(method.pointsPerRequest),
+    points_per_day: requirePresent(method.pointsPerDay),
     points_per_date_window: method.pointsPerDateWindow ?? null,
     max_concurrent_execution: method.maxConcurrentExecution ?? null,
   };

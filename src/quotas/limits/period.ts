@@ -2,13 +2,16 @@ import { parseDay } from "../../shared/days.ts";
 import { invalid } from "../../shared/errors.ts";
 
 /** The days from..to, `to` excluded, each YYYY-MM-DD. */
-export interface Period {
+export interface QuotaPeriod {
   readonly from: string;
   readonly to: string;
 }
 
 /** The period that a request names; undefined for one that names none and so means the base quota. */
-export function periodOf(request: { from?: string | undefined; to?: string | undefined }): Period | undefined {
+export function quotaPeriodOf(request: {
+  from?: string | undefined;
+  to?: string | undefined;
+}): QuotaPeriod | undefined {
   const { from, to } = request;
   if (from === undefined && to === undefined) return undefined;
   if (from === undefined) throw invalid({ field: "from", message: "is needed with to" });

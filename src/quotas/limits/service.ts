@@ -2,20 +2,28 @@ import type { QuotaAdminService } from "#gen/tollgate/v1/quota_pb.js";
 import type { Database } from "../../postgres/database.ts";
 import { isExclusionViolation } from "../../postgres/errors.ts";
 import { conflict, notFound } from "../../shared/errors.ts";
-import { type Handlers, present } from "../../shared/handler.ts";
+import { type Handlers, requirePresent } from "../../shared/handler.ts";
 import { scopeOf } from "../../shared/principal.ts";
 import { toPeriods, toRows, toServices } from "./messages.ts";
-import { periodOf } from "./period.ts";
-import { findOwner, list, lockOwner, type QuotaOwner, removeAll, removePeriod, replace } from "./store.ts";
+import { quotaPeriodOf } from "./period.ts";
+import {
+  deleteQuotaPeriod,
+  deleteQuotas,
+  findQuotaOwner,
+  listQuotas,
+  lockQuotaOwner,
+  type QuotaOwner,
+  replaceQuotas,
+} from "./store.ts";
 
 export function quotaAdminHandlers({ database }: { database: Database }): Handlers<typeof QuotaAdminService> {
   return {
     async updateQuotas(request, call) {
       const { username, quota } = request;
-      const period = periodOf(request);
+      const period = quotaPeriodOf(request);
       await call.change(username, async (transaction) => {
-        const owner = found(await lockOwner(transaction, username), username);
-        await replace(transaction, owner.id, period, toRows(present(quota))).catch((error: unknown) => {
+        const owner = found(await lockQuotaOwner(transaction, username), username);
+        await replaceQuotas(transaction, owner.id, period, toRows(requirePresent(quota))).catch((error: unknown) => {
           throw isExclusionViolation(error) ? overlap() : error;
         });
         return { answer: undefined, companyKey: owner.company_key };
@@ -24,8 +32,8 @@ export function quotaAdminHandlers({ database }: { database: Database }): Handle
     },
 
     async readQuotas({ username }, call) {
-      const owner = found(await findOwner(database, scopeOf(call.principal), username), username);
-      const rows = await list(database, owner.id);
+      const owner = found(await findQuotaOwner(database, scopeOf(call.principal), username), username);
+      const rows = await listQuotas(database, owner.id);
       call.recordRead({ username, companyKey: owner.company_key });
       const base = rows.filter(({ from }) => from === null);
       const additional = rows.filter(({ from }) => from !== null);
@@ -34,13 +42,13 @@ export function quotaAdminHandlers({ database }: { database: Database }): Handle
 
     async deleteQuotas(request, call) {
       const { username } = request;
-      const period = periodOf(request);
+      const period = quotaPeriodOf(request);
       await call.change(username, async (transaction) => {
-        const owner = found(await lockOwner(transaction, username), username);
+        const owner = found(await lockQuotaOwner(transaction, username), username);
         const removed =
           period === undefined
-            ? await removeAll(transaction, owner.id)
-            : await removePeriod(transaction, owner.id, period);
+            ? await deleteQuotas(transaction, owner.id)
+            : await deleteQuotaPeriod(transaction, owner.id, period);
         if (period !== undefined && removed === 0) {
           throw notFound("quota of the period", `${period.from}..${period.to}`);
         }

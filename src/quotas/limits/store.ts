@@ -1,7 +1,7 @@
 import type { Knex } from "knex";
 import type { Database, Transaction } from "../../postgres/database.ts";
 import type { Scope } from "../../shared/principal.ts";
-import type { Period } from "./period.ts";
+import type { QuotaPeriod } from "./period.ts";
 
 /** The limits of one method group; null does not limit, 0 allows nothing. */
 export interface QuotaRow {
@@ -26,20 +26,24 @@ export interface QuotaOwner {
 }
 
 /** Undefined when the scope has no such user. */
-export async function findOwner(database: Database, scope: Scope, username: string): Promise<QuotaOwner | undefined> {
+export async function findQuotaOwner(
+  database: Database,
+  scope: Scope,
+  username: string,
+): Promise<QuotaOwner | undefined> {
   return userQuery(database, scope, username);
 }
 
 /** Finds the user, whose quotas no other transaction can change until this one ends. */
-export async function lockOwner(transaction: Transaction, username: string): Promise<QuotaOwner | undefined> {
+export async function lockQuotaOwner(transaction: Transaction, username: string): Promise<QuotaOwner | undefined> {
   return userQuery(transaction, { kind: "everything" }, username).forUpdate();
 }
 
 /** Puts these rows in the place of the base quota, or of the quota of exactly this period. */
-export async function replace(
+export async function replaceQuotas(
   transaction: Transaction,
   userId: number,
-  period: Period | undefined,
+  period: QuotaPeriod | undefined,
   rows: readonly QuotaRow[],
 ): Promise<void> {
   await ofPeriod(transaction, userId, period).delete();
@@ -49,16 +53,16 @@ export async function replace(
 }
 
 /** How many rows were removed. */
-export function removePeriod(transaction: Transaction, userId: number, period: Period): Promise<number> {
+export function deleteQuotaPeriod(transaction: Transaction, userId: number, period: QuotaPeriod): Promise<number> {
   return ofPeriod(transaction, userId, period).delete();
 }
 
-export async function removeAll(transaction: Transaction, userId: number): Promise<void> {
+export async function deleteQuotas(transaction: Transaction, userId: number): Promise<void> {
   await transaction("quota").where({ user_id: userId }).delete();
 }
 
 /** Base first, then by period, each in the order in which it was set. */
-export async function list(database: Database, userId: number): Promise<StoredQuota[]> {
+export async function listQuotas(database: Database, userId: number): Promise<StoredQuota[]> {
   return database("quota")
     .select("service", "method_group", "points_per_request", "points_per_day", "points_per_date_window")
     .select("max_concurrent_execution")
@@ -67,7 +71,7 @@ export async function list(database: Database, userId: number): Promise<StoredQu
     .orderByRaw("period nulls first, id");
 }
 
-function ofPeriod(transaction: Transaction, userId: number, period: Period | undefined): Knex.QueryBuilder {
+function ofPeriod(transaction: Transaction, userId: number, period: QuotaPeriod | undefined): Knex.QueryBuilder {
   const rows = transaction("quota").where({ user_id: userId });
   return period === undefined
     ? rows.whereNull("period")

@@ -1,6 +1,6 @@
 import { Redis } from "ioredis";
 import type { AcquireQuotaRequest, SettleLeaseRequest } from "#gen/tollgate/v1/lease_pb.js";
-import type { Ask, Command, Meter } from "../../../src/quotas/counters/engine.ts";
+import type { Command, CounterRequest, Meter } from "../../../src/quotas/counters/engine.ts";
 import { createRedisEngine } from "../../../src/quotas/counters/redis.ts";
 import { toLimitMessages } from "../../../src/quotas/leases/limit-messages.ts";
 import { toLeaseMessage } from "../../../src/quotas/leases/messages.ts";
@@ -19,7 +19,7 @@ export function createDecision(redisUrl: string) {
   engine.setGeneration(1);
 
   async function ask(meter: Meter, command: Command) {
-    const asked: Ask = { meter, rules, command };
+    const asked: CounterRequest = { meter, rules, command };
     const [reply] = await engine.run([asked]);
     if (reply?.kind !== "missing") return reply;
     const { token, day, window } = reply;
@@ -36,7 +36,7 @@ export function createDecision(redisUrl: string) {
       if (reply?.kind !== "done" || reply.lease === undefined)
         throw new Error(`an acquire was answered ${reply?.kind}`);
       const view = { meter, username, lease: reply.lease, ttlMs };
-      return { lease: toLeaseMessage(leaseIds, view), limits: toLimitMessages(reply.standing) };
+      return { lease: toLeaseMessage(leaseIds, view), limits: toLimitMessages(reply.meterState) };
     },
     async settle({ leaseId, points }: SettleLeaseRequest) {
       const { operationId, day, userId, service, methodGroup } = leaseIds.parse(leaseId);

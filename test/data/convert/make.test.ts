@@ -1,11 +1,11 @@
 import ExcelJs from "exceljs";
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { type Kind, make } from "../../../src/data/convert/make.ts";
+import { type ConversionKind, make } from "../../../src/data/convert/make.ts";
 import { archiveOf, rawWorkbook, withDecoy } from "../../support/archive.ts";
 import { noLibreOffice, sheetsOf } from "../../support/libreoffice.ts";
 
-async function run(bytes: Buffer, from: Kind): Promise<Buffer> {
+async function run(bytes: Buffer, from: ConversionKind): Promise<Buffer> {
   const all: Buffer[] = [];
   for await (const chunk of make(bytes, from)) all.push(chunk);
   return Buffer.concat(all);
@@ -402,7 +402,7 @@ test("texts are not taken for numbers, however long they are", async () => {
   expect(await toJson(await toXlsx(json))).toEqual(json);
 });
 
-test.each<[string, Kind, string, string]>([
+test.each<[string, ConversionKind, string, string]>([
   [
     "a number that would be another one",
     "json",

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { type Kind, make } from "../../../src/data/convert/make.ts";
+import { type ConversionKind, make } from "../../../src/data/convert/make.ts";
 
 const run = promisify(execFile);
 let folder: string;
@@ -45,7 +45,7 @@ beforeAll(async () => {
 
 afterAll(() => rm(folder, { recursive: true }));
 
-async function convert(bytes: Buffer, from: Kind): Promise<Buffer> {
+async function convert(bytes: Buffer, from: ConversionKind): Promise<Buffer> {
   const all: Buffer[] = [];
   for await (const chunk of make(bytes, from)) all.push(chunk);
   return Buffer.concat(all);

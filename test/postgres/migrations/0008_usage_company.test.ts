@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { migrate } from "../../../src/postgres/migrate.ts";
-import { createUsageBook } from "../../../src/usage/writer.ts";
+import { createUsageWriter } from "../../../src/usage/writer.ts";
 import { createTestDatabase, type TestDatabase } from "../../support/database.ts";
 import { migrateUpTo } from "../../support/migrations.ts";
 
@@ -29,7 +29,7 @@ it("keeps the usage that is there, and adds to it by company from then on", asyn
   await migrate(test.database);
   expect(await test.database("usage_day")).toEqual([before]);
 
-  const book = createUsageBook(test.database);
+  const book = createUsageWriter(test.database);
   const day = Date.UTC(2026, 9, 10) / 86_400_000;
   const usages = ["first", "second"].map((companyKey) => {
     return { day, userId: 7, username: "anna", companyKey, service: 2, methodGroup: 3, points: 5, pointKeys: [1n] };

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { hasHistory } from "../../../src/accounts/companies/store.ts";
-import { createStandings } from "../../../src/audit/user-history.ts";
+import { hasCompanyHistory } from "../../../src/accounts/companies/store.ts";
+import { createUserHistory } from "../../../src/audit/user-history.ts";
 import { migrate } from "../../../src/postgres/migrate.ts";
 import { createTestDatabase, type TestDatabase } from "../../support/database.ts";
 import { migrateUpTo } from "../../support/migrations.ts";
@@ -26,7 +26,7 @@ async function use(user_id: number, username: string, company_key: string, date:
 
 /** Whose an action is that is told late. */
 async function whose(username: string, time: string) {
-  const standing = (await createStandings(test.database).of([username]))(username, micros(time));
+  const standing = (await createUserHistory(test.database).find([username]))(username, micros(time));
   return standing && [standing.userId, standing.companyKey];
 }
 
@@ -70,7 +70,7 @@ it("knows the companies of users who are gone, by whatever they have left", asyn
   await use(living, "living", "former", "2026-02-01");
   await migrate(test.database);
   const known = ["of_usage", "same_day", "of_audit", "of_data", "present", "former", "unheard_of"].map((key) =>
-    test.database.transaction((transaction) => hasHistory(transaction, key)),
+    test.database.transaction((transaction) => hasCompanyHistory(transaction, key)),
   );
   expect(await Promise.all(known)).toEqual([true, true, true, true, true, true, false]);
   // Who is there stays where they are.

@@ -1,8 +1,8 @@
 import { randomUUID } from "node:crypto";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { bucketsOf, totalOf } from "../../../src/audit/buckets.ts";
-import { matching } from "../../../src/audit/matching.ts";
-import type { Selection } from "../../../src/audit/selection.ts";
+import { bucketsOf, countActions } from "../../../src/audit/buckets.ts";
+import { filterActions } from "../../../src/audit/matching.ts";
+import type { ActionFilter } from "../../../src/audit/selection.ts";
 import { migrate } from "../../../src/postgres/migrate.ts";
 import { ensurePartitions } from "../../../src/postgres/partitions.ts";
 import { createTestDatabase, type TestDatabase } from "../../support/database.ts";
@@ -78,13 +78,13 @@ it("shows recorded changes to the company of what they have changed, in lists an
 
   await migrate(database);
 
-  const seenBy = async (visibleTo: string, user: Selection["user"] = {}) => {
+  const seenBy = async (visibleTo: string, user: ActionFilter["user"] = {}) => {
     const ofDay = { from: hour * 1000 - 7 * 3_600_000_000, to: hour * 1000 + 17 * 3_600_000_000 };
-    const selection: Selection = { ...ofDay, user, visibleTo, method: {} };
-    const rows: { operation: string }[] = await matching(database, selection).select("operation").orderBy("time");
-    expect(totalOf(await bucketsOf(database, selection))).toBe(rows.length);
+    const selection: ActionFilter = { ...ofDay, user, visibleTo, method: {} };
+    const rows: { operation: string }[] = await filterActions(database, selection).select("operation").orderBy("time");
+    expect(countActions(await bucketsOf(database, selection))).toBe(rows.length);
     const ofHours = await bucketsOf(database, { ...selection, from: hour * 1000, to: (hour + 3_600_000) * 1000 });
-    expect(totalOf(ofHours)).toBe(rows.length);
+    expect(countActions(ofHours)).toBe(rows.length);
     return rows.map(({ operation }) => operation).toSorted();
   };
   expect(await seenBy("one")).toEqual(["create_user", "run_plan", "update_company", "update_password", "update_user"]);

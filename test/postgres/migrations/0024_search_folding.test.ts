@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { find, matching } from "../../../src/accounts/users/store.ts";
+import { filterUsers, findUser } from "../../../src/accounts/users/store.ts";
 import { migrate } from "../../../src/postgres/migrate.ts";
 import { createTestDatabase, type TestDatabase } from "../../support/database.ts";
 import { migrateUpTo } from "../../support/migrations.ts";
@@ -26,15 +26,15 @@ it("finds users of the last release whose names hold a final sigma or are decomp
 
   const everyone = { scope: { kind: "everything" }, companyKey: undefined, group: "TOTAL" } as const;
   const found = async (filter: string) =>
-    (await matching(database, { ...everyone, filter })).map((one) => one.username);
+    (await filterUsers(database, { ...everyone, filter })).map((one) => one.username);
   expect(await found("νίκος")).toEqual([]);
   expect(await found("νικος")).toEqual(["greek"]);
   expect(await found("Νικοσ")).toEqual(["greek"]);
   expect(await found("\u00C5SA")).toEqual(["swedish"]);
   expect(await found("a\u030Asa")).toEqual(["swedish"]);
   expect(await found("NN")).toEqual(["plain"]);
-  expect(await find(database, { kind: "everything" }, "greek")).toMatchObject({ name: names.greek });
+  expect(await findUser(database, { kind: "everything" }, "greek")).toMatchObject({ name: names.greek });
   await database.raw("set enable_seqscan = off");
-  const plan = await database.raw(`explain ${matching(database, { ...everyone, filter: "νικος" }).toQuery()}`);
+  const plan = await database.raw(`explain ${filterUsers(database, { ...everyone, filter: "νικος" }).toQuery()}`);
   expect(JSON.stringify(plan.rows)).toContain("user_account_search");
 });

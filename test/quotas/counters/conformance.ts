@@ -1,9 +1,9 @@
 import { randomUUID } from "node:crypto";
 import { beforeEach, describe, expect, test } from "vitest";
 import type {
-  Ask,
   Command,
   CounterEngine,
+  CounterRequest,
   Lease,
   Meter,
   Missing,
@@ -42,7 +42,7 @@ export function conforms(subject: () => Subject): void {
 
   /** Asks, and primes with nothing where counters are missing. */
   async function ask(command: Command, given: Rules = rules(), snapshot: Partial<Snapshot> = {}): Promise<Reply> {
-    const asks: Ask[] = [{ meter, rules: given, command }];
+    const asks: CounterRequest[] = [{ meter, rules: given, command }];
     const [reply] = await subject().engine.run(asks);
     if (reply?.kind !== "missing") return reply as Reply;
     await subject().engine.prime(meter, reply.token, emptySnapshot(reply, given, snapshot));
@@ -78,7 +78,7 @@ export function conforms(subject: () => Subject): void {
         settledPoints: undefined,
         holder: "code service",
       },
-      standing: {
+      meterState: {
         nowMs: noon,
         day,
         dayEndMs: Date.UTC(2026, 10, 25),
@@ -132,7 +132,7 @@ export function conforms(subject: () => Subject): void {
     expect(await acquire(1, none)).toMatchObject({ kind: "refused", violated: [] });
     expect(await settle(operationId, 4, none)).toMatchObject({
       kind: "done",
-      standing: { dayUsed: 4, dayReserved: 0 },
+      meterState: { dayUsed: 4, dayReserved: 0 },
     });
   });
 
@@ -255,7 +255,7 @@ export function conforms(subject: () => Subject): void {
       expect(await acquire(5, quota, operationId)).toMatchObject({
         kind: "done",
         lease: { day: dayAt(noon, 0) + 1 },
-        standing: { dayReserved: 5 },
+        meterState: { dayReserved: 5 },
       });
       expect((await acquire(1, quota)).kind).toBe("refused");
     });
@@ -272,7 +272,7 @@ export function conforms(subject: () => Subject): void {
     expect(await settle(lost, 6, quota)).toMatchObject({
       kind: "done",
       before: "expired",
-      standing: { dayUsed: 6, dayReserved: 5, running: 1 },
+      meterState: { dayUsed: 6, dayReserved: 5, running: 1 },
     });
   });
 
@@ -404,10 +404,10 @@ export function conforms(subject: () => Subject): void {
       expect((await acquire(1, quota)).kind).toBe("refused");
       at(midnight);
       const after = await acquire(5, quota);
-      expect(after).toMatchObject({ kind: "done", standing: { dayReserved: 5, windowReserved: 10, running: 2 } });
+      expect(after).toMatchObject({ kind: "done", meterState: { dayReserved: 5, windowReserved: 10, running: 2 } });
       // It belongs to the day of its acquire.
       expect(await settle(operationId, 4, quota)).toMatchObject({
-        standing: { dayUsed: 0, windowUsed: 4, windowReserved: 5 },
+        meterState: { dayUsed: 0, windowUsed: 4, windowReserved: 5 },
       });
     });
 
@@ -422,8 +422,8 @@ export function conforms(subject: () => Subject): void {
       await acquire(5);
       expect((await usage()).windowEndMs).toBe(midnight);
       at(midnight);
-      const standing = await usage();
-      expect(standing).toMatchObject({
+      const meterState = await usage();
+      expect(meterState).toMatchObject({
         windowUsed: 0,
         windowReserved: 0,
         running: 1,
@@ -442,7 +442,7 @@ export function conforms(subject: () => Subject): void {
       const later = Date.UTC(2026, 10, 25) - Math.min(from, to) * hourMs;
       at(later - 1);
       const late = await acquire(5, moved);
-      expect(late).toMatchObject({ kind: "refused", violated: ["pointsPerDay"], standing: { dayEndMs: later } });
+      expect(late).toMatchObject({ kind: "refused", violated: ["pointsPerDay"], meterState: { dayEndMs: later } });
       at(later);
       expect((await acquire(5, moved)).kind).toBe("done");
     });
@@ -616,12 +616,12 @@ export function conforms(subject: () => Subject): void {
       ],
       ["a released one is known", { state: "released", holder: "" }, { dayReserved: 0, dayUsed: 0, running: 0 }],
       ["one of another day counts in the window", { day: dayAt(noon, 0) - 1 }, { dayReserved: 0, windowReserved: 5 }],
-    ])("restored, once: %s", async (_what, fields, standing) => {
+    ])("restored, once: %s", async (_what, fields, meterState) => {
       await usage();
       const lost = lease(fields);
       await subject().engine.restore(meter, rules(), lost);
       await subject().engine.restore(meter, rules(), lost);
-      expect(await usage()).toMatchObject(standing);
+      expect(await usage()).toMatchObject(meterState);
       expect((await release(lost.operationId)).kind).toBe("done");
     });
 
@@ -690,7 +690,7 @@ export function emptySnapshot(missing: Reply, { timezone }: Rules, fields: Parti
 
 export function standingOf(reply: Reply) {
   if (reply.kind === "missing" || reply.kind === "stale") throw new Error(`the counters are ${reply.kind}`);
-  return reply.standing;
+  return reply.meterState;
 }
 
 export function leaseOf(reply: Reply): Lease | undefined {

@@ -53,7 +53,7 @@ describe.skipIf(noOwnRedis !== "").each(["in this process", "in Redis"])("counte
   });
 
   test("are read once when 100 callers miss them at once, and each is decided once", async () => {
-    const answers = await Promise.all(Array.from({ length: 100 }, () => counters.ask([acquire(1)])));
+    const answers = await Promise.all(Array.from({ length: 100 }, () => counters.execute([acquire(1)])));
     const kinds = answers.map(([answer]) => answer?.kind);
     expect(reads).toBe(1);
     expect([kinds.filter((kind) => kind === "done").length, kinds.filter((kind) => kind === "refused").length]).toEqual(
@@ -75,20 +75,20 @@ describe.skipIf(noOwnRedis !== "").each(["in this process", "in Redis"])("counte
       },
       findLease: () => Promise.resolve(undefined),
     });
-    const answers = await Promise.all(Array.from({ length: 50 }, () => counted.ask([acquire(1, newMeter())])));
+    const answers = await Promise.all(Array.from({ length: 50 }, () => counted.execute([acquire(1, newMeter())])));
     expect(answers.every(([answer]) => answer?.kind === "done")).toBe(true);
     expect(running).toEqual({ now: 0, most: 4, flushes: 50 });
   });
 
   test("hold up nobody who is told already", async () => {
     const other = newMeter();
-    await counters.ask([acquire(1)]);
+    await counters.execute([acquire(1)]);
     let release: () => void = () => undefined;
     hold = new Promise((resolve) => {
       release = resolve;
     });
     const heard: number[] = [];
-    const asking = counters.ask([acquire(1, other), acquire(1)], (_answer, index) => heard.push(index));
+    const asking = counters.execute([acquire(1, other), acquire(1)], (_answer, index) => heard.push(index));
     await expect.poll(() => heard).toEqual([1]);
     release();
     expect((await asking).map(({ kind }) => kind)).toEqual(["done", "done"]);
@@ -107,7 +107,7 @@ describe.skipIf(noOwnRedis !== "").each(["in this process", "in Redis"])("counte
           await engine.restore(...parameters);
           if ((losses += 1) > 1) return;
           await engine.forget(meter);
-          await counters.ask([acquire(1)]);
+          await counters.execute([acquire(1)]);
         },
       },
       readSnapshot: (_meter, missing, given) => Promise.resolve(emptySnapshot(missing, given, {})),
@@ -124,7 +124,7 @@ describe.skipIf(noOwnRedis !== "").each(["in this process", "in Redis"])("counte
       }),
     });
     const command = { kind: "settle" as const, operationId, day, points: 5 };
-    const [answer] = await lossy.ask([{ meter, rules, command }]);
+    const [answer] = await lossy.execute([{ meter, rules, command }]);
     expect([answer?.kind, losses]).toEqual(["done", 2]);
   });
 
@@ -134,7 +134,7 @@ describe.skipIf(noOwnRedis !== "").each(["in this process", "in Redis"])("counte
       readSnapshot: (_meter, missing, given) => Promise.resolve(emptySnapshot(missing, given, {})),
       findLease: () => Promise.resolve(undefined),
     });
-    const error: unknown = await forgetful.ask([acquire(1)]).catch((thrown: unknown) => thrown);
+    const error: unknown = await forgetful.execute([acquire(1)]).catch((thrown: unknown) => thrown);
     expect((error as ConnectError).code).toBe(Code.Unavailable);
   });
 });
@@ -171,7 +171,7 @@ describe.skipIf(noOwnRedis !== "")("a Redis that is lost", () => {
     });
     const granted = { operationId: randomUUID(), day: Math.floor(Date.now() / 86_400_000) };
     const error: unknown = await counters
-      .ask([{ meter, rules, command: { kind: "renew", ttlMs: 60_000, ...granted } }])
+      .execute([{ meter, rules, command: { kind: "renew", ttlMs: 60_000, ...granted } }])
       .catch((thrown: unknown) => thrown);
     expect(error).toBeInstanceOf(ConnectError);
     const { code, details } = error as ConnectError;

@@ -61,7 +61,7 @@ describe.skipIf(noOwnRedis !== "")("the generation of counters in Redis", () => 
     const [one, other] = [openServer(), openServer()];
     await primed(one);
     await other.run([usage]);
-    await one.renew(1);
+    await one.raiseGeneration(1);
     await primed(one);
     expect(await other.run([usage])).toEqual([{ kind: "stale", generation: 2 }]);
     expect((await other.run([usage]))[0]?.kind).toBe("done");
@@ -79,10 +79,10 @@ describe.skipIf(noOwnRedis !== "")("the generation of counters in Redis", () => 
     await other.run([usage]);
     const seen = await Promise.all([one.readGeneration(), other.readGeneration()]);
     expect(seen).toEqual([1, 1]);
-    await Promise.all([one.renew(1), other.renew(1)]);
-    await one.renew(1);
+    await Promise.all([one.raiseGeneration(1), other.raiseGeneration(1)]);
+    await one.raiseGeneration(1);
     expect(await generation()).toBe(2);
-    await one.renew(2);
+    await one.raiseGeneration(2);
     expect(await generation()).toBe(3);
   });
 
@@ -107,7 +107,7 @@ describe.skipIf(noOwnRedis !== "")("the generation of counters in Redis", () => 
     const asking = engine.run([usage]).then(() => order.push("acted"));
     // It is on its way.
     await new Promise((resolve) => setImmediate(resolve));
-    const waiting = engine.answered().then(() => order.push("answered"));
+    const waiting = engine.drainReplies().then(() => order.push("answered"));
     server.resume();
     await Promise.all([asking, waiting]);
     expect(order).toEqual(["acted", "answered"]);

@@ -4,7 +4,7 @@ import type {
   LeaseState,
   LimitName,
   Missing,
-  Remember,
+  Remembered,
   Rules,
   Snapshot,
 } from "../../../src/quotas/counters/engine.ts";
@@ -28,7 +28,7 @@ interface Decided {
  * What a meter and the ledger behind it promise, said as simply as it can be: every lease there ever was, and all sums
  * made from them for every question. The number of ended operations is not bounded here, their time is.
  */
-export function createModel(remember: Remember) {
+export function createModel(remember: Remembered) {
   /** The ledger, by day and operation. */
   const rows = new Map<string, Lease>();
   /** What the counters know, by operation. */

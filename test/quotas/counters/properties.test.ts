@@ -120,7 +120,7 @@ describe.skipIf(noOwnRedis !== "")("any calls in any order end as the model says
             const rules: Rules = { timezone, quotas };
             const days = granted.get("operationId" in drawn ? drawn.operationId : "") ?? [];
             const command = "day" in drawn ? { ...drawn, day: days.at(-1 - back) ?? days.at(-1) ?? 0 } : drawn;
-            const [answer] = await counters.ask([{ meter, rules, command }]);
+            const [answer] = await counters.execute([{ meter, rules, command }]);
             const outcome = model.ask(rules, command, nowMs);
             expect(observed(answer as Answer, command)).toEqual(expected(outcome, command));
             if (answer?.kind !== "done" || answer.lease === undefined) continue;
@@ -138,7 +138,7 @@ describe.skipIf(noOwnRedis !== "")("any calls in any order end as the model says
 });
 
 function observed(answer: Answer, command: Command) {
-  const { dayEndMs, window, dayUsed, windowUsed, dayReserved, windowReserved, running } = answer.standing;
+  const { dayEndMs, window, dayUsed, windowUsed, dayReserved, windowReserved, running } = answer.meterState;
   const sums = { dayEndMs, window, dayUsed, windowUsed, dayReserved, windowReserved, running };
   const lease = "lease" in answer && answer.kind === "done" ? answer.lease : undefined;
   return {

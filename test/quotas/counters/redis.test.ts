@@ -62,7 +62,7 @@ describe.skipIf(noOwnRedis !== "")("the engine on Redis", () => {
     await own.prime(ask.meter, missing.token, emptySnapshot(missing, rules, {}));
     const before = Date.now();
     const [reply] = await own.run([ask]);
-    const time = reply?.kind === "done" ? reply.standing.nowMs : 0;
+    const time = reply?.kind === "done" ? reply.meterState.nowMs : 0;
     expect(time).toBeGreaterThanOrEqual(before - 1);
     expect(time).toBeLessThanOrEqual(Date.now() + 1);
   });
@@ -97,9 +97,9 @@ describe.skipIf(noOwnRedis !== "")("the engine on Redis", () => {
         emptySnapshot(missing as Missing, rules, { dayUsed: 5 }),
       );
       expect(await engine.run([ask])).toEqual([{ kind: "stale", generation: 5 }]);
-      expect(await later.run([ask])).toMatchObject([{ kind: "done", standing: { dayUsed: 5 } }]);
+      expect(await later.run([ask])).toMatchObject([{ kind: "done", meterState: { dayUsed: 5 } }]);
       engine.setGeneration(5);
-      expect(await engine.run([ask])).toMatchObject([{ kind: "done", standing: { dayUsed: 5 } }]);
+      expect(await engine.run([ask])).toMatchObject([{ kind: "done", meterState: { dayUsed: 5 } }]);
     });
 
     test("also where there was nothing yet", async () => {

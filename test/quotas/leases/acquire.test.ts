@@ -7,14 +7,14 @@ import { describe, expect, test, vi } from "vitest";
 import { RetryInfoSchema } from "#gen/google/rpc/error_details_pb.js";
 import { AcquireQuotaRequestSchema, QuotaService } from "#gen/tollgate/v1/lease_pb.js";
 import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
-import { createTally } from "../../../src/audit/roll-up.ts";
-import { createActionBook } from "../../../src/audit/writer.ts";
+import { createRollUp } from "../../../src/audit/roll-up.ts";
+import { createActionWriter } from "../../../src/audit/writer.ts";
 import type { Counters } from "../../../src/quotas/counters/counters.ts";
 import { createMemoryEngine } from "../../../src/quotas/counters/memory.ts";
 import { acquire } from "../../../src/quotas/leases/acquire.ts";
 import { createLedger } from "../../../src/quotas/ledger/ledger.ts";
 import { unavailable } from "../../../src/shared/errors.ts";
-import { createUsageBook } from "../../../src/usage/writer.ts";
+import { createUsageWriter } from "../../../src/usage/writer.ts";
 import { startTestApp } from "../../support/app.ts";
 import { createTestDatabase } from "../../support/database.ts";
 import { noOwnRedis, startRedis } from "../../support/redis.ts";
@@ -26,8 +26,8 @@ const asked = (username: string) => ({ username, ...method, points: 1, operation
 test("a commit that fails after the counters have failed leaves no rejection without a handler", async () => {
   const { database, drop } = await createTestDatabase();
   const logger = pino({ level: "silent" });
-  const actions = createActionBook(database, createTally({ database, logger }));
-  const usage = createUsageBook(database);
+  const actions = createActionWriter(database, createRollUp({ database, logger }));
+  const usage = createUsageWriter(database);
   const onContradiction = () => undefined;
   const ledger = createLedger({ database, logger, actions, usage, onContradiction, commitTimeoutMs: 50 });
   const subject = {
@@ -41,7 +41,7 @@ test("a commit that fails after the counters have failed leaves no rejection wit
   const engine = createMemoryEngine({ now: Date.now, remember });
   /** Grants the first, then fails. */
   const counters: Counters = {
-    async ask([first], hear) {
+    async execute([first], onAnswer) {
       if (first === undefined) throw new Error("nothing was asked");
       const [missing] = await engine.run([first]);
       if (missing?.kind === "missing")
@@ -51,7 +51,7 @@ test("a commit that fails after the counters have failed leaves no rejection wit
           emptySnapshot(missing, first.rules, { dayUsed: 0, windowUsed: 0 }),
         );
       const [answer] = await engine.run([first]);
-      hear?.(answer as Parameters<NonNullable<typeof hear>>[0], 0, performance.now());
+      onAnswer?.(answer as Parameters<NonNullable<typeof onAnswer>>[0], 0, performance.now());
       throw unavailable("COUNTERS_UNAVAILABLE", "the counters do not answer now", 1000);
     },
     forget: engine.forget,
@@ -79,8 +79,8 @@ test("a commit that fails after the counters have failed leaves no rejection wit
   await lock.raw("lock table lease in access exclusive mode");
 
   const requests = [create(AcquireQuotaRequestSchema, asked("user")), create(AcquireQuotaRequestSchema, asked("user"))];
-  const asker = { username: "planner", tracecode: randomUUID() };
-  await expect(acquire(options, requests, asker)).rejects.toThrow("the counters do not answer now");
+  const caller = { username: "planner", tracecode: randomUUID() };
+  await expect(acquire(options, requests, caller)).rejects.toThrow("the counters do not answer now");
   await expect(committed).rejects.toThrow("the ledger is behind");
   await new Promise(setImmediate);
   process.off("unhandledRejection", unhandled);

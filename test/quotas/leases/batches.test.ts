@@ -1,12 +1,12 @@
 import { expect, test } from "vitest";
-import { batches } from "../../../src/quotas/leases/batches.ts";
+import { readBatches } from "../../../src/quotas/leases/batches.ts";
 
 test("a reader that leaves is not held by a sender that is silent", async () => {
   async function* source() {
     yield 1;
     await new Promise(() => undefined);
   }
-  const reading = batches(source(), 10);
+  const reading = readBatches(source(), 10);
   expect((await reading.next()).value).toEqual([1]);
   expect(await reading.return(undefined)).toEqual({ done: true, value: undefined });
 });

@@ -91,19 +91,19 @@ describe.each(engines)("quotas with counters %s", (name) => {
       state: Lease_State.ACTIVE,
       renewInterval: { seconds: 20n },
     });
-    const standing = (limit: LimitStanding_Name) => granted.limits.find((one) => one.name === limit);
-    expect(standing(LimitStanding_Name.POINTS_PER_DAY)).toMatchObject({
+    const meterState = (limit: LimitStanding_Name) => granted.limits.find((one) => one.name === limit);
+    expect(meterState(LimitStanding_Name.POINTS_PER_DAY)).toMatchObject({
       limit: 100,
       used: 0,
       reserved: 30,
       remaining: 70,
     });
-    expect(standing(LimitStanding_Name.MAX_CONCURRENT_EXECUTION)).toMatchObject({
+    expect(meterState(LimitStanding_Name.MAX_CONCURRENT_EXECUTION)).toMatchObject({
       limit: 2,
       reserved: 1,
       remaining: 1,
     });
-    expect(standing(LimitStanding_Name.POINTS_PER_REQUEST)?.limit).toBe(1_000_000);
+    expect(meterState(LimitStanding_Name.POINTS_PER_REQUEST)?.limit).toBe(1_000_000);
 
     const leaseId = granted.lease?.leaseId ?? "";
     const renewed = await client().renewLease({ leaseId, ttlSeconds: 600 });

@@ -3,8 +3,8 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import { Code, ConnectError } from "@connectrpc/connect";
 import pino from "pino";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { createTally } from "../../../src/audit/roll-up.ts";
-import { createActionBook } from "../../../src/audit/writer.ts";
+import { createRollUp } from "../../../src/audit/roll-up.ts";
+import { createActionWriter } from "../../../src/audit/writer.ts";
 import { type Database, openDatabase } from "../../../src/postgres/database.ts";
 import { dropPartitions, ensurePartitions } from "../../../src/postgres/partitions.ts";
 import type { Meter } from "../../../src/quotas/counters/engine.ts";
@@ -15,7 +15,7 @@ import type { LedgerEntry } from "../../../src/quotas/ledger/entry.ts";
 import { createLedger, type Ledger } from "../../../src/quotas/ledger/ledger.ts";
 import { findLease, findMethods, readSnapshot } from "../../../src/quotas/ledger/read.ts";
 import { verifyUsage } from "../../../src/quotas/ledger/verify.ts";
-import { createUsageBook } from "../../../src/usage/writer.ts";
+import { createUsageWriter } from "../../../src/usage/writer.ts";
 import { createTestDatabase, type TestDatabase } from "../../support/database.ts";
 
 const nowMs = Date.UTC(2026, 10, 24, 12);
@@ -38,8 +38,8 @@ afterEach(() => stand.drop());
 
 const books = (database: Database) => ({
   database,
-  actions: createActionBook(database, createTally({ database, logger })),
-  usage: createUsageBook(database),
+  actions: createActionWriter(database, createRollUp({ database, logger })),
+  usage: createUsageWriter(database),
 });
 
 const entry = (fields: Partial<LedgerEntry> = {}): LedgerEntry => ({
@@ -457,8 +457,8 @@ test("entries of one lease wait as one while PostgreSQL is away, and beyond the 
   small.append(entry());
   small.append(entry());
   const options = { ledger: small } as unknown as LifecycleOptions;
-  const asker = { username: "planner", tracecode: randomUUID() };
-  for (const call of [renew(options, "any", 1000, asker), release(options, "any", asker)]) {
+  const caller = { username: "planner", tracecode: randomUUID() };
+  for (const call of [renew(options, "any", 1000, caller), release(options, "any", caller)]) {
     await expect(call).rejects.toMatchObject({ code: Code.Unavailable });
   }
   await lock.rollback();
