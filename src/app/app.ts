@@ -196,7 +196,7 @@ export async function startApp(
       logger,
       onUsers(userIds) {
         authenticator.forget(userIds);
-        subjects.forget(userIds);
+        subjects.invalidate(userIds);
         userHistory.invalidate();
       },
       onGeneration: () => engine?.invalidateGeneration(),

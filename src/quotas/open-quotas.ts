@@ -17,37 +17,37 @@ import type { Subjects } from "./limits/subjects.ts";
 
 export interface QuotaResources {
   readonly database: Database;
-  /** Undefined: the counters are kept in this process. */
+  /** Undefined to keep the counters in this process. */
   readonly engine: SharedEngine | undefined;
   readonly ledger: Ledger;
   readonly notifications: Notifications;
   readonly subjects: Subjects;
   readonly logger: Logger;
-  /** What lease ids are signed with: the first signs, all are accepted. */
+  /** The secrets of lease ids. The first signs, all are accepted. */
   readonly secrets: readonly string[];
   /** Milliseconds since the epoch. */
   readonly now: () => number;
-  /** Whether who has no quota may do everything, or nothing. */
+  /** Whether a user without a quota may do everything. By default nothing. */
   readonly unlimitedByDefault: boolean;
   /** Whether a grant is answered only when it is in the ledger. */
   readonly durable: boolean;
   readonly remember: Remembered;
-  /** Whether this server counts by itself while Redis is out of reach. */
+  /** Whether this server counts alone while Redis is unavailable. */
   readonly failOpen: boolean;
 }
 
 export interface Quotas extends QuotaServiceOptions {
-  /** Stops counting in this server alone, if it does and Redis can be reached. */
+  /** Leaves fail-open if Redis answers. Does nothing outside fail-open. */
   readonly leaveFailOpen: () => Promise<void>;
 }
 
-/** Puts together what the hot path stands on. */
+/** Wires the counters, the ledger and the users for the quota service. */
 export function openQuotas(resources: QuotaResources): Quotas {
   const { database, engine, ledger, notifications, subjects, logger, now, remember } = resources;
   const create = (counterEngine: CounterEngine) =>
     createCounters({
       engine: counterEngine,
-      // What any living server has granted is in the ledger before it is read.
+      // The grants of every living server are in the ledger before it is read.
       flush: () => notifications.barrier(),
       readSnapshot: (meter, missing, { timezone }) => readSnapshot(database, meter, { ...missing, timezone, remember }),
       findLease: async ({ userId, service, methodGroup }, operationId, day) =>
@@ -90,7 +90,7 @@ export function openQuotas(resources: QuotaResources): Quotas {
   };
 }
 
-/** The counters of all servers in Redis. */
+/** Creates the engine that all servers share in Redis. */
 export function openEngine({
   now,
   remember,

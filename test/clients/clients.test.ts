@@ -71,7 +71,7 @@ quota set 204
 quota UNIVERSAL PLAN 1500
 acquired 300 ACTIVE
 settled SETTLED
-refused 429 DAILY_POINTS_EXCEEDED points_per_day: 2000 points asked, 1250 of 1500 remain
+refused 429 DAILY_POINTS_EXCEEDED points_per_day: 2000 points requested, 1250 of 1500 remain
 usage POINTS_PER_DAY { limit: 1500, used: 250, reserved: 0, remaining: 1250 }
 statistics anna [{"service":"UNIVERSAL","methods":[{"method_group":"PLAN","unique_points_per_day":0,"points_per_day":250}]}]
 audit UNIVERSAL PLAN run_plan_calculation 250 PT2S

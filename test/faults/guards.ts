@@ -68,7 +68,7 @@ export const guards: readonly Guard[] = [
   {
     name: "a day goes on at the offset at which it is counted",
     file: "src/quotas/ledger/read.ts",
-    find: "const current = goesOn ?",
+    find: "const current = continues ?",
     replace: "const current = false as boolean ?",
     faults: "redis: FLUSHALL",
   },

@@ -3,46 +3,46 @@ import pLimit from "p-limit";
 import { unavailable } from "../../shared/errors.ts";
 import type { CounterEngine, CounterRequest, Day, Lease, Meter, Missing, Reply, Rules, Snapshot } from "./engine.ts";
 
-/** A reply of counters that are there. `degraded`: of this server's own, while those of all servers are out of reach. */
+/** A reply of present counters. `degraded` marks a reply of this server's own counters in fail-open. */
 export type Answer = Exclude<Reply, { kind: "missing" | "stale" }> & { readonly degraded?: boolean };
 
 export interface Counters {
   /**
-   * One answer for each ask, in order. Counters that are missing are made again from the ledger first.
-   * @param hear called with each answer when the engine gives it, while others of the batch may have to wait
-   * @throws UNAVAILABLE when the engine, or the ledger where it is needed, does not answer
+   * Returns one answer for each request, in order. Missing counters are rebuilt from the ledger first.
+   * @param onAnswer called with each answer as soon as the engine gives it; others of the batch may still wait
+   * @throws UNAVAILABLE when the engine, or the ledger for a rebuild, does not answer
    */
-  execute(asks: readonly CounterRequest[], onAnswer?: OnAnswer): Promise<Answer[]>;
-  /** Drops a meter that the ledger contradicts: the next ask makes it again from the ledger. */
+  execute(requests: readonly CounterRequest[], onAnswer?: OnAnswer): Promise<Answer[]>;
+  /** Drops a meter that the ledger contradicts. The next request rebuilds it. */
   forget(meter: Meter): Promise<void>;
 }
 
-/** @param askedMs when the engine was asked, by performance.now(): it has not decided before */
-export type OnAnswer = (answer: Answer, index: number, askedMs: number) => void;
+/** @param askedMs when the request was sent, by performance.now(): the engine decided after it */
+export type OnAnswer = (answer: Answer, index: number, sentMs: number) => void;
 
 export interface CountersOptions {
   readonly engine: CounterEngine;
-  /** Resolves when every server has written what it holds; called before the ledger is read. */
+  /** Resolves when every server has flushed its queue. Called before the ledger is read. */
   readonly flush?: () => Promise<void>;
-  /** What the ledger knows. */
+  /** Reads what the ledger holds of a meter. */
   readonly readSnapshot: (meter: Meter, missing: Missing, rules: Rules) => Promise<Snapshot>;
-  /** A lease that the engine does not know. */
+  /** Finds a lease in the ledger that the engine does not know. */
   readonly findLease: (meter: Meter, operationId: string, day: Day) => Promise<Lease | undefined>;
 }
 
-/** Each of: stale, primed and lost again meanwhile, the day over before it was used. More means that something is broken. */
+/** A request may find its meter stale, lost again after the prime, and past the end of its day. More retries mean a bug. */
 const attempts = 4;
-/** Snapshots that are read at once: when all counters are lost, other work finds connections to PostgreSQL. */
+/** The most snapshots read at once, so that other work finds connections to PostgreSQL when all counters are lost. */
 const maxReads = 4;
 const retryAfterMs = 1000;
 
-/** What the service asks of the counters, whatever becomes of the engine's memory. */
+/** Creates counters that survive the loss of the engine's memory: missing meters are primed from the ledger. */
 export function createCounters(options: CountersOptions): Counters {
   const { engine, flush = async () => undefined, readSnapshot, findLease } = options;
   const priming = new Map<string, Promise<void>>();
   const reading = pLimit(maxReads);
 
-  /** @throws UNAVAILABLE for every fault of the engine: fail-open counts without it then. */
+  /** @throws UNAVAILABLE for every fault of the engine, on which fail-open begins */
   async function fromEngine<Result>(work: Promise<Result>): Promise<Result> {
     try {
       return await work;
@@ -52,18 +52,18 @@ export function createCounters(options: CountersOptions): Counters {
     }
   }
 
-  function run(asks: readonly CounterRequest[]): Promise<Reply[]> {
-    return fromEngine(engine.run(asks));
+  function run(requests: readonly CounterRequest[]): Promise<Reply[]> {
+    return fromEngine(engine.run(requests));
   }
 
-  /** However many find a meter missing at once, the ledger is read once. */
+  /** Primes a meter. Concurrent calls read the ledger once. */
   function prime({ meter, rules }: CounterRequest, missing: Missing): Promise<void> {
     const { userId, service, methodGroup } = meter;
     const { token, day, window } = missing;
     const key = [userId, service, methodGroup, token, day, window.from, window.to].join("/");
     const running =
       priming.get(key) ??
-      // Nothing is granted from the missing reply to the prime: the flush holds however long the read has to wait.
+      // A missing meter grants nothing until its prime, so the flush stays valid however long the read waits.
       flush()
         .then(() => reading(() => readSnapshot(meter, missing, rules)))
         .then((snapshot) => fromEngine(engine.prime(meter, token, snapshot)))
@@ -72,8 +72,8 @@ export function createCounters(options: CountersOptions): Counters {
     return running;
   }
 
-  async function restore(ask: CounterRequest): Promise<boolean> {
-    const { meter, rules, command } = ask;
+  async function restore(request: CounterRequest): Promise<boolean> {
+    const { meter, rules, command } = request;
     if (!("day" in command)) return false;
     await flush();
     const lease = (await findLease(meter, command.operationId, command.day)) ?? command.proof;
@@ -83,48 +83,48 @@ export function createCounters(options: CountersOptions): Counters {
   }
 
   return {
-    async execute(asks, onAnswer) {
-      let askedMs = performance.now();
-      const replies = await run(asks);
-      const tell = (reply: Reply, index: number) => {
-        if (isAnswer(reply)) onAnswer?.(reply, index, askedMs);
+    async execute(requests, onAnswer) {
+      let sentMs = performance.now();
+      const replies = await run(requests);
+      const report = (reply: Reply, index: number) => {
+        if (isAnswer(reply)) onAnswer?.(reply, index, sentMs);
       };
-      replies.forEach(tell);
+      replies.forEach(report);
       for (let attempt = 1; ; attempt += 1) {
-        const again = await recoverAll(asks, replies);
-        if (again.length === 0) return replies as Answer[];
+        const retried = await recoverAll(requests, replies);
+        if (retried.length === 0) return replies as Answer[];
         if (attempt === attempts)
-          throw unavailable("COUNTERS_UNAVAILABLE", "the counters are being made again", retryAfterMs);
-        askedMs = performance.now();
-        const renewed = await run(again.map((index) => asks[index] as CounterRequest));
-        for (const [place, index] of again.entries()) {
+          throw unavailable("COUNTERS_UNAVAILABLE", "the counters are being rebuilt", retryAfterMs);
+        sentMs = performance.now();
+        const renewed = await run(retried.map((index) => requests[index] as CounterRequest));
+        for (const [place, index] of retried.entries()) {
           replies[index] = renewed[place] as Reply;
-          tell(replies[index], index);
+          report(replies[index], index);
         }
       }
     },
     forget: (meter) => fromEngine(engine.forget(meter)),
   };
 
-  /** The places of those that are worth asking again. */
-  async function recoverAll(asks: readonly CounterRequest[], replies: readonly Reply[]): Promise<number[]> {
+  /** Returns the indexes of requests to retry. */
+  async function recoverAll(requests: readonly CounterRequest[], replies: readonly Reply[]): Promise<number[]> {
     if (replies.every(isAnswer)) return [];
     const open = [...replies.keys()].filter((index) => !isAnswer(replies[index] as Reply));
     const isAgain = await Promise.all(
-      open.map((index) => recover(asks[index] as CounterRequest, replies[index] as Reply)),
+      open.map((index) => recover(requests[index] as CounterRequest, replies[index] as Reply)),
     );
     return open.filter((_index, place) => isAgain[place]);
   }
 
-  /** Whether it is worth asking again. */
-  async function recover(ask: CounterRequest, reply: Reply): Promise<boolean> {
+  /** Recovers from a reply without an answer. Returns whether to retry the request. */
+  async function recover(request: CounterRequest, reply: Reply): Promise<boolean> {
     if (reply.kind === "missing") {
-      await prime(ask, reply);
+      await prime(request, reply);
       return true;
     }
     if (reply.kind === "stale") return true;
-    // A lease that was restored is unknown again when the meter was lost and primed by another call meanwhile.
-    return reply.kind === "unknown" && restore(ask);
+    // A restored lease is unknown again if the meter was lost and primed by another call meanwhile.
+    return reply.kind === "unknown" && restore(request);
   }
 }
 

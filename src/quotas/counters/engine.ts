@@ -1,6 +1,6 @@
 /**
- * The counters of one user × service × method group, whatever the user's company. They hold nothing that the ledger does
- * not: an engine that has lost them says so, is primed, and is asked again.
+ * The counters of one user, service and method group, whatever the user's company. They hold nothing that the ledger does
+ * not hold. An engine that has lost them replies `missing`, is primed, and is called again.
  */
 export interface Meter {
   readonly userId: number;
@@ -12,9 +12,9 @@ export interface Meter {
 /** A calendar day, counted from 1970-01-01. */
 export type Day = number;
 
-/** The limits of some days. An absent one does not limit; 0 allows nothing, not even a request of 0 points. */
+/** The limits of a quota. An absent limit does not limit. 0 allows nothing, not even a request of 0 points. */
 export interface QuotaLimits {
-  /** The days from..to, `to` excluded, which are its date window; without: every other day, by calendar months. */
+  /** The days `from` until before `to`, which are its date window. Absent for the base quota, whose window is the month. */
   readonly period?: { readonly from: Day; readonly to: Day };
   readonly pointsPerRequest?: number;
   readonly pointsPerDay?: number;
@@ -22,33 +22,33 @@ export interface QuotaLimits {
   readonly maxConcurrentExecution?: number;
 }
 
-/** Which day it is for a user and what holds on it: the engine's own clock decides, not the caller's. */
+/** The offset and quotas of a user. The engine's clock decides which day it is, not the caller's. */
 export interface Rules {
   /** The user's offset from UTC, in hours. */
   readonly timezone: number;
-  /** Every quota that may hold within a day from now: at most one without a period. */
+  /** Every quota that may apply within a day from now. At most one has no period. */
   readonly quotas: readonly QuotaLimits[];
 }
 
-/** What is asked of a meter. */
+/** A command to a meter. */
 export type Command =
-  /** Returns the lease that runs; grants an operation again that was released or has expired, as a new lease. */
+  /** Grants a lease. Returns the live lease of the operation. A released or expired operation gets a new lease. */
   | ({ readonly kind: "acquire" } & Acquisition)
-  /** Acquire's answer, changing nothing. */
+  /** Decides like acquire, and changes nothing. */
   | { readonly kind: "check"; readonly points: number }
-  /** Extends a live lease; takes an expired one again if there is room. */
+  /** Extends a live lease. Takes an expired lease again if there is room. */
   | ({ readonly kind: "renew"; readonly ttlMs: number } & Granted)
-  /** Wins over every other end of a lease, whatever came first. */
+  /** Charges the points and ends the lease. Wins over a release or an expiry that came first. */
   | ({ readonly kind: "settle"; readonly points: number } & Granted)
   | ({ readonly kind: "release" } & Granted)
   | { readonly kind: "usage" }
   | { readonly kind: "leases" };
 
-/** A lease that was granted once: the ledger finds it by its day. */
+/** A lease that was granted. The ledger finds it by its day. */
 export interface Granted {
   readonly operationId: string;
   readonly day: Day;
-  /** What stands in for the lease where the ledger has lost it too. */
+  /** Replaces the lease if the ledger has lost it. */
   readonly proof?: Lease;
 }
 
@@ -57,7 +57,7 @@ export interface Acquisition {
   readonly operationId: string;
   readonly points: number;
   readonly ttlMs: number;
-  /** Who holds the slot, kept as it is for ListLeases. */
+  /** The holder of the lease as text, kept for ListLeases. */
   readonly holder: string;
 }
 
@@ -80,49 +80,49 @@ export interface Lease {
   /** Milliseconds since the epoch. */
   readonly grantedMs: number;
   readonly expireMs: number;
-  /** Of a settled lease. */
+  /** The charged points. Undefined unless the lease is settled. */
   readonly settledPoints: number | undefined;
-  /** When it was settled or released, in a lease of the ledger; engines do not tell it. */
+  /** When the lease was settled or released. Set in leases of the ledger only. */
   readonly endedMs?: number | undefined;
-  /** Of a lease that may still be held. */
+  /** The holder as text. Empty for a lease that was settled or released. */
   readonly holder: string;
 }
 
 export type LimitName = "pointsPerRequest" | "pointsPerDay" | "pointsPerDateWindow" | "maxConcurrentExecution";
 
-/** What a meter stands at, after the command. */
+/** The state of a meter after a command. */
 export interface MeterState {
   /** The engine's clock, milliseconds since the epoch. */
   readonly nowMs: number;
   readonly day: Day;
-  /** When the next day begins. */
+  /** When the next day begins, in milliseconds since the epoch. */
   readonly dayEndMs: number;
   readonly window: { readonly from: Day; readonly to: Day };
-  /** When the next window begins. */
+  /** When the next window begins, in milliseconds since the epoch. */
   readonly windowEndMs: number;
-  /** Points of settled leases, by the day of their acquire. */
+  /** Points of settled leases, on the day of their acquire. */
   readonly dayUsed: number;
   readonly windowUsed: number;
-  /** Points of live leases, by the day of their acquire. */
+  /** Points of live leases, on the day of their acquire. */
   readonly dayReserved: number;
   readonly windowReserved: number;
-  /** Live leases, whatever their day. */
+  /** The number of live leases, whatever their day. */
   readonly running: number;
-  /** What holds today; undefined when no quota does, and nothing is allowed. */
+  /** The limits of today. Undefined when there is no quota and nothing is allowed. */
   readonly limits: QuotaLimits | undefined;
 }
 
-/** A refusal is a value. */
+/** The reply to a command. A refusal is a value, not an error. */
 export type Reply =
-  /** Nothing was done: prime the meter for these days, then ask again. */
+  /** Nothing was done. Prime the meter for these days and retry. */
   | Missing
-  /** Nothing was done: another server counts under a later generation already. Learn of it, then ask again. */
+  /** Nothing was done. Another server counts in a later generation. Read the generation and retry. */
   | { readonly kind: "stale"; readonly generation: number }
-  /** No lease of that operation is known here. The ledger may know it: restore it, then ask again. */
+  /** The engine knows no lease of the operation. Restore it from the ledger and retry. */
   | { readonly kind: "unknown"; readonly meterState: MeterState }
-  /** The operation runs with other points, or was settled: by an acquire, or with other points. Nothing was done. */
+  /** Nothing was done: the operation is live with other points, or it was settled before. */
   | { readonly kind: "conflict"; readonly meterState: MeterState; readonly lease: Lease }
-  /** Every violated limit; empty when there is no quota at all. `lease`: of a renewal that found no room. */
+  /** The violated limits. Empty without a quota. `lease` is set when a renewal found no room. */
   | {
       readonly kind: "refused";
       readonly meterState: MeterState;
@@ -130,8 +130,8 @@ export type Reply =
       readonly lease: Lease | undefined;
     }
   /**
-   * Done, or done before. `lease` is undefined after check, usage and leases.
-   * `before`: the lease's state when the command came; undefined for an operation that was not known.
+   * Done now, or by an earlier command. `lease` is undefined after check, usage and leases. `before` is the state of the
+   * lease before the command. Undefined for an unknown operation.
    */
   | {
       readonly kind: "done";
@@ -139,12 +139,12 @@ export type Reply =
       readonly lease: Lease | undefined;
       readonly before: LeaseState | undefined;
     }
-  /** The answer to `leases`: the live ones, the first to expire first. */
+  /** The live leases, the first to expire first. */
   | { readonly kind: "leases"; readonly meterState: MeterState; readonly leases: readonly Lease[] };
 
 export interface Missing {
   readonly kind: "missing";
-  /** The prime must present it: it is void when the meter is primed, charged or lost again after this reply. */
+  /** A prime must present this token. It is void after the meter is primed, charged or lost again. */
   readonly token: string;
   /** The engine's clock, milliseconds since the epoch. */
   readonly nowMs: number;
@@ -152,42 +152,42 @@ export interface Missing {
   readonly window: { readonly from: Day; readonly to: Day };
 }
 
-/** How long operations that have ended are remembered: a repeated acquire of one that is forgotten is granted. */
+/** How long ended operations are remembered. A repeated acquire of a forgotten operation is granted. */
 export interface Remembered {
   readonly ms: number;
-  /** The most of one meter; the oldest are forgotten first. */
+  /** The most operations of one meter. The oldest are forgotten first. */
   readonly operations: number;
 }
 
-/** What the ledger knows of a meter. */
+/** What the ledger holds of a meter. */
 export interface Snapshot {
   readonly day: Day;
   /** The offset at which that day is counted, in hours. */
   readonly timezone: number;
   readonly window: { readonly from: Day; readonly to: Day };
-  /** Points of settled leases, and of nothing else. */
+  /** Points of settled leases only: recorded actions are not charged to counters. */
   readonly dayUsed: number;
   readonly windowUsed: number;
-  /** Every lease that may run, and those that ended last. Of two with one operation, the later one counts. */
+  /** Every lease that may be live, and the leases that ended last. Of two leases of one operation, the later counts. */
   readonly leases: readonly Lease[];
 }
 
-/** Where counters are kept. Every engine passes test/quotas/counters/conformance.ts. */
+/** A store of counters. Every engine passes test/quotas/counters/conformance.ts. */
 export interface CounterEngine {
-  /** One reply for each ask, in order, in one round trip. Asks of one meter take effect in their order. */
-  run(asks: readonly CounterRequest[]): Promise<Reply[]>;
-  /** Puts a snapshot in the place of nothing; changes nothing when the token of `missing` is void. */
+  /** Returns one reply for each request, in order, in one round trip. Requests of one meter take effect in order. */
+  run(requests: readonly CounterRequest[]): Promise<Reply[]>;
+  /** Fills a missing meter from a snapshot. Changes nothing when the token is void. */
   prime(meter: Meter, token: string, snapshot: Snapshot): Promise<void>;
   /**
-   * Puts back a lease of the ledger that the meter does not know; else changes nothing. A running lease takes its slot
-   * and its points again. A settled one charges nothing: the meter was primed with it, or has charged it.
+   * Adds a lease of the ledger that the meter does not know. Changes nothing if it knows the lease. A live lease takes its
+   * slot and its points. A settled lease charges nothing: its points are in the meter already.
    */
   restore(meter: Meter, rules: Rules, lease: Lease): Promise<void>;
-  /** Drops a meter whose counters the ledger contradicts: the next ask finds it missing. */
+  /** Drops a meter that the ledger contradicts. The next request finds it missing. */
   forget(meter: Meter): Promise<void>;
   /**
-   * Forgets everything that was kept under an earlier number: what is kept by then cannot be trusted.
-   * @param owner names the database whose ledger is behind the counters; those of another one are not looked at
+   * Drops all counters of earlier generations, which cannot be trusted.
+   * @param owner identifies the database of the ledger: counters of other databases are ignored
    */
   setGeneration(generation: number, owner?: string): void;
 }

@@ -1,84 +1,86 @@
-import { setImmediate as nextTurn, setTimeout as wait } from "node:timers/promises";
+import { setImmediate as nextTick, setTimeout as wait } from "node:timers/promises";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import type { Counters } from "./counters.ts";
 import type { SharedEngine } from "./generation.ts";
 
 export interface FailOpenOptions {
-  /** Those of all servers. */
+  /** The counters that all servers share. */
   readonly shared: Counters;
   readonly engine: Pick<SharedEngine, "ping" | "readGeneration" | "raiseGeneration">;
-  /** Makes counters of this server alone, empty ones: what the ledger knows is where they begin. */
+  /** Creates empty counters for this server alone. They are primed from the ledger. */
   readonly createOwn: () => Counters;
-  /** Resolves when everything that was granted is in the ledger. */
+  /** Resolves when every grant of this server is committed to the ledger. */
   readonly flush: () => Promise<void>;
-  /** Asks every server to stop counting by itself; resolves when they have, or cannot now. */
+  /** Asks every server to stop counting by itself. Resolves when each has stopped or cannot stop now. */
   readonly recall: () => Promise<void>;
   readonly logger: Logger;
 }
 
 export interface FailOpenCounters extends Counters {
   /**
-   * Stops counting in this server alone, if it does and Redis and PostgreSQL answer. Resolves when nothing is granted
-   * here and everything that was is in the ledger.
-   * @throws what Redis or PostgreSQL throws: this server goes on by itself
+   * Stops counting in this server alone if Redis and PostgreSQL answer. Does nothing outside fail-open. Resolves when this
+   * server grants nothing more and its grants are committed.
+   * @throws the error of Redis or PostgreSQL, and stays in fail-open
    */
   leaveFailOpen(): Promise<void>;
 }
 
-/** How often Redis is looked for while it is away. */
-const lookEveryMs = 250;
-/** How long callers wait for the ledger on the way back, before this server goes on by itself. */
+/** The interval of probes while Redis is unavailable. */
+const probeIntervalMs = 250;
+/** How long callers wait for the flush of the ledger. After that this server stays in fail-open. */
 const flushLimitMs = 2000;
 
 /**
- * Counts in this server alone while Redis is out of reach, from what the ledger knows: each server grants what is left
- * by itself, so that together they may grant more than a limit. All of it goes to the ledger, marked; when Redis is
- * back, everything is counted again from there, and so is charged.
+ * Creates counters that fail open: while Redis is unavailable, this server counts alone, from the ledger. Each server
+ * grants what is left by itself, so together they may exceed a limit. Such grants go to the ledger, marked as degraded.
+ * When Redis is back, the counters are rebuilt from the ledger, so every grant is charged.
  *
- * Servers come back together. The first to find Redis recalls the others; each stops, writes what it has granted, and
- * reads the generation. The first to raise that generation raises it for all: **it is raised after every recalled server
- * has written, so what is counted under it holds every grant.** A server that was not recalled reads the raised
- * generation when it stops, and raises it once more.
+ * Servers return together. The first that reaches Redis recalls the others. Each stops, flushes its grants and reads the
+ * generation. The first to raise the generation raises it for all. **The generation is raised after every recalled server
+ * has flushed, so counters of the new generation hold every grant.** A server that was not recalled reads the raised
+ * generation when it stops, and raises it again.
  */
 export function createFailOpenCounters(options: FailOpenOptions): FailOpenCounters {
   const { shared, engine, createOwn, flush, recall, logger } = options;
-  let own: Counters | undefined;
-  /** The generation that was seen after this server had stopped. */
+  let ownCounters: Counters | undefined;
+  /** Resolves to the generation that was read after this server stopped. */
   let stopping: Promise<number> | undefined;
-  /** Callers wait meanwhile. */
+  /** The return to the shared counters. Callers wait for it. */
   let returning: Promise<void> | undefined;
-  const wayBack = () => returning;
+  const pendingReturn = () => returning;
   const running = new Set<Promise<unknown>>();
 
-  async function askOwn(counters: Counters, ...[asks, onAnswer]: Parameters<Counters["execute"]>) {
-    const asking = counters.execute(asks, (answer, ...rest) => onAnswer?.({ ...answer, degraded: true }, ...rest));
-    running.add(asking);
-    const answers = await asking.finally(() => running.delete(asking));
+  async function executeOwn(counters: Counters, ...[requests, onAnswer]: Parameters<Counters["execute"]>) {
+    const execution = counters.execute(requests, (answer, ...rest) =>
+      onAnswer?.({ ...answer, degraded: true }, ...rest),
+    );
+    running.add(execution);
+    const answers = await execution.finally(() => running.delete(execution));
     return answers.map((answer) => ({ ...answer, degraded: true }));
   }
 
-  function goAway(cause: unknown): Counters {
-    logger.warn({ err: cause }, "Redis is out of reach: this server counts by itself");
-    // Also while no caller asks: other servers wait for what was granted here.
+  function enterFailOpen(cause: unknown): Counters {
+    logger.warn({ err: cause }, "redis unavailable, counting in this server alone");
+    // Probes run without callers too: other servers wait for the grants of this one.
     const timer = setInterval(() => {
-      if (own === undefined) clearInterval(timer);
-      else void comeBack(recall).catch(() => undefined);
-    }, lookEveryMs);
+      if (ownCounters === undefined) clearInterval(timer);
+      else void leave(recall).catch(() => undefined);
+    }, probeIntervalMs);
     timer.unref();
     return createOwn();
   }
 
   /** @param gather stops the other servers before the generation is raised */
-  async function comeBack(gather: () => Promise<void>): Promise<void> {
-    if (own !== undefined && returning === undefined) {
+  async function leave(gather: () => Promise<void>): Promise<void> {
+    if (ownCounters !== undefined && returning === undefined) {
       await engine.ping();
-      // Callers do not wait for a PostgreSQL that is away.
+      // Checked first, so that callers do not wait for an unavailable PostgreSQL.
       await engine.readGeneration();
-      if (own !== undefined && returning === undefined) {
+      if (ownCounters !== undefined && returning === undefined) {
         stopping = stop();
-        returning = goBack(stopping, gather).catch((error: unknown) =>
-          logger.warn({ err: error }, "Redis answers, but cannot be counted in yet"),
+        returning = returnToShared(stopping, gather).catch((error: unknown) =>
+          logger.warn({ err: error }, "redis reached, return to shared counters failed"),
         );
         returning = returning.finally(() => {
           returning = undefined;
@@ -90,42 +92,44 @@ export function createFailOpenCounters(options: FailOpenOptions): FailOpenCounte
 
   async function stop(): Promise<number> {
     await Promise.allSettled(running);
-    await nextTurn();
+    await nextTick();
     await Promise.race([flush(), failAfter(flushLimitMs)]);
     return engine.readGeneration();
   }
 
-  async function goBack(stopped: Promise<number>, gather: () => Promise<void>): Promise<void> {
+  async function returnToShared(stopped: Promise<number>, gather: () => Promise<void>): Promise<void> {
     const generation = await stopped;
     await gather();
     await engine.raiseGeneration(generation);
-    own = undefined;
-    logger.info("Redis is back: everything is counted again");
+    ownCounters = undefined;
+    logger.info("redis connection restored, counters are rebuilt");
   }
 
   return {
-    async execute(asks, onAnswer) {
-      // A loop, and no await behind it: what is granted here is among `running` before this server stops.
-      for (let back = wayBack(); back !== undefined; back = wayBack()) await back;
-      if (own === undefined) {
+    async execute(requests, onAnswer) {
+      // No await may follow this loop: the execution must be in `running` before this server stops.
+      for (let back = pendingReturn(); back !== undefined; back = pendingReturn()) await back;
+      if (ownCounters === undefined) {
         try {
-          return await shared.execute(asks, onAnswer);
+          return await shared.execute(requests, onAnswer);
         } catch (error) {
-          // An error of PostgreSQL is none of the counters': what is warm in Redis goes on there.
+          // Only UNAVAILABLE is a fault of the counters. After an error of PostgreSQL, warm meters stay in Redis.
           if (!(error instanceof ConnectError) || error.code !== Code.Unavailable) throw error;
-          own ??= goAway(error);
+          ownCounters ??= enterFailOpen(error);
         }
-        // While this one waited for Redis, others may have found it.
-        for (let back = wayBack(); back !== undefined; back = wayBack()) await back;
+        // Another call may have begun the return while this one waited for Redis.
+        for (let back = pendingReturn(); back !== undefined; back = pendingReturn()) await back;
       }
-      return own === undefined ? shared.execute(asks, onAnswer) : askOwn(own, asks, onAnswer);
+      return ownCounters === undefined
+        ? shared.execute(requests, onAnswer)
+        : executeOwn(ownCounters, requests, onAnswer);
     },
-    forget: (meter) => (own ?? shared).forget(meter),
-    leaveFailOpen: () => comeBack(async () => undefined),
+    forget: (meter) => (ownCounters ?? shared).forget(meter),
+    leaveFailOpen: () => leave(async () => undefined),
   };
 }
 
 async function failAfter(milliseconds: number): Promise<never> {
   await wait(milliseconds, undefined, { ref: false });
-  throw new Error("the ledger was not written in time");
+  throw new Error("the ledger was not flushed in time");
 }

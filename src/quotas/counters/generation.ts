@@ -11,31 +11,31 @@ export interface GuardOptions {
   readonly logger: Logger;
 }
 
-/** Counters that several servers share. */
+/** A counter engine that several servers share. */
 export interface SharedEngine extends CounterEngine {
   /** Resolves when Redis answers. */
   ping(): Promise<void>;
-  /** Another server says that there may be a new generation. */
+  /** Reads the generation again before the next request. Called when another server may have raised it. */
   invalidateGeneration(): void;
-  /** The generation that all servers count in, as PostgreSQL has it; 0 before the first one. */
+  /** Reads the generation from PostgreSQL. 0 before the first one. */
   readGeneration(): Promise<number>;
   /**
-   * Counters of this generation are not trusted any more: every server counts again from the
-   * ledger. Does nothing more when another server has raised the generation since.
+   * Raises the generation, so that every server rebuilds its counters from the ledger. Changes nothing if another server
+   * has raised it beyond `from`.
    */
   raiseGeneration(from: number): Promise<void>;
-  /** Resolves when what Redis has been asked by now is answered, and the answers have been acted upon. */
+  /** Resolves when all present requests to Redis have their reply, and the replies were handled. */
   drainReplies(): Promise<void>;
 }
 
 /**
- * Looks at every connection which Redis it has reached, before anything is asked there: one that was started anew, or
- * a replica that took over, may hold less than what was acknowledged. All servers agree on it through PostgreSQL, and
- * the counters themselves refuse a server that does not know it yet.
+ * Guards an engine against a Redis that lost data. After each connect it compares the run id of Redis with the one in
+ * PostgreSQL: a restarted Redis or a promoted replica may lack acknowledged counters, so a new run id raises the
+ * generation. All servers agree on the generation through PostgreSQL, and meter.lua refuses a server of an earlier one.
  */
 export function guardGeneration({ redis, engine, database, logger }: GuardOptions): SharedEngine {
   let verified: Promise<void> | undefined;
-  /** The highest generation that was seen anywhere: a restored PostgreSQL may know less than Redis. */
+  /** The highest generation seen in PostgreSQL or Redis. A restored PostgreSQL may hold an earlier one than Redis. */
   let latest = 0;
   const running = new Set<Promise<unknown>>();
   const invalidateGeneration = () => {
@@ -43,7 +43,7 @@ export function guardGeneration({ redis, engine, database, logger }: GuardOption
   };
   onOtherServers(redis, invalidateGeneration);
 
-  /** @param from the generation that ends, even in the same Redis */
+  /** @param from the generation to end even if the run id is the same */
   async function verify(from: number | undefined): Promise<void> {
     const runId = await readRunIds(redis);
     const { rows } = await database.raw<{ rows: { generation: number; owner: string }[] }>(
@@ -51,7 +51,7 @@ export function guardGeneration({ redis, engine, database, logger }: GuardOption
        on conflict (id) do update set run_id = excluded.run_id, generation = greatest(:latest::bigint,
          kept.generation
            + case when kept.run_id = excluded.run_id and kept.generation is distinct from :from::bigint then 0 else 1 end)
-       -- A copy of the database within one server has its identity, and another oid.
+       -- A copy of the database in the same server has the same identity but another oid.
        returning generation, left(md5(identity::text || (
          select oid from pg_database where datname = current_database()
        )), 12) as owner`,
@@ -59,14 +59,14 @@ export function guardGeneration({ redis, engine, database, logger }: GuardOption
     );
     latest = Math.max(latest, rows[0]?.generation ?? 0);
     engine.setGeneration(latest, rows[0]?.owner);
-    logger.info({ runId, generation: latest }, "counters are kept in Redis");
+    logger.info({ runId, generation: latest }, "counter generation verified");
   }
 
   async function ready(from?: number): Promise<void> {
     if (from !== undefined || verified === undefined) verified = verify(from);
     const mine = verified;
     await mine.catch((error: unknown) => {
-      // The next to ask looks again.
+      // The next request tries again.
       if (verified === mine) verified = undefined;
       throw error;
     });
@@ -112,7 +112,7 @@ export function guardGeneration({ redis, engine, database, logger }: GuardOption
   };
 }
 
-/** Calls back when the next question may reach another server than the last one did. */
+/** Calls back when the next request may reach another Redis server than the last one. */
 function onOtherServers(redis: Redis | Cluster, call: () => void): void {
   if (!(redis instanceof Cluster)) {
     redis.on("close", call);
@@ -132,14 +132,14 @@ function mastersOf(redis: Redis | Cluster): Redis[] {
   return redis instanceof Cluster ? redis.nodes("master") : [redis];
 }
 
-/** Of every server that holds counters: the number that it drew when it was started. */
+/** Reads the run id of every Redis server that holds counters. A server draws a new one at each start. */
 async function readRunIds(redis: Redis | Cluster): Promise<string> {
   const masters = mastersOf(redis);
-  if (masters.length === 0) throw new Error("no server of the Redis Cluster is known yet");
+  if (masters.length === 0) throw new Error("no master of the Redis Cluster is known yet");
   const ids = await Promise.all(
     masters.map(async (master) => {
       const runId = /^run_id:(\w+)/m.exec(await master.info("server"))?.[1];
-      if (runId === undefined) throw new Error("Redis does not tell its run_id");
+      if (runId === undefined) throw new Error("INFO of Redis has no run_id");
       return runId;
     }),
   );

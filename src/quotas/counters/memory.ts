@@ -20,12 +20,12 @@ export interface MemoryEngineOptions {
   readonly remember: Remembered;
 }
 
-/** An idle meter that is dropped loses nothing: it is primed again. */
+/** An evicted meter loses nothing: it is primed again from the ledger. */
 const maxMeters = 20_000;
 
-/** Counters in this process, for one node: the twin of meter.lua. */
+/** Creates counters in this process, for a single server. They behave like meter.lua. */
 export function createMemoryEngine({ now, remember }: MemoryEngineOptions): CounterEngine {
-  /** What the prime of a meter must present; void when the meter is lost. */
+  /** The token that a prime of the meter must present. Void once the meter is lost. */
   const tokens = new LRUCache<string, string>({ max: maxMeters });
   const meters = new LRUCache<string, State>({ max: maxMeters, dispose: (_state, key) => void tokens.delete(key) });
   let tokenCount = 0;
@@ -36,33 +36,33 @@ export function createMemoryEngine({ now, remember }: MemoryEngineOptions): Coun
     return token;
   }
 
-  function look(key: string, rules: Rules): Turn | Missing {
-    const turn = take(meters.get(key), rules, now(), remember);
-    return "state" in turn ? turn : { kind: "missing", token: tokenOf(key), nowMs: now(), ...turn };
+  function openMeter(key: string, rules: Rules): CommandContext | Missing {
+    const context = advance(meters.get(key), rules, now(), remember);
+    return "state" in context ? context : { kind: "missing", token: tokenOf(key), nowMs: now(), ...context };
   }
 
   return {
-    run: async (asks) =>
-      asks.map(({ meter, rules, command }) => {
+    run: async (requests) =>
+      requests.map(({ meter, rules, command }) => {
         const key = keysOf(meter, "")[0];
-        const turn = look(key, rules);
-        if ("kind" in turn) return turn;
+        const context = openMeter(key, rules);
+        if ("kind" in context) return context;
         switch (command.kind) {
           case "acquire":
-            return acquire(turn, command);
+            return acquire(context, command);
           case "check":
-            return check(turn, command.points);
+            return check(context, command.points);
           case "renew":
-            return renew(turn, command);
+            return renew(context, command);
           case "settle":
             tokens.delete(key);
-            return settle(turn, command);
+            return settle(context, command);
           case "release":
-            return release(turn, command.operationId);
+            return release(context, command.operationId);
           case "usage":
-            return done(turn, undefined, undefined);
+            return done(context, undefined, undefined);
           case "leases":
-            return list(turn);
+            return list(context);
         }
       }),
     async prime(meter, token, snapshot) {
@@ -74,8 +74,8 @@ export function createMemoryEngine({ now, remember }: MemoryEngineOptions): Coun
       else setWindow(state, snapshot);
     },
     async restore(meter, rules, lease) {
-      const turn = look(keysOf(meter, "")[0], rules);
-      if (!("kind" in turn)) restore(turn, lease);
+      const context = openMeter(keysOf(meter, "")[0], rules);
+      if (!("kind" in context)) restore(context, lease);
     },
     async forget(meter) {
       const [key] = keysOf(meter, "");
@@ -89,13 +89,13 @@ export function createMemoryEngine({ now, remember }: MemoryEngineOptions): Coun
   };
 }
 
-interface Kept {
+interface EndedLease {
   lease: Lease;
   forgetMs: number;
 }
 
 interface State {
-  /** In hours; where the day is counted. */
+  /** The offset at which the day is counted, in hours. */
   offset: number;
   day: number;
   dayUsed: number;
@@ -104,16 +104,16 @@ interface State {
   to: number;
   windowUsed: number;
   windowReserved: number;
-  /** By operation. */
+  /** By operation id. */
   running: Map<string, Lease>;
-  /** In the order in which they are forgotten. */
-  ended: Map<string, Kept>;
-  /** No running lease expires before. */
+  /** By operation id, in the order of `forgetMs`. */
+  ended: Map<string, EndedLease>;
+  /** No live lease expires before this time. */
   nextExpireMs: number;
 }
 
-/** A command's look at a meter, at one moment. */
-interface Turn {
+/** The state, rules and time that a command works on. */
+interface CommandContext {
   readonly state: State;
   readonly rules: Rules;
   readonly nowMs: number;
@@ -121,20 +121,20 @@ interface Turn {
   readonly limits: Rules["quotas"][number] | undefined;
 }
 
-/** Brings a meter to the present, or says of which day and window the ledger must tell first. */
-function take(
+/** Moves a meter to the present day and window. Returns the day and window to prime when the meter lacks them. */
+function advance(
   state: State | undefined,
   rules: Rules,
   nowMs: number,
   remember: Remembered,
-): Turn | Pick<Missing, "day" | "window"> {
+): CommandContext | Pick<Missing, "day" | "window"> {
   const { timezone } = rules;
   if (state === undefined) {
     const day = dayAt(nowMs, timezone);
     return { day, window: windowAt(day, rules.quotas).window };
   }
   sweep(state, nowMs, remember);
-  // A day ends at the later of the midnights at its own offset and at the user's present one: none is granted twice.
+  // A day ends at the later midnight of its own offset and the user's present offset, so no day is granted twice.
   if (nowMs >= dayEnd(state, rules)) {
     state.day = dayAt(nowMs, timezone);
     state.offset = timezone;
@@ -143,7 +143,7 @@ function take(
   }
   const { window, limits } = windowAt(state.day, rules.quotas);
   if (window.from !== state.from || window.to !== state.to) {
-    // What the ledger alone knows, unless the window has only just begun.
+    // Only the ledger knows the points of a window that began on an earlier day.
     if (window.from !== state.day) return { day: state.day, window };
     Object.assign(state, window, { windowUsed: state.dayUsed, windowReserved: state.dayReserved });
   }
@@ -153,8 +153,8 @@ function take(
 function sweep(state: State, nowMs: number, remember: Remembered): void {
   if (nowMs >= state.nextExpireMs) {
     const late = [...state.running.values()].filter(({ expireMs }) => expireMs <= nowMs);
-    for (const lease of late.toSorted((one, other) => one.expireMs - other.expireMs)) {
-      end(state, { ...lease, state: "expired" }, lease.expireMs + remember.ms);
+    for (const lease of late.toSorted((left, right) => left.expireMs - right.expireMs)) {
+      addEnded(state, { ...lease, state: "expired" }, lease.expireMs + remember.ms);
     }
     state.nextExpireMs = Math.min(...[...state.running.values()].map(({ expireMs }) => expireMs));
   }
@@ -168,15 +168,15 @@ function dayEnd({ day, offset }: State, { timezone }: Rules): number {
   return (day + 1) * dayMs - Math.min(offset, timezone) * hourMs;
 }
 
-function acquire(turn: Turn, { operationId, points, ttlMs, holder }: Acquisition): Reply {
-  const { state, nowMs } = turn;
+function acquire(context: CommandContext, { operationId, points, ttlMs, holder }: Acquisition): Reply {
+  const { state, nowMs } = context;
   const known = find(state, operationId);
-  if (known?.state === "active" && known.points === points) return done(turn, known, known.state);
+  if (known?.state === "active" && known.points === points) return done(context, known, known.state);
   if (known?.state === "active" || known?.state === "settled") {
-    return { kind: "conflict", meterState: meterState(turn), lease: known };
+    return { kind: "conflict", meterState: meterState(context), lease: known };
   }
-  const violated = violations(turn, state.day, points, true);
-  if (violated !== undefined) return { kind: "refused", meterState: meterState(turn), violated, lease: undefined };
+  const violated = violations(context, state.day, points, true);
+  if (violated !== undefined) return { kind: "refused", meterState: meterState(context), violated, lease: undefined };
   const lease: Lease = {
     operationId,
     day: state.day,
@@ -188,72 +188,77 @@ function acquire(turn: Turn, { operationId, points, ttlMs, holder }: Acquisition
     settledPoints: undefined,
     holder,
   };
-  start(state, lease);
-  return done(turn, lease, known?.state);
+  addRunning(state, lease);
+  return done(context, lease, known?.state);
 }
 
-function check(turn: Turn, points: number): Reply {
-  const violated = violations(turn, turn.state.day, points, true);
-  if (violated === undefined) return done(turn, undefined, undefined);
-  return { kind: "refused", meterState: meterState(turn), violated, lease: undefined };
+function check(context: CommandContext, points: number): Reply {
+  const violated = violations(context, context.state.day, points, true);
+  if (violated === undefined) return done(context, undefined, undefined);
+  return { kind: "refused", meterState: meterState(context), violated, lease: undefined };
 }
 
-function renew(turn: Turn, { operationId, ttlMs }: { operationId: string; ttlMs: number }): Reply {
-  const { state, nowMs } = turn;
+function renew(context: CommandContext, { operationId, ttlMs }: { operationId: string; ttlMs: number }): Reply {
+  const { state, nowMs } = context;
   const known = find(state, operationId);
-  if (known === undefined) return { kind: "unknown", meterState: meterState(turn) };
-  if (known.state === "expired") return takeAgain(turn, known, ttlMs);
-  if (known.state !== "active") return done(turn, known, known.state);
+  if (known === undefined) return { kind: "unknown", meterState: meterState(context) };
+  if (known.state === "expired") return regrant(context, known, ttlMs);
+  if (known.state !== "active") return done(context, known, known.state);
   const lease = { ...known, expireMs: Math.max(known.expireMs, nowMs + ttlMs) };
   state.running.set(operationId, lease);
-  return done(turn, lease, "active");
+  return done(context, lease, "active");
 }
 
-function settle(turn: Turn, { operationId, points }: { operationId: string; points: number }): Reply {
-  const { state, nowMs, remember } = turn;
+function settle(context: CommandContext, { operationId, points }: { operationId: string; points: number }): Reply {
+  const { state, nowMs, remember } = context;
   const known = find(state, operationId);
-  if (known === undefined) return { kind: "unknown", meterState: meterState(turn) };
+  if (known === undefined) return { kind: "unknown", meterState: meterState(context) };
   if (known.state === "settled" && known.settledPoints !== points) {
-    return { kind: "conflict", meterState: meterState(turn), lease: known };
+    return { kind: "conflict", meterState: meterState(context), lease: known };
   }
-  if (known.state === "settled") return done(turn, known, "settled");
+  if (known.state === "settled") return done(context, known, "settled");
   const lease: Lease = { ...known, state: "settled", settledPoints: points, holder: "" };
-  end(state, lease, nowMs + remember.ms);
+  addEnded(state, lease, nowMs + remember.ms);
   charge(state, lease);
-  return done(turn, { ...lease, holder: known.holder }, known.state);
+  return done(context, { ...lease, holder: known.holder }, known.state);
 }
 
-function release(turn: Turn, operationId: string): Reply {
-  const known = find(turn.state, operationId);
-  if (known === undefined) return { kind: "unknown", meterState: meterState(turn) };
-  if (known.state === "released" || known.state === "settled") return done(turn, known, known.state);
+function release(context: CommandContext, operationId: string): Reply {
+  const known = find(context.state, operationId);
+  if (known === undefined) return { kind: "unknown", meterState: meterState(context) };
+  if (known.state === "released" || known.state === "settled") return done(context, known, known.state);
   const lease: Lease = { ...known, state: "released", holder: "" };
-  end(turn.state, lease, turn.nowMs + turn.remember.ms);
-  return done(turn, { ...lease, holder: known.holder }, known.state);
+  addEnded(context.state, lease, context.nowMs + context.remember.ms);
+  return done(context, { ...lease, holder: known.holder }, known.state);
 }
 
-function list(turn: Turn): Reply {
-  const leases = [...turn.state.running.values()].toSorted((one, other) => one.expireMs - other.expireMs);
-  return { kind: "leases", meterState: meterState(turn), leases };
+function list(context: CommandContext): Reply {
+  const leases = [...context.state.running.values()].toSorted((left, right) => left.expireMs - right.expireMs);
+  return { kind: "leases", meterState: meterState(context), leases };
 }
 
 /** Takes an expired lease again, if there is room. */
-function takeAgain(turn: Turn, known: Lease, ttlMs: number): Reply {
-  const violated = violations(turn, known.day, known.points, false);
-  if (violated !== undefined) return { kind: "refused", meterState: meterState(turn), violated, lease: known };
-  const lease: Lease = { ...known, state: "active", expireMs: turn.nowMs + ttlMs };
-  start(turn.state, lease);
-  return done(turn, lease, "expired");
+function regrant(context: CommandContext, known: Lease, ttlMs: number): Reply {
+  const violated = violations(context, known.day, known.points, false);
+  if (violated !== undefined) return { kind: "refused", meterState: meterState(context), violated, lease: known };
+  const lease: Lease = { ...known, state: "active", expireMs: context.nowMs + ttlMs };
+  addRunning(context.state, lease);
+  return done(context, lease, "expired");
 }
 
-function restore({ state, nowMs, remember }: Turn, lease: Lease): void {
+function restore({ state, nowMs, remember }: CommandContext, lease: Lease): void {
   if (find(state, lease.operationId) !== undefined) return;
-  if (lease.state === "active" && lease.expireMs > nowMs) return start(state, lease);
-  end(state, lease.state === "active" ? { ...lease, state: "expired" } : lease, nowMs + remember.ms);
+  if (lease.state === "active" && lease.expireMs > nowMs) return addRunning(state, lease);
+  addEnded(state, lease.state === "active" ? { ...lease, state: "expired" } : lease, nowMs + remember.ms);
 }
 
-/** What stands in the way of a lease of that day; undefined for nothing. */
-function violations({ state, limits }: Turn, day: number, points: number, isNew: boolean): LimitName[] | undefined {
+/** Lists the limits that a lease of that day would violate. Empty without a quota. Undefined if the lease fits. */
+function violations(
+  { state, limits }: CommandContext,
+  day: number,
+  points: number,
+  isNew: boolean,
+): LimitName[] | undefined {
   if (limits === undefined) return [];
   const found: LimitName[] = [];
   const over = (name: LimitName, value: number) => {
@@ -271,17 +276,17 @@ function find(state: State, operationId: string): Lease | undefined {
   return state.running.get(operationId) ?? state.ended.get(operationId)?.lease;
 }
 
-function start(state: State, lease: Lease): void {
+function addRunning(state: State, lease: Lease): void {
   state.ended.delete(lease.operationId);
   state.running.set(lease.operationId, lease);
   state.nextExpireMs = Math.min(state.nextExpireMs, lease.expireMs);
   reserve(state, lease, 1);
 }
 
-/** Calls come in the order of `forgetMs`. */
-function end(state: State, lease: Lease, forgetMs: number): void {
+/** Callers pass leases in the order of `forgetMs`. */
+function addEnded(state: State, lease: Lease, forgetMs: number): void {
   if (state.running.delete(lease.operationId)) reserve(state, lease, -1);
-  // A Map keeps the place of a key that it has.
+  // set() keeps the position of an existing key, so it is deleted first.
   state.ended.delete(lease.operationId);
   state.ended.set(lease.operationId, { lease, forgetMs });
 }
@@ -300,11 +305,11 @@ function isInWindow({ from, to }: State, day: number): boolean {
   return from <= day && day < to;
 }
 
-function done(turn: Turn, lease: Lease | undefined, before: Lease["state"] | undefined): Reply {
-  return { kind: "done", meterState: meterState(turn), lease, before };
+function done(context: CommandContext, lease: Lease | undefined, before: Lease["state"] | undefined): Reply {
+  return { kind: "done", meterState: meterState(context), lease, before };
 }
 
-function meterState({ state, rules, nowMs, limits }: Turn): MeterState {
+function meterState({ state, rules, nowMs, limits }: CommandContext): MeterState {
   const { from, to, running } = state;
   return {
     nowMs,
@@ -335,9 +340,9 @@ function toState({ day, timezone, window, dayUsed, windowUsed, leases }: Snapsho
     nextExpireMs: Number.POSITIVE_INFINITY,
   };
   const latest = new Map(leases.map((lease) => [lease.operationId, lease]));
-  for (const lease of [...latest.values()].toSorted((one, other) => endOf(one) - endOf(other))) {
-    if (lease.state === "active") start(state, lease);
-    else end(state, lease, endOf(lease) + remember.ms);
+  for (const lease of [...latest.values()].toSorted((left, right) => endOf(left) - endOf(right))) {
+    if (lease.state === "active") addRunning(state, lease);
+    else addEnded(state, lease, endOf(lease) + remember.ms);
   }
   return state;
 }

@@ -16,15 +16,15 @@ import type {
 import { keysOf } from "./keys.ts";
 
 export interface RedisEngineOptions {
-  /** Tests set the time, in milliseconds since the epoch. Without it Redis' own clock counts, one for all servers. */
+  /** The time for tests, in milliseconds since the epoch. By default Redis' own clock decides, one for all servers. */
   readonly now?: (() => number) | undefined;
   readonly remember: Remembered;
 }
 
-/** Leases that one call of the script takes, so that no call blocks Redis for long. */
+/** The most leases of one call of prime.lua, so that no call blocks Redis for long. */
 const primePart = 1000;
 
-/** Counters in Redis: a single server or a Cluster. */
+/** Creates counters in Redis, on a single server or a Cluster. */
 export function createRedisEngine(redis: Redis | Cluster, { now, remember }: RedisEngineOptions): CounterEngine {
   const meterScript = readScript("meter.lua");
   const primeScript = readScript("prime.lua");
@@ -60,10 +60,10 @@ export function createRedisEngine(redis: Redis | Cluster, { now, remember }: Red
   }
 
   return {
-    async run(asks) {
-      const calls = asks.map((ask) => ({ keys: keysOf(ask.meter, owner), values: argumentsOf(ask) }));
+    async run(requests) {
+      const calls = requests.map((request) => ({ keys: keysOf(request.meter, owner), values: argumentsOf(request) }));
       const replies = await runAll(redis, meterScript, calls);
-      return replies.map((reply, index) => parseReply(reply as RawReply, (asks[index] as CounterRequest).rules));
+      return replies.map((reply, index) => parseReply(reply as RawReply, (requests[index] as CounterRequest).rules));
     },
 
     async prime(meter, token, { day, timezone, window, dayUsed, windowUsed, leases }) {
@@ -107,13 +107,13 @@ interface Call {
   readonly values: readonly (string | number)[];
 }
 
-/** The same folder from src and from dist, where the compiler copies no Lua. */
+/** Reads a script from src, also when this file runs from dist: the compiler does not copy Lua files. */
 function readScript(name: string): Script {
   const text = readFileSync(new URL(`../../../src/quotas/counters/${name}`, import.meta.url), "utf8");
   return { text, sha: createHash("sha1").update(text).digest("hex") };
 }
 
-/** In one round trip, and in order. A Cluster has a connection for each node, on which the calls follow each other. */
+/** Runs the calls in order, in one round trip. In a Cluster, calls to one node share a connection and keep their order. */
 async function runAll(redis: Redis | Cluster, script: Script, calls: readonly Call[]): Promise<unknown[]> {
   if (calls.length === 1 || redis instanceof Cluster)
     return Promise.all(calls.map((call) => runOne(redis, script, call)));
@@ -122,7 +122,7 @@ async function runAll(redis: Redis | Cluster, script: Script, calls: readonly Ca
   const results = (await pipeline.exec()) ?? [];
   return Promise.all(
     calls.map((call, index) => {
-      const [error, reply] = results[index] ?? [new Error("Redis gave no reply"), undefined];
+      const [error, reply] = results[index] ?? [new Error("no reply from Redis"), undefined];
       return error === null ? reply : loadAndRun(redis, script, call, error);
     }),
   );
@@ -135,7 +135,7 @@ async function runOne(redis: Redis | Cluster, script: Script, call: Call): Promi
     .catch((error: unknown) => loadAndRun(redis, script, call, error));
 }
 
-/** Redis forgets its scripts when it starts anew, and a promoted replica may never have had them. */
+/** Sends the text of a script that Redis does not know: after a restart, or on a promoted replica. */
 async function loadAndRun(redis: Redis | Cluster, { text }: Script, { keys, values }: Call, error: unknown) {
   if (!(error instanceof Error) || !error.message.startsWith("NOSCRIPT")) throw error;
   return redis.eval(text, keys.length, ...keys, ...values);

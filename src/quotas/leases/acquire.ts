@@ -6,7 +6,7 @@ import type { CounterRequest, MeterState, QuotaLimits } from "../counters/engine
 import { toEntry, toHolderText } from "../ledger/entry.ts";
 import type { Ledger } from "../ledger/ledger.ts";
 import { meterOf, rulesOf, type Subject, type Subjects } from "../limits/subjects.ts";
-import { type LeaseView } from "./messages.ts";
+import type { LeaseView } from "./messages.ts";
 import {
   type RefusedQuota,
   type RefusedRequest,
@@ -22,41 +22,41 @@ export interface QuotaOptions {
   readonly subjects: Subjects;
   readonly counters: Counters;
   readonly ledger: Ledger;
-  /** What holds on days for which there is no quota: nothing, or one quota without limits. */
+  /** The quotas of days that have none: empty refuses, one quota without limits allows everything. */
   readonly byDefault: readonly QuotaLimits[];
-  /** Whether a grant is answered when it is in the ledger, not before. */
+  /** Whether a grant is answered only after the ledger has committed it. */
   readonly durable: boolean;
   readonly presence: () => Presence;
-  /** 0..1, for delays. */
+  /** Returns 0..1; spreads retry delays. */
   readonly jitter: () => number;
 }
 
-/** A refusal is a value. */
+/** The outcome of one acquire request. A refusal is a value, not an error. */
 export type Decision =
   | { readonly granted: true; readonly view: LeaseView; readonly meterState: MeterState }
-  | { readonly granted: false; readonly asked: RefusedRequest; readonly refused: RefusedQuota };
+  | { readonly granted: false; readonly request: RefusedRequest; readonly refused: RefusedQuota };
 
-/** A request alone, in a batch or on a stream. */
+/** One acquire request: a unary call, an item of a batch, or a message of a stream. */
 export type AcquireRequest = Omit<AcquireQuotaRequest, "$typeName" | "$unknown">;
 
-/** Who asks, for the record. */
+/** The service account that calls, recorded with the lease. */
 export interface QuotaCaller {
   readonly username: string;
   readonly tracecode: string;
 }
 
 export const defaultTtlSeconds = 60;
-/** How long a caller waits who is refused because PostgreSQL is slow. */
+/** The retry delay of a call that is refused because the ledger is behind. */
 const ledgerRetryMs = 1000;
 
 /**
- * Decides many requests, each by itself, in one round trip; the decisions are in the order of the requests. A grant is
- * on its way to the ledger when this returns, or in it where grants are to be durable. A durable grant is one that no
- * other server has counted without: see docs/decisions/0001-unwritten-grants.md.
- * @throws UNAVAILABLE when the counters do not answer, the ledger is so far behind that it takes nothing more, or a
- * durable grant was not written in time; what was granted then stays granted until it expires, for a repeated request
+ * Decides independent requests in one round trip to the counters. Decisions are in the order of the requests. When this
+ * returns, each grant is queued for the ledger, or committed if `durable`. No other server counts without a durable
+ * grant: see docs/decisions/0001-unwritten-grants.md.
+ * @throws UNAVAILABLE when the counters do not answer, the ledger's queue is full, or a durable grant was not committed in
+ * time. A grant made before the error stays until it expires; a repeated request returns it.
  */
-export async function acquire(
+export async function acquireLeases(
   options: QuotaOptions,
   requests: readonly AcquireRequest[],
   caller: QuotaCaller,
@@ -68,96 +68,104 @@ export async function acquire(
     requests.map(async ({ username }) => subjects.peek(username) ?? subjects.byName(username)),
   );
   const prepared = requests.map((request, index) => prepare(options, request, known[index], caller));
-  const asking = prepared.filter((one) => "ask" in one);
-  /** Grants that the engine has given at one time, by that time: they are confirmed together. */
+  const admitted = prepared.filter((item) => "counterRequest" in item);
+  /** Commits of grants by the time of the round trip that made them. The grants of a round trip are confirmed together. */
   const rounds = new Map<number, Promise<unknown>[]>();
   const confirmed: Promise<boolean>[] = [];
-  /** Places of operations that the ledger has settled; the counters have forgotten them. */
+  /** Indexes of operations that the ledger has settled and the counters no longer remember. */
   const settled = new Set<number>();
   const answers = await counters.execute(
-    asking.map(({ ask }) => ask),
-    (answer, index, askedMs) => {
-      // A repeated one too: the server that granted it may have died before it was written.
+    admitted.map(({ counterRequest }) => counterRequest),
+    (answer, index, sentMs) => {
+      // A repeated acquire is written again: the server that granted it may have died before its commit.
       if (answer.kind !== "done" || answer.lease?.state !== "active") return;
-      const { subject, ask } = asking[index] as Admitted;
+      const { subject, counterRequest } = admitted[index] as Admitted;
       const { lease, degraded = false } = answer;
-      const entry = toEntry({ meter: ask.meter, subject, lease, caller, degraded, end: { state: "granted" } });
+      const entry = toEntry({
+        meter: counterRequest.meter,
+        subject,
+        lease,
+        caller,
+        degraded,
+        end: { state: "granted" },
+      });
       if (presence === undefined) return ledger.append(entry);
-      const round = rounds.get(askedMs) ?? [];
-      if (round.length === 0) confirmed.push(confirm(presence, round, askedMs));
-      rounds.set(askedMs, round);
+      const round = rounds.get(sentMs) ?? [];
+      if (round.length === 0) confirmed.push(confirm(presence, round, sentMs));
+      rounds.set(sentMs, round);
       round.push(ledger.commit(entry).then((settlement) => settlement && settled.add(index)));
     },
   );
-  // Not withdrawn: another server may have answered a repeated request with the same lease by now.
+  // The grant is not withdrawn: another server may have returned the same lease to a repeated request.
   if ((await Promise.all(confirmed)).includes(false)) throw lateGrantError();
   const next = answers.entries();
-  return prepared.map((one) => {
-    if ("refused" in one) return { granted: false, asked: one.asked, refused: one.refused };
-    const { asked, subject, ask, ttlMs } = one;
+  return prepared.map((item) => {
+    if ("refused" in item) return { granted: false, request: item.request, refused: item.refused };
+    const { request, subject, counterRequest, ttlMs } = item;
     const [index, answer] = next.next().value ?? [];
     if (answer?.kind === "refused") {
-      return { granted: false, asked, refused: refusalOf(asked, answer.meterState, answer.violated, jitter) };
+      return { granted: false, request, refused: refusalOf(request, answer.meterState, answer.violated, jitter) };
     }
     if (answer?.kind === "conflict") {
       const { operationId, state, points } = answer.lease;
-      const refused = state === "settled" ? refuseSettledOperation(operationId) : refuseOtherPoints(asked, points);
-      return { granted: false, asked, refused };
+      const refused = state === "settled" ? refuseSettledOperation(operationId) : refuseOtherPoints(request, points);
+      return { granted: false, request, refused };
     }
     if (answer?.kind !== "done" || answer.lease === undefined)
-      throw new Error(`an acquire was answered ${answer?.kind}`);
+      throw new Error(`unexpected answer to acquire: ${answer?.kind}`);
     const { lease, meterState, degraded = false } = answer;
-    if (settled.has(index ?? -1)) return { granted: false, asked, refused: refuseSettledOperation(lease.operationId) };
+    if (settled.has(index ?? -1))
+      return { granted: false, request, refused: refuseSettledOperation(lease.operationId) };
     return {
       granted: true,
       meterState,
-      view: { meter: ask.meter, username: subject.username, lease, ttlMs, degraded },
+      view: { meter: counterRequest.meter, username: subject.username, lease, ttlMs, degraded },
     };
   });
 }
 
-/** Whether grants are written, and no server has counted without them. */
-function confirm(presence: Presence, round: readonly Promise<unknown>[], askedMs: number): Promise<boolean> {
-  // In the next microtask, every grant of the round is in it.
+/** Resolves to whether the grants are committed and no server has counted without them. */
+function confirm(presence: Presence, round: readonly Promise<unknown>[], sentMs: number): Promise<boolean> {
+  // The next microtask runs after the last grant of the round was added.
   const confirming = Promise.resolve()
     .then(() => Promise.all(round))
-    .then(() => presence.confirm(askedMs));
-  // ask() may throw before anything waits for this: a rejection without a handler ends the process.
+    .then(() => presence.confirm(sentMs));
+  // execute() may throw before this promise is awaited. A rejection without a handler ends the process.
   confirming.catch(() => undefined);
   return confirming;
 }
 
-/** A grant that was written so late that another server may have counted without it. */
+/** The error for a grant that was committed so late that another server may have counted without it. */
 export function lateGrantError() {
   return unavailable("LEDGER_BEHIND", "the grant was not written in time", ledgerRetryMs);
 }
 
 /**
- * Before the counters are asked: what they do is to be written.
- * @throws UNAVAILABLE when the ledger is so far behind that it takes nothing more
+ * Checks that the ledger can take another entry. Called before the counters change anything.
+ * @throws UNAVAILABLE when the ledger's queue is full
  */
 export function requireRoom(ledger: Pick<Ledger, "hasRoom">): void {
   if (!ledger.hasRoom()) throw unavailable("LEDGER_BEHIND", "the ledger is behind", ledgerRetryMs);
 }
 
-/** Who may not calculate at all is refused before the counters are asked. */
+/** Refuses unknown users, disabled users and users without a quota before the counters are called. */
 export function checkAdmission(
   { byDefault }: Pick<QuotaOptions, "byDefault">,
-  asked: RefusedRequest,
+  request: RefusedRequest,
   subject: Subject | undefined,
-): { subject: Subject; ask: Omit<CounterRequest, "command"> } | { refused: RefusedQuota } {
-  if (subject === undefined) return { refused: refuseUnknownUser(asked) };
-  if (!subject.enabled) return { refused: refuseDisabledUser(asked) };
-  const { service, methodGroup } = asked;
+): { subject: Subject; counterRequest: Omit<CounterRequest, "command"> } | { refused: RefusedQuota } {
+  if (subject === undefined) return { refused: refuseUnknownUser(request) };
+  if (!subject.enabled) return { refused: refuseDisabledUser(request) };
+  const { service, methodGroup } = request;
   const rules = rulesOf(subject, service, methodGroup, byDefault);
-  if (rules.quotas.length === 0) return { refused: refuseWithoutQuota(asked) };
-  return { subject, ask: { meter: meterOf(subject, service, methodGroup), rules } };
+  if (rules.quotas.length === 0) return { refused: refuseWithoutQuota(request) };
+  return { subject, counterRequest: { meter: meterOf(subject, service, methodGroup), rules } };
 }
 
 interface Admitted {
-  readonly asked: RefusedRequest;
+  readonly request: RefusedRequest;
   readonly subject: Subject;
-  readonly ask: CounterRequest;
+  readonly counterRequest: CounterRequest;
   readonly ttlMs: number;
 }
 
@@ -166,13 +174,18 @@ function prepare(
   request: AcquireRequest,
   subject: Subject | undefined,
   caller: QuotaCaller,
-): Admitted | { readonly asked: RefusedRequest; readonly refused: RefusedQuota } {
+): Admitted | { readonly request: RefusedRequest; readonly refused: RefusedQuota } {
   const { points, operationId, ttlSeconds = defaultTtlSeconds, tracecode = caller.tracecode } = request;
   const admitted = checkAdmission(options, request, subject);
-  if ("refused" in admitted) return { asked: request, refused: admitted.refused };
+  if ("refused" in admitted) return { request: request, refused: admitted.refused };
   const ttlMs = ttlSeconds * 1000;
   const { companyKey } = admitted.subject;
   const holder = toHolderText({ tracecode, username: caller.username, companyKey });
   const command = { kind: "acquire" as const, operationId: operationId.toLowerCase(), points, ttlMs, holder };
-  return { asked: request, subject: admitted.subject, ask: { ...admitted.ask, command }, ttlMs };
+  return {
+    request: request,
+    subject: admitted.subject,
+    counterRequest: { ...admitted.counterRequest, command },
+    ttlMs,
+  };
 }

@@ -1,8 +1,8 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 
 /**
- * What has arrived while the reader was busy, at most `max` items at a time, in order. Reads one item ahead and no
- * further: who sends faster than the reader takes is held back.
+ * Yields the items that arrived while the reader was busy, in order, at most `max` at a time. Reads at most one item
+ * ahead, so that a fast sender meets backpressure.
  */
 export async function* readBatches<Item>(source: AsyncIterable<Item>, max: number): AsyncGenerator<Item[]> {
   const iterator = source[Symbol.asyncIterator]();
@@ -24,7 +24,7 @@ export async function* readBatches<Item>(source: AsyncIterable<Item>, max: numbe
     }
   } finally {
     const ended = iterator.return?.();
-    // A generator ends after its pending next(): while the sender keeps the stream open and is silent, that is never.
+    // return() of a generator waits for its pending next(), which never ends while the sender is silent.
     if (isReading) ended?.catch(() => undefined);
     else await ended;
   }
@@ -34,7 +34,7 @@ export async function* readBatches<Item>(source: AsyncIterable<Item>, max: numbe
     const result = iterator.next().finally(() => {
       isReading = false;
     });
-    // It may fail before it is awaited; the next await throws.
+    // The read may fail before it is awaited. The next await throws the error.
     result.catch(() => undefined);
     return result;
   }

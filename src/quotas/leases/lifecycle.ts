@@ -7,116 +7,125 @@ import type { LeaseIds, LeaseKey } from "../ledger/lease-id.ts";
 import type { KnownLease } from "../ledger/read.ts";
 import { rulesOf } from "../limits/subjects.ts";
 import { lateGrantError, type QuotaCaller, type QuotaOptions, requireRoom } from "./acquire.ts";
-import { type LeaseView } from "./messages.ts";
+import type { LeaseView } from "./messages.ts";
 
 export interface LifecycleOptions extends QuotaOptions {
   readonly leaseIds: LeaseIds;
-  /** The lease as the ledger has it: all that is known of one whose user is gone. */
+  /** Reads a lease from the ledger. Works for deleted users too. */
   readonly findLease: (key: LeaseKey) => Promise<KnownLease | undefined>;
-  /** The same, after every server has written what it holds. */
+  /** Reads a lease from the ledger after every server has flushed its queue. */
   readonly findFlushedLease: (key: LeaseKey) => Promise<KnownLease | undefined>;
 }
 
-/** A lease after a call. */
-export interface Ended {
+/** A lease after a renewal, settlement or release. */
+export interface LeaseChange {
   readonly view: LeaseView;
   readonly meterState: MeterState;
-  /** What it was before the call. */
+  /** The state before the call. */
   readonly before: LeaseState | undefined;
 }
 
 /**
- * @throws FAILED_PRECONDITION LEASE_LOST when the lease has ended, or has expired and finds no room; UNAVAILABLE when the
- * ledger is so far behind that it takes nothing more, or where grants are to be durable has not written it in time
+ * Extends a live lease to `ttlMs` from now. Takes an expired lease again if there is room.
+ * @throws FAILED_PRECONDITION LEASE_LOST when the lease was settled or released, or has expired and there is no room;
+ * UNAVAILABLE when the ledger's queue is full or a durable renewal was not committed in time
  */
-export async function renew(
+export async function renewLease(
   options: LifecycleOptions,
   leaseId: string,
   ttlMs: number,
   caller: QuotaCaller,
-): Promise<Ended> {
+): Promise<LeaseChange> {
   requireRoom(options.ledger);
-  const place = await locate(options, leaseId, caller);
+  const target = await locateLease(options, leaseId, caller);
   const presence = options.presence();
-  const { answer, askedMs } = await ask(options, leaseId, place, { kind: "renew", ...place.granted, ttlMs });
+  const { answer, sentMs } = await executeOne(options, leaseId, target, { kind: "renew", ...target.granted, ttlMs });
   if (answer.kind === "refused") throw leaseLost("the lease has expired and there is no room to take it again");
-  const { lease, meterState, before } = done(answer);
+  const { lease, meterState, before } = requireDone(answer);
   if (lease.state !== "active") throw leaseLost(`the lease has been ${lease.state}`);
-  const entry = toEntry({ ...place, lease, caller, end: { state: "granted" } });
+  const entry = toEntry({ ...target, lease, caller, end: { state: "granted" } });
   if (options.durable) {
-    // An expired lease that is taken again is a grant as any other.
+    // Taking an expired lease again is a new grant, so it is confirmed like one.
     await options.ledger.commit(entry);
-    if (!(await presence.confirm(askedMs))) throw lateGrantError();
+    if (!(await presence.confirm(sentMs))) throw lateGrantError();
   } else options.ledger.append(entry);
-  return { view: { ...viewOf(place, lease), ttlMs }, meterState, before };
+  return { view: { ...viewOf(target, lease), ttlMs }, meterState, before };
 }
 
-/** What the audit log calls a calculation of which nothing else is told. */
+/** The operation in the audit log when the settlement names none. */
 const defaultOperation = "settle_lease";
 
-/** Resolves when the settlement is durable. */
-export async function settle(
+/**
+ * Charges the actual points and ends the lease. Resolves after the settlement is committed with its usage and its audit
+ * action.
+ * @throws FAILED_PRECONDITION LEASE_SETTLED_DIFFERENTLY when the lease was settled with other points; UNAVAILABLE when the
+ * settlement was not committed in time: a repeated call charges once
+ */
+export async function settleLease(
   options: LifecycleOptions,
   { leaseId, points = 0, pointKeys, duration, outcome, operation = defaultOperation, server }: SettleLeaseRequest,
   caller: QuotaCaller,
-): Promise<Ended> {
-  const place = await locate(options, leaseId, caller);
+): Promise<LeaseChange> {
+  const target = await locateLease(options, leaseId, caller);
   const presence = options.presence();
-  const { answer, askedMs } = await ask(options, leaseId, place, { kind: "settle", ...place.granted, points });
+  const { answer, sentMs } = await executeOne(options, leaseId, target, { kind: "settle", ...target.granted, points });
   if (answer.kind === "conflict") throw settledDifferently(answer.lease.settledPoints ?? 0, points);
-  const { lease, meterState, before } = done(answer);
+  const { lease, meterState, before } = requireDone(answer);
   const durationMs = duration && Number(duration.seconds) * 1000 + Math.round(duration.nanos / 1e6);
-  // A repeated one too: the server that settled it may have died before it was written.
+  // A repeated settlement is written again: the server that settled it first may have died before its commit.
   const kept = await options.ledger.commit(
     toEntry({
-      ...place,
+      ...target,
       lease,
       caller,
       end: { state: "settled", endedMs: meterState.nowMs, points, pointKeys, durationMs, outcome, operation, server },
     }),
   );
-  // Another server settled it, and its entry was first.
+  // Another server committed its settlement first.
   if (kept !== undefined && kept.points !== points) throw settledDifferently(kept.points, points);
-  // Another server may have made the counters again without it.
-  if (!presence.isHeld(askedMs)) await options.counters.forget(place.meter);
-  return { view: viewOf(place, lease), meterState, before };
+  // Another server may have primed the counters without this settlement. They are rebuilt at the next request.
+  if (!presence.isHeld(sentMs)) await options.counters.forget(target.meter);
+  return { view: viewOf(target, lease), meterState, before };
 }
 
 /**
- * Gives back what a lease holds; one that is settled stays as it is.
- * @throws UNAVAILABLE when the ledger is so far behind that it takes nothing more
+ * Frees the slot and the reserved points of a lease. A settled lease stays settled.
+ * @throws UNAVAILABLE when the ledger's queue is full
  */
-export async function release(options: LifecycleOptions, leaseId: string, caller: QuotaCaller): Promise<Ended> {
+export async function releaseLease(
+  options: LifecycleOptions,
+  leaseId: string,
+  caller: QuotaCaller,
+): Promise<LeaseChange> {
   requireRoom(options.ledger);
-  const place = await locate(options, leaseId, caller);
-  const { answer } = await ask(options, leaseId, place, { kind: "release", ...place.granted });
-  const { lease, meterState, before } = done(answer);
+  const target = await locateLease(options, leaseId, caller);
+  const { answer } = await executeOne(options, leaseId, target, { kind: "release", ...target.granted });
+  const { lease, meterState, before } = requireDone(answer);
   if (lease.state === "released") {
-    options.ledger.append(toEntry({ ...place, lease, caller, end: { state: "released", endedMs: meterState.nowMs } }));
+    options.ledger.append(toEntry({ ...target, lease, caller, end: { state: "released", endedMs: meterState.nowMs } }));
   }
-  return { view: viewOf(place, lease), meterState, before };
+  return { view: viewOf(target, lease), meterState, before };
 }
 
 /**
- * How a lease is to be ended, as the ledger will have it: one that runs, or has expired and may be taken again; undefined
- * for one that has ended.
+ * Makes the ledger entry that releases a live or expired lease. Returns undefined when the lease was settled or released.
  */
 export async function releasedEntryOf(
   options: LifecycleOptions,
   leaseId: string,
   caller: QuotaCaller,
 ): Promise<LedgerEntry | undefined> {
-  const place = await locate(options, leaseId, caller);
-  const { answer } = await ask(options, leaseId, place, { kind: "leases" });
-  if (answer.kind !== "leases") throw new Error(`a list was answered ${answer.kind}`);
-  const running = answer.leases.find(({ operationId }) => operationId === place.granted.operationId);
+  const target = await locateLease(options, leaseId, caller);
+  const { answer } = await executeOne(options, leaseId, target, { kind: "leases" });
+  if (answer.kind !== "leases") throw new Error(`unexpected answer to leases: ${answer.kind}`);
+  const running = answer.leases.find(({ operationId }) => operationId === target.granted.operationId);
   const lease = running ?? (await options.findLease(options.leaseIds.parse(leaseId)))?.lease;
   if (lease === undefined || lease.state === "released" || lease.state === "settled") return undefined;
-  return toEntry({ ...place, lease, caller, end: { state: "released", endedMs: answer.meterState.nowMs } });
+  return toEntry({ ...target, lease, caller, end: { state: "released", endedMs: answer.meterState.nowMs } });
 }
 
-/** Where a lease's counters are. */
-interface Place {
+/** A lease with the meter and the user that it belongs to. */
+interface LeaseTarget {
   readonly meter: Meter;
   readonly rules: Rules;
   readonly subject: { readonly username: string; readonly companyKey: string };
@@ -124,10 +133,10 @@ interface Place {
 }
 
 /**
- * An id that these servers have not signed is looked up in the ledger before anything else is asked: a forged one makes
- * no counters.
+ * Finds the meter and the user of a lease. The ledger is asked first when the id has no signature of these servers: a
+ * forged id must not create counters.
  */
-async function locate(options: LifecycleOptions, leaseId: string, caller: QuotaCaller): Promise<Place> {
+async function locateLease(options: LifecycleOptions, leaseId: string, caller: QuotaCaller): Promise<LeaseTarget> {
   const { subjects, byDefault, leaseIds, findLease, findFlushedLease } = options;
   const { proof, ...key } = leaseIds.parse(leaseId);
   const { userId, service, methodGroup, operationId, day } = key;
@@ -145,19 +154,29 @@ async function locate(options: LifecycleOptions, leaseId: string, caller: QuotaC
   return { meter, rules: { timezone: lease.timezone, quotas: [] }, subject: { username, companyKey }, granted };
 }
 
-async function ask({ counters }: LifecycleOptions, leaseId: string, { meter, rules }: Place, command: Command) {
-  let askedMs = 0;
-  const [answer] = await counters.execute([{ meter, rules, command }], (_answer, _index, ms) => (askedMs = ms));
+async function executeOne(
+  { counters }: LifecycleOptions,
+  leaseId: string,
+  { meter, rules }: LeaseTarget,
+  command: Command,
+) {
+  let sentMs = 0;
+  const [answer] = await counters.execute([{ meter, rules, command }], (_answer, _index, ms) => (sentMs = ms));
   if (answer === undefined || answer.kind === "unknown") throw notFound("lease", leaseId);
-  return { answer, askedMs };
+  return { answer, sentMs };
 }
 
-function done(answer: Answer | undefined): { lease: Lease; meterState: MeterState; before: LeaseState | undefined } {
-  if (answer?.kind !== "done" || answer.lease === undefined) throw new Error(`a lease was answered ${answer?.kind}`);
+function requireDone(answer: Answer | undefined): {
+  lease: Lease;
+  meterState: MeterState;
+  before: LeaseState | undefined;
+} {
+  if (answer?.kind !== "done" || answer.lease === undefined)
+    throw new Error(`unexpected answer to a lease command: ${answer?.kind}`);
   return { lease: answer.lease, meterState: answer.meterState, before: answer.before };
 }
 
-function viewOf({ meter, subject }: Place, lease: Lease): LeaseView {
+function viewOf({ meter, subject }: LeaseTarget, lease: Lease): LeaseView {
   return { meter, username: subject.username, lease };
 }
 

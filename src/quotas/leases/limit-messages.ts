@@ -2,19 +2,19 @@ import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { LimitStanding_Name } from "#gen/tollgate/v1/lease_pb.js";
 import type { LimitName, MeterState } from "../counters/engine.ts";
 
-/** Where one limit stands, as messages and headers tell it. */
+/** The state of one limit, for messages and headers. */
 export interface LimitView {
   readonly name: LimitName;
   readonly limit: number | undefined;
   readonly used: number;
   readonly reserved: number;
-  /** Undefined where nothing limits. */
+  /** Undefined when there is no limit. */
   readonly remaining: number | undefined;
-  /** When used begins at zero again; undefined where it never does. */
+  /** When `used` restarts at zero, in milliseconds since the epoch. Undefined when it never does. */
   readonly resetMs: number | undefined;
 }
 
-/** Every limit, in the order in which they are violated: the caller's own doing first. */
+/** Lists every limit. The first violated one names the reason of a refusal, so the request's own size comes first. */
 export function limitsOf(meterState: MeterState): LimitView[] {
   const { limits = {}, dayUsed, dayReserved, windowUsed, windowReserved, running } = meterState;
   const { pointsPerRequest, pointsPerDay, pointsPerDateWindow, maxConcurrentExecution } = limits;
@@ -26,7 +26,7 @@ export function limitsOf(meterState: MeterState): LimitView[] {
   ];
 }
 
-/** The same as messages. */
+/** Converts the state of a meter to the messages of its limits. */
 export function toLimitMessages(meterState: MeterState) {
   return limitsOf(meterState).map(({ name, limit, used, reserved, remaining, resetMs }) => ({
     name: limitNames[name],

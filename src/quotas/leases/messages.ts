@@ -9,7 +9,7 @@ export interface LeaseView {
   readonly meter: Meter;
   readonly username: string;
   readonly lease: Lease;
-  /** How long a renewal makes it live; undefined where it is not told how often to renew. */
+  /** The lifetime that a renewal gives. Undefined when the answer has no renew interval. */
   readonly ttlMs?: number;
   readonly degraded?: boolean;
 }
@@ -27,7 +27,7 @@ export function toLeaseMessage(leaseIds: LeaseIds, { meter, username, lease, ttl
     grantedTime: timestampFromMs(lease.grantedMs),
     expireTime: timestampFromMs(lease.expireMs),
     degradedOpen: degraded,
-    // Two renewals may be lost, and the third still finds the lease.
+    // Two renewals may be lost: the third still finds the lease live.
     ...(ttlMs !== undefined && { renewInterval: durationFromMs(Math.floor(ttlMs / 3)) }),
     ...(lease.settledPoints !== undefined && { settledPoints: lease.settledPoints }),
   } satisfies MessageInitShape<typeof LeaseSchema>;

@@ -2,8 +2,8 @@ import type { LimitName, MeterState } from "../counters/engine.ts";
 import { limitsOf } from "./limit-messages.ts";
 
 /**
- * The fields of draft-ietf-httpapi-ratelimit-headers-10: RateLimit-Policy has every limit's quota (q) and, where it has
- * one, its window in seconds (w); RateLimit what remains (r) and the seconds to the reset (t). Neither may be negative.
+ * Makes the header fields of draft-ietf-httpapi-ratelimit-headers-10. RateLimit-Policy holds the quota (q) of each limit
+ * and its window in seconds (w). RateLimit holds what remains (r) and the seconds until the reset (t), both 0 or more.
  */
 export function rateLimitHeaders(meterState: MeterState): Readonly<Record<string, string>> {
   const policies: string[] = [];

@@ -9,7 +9,7 @@ import type { LimitName, MeterState } from "../counters/engine.ts";
 import { type LimitView, limitsOf } from "./limit-messages.ts";
 import { rateLimitHeaders } from "./rate-limit.ts";
 
-/** What was asked for in vain. */
+/** The request that a refusal is about. */
 export interface RefusedRequest {
   readonly username: string;
   readonly service: Service_Name;
@@ -17,76 +17,76 @@ export interface RefusedRequest {
   readonly points: number;
 }
 
-/** A refusal before it is an error or a message of a batch. */
+/** A refusal. It becomes an error in a unary call, and a message in a batch or stream. */
 export interface RefusedQuota {
   readonly reason: Reason;
   readonly message: string;
   readonly violated: readonly LimitView[];
-  /** Undefined where waiting cannot help. */
+  /** Undefined when waiting does not help. */
   readonly retryDelayMs: number | undefined;
   readonly headers: Readonly<Record<string, string>>;
 }
 
 export function refuseUnknownUser({ username }: RefusedRequest): RefusedQuota {
-  return plain("USER_NOT_FOUND", `no such user: ${username}`);
+  return refuseWithoutLimits("USER_NOT_FOUND", `no such user: ${username}`);
 }
 
-/** The operation has been settled: it has run and is charged. */
+/** Refuses an operation that was settled: it has run and is charged. */
 export function refuseSettledOperation(operationId: string): RefusedQuota {
-  return plain("OPERATION_SETTLED", `the operation is settled: ${operationId}`);
+  return refuseWithoutLimits("OPERATION_SETTLED", `the operation is settled: ${operationId}`);
 }
 
-/** The operation runs with other points. */
+/** Refuses an operation that runs with other points. */
 export function refuseOtherPoints({ points }: RefusedRequest, before: number): RefusedQuota {
-  return plain("OPERATION_POINTS_DIFFER", `the operation runs with ${before} points, not ${points}`);
+  return refuseWithoutLimits("OPERATION_POINTS_DIFFER", `the operation runs with ${before} points, not ${points}`);
 }
 
-/** The user may not calculate at all. */
+/** Refuses a disabled user. */
 export function refuseDisabledUser({ username }: RefusedRequest): RefusedQuota {
-  return plain("USER_DISABLED", `the user is disabled: ${username}`);
+  return refuseWithoutLimits("USER_DISABLED", `the user is disabled: ${username}`);
 }
 
-/** There is no quota for the service and method group. */
+/** Refuses a user without a quota for the service and method group. */
 export function refuseWithoutQuota({ username, service, methodGroup }: RefusedRequest): RefusedQuota {
   const method = `${Service_Name[service]} ${Method_Group[methodGroup]}`;
-  return plain("NO_QUOTA", `${username} has no quota for ${method}`);
+  return refuseWithoutLimits("NO_QUOTA", `${username} has no quota for ${method}`);
 }
 
 /**
- * Limits that stand in the way, or no quota at all.
- * @param jitter 0..1: callers who wait for the same slot do not come back together
+ * Makes the refusal for the violated limits. Without any, the user has no quota.
+ * @param jitter returns 0..1; spreads the retries of callers that wait for the same slot
  */
 export function refusalOf(
-  asked: RefusedRequest,
+  request: RefusedRequest,
   meterState: MeterState,
   names: readonly LimitName[],
   jitter: () => number,
 ): RefusedQuota {
   const violated = limitsOf(meterState).filter(({ name }) => names.includes(name));
   const [first] = violated;
-  if (first === undefined) return refuseWithoutQuota(asked);
-  const message = violated.map((view) => textOf(view, asked)).join("; ");
+  if (first === undefined) return refuseWithoutQuota(request);
+  const message = violated.map((view) => textOf(view, request)).join("; ");
   const headers = rateLimitHeaders(meterState);
-  // Waiting makes no request smaller: this is no matter of rate.
+  // Waiting does not make the request smaller, so there is no retry delay.
   const reason = limitReasons[first.name];
   if (first.name === "pointsPerRequest") return { reason, message, violated, retryDelayMs: undefined, headers };
-  const retryDelayMs = retryDelayOf(violated, asked, meterState, jitter);
+  const retryDelayMs = retryDelayOf(violated, request, meterState, jitter);
   return { reason, message, violated, retryDelayMs, headers };
 }
 
-/** The error that gRPC and HTTP callers cannot overlook. */
-export function toRefusalError(refused: RefusedQuota, asked: RefusedRequest): ConnectError {
+/** Makes the error of a unary call: reason, violated limits, retry delay and rate limit headers. */
+export function toRefusalError(refused: RefusedQuota, request: RefusedRequest): ConnectError {
   const { reason, message, violated, retryDelayMs, headers } = refused;
   const metadata = {
-    username: asked.username,
-    service: Service_Name[asked.service],
-    method_group: Method_Group[asked.methodGroup],
+    username: request.username,
+    service: Service_Name[request.service],
+    method_group: Method_Group[request.methodGroup],
   };
   const error = new ConnectError(message, reasons[reason].code, headers, [errorInfo(reason, metadata)]);
   if (violated.length > 0) {
     const violations = violated.map((view) => ({
-      subject: `user:${asked.username}`,
-      description: textOf(view, asked),
+      subject: `user:${request.username}`,
+      description: textOf(view, request),
     }));
     error.details.push({ desc: QuotaFailureSchema, value: create(QuotaFailureSchema, { violations }) });
   }
@@ -112,10 +112,10 @@ const fields: Readonly<Record<LimitName, string>> = {
   maxConcurrentExecution: "max_concurrent_execution",
 };
 
-/** The least and the most that a caller waits for a slot; it may be free any moment. */
+/** The range of the retry delay for a slot, which may become free at any moment. */
 const slotWaitMs = { least: 500, most: 2000 };
 
-/** The latest reset of the violated limits; undefined where one of them is too small for this request at all times. */
+/** The time until the last violated limit resets. Undefined when a limit is too small for the request at any time. */
 function retryDelayOf(
   violated: readonly LimitView[],
   { points }: RefusedRequest,
@@ -137,14 +137,14 @@ function retryDelayOf(
 function textOf({ name, limit = 0, remaining = 0, reserved }: LimitView, { points }: RefusedRequest): string {
   switch (name) {
     case "pointsPerRequest":
-      return `${fields[name]}: ${points} points asked, ${limit} allowed`;
+      return `${fields[name]}: ${points} points requested, ${limit} allowed`;
     case "maxConcurrentExecution":
       return `${fields[name]}: ${reserved} of ${limit} running`;
     default:
-      return `${fields[name]}: ${points} points asked, ${Math.max(0, remaining)} of ${limit} remain`;
+      return `${fields[name]}: ${points} points requested, ${Math.max(0, remaining)} of ${limit} remain`;
   }
 }
 
-function plain(reason: Reason, message: string): RefusedQuota {
+function refuseWithoutLimits(reason: Reason, message: string): RefusedQuota {
   return { reason, message, violated: [], retryDelayMs: undefined, headers: {} };
 }

@@ -9,17 +9,24 @@ import type { RecordWriter } from "../../shared/records.ts";
 import type { LedgerEntry } from "../ledger/entry.ts";
 import type { LeaseIds } from "../ledger/lease-id.ts";
 import { meterOf, parseMethodKey, rulesOf, type Subject } from "../limits/subjects.ts";
-import { acquire, checkAdmission, type Decision, defaultTtlSeconds, type QuotaCaller } from "./acquire.ts";
+import { acquireLeases, checkAdmission, type Decision, defaultTtlSeconds, type QuotaCaller } from "./acquire.ts";
 import { readBatches } from "./batches.ts";
-import { type Ended, type LifecycleOptions, release, releasedEntryOf, renew, settle } from "./lifecycle.ts";
+import {
+  type LeaseChange,
+  type LifecycleOptions,
+  releasedEntryOf,
+  releaseLease,
+  renewLease,
+  settleLease,
+} from "./lifecycle.ts";
 import { limitNames, toLimitMessages } from "./limit-messages.ts";
 import { toHeldLease, toLeaseMessage } from "./messages.ts";
 import { refusalOf, toRefusalError } from "./refusal.ts";
 
 export interface QuotaServiceOptions extends LifecycleOptions {
-  /** The methods of which the ledger knows running leases, whatever quotas there are. */
+  /** Lists the methods for which the ledger has live leases, with or without a quota. */
   readonly findMethods: (userId: number) => Promise<readonly Method[]>;
-  /** Whether the scope has a user of that name, by one query. */
+  /** Whether the scope has a user of that name. Always runs one query. */
   readonly isInScope: (scope: Scope, username: string) => Promise<boolean>;
   readonly leases: RecordWriter<LedgerEntry, LedgerEntry>;
 }
@@ -29,14 +36,14 @@ interface Method {
   readonly methodGroup: number;
 }
 
-/** Decisions of one batch, and so what a stream reads ahead at the most. */
+/** The most decisions of one batch, and so the most that a stream reads ahead. */
 const maxBatch = 1000;
 
 export function quotaHandlers(options: QuotaServiceOptions): Handlers<typeof QuotaService> {
   const { subjects, counters, byDefault, jitter, findMethods, isInScope, leases, leaseIds } = options;
 
-  /** Another company's user and a name that does not exist cost the same query, so that the time tells nothing. */
-  async function visible(principal: Principal, username: string): Promise<Subject> {
+  /** Another company's user and an unknown name run the same query, so that response times reveal nothing. */
+  async function getVisibleSubject(principal: Principal, username: string): Promise<Subject> {
     const isVisible = seesEveryone(principal) || (await isInScope(scopeOf(principal), username));
     const subject = isVisible ? await subjects.byName(username) : undefined;
     if (subject === undefined || !maySee(principal, subject)) throw notFound("user", username);
@@ -45,7 +52,7 @@ export function quotaHandlers(options: QuotaServiceOptions): Handlers<typeof Quo
 
   return {
     async acquireQuota(request, call) {
-      const [decision] = await acquire(options, [request], askerOf(call));
+      const [decision] = await acquireLeases(options, [request], callerOf(call));
       if (decision?.granted !== true) throw errorOf(decision);
       return toGranted(leaseIds, decision);
     },
@@ -55,41 +62,44 @@ export function quotaHandlers(options: QuotaServiceOptions): Handlers<typeof Quo
       const admitted = checkAdmission(options, request, subject);
       if ("refused" in admitted) throw toRefusalError(admitted.refused, request);
       const { points } = request;
-      const [answer] = await counters.execute([{ ...admitted.ask, command: { kind: "check", points } }]);
+      const [answer] = await counters.execute([{ ...admitted.counterRequest, command: { kind: "check", points } }]);
       if (answer?.kind === "done") return { limits: toLimitMessages(answer.meterState) };
-      if (answer?.kind !== "refused") throw new Error(`a check was answered ${answer?.kind}`);
+      if (answer?.kind !== "refused") throw new Error(`unexpected answer to check: ${answer?.kind}`);
       throw toRefusalError(refusalOf(request, answer.meterState, answer.violated, jitter), request);
     },
 
     async batchAcquireQuota({ requests }, call) {
       return {
-        decisions: (await acquire(options, requests, askerOf(call))).map((decision) => toDecision(leaseIds, decision)),
+        decisions: (await acquireLeases(options, requests, callerOf(call))).map((decision) =>
+          toDecision(leaseIds, decision),
+        ),
       };
     },
 
     async *acquireQuotas(requests, call) {
       for await (const batch of readBatches(requests, maxBatch)) {
         call.signal.throwIfAborted();
-        for (const decision of await acquire(options, batch, askerOf(call))) yield toDecision(leaseIds, decision);
+        for (const decision of await acquireLeases(options, batch, callerOf(call)))
+          yield toDecision(leaseIds, decision);
       }
     },
 
     async renewLease({ leaseId, ttlSeconds = defaultTtlSeconds }, call) {
-      return toAnswer(leaseIds, await renew(options, leaseId, ttlSeconds * 1000, askerOf(call)));
+      return toAnswer(leaseIds, await renewLease(options, leaseId, ttlSeconds * 1000, callerOf(call)));
     },
 
     async settleLease(request, call) {
-      const { view, before } = await settle(options, request, askerOf(call));
+      const { view, before } = await settleLease(options, request, callerOf(call));
       return { lease: toLeaseMessage(leaseIds, view), leaseExpired: before === "expired" };
     },
 
     async releaseLease({ leaseId }, call) {
-      const { view } = await release(options, leaseId, askerOf(call));
+      const { view } = await releaseLease(options, leaseId, callerOf(call));
       return { lease: toLeaseMessage(leaseIds, view) };
     },
 
     async getQuotaUsage({ username }, call) {
-      const subject = await visible(call.principal, username);
+      const subject = await getVisibleSubject(call.principal, username);
       const methods = [...subject.quotas.keys()].map(parseMethodKey);
       const answers = await counters.execute(
         methods.map(({ service, methodGroup }) => ({
@@ -107,7 +117,7 @@ export function quotaHandlers(options: QuotaServiceOptions): Handlers<typeof Quo
     },
 
     async listLeases({ username }, call) {
-      const subject = await visible(call.principal, username);
+      const subject = await getVisibleSubject(call.principal, username);
       const methods = await findMethods(subject.userId);
       const answers = await counters.execute(
         methods.map(({ service, methodGroup }) => ({
@@ -117,7 +127,7 @@ export function quotaHandlers(options: QuotaServiceOptions): Handlers<typeof Quo
         })),
       );
       const held = answers.flatMap((answer, index) => {
-        if (answer.kind !== "leases") throw new Error(`a list was answered ${answer.kind}`);
+        if (answer.kind !== "leases") throw new Error(`unexpected answer to leases: ${answer.kind}`);
         const { service, methodGroup } = methods[index] as Method;
         const meter = meterOf(subject, service, methodGroup);
         return answer.leases.map((lease) => ({ view: { meter, username, lease }, nowMs: answer.meterState.nowMs }));
@@ -128,9 +138,9 @@ export function quotaHandlers(options: QuotaServiceOptions): Handlers<typeof Quo
     },
 
     async forceReleaseLease({ leaseId }, call) {
-      const caller = askerOf(call);
+      const caller = callerOf(call);
       const ended = await releasedEntryOf(options, leaseId, caller);
-      // The ledger says that it has ended, and the audit log who ended it, before the slot is anybody's.
+      // The end of the lease and its audit action are committed before the slot is free.
       if (ended !== undefined) {
         await leases.prepare([ended]);
         await call.change(leaseId, async (transaction) => ({
@@ -138,17 +148,17 @@ export function quotaHandlers(options: QuotaServiceOptions): Handlers<typeof Quo
           companyKey: ended.companyKey,
         }));
       }
-      const { view } = await release(options, leaseId, caller);
+      const { view } = await releaseLease(options, leaseId, caller);
       return { lease: toLeaseMessage(leaseIds, view) };
     },
   };
 }
 
-function askerOf({ principal, tracecode }: Call): QuotaCaller {
+function callerOf({ principal, tracecode }: Call): QuotaCaller {
   return { username: principal.username, tracecode };
 }
 
-/** BOT works for users of every company, whatever other role it has. */
+/** BOT acts for users of every company, even together with a narrower role. */
 function seesEveryone(principal: Principal): boolean {
   return hasRole(principal, Role_Name.BOT) || scopeOf(principal).kind === "everything";
 }
@@ -160,15 +170,15 @@ function maySee(principal: Principal, { userId, companyKey }: Subject): boolean 
 }
 
 function errorOf(decision: Decision | undefined): Error {
-  if (decision === undefined || decision.granted) return new Error("a request was not decided");
-  return toRefusalError(decision.refused, decision.asked);
+  if (decision === undefined || decision.granted) return new Error("no decision for a request");
+  return toRefusalError(decision.refused, decision.request);
 }
 
 function toGranted(leaseIds: LeaseIds, { view, meterState }: Extract<Decision, { granted: true }>) {
   return { lease: toLeaseMessage(leaseIds, view), limits: toLimitMessages(meterState) };
 }
 
-function toAnswer(leaseIds: LeaseIds, { view, meterState }: Ended) {
+function toAnswer(leaseIds: LeaseIds, { view, meterState }: LeaseChange) {
   return { lease: toLeaseMessage(leaseIds, view), limits: toLimitMessages(meterState) };
 }
 

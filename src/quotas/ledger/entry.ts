@@ -1,8 +1,8 @@
 import type { Day, Lease, Meter } from "../counters/engine.ts";
 
 /**
- * A whole lease as it stands now: whichever of its entries comes first makes the row. An entry may come twice and late:
- * a settlement wins, then the later grant, then the furthest state.
+ * The current state of a lease, complete: the first entry of a lease inserts its row, whichever it is. Entries may repeat
+ * and arrive late. A settlement wins, then the later grant, then the later state.
  */
 export interface LedgerEntry {
   readonly meter: Meter;
@@ -18,7 +18,7 @@ export interface LedgerEntry {
   readonly expireMs: number;
   readonly tracecode: string;
   readonly holder: string;
-  /** Granted while the counters were out of reach. */
+  /** Whether the lease was granted in fail-open, while the shared counters were unavailable. */
   readonly degraded: boolean;
   readonly end:
     | { readonly state: "granted" }
@@ -32,19 +32,19 @@ export interface LedgerEntry {
         readonly durationMs: number | undefined;
         /** Number of Outcome.Name. */
         readonly outcome: number;
-        /** What was calculated, as the audit log names it. */
+        /** The operation for the audit log. */
         readonly operation: string;
-        /** Where it was calculated; undefined: the holder. */
+        /** The server that calculated. Undefined means the holder. */
         readonly server: string | undefined;
       };
 }
 
-/** A lease as the counters know it, as an entry of the ledger. */
+/** Converts a lease of the counters to an entry of the ledger. */
 export function toEntry(options: {
   readonly meter: Meter;
   readonly subject: { readonly username: string; readonly companyKey: string };
   readonly lease: Lease;
-  /** Stands in for the holder of a lease that has ended, whom the counters have forgotten. */
+  /** Used as the holder when the lease has ended and the counters no longer know it. */
   readonly caller: { readonly username: string; readonly tracecode: string };
   readonly degraded?: boolean;
   readonly end: LedgerEntry["end"];
@@ -69,14 +69,12 @@ export function toEntry(options: {
   };
 }
 
-/** Who holds a slot, as the counters keep it beside the lease. */
+/** The holder of a lease. The counters keep it as text beside the lease. */
 export interface Holder {
   readonly tracecode: string;
-  /** The user of the service that asked. */
+  /** The account of the service that acquired the lease. */
   readonly username: string;
-  /**
-   * The company of the lease's user at the grant. A settlement charges it, on any server. Undefined where the grant is lost.
-   */
+  /** The company of the lease's user at the grant. A settlement on any server charges it. Undefined if the grant was lost. */
   readonly companyKey?: string | undefined;
 }
 

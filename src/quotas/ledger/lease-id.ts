@@ -3,7 +3,7 @@ import { invalid } from "../../shared/errors.ts";
 import type { Day, Lease, Meter } from "../counters/engine.ts";
 import { dayMs } from "../counters/window.ts";
 
-/** What a lease's id says: where its counters and its row of the ledger are. */
+/** The key of a lease, for its counters and its row in the ledger. */
 export interface LeaseKey {
   readonly userId: number;
   readonly service: number;
@@ -15,32 +15,32 @@ export interface LeaseKey {
 
 export interface ParsedLeaseId extends LeaseKey {
   /**
-   * The lease as it was granted, without its holder and with nothing left of its life: it stands in where the ledger has
-   * lost it. Undefined for an id that these servers have not signed, or long ago: only the ledger knows whether it is one.
+   * The lease at its grant, without a holder and already expired. It replaces a row that the ledger has lost. Undefined if
+   * the id has no valid signature or is older than 40 days: only the ledger can tell whether the lease exists.
    */
   readonly proof: Lease | undefined;
 }
 
 export interface LeaseIds {
-  /** 64 letters of base64url, the same for one grant whoever asks. */
+  /** Returns 64 characters of base64url. A grant has the same id on every server. */
   toId(meter: Meter, lease: Lease): string;
-  /** @throws INVALID_ARGUMENT for what has not the form of a lease id */
+  /** @throws INVALID_ARGUMENT when the text is not a lease id */
   parse(text: string): ParsedLeaseId;
 }
 
 export interface LeaseIdsOptions {
-  /** The first signs, all are accepted. */
+  /** The first secret signs. Signatures of all are accepted. */
   readonly secrets: readonly string[];
   /** Milliseconds since the epoch. */
   readonly now: () => number;
 }
 
-/** Version 1, of the release before: not signed. */
+/** Version 1, of release 1.0: without a signature. */
 const unsigned = { version: 1, length: 29 };
 const signed = { version: 2, length: 48 };
 const macLength = 8;
 const macStart = signed.length - macLength;
-/** The ledger keeps a lease for this long at least: a lease that it does not know by then is not a lost one. */
+/** The ledger keeps leases for at least this long. A signature proves nothing about an older lease. */
 const proofMs = 40 * dayMs;
 
 export function createLeaseIds({ secrets, now }: LeaseIdsOptions): LeaseIds {
@@ -102,7 +102,7 @@ function macOf(bytes: Buffer, key: Buffer): Buffer {
   return createHmac("sha256", key).update(bytes.subarray(0, macStart)).digest();
 }
 
-/** @param hex 32 digits */
+/** Formats 32 hexadecimal digits as a UUID. */
 export function toUuid(hex: string): string {
   return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join("-");
 }

@@ -6,46 +6,46 @@ import type { LedgerEntry } from "./entry.ts";
 import { type LedgerWriters, leaseKeyOf, mergeEntries, type Settlement, writeEntries } from "./write.ts";
 
 /**
- * The durable truth behind the counters: leases, and with settled ones their usage and their audit action. A commit
- * resolves with how the lease is settled, which may be by another entry than this one.
+ * The durable record of leases. A settled lease is written with its usage and its audit action. A commit resolves to the
+ * settlement that the ledger holds, which may be of another entry. Undefined if the lease is not settled.
  */
 export type Ledger = GroupCommit<LedgerEntry, Settlement | undefined>;
 
 export interface LedgerOptions extends LedgerWriters {
   readonly logger: Logger;
-  /** Called when the ledger has a lease settled that the counters have taken for another one, and so count wrongly. */
+  /** Called when a settlement in the ledger contradicts the counters of the meter, which then count wrongly. */
   readonly onContradiction: (meter: Meter) => void;
-  /** How much may wait: entries and, as many, hundreds of points. */
+  /** The most that may wait. An entry counts as 1, and each 100 of its point keys as 1. */
   readonly capacity?: number;
-  /** How long commit() waits. */
+  /** The timeout of commit(). */
   readonly commitTimeoutMs?: number;
-  /** How long a grant waits for its settlement. */
+  /** How long a grant is held back, so that a settlement may replace it. */
   readonly holdMs?: number;
 }
 
 export function createLedger(options: LedgerOptions): Ledger {
-  const { logger, onContradiction, capacity, commitTimeoutMs, holdMs, ...books } = options;
+  const { logger, onContradiction, capacity, commitTimeoutMs, holdMs, ...writers } = options;
   return createGroupCommit({
     name: "the ledger",
     logger,
     async write(entries) {
       // In key order: two writers must not deadlock.
-      const sorted = entries.toSorted((one, other) => (leaseKeyOf(one) < leaseKeyOf(other) ? -1 : 1));
-      const settlements = await writeEntries(books, sorted);
+      const sorted = entries.toSorted((left, right) => (leaseKeyOf(left) < leaseKeyOf(right) ? -1 : 1));
+      const settlements = await writeEntries(writers, sorted);
       return entries.map((entry) => {
         const settlement = settlements.get(leaseKeyOf(entry));
         if (settlement !== undefined && contradicts(entry, settlement)) onContradiction(entry.meter);
         return settlement;
       });
     },
-    // A lease waits once, as far as it has come: renewals while PostgreSQL is away take no more room.
+    // Entries of one lease are merged while they wait, so renewals do not fill the queue while PostgreSQL is unavailable.
     merging: {
       keyOf: leaseKeyOf,
-      merge(one, other) {
-        const { grantedMs, end, ...rest } = mergeEntries(one, other);
+      merge(first, second) {
+        const { grantedMs, end, ...rest } = mergeEntries(first, second);
         const settlement = end.state === "settled" ? { grantedMs, points: end.points } : undefined;
         const isContradicted = (entry: LedgerEntry) => settlement !== undefined && contradicts(entry, settlement);
-        if (isContradicted(one) || isContradicted(other)) onContradiction(one.meter);
+        if (isContradicted(first) || isContradicted(second)) onContradiction(first.meter);
         return { ...rest, grantedMs, end };
       },
     },
@@ -57,7 +57,7 @@ export function createLedger(options: LedgerOptions): Ledger {
   });
 }
 
-/** Whether the counters have granted a settled operation again, or have charged it otherwise. */
+/** Whether the counters have granted the settled operation again, or have charged other points. */
 function contradicts({ grantedMs, end }: LedgerEntry, settlement: Settlement): boolean {
   if (grantedMs !== settlement.grantedMs) return true;
   return end.state === "settled" && end.points !== settlement.points;

@@ -4,14 +4,14 @@ import { dayMs, hourMs } from "../counters/window.ts";
 import { type Holder, toHolderText } from "./entry.ts";
 import type { LeaseKey } from "./lease-id.ts";
 
-/** What is known of a lease whose user may be gone. */
+/** A lease with its user and company at the grant. The user may be deleted. */
 export interface KnownLease {
   readonly companyKey: string;
   readonly username: string;
   readonly lease: Lease;
 }
 
-/** What a snapshot is asked for: see Missing. */
+/** The day, window and time of a snapshot: see Missing. */
 export interface SnapshotOf extends Pick<Missing, "nowMs" | "day" | "window"> {
   /** The user's offset, in hours. */
   readonly timezone: number;
@@ -40,22 +40,22 @@ interface SumRow {
 }
 
 /**
- * What the ledger knows of a meter, as of one moment: the leases that may be running, those that ended last, and what
- * leases have charged on the day and in the window. A day that has not ended at the offset at which it was counted goes
- * on, whatever the user's offset is by now.
+ * Reads what the counters of a meter are rebuilt from, as of one moment: leases that may be live, leases that ended last,
+ * and points charged on the day and in the window. A day continues until it ends at the offset at which it was counted,
+ * even if the user's offset has changed.
  */
 export async function readSnapshot(database: Database, meter: Meter, of: SnapshotOf): Promise<Snapshot> {
   const { nowMs, day, window, timezone } = of;
   const { leases, sums } = await readRow(database, meter, of);
-  const all = (leases ?? []).toSorted((one, other) => one.granted_ms - other.granted_ms);
+  const all = (leases ?? []).toSorted((left, right) => left.granted_ms - right.granted_ms);
   const known = sums ?? [];
   const newest = [...known, ...all.filter(({ state }) => state === 0)]
-    .toSorted((one, other) => one.day - other.day)
+    .toSorted((left, right) => left.day - right.day)
     .at(-1);
-  const goesOn = newest !== undefined && nowMs < dayEnd(newest, timezone);
-  const current = goesOn ? { day: newest.day, timezone: newest.timezone } : { day, timezone };
+  const continues = newest !== undefined && nowMs < dayEnd(newest, timezone);
+  const current = continues ? { day: newest.day, timezone: newest.timezone } : { day, timezone };
   const sum = (from: Day, to: Day) =>
-    known.reduce((total, one) => (from <= one.day && one.day < to ? total + one.points : total), 0);
+    known.reduce((total, charged) => (from <= charged.day && charged.day < to ? total + charged.points : total), 0);
   return {
     ...current,
     window,
@@ -71,7 +71,7 @@ interface SnapshotRow {
   late_days: string[] | null;
 }
 
-/** Reads the snapshot. When it names days older than those it has read, it is read again with them; that is rare. */
+/** Reads the snapshot. If it names late days that it did not read, it is read again with them, which is rare. */
 async function readRow(database: Database, meter: Meter, of: SnapshotOf): Promise<SnapshotRow> {
   for (let lateDays: readonly string[] = []; ; ) {
     const { rows } = await database.raw<{ rows: SnapshotRow[] }>(snapshotSql(lateDays), valuesOf(meter, of, lateDays));
@@ -100,7 +100,7 @@ function valuesOf(
   };
 }
 
-/** How PostgreSQL reads a snapshot: the lines of EXPLAIN (ANALYZE, BUFFERS). */
+/** Returns the lines of EXPLAIN (ANALYZE, BUFFERS) for a snapshot. */
 export async function explainSnapshot(database: Database, meter: Meter, of: SnapshotOf): Promise<string[]> {
   const { rows } = await database.raw<{ rows: { "QUERY PLAN": string }[] }>(
     `explain (analyze, buffers) ${snapshotSql([])}`,
@@ -109,10 +109,10 @@ export async function explainSnapshot(database: Database, meter: Meter, of: Snap
   return rows.map((row) => row["QUERY PLAN"]);
 }
 
-/** How many days later an operation may have been granted again that has not been forgotten since. */
+/** An operation may be granted again up to this many days later, while the counters remember it. */
 const againDays = 3;
 
-/** A lease as the ledger has it; the later one of an operation that was granted again. */
+/** Finds a lease in the ledger. If the operation was granted again, finds the later lease. */
 export async function findLease(database: Database, key: LeaseKey): Promise<KnownLease | undefined> {
   const { rows } = await database.raw<{ rows: (Row & { username: string })[] }>(
     `select ${columns}, username from lease
@@ -126,7 +126,7 @@ export async function findLease(database: Database, key: LeaseKey): Promise<Know
   return { companyKey: row.company_key, username: row.username, lease: toLease(row) };
 }
 
-/** The methods of which a user may have running leases, by the clock that is behind: this server's or PostgreSQL's. */
+/** Lists the methods for which a user may have live leases, by the earlier of this server's and PostgreSQL's clock. */
 export async function findMethods(database: Database, userId: number, nowMs: number) {
   const { rows } = await database.raw<{ rows: { service: number; method_group: number }[] }>(
     "select distinct service, method_group from lease where user_id = ? and state = 0 and expire_at > least(to_timestamp(?), now())",
@@ -135,9 +135,9 @@ export async function findMethods(database: Database, userId: number, nowMs: num
   return rows.map(({ service, method_group: methodGroup }) => ({ service, methodGroup }));
 }
 
-/** Leases that ran or ended later than so many days after their day began have their day in late_day. */
+/** A lease that is live or ends later than this many days after its day began has a row in late_day. */
 export const lateAfterDays = 3;
-/** A day takes 48 hours for a user who moves from UTC+12 to UTC-12 on it: then two more have begun elsewhere. */
+/** A day lasts up to 48 hours for a user who moves from UTC+12 to UTC-12 on it. By then two later days have begun. */
 const longestDay = 2;
 
 const columns = `operation_id, day - date '1970-01-01' as day, timezone, points,
@@ -148,15 +148,15 @@ const columns = `operation_id, day - date '1970-01-01' as day, timezone, points,
 
 const ofMeter = "user_id = :userId and service = :service and method_group = :methodGroup";
 
-/** Of no late days there is no condition: an empty list keeps PostgreSQL from leaving out partitions. */
+/** There is no condition for an empty list: with one, PostgreSQL would not prune partitions. */
 function ofDays(lateDays: readonly string[]): string {
   const isRecent = "day >= date '1970-01-01' + :firstDay::integer";
   return lateDays.length === 0 ? isRecent : `(${isRecent} or day = any(:lateDays::date[]))`;
 }
 
 /**
- * One statement, so that it is one moment. Each part reads an index of its own: lease_granted, lease_ended, and the keys
- * of charged_day and late_day. The days are constants when it is planned: it has the partitions of those alone.
+ * One statement, so all parts are of one snapshot. The parts read the indexes lease_granted, lease_ended, and the keys of
+ * charged_day and late_day. Days are constants at planning, so PostgreSQL prunes all other partitions.
  */
 const snapshotSql = (lateDays: readonly string[]) => `select
   (select json_agg(found) from (
@@ -197,6 +197,7 @@ function holderOf({ tracecode, holder: username, company_key: companyKey }: Row)
   return { tracecode, username, companyKey };
 }
 
-function dayEnd({ day, timezone }: SumRow, other: number): number {
-  return (day + 1) * dayMs - Math.min(timezone, other) * hourMs;
+/** The end of the day at the offset at which it was counted or at the present one, whichever is later. */
+function dayEnd({ day, timezone }: SumRow, presentTimezone: number): number {
+  return (day + 1) * dayMs - Math.min(timezone, presentTimezone) * hourMs;
 }

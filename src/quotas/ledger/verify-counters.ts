@@ -1,12 +1,13 @@
 import { Cluster, type Redis } from "ioredis";
 import type { Database } from "../../postgres/database.ts";
 
-/** How long a settlement may take from the counters to the ledger: what differs for longer is a difference. */
+/** A settlement takes at most this long from the counters to the ledger. A longer difference is reported. */
 const settleMs = 1000;
 
 /**
- * Compares the counters in Redis with the ledger, a second time where they differ, since servers may be at work.
- * @returns how many meters there were, and a line for each that differs
+ * Compares the counters in Redis with the ledger. Meters that differ are compared again after a second, because servers
+ * may be running.
+ * @returns the number of meters, and a line for each that differs
  */
 export async function verifyCounters(database: Database, redis: Redis | Cluster) {
   const keys = await findKeys(database, redis);
@@ -62,12 +63,12 @@ async function differencesOf(database: Database, redis: Redis | Cluster, keys: r
     const differing = names.filter((name) => ledger[name] !== meterState[name]);
     if (differing.length === 0) continue;
     const both = differing.map((name) => `${labels[name]} ${meterState[name]}, the ledger ${ledger[name]}`).join("; ");
-    found.set(key, `user ${userId}, service ${service}, method group ${methodGroup}: the counters have ${both}`);
+    found.set(key, `user ${userId}, service ${service}, method group ${methodGroup}: counters: ${both}`);
   }
   return found;
 }
 
-/** What a meter has used and holds, as its counters and the ledger say. */
+/** The used and reserved points and the live leases of a meter. */
 interface Standing {
   readonly dayUsed: number;
   readonly windowUsed: number;
@@ -84,10 +85,10 @@ const labels: Readonly<Record<keyof Standing, string>> = {
   running: "live leases:",
 };
 
-/** A meter at one moment of Redis' clock: of leases that have expired since the last call it holds nothing more. */
+/** Reads a meter at one moment of Redis' clock, without leases that have expired since its last command. */
 async function readMeter(redis: Redis | Cluster, key: string) {
   const reply = await redis.eval(readScript, 2, key, key.replace(/:state$/, ":leases"));
-  // A meter that is being made has none of them.
+  // A meter that waits for its prime has no counters.
   if (!Array.isArray(reply)) return undefined;
   const [
     day = 0,
@@ -103,7 +104,7 @@ async function readMeter(redis: Redis | Cluster, key: string) {
   return { day, from, to, nowMs, meterState: { dayUsed, windowUsed, dayReserved, windowReserved, running } };
 }
 
-/** The fields are those of meter.lua. What it keeps as reserved is compared as well: it counts leases until a call. */
+/** Reads the fields of meter.lua. The reserved points in the hash include leases that expired since the last command. */
 const readScript = `
   local kept = redis.call('HMGET', KEYS[1], 'd', 'wf', 'wt', 'du', 'wu', 'dr', 'wr')
   for index = 1, 7 do if not kept[index] then return false end end

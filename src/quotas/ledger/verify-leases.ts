@@ -13,14 +13,14 @@ interface Sum {
 interface Period {
   readonly from: string;
   readonly to: string;
-  /** The ledger has every lease that was settled since then; absent: all of these days. */
+  /** The ledger keeps every lease settled since this day. Default: from. */
   readonly keptFrom?: string;
 }
 
 /**
- * Compares the settled leases of some days with the sums that counters are made from and with the audit log, as far back
- * as the log goes, and the settlements of the log in the same days with the leases, as far back as leases are kept. It
- * may run while the servers do.
+ * Compares the settled leases of a period with the sums that counters are rebuilt from and with the audit log, as far back
+ * as the log goes. Compares the settlements of the log with the leases, as far back as leases are kept. May run beside
+ * running servers.
  * @returns a line for each difference
  */
 export async function verifyLeases(database: Database, { keptFrom, ...period }: Period): Promise<string[]> {
@@ -35,14 +35,14 @@ export async function verifyLeases(database: Database, { keptFrom, ...period }: 
      where coalesce(kept.points, 0) <> coalesce(settled.points, 0) order by 4, 1, 2, 3`,
     period,
   );
-  const silent = await database.raw<{ rows: { day: string; user_id: number; operation_id: string }[] }>(
+  const withoutAction = await database.raw<{ rows: { day: string; user_id: number; operation_id: string }[] }>(
     `select day::text, user_id, operation_id from lease
      where state = 2 and day >= :from and day < :to and ended_at >= (select min(time) from audit_action)
        and not exists (
          select from audit_action
          where time between lease.ended_at - interval '1 ms' and lease.ended_at + interval '1 ms'
            and audit_action.user_id = lease.user_id and audit_action.points = lease.settled_points
-           -- Until 1.0 the part was the operation.
+           -- In 1.0 the part was the operation id.
            and part in (
              operation_id,
              md5(concat_ws(' ', lease.user_id, lease.service, lease.method_group, day - date '1970-01-01', operation_id))::uuid
@@ -51,10 +51,10 @@ export async function verifyLeases(database: Database, { keptFrom, ...period }: 
      order by day, user_id, operation_id`,
     period,
   );
-  const alone = await database.raw<{ rows: { time: string; user_id: number; tracecode: string }[] }>(
+  const withoutLease = await database.raw<{ rows: { time: string; user_id: number; tracecode: string }[] }>(
     `select time::text, user_id, tracecode from audit_action
      where time >= greatest(:from::timestamptz, :keptFrom::timestamptz) and time < :to
-       -- Settlements alone: recorded actions have zeros, and administrative changes no points.
+       -- Only settlements have a part and points.
        and points is not null and part <> '00000000-0000-0000-0000-000000000000'
        and not exists (
          select from lease
@@ -69,13 +69,13 @@ export async function verifyLeases(database: Database, { keptFrom, ...period }: 
   return [
     ...sums.rows.map(
       ({ day, user_id, kept, settled }) =>
-        `${day} user ${user_id}: counters are made from ${kept} points, the settled leases have ${settled}`,
+        `${day} user ${user_id}: charged_day has ${kept} points, the settled leases have ${settled}`,
     ),
-    ...silent.rows.map(
+    ...withoutAction.rows.map(
       ({ day, user_id, operation_id }) =>
         `${day} user ${user_id}: the audit log has no action of the settled lease of operation ${operation_id}`,
     ),
-    ...alone.rows.map(
+    ...withoutLease.rows.map(
       ({ time, user_id, tracecode }) =>
         `${time} user ${user_id}: the ledger has no settled lease of the action with tracecode ${tracecode}`,
     ),

@@ -1,34 +1,34 @@
 import type { Database } from "../../postgres/database.ts";
 
-/** What is known of a user, service and method group on a day in a company, twice. */
+/** The usage of a user, service and method group on a day in a company, as the usage and the ledger have it. */
 export interface UsageDifference {
   /** YYYY-MM-DD */
   readonly date: string;
   readonly username: string;
   readonly user_id: number;
   /**
-   * Null where the usage and the ledger have not the same companies: there they are compared together, since earlier
-   * versions counted all of a day for the company that was its first.
+   * Null if the usage and the ledger name different companies. Their sums are compared then, because earlier versions
+   * counted a whole day for its first company.
    */
   readonly company_key: string | null;
   /** Numbers of Service.Name and Method.Group. */
   readonly service: number;
   readonly method_group: number;
-  /** Requests, points and unique points as the usage has them; null where it has no such row. */
+  /** Requests, points and unique points of the usage. Null if it has no such row. */
   readonly usage: readonly number[] | null;
-  /** The same, summed up from the settled leases and their points. */
+  /** Requests, points and unique points summed from settled leases and recorded actions. Null if there are none. */
   readonly ledger: readonly number[] | null;
 }
 
 /**
- * How long point keys are kept: until the last calculation of a day is settled. A later one counts all of its points,
- * and unique points cannot be counted again.
+ * Days for which point keys are kept. A settlement after that counts all its points as unique, and unique points can no
+ * longer be verified.
  */
 export const pointDays = 35;
 
 /**
- * Sums up the leases and the recorded actions of the days from..to, `to` excluded, and returns where the usage says
- * something else. Reads one snapshot, so it may run while the servers do.
+ * Sums the leases and recorded actions of the days from `from` until before `to`, and compares them with the usage. Reads
+ * one snapshot, so it may run beside running servers.
  */
 export async function verifyUsage(
   database: Database,
@@ -42,7 +42,7 @@ export async function verifyUsage(
        select usage_day, user_id, service, method_group, company_key, username, points
        from audit_action
        where usage_day >= :from and usage_day < :to
-         -- The partitions: nobody's day is further from UTC's.
+         -- Prunes partitions: no user's day is further from UTC's.
          and time >= :from::date - interval '1 day' and time < :to::date + interval '1 day'
      ),
      settled as (
@@ -68,7 +68,7 @@ export async function verifyUsage(
        select date, user_id, service, method_group, company_key, min(username) as username,
          sum(requests) as requests, sum(points) as points, sum(unique_points) as unique_points,
          sum(settled_requests) as settled_requests, sum(settled_points) as settled_points,
-         -- Points are not kept by company: what all of them have is what is known.
+         -- Point keys are not kept by company: only the sum over companies can be compared.
          sum(sum(unique_points)) over (partition by date, user_id, service, method_group) as all_unique_points
        from paired group by 1, 2, 3, 4, 5
      ),

@@ -8,7 +8,7 @@ export function toRows({ services }: QuotaBase): QuotaRow[] {
   return services.flatMap(({ service, methods }) => methods.map((method) => toRow(Service_Name[service], method)));
 }
 
-/** One quota, its rows grouped by service. */
+/** Groups the rows of one quota by service. */
 export function toServices(rows: readonly QuotaRow[]): MessageInitShape<typeof ServiceQuotaSchema>[] {
   return [...groupBy(rows, ({ service }) => service)].map(([service, methods]) => ({
     service: Service_Name[service as keyof typeof Service_Name],
@@ -16,7 +16,7 @@ export function toServices(rows: readonly QuotaRow[]): MessageInitShape<typeof S
   }));
 }
 
-/** The quotas of each period. */
+/** Groups rows by period, each with its services. */
 export function toPeriods(rows: readonly StoredQuota[]): MessageInitShape<typeof PeriodQuotaSchema>[] {
   return [...groupBy(rows, ({ from, to }) => `${from}..${to}`).values()].map((ofPeriod) => ({
     from: ofPeriod[0]?.from ?? "",

@@ -1,21 +1,24 @@
 import { parseDay } from "../../shared/days.ts";
 import { invalid } from "../../shared/errors.ts";
 
-/** The days from..to, `to` excluded, each YYYY-MM-DD. */
+/** The days from `from` until before `to`, each YYYY-MM-DD. */
 export interface QuotaPeriod {
   readonly from: string;
   readonly to: string;
 }
 
-/** The period that a request names; undefined for one that names none and so means the base quota. */
+/**
+ * Returns the period that a request names. Undefined means the base quota.
+ * @throws INVALID_ARGUMENT when only one day is set, or `to` is not after `from`
+ */
 export function quotaPeriodOf(request: {
   from?: string | undefined;
   to?: string | undefined;
 }): QuotaPeriod | undefined {
   const { from, to } = request;
   if (from === undefined && to === undefined) return undefined;
-  if (from === undefined) throw invalid({ field: "from", message: "is needed with to" });
-  if (to === undefined) throw invalid({ field: "to", message: "is needed with from" });
+  if (from === undefined) throw invalid({ field: "from", message: "must be set when to is set" });
+  if (to === undefined) throw invalid({ field: "to", message: "must be set when from is set" });
   const period = { from: parseDay("from", from), to: parseDay("to", to) };
   // Days written YYYY-MM-DD sort like their dates.
   if (period.from >= period.to) throw invalid({ field: "to", message: "must be a day after from" });

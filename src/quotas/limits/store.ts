@@ -3,7 +3,7 @@ import type { Database, Transaction } from "../../postgres/database.ts";
 import type { Scope } from "../../shared/principal.ts";
 import type { QuotaPeriod } from "./period.ts";
 
-/** The limits of one method group; null does not limit, 0 allows nothing. */
+/** The limits of one method group. Null means no limit. 0 allows nothing. */
 export interface QuotaRow {
   readonly service: string;
   readonly method_group: string;
@@ -13,19 +13,19 @@ export interface QuotaRow {
   readonly max_concurrent_execution: number | null;
 }
 
-/** A quota as it is read: `from` and `to` are null in the base quota. */
+/** A stored quota. `from` and `to` are null in the base quota. */
 export interface StoredQuota extends QuotaRow {
   readonly from: string | null;
   readonly to: string | null;
 }
 
-/** The user whose quotas are meant. */
+/** The user that quotas belong to. */
 export interface QuotaOwner {
   readonly id: number;
   readonly company_key: string;
 }
 
-/** Undefined when the scope has no such user. */
+/** Returns undefined when the scope has no such user. */
 export async function findQuotaOwner(
   database: Database,
   scope: Scope,
@@ -34,12 +34,12 @@ export async function findQuotaOwner(
   return userQuery(database, scope, username);
 }
 
-/** Finds the user, whose quotas no other transaction can change until this one ends. */
+/** Finds the user and locks its quotas until the transaction ends. */
 export async function lockQuotaOwner(transaction: Transaction, username: string): Promise<QuotaOwner | undefined> {
   return userQuery(transaction, { kind: "everything" }, username).forUpdate();
 }
 
-/** Puts these rows in the place of the base quota, or of the quota of exactly this period. */
+/** Replaces the base quota, or the quota of exactly this period. */
 export async function replaceQuotas(
   transaction: Transaction,
   userId: number,
@@ -52,7 +52,7 @@ export async function replaceQuotas(
   await transaction("quota").insert(rows.map((row) => ({ ...row, user_id: userId, period: range })));
 }
 
-/** How many rows were removed. */
+/** Returns the number of deleted rows. */
 export function deleteQuotaPeriod(transaction: Transaction, userId: number, period: QuotaPeriod): Promise<number> {
   return ofPeriod(transaction, userId, period).delete();
 }
@@ -61,7 +61,7 @@ export async function deleteQuotas(transaction: Transaction, userId: number): Pr
   await transaction("quota").where({ user_id: userId }).delete();
 }
 
-/** Base first, then by period, each in the order in which it was set. */
+/** Lists the base quota first, then by period, each in insertion order. */
 export async function listQuotas(database: Database, userId: number): Promise<StoredQuota[]> {
   return database("quota")
     .select("service", "method_group", "points_per_request", "points_per_day", "points_per_date_window")

@@ -3,7 +3,7 @@ import type { Database } from "../../postgres/database.ts";
 import { createFreshCache } from "../../shared/cache.ts";
 import type { Meter, QuotaLimits, Rules } from "../counters/engine.ts";
 
-/** A user as the hot path sees one. */
+/** A user with the quotas that decisions need. */
 export interface Subject {
   readonly userId: number;
   readonly username: string;
@@ -11,18 +11,18 @@ export interface Subject {
   readonly enabled: boolean;
   /** Hours from UTC. */
   readonly timezone: number;
-  /** By service and method group: every quota that may hold within some days from now. */
+  /** Quotas of the days around now, by methodKey(). */
   readonly quotas: ReadonlyMap<string, readonly QuotaLimits[]>;
 }
 
-/** Users and their quotas, kept in memory for as long as they are right. */
+/** A cache of users and their quotas, invalidated when they change. */
 export interface Subjects {
-  /** As byName if it is at hand: no promise, no wait; undefined too where it is not known. */
+  /** Returns the cached user. Returns undefined when it is not cached, which says nothing about whether it exists. */
   peek(username: string): Subject | undefined;
   byName(username: string): Promise<Subject | undefined>;
   byId(userId: number): Promise<Subject | undefined>;
-  /** They have changed. */
-  forget(userIds: readonly number[] | "all"): void;
+  /** Invalidates the cached users. */
+  invalidate(userIds: readonly number[] | "all"): void;
 }
 
 export interface SubjectsOptions {
@@ -32,7 +32,7 @@ export interface SubjectsOptions {
 }
 
 const maxSubjects = 50_000;
-/** The clock of the counters says which day it is; this server's may be so many days before or after. */
+/** The counters' clock decides which day it is. The clock of this server may differ by this many days. */
 const clockDays = 5;
 
 export function createSubjects({ database, now }: SubjectsOptions): Subjects {
@@ -56,7 +56,7 @@ export function createSubjects({ database, now }: SubjectsOptions): Subjects {
       const subject = name === undefined ? undefined : (byName.peek(name) ?? (await byName.get(name)));
       return subject?.userId === userId ? subject : undefined;
     },
-    forget(userIds) {
+    invalidate(userIds) {
       if (userIds === "all") return byName.forgetAll();
       for (const userId of userIds) {
         const name = names.get(userId);
@@ -66,7 +66,7 @@ export function createSubjects({ database, now }: SubjectsOptions): Subjects {
   };
 }
 
-/** A service and method group within a subject. */
+/** Returns the key of a service and method group in the quotas of a subject. */
 export function methodKey(service: number, methodGroup: number): string {
   return `${service}/${methodGroup}`;
 }
@@ -81,8 +81,8 @@ export function meterOf({ userId }: Subject, service: number, methodGroup: numbe
 }
 
 /**
- * What the counters decide by.
- * @param byDefault what holds on days for which there is no quota
+ * Returns the rules by which the counters decide.
+ * @param byDefault the quotas of days that have none
  */
 export function rulesOf(
   { timezone, quotas }: Subject,
@@ -115,7 +115,7 @@ interface QuotaRow {
   max_concurrent_execution: number | null;
 }
 
-/** One statement: a user and the quotas of one moment. Days are counted from 1970-01-01. */
+/** Reads a user and its quotas in one statement, so both are of one snapshot. Days are counted from 1970-01-01. */
 async function find(database: Database, where: { username: string }, nowMs: number): Promise<Subject | undefined> {
   const today = new Date(nowMs).toISOString().slice(0, 10);
   const row = await database<Row>("user_account")
@@ -161,7 +161,7 @@ function toLimits(row: QuotaRow): QuotaLimits {
     ...(from !== null && to !== null && { period: { from, to } }),
     pointsPerRequest: row.points_per_request,
     pointsPerDay: row.points_per_day,
-    // The contract does not take it into account in a period of one day.
+    // The contract ignores points_per_date_window in a period of one day.
     ...(window !== null && !isOneDay && { pointsPerDateWindow: window }),
     ...(row.max_concurrent_execution !== null && { maxConcurrentExecution: row.max_concurrent_execution }),
   };

@@ -11,7 +11,7 @@ import { createRollUp } from "../../../src/audit/roll-up.ts";
 import { createActionWriter } from "../../../src/audit/writer.ts";
 import type { Counters } from "../../../src/quotas/counters/counters.ts";
 import { createMemoryEngine } from "../../../src/quotas/counters/memory.ts";
-import { acquire } from "../../../src/quotas/leases/acquire.ts";
+import { acquireLeases } from "../../../src/quotas/leases/acquire.ts";
 import { createLedger } from "../../../src/quotas/ledger/ledger.ts";
 import { unavailable } from "../../../src/shared/errors.ts";
 import { createUsageWriter } from "../../../src/usage/writer.ts";
@@ -58,7 +58,12 @@ test("a commit that fails after the counters have failed leaves no rejection wit
   };
   let committed: Promise<unknown> | undefined;
   const options = {
-    subjects: { peek: () => subject, byName: async () => subject, byId: async () => subject, forget: () => undefined },
+    subjects: {
+      peek: () => subject,
+      byName: async () => subject,
+      byId: async () => subject,
+      invalidate: () => undefined,
+    },
     counters,
     ledger: {
       ...ledger,
@@ -80,7 +85,7 @@ test("a commit that fails after the counters have failed leaves no rejection wit
 
   const requests = [create(AcquireQuotaRequestSchema, asked("user")), create(AcquireQuotaRequestSchema, asked("user"))];
   const caller = { username: "planner", tracecode: randomUUID() };
-  await expect(acquire(options, requests, caller)).rejects.toThrow("the counters do not answer now");
+  await expect(acquireLeases(options, requests, caller)).rejects.toThrow("the counters do not answer now");
   await expect(committed).rejects.toThrow("the ledger is behind");
   await new Promise(setImmediate);
   process.off("unhandledRejection", unhandled);

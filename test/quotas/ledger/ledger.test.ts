@@ -9,7 +9,7 @@ import { type Database, openDatabase } from "../../../src/postgres/database.ts";
 import { dropPartitions, ensurePartitions } from "../../../src/postgres/partitions.ts";
 import type { Meter } from "../../../src/quotas/counters/engine.ts";
 import { dayAt, dayMs } from "../../../src/quotas/counters/window.ts";
-import { type LifecycleOptions, release, renew } from "../../../src/quotas/leases/lifecycle.ts";
+import { type LifecycleOptions, releaseLease, renewLease } from "../../../src/quotas/leases/lifecycle.ts";
 import { dropChargedDays } from "../../../src/quotas/ledger/charged-days.ts";
 import type { LedgerEntry } from "../../../src/quotas/ledger/entry.ts";
 import { createLedger, type Ledger } from "../../../src/quotas/ledger/ledger.ts";
@@ -458,7 +458,7 @@ test("entries of one lease wait as one while PostgreSQL is away, and beyond the 
   small.append(entry());
   const options = { ledger: small } as unknown as LifecycleOptions;
   const caller = { username: "planner", tracecode: randomUUID() };
-  for (const call of [renew(options, "any", 1000, caller), release(options, "any", caller)]) {
+  for (const call of [renewLease(options, "any", 1000, caller), releaseLease(options, "any", caller)]) {
     await expect(call).rejects.toMatchObject({ code: Code.Unavailable });
   }
   await lock.rollback();

@@ -39,18 +39,18 @@ test.skipIf(noOwnRedis !== "")(
 
     await app.database("lease").where({ operation_id: held.operationId }).update({ points: 6, state: 1 });
     expect((await verifyCounters(app.database, redis)).differences).toEqual([
-      `user ${id}, service 2, method group 3: the counters have reserved points of the day: 7, the ledger 0; reserved points of the window: 7, the ledger 0; live leases: 1, the ledger 0`,
+      `user ${id}, service 2, method group 3: counters: reserved points of the day: 7, the ledger 0; reserved points of the window: 7, the ledger 0; live leases: 1, the ledger 0`,
     ]);
     await app.database("lease").where({ operation_id: held.operationId }).update({ points: 7, state: 0 });
     const [key = ""] = server.keys().filter((name) => name.endsWith(":state"));
     await redis.hset(key, "du", "3");
     expect((await verifyCounters(app.database, redis)).differences).toEqual([
-      expect.stringMatching(`^user ${id}, .*the counters have used points of the day: 3, the ledger 4$`),
+      expect.stringMatching(`^user ${id}, .*counters: used points of the day: 3, the ledger 4$`),
     ]);
     await app.database("charged_day").update({ points: 6 });
     await app.database("audit_action").where({ operation: "settle_lease" }).update({ user_id: 0 });
     expect(await verifyLeases(app.database, all)).toEqual([
-      expect.stringMatching("counters are made from 6 points, the settled leases have 4$"),
+      expect.stringMatching("charged_day has 6 points, the settled leases have 4$"),
       expect.stringMatching(`no action of the settled lease of operation ${request.operationId}$`),
       expect.stringMatching("user 0: the ledger has no settled lease of the action with tracecode"),
     ]);
