@@ -92,6 +92,7 @@ export function createHttp1({ limits, strangers, onRequest, badRequestBody }: Ht
     }, limits.lingerTimeoutMs);
     lagging.set(socket, timer);
     request.once("close", () => clearTimeout(timer));
+    discardRest(request);
   }
 
   // Not server.closeIdleConnections(): it takes an answer for gone that is still being written to a slow reader.
@@ -121,6 +122,18 @@ function hasOneHost({ httpVersion, headers, rawHeaders }: IncomingMessage): bool
 
 /** uri-host [ ":" port ] of RFC 3986: a name, an IPv4 address, or an IP literal in brackets; it may be empty. */
 const hostPattern = /^([\w.~!$&'()*+,;=%-]*|\[[\da-fv.:]+\])(:\d*)?$/i;
+
+/**
+ * Reads what is left of a body. Node does so itself for a body that has no reader; one that has lost its reader holds up
+ * the next request of its connection.
+ */
+function discardRest(request: IncomingMessage): void {
+  const discard = () => {
+    while (request.read() !== null);
+  };
+  request.on("readable", discard);
+  discard();
+}
 
 function announceEnd(response: ServerResponse): void {
   if (!response.headersSent) response.setHeader("connection", "close");

@@ -93,6 +93,27 @@ describe("one port", () => {
     agent.destroy();
   });
 
+  test("reads the next request where the body of the one before was not read to its end", async () => {
+    const { port } = await openListener({
+      limits: { lingerTimeoutMs: 100 },
+      async onRequest(request, response) {
+        if (request.method === "POST") await (request as IncomingMessage)[Symbol.asyncIterator]().next();
+        response.end(String(request.url));
+      },
+    });
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+    const call = httpRequest({ host: "127.0.0.1", port, path: "/first", method: "POST", agent }).end(
+      "x".repeat(200_000),
+    );
+    const [answer] = (await once(call, "response")) as [IncomingMessage];
+    const { localPort } = answer.socket;
+    expect(await text(answer)).toBe("/first");
+    const next = await get(port, "/next", { agent });
+    expect(next.socket.localPort).toBe(localPort);
+    expect(await text(next)).toBe("/next");
+    agent.destroy();
+  });
+
   test("fails when the port is taken", async () => {
     const { port } = await openListener();
     await expect(openListener({ port })).rejects.toMatchObject({ code: "EADDRINUSE" });
