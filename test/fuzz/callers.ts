@@ -11,6 +11,8 @@ export interface Got {
   readonly body: Buffer;
   /** How the stream was reset; 0 where it was not. */
   readonly rstCode: number;
+  /** Why a connection of HTTP/1.1 ended without an answer. */
+  readonly lost?: string;
 }
 
 export interface Caller {
@@ -82,7 +84,7 @@ function openHttp1(url: string): Caller {
             if (isCut) call.destroy();
           });
         });
-        call.on("error", () => done(none));
+        call.on("error", (error: NodeJS.ErrnoException) => done({ ...none, lost: error.code ?? error.message }));
         if (isCut) call.write(body);
         else call.end(body);
       });

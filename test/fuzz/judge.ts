@@ -25,6 +25,8 @@ export interface Outcome {
 export function judge(sent: Sent, got: Got): Outcome {
   if (got.status === 0) {
     // The server ends a stream or a connection that breaks the protocol, and says so by the code.
+    // Over HTTP/1.1 it says so by an answer.
+    if (got.lost !== undefined) return { status: got.lost, kind: "reset", fault: `no answer: ${got.lost}` };
     const isFault = got.rstCode === 2;
     return { status: `reset ${got.rstCode}`, kind: "reset", fault: isFault ? "reset with INTERNAL_ERROR" : undefined };
   }

@@ -5,20 +5,27 @@ export interface Known {
   /** Texts of things that exist, by the name of the field. */
   values(field: string): readonly string[];
   /** Reads the names of new things out of the JSON of an answer. */
-  learn(json: string): void;
+  learn(method: string, json: string): void;
   /** Makes again what calls have removed. */
   restore(): Promise<void>;
-  /** Tokens: of the administrator for most calls, of others, and none. */
-  readonly tokens: readonly string[];
+  /** Tokens to choose from: of the administrator for most calls, of others, and none. */
+  tokens(method: string): readonly string[];
 }
 
 export const adminPassword = "first administrator";
 const userPassword = "fuzz user's password";
 const users = ["fuzz_1", "fuzz_2", "fuzz_3", "fuzz_4"];
 const staff = { fuzz_bot: "BOT", fuzz_partner: "PARTNER", fuzz_user: "USER" };
+/** Changes its own password. No other call names it: its token must last until the change. */
+const changer = "fuzz_changer";
 const company = "fuzz_company";
-const tracecode = "11111111-2222-4333-8444-555555555555";
+/** What has data: of a user, and of the administrator, who makes most calls. */
+const dataOf = {
+  fuzz_1: "11111111-2222-4333-8444-555555555555",
+  admin: "11111111-2222-4333-8444-666666666666",
+};
 const keptNames = 12;
+const noToken = "no.token.atall";
 
 /** Makes a company, users with quotas, and callers of each role. */
 export async function createKnown(url: string): Promise<Known> {
@@ -28,9 +35,10 @@ export async function createKnown(url: string): Promise<Known> {
     company_key: [company],
     key: [company, "fuzz_other", "fuzz_new"],
     lease_id: [],
-    tracecode: [tracecode],
+    tracecode: Object.values(dataOf),
     operation_id: [],
     password: [userPassword, "another fuzz password"],
+    current_password: [userPassword],
     new_password: [userPassword],
     token: [admin, "x".repeat(20)],
     filename: ["openapi.yaml", "admin_en.html", "a.json"],
@@ -44,16 +52,23 @@ export async function createKnown(url: string): Promise<Known> {
     operation: ["create_user", "fuzz operation"],
     server: ["fuzz server"],
   };
+  const others: string[] = [];
+  let ofChanger = "";
   const known: Known = {
-    tokens: [],
     values: (field) => values[field] ?? [],
-    learn(json) {
+    tokens: (method) =>
+      method === "UpdatePassword"
+        ? [ofChanger, admin]
+        : [...Array.from({ length: 20 }, () => admin), ...others, "", noToken],
+    learn(method, json) {
+      // The change ends the token that it was made with.
+      if (method === "UpdatePassword") ofChanger = /"([\w-]+\.[\w-]+\.[\w-]+)"/.exec(json)?.[1] ?? ofChanger;
       for (const [, field = "", value = ""] of json.matchAll(/"(lease_id|operation_id|tracecode|code)":"([^"\\]+)"/g)) {
         const names = values[field === "code" ? "tracecode" : field];
         if (names === undefined || names.includes(value)) continue;
         names.push(value);
-        // The first tracecode has data.
-        if (names.length > keptNames) names.splice(1, 1);
+        // The first tracecodes have data.
+        if (names.length > keptNames) names.splice(Object.keys(dataOf).length, 1);
       }
     },
     async restore() {
@@ -75,24 +90,30 @@ export async function createKnown(url: string): Promise<Known> {
           points: 1,
           operation_id: crypto.randomUUID(),
         };
-        known.learn(await send("POST", "/quota/leases", asked));
+        known.learn("AcquireQuota", await send("POST", "/quota/leases", asked));
       }
-      await send(
-        "PUT",
-        `/admin/data/${tracecode}?username=fuzz_1&method_group=PLAN&data_flow_type=INPUT&filename=a.json`,
-        {},
-      );
+      for (const [username, tracecode] of Object.entries(dataOf)) {
+        for (const stage of [0, 1]) {
+          const query = `username=${username}&method_group=PLAN&data_flow_type=INPUT&data_flow_stage=${stage}&filename=a.json`;
+          await send("PUT", `/admin/data/${tracecode}?${query}`, {});
+        }
+      }
+      await send("POST", "/admin/companies", { key: changer });
+      const own = { username: changer, company_key: changer, roles: ["USER"], password: userPassword, enabled: true };
+      await send("POST", "/admin/users", own);
+      await send("PUT", "/admin/users", own);
+      // A change that is under way sets another password, until the next time.
+      ofChanger = await login(changer, userPassword).catch(() => ofChanger);
     },
   };
 
   await known.restore();
   if (known.values("lease_id").length < users.length) throw new Error("the users that calls name have no leases");
-  const others: string[] = [];
   for (const [username, role] of Object.entries(staff)) {
     await send("POST", "/admin/users", { username, company_key: company, roles: [role], password: userPassword });
     others.push(await login(username, userPassword));
   }
-  return { ...known, tokens: [...Array.from({ length: 20 }, () => admin), ...others, "", "no.token.atall"] };
+  return known;
 
   async function send(method: string, path: string, body: Json): Promise<string> {
     const headers = { "content-type": "application/json", authorization: `Bearer ${admin}` };
@@ -106,8 +127,9 @@ export async function createKnown(url: string): Promise<Known> {
       headers: { "content-type": "application/json" },
       body: JSON.stringify({ username, password }),
     });
-    const { token } = (await answer.json()) as { token?: string };
-    if (token === undefined) throw new Error(`${username} cannot log in`);
+    const text = await answer.text();
+    const { token } = JSON.parse(text) as { token?: string };
+    if (token === undefined) throw new Error(`${username} cannot log in: ${answer.status} ${text}`);
     return token;
   }
 }

@@ -48,7 +48,7 @@ export function makeRequest(dice: Dice, transport: Transport, method: DescMethod
   const made = transport.startsWith("gateway")
     ? toGateway(choice, method)
     : toProtocol(choice, transport.replace(", HTTP/1.1", ""), method);
-  const token = dice.pick(known.tokens);
+  const token = dice.pick(known.tokens(method.name));
   const headers = { ...made.headers, ...(token !== "" && { authorization: `Bearer ${token}` }) };
   // Streams may stand still.
   const canBeCut = isBroken && made.body.length > 0 && method.methodKind === "unary";
