@@ -54,7 +54,7 @@ export const guards: readonly Guard[] = [
   {
     name: "a lease that the counters have lost is restored",
     file: "src/quotas/counters/counters.ts",
-    find: 'return reply.kind === "unknown" && restore(ask);',
+    find: 'return reply.kind === "unknown" && restore(request);',
     replace: "return false;",
     faults: "clock: +3",
   },
