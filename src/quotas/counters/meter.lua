@@ -1,22 +1,44 @@
--- One command on one meter: everything that a decision needs, in one round trip. Its twin in TypeScript is memory.ts;
--- engine.ts says what each command promises, and one suite of tests holds both to it.
+-- Runs one command on one meter: everything that a decision needs, in one round trip. memory.ts is its TypeScript twin.
+-- engine.ts defines the commands. test/quotas/counters/conformance.ts tests both.
 --
--- KEYS[1]  hash: g generation, n generation that is about to be primed, k token that its prime must present,
---          o offset in hours at which the day is counted, d day, du dr points used and reserved of the day,
---          wf wt first day and end of the window, wu wr its points, and one field "l<operation>" a lease:
---          "<state> <day> <offset of the day> <points> <granted ms> <expire ms> <settled points or -> <holder>"
--- KEYS[2]  sorted set of operations: running leases by when they expire; ended ones by minus when they are forgotten;
---          "@<generation>" at -inf, by which the loss of one of the two keys is noticed
--- ARGV     1 command, 2 generation, 3 timezone in hours, 4 the time in ms or "" for Redis' own,
---          5 how long an ended operation is remembered in ms, 6 how many of them, 7 number of quotas,
---          then for each: from, to, points per request, per day, per window, concurrency ("" for what is absent),
---          then the command's own: operation, points, ttl in ms, holder
--- Reply    {"missing", token, now, day, from, to} or {"stale", generation} or {kind, now, day, day end, from, to, window end, day used, window used,
---          day reserved, window reserved, running, place of the quota or 0, before, lease, violated} where lease is "<operation> <record>"; for "leases" a list of them instead of violated
+-- KEYS[1]  hash, the state of the meter
+--            g   generation of the counters
+--            n   generation that waits for its prime
+--            k   token that the prime must present
+--            o   offset at which the day is counted, in hours
+--            d   day, counted from 1970-01-01
+--            du  points used on the day           dr  points reserved on the day
+--            wf  first day of the window          wt  first day after the window
+--            wu  points used in the window        wr  points reserved in the window
+--            l<operation>  one field for each lease:
+--                "<state> <day> <offset of the day> <points> <granted ms> <expire ms> <settled points or -> <holder>"
+--                state: a active, e expired, r released, s settled
+-- KEYS[2]  sorted set of operations
+--            score > 0   live lease: when it expires, in ms
+--            score < 0   ended lease: minus the time when it is forgotten, in ms
+--            -inf        "@<generation>", which shows that neither key was lost
+--
+-- ARGV[1]  command
+-- ARGV[2]  generation
+-- ARGV[3]  the user's offset from UTC, in hours
+-- ARGV[4]  time in ms, or "" for Redis' own clock
+-- ARGV[5]  how long an ended operation is remembered, in ms
+-- ARGV[6]  how many ended operations are remembered
+-- ARGV[7]  number of quotas
+-- then for each quota: from, to, points per request, points per day, points per window, concurrency; "" if absent
+-- then for the command: operation, points, ttl in ms, holder
+--
+-- Reply    {"missing", token, now, day, from, to}   prime the meter for these days
+--          {"stale", generation}                    the caller knows an earlier generation
+--          {kind, now, day, day end, from, to, window end, day used, window used, day reserved, window reserved,
+--           live leases, index of the quota or 0, state before, lease, extra}
+--            kind   done, refused, conflict, unknown or leases; see Reply in engine.ts
+--            lease  "<operation> <record>", or ""
+--            extra  refused: names of the violated limits; leases: live leases, each as "<operation> <record>"
 
 local DAY, HOUR = 86400000, 3600000
 local remember, remembered = tonumber(ARGV[5]), tonumber(ARGV[6])
--- A lease lives for a day at most (lease.proto), and is remembered after that.
+-- A lease lives for at most a day (lease.proto) and is remembered after that.
 local idle = DAY + remember
 local state, leases = KEYS[1], KEYS[2]
 local command, generation, timezone = ARGV[1], ARGV[2], tonumber(ARGV[3])
@@ -29,8 +51,8 @@ end
 
 local function text(number) return string.format('%.0f', number) end
 
--- Days from 1970-01-01 to the first of a month and back: the civil calendar, as Howard Hinnant wrote it down in
--- "chrono-Compatible Low-Level Date Algorithms".
+-- Converts between days from 1970-01-01 and months of the civil calendar. Source: Howard Hinnant, "chrono-Compatible
+-- Low-Level Date Algorithms".
 local function civil(day)
   local z = day + 719468
   local era = math.floor(z / 146097)
@@ -52,7 +74,7 @@ local function first_of(year, month)
   return era * 146097 + doe - 719468
 end
 
--- The quota that holds on a day, and the window of that day.
+-- Returns the index of the quota of a day, and the window of that day.
 local function rules_of(day)
   local chosen
   for index = 1, tonumber(ARGV[7]) do
@@ -78,20 +100,20 @@ local kept = redis.call('HMGET', state, 'g', 'o', 'd', 'du', 'dr', 'wf', 'wt', '
 local latest = math.max(tonumber(kept[1] or 0), tonumber(kept[11] or 0))
 if latest > tonumber(generation) then return { 'stale', latest } end
 
--- The token of a prime. A loss of this key voids it, so that no snapshot of before the loss is primed after it.
+-- The token of a prime. Losing this key voids it, so that a snapshot read before the loss is never primed after it.
 local token = kept[11] == generation and kept[12]
 local there = kept[1] == generation and redis.call('ZSCORE', leases, '@' .. generation)
 if kept[1] == generation and not there then
-  -- One of the two keys is lost: the other one, and what was read for it, does not count.
+  -- One of the two keys is lost, so the other key and snapshots read for it are void.
   redis.call('DEL', state, leases)
   token = nil
 end
 local function missing(day, from, to)
   if not token then
-    -- Redis' clock, whatever time the caller sets: no two losses have one token.
+    -- Redis' own clock, even if the caller sets the time: two losses never have one token.
     local time = redis.call('TIME')
     token = time[1] .. '.' .. time[2]
-    -- Nothing is granted under an earlier generation from here on: the ledger might not tell of it in time.
+    -- From now on nothing is granted in an earlier generation: the snapshot might miss such a grant.
     redis.call('HSET', state, 'n', generation, 'k', token)
     redis.call('PEXPIRE', state, idle)
   end
@@ -107,7 +129,7 @@ local offset, day = tonumber(kept[2]), tonumber(kept[3])
 local day_used, day_reserved = tonumber(kept[4]), tonumber(kept[5])
 local from, to = tonumber(kept[6]), tonumber(kept[7])
 local window_used, window_reserved = tonumber(kept[8]), tonumber(kept[9])
--- Of the operation that is asked about.
+-- The record of the operation that the command names.
 local record = kept[10]
 local running = redis.call('ZCOUNT', leases, '(0', '+inf')
 
@@ -122,18 +144,18 @@ local function pack(lease)
     .. text(lease.granted) .. ' ' .. text(lease.expire) .. ' ' .. (lease.settled and text(lease.settled) or '-') .. ' ' .. lease.holder
 end
 
--- What a lease holds, from when it runs until it does not.
+-- Adds (sign 1) or removes (sign -1) the slot and the reserved points of a lease.
 local function reserve(lease, sign)
   running = running + sign
   if lease.day == day then day_reserved = day_reserved + sign * lease.points end
   if from <= lease.day and lease.day < to then window_reserved = window_reserved + sign * lease.points end
 end
 
--- forget: when an ended lease is forgotten, if not a whole time from now.
+-- Stores a lease. forget: when an ended lease is forgotten, in ms; by default ARGV[5] from now.
 local function save(name, lease, forget)
   local running = lease.state == 'a'
   local holder = lease.holder
-  -- Who may still hold it again keeps its name. The call that ends the lease is told who held it.
+  -- An expired lease keeps its holder, because it may be taken again. The command that ends a lease returns the holder.
   if lease.state == 'r' or lease.state == 's' then lease.holder = '' end
   local packed = pack(lease)
   if name == operation then record = packed end
@@ -148,14 +170,14 @@ local function drop(name)
   if name == operation then record = nil end
 end
 
--- A settled lease counts from now on. A snapshot that was read before this does not have it.
+-- Charges a settled lease. Voids the token: a snapshot read before this lacks the charge.
 local function charge(lease)
   if lease.day == day then day_used = day_used + lease.settled end
   if from <= lease.day and lease.day < to then window_used = window_used + lease.settled end
   if token then redis.call('HDEL', state, 'k') end
 end
 
--- Expired leases give back what they hold; operations that ended long ago are forgotten.
+-- Expired leases free their slots and points. Operations that ended long ago are forgotten.
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', leases, '(0', text(now))) do
   local lease = parse(redis.call('HGET', state, 'l' .. name))
   reserve(lease, -1)
@@ -163,10 +185,10 @@ for _, name in ipairs(redis.call('ZRANGEBYSCORE', leases, '(0', text(now))) do
   save(name, lease, lease.expire + remember)
 end
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', leases, '-' .. text(now), '(0', 'LIMIT', 0, 100)) do
-  -- Scores are minus the time: those from -now up to 0 are past.
+  -- Scores from -now to 0 are times in the past.
   drop(name)
 end
--- One more member says the generation.
+-- One member is the generation, not an operation.
 local surplus = redis.call('ZCARD', leases) - running - 1 - remembered
 if surplus > 0 then
   for _, name in ipairs(redis.call('ZREVRANGEBYSCORE', leases, '(0', '(-inf', 'LIMIT', 0, math.min(surplus, 100))) do
@@ -174,7 +196,7 @@ if surplus > 0 then
   end
 end
 
--- A day ends at the later of the midnights at its own offset and at the user's present one: none is granted twice.
+-- A day ends at the later midnight of its own offset and the user's present offset, so no day is granted twice.
 local function day_end() return (day + 1) * DAY - math.min(offset, timezone) * HOUR end
 if now >= day_end() then
   day, offset = math.floor((now + timezone * HOUR) / DAY), timezone
@@ -182,7 +204,7 @@ if now >= day_end() then
 end
 local chosen, needed_from, needed_to = rules_of(day)
 if needed_from ~= from or needed_to ~= to then
-  -- What the ledger alone knows, unless the window has only just begun.
+  -- Only the ledger knows the points of a window that began on an earlier day.
   if needed_from ~= day then
     redis.call('HSET', state, 'dr', text(day_reserved), 'wr', text(window_reserved), 'o', text(offset), 'd', text(day),
       'du', text(day_used))
@@ -195,7 +217,7 @@ local function limit(place)
   return chosen and tonumber(ARGV[8 + (chosen - 1) * 6 + place]) or nil
 end
 
--- What stands in the way of a lease of that day; nil for nothing.
+-- Lists the limits that a lease of that day would violate. Empty without a quota. nil if the lease fits.
 local function violations(of_day, wanted, is_new)
   local found = {}
   if not chosen then return found end
@@ -237,7 +259,7 @@ end
 local lease = record and parse(record)
 local before = lease and lease.state
 
--- Takes an expired lease again, if there is room.
+-- Takes an expired lease again if there is room.
 local function take_again()
   local found = violations(lease.day, lease.points, false)
   if found then return reply('refused', before, lease, found) end

@@ -1,13 +1,17 @@
--- Puts what the ledger knows in the place of counters that are missing, all at once. The leases come in parts, none of
--- which takes long; the last call makes them count. A prime whose token is void, because another one was first or the
--- counters were lost again, changes nothing.
+-- Fills a missing meter from the ledger in one step. Leases arrive in parts, each of which is short. The last call makes
+-- them count. A prime with a void token changes nothing: another prime was first, or the counters were lost again.
 --
 -- KEYS[1], KEYS[2]  as in meter.lua
--- KEYS[3], KEYS[4]  the same, while one caller is making them
--- ARGV     1 "part" or "last", 2 generation, 3 token, 4 how long an ended operation is remembered in ms,
---          last: 5 timezone, 6 day, 7 from, 8 to, 9 points of the day, 10 points of the window
---          part: then operation, record and end in ms of each lease; the last of two with one operation counts
--- Reply    1 when it has changed something, else 0
+-- KEYS[3], KEYS[4]  the same pair under construction, one for each caller
+--
+-- ARGV[1]  "part" or "last"
+-- ARGV[2]  generation
+-- ARGV[3]  token
+-- ARGV[4]  how long an ended operation is remembered, in ms
+-- part     then for each lease: operation, record, end in ms; of two leases of one operation the last counts
+-- last     5 offset in hours, 6 day, 7 from, 8 to, 9 points used on the day, 10 points used in the window
+--
+-- Reply    1 if it changed something, else 0
 
 local DAY, UNFINISHED = 86400000, 60000
 local state, leases, generation = KEYS[1], KEYS[2], ARGV[2]
@@ -26,7 +30,7 @@ if kept[2] ~= generation or kept[3] ~= ARGV[3] then
   redis.call('DEL', new_state, new_leases)
   return 0
 end
--- Counters that are there are for another window.
+-- Present counters lack the points of a new window only.
 local there = kept[1] == generation and redis.call('ZSCORE', leases, '@' .. generation)
 
 if ARGV[1] == 'part' then
@@ -45,7 +49,7 @@ local day, from, to = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 if there then
   redis.call('DEL', new_state, new_leases)
 else
-  -- What is left of an earlier generation, or of keys that were half lost, goes.
+  -- Removes counters of an earlier generation, or the key that is left of a lost pair.
   redis.call('DEL', state, leases)
   if redis.call('EXISTS', new_state) == 1 then
     redis.call('RENAME', new_state, state)
