@@ -169,16 +169,19 @@ describe.each(engines)("quotas with counters %s", (name) => {
     expect(Math.abs(delay - (month - Date.now() / 1000))).toBeLessThan(2);
   });
 
-  test.each([-12, -5, 0, 3, 12])("at UTC%i the refusal of a day holds the seconds until its midnight", async (timezone) => {
-    const username = await user({ points_per_day: 5 }, { timezone });
-    await client().acquireQuota(asked(username, 5));
-    const error = await failure(client().acquireQuota(asked(username, 1)));
-    const local = Date.now() + timezone * 3_600_000;
-    const untilMidnight = 86_400 - Math.floor((local % 86_400_000) / 1000);
-    expect(Math.abs(Number(error.findDetails(RetryInfoSchema)[0]?.retryDelay?.seconds) - untilMidnight)).toBeLessThan(
-      3,
-    );
-  });
+  test.each([-12, -5, 0, 3, 12])(
+    "at UTC%i the refusal of a day holds the seconds until its midnight",
+    async (timezone) => {
+      const username = await user({ points_per_day: 5 }, { timezone });
+      await client().acquireQuota(asked(username, 5));
+      const error = await failure(client().acquireQuota(asked(username, 1)));
+      const local = Date.now() + timezone * 3_600_000;
+      const untilMidnight = 86_400 - Math.floor((local % 86_400_000) / 1000);
+      expect(Math.abs(Number(error.findDetails(RetryInfoSchema)[0]?.retryDelay?.seconds) - untilMidnight)).toBeLessThan(
+        3,
+      );
+    },
+  );
 
   test("over HTTP a refusal is 429 with Retry-After and the rate limit fields", async () => {
     const username = await user({ points_per_day: 10, max_concurrent_execution: 3 });
