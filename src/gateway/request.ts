@@ -53,8 +53,10 @@ export function createReadRequest(binding: Binding, { limits, registry, ...bodyL
   if (body !== "*" && body.fieldKind === "scalar") {
     // The body is one bare JSON value: read as a message that has nothing else.
     return async (call) => {
-      const json = { [body.name]: await readJson(call) };
-      return bound(readMessage(method.input, json, { registry, elsewhere: inPath }), call, json);
+      const parsed = await readJson(call);
+      const json = { [body.name]: parsed.json };
+      const rounded = parsed.rounded && new Map([[body.name, parsed.rounded]]);
+      return bound(readMessage(method.input, json, { registry, elsewhere: inPath, rounded }), call, json);
     };
   }
   if (target === undefined || (body !== "*" && body.fieldKind !== "message")) {
@@ -80,18 +82,18 @@ export function createReadRequest(binding: Binding, { limits, registry, ...bodyL
   }
   if (body === "*") {
     return async (call) => {
-      const json = await readJson(call);
-      return bound(readMessage(target, json, { registry, elsewhere: inPath }), call, json);
+      const { json, rounded } = await readJson(call);
+      return bound(readMessage(target, json, { registry, elsewhere: inPath, rounded }), call, json);
     };
   }
   const below = inPath.filter(([first]) => first === body).map((path) => path.slice(1));
   const { mask } = binding;
   return async (call) => {
-    const json = await readJson(call);
+    const { json, rounded } = await readJson(call);
     const message = create(method.input);
     // Null is no value of a wrapper: it says that there is none.
     if (json !== null || !isWrapperDesc(target)) {
-      const value = readMessage(target, json, { registry, elsewhere: below });
+      const value = readMessage(target, json, { registry, elsewhere: below, rounded });
       const reflected = reflect(method.input, message);
       reflected.set(body, reflect(target, value));
       if (mask !== undefined) {

@@ -20,7 +20,8 @@ export function isText(field: DescField): boolean {
 export function setText(parent: ReflectMessage, field: DescField, texts: readonly string[], name: string): void {
   const [text = ""] = texts;
   const json = field.fieldKind === "list" ? texts.map((item) => jsonOf(field, item)) : jsonOf(field, text);
-  const checked = checkJson(parent.desc, { [field.name]: json }, { registry: undefined, elsewhere: undefined });
+  const options = { registry: undefined, elsewhere: undefined, rounded: undefined };
+  const checked = checkJson(parent.desc, { [field.name]: json }, options);
   const [violation] = checked.violations;
   if (violation !== undefined) throw badField(name, violation.description);
   parent.set(field, reflect(parent.desc, fromJson(parent.desc, checked.json)).get(field));

@@ -22,6 +22,7 @@ test.each([
     read: { int32_value: 100, uint64s: ["18446744073709551615", 0] },
   },
   { sent: '{"int64_value":1e2,"int32_value":1.0}', read: { int64_value: 100, int32_value: 1 } },
+  { sent: '{"double_value":9007199254740991.4}', read: { double_value: 9007199254740991 } },
   { sent: '{"int64_wrapper":"9007199254740993"}', read: { int64_wrapper: "9007199254740993" } },
   {
     sent: '{"bytes_value":"AQ","bytes_list":["_-8=","","AQI","AQIDBA=="]}',
@@ -96,6 +97,9 @@ test.each([
   ['{"value":1e400}', ["value"]],
   ['{"struct":{"a":[1e400]}}', ["struct.a[0]"]],
   ['{"int64_wrapper":9007199254740993}', ["int64_wrapper"]],
+  // JSON.parse rounds them to integers.
+  ['{"double_value":1.00000000000000001,"int64_wrapper":9007199254740991.4}', ["int64_wrapper"]],
+  ['{"int32_value":1.00000000000000001e0}', ["int32_value"]],
   ['{"int64_wrappers":[1,null]}', ["int64_wrappers[1]"]],
   ['{"string_choice":"a","value_choice":null}', ["value_choice"]],
   [
@@ -114,6 +118,7 @@ test("a body that is a wrapper is exact, refused, or unset by null", async () =>
     (await server.call("PUT", path, sent)) as { status: number; body: Record<string, unknown> };
   expect((await put("/types/int64", '"9007199254740993"')).body.int64_wrapper).toBe("9007199254740993");
   expect((await put("/types/int64", "9007199254740993")).status).toBe(400);
+  expect((await put("/types/int64", "9007199254740991.4")).status).toBe(400);
   expect((await put("/types/string", "null")).body.string_wrapper).toBe(null);
   expect((await put("/types/string", '""')).body.string_wrapper).toBe("");
   expect((await put("/types/value", "null")).body).toHaveProperty("value", null);

@@ -73,6 +73,14 @@ describe.each(transports)("$name", ({ name, record }) => {
     { field: "point_keys[0]", sent: action('"point_keys":["18446744073709551616"]') },
     { field: "point_keys[0]", sent: action('"point_keys":[1e400]') },
     { field: "points", sent: action('"points":1e400') },
+    { field: "point_keys[0]", sent: action('"point_keys":[9007199254740991.4]') },
+    { field: "point_keys[1]", sent: action('"point_keys":[1.5e1,1.00000000000000001e0]') },
+    { field: "point_keys[0]", sent: action('"point_keys":["9007199254740991.4"]') },
+    { field: "point_keys[0]", sent: action('"point_keys":["1.00000000000000001e0"]') },
+    { field: "points", sent: action('"points":7.00000000000000001') },
+    { field: "points", sent: action('"points":"7.00000000000000001"') },
+    { field: "points", sent: action('"points":1e-400') },
+    { field: "service", sent: action("").replace('"ROUTING"', "1.00000000000000001") },
     { field: "points", sent: action('"points":4294967296') },
     { field: "points", sent: action('"points":-1') },
     { field: "unknown", sent: action('"unknown":1') },
@@ -84,7 +92,7 @@ describe.each(transports)("$name", ({ name, record }) => {
   });
 
   test("reads numbers and durations in all of their forms", async () => {
-    const forms = '"points":"1e1","point_keys":["1e2","1.0"],"duration":"PT1M30.5S","outcome":"SUCCESS"';
+    const forms = '"points":"1e1","point_keys":["1e2","1.0",1.5e1,2.0],"duration":"PT1M30.5S","outcome":"SUCCESS"';
     const answer = await record(action(forms, name));
     expect(answer.text).not.toContain("actions[0]");
     expect(answer.code).toMatch(/^(ok|200)$/);

@@ -10,9 +10,10 @@ import {
 import { hasCustomJsonRepresentation, isWrapperDesc } from "@bufbuild/protobuf/wkt";
 import { FieldBehavior, field_behavior } from "#gen/google/api/field_behavior_pb.js";
 import { acceptsNull, type FieldPath, fieldsByName } from "../fields.ts";
-import { addViolation, type JsonPath, type JsonViolations } from "./findings.ts";
+import { addViolation, isRoundedAt, type JsonPath, type JsonViolations } from "./findings.ts";
 import { hideKey, isObject, setOwn } from "./objects.ts";
-import { isUnicode, normalizeKey, normalizeScalar, ruleOfKey, ruleOfScalar } from "./scalars.ts";
+import { isInteger, isUnicode, normalizeKey, normalizeScalar, ruleOfKey, ruleOfScalar } from "./scalars.ts";
+import type { RoundedNumbers } from "./scan.ts";
 import { checkValue } from "./struct.ts";
 import { durationRule, isTimestamp, normalizeDuration, timestampRule } from "./times.ts";
 
@@ -21,6 +22,8 @@ export interface CheckOptions {
   readonly registry: Registry | undefined;
   /** The fields that the JSON need not have though they are REQUIRED; undefined: it need not have any. */
   readonly elsewhere: readonly FieldPath[] | undefined;
+  /** The numbers that are rounded to integers: a field of integers must not have one. */
+  readonly rounded: RoundedNumbers | undefined;
 }
 
 export interface Checked extends Readonly<JsonViolations> {
@@ -32,8 +35,9 @@ export interface Checked extends Readonly<JsonViolations> {
  * Checks the JSON of a message against its descriptor, more strictly than protobuf-es, which reads 31 September, "5s30m",
  * "0x10" and "A==" as something. Rewrites in place what protobuf-es refuses or reads inexactly: "1e2", "PT20S".
  */
-export function checkJson(desc: DescMessage, json: JsonValue, { registry, elsewhere }: CheckOptions): Checked {
-  const findings: JsonViolations = { violations: [], isChanged: false, hasHiddenKey: false };
+export function checkJson(desc: DescMessage, json: JsonValue, options: CheckOptions): Checked {
+  const { registry, elsewhere, rounded } = options;
+  const findings: JsonViolations = { violations: [], isChanged: false, hasHiddenKey: false, rounded };
   const checked = checkMessage({ findings, registry }, desc, json, undefined, elsewhere);
   return { ...findings, json: checked };
 }
@@ -179,17 +183,23 @@ function checkItem(
 }
 
 function checkScalar(findings: JsonViolations, type: ScalarType, json: JsonValue, place: JsonPath): JsonValue {
-  const normal = normalizeScalar(type, json);
+  const isExact = typeof json !== "number" || !isInteger(type) || !isRoundedAt(findings, place);
+  const normal = isExact ? normalizeScalar(type, json) : undefined;
   return normal === undefined
     ? refused(findings, place, ruleOfScalar(type, json), json)
     : changed(findings, json, normal);
 }
 
 function checkEnum(findings: JsonViolations, desc: DescEnum, json: JsonValue, place: JsonPath): JsonValue {
+  if (typeof json === "number" && isRoundedAt(findings, place)) return refused(findings, place, ruleOfEnum(desc), json);
   if (valuesOf(desc).has(json) || (json === null && desc.typeName === "google.protobuf.NullValue")) return json;
   if (desc.open && Number.isInteger(json) && normalizeScalar(ScalarType.INT32, json) !== undefined) return json;
+  return refused(findings, place, ruleOfEnum(desc), json);
+}
+
+function ruleOfEnum(desc: DescEnum): string {
   const names = desc.values.map(({ name }) => name).filter((name) => !name.endsWith("UNSPECIFIED"));
-  return refused(findings, place, `must be one of ${names.join(", ")}`, json);
+  return `must be one of ${names.join(", ")}`;
 }
 
 /** Checks a message whose JSON is not an object of its fields. */

@@ -29,4 +29,10 @@ export function parseInteger(text: string): bigint | undefined {
   return BigInt(`${sign}${significant}${"0".repeat(zeros)}`);
 }
 
+/** Whether JSON.parse reads the text of a number as an integer that it is not, such as 9007199254740991.4. */
+export function isRounded(text: string): boolean {
+  const number = Number(text);
+  return Number.isInteger(number) && parseInteger(text) !== BigInt(number);
+}
+
 const decimal = /^(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/;

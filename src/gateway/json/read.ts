@@ -4,13 +4,18 @@ import { badField } from "../errors.ts";
 import { type FieldPath, fieldsByName, isNullable } from "../fields.ts";
 import { type CheckOptions, checkJson } from "./check.ts";
 import { isObject, showKeys } from "./objects.ts";
-import { type JsonLimits, scanJson } from "./scan.ts";
+import { type JsonLimits, type RoundedNumbers, scanJson } from "./scan.ts";
 
-/** The value of a JSON text. @throws INVALID_ARGUMENT for what is no JSON, repeats a key, or is beyond the limits */
-export function parseRequestJson(text: string, limits: JsonLimits): JsonValue {
-  scanJson(text, limits);
+export interface ParsedJson {
+  readonly json: JsonValue;
+  readonly rounded: RoundedNumbers | undefined;
+}
+
+/** The value of a JSON text, and which of its numbers are rounded. @throws INVALID_ARGUMENT for what is no JSON, repeats a key, or is beyond the limits */
+export function parseRequestJson(text: string, limits: JsonLimits): ParsedJson {
+  const rounded = scanJson(text, limits);
   try {
-    return JSON.parse(text) as JsonValue;
+    return { json: JSON.parse(text) as JsonValue, rounded };
   } catch {
     throw badField("", "the body is no JSON");
   }
@@ -37,7 +42,8 @@ export function createJsonDecoder(desc: DescMessage, limits: JsonLimits): { deco
   return {
     decode(bytes) {
       const text = decodeUtf8(bytes ?? new Uint8Array());
-      const checked = checkJson(desc, parseRequestJson(text, limits), { registry: undefined, elsewhere: undefined });
+      const { json, rounded } = parseRequestJson(text, limits);
+      const checked = checkJson(desc, json, { registry: undefined, elsewhere: undefined, rounded });
       if (checked.violations.length > 0) throw invalidRequest(checked.violations);
       if (checked.hasHiddenKey) throw badField("", "the body must not have a key __proto__");
       return checked.isChanged ? JSON.stringify(checked.json) : text;

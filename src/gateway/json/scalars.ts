@@ -59,6 +59,10 @@ export function ruleOfScalar(type: ScalarType, json: JsonValue): string {
   }
 }
 
+export function isInteger(type: ScalarType): type is IntegerType {
+  return Object.hasOwn(ranges, type);
+}
+
 /** Whether a text has no lone surrogates: UTF-8 cannot hold them. */
 export function isUnicode(text: string): boolean {
   // Most texts have no surrogate at all, and the search for one that is alone takes four times as long.
