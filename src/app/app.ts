@@ -1,7 +1,6 @@
-import { readFile, rm, writeFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { isIPv6 } from "node:net";
 import { availableParallelism } from "node:os";
-import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { createSecureContext } from "node:tls";
 import { fileURLToPath } from "node:url";
@@ -12,7 +11,7 @@ import { createLogin } from "../accounts/auth/login.ts";
 import { createLoginSlots } from "../accounts/auth/login-slots.ts";
 import { createNewPasswords } from "../accounts/auth/new-passwords.ts";
 import { createPacedRefusals } from "../accounts/auth/paced-refusals.ts";
-import { createPasswords } from "../accounts/auth/passwords.ts";
+import { createPasswords, type HashCost } from "../accounts/auth/passwords.ts";
 import { createAuthenticator } from "../accounts/auth/service.ts";
 import { createLoginThrottle } from "../accounts/auth/throttle.ts";
 import { keptSecret } from "../accounts/auth/token-keys.ts";
@@ -47,18 +46,10 @@ import { createUnauthenticatedConnections, defaultUnauthenticatedLimits } from "
 import { createUsageWriter } from "../usage/writer.ts";
 import { createRoutes } from "./services.ts";
 
-/** What an operator wants to know of a server that has started. */
-export interface Started {
-  readonly url: string;
-  readonly documentation: string;
-  readonly database: string;
-  readonly counters: string;
-}
-
 export interface App {
   readonly url: string;
-  /** The fields of the log line "server started". */
-  readonly started: Started;
+  /** What a person should know who has just started it, a line each. */
+  readonly greeting: readonly string[];
   /**
    * Drains and closes everything. `unwritten`: leases that the ledger could not write within DRAIN_MS; the log says how
    * many, too.
@@ -72,17 +63,14 @@ export interface AppOptions {
   readonly now: () => number;
   /** Tests move the clock of the counters in Redis; without it Redis' own counts. */
   readonly redisNow?: (() => number) | undefined;
+  /** Tests that are not about passwords hash them at a low cost. No setting changes it. */
+  readonly passwordCost?: HashCost | undefined;
   /** Called when the embedded database ends without being told. */
   readonly onFailure: (reason: string) => void;
   /** Called when another server counts on the same database: this one must drain and end. */
   readonly onTakeover: (reason: string) => void;
   /** Shows a line to the person who starts the server; the log never has it. */
   readonly announce: (line: string) => void;
-}
-
-/** A log whose lines LOG_LEVEL does not hide: an operator needs what a start says. */
-export function noticesOf(logger: Logger): Logger {
-  return logger.child({}, { level: "info" });
 }
 
 /** The folder of package.json, from src and from dist. */
@@ -96,10 +84,9 @@ const publicPoolSize = 4;
 /** Config → resources → server. What was opened before a failure is closed again. */
 export async function startApp(
   config: Config,
-  { logger, now, redisNow, onFailure, onTakeover, announce }: AppOptions,
+  { logger, now, redisNow, passwordCost, onFailure, onTakeover, announce }: AppOptions,
 ): Promise<App> {
   const opened: (() => Promise<unknown>)[] = [];
-  const notices = noticesOf(logger);
   const closeAll = async () => {
     let failure: unknown;
     // One that does not close must not keep the others open.
@@ -138,7 +125,7 @@ export async function startApp(
 
     const secrets = config.TOKEN_KEYS.length > 0 ? config.TOKEN_KEYS : [await keptSecret(config.DATA_DIR)];
     const tokens = createTokens(secrets, now);
-    const passwords = await createPasswords();
+    const passwords = await createPasswords({ cost: passwordCost });
     const redis = config.REDIS_URL === "" ? undefined : openRedis(config.REDIS_URL, logger);
     opened.push(async () => redis?.disconnect());
     const throttle = createLoginThrottle(
@@ -169,15 +156,17 @@ export async function startApp(
     const hashNewPassword = await createNewPasswords(passwords, config.PASSWORD_POLICY);
     const hashFirst = (password: string) =>
       hashNewPassword({ username: config.ADMIN_USERNAME, password, field: "ADMIN_PASSWORD" });
-    const passwordFile = embedded && config.ADMIN_PASSWORD === "" ? join(config.DATA_DIR, "admin.password") : undefined;
-    const isCreated = await createFirstAdministrator(database, hashFirst, {
+    const madePassword = await createFirstAdministrator(database, hashFirst, {
       username: config.ADMIN_USERNAME,
       password: config.ADMIN_PASSWORD,
       companyKey: config.ADMIN_COMPANY,
-      handOver: (password) =>
-        passwordFile === undefined ? showPassword(password) : writePassword(passwordFile, password),
     });
-    if (isCreated) notices.info({ username: config.ADMIN_USERNAME, passwordFile }, "first administrator created");
+    // At once: what fails from here on, a port that is taken, must not swallow the only showing.
+    if (madePassword !== undefined) {
+      announce(
+        `The first administrator is ${config.ADMIN_USERNAME}, password ${madePassword} (it is not shown again).`,
+      );
+    }
 
     const serverName = config.SERVER_NAME;
     const files = await readFiles(`${packageFolder}/gen/docs`, `${packageFolder}/gen`);
@@ -314,7 +303,7 @@ export async function startApp(
     const address = `${scheme}://${urlHost(config.HOST)}:${listener.port}`;
     return {
       url: address,
-      started: describeStart(config, address),
+      greeting: greet(config, address),
       async stop() {
         drainEndMs = performance.now() + config.DRAIN_MS;
         await closeAll();
@@ -324,10 +313,6 @@ export async function startApp(
   } catch (error) {
     await closeAll().catch((close: unknown) => logger.error({ err: close }, "not closed"));
     throw error;
-  }
-
-  async function showPassword(password: string): Promise<void> {
-    announce(`The first administrator is ${config.ADMIN_USERNAME}, password ${password} (it is not shown again).`);
   }
 
   async function openEmbedded(): Promise<EmbeddedServer> {
@@ -366,17 +351,13 @@ async function readTls({ TLS_CERT, TLS_KEY }: Config): Promise<{ cert: string; k
   return { cert, key };
 }
 
-function describeStart({ DATABASE_URL, REDIS_URL, DATA_DIR }: Config, url: string): Started {
-  return {
-    url,
-    documentation: `${url}/admin/file/admin_en.html`,
-    database: DATABASE_URL === "" ? `embedded PostgreSQL in ${DATA_DIR}` : "PostgreSQL",
-    counters: REDIS_URL === "" ? "in this process" : "Redis",
-  };
-}
-
-/** Writes the password to a file that only its owner may read. An earlier one belongs to no administrator. */
-async function writePassword(file: string, password: string): Promise<void> {
-  await rm(file, { force: true });
-  await writeFile(file, `${password}\n`, { mode: 0o600, flag: "wx", flush: true });
+function greet(config: Config, url: string): string[] {
+  const storage =
+    config.DATABASE_URL === "" ? `an embedded PostgreSQL in ${config.DATA_DIR}` : "PostgreSQL (DATABASE_URL)";
+  return [
+    `Tollgate serves gRPC, gRPC-Web, Connect and HTTP/JSON at ${url}, on ${storage} and ${config.REDIS_URL === "" ? "counters in this process" : "Redis"}.`,
+    `Documentation: ${url}/admin/file/admin_en.html`,
+    `Try: curl ${url}/admin/system/version`,
+    `     npx buf curl --http2-prior-knowledge --protocol grpc ${url}/tollgate.v1.SystemService/Version`,
+  ];
 }

@@ -2,11 +2,10 @@ import cluster, { type Worker } from "node:cluster";
 import { once } from "node:events";
 import { setTimeout as wait } from "node:timers/promises";
 import type { Logger } from "pino";
-import type { Started } from "./app.ts";
 
-/** What a worker tells the process that started it: that it serves, and how. */
+/** What a worker tells the process that started it: that it serves, and what a person should know of it. */
 interface Serving {
-  readonly started: Started;
+  readonly greeting: readonly string[];
 }
 
 export interface WorkersOptions {
@@ -17,8 +16,8 @@ export interface WorkersOptions {
 }
 
 export interface Workers {
-  /** What the first of them reports. */
-  readonly started: Started;
+  /** What the first of them has to say. */
+  readonly greeting: readonly string[];
   /** Tells all of them to drain, and resolves when they have ended, with the highest of their exit codes. */
   stop(): Promise<number>;
 }
@@ -40,19 +39,19 @@ export async function startWorkers({ count, logger, endMs }: WorkersOptions): Pr
   let stopped: Promise<number> | undefined;
   try {
     // The first alone: it brings the tables up to date, and what keeps it from serving is said once.
-    const started = await begin();
+    const greeting = await begin();
     await Promise.all(Array.from({ length: count - 1 }, begin));
-    return { started, stop };
+    return { greeting, stop };
   } catch (error) {
     await stop();
     throw error;
   }
 
-  async function begin(): Promise<Started> {
+  async function begin(): Promise<readonly string[]> {
     const worker = cluster.fork();
-    const started = await served(worker);
+    const greeting = await served(worker);
     keep(worker, restartMs.first);
-    return started;
+    return greeting;
   }
 
   function keep(worker: Worker, delayMs: number): void {
@@ -78,17 +77,17 @@ export async function startWorkers({ count, logger, endMs }: WorkersOptions): Pr
 }
 
 /** Tells the process that started this one, if one did, that it serves. */
-export function tellServing(started: Started): void {
-  process.send?.({ started } satisfies Serving);
+export function tellServing(greeting: readonly string[]): void {
+  process.send?.({ greeting } satisfies Serving);
 }
 
 function all(): Worker[] {
   return Object.values(cluster.workers ?? {}).filter((worker) => worker !== undefined);
 }
 
-function served(worker: Worker): Promise<Started> {
+function served(worker: Worker): Promise<readonly string[]> {
   return new Promise((resolve, reject) => {
-    worker.once("message", ({ started }: Serving) => resolve(started));
+    worker.once("message", ({ greeting }: Serving) => resolve(greeting));
     worker.once("exit", () => reject(new Error("a worker does not serve")));
   });
 }

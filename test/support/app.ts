@@ -47,12 +47,17 @@ const adminPassword = "first administrator";
 export interface TestAppOptions {
   /** Whether `advance` moves the clock of counters in Redis as well. */
   readonly movesRedis?: boolean;
+  /** Whether passwords take the time that they take in production. */
+  readonly hashesAtFullCost?: boolean;
 }
+
+/** The least that argon2 takes. Most tests have users, and few are about passwords. */
+const lowCost = { memoryCost: 8, timeCost: 1, parallelism: 1 };
 
 /** The whole server on a database of its own, on a free port. */
 export async function startTestApp(
   settings: Record<string, string> = {},
-  { movesRedis = false }: TestAppOptions = {},
+  { movesRedis = false, hashesAtFullCost = false }: TestAppOptions = {},
 ): Promise<TestApp> {
   const { url: databaseUrl, database, drop } = await createTestDatabase();
   const log: Json[] = [];
@@ -76,6 +81,7 @@ export async function startTestApp(
     announce: () => undefined,
     now,
     redisNow: movesRedis ? now : undefined,
+    passwordCost: hashesAtFullCost ? undefined : lowCost,
     onFailure: endWith,
     onTakeover: endWith,
   });

@@ -13,14 +13,24 @@ export interface Passwords {
   verify(password: string, passwordHash: string | null | undefined): Promise<boolean>;
 }
 
-/** argon2id (the library's default), 19 MiB, 2 passes, 1 lane: OWASP Password Storage Cheat Sheet. */
-const cost = { memoryCost: 19_456, timeCost: 2, parallelism: 1 };
+/** What argon2id (the library's default) takes for one hash. */
+export interface HashCost {
+  /** KiB. */
+  readonly memoryCost: number;
+  /** Passes over the memory. */
+  readonly timeCost: number;
+  readonly parallelism: number;
+}
+
+/** 19 MiB, 2 passes, 1 lane: OWASP Password Storage Cheat Sheet. */
+const owaspCost: HashCost = { memoryCost: 19_456, timeCost: 2, parallelism: 1 };
 
 /**
+ * @param cost of new hashes. A stored hash is verified at the cost that it names.
  * @param concurrency how many passwords are hashed for storage at once
  * @param queue how many more may wait; the next one is UNAVAILABLE. Verifying is bounded by the login's slots.
  */
-export async function createPasswords({ concurrency = 1, queue = 64 } = {}): Promise<Passwords> {
+export async function createPasswords({ cost = owaspCost, concurrency = 1, queue = 64 } = {}): Promise<Passwords> {
   const limit = pLimit(concurrency);
   const noUsersHash = await hash("no user has this password", cost);
 

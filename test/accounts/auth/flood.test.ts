@@ -5,7 +5,8 @@ import { password, startTestApp, type TestApp } from "../../support/app.ts";
 let app: TestApp;
 beforeAll(async () => {
   // With LEDGER_ACK=commit a grant is answered only when the ledger has it.
-  app = await startTestApp({ LOGIN_FAILURES: "5", TRUSTED_PROXIES: "1", LEDGER_ACK: "commit" });
+  const settings = { LOGIN_FAILURES: "5", TRUSTED_PROXIES: "1", LEDGER_ACK: "commit" };
+  app = await startTestApp(settings, { hashesAtFullCost: true });
 });
 afterAll(() => app.stop());
 
