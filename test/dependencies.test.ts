@@ -81,6 +81,6 @@ function declared(): string[] {
 }
 
 function documented(page: string): string[] {
-  const [, section = ""] = /^## Dependencies\n(.*?)^## /ms.exec(page) ?? [];
+  const section = page.slice(page.indexOf("## Dependencies"));
   return [...section.matchAll(/^\| `([^`]+)` \| \S/gm)].map(([, name = ""]) => name).toSorted();
 }

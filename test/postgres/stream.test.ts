@@ -1,5 +1,5 @@
 import { Code, ConnectError } from "@connectrpc/connect";
-import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { type Database, openDatabase } from "../../src/postgres/database.ts";
 import { type StreamOptions, streamRows } from "../../src/postgres/stream.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
@@ -11,13 +11,13 @@ interface Row {
 let test: TestDatabase;
 let database: Database;
 
-beforeEach(async () => {
+beforeAll(async () => {
   // Four connections: two streams at once.
   test = await createTestDatabase({ poolSize: 4, statementTimeoutMs: 1000 });
   database = test.database;
 });
 
-afterEach(() => test.drop());
+afterAll(() => test.drop());
 
 function numbers(count: number) {
   return database

@@ -6,7 +6,7 @@ import { reasons } from "../../src/shared/reasons.ts";
 const names = Object.keys(reasons);
 /** The sources without the table itself, its page, and the type that repeats some of its names. */
 const sources = readdirSync("src", { recursive: true, encoding: "utf8" })
-  .filter((path) => path.endsWith(".ts") && !/^(core\/reasons\.ts|generate\/|client\/)/.test(path))
+  .filter((path) => path.endsWith(".ts") && !/^(shared\/reasons\.ts|generate\/|client\/)/.test(path))
   .map((path) => ({ path, text: readFileSync(`src/${path}`, "utf8").replaceAll(/^ {2}\| "[A-Z_0-9]+".*$/gm, "") }));
 const all = sources.map(({ text }) => text).join("\n");
 
@@ -32,14 +32,14 @@ test("an error is made in the few places that give it a reason", () => {
   const makers = sources.filter(({ text }) => text.includes("new ConnectError(")).map(({ path }) => path);
   expect(makers.toSorted()).toEqual([
     "call/errors.ts",
-    // Errors that libraries have made: they get a reason in core/errors.ts.
+    // Errors that libraries have made: they get a reason in shared/errors.ts.
     "call/library-errors.ts",
-    "core/errors.ts",
     // It writes trailers by Connect's code.
     "grpc/trailers.ts",
-    "quota/refusal.ts",
+    "quotas/leases/refusal.ts",
+    "shared/errors.ts",
     // Errors that Connect has made come without a reason, and get one there.
-    "server/connect-errors.ts",
+    "transport/connect-errors.ts",
   ]);
 });
 

@@ -25,7 +25,8 @@ export async function createTestDatabase({
 }: TestDatabaseOptions = {}): Promise<TestDatabase> {
   const { url: serverUrl, template } = inject("postgres");
   const name = `${template}_${randomBytes(6).toString("hex")}`;
-  await administer(serverUrl, `create database ${name} template ${empty ? "template0" : template}`);
+  // Copying the files takes a third of the time that copying through the log takes.
+  await administer(serverUrl, `create database ${name} template ${empty ? "template0" : template} strategy file_copy`);
   const url = withName(serverUrl, name);
   const database = openDatabase({ url, poolSize, statementTimeoutMs });
   return {

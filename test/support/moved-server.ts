@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import pino from "pino";
-import { noticesOf, startApp } from "../../src/app/app.ts";
+import { startApp } from "../../src/app/app.ts";
 import { readConfig } from "../../src/config.ts";
 
 /**
@@ -25,9 +25,8 @@ const end = (reason: string) => {
   console.error(reason);
   process.exit(1);
 };
-const logger = pino({ level: process.env["LOG_LEVEL"] ?? "info" });
 const app = await startApp(readConfig(process.env), {
-  logger,
+  logger: pino({ level: process.env["LOG_LEVEL"] ?? "info" }),
   announce: () => undefined,
   now: () => Date.now() + offset().redis + offset().own,
   redisNow: () => Date.now() + offset().redis,
@@ -37,4 +36,4 @@ const app = await startApp(readConfig(process.env), {
 /** The exit codes are those of src/main.ts. */
 const stop = async () => process.exit((await app.stop()).unwritten > 0 ? 3 : 0);
 process.once("SIGTERM", () => void stop().catch((error: unknown) => end(String(error))));
-noticesOf(logger).info(app.started, "server started");
+console.log(app.greeting.join("\n"));

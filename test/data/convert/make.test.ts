@@ -3,7 +3,6 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { type ConversionKind, make } from "../../../src/data/convert/make.ts";
 import { archiveOf, rawWorkbook, withDecoy } from "../../support/archive.ts";
-import { noLibreOffice, sheetsOf } from "../../support/libreoffice.ts";
 
 async function run(bytes: Buffer, from: ConversionKind): Promise<Buffer> {
   const all: Buffer[] = [];
@@ -287,45 +286,14 @@ test.each<[string, () => Promise<Buffer>, string]>([
     "row 3 of the sheet data has no number",
   ],
   [
-    "what fills the memory",
-    async () => rawWorkbook({ strings: `<si><t>${"x".repeat(70_000_000)}</t></si>` }),
-    "unpacked it is larger than 67108864 bytes",
-  ],
-  [
-    "what fills the memory, and says that it does not",
-    async () => lie(rawWorkbook({ strings: `<si><t>${"x".repeat(70_000_000)}</t></si>` })),
-    "the part /xl/workbook.xml cannot be unpacked",
-  ],
-  [
-    "cells without end",
-    async () => rawWorkbook({ rows: `<row>${"<c/>".repeat(16_000)}</row>`.repeat(63) }),
-    "it has more than 1000000 cells",
-  ],
-  ["rows without end", async () => rawWorkbook({ rows: "<row/>".repeat(1_000_001) }), "it has more than 1000000 rows"],
-  [
     "a row that no sheet has",
     async () => rawWorkbook({ rows: '<row r="2000000000"><c r="A2000000000"><v>1</v></c></row>' }),
     "the sheet Sheet1 has more than 1048576 rows",
   ],
   [
-    "formats without end",
-    async () => rawWorkbook({ styles: "<xf/>".repeat(6_000_001) }),
-    "it has more than 6000000 elements",
-  ],
-  [
-    "parts of a text without end",
-    async () => rawWorkbook({ strings: `<si>${"<r><t>a</t></r>".repeat(3_000_000)}</si>` }),
-    "it has more than 6000000 elements",
-  ],
-  [
     "another directory than it shows",
     async () => withDecoy(rawWorkbook({})),
     "it is no workbook: it is no valid ZIP archive",
-  ],
-  [
-    "files without end",
-    async () => archiveOf(Object.fromEntries(Array.from({ length: 10_001 }, (_none, index) => [`f${index}`, ""]))),
-    "it has more than 10000 files",
   ],
   [
     "two parts of one name",
@@ -369,14 +337,6 @@ test.each([
 ])("%s are no data, however far they reach", async (_what, parts) => {
   expect(await toJson(rawWorkbook(parts))).toEqual({ Sheet1: [{ a: 1 }] });
 });
-
-/** The archive says of each of its files that it has 9 bytes. */
-function lie(xlsx: Buffer): Buffer {
-  for (let at = xlsx.indexOf("PK\u0001\u0002"); at !== -1; at = xlsx.indexOf("PK\u0001\u0002", at + 4)) {
-    xlsx.writeUInt32LE(9, at + 24);
-  }
-  return xlsx;
-}
 
 /** The directory of the archive has another checksum of the sheet than the sheet. */
 function damage(xlsx: Buffer): Buffer {
@@ -457,18 +417,10 @@ test.each<[string, ConversionKind, string, string]>([
     "names that come to more than it",
     "json",
     JSON.stringify({
-      ["a".repeat(32_000)]: Object.fromEntries(Array.from({ length: 3000 }, (_none, key) => [key, 1])),
+      ["a".repeat(16_000)]: Object.fromEntries(Array.from({ length: 4200 }, (_none, key) => [key, 1])),
     }),
     "it has more than 67108864 letters",
   ],
 ])("%s is refused with the reason", async (_what, from, text, reason) => {
   await expect(run(Buffer.from(text), from)).rejects.toThrow(reason);
-});
-
-test.skipIf(noLibreOffice !== "")(`no text is run as a formula ${noLibreOffice}`, { timeout: 60_000 }, async () => {
-  const texts = ["=1+1", "+1+1", "-1+1", "@SUM(1)", '=HYPERLINK("http://example.com")'];
-  const sheets = await sheetsOf(await toXlsx(texts.map((text) => ({ text }))));
-  expect(sheets["data"]?.slice(1).map(([, text]) => text?.replaceAll(/^"|"$/g, "").replaceAll('""', '"'))).toEqual(
-    texts,
-  );
 });
