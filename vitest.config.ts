@@ -1,11 +1,42 @@
+import { readdirSync, readFileSync } from "node:fs";
 import { defineConfig } from "vitest/config";
+
+/** Suites that take minutes, or that need programs beside PostgreSQL and Redis. */
+const slow = ["test/{clients,e2e,examples,faults,fuzz}/*.test.ts"];
+
+/** What a test imports when it needs PostgreSQL, Redis, or the server as a process. */
+const usesServer = /from "[./]+\/support\/(app|database|process|redis)\.ts"/;
+
+const withServer = readdirSync("test", { withFileTypes: true })
+  .flatMap((entry) => (entry.isFile() ? [`test/${entry.name}`] : filesIn(`test/${entry.name}`)))
+  .filter((path) => path.endsWith(".test.ts") && usesServer.test(readFileSync(path, "utf8")));
+
+/** Without those of test/clients, a package of its own with thousands of files. */
+function filesIn(folder: string): string[] {
+  if (folder === "test/clients") return [];
+  return readdirSync(folder, { recursive: true, encoding: "utf8" }).map((name) => `${folder}/${name}`);
+}
+
+const servers = ["test/support/global-setup.ts"];
+// A slow machine is not a failure.
+const patience = { testTimeout: 30_000, hookTimeout: 120_000 };
 
 // vitest reads its configuration from a default export only.
 export default defineConfig({
   test: {
-    include: ["test/**/*.test.ts"],
-    globalSetup: ["test/support/global-setup.ts"],
-    testTimeout: 20_000,
-    hookTimeout: 60_000,
+    // Tests wait for servers more than they calculate: one worker more than the cores of a small machine.
+    maxWorkers: 3,
+    projects: [
+      {
+        test: {
+          name: "unit",
+          include: ["test/**/*.test.ts"],
+          exclude: ["**/node_modules/**", ...slow, ...withServer],
+          ...patience,
+        },
+      },
+      { test: { name: "server", include: withServer, exclude: slow, globalSetup: servers, ...patience } },
+      { test: { name: "slow", include: slow, globalSetup: servers, ...patience } },
+    ],
   },
 });
