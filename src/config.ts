@@ -75,7 +75,7 @@ export const settings = {
   ADMIN_PASSWORD: setting(
     upTo(256).refine((password) => password === "" || password.length >= 5, "must have 5 characters or more"),
     "",
-    "The first administrator's password. Empty: one is made and printed once.",
+    "The first administrator's password. Empty: one is made, and written to `admin.password` in DATA_DIR, or with DATABASE_URL printed once.",
   ),
   ADMIN_COMPANY: setting(word(3), "administration", "The first administrator's company."),
   LOGIN_FAILURES: setting(count(1, 1_000_000), "10", "Failed logins of one name from one address in 15 minutes."),

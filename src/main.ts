@@ -1,6 +1,6 @@
 import cluster from "node:cluster";
-import pino, { type Logger } from "pino";
-import { startApp } from "./app/app.ts";
+import pino, { type DestinationStream, type Logger } from "pino";
+import { noticesOf, startApp } from "./app/app.ts";
 import { startWorkers, tellServing } from "./app/workers.ts";
 import { type Config, ConfigError, readConfig } from "./config.ts";
 
@@ -26,7 +26,7 @@ for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, stop);
 
 try {
   const config = readConfig(process.env);
-  const logger = pino({ level: config.LOG_LEVEL, base: { server: config.SERVER_NAME } });
+  const logger = pino({ level: config.LOG_LEVEL, base: { server: config.SERVER_NAME } }, await openLog());
   for (const event of ["uncaughtException", "unhandledRejection"] as const) {
     process.on(event, (error: unknown) => endFaulty(error, event, logger));
   }
@@ -40,9 +40,9 @@ try {
 }
 
 async function runServer(config: Config, logger: Logger): Promise<Running> {
-  const app = await startApp(config, { logger, now: Date.now, onFailure: fail, onTakeover, announce: console.log });
-  if (cluster.isWorker) tellServing(app.greeting);
-  else console.log(app.greeting.join("\n"));
+  const app = await startApp(config, { logger, now: Date.now, onFailure: fail, onTakeover, announce: console.error });
+  if (cluster.isWorker) tellServing(app.started);
+  else noticesOf(logger).info(app.started, "server started");
   return {
     stop: async () => ((await app.stop()).unwritten > 0 ? exitCodes.unwritten : 0),
     limitMs: config.DRAIN_MS + closeMs,
@@ -51,9 +51,16 @@ async function runServer(config: Config, logger: Logger): Promise<Running> {
 
 async function runWorkers(config: Config, logger: Logger): Promise<Running> {
   const workers = await startWorkers({ count: config.WORKERS, logger, endMs: config.DRAIN_MS + closeMs });
-  console.log(workers.greeting.join("\n"));
+  noticesOf(logger).info(workers.started, "server started");
   // Workers that do not end are killed after endMs.
   return { stop: workers.stop, limitMs: config.DRAIN_MS + 2 * closeMs };
+}
+
+/** The log is JSON; in a terminal it is the same lines for a person. */
+async function openLog(): Promise<DestinationStream> {
+  if (!process.stdout.isTTY) return pino.destination(1);
+  const { default: pretty } = await import("pino-pretty");
+  return pretty({ sync: true, singleLine: true, ignore: "pid,hostname,server", translateTime: "SYS:HH:MM:ss.l" });
 }
 
 /** A second signal comes from somebody in a hurry, or from npm, which passes on what the terminal sent us too. */

@@ -81,6 +81,6 @@ function declared(): string[] {
 }
 
 function documented(page: string): string[] {
-  const section = page.slice(page.indexOf("## Dependencies"));
+  const [, section = ""] = /^## Dependencies\n(.*?)^## /ms.exec(page) ?? [];
   return [...section.matchAll(/^\| `([^`]+)` \| \S/gm)].map(([, name = ""]) => name).toSorted();
 }

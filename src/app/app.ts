@@ -1,6 +1,7 @@
-import { readFile } from "node:fs/promises";
+import { readFile, rm, writeFile } from "node:fs/promises";
 import { isIPv6 } from "node:net";
 import { availableParallelism } from "node:os";
+import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { createSecureContext } from "node:tls";
 import { fileURLToPath } from "node:url";
@@ -46,10 +47,18 @@ import { createUnauthenticatedConnections, defaultUnauthenticatedLimits } from "
 import { createUsageWriter } from "../usage/writer.ts";
 import { createRoutes } from "./services.ts";
 
+/** What an operator wants to know of a server that has started. */
+export interface Started {
+  readonly url: string;
+  readonly documentation: string;
+  readonly database: string;
+  readonly counters: string;
+}
+
 export interface App {
   readonly url: string;
-  /** What a person should know who has just started it, a line each. */
-  readonly greeting: readonly string[];
+  /** The fields of the log line "server started". */
+  readonly started: Started;
   /**
    * Drains and closes everything. `unwritten`: leases that the ledger could not write within DRAIN_MS; the log says how
    * many, too.
@@ -73,6 +82,11 @@ export interface AppOptions {
   readonly announce: (line: string) => void;
 }
 
+/** A log whose lines LOG_LEVEL does not hide: an operator needs what a start says. */
+export function noticesOf(logger: Logger): Logger {
+  return logger.child({}, { level: "info" });
+}
+
 /** The folder of package.json, from src and from dist. */
 const packageFolder = fileURLToPath(new URL("../..", import.meta.url));
 /** What the ledger has to be written, even when running calls take the whole drain. */
@@ -87,6 +101,7 @@ export async function startApp(
   { logger, now, redisNow, passwordCost, onFailure, onTakeover, announce }: AppOptions,
 ): Promise<App> {
   const opened: (() => Promise<unknown>)[] = [];
+  const notices = noticesOf(logger);
   const closeAll = async () => {
     let failure: unknown;
     // One that does not close must not keep the others open.
@@ -156,17 +171,15 @@ export async function startApp(
     const hashNewPassword = await createNewPasswords(passwords, config.PASSWORD_POLICY);
     const hashFirst = (password: string) =>
       hashNewPassword({ username: config.ADMIN_USERNAME, password, field: "ADMIN_PASSWORD" });
-    const madePassword = await createFirstAdministrator(database, hashFirst, {
+    const passwordFile = embedded && config.ADMIN_PASSWORD === "" ? join(config.DATA_DIR, "admin.password") : undefined;
+    const isCreated = await createFirstAdministrator(database, hashFirst, {
       username: config.ADMIN_USERNAME,
       password: config.ADMIN_PASSWORD,
       companyKey: config.ADMIN_COMPANY,
+      handOver: (password) =>
+        passwordFile === undefined ? showPassword(password) : writePassword(passwordFile, password),
     });
-    // At once: what fails from here on, a port that is taken, must not swallow the only showing.
-    if (madePassword !== undefined) {
-      announce(
-        `The first administrator is ${config.ADMIN_USERNAME}, password ${madePassword} (it is not shown again).`,
-      );
-    }
+    if (isCreated) notices.info({ username: config.ADMIN_USERNAME, passwordFile }, "first administrator created");
 
     const serverName = config.SERVER_NAME;
     const files = await readFiles(`${packageFolder}/gen/docs`, `${packageFolder}/gen`);
@@ -303,7 +316,7 @@ export async function startApp(
     const address = `${scheme}://${urlHost(config.HOST)}:${listener.port}`;
     return {
       url: address,
-      greeting: greet(config, address),
+      started: describeStart(config, address),
       async stop() {
         drainEndMs = performance.now() + config.DRAIN_MS;
         await closeAll();
@@ -313,6 +326,10 @@ export async function startApp(
   } catch (error) {
     await closeAll().catch((close: unknown) => logger.error({ err: close }, "not closed"));
     throw error;
+  }
+
+  async function showPassword(password: string): Promise<void> {
+    announce(`The first administrator is ${config.ADMIN_USERNAME}, password ${password} (it is not shown again).`);
   }
 
   async function openEmbedded(): Promise<EmbeddedServer> {
@@ -351,13 +368,17 @@ async function readTls({ TLS_CERT, TLS_KEY }: Config): Promise<{ cert: string; k
   return { cert, key };
 }
 
-function greet(config: Config, url: string): string[] {
-  const storage =
-    config.DATABASE_URL === "" ? `an embedded PostgreSQL in ${config.DATA_DIR}` : "PostgreSQL (DATABASE_URL)";
-  return [
-    `Tollgate serves gRPC, gRPC-Web, Connect and HTTP/JSON at ${url}, on ${storage} and ${config.REDIS_URL === "" ? "counters in this process" : "Redis"}.`,
-    `Documentation: ${url}/admin/file/admin_en.html`,
-    `Try: curl ${url}/admin/system/version`,
-    `     npx buf curl --http2-prior-knowledge --protocol grpc ${url}/tollgate.v1.SystemService/Version`,
-  ];
+function describeStart({ DATABASE_URL, REDIS_URL, DATA_DIR }: Config, url: string): Started {
+  return {
+    url,
+    documentation: `${url}/admin/file/admin_en.html`,
+    database: DATABASE_URL === "" ? `embedded PostgreSQL in ${DATA_DIR}` : "PostgreSQL",
+    counters: REDIS_URL === "" ? "in this process" : "Redis",
+  };
+}
+
+/** Writes the password to a file that only its owner may read. An earlier one belongs to no administrator. */
+async function writePassword(file: string, password: string): Promise<void> {
+  await rm(file, { force: true });
+  await writeFile(file, `${password}\n`, { mode: 0o600, flag: "wx", flush: true });
 }

@@ -2,10 +2,11 @@ import cluster, { type Worker } from "node:cluster";
 import { once } from "node:events";
 import { setTimeout as wait } from "node:timers/promises";
 import type { Logger } from "pino";
+import type { Started } from "./app.ts";
 
-/** What a worker tells the process that started it: that it serves, and what a person should know of it. */
+/** What a worker tells the process that started it: that it serves, and how. */
 interface Serving {
-  readonly greeting: readonly string[];
+  readonly started: Started;
 }
 
 export interface WorkersOptions {
@@ -16,8 +17,8 @@ export interface WorkersOptions {
 }
 
 export interface Workers {
-  /** What the first of them has to say. */
-  readonly greeting: readonly string[];
+  /** What the first of them reports. */
+  readonly started: Started;
   /** Tells all of them to drain, and resolves when they have ended, with the highest of their exit codes. */
   stop(): Promise<number>;
 }
@@ -39,19 +40,19 @@ export async function startWorkers({ count, logger, endMs }: WorkersOptions): Pr
   let stopped: Promise<number> | undefined;
   try {
     // The first alone: it brings the tables up to date, and what keeps it from serving is said once.
-    const greeting = await begin();
+    const started = await begin();
     await Promise.all(Array.from({ length: count - 1 }, begin));
-    return { greeting, stop };
+    return { started, stop };
   } catch (error) {
     await stop();
     throw error;
   }
 
-  async function begin(): Promise<readonly string[]> {
+  async function begin(): Promise<Started> {
     const worker = cluster.fork();
-    const greeting = await served(worker);
+    const started = await served(worker);
     keep(worker, restartMs.first);
-    return greeting;
+    return started;
   }
 
   function keep(worker: Worker, delayMs: number): void {
@@ -77,17 +78,17 @@ export async function startWorkers({ count, logger, endMs }: WorkersOptions): Pr
 }
 
 /** Tells the process that started this one, if one did, that it serves. */
-export function tellServing(greeting: readonly string[]): void {
-  process.send?.({ greeting } satisfies Serving);
+export function tellServing(started: Started): void {
+  process.send?.({ started } satisfies Serving);
 }
 
 function all(): Worker[] {
   return Object.values(cluster.workers ?? {}).filter((worker) => worker !== undefined);
 }
 
-function served(worker: Worker): Promise<readonly string[]> {
+function served(worker: Worker): Promise<Started> {
   return new Promise((resolve, reject) => {
-    worker.once("message", ({ greeting }: Serving) => resolve(greeting));
+    worker.once("message", ({ started }: Serving) => resolve(started));
     worker.once("exit", () => reject(new Error("a worker does not serve")));
   });
 }

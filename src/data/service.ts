@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { create as attachment } from "content-disposition";
 import { Conversion_Name, type DataService } from "#gen/tollgate/v1/data_pb.js";
 import { preconditionOf } from "../call/preconditions.ts";
 import type { Database } from "../postgres/database.ts";
@@ -30,7 +31,7 @@ export function dataHandlers(options: UploadOptions): Handlers<typeof DataServic
       const stored = { read: () => readWhole(database, file, call.signal), ...file };
       const { bytes, release } = await convert(stored, call.signal);
       try {
-        describe(call.responseHeader, filename);
+        call.responseHeader.set("content-disposition", attachment(filename));
         for (let at = 0; at < bytes.length; at += pieceBytes) {
           yield { file: { contentType, data: bytes.subarray(at, at + pieceBytes) } };
         }
@@ -69,7 +70,7 @@ async function* origin(
   call: Call,
 ): AsyncGenerator<{ file: { contentType: string; data: Uint8Array } }> {
   const { bytes, content_type: contentType } = file;
-  describe(call.responseHeader, file.filename);
+  call.responseHeader.set("content-disposition", attachment(file.filename));
   // Other protocols frame the bytes: there the length is another one, and no answer is a part.
   const part = call.isHttp ? measure(file, call) : undefined;
   if (bytes === 0) yield { file: { contentType, data: new Uint8Array() } };
@@ -106,12 +107,4 @@ async function* readWhole(database: Database, file: DataFile, signal: AbortSigna
   }
   if (!hash.digest().equals(file.sha256)) throw internal(new Error(`the bytes of file ${file.id} have changed`));
   if (held !== undefined) yield held;
-}
-
-/** A file to be kept, not shown: it is whatever somebody has sent. */
-function describe(header: Headers, filename: string): void {
-  const plain = filename.replaceAll(/[^\x20-\x7e]|["\\%]/g, "_");
-  const encoded = encodeURIComponent(filename).replaceAll(/['()*]/g, (one) => `%${one.codePointAt(0)?.toString(16)}`);
-  // RFC 6266: the second is for whoever knows it.
-  header.set("content-disposition", `attachment; filename="${plain}"; filename*=UTF-8''${encoded}`);
 }

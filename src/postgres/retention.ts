@@ -38,18 +38,26 @@ export function startRetention(
     await tidy?.((today - kept) * dayMs);
     await dropPartitions(database, table, today - kept);
   };
+  let isStopped = false;
   const keepAll = async (): Promise<void> => {
     for (const kept of tables) {
+      if (isStopped) return;
       const { table } = kept;
       // The other tables do not wait for what is wrong with one.
-      await keep(kept).catch((error: unknown) => logger.warn({ err: error, table }, "old days were not tidied"));
+      await keep(kept).catch((error: unknown) => {
+        // The pool that closes ends statements under way.
+        if (!isStopped) logger.warn({ err: error, table }, "old days were not tidied");
+      });
     }
   };
   const attempt = () => void keepAll();
   attempt();
   const timer = setInterval(attempt, hourMs);
   timer.unref();
-  return () => clearInterval(timer);
+  return () => {
+    isStopped = true;
+    clearInterval(timer);
+  };
 }
 
 /** Rows that one statement deletes: some tens of milliseconds, far below the longest that a statement may run. */

@@ -134,7 +134,7 @@ describe("what is put", () => {
     expect(Object.fromEntries(answer.headers)).toMatchObject({
       "content-type": "application/x-plan",
       "content-length": String(length),
-      "content-disposition": `attachment; filename="____ _1_.bin"; filename*=UTF-8''%D0%BF%D0%BB%D0%B0%D0%BD%20%221%22.bin`,
+      "content-disposition": String.raw`attachment; filename="???? \"1\".bin"; filename*=UTF-8''%D0%BF%D0%BB%D0%B0%D0%BD%20%221%22.bin`,
       "x-content-type-options": "nosniff",
       etag: `"${sha256}"`,
     });
@@ -397,10 +397,7 @@ test("JSON is given as a workbook and back, and what is neither is refused", asy
     "content-type": "application/json",
   });
   const xlsx = await get(`${tracecode}?data_flow_convert=XLSX`);
-  expect([xlsx.status, xlsx.headers.get("content-disposition")]).toEqual([
-    200,
-    `attachment; filename="plan.xlsx"; filename*=UTF-8''plan.xlsx`,
-  ]);
+  expect([xlsx.status, xlsx.headers.get("content-disposition")]).toEqual([200, "attachment; filename=plan.xlsx"]);
   const back = randomUUID();
   await put({ tracecode: back, contentType: xlsx.headers.get("content-type") }, xlsx.bytes);
   expect((await get(`${back}?data_flow_convert=JSON`)).bytes.toString()).toBe('{"a":[{"b":1}]}');

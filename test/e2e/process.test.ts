@@ -1,9 +1,11 @@
+import { spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { chmod, mkdtemp, readFile, rm, stat } from "node:fs/promises";
 import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { text } from "node:stream/consumers";
 import { createClient } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect-node";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -26,6 +28,9 @@ const post = async (url: string, body: Json, token?: string) => {
 };
 const login = async ({ url }: ServerProcess, password: string): Promise<string> =>
   (await post(`${url}/admin/token/generation`, { username: "admin", password })).body.token;
+/** As an operator reads it, who saw the name of the file in the log. */
+const firstPassword = async (folder: string): Promise<string> =>
+  (await readFile(join(folder, "admin.password"), "utf8")).trim();
 const isValid = async ({ url }: ServerProcess, token: string): Promise<boolean> =>
   (await post(`${url}/admin/token/validation`, { token })).body.valid;
 
@@ -39,10 +44,13 @@ describe("on the embedded PostgreSQL", () => {
 
   test("the first start makes an administrator, the next one has the same data and key, SIGTERM ends with 0", async () => {
     const first = await startProcess({ DATA_DIR: folder });
-    const password = /password (\S+) \(/.exec(first.output())?.[1] ?? "";
+    const password = await firstPassword(folder);
     const token = await login(first, password);
     expect(await first.end("SIGTERM")).toBe(0);
     expect((await stat(join(folder, "token.key"))).mode & 0o777).toBe(0o600);
+    expect((await stat(join(folder, "admin.password"))).mode & 0o777).toBe(0o600);
+    expect(first.output()).toContain(`"passwordFile":"${join(folder, "admin.password")}"`);
+    expect(first.output()).not.toContain(password);
 
     const second = await startProcess({ DATA_DIR: folder });
     expect(second.output()).not.toContain("password");
@@ -51,14 +59,28 @@ describe("on the embedded PostgreSQL", () => {
     expect(await second.end("SIGINT")).toBe(0);
   });
 
-  test("a first start that fails after it made the administrator has shown the password", async () => {
+  test("in a terminal the log is lines for a person, and nothing else is printed", async () => {
+    const server = [process.execPath, "--import", "tsx", "src/main.ts"].join(" ");
+    const terminal = spawn("script", ["-qec", server, "/dev/null"], {
+      env: { PATH: process.env.PATH, HOME: process.env.HOME, DATA_DIR: folder, HOST: "127.0.0.1", PORT: "0" },
+    });
+    const printed = text(terminal.stdout);
+    await once(terminal.stdout, "data");
+    terminal.stdin.write("\x03");
+    const colour = new RegExp(`${String.fromCharCode(27)}\\[\\d+m`, "g");
+    const lines = (await printed).replaceAll(colour, "").replace("^C", "").trim().split("\r\n");
+    for (const line of lines) expect(line).toMatch(/^\[\d\d:\d\d:\d\d\.\d{3}\] INFO: [a-z ]+ \{.*\}$/);
+    expect(lines.at(-1)).toContain('server started {"url":"http://127.0.0.1:');
+  });
+
+  test("the password of a first start that fails later is in the data folder", async () => {
     const other = await mkdtemp(join(tmpdir(), "tollgate-taken-"));
     const taken = createServer().listen(0, "127.0.0.1");
     await once(taken, "listening");
     const { port } = taken.address() as AddressInfo;
-    const { code, output } = await runProcess({ DATA_DIR: other, PORT: String(port) });
+    const { code } = await runProcess({ DATA_DIR: other, PORT: String(port) });
     taken.close();
-    const password = /password (\S+) \(/.exec(output)?.[1] ?? "";
+    const password = await firstPassword(other);
     const next = await startProcess({ DATA_DIR: other });
     expect([code, await isValid(next, await login(next, password))]).toEqual([1, true]);
     expect(await next.end()).toBe(0);

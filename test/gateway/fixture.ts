@@ -10,7 +10,7 @@ import { type ConnectError, createContextValues, type HandlerContext, type Servi
 import { BadRequestSchema } from "#gen/google/rpc/error_details_pb.js";
 import type { GatewayRequest, GatewayResponse } from "../../src/gateway/exchange.ts";
 import { createGateway, type GatewayOptions } from "../../src/gateway/gateway.ts";
-import { httpStatusOf } from "../../src/gateway/status.ts";
+import { httpStatusOf } from "./status.ts";
 
 /** JSON that a test looks into without declaring its shape. */
 type Json = ReturnType<typeof JSON.parse>;

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import pino from "pino";
-import { startApp } from "../../src/app/app.ts";
+import { noticesOf, startApp } from "../../src/app/app.ts";
 import { readConfig } from "../../src/config.ts";
 
 /**
@@ -25,8 +25,9 @@ const end = (reason: string) => {
   console.error(reason);
   process.exit(1);
 };
+const logger = pino({ level: process.env["LOG_LEVEL"] ?? "info" });
 const app = await startApp(readConfig(process.env), {
-  logger: pino({ level: process.env["LOG_LEVEL"] ?? "info" }),
+  logger,
   announce: () => undefined,
   now: () => Date.now() + offset().redis + offset().own,
   redisNow: () => Date.now() + offset().redis,
@@ -36,4 +37,4 @@ const app = await startApp(readConfig(process.env), {
 /** The exit codes are those of src/main.ts. */
 const stop = async () => process.exit((await app.stop()).unwritten > 0 ? 3 : 0);
 process.once("SIGTERM", () => void stop().catch((error: unknown) => end(String(error))));
-console.log(app.greeting.join("\n"));
+noticesOf(logger).info(app.started, "server started");

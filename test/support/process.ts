@@ -22,11 +22,11 @@ export async function startProcess(
   { leadsGroup = false }: StartOptions = {},
 ): Promise<ServerProcess> {
   const { child, output } = run(environment, command, leadsGroup);
-  await until(child, output, /serves .* at http[\s\S]*Try: .*\n/);
+  await until(child, output, /"msg":"server started"\}\n/);
   const exited = once(child, "exit");
   return {
     process: child,
-    url: /serves .* at (http\S+),/.exec(output())?.[1] ?? "",
+    url: /"url":"(http[^"]+)".*"msg":"server started"/.exec(output())?.[1] ?? "",
     output,
     end: async (signal = "SIGTERM") => {
       child.kill(signal);

@@ -6,6 +6,8 @@ export interface FirstAdministrator {
   /** Empty: one is made. */
   readonly password: string;
   readonly companyKey: string;
+  /** Called with a password that was made, before the administrator exists: a password is never lost. */
+  readonly handOver: (password: string) => Promise<void>;
 }
 
 /** Any number that no other advisory lock of the service has. */
@@ -13,29 +15,30 @@ const lockKey = 7_043_002;
 
 /**
  * Creates the first administrator where no user has the role ADMIN; safe when several servers start at once.
- * @returns the password that was made, to be shown once; undefined where none was made
+ * @returns whether it created one
  */
 export function createFirstAdministrator(
   database: Database,
   hashPassword: (password: string) => Promise<string>,
-  { username, password, companyKey }: FirstAdministrator,
-): Promise<string | undefined> {
+  { username, password, companyKey, handOver }: FirstAdministrator,
+): Promise<boolean> {
   return inTransaction(database, async (transaction) => {
     await transaction.raw("select pg_advisory_xact_lock(?)", [lockKey]);
     const existing = await transaction("user_account").first("id").whereRaw("'ADMIN' = any (roles)");
-    if (existing !== undefined) return undefined;
+    if (existing !== undefined) return false;
     const taken = await transaction("user_account").first("id").where({ username });
     if (taken !== undefined) throw new Error(`there is no administrator, and ADMIN_USERNAME is taken: ${username}`);
-    const made = password === "" ? randomBytes(15).toString("base64url") : undefined;
+    const chosen = password === "" ? randomBytes(15).toString("base64url") : password;
+    if (password === "") await handOver(chosen);
     await transaction("company").insert({ key: companyKey }).onConflict("key").ignore();
     await transaction("user_account").insert({
       username,
-      password_hash: await hashPassword(made ?? password),
+      password_hash: await hashPassword(chosen),
       company_key: companyKey,
       enabled: true,
       roles: ["ADMIN"],
       timezone: 0,
     });
-    return made;
+    return true;
   });
 }

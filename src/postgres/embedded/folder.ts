@@ -2,7 +2,7 @@ import { chmod, chown, readdir } from "node:fs/promises";
 import type { ProgramOwner } from "./programs.ts";
 
 /** What a data folder holds, and what a file system puts into an empty volume. */
-const ours = /^(postgres(-.*)?|postgres\.password|token\.key|lost\+found)$/;
+const ours = /^(postgres(-.*)?|postgres\.password|admin\.password|token\.key|lost\+found)$/;
 
 /** Whether nothing else is in the folder: DATA_DIR may be one that others use, such as /tmp. */
 export async function holdsOnlyOurs(folder: string): Promise<boolean> {

@@ -36,7 +36,7 @@ export async function startServer(
   // A bench that fails leaves nothing behind.
   process.once("exit", () => child.kill("SIGKILL"));
   await new Promise<void>((done, fail) => {
-    child.stdout.on("data", (text) => /ready|Ready to accept|Try:/.test(String(text)) && done());
+    child.stdout.on("data", (text) => /ready|Ready to accept|server started/.test(String(text)) && done());
     child.once("exit", (code) => fail(new Error(`${command.join(" ")} ended with ${code}`)));
   });
   return {

@@ -59,7 +59,7 @@ export function conforms(subject: () => Subject): void {
   const prime = (missing: Reply, given: Rules, snapshot: Partial<Snapshot>) =>
     subject().engine.prime(meter, (missing as Missing).token, emptySnapshot(missing, given, snapshot));
 
-  test("grants a lease, and tells what every limit stands at", async () => {
+  test("grants a lease and returns the state of every limit", async () => {
     const quota = { pointsPerRequest: 50, pointsPerDay: 100, pointsPerDateWindow: 1000, maxConcurrentExecution: 2 };
     const operationId = randomUUID();
     const reply = await acquire(30, rules(quota), operationId);
@@ -261,7 +261,7 @@ export function conforms(subject: () => Subject): void {
     });
   });
 
-  test("a lease that nobody renews gives back its slot and its points", async () => {
+  test("a lease that is not renewed frees its slot and its points", async () => {
     const quota = rules({ maxConcurrentExecution: 1, pointsPerDay: 5 });
     const lost = randomUUID();
     await acquire(5, quota, lost);
@@ -348,7 +348,7 @@ export function conforms(subject: () => Subject): void {
     });
   });
 
-  test("remembers as many ended operations as it is told to, the last ones", async () => {
+  test("remembers the configured number of ended operations, the last ones", async () => {
     const operations = Array.from({ length: remember.operations + 2 }, () => randomUUID());
     for (const [index, operationId] of operations.entries()) {
       at(noon + index);
@@ -378,7 +378,7 @@ export function conforms(subject: () => Subject): void {
     expect((await settle(other, 5)).kind).toBe("unknown");
   });
 
-  test("lists who runs, the first to expire first", async () => {
+  test("lists live leases, the first to expire first", async () => {
     const [first, second] = [randomUUID(), randomUUID()];
     await acquire(1, rules(), second, 90_000);
     await acquire(2, rules(), first, 30_000);
@@ -434,7 +434,7 @@ export function conforms(subject: () => Subject): void {
     test.each([
       ["west", 3, -5],
       ["east", -5, 3],
-    ])("who moves %s is granted no day twice", async (_where, from, to) => {
+    ])("a user who moves %s is granted no day twice", async (_where, from, to) => {
       const operationId = randomUUID();
       await acquire(5, rules({ pointsPerDay: 5 }, from), operationId);
       await settle(operationId, 5, rules({ pointsPerDay: 5 }, from));
@@ -472,7 +472,7 @@ export function conforms(subject: () => Subject): void {
       });
     });
 
-    test("a lease tells the offset at which its day is counted, though the user has moved", async () => {
+    test("a lease keeps the offset at which its day is counted after the user has moved", async () => {
       await acquire(5, rules({}, -12));
       const moved = await acquire(5, rules({}, 12));
       expect(leaseOf(moved)).toMatchObject({ day: dayAt(noon, -12), timezone: -12 });
@@ -485,7 +485,7 @@ export function conforms(subject: () => Subject): void {
       const wide = rules({ period: { from: today - 3, to: today + 3 } });
       const look = () => subject().engine.run([{ meter, rules: wide, command: { kind: "usage" } }]);
       const [missing] = await look();
-      // Another server has not heard of the new quota yet.
+      // Another server still has the old quota in its cache.
       await settle(operationId, 4);
       await prime(missing as Reply, wide, { windowUsed: 40 });
       expect((await look())[0]?.kind).toBe("missing");
@@ -565,7 +565,7 @@ export function conforms(subject: () => Subject): void {
       expect((await look())?.kind).toBe("missing");
     });
 
-    test("all who ask while it is missing have one token, and the first prime is the only one", async () => {
+    test("requests of a missing meter get one token, and the first prime counts", async () => {
       const look = async () => (await subject().engine.run([{ meter, rules: rules(), command: { kind: "usage" } }]))[0];
       const [one, other] = [await look(), await look()] as Missing[];
       expect(one?.token).toBe(other?.token);

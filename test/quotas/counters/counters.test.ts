@@ -80,19 +80,19 @@ describe.skipIf(noOwnRedis !== "").each(["in this process", "in Redis"])("counte
     expect(running).toEqual({ now: 0, most: 4, flushes: 50 });
   });
 
-  test("hold up nobody who is told already", async () => {
+  test("do not delay requests that already have their answer", async () => {
     const other = newMeter();
     await counters.execute([acquire(1)]);
     let release: () => void = () => undefined;
     hold = new Promise((resolve) => {
       release = resolve;
     });
-    const heard: number[] = [];
-    const asking = counters.execute([acquire(1, other), acquire(1)], (_answer, index) => heard.push(index));
-    await expect.poll(() => heard).toEqual([1]);
+    const answered: number[] = [];
+    const asking = counters.execute([acquire(1, other), acquire(1)], (_answer, index) => answered.push(index));
+    await expect.poll(() => answered).toEqual([1]);
     release();
     expect((await asking).map(({ kind }) => kind)).toEqual(["done", "done"]);
-    expect(heard).toEqual([1, 0]);
+    expect(answered).toEqual([1, 0]);
   });
 
   test("know a lease of the ledger that was restored before another call has made them again", async () => {

@@ -39,7 +39,7 @@ describe.skipIf(noOwnRedis !== "")("the generation of counters in Redis", () => 
     await engine.prime(usage.meter, missing.token, emptySnapshot(missing, rules, {}));
   }
 
-  test("is the same for servers that reach the same Redis, and another one for a Redis that was started anew", async () => {
+  test("is the same for servers of the same Redis, and rises when Redis restarts", async () => {
     const [one, other] = [openServer(), openServer()];
     await primed(one);
     expect((await other.run([usage]))[0]?.kind).toBe("done");
@@ -57,7 +57,7 @@ describe.skipIf(noOwnRedis !== "")("the generation of counters in Redis", () => 
     expect(await generation()).toBe(2);
   });
 
-  test("is learnt from Redis by a server that has not heard of it, and from nowhere else by a PostgreSQL that was restored", async () => {
+  test("is read from Redis by a server with an earlier one, also after PostgreSQL was restored", async () => {
     const [one, other] = [openServer(), openServer()];
     await primed(one);
     await other.run([usage]);
@@ -73,7 +73,7 @@ describe.skipIf(noOwnRedis !== "")("the generation of counters in Redis", () => 
     expect(await generation()).toBe(2);
   });
 
-  test("is raised once by all who end the same one", async () => {
+  test("rises once when several servers end the same generation", async () => {
     const [one, other] = [openServer(), openServer()];
     await primed(one);
     await other.run([usage]);
@@ -99,7 +99,7 @@ describe.skipIf(noOwnRedis !== "")("the generation of counters in Redis", () => 
     await copy.drop();
   });
 
-  test("who waits for what was asked of Redis waits until it was acted upon", async () => {
+  test("drainReplies waits until all replies of Redis were handled", async () => {
     const engine = openServer();
     await primed(engine);
     const order: string[] = [];

@@ -138,7 +138,7 @@ describe.skipIf(noOwnRedis !== "")("the engine on Redis", () => {
     expect(await redis.keys(`${keysOf(ask.meter, "")[0].replace(/:state$/, "")}*`)).toEqual(keys);
   });
 
-  test("leaves nothing behind of a meter that nobody uses", async () => {
+  test("removes the keys of an unused meter", async () => {
     nowMs = Date.now();
     const idleMs = 172_800_000;
     const ask = await primed();

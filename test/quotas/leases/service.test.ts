@@ -169,16 +169,19 @@ describe.each(engines)("quotas with counters %s", (name) => {
     expect(Math.abs(delay - (month - Date.now() / 1000))).toBeLessThan(2);
   });
 
-  test.each([-12, -5, 0, 3, 12])("at UTC%i a day's refusal tells the seconds to that midnight", async (timezone) => {
-    const username = await user({ points_per_day: 5 }, { timezone });
-    await client().acquireQuota(asked(username, 5));
-    const error = await failure(client().acquireQuota(asked(username, 1)));
-    const local = Date.now() + timezone * 3_600_000;
-    const untilMidnight = 86_400 - Math.floor((local % 86_400_000) / 1000);
-    expect(Math.abs(Number(error.findDetails(RetryInfoSchema)[0]?.retryDelay?.seconds) - untilMidnight)).toBeLessThan(
-      3,
-    );
-  });
+  test.each([-12, -5, 0, 3, 12])(
+    "at UTC%i the refusal of a day holds the seconds until its midnight",
+    async (timezone) => {
+      const username = await user({ points_per_day: 5 }, { timezone });
+      await client().acquireQuota(asked(username, 5));
+      const error = await failure(client().acquireQuota(asked(username, 1)));
+      const local = Date.now() + timezone * 3_600_000;
+      const untilMidnight = 86_400 - Math.floor((local % 86_400_000) / 1000);
+      expect(Math.abs(Number(error.findDetails(RetryInfoSchema)[0]?.retryDelay?.seconds) - untilMidnight)).toBeLessThan(
+        3,
+      );
+    },
+  );
 
   test("over HTTP a refusal is 429 with Retry-After and the rate limit fields", async () => {
     const username = await user({ points_per_day: 10, max_concurrent_execution: 3 });
@@ -356,7 +359,7 @@ describe.each(engines)("quotas with counters %s", (name) => {
     await decisions.return?.();
   }, 20_000);
 
-  test("lists who holds the slots, and an administrator frees one", async () => {
+  test("lists the holders of slots, and an administrator frees one", async () => {
     const username = await user({ max_concurrent_execution: 1 });
     const tracecode = randomUUID();
     const { lease } = await client().acquireQuota(asked(username, 1, { tracecode }));
@@ -400,7 +403,7 @@ describe.each(engines)("quotas with counters %s", (name) => {
     await client().acquireQuota(asked(username, 1));
   });
 
-  test("an administrator ends an expired lease for good, and the audit log says so", async () => {
+  test("an administrator releases an expired lease, which cannot be renewed, and the audit log has it", async () => {
     const username = await user({ max_concurrent_execution: 1 });
     const { lease } = await client().acquireQuota({ ...asked(username, 1), ttlSeconds: 1 });
     const { leaseId = "" } = lease ?? {};

@@ -296,7 +296,7 @@ test("a snapshot has leases of days long ago that still run or have ended lately
   expect(await stand.database("late_day")).toEqual([]);
 });
 
-test("what nobody waits for is written soon, and a short calculation as one row that is written once", async () => {
+test("appended entries are written soon, and a short calculation is one row written once", async () => {
   const [alone, short] = [entry(), entry()];
   ledger.append(alone);
   const written = () => stand.database("lease").where({ operation_id: alone.operationId }).select("state");
@@ -467,11 +467,11 @@ test("entries of one lease wait as one while PostgreSQL is away, and beyond the 
   expect(rows).toEqual([{ expire_at: new Date(renewed.expireMs + 999) }]);
 });
 
-test("two settlements of one lease that wait together: the first one counts, both are told, and the counters are doubted", async () => {
-  const doubted: Meter[] = [];
-  const own = createLedger({ ...books(stand.database), logger, onContradiction: (one) => void doubted.push(one) });
+test("of two settlements of one lease in a batch the first counts, both get the result, and the counters are reported", async () => {
+  const contradicted: Meter[] = [];
+  const own = createLedger({ ...books(stand.database), logger, onContradiction: (one) => void contradicted.push(one) });
   const lease = entry();
   const commits = [3, 4].map((points) => own.commit({ ...lease, end: settled(points) }));
   expect((await Promise.all(commits)).map((settlement) => settlement?.points)).toEqual([3, 3]);
-  expect(doubted).toEqual([lease.meter]);
+  expect(contradicted).toEqual([lease.meter]);
 });

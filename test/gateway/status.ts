@@ -1,6 +1,6 @@
 import { Code } from "@connectrpc/connect";
 
-/** The HTTP status of an error code, as google.rpc.Code maps it. */
+/** The HTTP status of an error code, as google.rpc.Code maps it. The service takes its statuses from its reasons. */
 export function httpStatusOf(code: Code): number {
   return statuses[code];
 }
