@@ -117,6 +117,35 @@ describe.skipIf(noOwnRedis !== "")("with QUOTA_FAIL_OPEN", () => {
     20_000,
   );
 
+  test("a release at one of two servers ends each grant of its operation", async () => {
+    const other = await startTestApp({
+      DATABASE_URL: app.databaseUrl,
+      REDIS_URL: redis.url,
+      QUOTA_FAIL_OPEN: "true",
+      DATABASE_TIMEOUT_MS: "2000",
+    });
+    const clients = [app, other].map(({ url }) => createClient(QuotaService, createGrpcTransport({ baseUrl: url })));
+    const [username, operationId] = [await user(), randomUUID() as string];
+    const acquireAt = async (place: number, points: number, id: string = randomUUID()) =>
+      (await clients[place]?.acquireQuota({ username, ...method, points, operationId: id }, { headers }))?.lease;
+    await redis.kill();
+    // Each server has counters of its own from now on, so neither knows the grant of the other.
+    for (const place of [0, 1]) expect((await acquireAt(place, 0))?.degradedOpen).toBe(true);
+    const leases = [await acquireAt(0, 30, operationId), await acquireAt(1, 30, operationId)];
+    expect(new Set(leases.map((lease) => lease?.leaseId)).size).toBe(2);
+    await clients[0]?.releaseLease({ leaseId: leases[0]?.leaseId ?? "" }, { headers });
+
+    await redis.restart();
+    const back = () => Promise.all([0, 1].map(async (place) => (await acquireAt(place, 0))?.degradedOpen));
+    await expect.poll(back, { timeout: 10_000 }).toEqual([false, false]);
+    expect(await dayOf(username)).toEqual({ used: 0, reserved: 0 });
+    expect(await app.database("lease").where({ operation_id: operationId })).toMatchObject([{ state: 1 }]);
+    // The operation may be granted again, and is live then.
+    expect(await acquireAt(1, 20, operationId)).toBeDefined();
+    expect(await dayOf(username)).toEqual({ used: 0, reserved: 20 });
+    await other.stop();
+  }, 20_000);
+
   test("while it is PostgreSQL that does not answer, what is warm in Redis goes on there", async () => {
     const [warm, cold] = [await user(), await user()];
     await acquire(warm, 1);

@@ -207,8 +207,16 @@ async function putLeases(transaction: Transaction, entries: readonly LedgerEntry
   return new Map(rows.map((row) => [row.key, row]));
 }
 
-/** A condition of putSql: the entry is of a later grant than the row, which is not settled. */
-const isLater = "(kept.state < 2 and excluded.granted_at > kept.granted_at)";
+/**
+ * Conditions of putSql. In fail-open, two servers may each grant one operation. A release at one of them ends each grant
+ * that was made before it, whichever the ledger gets first.
+ */
+const isEndedBefore =
+  "((kept.degraded or excluded.degraded) and kept.state = 1 and excluded.granted_at < kept.ended_at)";
+const endsLater =
+  "((kept.degraded or excluded.degraded) and excluded.state = 1 and kept.granted_at < excluded.ended_at)";
+/** The entry is of a later grant than the row, which is not settled. */
+const isLater = `(kept.state < 2 and excluded.granted_at > kept.granted_at and not ${isEndedBefore})`;
 /** Of a later grant everything counts. */
 const ofLater = (column: string) => `${column} = case when ${isLater} then excluded.${column} else kept.${column} end`;
 
@@ -239,7 +247,7 @@ const putSql = `with entry as materialized (
        when excluded.granted_at = kept.granted_at then greatest(kept.expire_at, excluded.expire_at)
        else kept.expire_at end,
      state = case when ${isLater} then excluded.state
-       when excluded.granted_at = kept.granted_at or excluded.state = 2 then greatest(kept.state, excluded.state)
+       when excluded.granted_at = kept.granted_at or excluded.state = 2 or ${endsLater} then greatest(kept.state, excluded.state)
        else kept.state end,
      ended_at = case when ${isLater} or (excluded.state = 2 and kept.state < 2) then excluded.ended_at
        else coalesce(kept.ended_at, excluded.ended_at) end,
@@ -249,7 +257,7 @@ const putSql = `with entry as materialized (
      outcome = coalesce(kept.outcome, excluded.outcome)
    where (excluded.state < 2 and excluded.degraded and not kept.degraded)
      or (kept.state < 2 and (
-       excluded.state = 2 or excluded.granted_at > kept.granted_at or (
+       excluded.state = 2 or ${isLater} or (${endsLater} and kept.state = 0) or (
          excluded.granted_at = kept.granted_at
          and (excluded.state > kept.state or excluded.expire_at > kept.expire_at)
        )

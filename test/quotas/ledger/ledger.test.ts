@@ -117,6 +117,33 @@ describe("an operation that is granted again", () => {
     expect(contradicted).toEqual([]);
   });
 
+  const orders = [
+    [0, 1, 2],
+    [0, 2, 1],
+    [2, 0, 1],
+    [2, 1, 0],
+    [1, 0, 2],
+    [1, 2, 0],
+  ];
+  test.each(orders)(
+    "by two servers in fail-open is ended by a release at the first: order %i %i %i",
+    async (...order) => {
+      const one = entry({ degraded: true });
+      const other = { ...one, grantedMs: nowMs + 20, expireMs: nowMs + 60_020 };
+      const entries = [one, { ...one, degraded: false, end: { ...released, endedMs: nowMs + 40 } }, other] as const;
+      for (const place of order) await ledger.commit(entries[place] as LedgerEntry);
+      // A late renewal of the other server's grant changes nothing.
+      await ledger.commit({ ...other, degraded: false, expireMs: nowMs + 90_000 });
+      expect(await stand.database("lease").select("state")).toEqual([{ state: 1 }]);
+
+      const again = { ...one, degraded: false, grantedMs: nowMs + 40, expireMs: nowMs + 60_040 };
+      await ledger.commit(again);
+      expect(await stand.database("lease").select("state", "expire_at")).toEqual([
+        { state: 0, expire_at: new Date(again.expireMs) },
+      ]);
+    },
+  );
+
   test.each(["in one batch", "in many"])("stays settled if it was: the counters are contradicted: %s", async (how) => {
     const entries = [entry({ operationId, end: settled(3) }), entry(later), entry({ ...later, end: settled(4) })];
     const outcomes = [];
