@@ -26,6 +26,8 @@ export default defineConfig({
   test: {
     // Tests wait for servers more than they calculate: one worker more than the cores of a small machine.
     maxWorkers: 3,
+    // What runs in a process of its own is not counted.
+    coverage: { include: ["src/**/*.ts"], reporter: ["text", "json-summary"], reportOnFailure: true },
     projects: [
       {
         test: {
