@@ -36,7 +36,7 @@ const secrets = z
 
 /** Every setting there is, by the name of its environment variable. */
 export const settings = {
-  PORT: setting(port, "8080", "Port of all doors; 0 takes a free one."),
+  PORT: setting(port, "8080", "Port of all transports; 0 selects a free one."),
   HOST: setting(text, "0.0.0.0", "Address to listen on."),
   WORKERS: setting(
     count(1, 256),
@@ -110,7 +110,7 @@ export const settings = {
   DATA_RETENTION_DAYS: setting(count(1, 100_000), "90", "How long the data of a tracecode is kept."),
   DATA_MAX_BYTES: setting(count(1, 4_294_967_296), "268435456", "The largest data of a tracecode that is taken."),
   TRUSTED_PROXIES: setting(count(0, 10), "0", "Proxies in front that add an address to X-Forwarded-For."),
-  TLS_CERT: setting(text, "", "File of the certificate chain, PEM. With TLS_KEY: all doors speak TLS."),
+  TLS_CERT: setting(text, "", "File of the certificate chain, PEM. With TLS_KEY: the port accepts TLS only."),
   TLS_KEY: setting(text, "", "File of the certificate's key, PEM."),
   MAX_BODY_BYTES: setting(count(1024, 1_073_741_824), "1048576", "The largest message of a request."),
   BODY_TIMEOUT_MS: setting(

@@ -272,7 +272,7 @@ export async function startApp(
       actions,
       securityLog,
       caughtUp: () => notifications.caughtUp(),
-      onKnown: strangers.recognize,
+      onAuthenticated: strangers.recognize,
     });
     const auth = { hashNewPassword, tokens, login, authenticator, securityLog };
     const probe = createHealthProbe({ database: publicDatabase, redis, now: () => performance.now() });
@@ -299,7 +299,7 @@ export async function startApp(
       routes,
       pipeline,
       describeError: createErrorBodies({ serverName, now, logger }, pipeline),
-      strangers,
+      unauthenticated: strangers,
       host: config.HOST,
       port: config.PORT,
       tls,

@@ -1,24 +1,24 @@
-/** One broken rule and the path of its field, `services[0].service`. */
+/** A broken rule and the path of its field, such as `services[0].service`. */
 export interface FieldViolation {
   readonly field: string;
   readonly description: string;
 }
 
 /**
- * What an error says has to fit into the header block of gRPC and Connect, twice: as percent-encoded text, and in
- * base64 with its details. Many clients read 8 KiB of headers. These bounds keep all of it near 4 KiB.
+ * An error must fit into the header block of gRPC and Connect, twice: as percent-encoded text, and in base64 with its
+ * details. Many clients accept 8 KiB of headers. These bounds keep both near 4 KiB.
  */
 const maxMessageBytes = 900;
 const maxViolationBytes = 800;
 const maxFieldBytes = 160;
 const maxDescriptionBytes = 320;
-/** The longest name of a resource is 256 characters. */
+/** Room for the longest resource name, 256 characters. */
 export const maxNameBytes = 320;
 
-/** The first violations, shortened where one is long, and how many are left out. */
+/** Keeps the first violations, with long texts shortened. `omitted` counts the rest. */
 export function boundViolations(violations: readonly FieldViolation[]): {
   kept: FieldViolation[];
-  left: number;
+  omitted: number;
 } {
   const kept: FieldViolation[] = [];
   let bytes = 0;
@@ -31,14 +31,14 @@ export function boundViolations(violations: readonly FieldViolation[]): {
     if (bytes > maxViolationBytes && kept.length > 0) break;
     kept.push(bounded);
   }
-  return { kept, left: violations.length - kept.length };
+  return { kept, omitted: violations.length - kept.length };
 }
 
-/** A text that fits, or its start and how many characters follow. */
+/** Returns a text that fits, or its start and the number of characters cut. */
 export function boundText(text: string, maxBytes: number = maxMessageBytes): string {
-  // Three bytes for each of its code units is the most that percent-encoding takes in ASCII or makes of one byte.
+  // A code unit takes at most three bytes of UTF-8, and each byte at most three characters when percent-encoded.
   if (text.length * 9 <= maxBytes || encodedBytes(text) <= maxBytes) return text;
-  const room = maxBytes - tailBytes;
+  const room = maxBytes - suffixBytes;
   let end = 0;
   let bytes = 0;
   for (const character of text) {
@@ -49,16 +49,16 @@ export function boundText(text: string, maxBytes: number = maxMessageBytes): str
   return `${text.slice(0, end)}… (${text.length - end} more characters)`;
 }
 
-const tailBytes = 40;
+const suffixBytes = 40;
 
-/** How many bytes the text takes where all but printable ASCII is percent-encoded. */
+/** Counts the bytes of a text when everything except printable ASCII is percent-encoded. */
 function encodedBytes(text: string): number {
   let bytes = 0;
   for (const character of text) {
     const code = character.codePointAt(0) ?? 0;
     if (code >= 0x20 && code <= 0x7e && code !== 0x25) bytes += 1;
     else bytes += 3 * (code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4);
-    // A longer text is too long for every bound here.
+    // No bound is larger: the rest need not be counted.
     if (bytes > maxMessageBytes) return bytes;
   }
   return bytes;

@@ -1,18 +1,18 @@
-/** Bytes that come in pieces. */
+/** Bytes that arrive in pieces. */
 export interface Collector {
-  /** How many bytes there are. */
+  /** In bytes. */
   readonly length: number;
   add(piece: Uint8Array): void;
-  /** All bytes so far; valid until the next piece. */
+  /** Returns all bytes so far. The buffer is valid until the next `add`. */
   bytes(): Buffer;
   /** Removes the first bytes. */
   drop(count: number): void;
 }
 
-/** A larger piece that comes first is kept as it is: most bodies are one piece. */
+/** A larger first piece is not copied: most bodies are one piece. */
 const copiedBytes = 4096;
 
-/** Collects pieces in one buffer: it takes at most twice the memory that the bytes need, however small the pieces are. */
+/** Collects pieces in one buffer of at most twice their size, however small the pieces are. */
 export function createCollector(): Collector {
   let buffer: Buffer = Buffer.alloc(0);
   let length = 0;

@@ -3,26 +3,26 @@ import type { DescMethod, DescService } from "@bufbuild/protobuf";
 import { Code, ConnectError, type ContextValues, type HandlerContext } from "@connectrpc/connect";
 import { callError } from "./errors.ts";
 
-/** A call's context as Connect's handlers know it, without the cost of Connect's own. */
+/** A call's context as Connect's handlers expect it, without the cost of Connect's own. */
 export interface LightContext extends HandlerContext {
-  /** What the handler wants to be sent before its answer; undefined where it has not even looked. */
+  /** Headers that the handler set; undefined when it never accessed them. */
   readonly givenHeader: Headers | undefined;
-  /** The same of what is to be sent after it. */
+  /** Trailers that the handler set; undefined when it never accessed them. */
   readonly givenTrailer: Headers | undefined;
-  /** Why the call is not to go on; undefined while it is. */
+  /** Why the call must stop; undefined while it may run. */
   readonly interruption: Interruption | undefined;
-  /** Calls one listener back when the call is not to go on. */
+  /** Registers the one listener that is called when the call must stop. */
   onInterruption(listener: (reason: unknown) => void): void;
-  /** The call has its answer: its deadline no longer counts, and the caller may go. */
+  /** Marks the call as finished: it stops the deadline's timer, and a close is no longer a cancellation. */
   end(): void;
 }
 
-/** The caller is gone, or its deadline has passed. */
+/** The caller left, or its deadline passed. */
 export interface Interruption {
   readonly reason: unknown;
 }
 
-/** The longest that a timer holds, 24.8 days: a longer one would be over at once. */
+/** The longest delay of a Node timer, 24.8 days: a longer one would fire at once. */
 export const maxTimerMs = 2 ** 31 - 1;
 
 export interface ContextInit {
@@ -34,15 +34,15 @@ export interface ContextInit {
   readonly protocolName: string;
   /** The caller's deadline, in milliseconds from now. */
   readonly timeoutMs: number | undefined;
-  /** Where the answer goes: it emits "close" when the answer is out, or the caller gone. */
-  readonly answer: { once(event: "close", listener: () => void): unknown };
+  /** Emits "close" when the response is sent or the caller has left. */
+  readonly response: { once(event: "close", listener: () => void): unknown };
 }
 
 export function createContext(init: ContextInit): LightContext {
   return new CallContext(init);
 }
 
-/** A class, since an object with accessors of its own takes a hundred times as long to make: every call makes one. */
+/** A class, because an object literal with accessors takes a hundred times as long to create, and every call needs one. */
 class CallContext implements LightContext {
   readonly method: DescMethod;
   readonly service: DescService;
@@ -56,13 +56,13 @@ class CallContext implements LightContext {
   readonly #headers: IncomingHttpHeaders;
   readonly #deadlineMs: number | undefined;
   readonly #timer: NodeJS.Timeout | undefined;
-  // Made when somebody asks for them: most calls do not, and a signal costs more than all the rest of a context.
+  // Created on first access: most calls need none, and a signal costs more than the rest of a context.
   #controller: AbortController | undefined = undefined;
   #requestHeader: Headers | undefined = undefined;
   #listener: ((reason: unknown) => void) | undefined = undefined;
   #ended = false;
 
-  constructor({ method, requestMethod, url, headers, values, protocolName, timeoutMs, answer }: ContextInit) {
+  constructor({ method, requestMethod, url, headers, values, protocolName, timeoutMs, response }: ContextInit) {
     this.method = method;
     this.service = method.parent;
     this.requestMethod = requestMethod;
@@ -71,12 +71,12 @@ class CallContext implements LightContext {
     this.url = url;
     this.#headers = headers;
     this.#deadlineMs = timeoutMs === undefined ? undefined : Date.now() + timeoutMs;
-    const late = () =>
+    const expire = () =>
       this.#interrupt(callError("DEADLINE_EXCEEDED", Code.DeadlineExceeded, "the deadline has passed"));
-    this.#timer = timeoutMs === undefined ? undefined : setTimeout(late, Math.min(timeoutMs, maxTimerMs));
-    answer.once("close", () => {
-      // Every call ends here: an error with a stack is made only for the few that are cut off.
-      this.#interrupt(this.#ended ? over : callerGone());
+    this.#timer = timeoutMs === undefined ? undefined : setTimeout(expire, Math.min(timeoutMs, maxTimerMs));
+    response.once("close", () => {
+      // Every call ends here. An error with a stack is created only for the few that were canceled.
+      this.#interrupt(this.#ended ? finished : callerGone());
     });
   }
 
@@ -123,13 +123,14 @@ class CallContext implements LightContext {
   }
 }
 
+/** Returns the error of a call that its caller canceled or whose connection closed. */
 export function callerGone(): ConnectError {
   return callError("CALLER_GONE", Code.Canceled, "the caller is gone");
 }
 
-const over = new Error("the call is over");
+const finished = new Error("the call has finished");
 
-/** What a call comes to, unless its context is interrupted before: then the interruption's reason. */
+/** Resolves or rejects with `work`, unless the context is interrupted first: then it rejects with that reason. */
 export function untilInterrupted<Result>(context: HandlerContext, work: Promise<Result>): Promise<Result> {
   return new Promise((resolve, reject) => {
     work.then(resolve, reject);
@@ -138,12 +139,12 @@ export function untilInterrupted<Result>(context: HandlerContext, work: Promise<
     if (signal.aborted) return reject(signal.reason as Error);
     const stop = () => reject(signal.reason as Error);
     signal.addEventListener("abort", stop, { once: true });
-    const leave = () => signal.removeEventListener("abort", stop);
-    work.then(leave, leave);
+    const unsubscribe = () => signal.removeEventListener("abort", stop);
+    work.then(unsubscribe, unsubscribe);
   });
 }
 
-/** The same of a stream of answers. Who makes them is told to end; after an interruption nobody waits for that. */
+/** Yields the items until the context is interrupted, then ends their iterator without waiting for it. */
 export async function* eachUntilInterrupted<Item>(
   context: HandlerContext,
   items: AsyncIterable<Item>,
@@ -156,18 +157,18 @@ export async function* eachUntilInterrupted<Item>(
       yield next.value;
     }
   } finally {
-    const left = iterator.return?.();
-    if (interruptionOf(context) === undefined) await left;
-    else left?.catch(() => undefined);
+    const returned = iterator.return?.();
+    if (interruptionOf(context) === undefined) await returned;
+    else returned?.catch(() => undefined);
   }
 }
 
-/** Why a call is not to go on, whoever made its context. */
+/** Returns why a call must stop; undefined while it may run. Accepts our contexts and Connect's. */
 export function interruptionOf(context: HandlerContext): Interruption | undefined {
   if (isLight(context)) return context.interruption;
   const { aborted, reason } = context.signal;
   if (!aborted) return undefined;
-  // Whatever the error code with which a caller resets its stream: it is gone, and no fault of ours.
+  // A caller may reset its stream with any error code. Each means that the caller left, not that the server failed.
   const isLate = reason instanceof ConnectError && reason.code === Code.DeadlineExceeded;
   return { reason: isLate ? reason : callerGone() };
 }
@@ -179,9 +180,9 @@ function isLight(context: HandlerContext): context is LightContext {
 function toHeaders(headers: IncomingHttpHeaders): Headers {
   const result = new Headers();
   for (const [name, value] of Object.entries(headers)) {
-    // HTTP/2 lists its pseudo-headers too.
+    // Node lists HTTP/2 pseudo-headers among the headers.
     if (value === undefined || name.startsWith(":")) continue;
-    for (const one of [value].flat()) result.append(name, one);
+    for (const line of [value].flat()) result.append(name, line);
   }
   return result;
 }

@@ -3,7 +3,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { BadRequestSchema, type ErrorInfo, ErrorInfoSchema } from "#gen/google/rpc/error_details_pb.js";
 import { boundViolations, type FieldViolation } from "./bounds.ts";
 
-/** The reasons of errors that concern the call itself, whatever service it is for. */
+/** The reasons of errors that concern the call itself rather than a service. */
 export type CallReason =
   | "BODY_TOO_SLOW"
   | "CALLER_GONE"
@@ -22,32 +22,32 @@ export type CallReason =
   | "UNSUPPORTED_MEDIA_TYPE";
 
 /**
- * An error with a reason for programs. Its ErrorInfo has no domain: the service that uses this code adds its own.
- * @param cause for the log, never for the caller
+ * Creates an error with a machine-readable reason. Its ErrorInfo has no domain: the application adds its own.
+ * @param cause logged, never sent to the caller
  */
 export function callError(reason: CallReason, code: Code, message: string, cause?: unknown): ConnectError {
   const detail = { desc: ErrorInfoSchema, value: create(ErrorInfoSchema, { reason }) };
   return new ConnectError(message, code, undefined, [detail], cause);
 }
 
-/** INVALID_ARGUMENT that names fields and their rules: the first ones, and how many more there are. */
+/** Creates an INVALID_ARGUMENT error that names the first broken rules and how many more there are. */
 export function invalidRequest(violations: readonly FieldViolation[]): ConnectError {
-  const { kept, left } = boundViolations(violations);
+  const { kept, omitted } = boundViolations(violations);
   const texts = kept.map(({ field, description }) => (field === "" ? description : `${field}: ${description}`));
-  const error = callError("INVALID_REQUEST", Code.InvalidArgument, [...texts, ...andMore(left)].join("; "));
-  const fieldViolations = [...kept, ...andMore(left).map((description) => ({ field: "", description }))];
+  const error = callError("INVALID_REQUEST", Code.InvalidArgument, [...texts, ...andMore(omitted)].join("; "));
+  const fieldViolations = [...kept, ...andMore(omitted).map((description) => ({ field: "", description }))];
   error.details.push({ desc: BadRequestSchema, value: create(BadRequestSchema, { fieldViolations }) });
   return error;
 }
 
-function andMore(left: number): string[] {
-  return left === 0 ? [] : [`and ${left} more`];
+function andMore(omitted: number): string[] {
+  return omitted === 0 ? [] : [`and ${omitted} more`];
 }
 
-/** The reason of an error for the caller; undefined where it has none. */
+/** Finds the machine-readable reason of an error; undefined when it has none. */
 export function findReason(error: ConnectError): string | undefined {
   for (const detail of error.details) {
-    // Our own errors: no copy of the detail is made, since refused quotas pass here.
+    // findDetails copies the detail. Our own errors are read without a copy: refused quota decisions pass here.
     if ("desc" in detail && detail.desc === ErrorInfoSchema) return (detail.value as ErrorInfo).reason;
   }
   return error.findDetails(ErrorInfoSchema)[0]?.reason;

@@ -54,7 +54,7 @@ export async function storeUpload(
   requests: AsyncIterable<PutDataRequest>,
   { isHttp, signal }: Pick<Call, "isHttp" | "signal">,
 ): Promise<StoredUpload> {
-  // HTTP's door has that limit by itself, and 408 for it.
+  // The gateway has this limit itself, as 408.
   const timed = isHttp ? requests : inTime(requests, options.pieceTimeoutMs);
   const iterator = inPace(timed, options.pieceTimeoutMs);
   try {

@@ -7,41 +7,41 @@ import type { HttpRule } from "#gen/google/api/http_pb.js";
 import { isWellKnown } from "./fields.ts";
 import { parseTemplate, type Template } from "./template.ts";
 
-/** One HTTP method and path that calls an RPC. */
+/** An HTTP method and path that calls an RPC. */
 export interface Binding {
   readonly method: DescMethod;
-  /** GET, POST, …; `*` is any that no other binding of the path names. */
+  /** GET, POST, …; `*` matches any method that no other binding of the path has. */
   readonly httpMethod: string;
-  /** As the annotation prints it. */
+  /** The path template as the annotation has it. */
   readonly pattern: string;
   readonly template: Template;
-  /** Which part of the request the body is: none, all that the path does not name, or one field. */
+  /** The part of the request that the HTTP body holds: nothing, all fields that are not in the path, or one field. */
   readonly body: undefined | "*" | DescField;
-  /** Which part of the response the body is; undefined: all of it. */
+  /** The field of the response that the HTTP body holds; undefined: the whole response. */
   readonly responseBody: DescField | undefined;
-  /** The field mask that the keys of a PATCH body are: what JSON leaves out is not changed (RFC 7396). */
+  /** The field mask that is set from the keys of a PATCH body: absent fields do not change (RFC 7396). */
   readonly mask: DescField | undefined;
-  /** The status of success. */
+  /** The HTTP status of a success. */
   readonly status: number;
 }
 
 /**
- * The bindings that a service's annotations declare; none for an RPC without an annotation.
- * @throws Error that names the RPC, for an annotation that fits no field of its messages
+ * Lists the bindings that a service's annotations declare. An RPC without an annotation has none.
+ * @throws Error that names the RPC, when an annotation does not match its messages
  */
 export function bindingsOf(service: DescService): Binding[] {
   return service.methods.flatMap((method) => {
     if (!hasOption(method, http)) return [];
     const rule = getOption(method, http);
     if (rule.additionalBindings.some(({ additionalBindings }) => additionalBindings.length > 0)) {
-      throw mistake(method, "additional_bindings within additional_bindings");
+      throw annotationError(method, "additional_bindings must not be nested");
     }
-    return [rule, ...rule.additionalBindings].map((one) => toBinding(method, one));
+    return [rule, ...rule.additionalBindings].map((each) => toBinding(method, each));
   });
 }
 
-/** Whether the answer is a file, instead of JSON: a google.api.HttpBody, or the field of that type that it is taken from. */
-export function answersFile({ method, responseBody }: Binding): boolean {
+/** Whether the HTTP response is a file instead of JSON: the response or its body field is a google.api.HttpBody. */
+export function respondsWithFile({ method, responseBody }: Binding): boolean {
   const { typeName } = responseBody?.message ?? method.output;
   return typeName === "google.api.HttpBody" && (responseBody === undefined || responseBody.fieldKind === "message");
 }
@@ -51,8 +51,8 @@ function toBinding(method: DescMethod, rule: HttpRule): Binding {
   const template = parseTemplate(pattern);
   for (const { fieldPath } of template.variables) checkVariable(method, fieldPath);
   const names = template.variables.map(({ fieldPath }) => fieldPath.join("."));
-  if (new Set(names).size < names.length) throw mistake(method, `${pattern} names a field twice`);
-  if (httpMethod === "GET" && rule.body !== "") throw mistake(method, "GET has no body");
+  if (new Set(names).size < names.length) throw annotationError(method, `${pattern} must not name a field twice`);
+  if (httpMethod === "GET" && rule.body !== "") throw annotationError(method, "GET must not have a body");
   return {
     method,
     httpMethod,
@@ -66,17 +66,17 @@ function toBinding(method: DescMethod, rule: HttpRule): Binding {
 }
 
 function patternOf(method: DescMethod, { pattern }: HttpRule): [httpMethod: string, path: string] {
-  if (pattern.case === undefined) throw mistake(method, "no method and path");
+  if (pattern.case === undefined) throw annotationError(method, "a method and a path must be set");
   if (pattern.case === "custom") {
     const { kind } = pattern.value;
-    if (kind === "") throw mistake(method, "a custom pattern without a kind");
-    if (kind !== "*" && !isServed(kind)) throw mistake(method, `no HTTP server of Node reads the method ${kind}`);
+    if (kind === "") throw annotationError(method, "a custom pattern must have a kind");
+    if (kind !== "*" && !isServed(kind)) throw annotationError(method, `the method ${kind} is not supported by Node`);
     return [pattern.value.kind, pattern.value.path];
   }
   return [pattern.case.toUpperCase(), pattern.value];
 }
 
-/** Whether a request of the method can arrive: Node parses a fixed list, and CONNECT is no request to a resource. */
+/** Whether requests with the method can arrive. Node parses a fixed list; CONNECT does not address a resource. */
 function isServed(httpMethod: string): boolean {
   return METHODS.includes(httpMethod) && httpMethod !== "CONNECT";
 }
@@ -95,15 +95,15 @@ function statusOf(method: DescMethod): number {
 function checkVariable(method: DescMethod, fieldPath: readonly string[]): void {
   let message: DescMessage | undefined = method.input;
   for (const [index, name] of fieldPath.entries()) {
-    if (message === undefined) throw mistake(method, `${fieldPath.join(".")} goes through a field that is no message`);
-    // Such a message may have no object of fields in JSON: the body could neither repeat nor contradict the path.
+    if (message === undefined) throw annotationError(method, `${fieldPath.join(".")} must go through messages only`);
+    // The JSON of such a message may not be an object of fields: the body could not be compared with the path.
     if (isWellKnown(message)) {
-      throw mistake(method, `${fieldPath.join(".")} goes through a field whose JSON is no object of its fields`);
+      throw annotationError(method, `${fieldPath.join(".")} must not go through a well-known type`);
     }
     const field: DescField = fieldOf(method, message, name);
     const last = index === fieldPath.length - 1;
     if (last && field.fieldKind !== "scalar" && field.fieldKind !== "enum") {
-      throw mistake(method, `the path variable ${fieldPath.join(".")} is no single value`);
+      throw annotationError(method, `the path variable ${fieldPath.join(".")} must be a single value`);
     }
     message = field.fieldKind === "message" ? field.message : undefined;
   }
@@ -111,10 +111,10 @@ function checkVariable(method: DescMethod, fieldPath: readonly string[]): void {
 
 function fieldOf(method: DescMethod, message: DescMessage, name: string): DescField {
   const field = message.fields.find((candidate) => candidate.name === name);
-  if (field === undefined) throw mistake(method, `${message.typeName} has no field ${name}`);
+  if (field === undefined) throw annotationError(method, `${message.typeName} has no field ${name}`);
   return field;
 }
 
-function mistake(method: DescMethod, what: string): Error {
-  return new Error(`google.api.http of ${method.parent.typeName}.${method.name}: ${what}`);
+function annotationError(method: DescMethod, problem: string): Error {
+  return new Error(`google.api.http of ${method.parent.typeName}.${method.name}: ${problem}`);
 }

@@ -5,26 +5,29 @@ import { badField, HttpError, toCallError } from "./errors.ts";
 import type { GatewayRequest } from "./exchange.ts";
 import { decodeUtf8 } from "./json/read.ts";
 
-/** What a body may be. */
+/** Limits of a request body. */
 export interface BodyLimits {
-  /** A longer one is 413, and the rest of it is not kept. */
+  /** A longer body is 413, and the rest of it is dropped. */
   readonly maxBytes: number;
-  /** Who takes longer to send it is 408. */
+  /** A body that takes longer to arrive is 408. */
   readonly timeoutMs: number;
 }
 
-/** Whether the request brings a body, as its headers say; it may turn out to be empty. */
+/** Whether the headers announce a body. It may turn out to be empty. */
 export function hasBody(request: GatewayRequest): boolean {
   if ("stream" in request) return !request.stream.endAfterHeaders;
   return request.headers["transfer-encoding"] !== undefined || Number(request.headers["content-length"] ?? 0) > 0;
 }
 
-/** What ends the wait for a body: told once, while it lasts. */
+/** Interrupts the wait for a body. */
 export type Interruptible = Pick<LightContext, "interruption" | "onInterruption">;
 
-/** The body of a request as text. */
+/**
+ * Reads the body of a request as text.
+ * @throws INVALID_ARGUMENT when it is missing or not UTF-8; 408, 413 and 415 as HttpError
+ */
 export async function readBody(request: GatewayRequest, limits: BodyLimits, context: Interruptible): Promise<string> {
-  if (!hasBody(request)) throw badField("", "a JSON body is required");
+  if (!hasBody(request)) throw badField("", "the body must be JSON and must not be empty");
   checkJsonType(request);
   const coding = codingOf(request, ["gzip", "identity"]);
   const { maxBytes } = limits;
@@ -34,17 +37,17 @@ export async function readBody(request: GatewayRequest, limits: BodyLimits, cont
   return decodeUtf8(coding === "gzip" ? await decompress(bytes, maxBytes) : bytes);
 }
 
-/** Makes sure that a request brings no body, whatever its type. */
+/** @throws INVALID_ARGUMENT when the request has a body of any type */
 export async function refuseBody(request: GatewayRequest, limits: BodyLimits, context: Interruptible): Promise<void> {
-  // Of no announced length, it is known to be empty at its end only.
+  // A body without a Content-Length must be read to its end to see that it is empty.
   if (hasBody(request) && (await readBytes(request, { ...limits, maxBytes: 0 }, context)) === undefined) {
-    throw badField("", "this operation takes no body");
+    throw badField("", "the body must be empty");
   }
 }
 
 /**
- * The body of a request as it comes, at the pace of its reader: however long it is, so the reader has to bound it. Who
- * sends nothing for as long as a whole body may take is 408.
+ * Streams the body of a request at the pace of its reader, who must bound its length. When no bytes arrive for `timeoutMs`,
+ * it throws DEADLINE_EXCEEDED (408).
  */
 export async function* streamBody(
   request: GatewayRequest,
@@ -53,43 +56,43 @@ export async function* streamBody(
 ): AsyncGenerator<Buffer> {
   checkUncompressed(request);
   let ended = !hasBody(request);
-  let broken = false;
-  const end = () => (ended = true);
-  const breakOff = () => (broken = true);
-  request.once("end", end).once("aborted", breakOff).once("error", breakOff);
+  let failed = false;
+  const onEnd = () => (ended = true);
+  const onFailure = () => (failed = true);
+  request.once("end", onEnd).once("aborted", onFailure).once("error", onFailure);
   try {
     for (;;) {
       signal.throwIfAborted();
       const chunk = request.read() as Buffer | null;
       if (chunk !== null) yield chunk;
-      else if (broken || request.aborted) throw callerGone();
+      else if (failed || request.aborted) throw callerGone();
       else if (ended) return;
-      else await more(request, timeoutMs, signal);
+      else await nextEvent(request, timeoutMs, signal);
     }
   } finally {
-    request.off("end", end).off("aborted", breakOff);
+    request.off("end", onEnd).off("aborted", onFailure);
   }
 }
 
-/** Resolves when there is something new to know of a body. */
-function more(request: GatewayRequest, timeoutMs: number, signal: AbortSignal): Promise<void> {
+/** Resolves when more of a body can be read, or when it has ended. */
+function nextEvent(request: GatewayRequest, timeoutMs: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
-    const news = ["readable", "end", "aborted", "error", "close"];
+    const events = ["readable", "end", "aborted", "error", "close"];
     const settle = (outcome: () => void) => {
       clearTimeout(timer);
-      for (const event of news) request.off(event, done);
-      signal.removeEventListener("abort", leave);
+      for (const event of events) request.off(event, done);
+      signal.removeEventListener("abort", onAbort);
       outcome();
     };
     const done = () => settle(resolve);
-    const leave = () => settle(() => reject(signal.reason as Error));
+    const onAbort = () => settle(() => reject(signal.reason as Error));
     const timer = setTimeout(() => settle(() => reject(toCallError(bodyTooSlow(timeoutMs)))), timeoutMs);
-    for (const event of news) request.once(event, done);
-    signal.addEventListener("abort", leave, { once: true });
+    for (const event of events) request.once(event, done);
+    signal.addEventListener("abort", onAbort, { once: true });
   });
 }
 
-/** A stream is stored as it comes. */
+/** Streamed bodies are stored as they arrive, so they must not be compressed. */
 function checkUncompressed(request: GatewayRequest): void {
   try {
     codingOf(request, ["identity"]);
@@ -98,55 +101,55 @@ function checkUncompressed(request: GatewayRequest): void {
   }
 }
 
-/** 408: the rest of the body does not come. */
+/** 408: the body did not arrive in time. */
 export function bodyTooSlow(timeoutMs: number): HttpError {
-  return new HttpError("BODY_TOO_SLOW", `the body did not come within ${timeoutMs} ms`);
+  return new HttpError("BODY_TOO_SLOW", `the body must arrive within ${timeoutMs} ms`);
 }
 
 /**
- * Undefined for a longer body. By events, since leaving an iteration early would destroy the request, and with it the
- * connection that the refusal must take.
+ * Reads a whole body; undefined when it is too long. It listens to events, because ending an iterator early would destroy
+ * the request and the connection that the error response needs.
  */
 function readBytes(
   request: GatewayRequest,
   { maxBytes, timeoutMs }: BodyLimits,
   context: Interruptible,
 ): Promise<Buffer | undefined> {
-  return new Promise((done, fail) => {
+  return new Promise((resolve, reject) => {
     const collected = createCollector();
-    let isOver = false;
-    if (context.interruption !== undefined) return fail(context.interruption.reason);
-    const timer = setTimeout(tire, timeoutMs);
-    request.on("data", take).once("end", end);
-    context.onInterruption(leave);
+    let isSettled = false;
+    if (context.interruption !== undefined) return reject(context.interruption.reason);
+    const timer = setTimeout(onTimeout, timeoutMs);
+    request.on("data", onData).once("end", onEnd);
+    context.onInterruption(onInterruption);
 
-    function take(chunk: Buffer): void {
+    function onData(chunk: Buffer): void {
       collected.add(chunk);
       if (collected.length > maxBytes) settle(undefined);
     }
 
-    function end(): void {
-      // HTTP/2 ends what the caller has cut off, too.
-      if (request.aborted) fail(callerGone());
+    function onEnd(): void {
+      // Node also emits "end" for an HTTP/2 body that the caller canceled.
+      if (request.aborted) reject(callerGone());
       settle(collected.bytes());
     }
 
     function settle(bytes: Buffer | undefined): void {
-      isOver = true;
+      isSettled = true;
       clearTimeout(timer);
-      request.off("data", take).off("end", end).pause();
-      done(bytes);
+      request.off("data", onData).off("end", onEnd).pause();
+      resolve(bytes);
     }
 
-    function tire(): void {
-      fail(bodyTooSlow(timeoutMs));
+    function onTimeout(): void {
+      reject(bodyTooSlow(timeoutMs));
       settle(undefined);
     }
 
-    function leave(reason: unknown): void {
-      // The rest of a body that was refused is being thrown away: it must not stop.
-      if (isOver) return;
-      fail(reason);
+    function onInterruption(reason: unknown): void {
+      // The rest of a refused body is being dropped: pausing it here would keep the connection open.
+      if (isSettled) return;
+      reject(reason);
       settle(undefined);
     }
   });

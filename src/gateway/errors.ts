@@ -1,12 +1,12 @@
 import { Code, type ConnectError } from "@connectrpc/connect";
 import { type CallReason, callError, invalidRequest } from "../call/errors.ts";
 
-/** A failure of HTTP itself, whose status says more than a code of gRPC. */
+/** An error of HTTP itself, whose status is more specific than a gRPC code. */
 export class HttpError extends Error {
   readonly status: number;
   readonly code: Code;
   readonly reason: HttpReason;
-  /** Headers that belong to the status, such as Allow. */
+  /** Headers that the status needs, such as Allow. */
   readonly headers: Readonly<Record<string, string>>;
 
   constructor(reason: HttpReason, message: string, headers: Readonly<Record<string, string>> = {}) {
@@ -19,7 +19,7 @@ export class HttpError extends Error {
 
 export type HttpReason = keyof typeof failures;
 
-/** The status of HTTP, and the code that gRPC has for the same. */
+/** The HTTP status and the matching gRPC code of each reason. */
 const failures = {
   MALFORMED_HTTP: [400, Code.InvalidArgument],
   NO_SUCH_PATH: [404, Code.NotFound],
@@ -32,11 +32,12 @@ const failures = {
   HTTP_VERSION_NOT_SUPPORTED: [505, Code.Unimplemented],
 } as const satisfies Partial<Record<CallReason, readonly [status: number, code: Code]>>;
 
-/** The same for a handler that reads a stream. The status is kept for the answer, as the cause. */
+/** Converts the error for a handler that reads a stream. The cause keeps the HTTP status for the response. */
 export function toCallError(error: HttpError): ConnectError {
   return callError(error.reason, error.code, error.message, error);
 }
 
+/** Returns an INVALID_ARGUMENT error with one broken rule. An empty `field` means the whole request. */
 export function badField(field: string, description: string): ConnectError {
   return invalidRequest([{ field, description }]);
 }

@@ -6,30 +6,30 @@ import type { ConnectError, ContextValues, HandlerContext } from "@connectrpc/co
 export type GatewayRequest = IncomingMessage | Http2ServerRequest;
 export type GatewayResponse = ServerResponse | Http2ServerResponse;
 
-/** A request, its response, and the values that handlers find in their context. */
+/** A request, its response, and the values for the handler's context. */
 export interface Exchange {
   readonly request: GatewayRequest;
   readonly response: GatewayResponse;
   readonly values: ContextValues;
 }
 
-/** The request that an error answers. */
+/** The request that failed. */
 export interface GatewayFailure {
-  /** The values that the gateway received with the request. */
+  /** The context values of the request. */
   readonly values: ContextValues;
   /** The call; undefined when no route matched. */
   readonly context: HandlerContext | undefined;
-  /** The field that the HTTP body is: violations below it begin with its name, which HTTP callers never wrote. */
+  /** The field that the HTTP body holds. Violations begin with its name, which HTTP callers did not send. */
   readonly bodyField: string | undefined;
-  /** The status of an error of HTTP itself: 404, 405, 413, 415. Undefined where the error's code decides. */
+  /** The status of an error of HTTP itself: 404, 405, 413, 415; undefined: the code of the error decides. */
   readonly status: number | undefined;
 }
 
-export interface ErrorAnswer {
+export interface ErrorResponse {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: JsonValue;
 }
 
-/** Returns the status and the body of an error, the gateway's own errors included. */
-export type DescribeError = (error: ConnectError, failure: GatewayFailure) => ErrorAnswer;
+/** Returns the status and the body for an error of a handler or of the gateway itself. */
+export type DescribeError = (error: ConnectError, failure: GatewayFailure) => ErrorResponse;

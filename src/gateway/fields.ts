@@ -2,17 +2,22 @@ import { type DescField, type DescMessage, getOption } from "@bufbuild/protobuf"
 import { isWrapperDesc } from "@bufbuild/protobuf/wkt";
 import { schema } from "#gen/gateway/v1/annotations_pb.js";
 
-/** The way from a message to one of its fields, or to a field below it. */
+/** The path from a message to one of its fields or to a nested field. */
 export type FieldPath = readonly DescField[];
 
-/** The path as the .proto spells it: `nested.text`. */
+/** Returns the path as the .proto spells it: `nested.text`. */
 export function nameOf(path: FieldPath): string {
   return path.map(({ name }) => name).join(".");
 }
 
+/** `CreateCompany` → `create_company`. */
+export function snakeCase(name: string): string {
+  return name.replaceAll(/(?<=[a-z0-9])(?=[A-Z])/g, "_").toLowerCase();
+}
+
 const byName = new WeakMap<DescMessage, ReadonlyMap<string, DescField>>();
 
-/** The fields of a message by both of their names: as the .proto spells it, and lowerCamelCase. */
+/** Returns the fields of a message by both names: as the .proto spells it, and in lowerCamelCase. */
 export function fieldsByName(desc: DescMessage): ReadonlyMap<string, DescField> {
   let fields = byName.get(desc);
   if (fields === undefined) {
@@ -22,20 +27,20 @@ export function fieldsByName(desc: DescMessage): ReadonlyMap<string, DescField> 
   return fields;
 }
 
-/** Whether the message is one of protobuf's own types: most have a JSON form of their own. */
+/** Whether the message is a well-known type of protobuf. Most have a special JSON form. */
 export function isWellKnown({ typeName }: DescMessage): boolean {
   return typeName.startsWith("google.protobuf.");
 }
 
-/** Whether null may stand for an unset field: it is a wrapper, or an `optional` scalar that is declared nullable. */
+/** Whether null may represent the unset field: a wrapper, or an `optional` scalar that is declared nullable. */
 export function isNullable(field: DescField): boolean {
-  // Of a oneof only the member that is set is written: a null beside it would set another one.
+  // Only the chosen member of a oneof is written: null would choose another member.
   if (field.oneof !== undefined) return false;
   if (field.fieldKind === "message") return isWrapperDesc(field.message);
   return field.fieldKind === "scalar" && getOption(field, schema).nullable;
 }
 
-/** Whether null is a value of the field's type, rather than the sign of an absent one. */
+/** Whether null is a value of the field's type instead of the sign of absence. */
 export function acceptsNull({ message, enum: desc }: DescField): boolean {
   return message?.typeName === "google.protobuf.Value" || desc?.typeName === "google.protobuf.NullValue";
 }

@@ -8,41 +8,41 @@ import { headersFor } from "./conditions.ts";
 import { HttpError } from "./errors.ts";
 import type { DescribeError, Exchange, GatewayRequest, GatewayResponse } from "./exchange.ts";
 import { defaultJsonLimits, type JsonLimits } from "./json/scan.ts";
-import { sendRefusal } from "./refuse.ts";
 import { createReadRequest, isUpload, type ReadRequest } from "./request.ts";
-import { createSendAnswer, type SendAnswer } from "./respond.ts";
+import { createSendResponse, type SendResponse } from "./respond.ts";
 import { createRouter } from "./router.ts";
-import { destroyAnswer } from "./send.ts";
+import { destroyResponse } from "./send.ts";
+import { sendError } from "./send-error.ts";
 
 export interface GatewayOptions extends ServiceOptions {
   readonly limits?: JsonLimits;
-  /** The types that a google.protobuf.Any may hold. Without it, requests with an Any are refused. */
+  /** The types that a google.protobuf.Any may contain. Without a registry, requests with an Any are refused. */
   readonly registry?: Registry;
   readonly describeError: DescribeError;
 }
 
 interface Route extends Binding {
   readonly read: ReadRequest;
-  readonly respond: SendAnswer;
+  readonly respond: SendResponse;
   readonly call: (
     request: Message | AsyncIterable<Message>,
     context: HandlerContext,
   ) => Promise<Message> | AsyncIterable<Message>;
 }
 
-/** @param values what handlers find in their context's values */
+/** @param values the values for the handler's context */
 export type Gateway = (request: GatewayRequest, response: GatewayResponse, values: ContextValues) => void;
 
 /**
- * Serves the services' google.api.http bindings as HTTP/JSON, over HTTP/1.1 and HTTP/2.
- * Everything that does not depend on the request is prepared here, and a wrong annotation fails here.
+ * Serves the google.api.http bindings of services as HTTP/JSON over HTTP/1.1 and HTTP/2. All bindings are prepared at once.
+ * @throws Error when an annotation is wrong
  */
 export function createGateway(options: GatewayOptions): Gateway {
   const router = createRouter(options.services.flatMap((service) => routesOf(service, options)));
 
   return (request, response, values) => {
-    // Whatever goes wrong while a failure is told ends this answer, and nothing else.
-    handle({ request, response, values }).catch(() => destroyAnswer(response));
+    // A failure while an error is sent cuts this response and affects nothing else.
+    handle({ request, response, values }).catch(() => destroyResponse(response));
   };
 
   async function handle(exchange: Exchange): Promise<void> {
@@ -50,25 +50,29 @@ export function createGateway(options: GatewayOptions): Gateway {
     const method = request.method ?? "";
     const url = request.url ?? "";
     if (url.includes("#")) {
-      return sendRefusal(options, exchange, new HttpError("MALFORMED_HTTP", "the URL must not hold a fragment (#)"));
+      return sendError(options, exchange, new HttpError("MALFORMED_HTTP", "the URL must not hold a fragment (#)"));
     }
     const [path, query] = splitOnce(url, "?");
-    if (path === "*" && method === "OPTIONS") return answerOptions(response, router.methods);
+    if (path === "*" && method === "OPTIONS") return respondToOptions(response, router.methods);
     if (!METHODS.includes(method)) {
-      return sendRefusal(
+      return sendError(
         options,
         exchange,
-        new HttpError("HTTP_METHOD_UNKNOWN", `the method ${method} is not implemented`),
+        new HttpError("HTTP_METHOD_UNKNOWN", `the server does not support the HTTP method ${method}`),
       );
     }
     const match = router.match(method, path);
     if (match.kind === "route") return serve(exchange, match.route, match.segments, query);
     if (match.kind === "none") {
-      return sendRefusal(options, exchange, new HttpError("NO_SUCH_PATH", `no such path: ${path}`));
+      return sendError(options, exchange, new HttpError("NO_SUCH_PATH", `the server has no path ${path}`));
     }
-    if (method === "OPTIONS") return answerOptions(response, match.allow);
+    if (method === "OPTIONS") return respondToOptions(response, match.allow);
     const headers = { allow: match.allow.join(", ") };
-    sendRefusal(options, exchange, new HttpError("HTTP_METHOD_NOT_ALLOWED", `${method} is not allowed here`, headers));
+    sendError(
+      options,
+      exchange,
+      new HttpError("HTTP_METHOD_NOT_ALLOWED", `the method must be one of ${match.allow.join(", ")}`, headers),
+    );
   }
 
   async function serve(exchange: Exchange, route: Route, segments: readonly string[], query: string): Promise<void> {
@@ -81,27 +85,27 @@ export function createGateway(options: GatewayOptions): Gateway {
       values,
       protocolName: "http",
       timeoutMs: timeoutOf(request),
-      answer: response,
+      response,
     });
     try {
       const admission = options.admit?.(context);
       if (admission !== undefined) await admission;
       const message = await route.read({ request, segments, query, context });
-      const answer = await route.call(message, context);
-      await route.respond(response, answer, context);
+      const output = await route.call(message, context);
+      await route.respond(response, output, context);
     } catch (error) {
-      sendRefusal(options, { ...exchange, route, context }, error);
+      sendError(options, { ...exchange, route, context }, error);
     } finally {
       context.end();
     }
   }
 }
 
-function answerOptions(response: GatewayResponse, allow: readonly string[]): void {
+function respondToOptions(response: GatewayResponse, allow: readonly string[]): void {
   response.writeHead(204, { allow: allow.join(", ") }).end();
 }
 
-/** The header of Connect's protocol, in milliseconds; honoured here too. */
+/** Returns the caller's timeout in milliseconds. The header is that of the Connect protocol. */
 function timeoutOf({ headers }: GatewayRequest): number | undefined {
   const text = headers["connect-timeout-ms"];
   return typeof text === "string" && /^\d{1,10}$/.test(text) ? Math.min(Number(text), 0x7fffffff) : undefined;
@@ -112,9 +116,10 @@ function routesOf({ service, implementation }: GatewayOptions["services"][number
   return bindingsOf(service).map((binding) => {
     const { method } = binding;
     const call = (implementation as Record<string, unknown>)[method.localName];
-    if (typeof call !== "function") throw new Error(`${service.typeName}.${method.name} is bound and not implemented`);
+    if (typeof call !== "function")
+      throw new Error(`${service.typeName}.${method.name} has a binding but is not implemented`);
     if (method.methodKind === "bidi_streaming" || (method.methodKind === "client_streaming" && !isUpload(binding))) {
-      throw new Error(`${service.typeName}.${method.name}: a stream of requests that is no file cannot be bound`);
+      throw new Error(`${service.typeName}.${method.name}: a request stream with a binding must be a file`);
     }
     const read = createReadRequest(binding, {
       maxBytes: maxBodyBytes(method),
@@ -125,7 +130,7 @@ function routesOf({ service, implementation }: GatewayOptions["services"][number
     return {
       ...binding,
       read,
-      respond: createSendAnswer(binding, registry),
+      respond: createSendResponse(binding, registry),
       call: call.bind(implementation) as Route["call"],
     };
   });

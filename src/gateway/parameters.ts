@@ -1,19 +1,20 @@
 import { create, type DescField, type DescMessage, type JsonValue, type Message } from "@bufbuild/protobuf";
 import { type ReflectMessage, reflect, scalarEquals } from "@bufbuild/protobuf/reflect";
-import { answersFile, type Binding } from "./binding.ts";
+import { type Binding, respondsWithFile } from "./binding.ts";
 import { badField } from "./errors.ts";
 import { type FieldPath, fieldsByName, isWellKnown, nameOf } from "./fields.ts";
-import { isGiven } from "./json/read.ts";
-import { decodePercent } from "./percent.ts";
-import { createSystemParameters } from "./system-parameters.ts";
-import type { Variable } from "./template.ts";
+import { isSetInJson } from "./json/read.ts";
+import { decodePercent, type Variable } from "./template.ts";
 import { isText, setText } from "./text.ts";
 
-/** What a binding takes from the path and the query. */
+/** Sets the fields of a request from the path and the query. */
 export interface Parameters {
-  /** The fields that the path names. */
+  /** The fields that the path sets. */
   readonly inPath: readonly FieldPath[];
-  /** Puts the values of the path and the query into a request. */
+  /**
+   * Sets the fields of a request.
+   * @throws INVALID_ARGUMENT that names the parameter
+   */
   bind(request: Message, given: Given): void;
 }
 
@@ -21,16 +22,18 @@ export interface Given {
   /** The segments of the path, percent-encoded. */
   readonly segments: readonly string[];
   readonly query: string;
-  /** The JSON that the request was read from, as far as it came by the body. */
+  /** The JSON of the body, as fields of the request; undefined without a body. */
   readonly body: JsonValue | undefined;
 }
 
-/** @param maxDepth how deep a name in the query may reach: each of its steps makes a message */
+/** @param maxDepth the longest field path in the query: each step creates a message */
 export function createParameters(binding: Binding, maxDepth: number): Parameters {
   const { method, template, body, mask } = binding;
   const variables = template.variables.map((variable) => ({ variable, path: pathOf(method.input, variable) }));
-  const checkSystemParameter = createSystemParameters(answersFile(binding));
-  const taken = new Map(variables.map(({ path }) => [nameOf(path), "is given twice: in the path and in the query"]));
+  const checkSystemParameter = createSystemParameterCheck(respondsWithFile(binding));
+  const reserved = new Map(
+    variables.map(({ path }) => [nameOf(path), "must not be set in the query: the path sets it"]),
+  );
 
   return {
     inPath: variables.map(({ path }) => path),
@@ -39,19 +42,19 @@ export function createParameters(binding: Binding, maxDepth: number): Parameters
       for (const { variable, path } of variables) bindVariable(message, path, variable, given);
       for (const { name, path, texts } of readQuery(given.query, findField, checkSystemParameter)) {
         const [parent, field] = resolve(message, path, name);
-        if (texts.length > 1 && field.fieldKind !== "list") throw badField(name, "is given twice");
+        if (texts.length > 1 && field.fieldKind !== "list") throw badField(name, "must be set once");
         setText(parent, field, texts, name);
       }
     },
   };
 
-  /** The field that a name in the query means. */
+  /** Returns the path to the field that a query parameter names. */
   function findField(name: string): FieldPath {
     const path = body === "*" ? undefined : findPath(method.input, name, maxDepth);
-    if (path === undefined || path[0] === mask) throw badField(name, "is no query parameter of this operation");
-    if (path[0] === body) throw badField(name, "belongs into the body");
-    const reason = taken.get(nameOf(path));
-    if (reason !== undefined) throw badField(name, reason);
+    if (path === undefined || path[0] === mask) throw badField(name, unknownParameter);
+    if (path[0] === body) throw badField(name, "must be set in the body");
+    const rule = reserved.get(nameOf(path));
+    if (rule !== undefined) throw badField(name, rule);
     return path;
   }
 }
@@ -59,10 +62,10 @@ export function createParameters(binding: Binding, maxDepth: number): Parameters
 function bindVariable(message: ReflectMessage, path: FieldPath, variable: Variable, given: Given): void {
   const name = nameOf(path);
   const [parent, field] = resolve(message, path, name);
-  const inBody = isGiven(given.body, path) ? { value: parent.get(field) } : undefined;
+  const inBody = isSetInJson(given.body, path) ? { value: parent.get(field) } : undefined;
   setText(parent, field, [decodeVariable(given.segments, variable, name)], name);
   if (inBody !== undefined && !isSame(field, inBody.value, parent.get(field))) {
-    throw badField(name, "is given twice: in the path and in the body");
+    throw badField(name, "must be the same in the path and in the body");
   }
 }
 
@@ -72,7 +75,7 @@ interface QueryField {
   readonly texts: string[];
 }
 
-/** The fields of a query and their texts: one of both spellings is one field. */
+/** Groups the texts of a query by field. Both spellings of a name are one field. */
 function readQuery(
   query: string,
   findField: (name: string) => FieldPath,
@@ -88,12 +91,12 @@ function readQuery(
     const text = decodeQuery(equals === -1 ? "" : pair.slice(equals + 1), key);
     if (key.startsWith("$")) {
       checkSystemParameter(key, text);
-      if (systemNames.has(key)) throw badField(key, "is given twice");
+      if (systemNames.has(key)) throw badField(key, "must be set once");
       systemNames.add(key);
       continue;
     }
     const path = findField(key);
-    // An empty value is none, on every operation.
+    // An empty value counts as absent.
     if (text === "") continue;
     const name = nameOf(path);
     const field = fields.get(name);
@@ -103,7 +106,7 @@ function readQuery(
   return fields.values();
 }
 
-/** The way to the field of a name in either spelling, nested ones by dots; undefined where no text can be its value. */
+/** Finds the field of a name in either spelling, with dots for nested fields; undefined when it cannot be set from text. */
 function findPath(desc: DescMessage, name: string, maxDepth: number): FieldPath | undefined {
   const path: DescField[] = [];
   let message: DescMessage | undefined = desc;
@@ -127,26 +130,26 @@ function pathOf(desc: DescMessage, { fieldPath }: Variable): FieldPath {
   });
 }
 
-/** The field at the end of the way and the message that holds it, made where it is not there. */
+/** Returns the last field of a path and the message that holds it. Absent messages on the path are created. */
 function resolve(message: ReflectMessage, path: FieldPath, name: string): [ReflectMessage, DescField] {
   let parent = message;
   for (const [index, field] of path.entries()) {
     const other = field.oneof && parent.oneofCase(field.oneof);
-    if (other !== undefined && other !== field) throw badField(name, `excludes ${other.name}, which is given too`);
+    if (other !== undefined && other !== field) throw badField(name, `must not be set together with ${other.name}`);
     if (index === path.length - 1) return [parent, field];
-    if (field.fieldKind !== "message") throw new Error(`${field.name} is no message`);
+    if (field.fieldKind !== "message") throw new Error(`${field.name} must be a message`);
     if (!parent.isSet(field)) parent.set(field, reflect(field.message, create(field.message)));
     parent = parent.get(field);
   }
-  throw new Error("a way to no field");
+  throw new Error("a field path must not be empty");
 }
 
-function isSame(field: DescField, one: unknown, other: unknown): boolean {
-  if (field.fieldKind !== "scalar") return one === other;
-  return scalarEquals(field.scalar, one as string, other as string);
+function isSame(field: DescField, left: unknown, right: unknown): boolean {
+  if (field.fieldKind !== "scalar") return left === right;
+  return scalarEquals(field.scalar, left as string, right as string);
 }
 
-/** Decodes single-segment variables whole. Multi-segment variables keep %2F and %2f, which would be a new segment. */
+/** Decodes a variable. One of several segments keeps %2F and %2f, which would otherwise separate segments. */
 function decodeVariable(segments: readonly string[], { start, end, multiple, open }: Variable, name: string): string {
   if (!multiple) return decode(segments[start] ?? "", name);
   const decodeSegment = (segment: string) =>
@@ -160,12 +163,31 @@ function decodeVariable(segments: readonly string[], { start, end, multiple, ope
     .join("/");
 }
 
+const unknownParameter = "must be a query parameter of this operation";
+
+/**
+ * Checks the query's system parameters, whose names begin with "$". Generated Google clients send them. Each is accepted
+ * only with the value that describes what the gateway does anyway.
+ */
+function createSystemParameterCheck(isFile: boolean): (name: string, text: string) => void {
+  const accepted = new Map([
+    ["$alt", isFile ? "media" : "json"],
+    ["$prettyPrint", "false"],
+    ["$fields", "*"],
+  ]);
+  return (name, text) => {
+    const expected = accepted.get(name);
+    if (expected === undefined) throw badField(name, unknownParameter);
+    if (text !== expected) throw badField(name, `must be ${expected}`);
+  };
+}
+
 function decodeQuery(text: string, name: string): string {
   return decode(text.replaceAll("+", " "), name);
 }
 
 function decode(text: string, name: string): string {
   const decoded = decodePercent(text);
-  if (decoded === undefined) throw badField(name, "is not percent-encoded UTF-8");
+  if (decoded === undefined) throw badField(name, "must be percent-encoded UTF-8");
   return decoded;
 }

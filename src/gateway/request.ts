@@ -10,13 +10,13 @@ import { parseRequestJson, patchedFields, readMessage } from "./json/read.ts";
 import type { JsonLimits } from "./json/scan.ts";
 import { createParameters } from "./parameters.ts";
 
-/** Whether the body is a file that comes as a stream of messages. */
+/** Whether the body is a file that the handler receives as a stream of messages. */
 export function isUpload({ method, body }: Binding): boolean {
   const isFile = typeof body === "object" && body.message?.typeName === "google.api.HttpBody";
   return method.methodKind === "client_streaming" && isFile;
 }
 
-/** Reads the message of a call, or its stream of messages, out of the path, the query and the body. */
+/** Reads the request message or stream of a call from the path, the query and the body. */
 export type ReadRequest = (call: IncomingCall) => Promise<Message | AsyncIterable<Message>>;
 
 export interface IncomingCall {
@@ -24,19 +24,19 @@ export interface IncomingCall {
   /** The segments of the path, percent-encoded. */
   readonly segments: readonly string[];
   readonly query: string;
-  /** Ends the wait for the body when it is interrupted. */
+  /** Its interruption ends the wait for the body. */
   readonly context: LightContext;
 }
 
 interface RequestOptions extends BodyLimits {
   readonly limits: JsonLimits;
-  /** The types that a google.protobuf.Any may hold. */
+  /** The types that a google.protobuf.Any may contain. */
   readonly registry: Registry | undefined;
 }
 
 /**
- * Prepares what a binding reads.
- * @throws Error where its body is no message, or no JSON
+ * Prepares the reader of a binding's requests.
+ * @throws Error when the body field is neither a message nor one value
  */
 export function createReadRequest(binding: Binding, { limits, registry, ...bodyLimits }: RequestOptions): ReadRequest {
   const { method, body } = binding;
@@ -51,19 +51,19 @@ export function createReadRequest(binding: Binding, { limits, registry, ...bodyL
   }
   const target = body === "*" ? method.input : body.message;
   if (body !== "*" && body.fieldKind === "scalar") {
-    // The body is one bare JSON value: read as a message that has nothing else.
+    // The body is a single JSON value: it is read as a message with that field only.
     return async (call) => {
       const parsed = await readJson(call);
       const json = { [body.name]: parsed.json };
       const rounded = parsed.rounded && new Map([[body.name, parsed.rounded]]);
-      return bound(readMessage(method.input, json, { registry, elsewhere: inPath, rounded }), call, json);
+      return bound(readMessage(method.input, json, { registry, setElsewhere: inPath, rounded }), call, json);
     };
   }
   if (target === undefined || (body !== "*" && body.fieldKind !== "message")) {
-    throw new Error(`${method.parent.typeName}.${method.name}: the body field is neither a message nor one value`);
+    throw new Error(`${method.parent.typeName}.${method.name}: the body field must be a message or one value`);
   }
   if (body !== "*" && isUpload(binding)) {
-    // The first message has the path, the query and the content type; each has a piece of the file.
+    // The first message has the path, the query and the content type. Each further message has a piece of the file.
     return async (call) => {
       const file = (fields: MessageInitShape<typeof HttpBodySchema>) =>
         ({ [body.localName]: create(HttpBodySchema, fields) }) as MessageInitShape<typeof method.input>;
@@ -78,12 +78,12 @@ export function createReadRequest(binding: Binding, { limits, registry, ...bodyL
     };
   }
   if (target.typeName === "google.api.HttpBody") {
-    throw new Error(`${method.parent.typeName}.${method.name}: a body that is a file cannot be bound`);
+    throw new Error(`${method.parent.typeName}.${method.name}: a body that is a file must be a request stream`);
   }
   if (body === "*") {
     return async (call) => {
       const { json, rounded } = await readJson(call);
-      return bound(readMessage(target, json, { registry, elsewhere: inPath, rounded }), call, json);
+      return bound(readMessage(target, json, { registry, setElsewhere: inPath, rounded }), call, json);
     };
   }
   const below = inPath.filter(([first]) => first === body).map((path) => path.slice(1));
@@ -91,9 +91,9 @@ export function createReadRequest(binding: Binding, { limits, registry, ...bodyL
   return async (call) => {
     const { json, rounded } = await readJson(call);
     const message = create(method.input);
-    // Null is no value of a wrapper: it says that there is none.
+    // Null means that the wrapper is absent.
     if (json !== null || !isWrapperDesc(target)) {
-      const value = readMessage(target, json, { registry, elsewhere: below, rounded });
+      const value = readMessage(target, json, { registry, setElsewhere: below, rounded });
       const reflected = reflect(method.input, message);
       reflected.set(body, reflect(target, value));
       if (mask !== undefined) {

@@ -1,50 +1,49 @@
-import { decodePercent } from "./percent.ts";
-import type { Segment } from "./template.ts";
+import { decodePercent, type Segment } from "./template.ts";
 
-/** What a route is found by, and what it leads to. */
+/** The part of a route that requests are matched with. */
 export interface Routable {
   readonly httpMethod: string;
   readonly pattern: string;
   readonly template: { readonly segments: readonly Segment[]; readonly verb: string | undefined };
 }
 
-/** The outcome of a look-up. */
+/** The result of a look-up. `method`: the path exists with other methods. */
 export type Match<Route> =
   | { readonly kind: "route"; readonly route: Route; readonly segments: readonly string[] }
   | { readonly kind: "method"; readonly allow: readonly string[] }
   | { readonly kind: "none" };
 
 export interface Router<Route> {
-  /** The HTTP methods of all routes, with HEAD and OPTIONS. */
+  /** The HTTP methods of all routes, including HEAD and OPTIONS. */
   readonly methods: readonly string[];
-  /** @param path the path as it was sent, percent-encoded, without the query */
+  /** @param path percent-encoded, without the query */
   match(httpMethod: string, path: string): Match<Route>;
 }
 
 interface Node<Route> {
   readonly literals: Map<string, Node<Route>>;
   single: Node<Route> | undefined;
-  /** What ends here, by verb ("" is none), then by HTTP method. */
+  /** Routes that end at this node, by verb ("": none), then by HTTP method. */
   readonly ends: Map<string, Map<string, Route>>;
-  /** What takes all the rest of the path. */
+  /** Routes that match the rest of the path, by verb and HTTP method. */
   readonly rests: Map<string, Map<string, Route>>;
 }
 
 /**
- * A tree of segments: a look-up visits nodes by the length of the path, however many routes there are.
- * A literal goes before `*`, which goes before `**`. HEAD finds the route of GET, any method that of `*`.
- * @throws Error when two routes would match the same requests
+ * Creates a tree of segments: the cost of a look-up depends on the path's length, not on the number of routes. A literal
+ * has precedence over `*`, and `*` over `**`. HEAD matches routes of GET. Method `*` matches any method.
+ * @throws Error when two routes match the same requests
  */
 export function createRouter<Route extends Routable>(routes: readonly Route[]): Router<Route> {
   const root = createNode<Route>();
   for (const route of routes) insert(root, route);
-  const methods = allowed(new Set(routes.map(({ httpMethod }) => httpMethod).filter((one) => one !== "*")));
+  const methods = allowed(new Set(routes.map(({ httpMethod }) => httpMethod).filter((method) => method !== "*")));
   return { methods, match: (httpMethod, path) => matchPath(root, httpMethod, path) };
 }
 
 function matchPath<Route>(root: Node<Route>, httpMethod: string, path: string): Match<Route> {
   if (!path.startsWith("/")) return { kind: "none" };
-  // The root has no segments at all: only `**` matches it.
+  // The root has no segments: only `**` matches it.
   const segments = path === "/" ? [] : path.slice(1).split("/");
   if (segments.includes("")) return { kind: "none" };
 
@@ -52,7 +51,7 @@ function matchPath<Route>(root: Node<Route>, httpMethod: string, path: string): 
   const last = segments.at(-1) ?? "";
   const colon = last.lastIndexOf(":");
   const verb = decodeLiteral(last.slice(colon + 1));
-  // A verb only where a route has it, and never an empty one: a colon may just as well be part of a value.
+  // The text after the last colon is a verb only if a route has that verb. Otherwise it is part of a value.
   if (verb !== "" && (colon > 0 || (colon === 0 && segments.length === 1))) {
     const bare = colon === 0 ? [] : [...segments.slice(0, -1), last.slice(0, colon)];
     const route = find(root, { httpMethod, segments: bare, verb, others }, 0);
@@ -63,32 +62,32 @@ function matchPath<Route>(root: Node<Route>, httpMethod: string, path: string): 
   return others.size === 0 ? { kind: "none" } : { kind: "method", allow: allowed(others) };
 }
 
-interface Wanted {
+interface Lookup {
   readonly httpMethod: string;
   readonly segments: readonly string[];
   readonly verb: string;
-  /** Collects the methods of routes that match all but the method. */
+  /** Collects the methods of routes that match except for the method. */
   readonly others: Set<string>;
 }
 
-function find<Route>(node: Node<Route>, wanted: Wanted, index: number): Route | undefined {
-  const segment = wanted.segments[index];
-  if (segment === undefined) return take(node.ends, wanted) ?? take(node.rests, wanted);
+function find<Route>(node: Node<Route>, lookup: Lookup, index: number): Route | undefined {
+  const segment = lookup.segments[index];
+  if (segment === undefined) return take(node.ends, lookup) ?? take(node.rests, lookup);
   const literal = node.literals.get(decodeLiteral(segment));
   return (
-    (literal && find(literal, wanted, index + 1)) ??
-    (node.single && find(node.single, wanted, index + 1)) ??
-    take(node.rests, wanted)
+    (literal && find(literal, lookup, index + 1)) ??
+    (node.single && find(node.single, lookup, index + 1)) ??
+    take(node.rests, lookup)
   );
 }
 
-function take<Route>(ends: Map<string, Map<string, Route>>, wanted: Wanted): Route | undefined {
-  const byMethod = ends.get(wanted.verb);
+function take<Route>(ends: Map<string, Map<string, Route>>, lookup: Lookup): Route | undefined {
+  const byMethod = ends.get(lookup.verb);
   if (byMethod === undefined) return undefined;
-  const { httpMethod } = wanted;
+  const { httpMethod } = lookup;
   const route =
     byMethod.get(httpMethod) ?? (httpMethod === "HEAD" ? byMethod.get("GET") : undefined) ?? byMethod.get("*");
-  if (route === undefined) for (const other of byMethod.keys()) wanted.others.add(other);
+  if (route === undefined) for (const other of byMethod.keys()) lookup.others.add(other);
   return route;
 }
 

@@ -4,69 +4,69 @@ import type { GatewayResponse } from "./exchange.ts";
 
 export const jsonType = "application/json; charset=utf-8";
 
-/** The start of an answer. */
+/** The start of a response. */
 export interface Head {
   readonly status: number;
-  /** What the handler wants to be sent, if anything. */
+  /** Headers that the handler set, if any. */
   readonly headers: Headers | undefined;
   readonly contentType: string;
 }
 
-/** Sends a whole answer with its length. */
+/** Sends a complete response with its Content-Length. */
 export function sendBody(response: GatewayResponse, head: Head, body: string | Uint8Array): void {
   const length = Buffer.byteLength(body);
   response.writeHead(head.status, {
-    ...toNode(head.headers),
+    ...toNodeHeaders(head.headers),
     "content-type": head.contentType,
     "content-length": length,
   });
   response.end(body);
 }
 
-/** Sends an answer that has no body. */
+/** Sends a response without a body. */
 export function sendEmpty(response: GatewayResponse, { status, headers }: Pick<Head, "status" | "headers">): void {
-  response.writeHead(status, toNode(headers));
+  response.writeHead(status, toNodeHeaders(headers));
   response.end();
 }
 
-/** Starts an answer that comes in parts. */
+/** Starts a response that is written in pieces. */
 export function startBody(response: GatewayResponse, { status, headers, contentType }: Head): void {
-  response.writeHead(status, { ...toNode(headers), "content-type": contentType });
+  response.writeHead(status, { ...toNodeHeaders(headers), "content-type": contentType });
 }
 
 /**
- * Writes a part and waits until the reader has taken enough of it.
- * @throws the signal's reason when nobody reads any more
+ * Writes a piece and waits until the reader has caught up.
+ * @throws the signal's reason when the call is interrupted
  */
 export async function writePiece(
   response: GatewayResponse,
-  part: string | Uint8Array,
+  piece: string | Uint8Array,
   signal: AbortSignal,
 ): Promise<void> {
   signal.throwIfAborted();
-  if (!(response.write as (part: string | Uint8Array) => boolean)(part)) await once(response, "drain", { signal });
+  if (!(response.write as (piece: string | Uint8Array) => boolean)(piece)) await once(response, "drain", { signal });
 }
 
-/** Ends an answer so that its reader knows that the rest is missing. */
-export function destroyAnswer(response: GatewayResponse): void {
-  // A stream that is merely destroyed ends like a complete one: HTTP/2 tells by the code alone.
+/** Cuts a response, so that its reader sees that it is incomplete. */
+export function destroyResponse(response: GatewayResponse): void {
+  // A destroyed HTTP/2 stream looks complete to the reader. Only the error code shows that it is not.
   if ("stream" in response) response.stream.close(constants.NGHTTP2_INTERNAL_ERROR);
   else response.destroy();
 }
 
-/** Whether somebody can still read an answer. */
-export function isAnswerOpen(response: GatewayResponse): boolean {
+/** Whether the caller can still read the response. */
+export function isResponseOpen(response: GatewayResponse): boolean {
   return "stream" in response ? !response.stream.closed && !response.stream.destroyed : !response.destroyed;
 }
 
-/** Without what belongs to the connection: Node writes it, and HTTP/2 forbids it. */
-function toNode(headers: Headers | undefined): Record<string, string | string[]> | undefined {
+/** Leaves out connection-specific headers: Node writes them itself, and HTTP/2 forbids them. */
+function toNodeHeaders(headers: Headers | undefined): Record<string, string | string[]> | undefined {
   if (headers === undefined) return undefined;
   const result: Record<string, string | string[]> = {};
-  for (const [name, value] of headers) if (!ofConnection.has(name)) result[name] = value;
+  for (const [name, value] of headers) if (!connectionHeaders.has(name)) result[name] = value;
   const cookies = headers.getSetCookie();
   if (cookies.length > 0) result["set-cookie"] = cookies;
   return result;
 }
 
-const ofConnection: ReadonlySet<string> = new Set(["connection", "keep-alive", "transfer-encoding", "upgrade"]);
+const connectionHeaders: ReadonlySet<string> = new Set(["connection", "keep-alive", "transfer-encoding", "upgrade"]);

@@ -1,7 +1,5 @@
-import { decodePercent } from "./percent.ts";
-
 /**
- * The path templates of google.api.http:
+ * A path template of google.api.http:
  *
  *     Template = "/" Segments [ ":" Verb ]
  *     Segments = Segment { "/" Segment }
@@ -9,7 +7,7 @@ import { decodePercent } from "./percent.ts";
  *     Variable = "{" FieldPath [ "=" Segments ] "}"
  *     FieldPath = identifier { "." identifier }
  *
- * `**` matches any number of segments, none included, and stands last.
+ * `**` matches zero or more segments and must be last.
  */
 export interface Template {
   readonly segments: readonly Segment[];
@@ -22,18 +20,18 @@ export type Segment =
   /** Percent-decoded. */
   { readonly kind: "literal"; readonly value: string } | { readonly kind: "single" } | { readonly kind: "rest" };
 
-/** A field that takes the segments start..end of the path (end excluded). */
+/** A field that is set from the segments start..end of the path (end excluded). */
 export interface Variable {
   readonly fieldPath: readonly string[];
   readonly start: number;
   readonly end: number;
-  /** Whether it can take more than one segment: then %2F stays as it is. */
+  /** Whether it can match more than one segment: then %2F is not decoded. */
   readonly multiple: boolean;
-  /** Whether it takes all the rest of the path, beyond `end`. */
+  /** Whether it matches the rest of the path, beyond `end`. */
   readonly open: boolean;
 }
 
-/** @throws Error that names the template and the position */
+/** Parses a path template. @throws Error that names the template and the position */
 export function parseTemplate(text: string): Template {
   let position = 0;
   const segments: Segment[] = [];
@@ -43,9 +41,9 @@ export function parseTemplate(text: string): Template {
   parseSegments(false);
   let verb: string | undefined;
   if (take(":")) verb = literal();
-  if (position < text.length) fail("an unexpected character");
+  if (position < text.length) fail("unexpected character");
   const rest = segments.findIndex(({ kind }) => kind === "rest");
-  if (rest !== -1 && rest !== segments.length - 1) fail("** that is not the last segment");
+  if (rest !== -1 && rest !== segments.length - 1) fail("** must be the last segment");
   return { segments, variables, verb };
 
   function parseSegments(inVariable: boolean): void {
@@ -61,7 +59,7 @@ export function parseTemplate(text: string): Template {
   }
 
   function parseVariable(inVariable: boolean): void {
-    if (inVariable) fail("a variable within a variable");
+    if (inVariable) fail("a variable must not contain a variable");
     expect("{");
     const fieldPath = [identifier()];
     while (take(".")) fieldPath.push(identifier());
@@ -75,11 +73,14 @@ export function parseTemplate(text: string): Template {
   }
 
   function identifier(): string {
-    return match(/[A-Za-z_][A-Za-z0-9_]*/y) ?? fail("no name of a field");
+    return match(/[A-Za-z_][A-Za-z0-9_]*/y) ?? fail("a field name must follow");
   }
 
   function literal(): string {
-    return decodePercent(match(/[^/{}*:=?#]+/y) ?? fail("no segment")) ?? fail("no percent-encoded UTF-8");
+    return (
+      decodePercent(match(/[^/{}*:=?#]+/y) ?? fail("a segment must follow")) ??
+      fail("a literal must be percent-encoded UTF-8")
+    );
   }
 
   function match(pattern: RegExp): string | undefined {
@@ -96,10 +97,20 @@ export function parseTemplate(text: string): Template {
   }
 
   function expect(token: string): void {
-    if (!take(token)) fail(`no "${token}"`);
+    if (!take(token)) fail(`"${token}" must follow`);
   }
 
-  function fail(what: string): never {
-    throw new Error(`path template ${text}: ${what} at position ${position}`);
+  function fail(problem: string): never {
+    throw new Error(`path template ${text}: ${problem} at position ${position}`);
+  }
+}
+
+/** Decodes percent-encoded UTF-8. Returns undefined for a malformed escape and for bytes that are not UTF-8. */
+export function decodePercent(text: string): string | undefined {
+  if (!text.includes("%")) return text;
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return undefined;
   }
 }

@@ -1,6 +1,6 @@
 import type { AnyDesc, DescMethod, DescService } from "@bufbuild/protobuf";
+import { snakeCase } from "../gateway/fields.ts";
 import type { OpenApi, Operation } from "../gateway/openapi/document.ts";
-import { snakeCase } from "../gateway/openapi/names.ts";
 import { createSchemas, type Schemas } from "../gateway/openapi/schema.ts";
 import { reasons } from "../shared/reasons.ts";
 import { type Html, html, prose } from "./html.ts";
@@ -178,7 +178,7 @@ ${service.methods.map((method) => rpc(method, schemas, options))}
 
 function rpc(method: DescMethod, schemas: Schemas, { document, describe, callersOf }: PageOptions): Html {
   const request = schemas.reference(method.input, "request");
-  const response = schemas.reference(method.output, "answer");
+  const response = schemas.reference(method.output, "response");
   const operation = Object.values(document.paths)
     .flatMap((item) => Object.values(item))
     .find(({ operationId }) => operationId === snakeCase(method.name));

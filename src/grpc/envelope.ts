@@ -4,54 +4,56 @@ import { createCollector } from "../call/collector.ts";
 import { callerGone } from "../call/context.ts";
 import { callError } from "../call/errors.ts";
 
-/** What a caller may send, and how long it may take. */
+/** Limits of the request body. */
 export interface EnvelopeLimits {
   readonly maxBytes: number;
   readonly timeoutMs: number;
 }
 
-const headBytes = 5;
+/** A flag byte and a length of four bytes. */
+const prefixBytes = 5;
 const compressedFlag = 1;
 
 /**
- * The one message of a unary call: a byte of flags, four of length, the message (gRPC over HTTP2, Length-Prefixed-Message).
- * By events, so that a refusal leaves the stream as it is; what is longer is refused by its head.
- * @throws what Connect's adapter throws of the same bytes
+ * Reads the message of a unary call (gRPC over HTTP2, Length-Prefixed-Message). It listens to events, because ending an
+ * iterator would destroy the stream and its response. A message that is too long is refused by its prefix.
+ * @throws what Connect's adapter throws for the same bytes
  */
 export function readEnvelope(stream: Readable, { maxBytes, timeoutMs }: EnvelopeLimits): Promise<Uint8Array> {
   return new Promise((resolve, reject) => {
     const collected = createCollector();
-    let wanted = headBytes;
-    const timer = setTimeout(() => settle(late(timeoutMs)), timeoutMs);
-    stream.on("data", take).once("end", end).once("close", leave);
+    let expected = prefixBytes;
+    const timer = setTimeout(() => settle(tooSlow(timeoutMs)), timeoutMs);
+    stream.on("data", onData).once("end", onEnd).once("close", onClose);
 
-    function take(chunk: Buffer): void {
+    function onData(chunk: Buffer): void {
       collected.add(chunk);
       const received = collected.length;
-      if (received < headBytes) return;
-      if (wanted === headBytes) wanted += collected.bytes().readUInt32BE(1);
-      const length = wanted - headBytes;
+      if (received < prefixBytes) return;
+      if (expected === prefixBytes) expected += collected.bytes().readUInt32BE(1);
+      const length = expected - prefixBytes;
       if (length > maxBytes) settle(tooLarge(length, maxBytes));
-      else if (received >= wanted + headBytes) settle(unimplemented("received extra input message for unary method"));
+      else if (received >= expected + prefixBytes)
+        settle(unimplemented("received extra input message for unary method"));
     }
 
-    function end(): void {
+    function onEnd(): void {
       const received = collected.length;
       if (received === 0) return settle(unimplemented("missing input message for unary method"));
-      // What follows the message is the start of another.
-      if (received !== wanted) return settle(incomplete());
+      // More bytes are the start of another message.
+      if (received !== expected) return settle(incomplete());
       const bytes = collected.bytes();
-      if (((bytes[0] ?? 0) & compressedFlag) === 0) settle(undefined, bytes.subarray(headBytes));
+      if (((bytes[0] ?? 0) & compressedFlag) === 0) settle(undefined, bytes.subarray(prefixBytes));
       else settle(compressed());
     }
 
-    function leave(): void {
+    function onClose(): void {
       settle(callerGone());
     }
 
     function settle(error: ConnectError | undefined, message: Uint8Array = new Uint8Array()): void {
       clearTimeout(timer);
-      stream.off("data", take).off("end", end).off("close", leave);
+      stream.off("data", onData).off("end", onEnd).off("close", onClose);
       if (error === undefined) resolve(message);
       else {
         stream.pause();
@@ -79,6 +81,6 @@ function unimplemented(text: string): ConnectError {
   return callError("PROTOCOL_VIOLATION", Code.Unimplemented, `protocol error: ${text}`);
 }
 
-function late(timeoutMs: number): ConnectError {
-  return callError("BODY_TOO_SLOW", Code.DeadlineExceeded, `the body did not come within ${timeoutMs} ms`);
+function tooSlow(timeoutMs: number): ConnectError {
+  return callError("BODY_TOO_SLOW", Code.DeadlineExceeded, `the body must arrive within ${timeoutMs} ms`);
 }

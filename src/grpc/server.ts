@@ -12,14 +12,14 @@ import { parseTimeout } from "@connectrpc/connect/protocol-grpc";
 import { createContext, type LightContext, untilInterrupted } from "../call/context.ts";
 import { callError } from "../call/errors.ts";
 import type { ServiceOptions } from "../call/service-options.ts";
-import { toEnvelope } from "./encode.ts";
+import { encodeMessageEnvelope } from "./encode.ts";
 import { readEnvelope } from "./envelope.ts";
 import { toNodeHeaders, toTrailers } from "./trailers.ts";
 
 export interface GrpcServerOptions extends ServiceOptions {
-  /** What handlers find in their context's values, and what every answer's headers say. */
+  /** Returns the values for the handler's context, and headers for every response. */
   readonly receive: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => Received;
-  /** The error of a call whose request could not be read, or its answer not written, as the caller may read it. */
+  /** Converts the error of an unreadable request or an unwritable response into the public error. */
   readonly refuse?: (context: HandlerContext, error: unknown) => ConnectError;
 }
 
@@ -28,20 +28,20 @@ export interface Received {
   readonly headers: Readonly<Record<string, string>>;
 }
 
-/** Takes a call, or leaves it to somebody else: false. */
+/** Returns whether it serves the stream; otherwise it leaves the stream untouched. */
 export type GrpcServer = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => boolean;
 
 interface Route {
   readonly method: DescMethod;
   readonly maxBytes: number;
-  readonly call: (request: Message, context: HandlerContext) => Promise<Answer>;
+  readonly call: (request: Message, context: HandlerContext) => Promise<Output>;
 }
 
-type Answer = MessageInitShape<DescMethod["output"]>;
+type Output = MessageInitShape<DescMethod["output"]>;
 
 /**
- * Unary gRPC without compression, straight from Node's HTTP/2 streams: what Connect's adapter answers, at an eighth of
- * its cost. Everything else is left alone: streams, compressed calls, gRPC-Web, Connect, what is no call at all.
+ * Serves unary, uncompressed gRPC directly from Node's HTTP/2 streams. It responds as Connect's adapter does, at an eighth
+ * of its cost. It leaves everything else alone: streams, compressed calls, gRPC-Web, Connect and other requests.
  */
 export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
   const routes = new Map(options.services.flatMap((service) => routesOf(service, options.maxBodyBytes)));
@@ -51,7 +51,7 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
     if (route === undefined || !isPlain(headers)) return false;
     const { timeoutMs, error } = parseTimeout(textOf(headers["grpc-timeout"]), Number.POSITIVE_INFINITY);
     if (error !== undefined) return false;
-    // What breaks a stream is told by its end.
+    // The stream's close event reports the failure.
     stream.on("error", () => undefined);
     serve(options, route, { stream, headers, timeoutMs }).catch(() => stream.close(constants.NGHTTP2_INTERNAL_ERROR));
     return true;
@@ -105,13 +105,13 @@ async function serve(
     values: received.values,
     protocolName: "grpc",
     timeoutMs,
-    answer: stream,
+    response: stream,
   });
   try {
     const request = await readRequest(options, route, stream, context);
-    const answer = await route.call(request, context);
+    const output = await route.call(request, context);
     context.end();
-    respond(stream, received, context, { envelope: writeAnswer(options, method, answer, context) });
+    respond(stream, received, context, { envelope: encodeOutput(options, method, output, context) });
   } catch (error) {
     context.end();
     respond(stream, received, context, { error: toConnectError(error) });
@@ -132,7 +132,7 @@ async function readRequest(
     const bytes = await untilInterrupted(context, readEnvelope(stream, { maxBytes, timeoutMs: bodyTimeoutMs }));
     return parse(method, bytes);
   } catch (error) {
-    // Who is not admitted has been told already.
+    // An error of admit is public already.
     throw !isAdmitted || refuse === undefined ? error : refuse(context, error);
   }
 }
@@ -145,18 +145,18 @@ function parse(method: DescMethod, bytes: Uint8Array): Message {
   }
 }
 
-function writeAnswer(
+function encodeOutput(
   { refuse }: GrpcServerOptions,
-  { output }: DescMethod,
-  answer: Answer,
+  { output: desc }: DescMethod,
+  output: Output,
   context: HandlerContext,
 ): Uint8Array {
-  const message = isMessage(answer, output) ? answer : create(output, answer);
+  const message = isMessage(output, desc) ? output : create(desc, output);
   try {
-    return toEnvelope(output, message);
+    return encodeMessageEnvelope(desc, message);
   } catch (error) {
-    const unwritten = callError("INTERNAL", Code.Internal, `serialize binary: ${messageOf(error)}`);
-    throw refuse === undefined ? unwritten : refuse(context, unwritten);
+    const failure = callError("INTERNAL", Code.Internal, `serialize binary: ${messageOf(error)}`);
+    throw refuse === undefined ? failure : refuse(context, failure);
   }
 }
 
@@ -166,7 +166,7 @@ function messageOf(error: unknown): string {
 
 function toConnectError(error: unknown): ConnectError {
   if (error instanceof ConnectError) return error;
-  // What it says is not for the caller.
+  // The text of an unexpected error is internal.
   return callError("INTERNAL", Code.Internal, "internal error", error);
 }
 
@@ -178,11 +178,11 @@ function respond(
   { givenHeader, givenTrailer }: LightContext,
   outcome: Outcome,
 ): void {
-  // Nobody is there to read it.
+  // The caller has left.
   if (stream.closed || stream.destroyed) return;
   stream.once("wantTrailers", () => {
     stream.sendTrailers(toTrailers(givenTrailer, "error" in outcome ? outcome.error : undefined));
-    // Once the answer is out, the caller is asked to send no more (RFC 9113, 8.1).
+    // Asks the caller to stop sending, once the response is complete (RFC 9113, 8.1).
     if (!stream.readableEnded) setImmediate(() => stream.close(constants.NGHTTP2_NO_ERROR));
   });
   stream.respond(

@@ -6,16 +6,16 @@ import { StatusSchema } from "#gen/google/rpc/status_pb.js";
 import { encodeMessage } from "./encode.ts";
 
 /**
- * How a call has ended, as gRPC tells it: an error by its code, its text, its details, and its metadata beside them.
- * @param given what the handler wants to be sent after its answer
+ * Builds the trailers of a gRPC response: status, message, error details and metadata.
+ * @param given trailers that the handler set
  */
 export function toTrailers(given: Headers | undefined, error: ConnectError | undefined): OutgoingHttpHeaders {
-  // Most calls end well, and have nothing to add.
+  // Most calls succeed and set no trailers.
   if (given === undefined && error === undefined) return { "grpc-status": grpcStatusOk };
   if (error === undefined || error.details.length === 0) {
     return toNodeHeaders(setTrailerStatus(new Headers(given), error));
   }
-  // Under overload most calls end so: setTrailerStatus would take longer over the details than the whole decision takes.
+  // Under overload most calls end here. setTrailerStatus spends more time on the details than a whole quota decision.
   const { rawMessage, code, metadata } = error;
   const headers = setTrailerStatus(new Headers(given), new ConnectError(rawMessage, code, metadata));
   headers.set(headerStatusDetailsBin, toStatus(error).toString("base64").replace(/=+$/, ""));
@@ -30,17 +30,17 @@ function toStatus({ code, rawMessage: message, details }: ConnectError): Buffer 
   return Buffer.from(encodeMessage(StatusSchema, create(StatusSchema, { code, message, details: packed })));
 }
 
-/** Without what belongs to the connection: Node throws at it, and for trailers it does so where nobody can catch it. */
+/** Leaves out connection-specific headers: Node throws for them, and for trailers the error cannot be caught. */
 export function toNodeHeaders(headers: Headers): OutgoingHttpHeaders {
   const result: OutgoingHttpHeaders = {};
-  for (const [name, value] of headers) if (!ofConnection.has(name)) result[name] = value;
+  for (const [name, value] of headers) if (!connectionHeaders.has(name)) result[name] = value;
   const cookies = headers.getSetCookie();
   if (cookies.length > 0) result["set-cookie"] = cookies;
   return result;
 }
 
-/** What Node refuses to send over HTTP/2. */
-const ofConnection: ReadonlySet<string> = new Set([
+/** Headers that Node refuses to send over HTTP/2. */
+const connectionHeaders: ReadonlySet<string> = new Set([
   "connection",
   "http2-settings",
   "keep-alive",

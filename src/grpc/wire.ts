@@ -1,38 +1,39 @@
 /**
- * Protobuf's wire format (https://protobuf.dev/programming-guides/encoding), written into one buffer that is kept: there
- * is never more than one message that is being written.
+ * Writes protobuf's wire format (https://protobuf.dev/programming-guides/encoding) into one reused buffer. Only one message
+ * can be written at a time.
  */
-const firstBytes = 65_536;
-/** A larger buffer is not kept for the messages to come. */
-const keptBytes = 1_048_576;
+const initialBytes = 65_536;
+/** A larger buffer is released after its message. */
+const maxReusedBytes = 1_048_576;
 
 const sink = {
-  bytes: Buffer.allocUnsafe(firstBytes),
+  bytes: Buffer.allocUnsafe(initialBytes),
   at: 0,
-  isGivenUp: false,
+  isAbandoned: false,
 };
 
-/** @param start how many bytes the caller fills in after finish */
+/** @param start bytes at the start that the caller fills in after `finishMessage` */
 export function beginMessage(start: number): void {
   sink.at = start;
-  sink.isGivenUp = false;
+  sink.isAbandoned = false;
 }
 
-/** A copy of what was put since begin; undefined where it was given up. */
+/** Returns a copy of the bytes written since `beginMessage`; undefined after `abandonMessage`. */
 export function finishMessage(): Buffer | undefined {
-  if (sink.isGivenUp) return undefined;
+  if (sink.isAbandoned) return undefined;
   const bytes = Buffer.from(sink.bytes.subarray(0, sink.at));
-  if (sink.bytes.length > keptBytes) sink.bytes = Buffer.allocUnsafe(firstBytes);
+  if (sink.bytes.length > maxReusedBytes) sink.bytes = Buffer.allocUnsafe(initialBytes);
   return bytes;
 }
 
-/** Something was found that does not belong here: a value out of its range, an unknown field. */
+/** Gives up the current message: it has a value or a field that this encoder does not support. */
 export function abandonMessage(): void {
-  sink.isGivenUp = true;
+  sink.isAbandoned = true;
 }
 
 const double = new Float64Array(1);
 const doubleBytes = new Uint8Array(double.buffer);
+/** In characters. Shorter ASCII texts are written without a call into Node. */
 const shortText = 64;
 
 function makeRoom(length: number): void {
@@ -42,7 +43,7 @@ function makeRoom(length: number): void {
   sink.bytes = larger;
 }
 
-/** Eight bytes, the least first. */
+/** Writes eight bytes, little-endian. */
 export function putDouble(value: number): void {
   double[0] = value;
   makeRoom(8);
@@ -50,7 +51,7 @@ export function putDouble(value: number): void {
   sink.at += 8;
 }
 
-/** @param value at most 32 bits, without a sign */
+/** @param value an unsigned integer of at most 32 bits */
 export function putVarint(value: number): void {
   makeRoom(5);
   let rest = value;
@@ -63,7 +64,7 @@ export function putVarint(value: number): void {
   sink.at += 1;
 }
 
-/** Bytes after their length. */
+/** Writes a length and the bytes. */
 export function putBytes(value: Uint8Array): void {
   putVarint(value.length);
   makeRoom(value.length);
@@ -71,7 +72,7 @@ export function putBytes(value: Uint8Array): void {
   sink.at += value.length;
 }
 
-/** A text in UTF-8 after its length. */
+/** Writes a length and the text in UTF-8. */
 export function putText(text: string): void {
   if (text.length > shortText) return putLongText(text);
   makeRoom(shortText + 1);
@@ -93,7 +94,7 @@ function putLongText(text: string): void {
   sink.at += length;
 }
 
-/** What write puts, after its length: where that turns out to take more than one byte, the rest is moved on. */
+/** Writes a length and what `write` puts. It reserves one byte for the length and moves the content if it needs more. */
 export function putNested(write: () => void): void {
   makeRoom(1);
   const start = sink.at;
@@ -104,12 +105,12 @@ export function putNested(write: () => void): void {
     sink.bytes[start] = length;
     return;
   }
-  const head = varintBytes(length);
-  makeRoom(head);
-  sink.bytes.copyWithin(start + head, start + 1, sink.at);
+  const lengthBytes = varintBytes(length);
+  makeRoom(lengthBytes);
+  sink.bytes.copyWithin(start + lengthBytes, start + 1, sink.at);
   sink.at = start;
   putVarint(length);
-  sink.at = start + head + length;
+  sink.at = start + lengthBytes + length;
 }
 
 function varintBytes(value: number): number {

@@ -5,43 +5,43 @@ import { forbidden } from "../shared/errors.ts";
 import type { Principal } from "../shared/principal.ts";
 
 interface Declaration {
-  /** Whether the RPC is for everybody, without a token. */
+  /** Whether the RPC needs no token. */
   readonly isPublic: boolean;
-  /** Whether it is an administrative change that the audit log keeps. */
+  /** Whether the RPC is an administrative change that the audit log records. */
   readonly isAudited: boolean;
-  /** Whether a principal may call it. */
+  /** Whether a principal may call the RPC. */
   readonly allows: (principal: Principal) => boolean;
 }
 
-// Reading an option out of a descriptor costs more than the rest of an authorisation.
+// Reading an option from a descriptor costs more than the rest of the authorization.
 const declarations = new WeakMap<DescMethod, Declaration>();
 
 function declarationOf(method: DescMethod): Declaration {
   const known = declarations.get(method);
   if (known !== undefined) return known;
-  const { public: isForAll, audited, signedIn, roles } = getOption(method, access);
+  const { public: isPublicRpc, audited, signedIn, roles } = getOption(method, access);
   const isDeclared = hasOption(method, access);
   const declaration: Declaration = {
-    isPublic: isForAll,
+    isPublic: isPublicRpc,
     isAudited: audited,
-    // An RPC that declares nothing is refused to everybody.
+    // Deny by default: an RPC that declares nothing is refused to every caller.
     allows: (principal) => isDeclared && (signedIn || roles.some((role) => principal.roles.includes(role))),
   };
   declarations.set(method, declaration);
   return declaration;
 }
 
-/** Whether an RPC is for everybody, without a token. */
+/** Whether an RPC needs no token. */
 export function isPublic(method: DescMethod): boolean {
   return declarationOf(method).isPublic;
 }
 
-/** Whether an RPC is an administrative change that the audit log keeps. */
+/** Whether an RPC is an administrative change that the audit log records. */
 export function isAudited(method: DescMethod): boolean {
   return declarationOf(method).isAudited;
 }
 
-/** Refuses a principal that the RPC's declaration does not name. An RPC that declares nothing is refused to everybody. */
+/** @throws ROLE_REQUIRED when the RPC's declaration does not allow the principal, and for an RPC that declares nothing */
 export function authorize(method: DescMethod, principal: Principal): void {
   if (!declarationOf(method).allows(principal))
     throw forbidden("ROLE_REQUIRED", "your roles do not allow this operation");

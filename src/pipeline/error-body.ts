@@ -11,39 +11,39 @@ import type { Pipeline, PipelineOptions } from "./pipeline.ts";
 import { createTracedata } from "./tracedata.ts";
 
 export interface ErrorBody {
-  /** The error as a caller may read it, with its details. */
+  /** The public error with its details. */
   readonly error: ConnectError;
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: JsonValue;
 }
 
-/** What the gateway tells of a failed request beside the error. */
+/** The failed request. */
 export interface Failure {
-  /** Of the request; undefined where there was none: bytes that are no HTTP. */
+  /** The context values of the request; undefined when the bytes were not an HTTP request. */
   readonly values: ContextValues | undefined;
   /** The call; undefined when no route matched. */
   readonly context: HandlerContext | undefined;
-  /** The field that the HTTP body is: HTTP callers never wrote its name. */
+  /** The field that the HTTP body holds. HTTP callers do not send its name. */
   readonly bodyField: string | undefined;
-  /** Where the status says more than the error's code: 405, 413, 415. */
+  /** The HTTP status when it is more specific than the error's code: 405, 413, 415. */
   readonly status: number | undefined;
 }
 
-/** The contract's error bodies, out of the error that every door knows. */
+/** Creates the contract's HTTP error bodies from an error of any transport. */
 export function createErrorBodies(options: Pick<PipelineOptions, "serverName" | "now" | "logger">, pipeline: Pipeline) {
   return (error: ConnectError, failure: Failure): ErrorBody => {
-    const seen = error.findDetails(TracedataSchema).length > 0 ? error : explain(error, failure);
-    const reason = findReason(seen) as Reason;
+    const known = error.findDetails(TracedataSchema).length > 0 ? error : toPublicError(error, failure);
+    const reason = findReason(known) as Reason;
     const status = failure.status ?? reasons[reason].status;
-    const headers = Object.fromEntries(seen.metadata);
-    const [missing] = seen.code === Code.NotFound ? seen.findDetails(ResourceInfoSchema) : [];
-    if (missing === undefined) return { error: seen, status, headers, body: errorBody(seen, reason, failure) };
-    return { error: seen, status, headers, body: notFoundBody(seen, reason, missing.resourceName) };
+    const headers = Object.fromEntries(known.metadata);
+    const [missing] = known.code === Code.NotFound ? known.findDetails(ResourceInfoSchema) : [];
+    if (missing === undefined) return { error: known, status, headers, body: errorBody(known, reason, failure) };
+    return { error: known, status, headers, body: notFoundBody(known, reason, missing.resourceName) };
   };
 
-  /** An error that the pipeline has not seen: a request that could not be read, or has no operation. */
-  function explain(error: ConnectError, { values, context }: Failure): ConnectError {
+  /** Completes an error that did not pass the pipeline: of an unreadable request, or one without an operation. */
+  function toPublicError(error: ConnectError, { values, context }: Failure): ConnectError {
     if (context !== undefined) return pipeline.refuse(context, error);
     const known = complete(error);
     const { code } = originOf(values);
@@ -55,7 +55,7 @@ export function createErrorBodies(options: Pick<PipelineOptions, "serverName" | 
   }
 }
 
-const spelling = { useProtoFieldName: true, alwaysEmitImplicit: true };
+const jsonOptions = { useProtoFieldName: true, alwaysEmitImplicit: true };
 
 function errorBody(error: ConnectError, reason: Reason, { bodyField }: Failure): JsonValue {
   const violations = error.findDetails(BadRequestSchema).flatMap(({ fieldViolations }) => fieldViolations);
@@ -66,7 +66,7 @@ function errorBody(error: ConnectError, reason: Reason, { bodyField }: Failure):
   const [tracedata] = error.findDetails(TracedataSchema);
   const text = error.rawMessage;
   const message = create(ErrorSchema, { ...(tracedata && { tracedata }), message: text, reason, validations });
-  const body = toJson(ErrorSchema, message, spelling);
+  const body = toJson(ErrorSchema, message, jsonOptions);
   if (validations.length > 0) return body;
   const { validations: _none, ...rest } = body as JsonObject;
   return rest;
@@ -75,5 +75,5 @@ function errorBody(error: ConnectError, reason: Reason, { bodyField }: Failure):
 function notFoundBody(error: ConnectError, reason: Reason, resourceId: string): JsonValue {
   const [tracedata] = error.findDetails(TracedataSchema);
   const detail = { ...(tracedata && { tracedata }), message: error.rawMessage, reason };
-  return toJson(NotFoundSchema, create(NotFoundSchema, { resourceId, detail }), spelling);
+  return toJson(NotFoundSchema, create(NotFoundSchema, { resourceId, detail }), jsonOptions);
 }

@@ -30,52 +30,52 @@ import { operationOf } from "./tracedata.ts";
 
 export interface PipelineOptions extends RequestStateOptions {
   readonly database: Database;
-  /** Keeps the record of a change, inside the change's transaction. */
+  /** Writes the audit record of a change in the change's transaction. */
   readonly actions: ActionWriter;
   readonly securityLog: SecurityLog;
-  /** Resolves when this server remembers nothing that a change before now has made untrue. */
+  /** Resolves when the local caches are invalidated for every change before now. */
   readonly caughtUp: () => Promise<void>;
 }
 
-/** A service and what implements it, ready for every door. */
+/** A service and its implementation, for every transport. */
 export interface Route {
   readonly service: DescService;
   readonly implementation: ServiceImpl<DescService>;
 }
 
-/** What every call goes through, whatever door it came by. */
+/** The steps that every call passes, whatever its transport. */
 export interface Pipeline {
   /** Wraps the handlers of a service. */
   route<Service extends DescService>(service: Service, handlers: Handlers<Service>): Route;
   /**
-   * Refuses who may not call, before a door reads the request; a door that cannot ask is covered by the route itself.
-   * Ends with the context: at the deadline, or when the caller is gone. Nothing to wait for: undefined.
-   * @throws the error as the caller may read it
+   * Authorizes the caller before a transport reads the request. The route authorizes callers that were not admitted
+   * before. Returns undefined when no I/O was needed. The promise rejects when the context is interrupted.
+   * @throws the public error
    */
   admit(context: HandlerContext): Promise<void> | undefined;
-  /** The error of a call that a door admitted and whose request it could not read, as the caller may read it. */
+  /** Converts the error of an admitted call whose request could not be read into the public error. */
   refuse(context: HandlerContext, error: unknown): ConnectError;
 }
 
-type Answer = MessageInitShape<DescMethod["output"]>;
+type Output = MessageInitShape<DescMethod["output"]>;
 /** One message, or a stream of them. */
 type Input = Message | AsyncIterable<Message>;
-type OneAnswer = (request: Input, call: Call) => Promise<Answer>;
-type ManyAnswers = (request: Input, call: Call) => AsyncIterable<Answer>;
+type UnaryHandler = (request: Input, call: Call) => Promise<Output>;
+type StreamHandler = (request: Input, call: Call) => AsyncIterable<Output>;
 
-/** Authenticate, authorise, validate, call, audit, map errors and log: once, for all doors. */
+/** Authenticates, authorizes, validates, calls the handler, audits, maps errors and logs, once for all transports. */
 export function createPipeline(options: PipelineOptions): Pipeline {
   const validator = createValidator({ regexMatch: matches });
 
-  function oneAnswer(method: DescMethod, handler: OneAnswer) {
-    const prepared = createPrepare(method);
+  function wrapUnary(method: DescMethod, handler: UnaryHandler) {
+    const prepare = createPrepare(method);
     return async (request: Input, context: HandlerContext): Promise<Message> => {
       const requestState = requestStateOf(context, options);
-      const answer = () => handler(prepared(request), new PipelineCall(options, context, requestState));
+      const handle = () => handler(prepare(request), new PipelineCall(options, context, requestState));
       try {
         const admission = admitCaller(options, context, requestState);
-        const work = admission === undefined ? answer() : admission.then(answer);
-        // No call outlives its deadline: the caller is told then, and what is under way ends by the database's limits.
+        const work = admission === undefined ? handle() : admission.then(handle);
+        // The caller gets an error at its deadline. Work in progress ends by the database's time limits.
         const message = create(method.output, await untilInterrupted(context, work));
         logCall(options, context, requestState);
         return message;
@@ -85,15 +85,15 @@ export function createPipeline(options: PipelineOptions): Pipeline {
     };
   }
 
-  function manyAnswers(method: DescMethod, handler: ManyAnswers) {
-    const prepared = createPrepare(method);
+  function wrapStream(method: DescMethod, handler: StreamHandler) {
+    const prepare = createPrepare(method);
     return async function* (request: Input, context: HandlerContext): AsyncGenerator<Message> {
       const requestState = requestStateOf(context, options);
       try {
         const admission = admitCaller(options, context, requestState);
         if (admission !== undefined) await untilInterrupted(context, admission);
-        const given = handler(prepared(request), new PipelineCall(options, context, requestState));
-        for await (const answer of eachUntilInterrupted(context, given)) yield create(method.output, answer);
+        const outputs = handler(prepare(request), new PipelineCall(options, context, requestState));
+        for await (const output of eachUntilInterrupted(context, outputs)) yield create(method.output, output);
         logCall(options, context, requestState);
       } catch (error) {
         throw toPublicError(options, context, requestState, error);
@@ -101,7 +101,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
     };
   }
 
-  /** Sets the defaults that the .proto declares, and validates: one message, or each of a stream. */
+  /** Returns a function that sets declared defaults and validates: one message, or each message of a stream. */
   function createPrepare(method: DescMethod): (request: Input) => Input {
     const fillDefaults = createFillDefaults(method.input);
     const prepareOne = (message: Message): Message => {
@@ -129,12 +129,12 @@ export function createPipeline(options: PipelineOptions): Pipeline {
       const implementation: Record<string, unknown> = {};
       for (const method of service.methods) {
         const handler = (handlers as Record<string, unknown>)[method.localName];
-        // The first validation of a message compiles its rules, some 80 ms: not at the first caller's cost.
+        // The first validation of a type compiles its rules, about 80 ms. The first caller must not wait for it.
         validator.validate(method.input, create(method.input));
         implementation[method.localName] =
           method.methodKind === "unary" || method.methodKind === "client_streaming"
-            ? oneAnswer(method, handler as OneAnswer)
-            : manyAnswers(method, handler as ManyAnswers);
+            ? wrapUnary(method, handler as UnaryHandler)
+            : wrapStream(method, handler as StreamHandler);
       }
       return { service, implementation: implementation as ServiceImpl<DescService> };
     },
@@ -154,7 +154,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
   };
 }
 
-/** A class for the sake of its accessors: see the context's. Doors make what they give when it is asked for. */
+/** A class, because accessors on an object literal are slow to create. Contexts create headers and signals on demand. */
 class PipelineCall implements Call {
   readonly tracecode: string;
   readonly address: string;
@@ -175,7 +175,7 @@ class PipelineCall implements Call {
 
   get principal(): Principal {
     const { caller } = this.#requestState;
-    if (caller === undefined) throw unauthenticated("TOKEN_MISSING", "this operation is public and has no caller");
+    if (caller === undefined) throw unauthenticated("TOKEN_MISSING", "the operation is public and has no caller");
     return caller;
   }
 
@@ -208,31 +208,31 @@ class PipelineCall implements Call {
     const { database, actions, caughtUp } = this.#options;
     const context = this.#context;
     const { method } = context;
-    if (!isAudited(method)) throw internal(new Error(`${method.name} changes things and is not declared audited`));
+    if (!isAudited(method)) throw internal(new Error(`${method.name} must be declared audited to change data`));
     const action = toAction(tracedataOf(this.#options, context, this.#requestState), this.principal, resource);
     const result = await withPartitions(database, async () => {
       await actions.prepare([action]);
       return inTransaction(database, async (transaction) => {
         const { answer, companyKey, events = [] } = await work(transaction);
-        // The caller has been told that it failed: then it has.
+        // The caller has received an error, so the change must not be committed.
         const interrupted = interruptionOf(context);
         if (interrupted !== undefined) throw interrupted.reason;
         const operations = [action.operation, ...events];
         await actions.write(
           transaction,
-          // Two changes of one tracecode in one millisecond are two.
+          // The random part keeps two changes of one tracecode in the same millisecond apart.
           operations.map((operation) => ({ ...action, operation, visibleCompany: companyKey, part: randomUUID() })),
         );
         return answer;
       });
     });
-    // Who was told of a change sees it in the next call.
+    // Read-your-writes: wait until local caches are invalidated.
     await caughtUp();
     return result;
   }
 }
 
-/** A change as the audit log keeps it. */
+/** Returns the audit record of a change. */
 function toAction(tracedata: Tracedata, { userId, username, companyKey }: Principal, resource: string): Action {
   const { code, server, service, operation, time } = tracedata;
   return {
@@ -253,8 +253,8 @@ function toAction(tracedata: Tracedata, { userId, username, companyKey }: Princi
 const patterns = new Map<string, RegExp>();
 
 /**
- * The patterns of our own protos are classes of characters, which mean the same here as in RE2 and take as little as
- * they look: the library's engine for patterns of strangers takes twenty times that.
+ * Matches a pattern with JavaScript's engine, twenty times faster than the library's RE2. This is safe: the patterns come
+ * from our own protos and use character classes only, which mean the same in both engines.
  */
 function matches(pattern: string, text: string): boolean {
   const known = patterns.get(pattern) ?? new RegExp(pattern, "u");

@@ -18,29 +18,33 @@ export interface RequestStateOptions {
   /** Milliseconds since the epoch. */
   readonly now: () => number;
   readonly authenticator: Pick<Authenticator, "peek" | "authenticate">;
-  /** Told of the connection of each authenticated call. */
-  readonly onKnown?: (connection: object | undefined) => void;
+  /** Called with the connection of each authenticated call. */
+  readonly onAuthenticated?: (connection: object | undefined) => void;
 }
 
-/** What is known of a request on its way, whatever door it came by and however many contexts it has. */
+/** The state of a request in progress. A request has one state, even if its transport creates several contexts. */
 export interface RequestState {
   readonly startedMs: number;
   isAdmitted: boolean;
-  /** Also who may not call: a refusal names them. */
+  /** Set even if authorization fails, so that errors can name the caller. */
   caller: Principal | undefined;
 }
 
-const visitKey = createContextKey<RequestState | undefined>(undefined, { description: "a request on its way" });
+const stateKey = createContextKey<RequestState | undefined>(undefined, { description: "state of a request" });
 
+/** Returns the state of a request and creates it on first use. */
 export function requestStateOf({ values }: HandlerContext, { now }: RequestStateOptions): RequestState {
-  const known = values.get(visitKey);
+  const known = values.get(stateKey);
   if (known !== undefined) return known;
   const requestState: RequestState = { startedMs: now(), isAdmitted: false, caller: undefined };
-  values.set(visitKey, requestState);
+  values.set(stateKey, requestState);
   return requestState;
 }
 
-/** Refuses who may not call. Nothing to wait for: undefined. */
+/**
+ * Authenticates and authorizes the caller. Returns undefined when no I/O was needed.
+ * @throws TOKEN_MISSING, TOKEN_INVALID or ROLE_REQUIRED; INVALID_REQUEST when the tracecode is not a UUID
+ */
 export function admitCaller(
   options: RequestStateOptions,
   { method, values }: HandlerContext,
@@ -48,27 +52,29 @@ export function admitCaller(
 ): Promise<void> | undefined {
   if (requestState.isAdmitted) return undefined;
   const { codeRefused, authorization, connection } = values.get(originKey);
-  if (codeRefused) throw invalid({ field: tracecodeHeader, message: "the header must be a UUID" });
+  if (codeRefused) throw invalid({ field: tracecodeHeader, message: "must be a UUID" });
   if (isPublic(method)) {
     requestState.isAdmitted = true;
     return undefined;
   }
   const token = /^Bearer +(\S+)$/i.exec(authorization)?.[1];
-  if (token === undefined) throw unauthenticated("TOKEN_MISSING", "a token is needed: Authorization: Bearer <token>");
+  if (token === undefined)
+    throw unauthenticated("TOKEN_MISSING", "the request has no token: send the header Authorization: Bearer <token>");
   const known = options.authenticator.peek(token);
-  if (known === undefined) return options.authenticator.authenticate(token).then(enter);
-  enter(known);
+  if (known === undefined) return options.authenticator.authenticate(token).then(admit);
+  admit(known);
   return undefined;
 
-  function enter(principal: Principal | undefined): void {
+  function admit(principal: Principal | undefined): void {
     if (principal === undefined) throw unauthenticated("TOKEN_INVALID", "the token is not valid");
     requestState.caller = principal;
-    options.onKnown?.(connection);
+    options.onAuthenticated?.(connection);
     authorize(method, principal);
     requestState.isAdmitted = true;
   }
 }
 
+/** Returns the tracedata of a request. */
 export function tracedataOf(
   { serverName }: RequestStateOptions,
   { method, values }: HandlerContext,
@@ -84,14 +90,14 @@ export function tracedataOf(
   });
 }
 
-/** The error as the caller may read it. */
+/** Converts an error into the public one: it adds reason and tracedata, hides internals, and logs the call. */
 export function toPublicError(
   options: RequestStateOptions,
   context: HandlerContext,
   requestState: RequestState,
   error: unknown,
 ): ConnectError {
-  // The caller's own going away is no fault of what it interrupted.
+  // When the caller left, an error of the interrupted work is not a fault.
   const interrupted = interruptionOf(context);
   const known = complete(
     interrupted === undefined ? toDatabaseError(error) : ConnectError.from(interrupted.reason, Code.Canceled),
@@ -101,6 +107,7 @@ export function toPublicError(
   return known;
 }
 
+/** Logs the outcome of a call. Faults are logged with their cause. */
 export function logCall(
   { logger, now }: RequestStateOptions,
   context: HandlerContext,
@@ -121,7 +128,7 @@ export function logCall(
   else logger.info({ ...fields, reason: findReason(error), message: error.rawMessage }, "call refused");
 }
 
-/** An UNAVAILABLE without a cause is a refusal by a limit of ours: a flood of them must not cost a stack trace each. */
+/** UNAVAILABLE without a cause is a refusal by one of our limits. A flood of them must not log a stack trace each. */
 function isFault({ code, cause }: ConnectError): boolean {
   if (code === Code.Unavailable) return cause !== undefined;
   return code === Code.Internal || code === Code.Unknown || code === Code.DataLoss;

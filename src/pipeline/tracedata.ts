@@ -2,14 +2,15 @@ import { randomUUID } from "node:crypto";
 import { create, type DescMethod } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { Service_Name, type Tracedata, TracedataSchema } from "#gen/tollgate/v1/tracedata_pb.js";
+import { snakeCase } from "../gateway/fields.ts";
 import type { Principal } from "../shared/principal.ts";
 
-/** The header that carries the code, both ways. */
+/** The header with the tracecode, in requests and responses. */
 export const tracecodeHeader = "tracecode";
 
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 
-/** The caller's code, or one made here where there is none or none that is a UUID. */
+/** Returns the caller's tracecode, or a new one when the header is missing or not a UUID. */
 export function tracecodeOf(header: string | string[] | null | undefined): string {
   return isTracecode(header) ? header : randomUUID();
 }
@@ -18,7 +19,7 @@ export function isTracecode(text: unknown): text is string {
   return typeof text === "string" && uuid.test(text);
 }
 
-/** What joins a call, its error, its audit record and its log lines. */
+/** Creates the tracedata that links a call to its error, its audit record and its log lines. */
 export function createTracedata(options: {
   code: string;
   server: string;
@@ -37,18 +38,18 @@ export function createTracedata(options: {
   });
 }
 
-/** `{company_key}_|_{username}`, as the contract writes a client. */
+/** Returns `{company_key}_|_{username}`, the contract's form of a client. */
 export function clientOf(principal: Principal | undefined): string {
   return `${principal?.companyKey ?? ""}_|_${principal?.username ?? ""}`;
 }
 
 const operations = new WeakMap<DescMethod, string>();
 
-/** `CreateCompany` → `create_company`, the contract's spelling. */
+/** Returns the contract's name of an operation: `CreateCompany` → `create_company`. */
 export function operationOf(method: DescMethod): string {
   const known = operations.get(method);
   if (known !== undefined) return known;
-  const operation = method.name.replaceAll(/(?<=[a-z0-9])(?=[A-Z])/g, "_").toLowerCase();
+  const operation = snakeCase(method.name);
   operations.set(method, operation);
   return operation;
 }

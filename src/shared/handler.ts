@@ -11,7 +11,7 @@ import type {
 import type { Knex } from "knex";
 import type { Principal } from "./principal.ts";
 
-/** What a handler knows of a call beyond its message: the pipeline makes it, the same for every door. */
+/** What a handler knows of a call beyond its message: the pipeline makes it, the same for every transport. */
 export interface Call {
   /** Who is asking; throws UNAUTHENTICATED in an RPC that is declared public. */
   readonly principal: Principal;

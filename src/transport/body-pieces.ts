@@ -1,25 +1,24 @@
 import type { Readable } from "node:stream";
 
 /**
- * Node hands over every DATA frame of HTTP/2 and every chunk of HTTP/1.1 as a buffer of its own: a byte takes some
- * 200 bytes of heap until it is read. A body's small pieces are therefore joined while nobody reads them, and a body
- * or a connection that consists of tiny pieces is ended.
+ * Node delivers each HTTP/2 DATA frame and each HTTP/1.1 chunk as a separate buffer: one byte costs about 200 bytes of
+ * heap until it is read. So small pieces are joined while they wait, and a body or connection of tiny pieces is ended.
  */
 
-/** A smaller piece is joined with its neighbours. */
+/** Smaller pieces are joined. */
 const smallBytes = 1024;
-/** Pieces of this average size may go on without end. */
+/** Pieces of at least this average size are unlimited. */
 const averageBytes = 16;
-/** How many pieces more than that a body may have. */
+/** Pieces that a body may have in excess of that average. */
 const bodyAllowance = 1_000;
-/** How many pieces more than that a connection may have sent lately. */
+/** Pieces that a connection may have in excess of that average. Larger pieces restore the allowance. */
 const connectionAllowance = 10_000;
 
-/** Counts the pieces of all bodies of one connection. */
+/** Counts the pieces of all bodies on one connection. */
 export interface PieceCounter {
-  /** A body begins: it may have one piece of any size. */
+  /** Starts a body, which may have one piece of any size. */
   begin(): void;
-  /** Returns whether the connection may go on. */
+  /** Counts a piece. Returns whether the connection may stay open. */
   count(bytes: number): boolean;
 }
 
@@ -38,8 +37,8 @@ export function createPieceCounter(): PieceCounter {
 }
 
 /**
- * Joins the small pieces of a body while they wait to be read: what waits takes about as much memory as it has bytes.
- * The body's bytes, their order and its end stay as they are.
+ * Joins the small pieces of a body while they wait to be read, so that they take about as much memory as they have
+ * bytes. The content and the end of the body do not change.
  * @param onTinyPieces called at most once, when the body or its connection has too many pieces for its size
  */
 export function joinPieces(body: Readable, counter?: PieceCounter, onTinyPieces: () => void = () => undefined): void {
@@ -51,7 +50,7 @@ export function joinPieces(body: Readable, counter?: PieceCounter, onTinyPieces:
   let isRefused = false;
   counter?.begin();
 
-  // Node calls push for each piece, and whoever reads calls read: there is no other way in or out.
+  // Node calls push for each piece, and every reader calls read. Nothing else adds or removes bytes.
   body.push = (piece: Buffer | null) => {
     if (piece === null) {
       flush();
@@ -67,7 +66,7 @@ export function joinPieces(body: Readable, counter?: PieceCounter, onTinyPieces:
       return push.call(body, piece);
     }
     if (body.readableLength > 0) return join(piece);
-    // A view would keep all that was read from the socket at once.
+    // Copied: a view would keep the whole buffer that was read from the socket.
     return push.call(body, body.readableFlowing === true ? piece : Buffer.from(piece));
   };
   body.read = (size?: number) => {

@@ -17,59 +17,66 @@ import { findTrailerError, setTrailerStatus } from "@connectrpc/connect/protocol
 import { trailerFlag, trailerParse, trailerSerialize } from "@connectrpc/connect/protocol-grpc-web";
 import { TracedataSchema } from "#gen/tollgate/v1/tracedata_pb.js";
 
-/** Makes of an error that Connect has made what a caller may read, tracedata included. */
-type Explain = (error: ConnectError) => ConnectError;
+/** Turns an error of Connect into the public error, with tracedata. */
+type ToPublicError = (error: ConnectError) => ConnectError;
 
 /**
- * An answer whose error, where it has one that the pipeline has not seen, is explained: bytes that are no message, an
- * unknown field, too large a message. Connect has no hook for these, so they are looked for where each protocol
- * writes its errors. Answers are not compressed: what is looked at is plain.
+ * Replaces an error in a response that Connect created itself: malformed bytes, an unknown field, a message that is too
+ * large. Connect has no hook for these errors, so they are read from where each protocol writes them. Responses are not
+ * compressed, so they can be read.
  */
-export async function explainConnectError(
-  answer: UniversalServerResponse,
-  explain: Explain,
+export async function replaceConnectError(
+  response: UniversalServerResponse,
+  toPublic: ToPublicError,
 ): Promise<UniversalServerResponse> {
-  const { body, status, trailer } = answer;
-  const type = answer.header?.get("content-type") ?? "";
-  if (body === undefined) return answer;
+  const { body, status, trailer } = response;
+  const type = response.header?.get("content-type") ?? "";
+  if (body === undefined) return response;
   if (type.startsWith("application/grpc-web")) {
-    return { ...answer, body: withLast(body, trailerFlag, (data) => inTrailer(trailerParse(data), explain)) };
+    return {
+      ...response,
+      body: mapEnvelope(body, trailerFlag, (data) => replaceInTrailer(trailerParse(data), toPublic)),
+    };
   }
-  if (trailer !== undefined) return { ...answer, body: withTrailer(body, trailer, explain) };
+  if (trailer !== undefined) return { ...response, body: thenReplaceInTrailer(body, trailer, toPublic) };
   if (type.startsWith("application/connect+")) {
-    return { ...answer, body: withLast(body, endStreamFlag, (data) => inEndOfStream(data, explain)) };
+    return { ...response, body: mapEnvelope(body, endStreamFlag, (data) => replaceInEndStream(data, toPublic)) };
   }
-  return status < 400 ? answer : withUnaryError(answer, body, explain);
+  return status < 400 ? response : replaceUnaryError(response, body, toPublic);
 }
 
-/** Unless it was made by the pipeline, an error of its own: what it shares with the answer's headers is written there. */
-function explained(error: ConnectError, explain: Explain): ConnectError | undefined {
+/**
+ * Returns the public error; undefined for an error of the pipeline. The new error leaves out the metadata, which Connect
+ * has already written into the headers.
+ */
+function replacementOf(error: ConnectError, toPublic: ToPublicError): ConnectError | undefined {
   if (error.findDetails(TracedataSchema).length > 0) return undefined;
-  const own = new ConnectError(error.rawMessage, error.code);
-  own.details.push(...error.details);
-  return explain(own);
+  const copy = new ConnectError(error.rawMessage, error.code);
+  copy.details.push(...error.details);
+  return toPublic(copy);
 }
 
-async function* withTrailer(body: AsyncIterable<Uint8Array>, trailer: Headers, explain: Explain) {
+async function* thenReplaceInTrailer(body: AsyncIterable<Uint8Array>, trailer: Headers, toPublic: ToPublicError) {
   yield* body;
-  inTrailer(trailer, explain);
+  replaceInTrailer(trailer, toPublic);
 }
 
-function inTrailer(trailer: Headers, explain: Explain): Uint8Array {
+function replaceInTrailer(trailer: Headers, toPublic: ToPublicError): Uint8Array {
   const error = findTrailerError(trailer);
-  const better = error && explained(error, explain);
-  if (better !== undefined) setTrailerStatus(trailer, better);
+  const replacement = error && replacementOf(error, toPublic);
+  if (replacement !== undefined) setTrailerStatus(trailer, replacement);
   return trailerSerialize(trailer);
 }
 
-function inEndOfStream(data: Uint8Array, explain: Explain): Uint8Array {
+function replaceInEndStream(data: Uint8Array, toPublic: ToPublicError): Uint8Array {
   const { error, metadata } = endStreamFromJson(data);
-  const better = error && explained(error, explain);
-  return better === undefined ? data : Buffer.from(JSON.stringify(endStreamToJson(metadata, better, undefined)));
+  const replacement = error && replacementOf(error, toPublic);
+  if (replacement === undefined) return data;
+  return Buffer.from(JSON.stringify(endStreamToJson(metadata, replacement, undefined)));
 }
 
-/** Connect yields one envelope at a time: a byte of flags, four of length, the data. */
-async function* withLast(
+/** Changes the data of envelopes with a flag. Connect yields one envelope at a time: flags, four bytes of length, data. */
+async function* mapEnvelope(
   body: AsyncIterable<Uint8Array>,
   flag: number,
   change: (data: Uint8Array) => Uint8Array,
@@ -79,17 +86,17 @@ async function* withLast(
   }
 }
 
-async function withUnaryError(
-  answer: UniversalServerResponse,
+async function replaceUnaryError(
+  response: UniversalServerResponse,
   body: AsyncIterable<Uint8Array>,
-  explain: Explain,
+  toPublic: ToPublicError,
 ): Promise<UniversalServerResponse> {
   const bytes = await readAllBytes(body, Number.MAX_SAFE_INTEGER);
   const error = errorFromJsonBytes(bytes, undefined, new ConnectError("internal error", Code.Internal));
-  const better = explained(error, explain);
-  if (better === undefined) return { ...answer, body: createAsyncIterable([bytes]) };
-  const json = errorToJsonBytes(better, undefined);
-  const header = new Headers(answer.header);
+  const replacement = replacementOf(error, toPublic);
+  if (replacement === undefined) return { ...response, body: createAsyncIterable([bytes]) };
+  const json = errorToJsonBytes(replacement, undefined);
+  const header = new Headers(response.header);
   header.set("content-length", String(json.length));
-  return { status: codeToHttpStatus(better.code), header, body: createAsyncIterable([json]) };
+  return { status: codeToHttpStatus(replacement.code), header, body: createAsyncIterable([json]) };
 }

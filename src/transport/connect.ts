@@ -16,47 +16,46 @@ import type { Exchange } from "../gateway/exchange.ts";
 import type { Gateway } from "../gateway/gateway.ts";
 import { createJsonDecoder } from "../gateway/json/read.ts";
 import { defaultJsonLimits } from "../gateway/json/scan.ts";
-import { sendRefusal } from "../gateway/refuse.ts";
-import { destroyAnswer } from "../gateway/send.ts";
+import { destroyResponse } from "../gateway/send.ts";
+import { sendError } from "../gateway/send-error.ts";
 import type { createErrorBodies } from "../pipeline/error-body.ts";
 import type { Pipeline, Route } from "../pipeline/pipeline.ts";
 import { readInMessages } from "./connect-body.ts";
-import { explainConnectError } from "./connect-errors.ts";
+import { replaceConnectError } from "./connect-errors.ts";
 import { createOldestEviction } from "./eviction.ts";
 
 export interface ConnectServerOptions {
   readonly routes: readonly Route[];
-  /** Adds services that stand outside of the pipeline: for everybody, without a token. */
+  /** Adds services outside the pipeline. They need no token. */
   readonly addPublic: (router: ConnectRouter) => void;
   readonly pipeline: Pipeline;
   readonly describeError: ReturnType<typeof createErrorBodies>;
   readonly maxBodyBytes: (method: DescMethod) => number;
   readonly bodyTimeoutMs: number;
-  /** How long a stream of one of the public services may last. */
+  /** How long a stream of a public service may last. */
   readonly publicStreamMs: number;
-  /** Serves what is no path of an RPC. */
-  readonly otherwise: Gateway;
+  /** Serves every path that is not an RPC. */
+  readonly fallback: Gateway;
 }
 
-/** Streams of the public services that may be open at once. With one more, the oldest is ended: clients open it again. */
+/** Open streams of public services. One more ends the oldest; clients reopen theirs. */
 const maxPublicStreams = 256;
 
 const jsonOptions = { useProtoFieldName: true, alwaysEmitImplicit: true, ignoreUnknownFields: false };
 type JsonOptions = typeof jsonOptions;
 
-/** The largest number that Connect takes: no answer is compressed, so that no caller can order the work of it. */
-const never = 0xffffffff;
+/** The largest value that Connect accepts. Compression is off: it lets a caller burn CPU. */
+const compressNothing = 0xffffffff;
 
 /**
- * gRPC, gRPC-Web and Connect by Connect's own handlers. Beside what connectNodeAdapter does, it asks who is calling
- * before it reads the request, and errors that Connect makes by itself carry tracedata and are logged like every other.
+ * Serves gRPC, gRPC-Web and Connect with Connect's own handlers. In addition to connectNodeAdapter, it authorizes the
+ * caller before it reads the request, and it adds tracedata to errors of Connect itself and logs them.
  */
 export function createConnectServer(options: ConnectServerOptions): Gateway {
-  const { routes, addPublic, pipeline, describeError, maxBodyBytes, bodyTimeoutMs, publicStreamMs, otherwise } =
-    options;
+  const { routes, addPublic, pipeline, describeError, maxBodyBytes, bodyTimeoutMs, publicStreamMs, fallback } = options;
   const router = createConnectRouter({
     acceptCompression: [compressionGzip, compressionBrotli],
-    compressMinBytes: never,
+    compressMinBytes: compressNothing,
     jsonOptions,
   });
   const guarded = new Set<DescMethod>();
@@ -64,7 +63,7 @@ export function createConnectServer(options: ConnectServerOptions): Gateway {
     for (const method of service.methods) {
       guarded.add(method);
       const call = (implementation as Record<string, unknown>)[method.localName] as Parameters<typeof router.rpc>[1];
-      // Connect reads JSON by protobuf-es alone. Its decoder of bytes to text is where a check can stand in front.
+      // Connect parses JSON with protobuf-es only. Its text decoder is the one place to check the JSON before.
       const textDecoder = createJsonDecoder(method.input, defaultJsonLimits);
       const guardedJson: JsonOptions & { readonly textDecoder: typeof textDecoder } = { ...jsonOptions, textDecoder };
       router.rpc(method, call, { readMaxBytes: maxBodyBytes(method), jsonOptions: guardedJson });
@@ -78,12 +77,12 @@ export function createConnectServer(options: ConnectServerOptions): Gateway {
     const handler = handlers.get((request.url ?? "").split("?", 1)[0] ?? "");
     const isGrpc = /^application\/grpc\b/.test(request.headers["content-type"] ?? "");
     if (handler === undefined && isGrpc) refuseUnknownRpc({ request, response, values });
-    else if (handler === undefined) otherwise(request, response, values);
-    // Who cannot be answered is gone, or must be told that the answer has no end.
-    else serve(handler, { request, response, values }).catch(() => destroyAnswer(response));
+    else if (handler === undefined) fallback(request, response, values);
+    // The response cannot be completed: the caller must see that it is cut.
+    else serve(handler, { request, response, values }).catch(() => destroyResponse(response));
   };
 
-  /** gRPC clients read a status alone: an answer of 404 would have no reason for them. */
+  /** gRPC clients read gRPC's status only: a plain 404 would give them no reason. */
   function refuseUnknownRpc({ request, response, values }: Exchange): void {
     const unknown = callError("NO_SUCH_PATH", Code.Unimplemented, "the server has no RPC of this name");
     const failure = { values, context: undefined, bodyField: undefined, status: undefined };
@@ -101,29 +100,27 @@ export function createConnectServer(options: ConnectServerOptions): Gateway {
       headers: request.headers,
       values,
       protocolName: protocolOf(request.headers["content-type"]),
-      // Connect's own context keeps the deadline.
+      // Connect's own context enforces the deadline.
       timeoutMs: undefined,
-      answer: response,
+      response,
     });
     response.once("finish", () => context.end());
     if ("stream" in request) request.stream.once("wantTrailers", () => setImmediate(endRequest, request));
     if (!guarded.has(handler.method) && handler.method.methodKind !== "unary") {
-      response.once(
-        "close",
-        publicStreams.enter(() => endStream(response)),
-      );
+      const leave = publicStreams.enter(() => endStream(response));
+      response.once("close", leave);
     }
     const universal = universalRequestFromNodeRequest(request, response, undefined, values);
-    const body = admitted(request, universal.body as AsyncIterable<Uint8Array>, context);
+    const body = readAdmitted(request, universal.body as AsyncIterable<Uint8Array>, context);
     capDeadline(universal.header);
-    const answer = await handler({ ...universal, body });
-    const error = httpError(answer, handler);
-    if (error !== undefined) return sendRefusal({ describeError }, { request, response, values, context }, error);
-    const explained = await explainConnectError(answer, (made) => pipeline.refuse(context, made));
-    await universalResponseToNodeResponse(explained, response);
+    const result = await handler({ ...universal, body });
+    const error = httpErrorOf(result, handler);
+    if (error !== undefined) return sendError({ describeError }, { request, response, values, context }, error);
+    const replaced = await replaceConnectError(result, (connectError) => pipeline.refuse(context, connectError));
+    await universalResponseToNodeResponse(replaced, response);
   }
 
-  async function* admitted(
+  async function* readAdmitted(
     { headers }: Exchange["request"],
     body: AsyncIterable<Uint8Array>,
     context: HandlerContext,
@@ -134,13 +131,13 @@ export function createConnectServer(options: ConnectServerOptions): Gateway {
     yield* readInMessages(body, headers["content-type"] ?? "", {
       maxBytes: maxBodyBytes(method),
       bodyTimeoutMs: isStream(method) ? undefined : bodyTimeoutMs,
-      // A stream of a caller whom nobody knows must not be silent.
+      // A stream of an unauthenticated caller must not be silent.
       pieceTimeoutMs: isStream(method) && !isGuarded ? bodyTimeoutMs : undefined,
     });
   }
 }
 
-/** Connect hands the deadline to a timer as it is. */
+/** Caps the caller's deadline: Connect passes it to a timer unchecked. */
 function capDeadline(headers: Headers): void {
   const { timeoutMs = 0 } = parseTimeout(headers.get("grpc-timeout"), Number.POSITIVE_INFINITY);
   if (timeoutMs > maxTimerMs) headers.set("grpc-timeout", `${Math.floor(maxTimerMs / 1000)}S`);
@@ -148,13 +145,13 @@ function capDeadline(headers: Headers): void {
   if (/^\d{1,10}$/.test(text) && Number(text) > maxTimerMs) headers.set("connect-timeout-ms", String(maxTimerMs));
 }
 
-/** As one that its caller may open again. */
+/** Ends a stream with a code that lets its caller reopen it. */
 function endStream(response: Exchange["response"]): void {
   if ("stream" in response) response.stream.close(constants.NGHTTP2_REFUSED_STREAM);
   else response.destroy();
 }
 
-/** Once the answer is out, the caller is asked to send no more (RFC 9113, 8.1). */
+/** Asks the caller to stop sending, once the response is complete (RFC 9113, 8.1). */
 function endRequest({ stream, complete }: Http2ServerRequest): void {
   if (!complete) stream.close(constants.NGHTTP2_NO_ERROR);
 }
@@ -164,18 +161,25 @@ function isStream({ methodKind }: DescMethod): boolean {
   return methodKind === "client_streaming" || methodKind === "bidi_streaming";
 }
 
-/** What Connect answers by a bare status. */
-function httpError({ status, body }: UniversalServerResponse, handler: UniversalHandler): HttpError | undefined {
+/** Returns the error of a response for which Connect sends only a status. */
+function httpErrorOf({ status, body }: UniversalServerResponse, handler: UniversalHandler): HttpError | undefined {
   if (body !== undefined) return undefined;
   switch (status) {
     case 405:
-      return new HttpError("HTTP_METHOD_NOT_ALLOWED", `${handler.method.name} takes no such HTTP method`, {
-        allow: handler.allowedMethods.join(", "),
-      });
+      return new HttpError(
+        "HTTP_METHOD_NOT_ALLOWED",
+        `${handler.method.name} must be called with ${handler.allowedMethods.join(" or ")}`,
+        {
+          allow: handler.allowedMethods.join(", "),
+        },
+      );
     case 415:
-      return new HttpError("UNSUPPORTED_MEDIA_TYPE", `${handler.method.name} does not take this content type`);
+      return new HttpError(
+        "UNSUPPORTED_MEDIA_TYPE",
+        `the content type must be one that ${handler.method.name} accepts`,
+      );
     case 505:
-      return new HttpError("HTTP_VERSION_NOT_SUPPORTED", `${handler.method.name} needs HTTP/2`);
+      return new HttpError("HTTP_VERSION_NOT_SUPPORTED", `${handler.method.name} must be called over HTTP/2`);
     default:
       return undefined;
   }

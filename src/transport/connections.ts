@@ -2,50 +2,50 @@ import type { Socket } from "node:net";
 import type { Request, Response } from "../pipeline/client-origin.ts";
 import { requestTimeoutMs } from "../shared/time-limits.ts";
 
-/** One version of HTTP, spoken on connections that somebody else accepts. */
+/** Serves one version of HTTP on connections that the listener has accepted. */
 export interface ProtocolServer {
-  /** Takes over a connection, together with what was read of it and put back. */
+  /** Takes over a connection. Bytes that were read have been put back with unshift. */
   accept(socket: Socket): void;
-  /** Ends idle connections now, and busy ones as soon as their running calls are answered. */
+  /** Closes idle connections now, and busy ones once their calls have finished. */
   drain(): void;
-  /** Lets go of what the server holds beside its connections. */
+  /** Releases the server's timers. It does not close connections. */
   close(): void;
 }
 
 export type RequestListener = (request: Request, response: Response) => void;
 
-/** What one connection may ask for, and how long it may take. */
+/** Limits of one connection. */
 export interface ConnectionLimits {
-  /** How long a client may take for its TLS handshake, for telling its protocol, and for a request's headers. */
+  /** How long a client may take for the TLS handshake, for its first bytes, and for the headers of a request. */
   readonly headersTimeoutMs: number;
-  /** How long a client may take to send a whole request over HTTP/1.1. Over HTTP/2 the call's deadline says that. */
+  /** How long a client may take to send a whole HTTP/1.1 request. Over HTTP/2 the deadline of the call applies. */
   readonly requestTimeoutMs: number;
-  /** How long an HTTP/1.1 client may go on to send a body after it has its answer. */
+  /** How long an HTTP/1.1 client may keep sending a body after it has its response. */
   readonly lingerTimeoutMs: number;
-  /** How long an HTTP/1.1 connection stays open between two requests. */
+  /** How long an HTTP/1.1 connection may be idle between two requests. */
   readonly keepAliveTimeoutMs: number;
-  /** How long an HTTP/2 connection stays open without a call. One with an open call stays, however quiet it is. */
+  /** How long an HTTP/2 connection may be open without a call. */
   readonly sessionIdleTimeoutMs: number;
-  /** The headers of one request together. */
+  /** All headers of one request. */
   readonly maxHeaderBytes: number;
-  /** Calls that one HTTP/2 connection may have open: a caller of gRPC puts all its calls on one. */
+  /** Open calls per HTTP/2 connection. A gRPC client sends all its calls over one connection. */
   readonly maxConcurrentStreams: number;
-  /** What one HTTP/2 connection may make the server keep, beyond which its new calls are refused. */
+  /** Memory that the server keeps for one HTTP/2 connection; beyond it, new calls are refused. */
   readonly maxSessionMegabytes: number;
 }
 
 export const defaultLimits: ConnectionLimits = {
   headersTimeoutMs: 10_000,
-  // Long enough for the largest upload over a slow line; the doors end the wait for what stands still.
+  // Long enough for the largest upload over a slow line. Stalled bodies have a timeout of their own.
   requestTimeoutMs,
   lingerTimeoutMs: 10_000,
-  // Longer than the 60 seconds of the usual load balancers: they must be the ones to close.
+  // Longer than the usual 60 s of load balancers, so that the load balancer closes first.
   keepAliveTimeoutMs: 65_000,
   sessionIdleTimeoutMs: 300_000,
   maxHeaderBytes: 16_384,
-  // Windows are the default, 65,535 bytes for a call. A call of a caller who is not authenticated is refused after 16 KiB
-  // of body, so 10,000 such calls hold at most 160 MB. 64 KiB in flight carry an upload at 3 MB a second over a line of
-  // 20 ms; a larger window would raise what streams hold that stand still.
+  // The flow-control window is the default, 65,535 bytes per call. An unauthenticated call is refused after 16 KiB of
+  // body, so 10,000 of them hold at most 160 MB. 64 KiB in flight carry an upload at 3 MB/s with 20 ms of latency. A
+  // larger window would raise the memory that stalled streams hold.
   maxConcurrentStreams: 1000,
   // Answers that are not read yet count: 1,000 calls with 30,000 bytes each. With the 10 MB of Node's default, such a
   // connection refused calls after 352 answers and then ended; with 16 MB after 690; with 24 MB all were answered.

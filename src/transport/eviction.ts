@@ -1,12 +1,16 @@
-/** What may be open at once, in number and time. */
+/** Bounds the number of open items and how long each stays open. */
 export interface OldestEviction {
-  /** Lets one more in, and ends the oldest where there are too many. Returns what to call when it is over. */
+  /**
+   * Adds an item and evicts the oldest when there are too many.
+   * @param end called on eviction
+   * @returns a function to call when the item has closed by itself
+   */
   enter(end: () => void): () => void;
 }
 
 /**
- * The newest always enters: a limit that refused it would let whoever fills it shut out everybody else.
- * @param limitMs how long each may last; undefined: without end
+ * Admits every new item. A limit that refused the newest would let one client lock out all others.
+ * @param limitMs how long an item may stay open; undefined: unlimited
  */
 export function createOldestEviction(limit: number, limitMs?: number): OldestEviction {
   const open = new Set<() => void>();

@@ -4,15 +4,15 @@ import { refusal } from "../shared/errors.ts";
 
 export interface ServerHealth {
   readonly implementation: ServiceImpl<typeof Health>;
-  /** What it says of the server and of each of its services; one process serves all of them or none. */
+  /** Returns the status of the server and of every service: a process serves all of them or none. */
   check(): Status;
-  /** Tells all who watch. After stop() it changes nothing. */
+  /** Changes the status and notifies watchers. Has no effect after stop(). */
   set(status: typeof Status.SERVING | typeof Status.NOT_SERVING): void;
-  /** Says NOT_SERVING to all who ask and all who watch, whose watches then end. */
+  /** Changes the status to NOT_SERVING permanently, notifies watchers and ends their streams. */
   stop(): void;
 }
 
-/** grpc.health.v1 for the named services and for the server as a whole (""). Begins as SERVING. */
+/** Implements grpc.health.v1 for the named services and for the server as a whole (""). The first status is SERVING. */
 export function createHealth(serviceNames: readonly string[]): ServerHealth {
   const known = new Set(["", ...serviceNames]);
   const wakers = new Set<() => void>();
@@ -22,23 +22,23 @@ export function createHealth(serviceNames: readonly string[]): ServerHealth {
   return {
     implementation: {
       async check({ service }) {
-        if (!known.has(service)) throw refusal("SERVICE_UNKNOWN", `no such service: ${service}`);
+        if (!known.has(service)) throw refusal("SERVICE_UNKNOWN", `the server has no service ${service}`);
         return { status };
       },
       async list() {
         return { statuses: Object.fromEntries([...known].map((service) => [service, { status }])) };
       },
       async *watch({ service }, { signal }) {
-        let told: Status | undefined;
+        let sent: Status | undefined;
         while (!signal.aborted) {
           const current = known.has(service) ? status : Status.SERVICE_UNKNOWN;
-          if (current !== told) {
-            told = current;
+          if (current !== sent) {
+            sent = current;
             yield { status: current };
           } else if (stopped) {
             return;
           } else {
-            await change(signal);
+            await nextChange(signal);
           }
         }
       },
@@ -61,7 +61,7 @@ export function createHealth(serviceNames: readonly string[]): ServerHealth {
   }
 
   /** Resolves at the next change, or when the watcher leaves. */
-  function change(signal: AbortSignal): Promise<void> {
+  function nextChange(signal: AbortSignal): Promise<void> {
     return new Promise((done) => {
       const waker = () => {
         wakers.delete(waker);

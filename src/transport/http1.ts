@@ -5,21 +5,21 @@ import { createPieceCounter, joinPieces } from "./body-pieces.ts";
 import type { ConnectionLimits, ProtocolServer, RequestListener } from "./connections.ts";
 import type { UnauthenticatedConnections } from "./unauthenticated.ts";
 
-/** Why no request could be read. */
+/** Why a request could not be read. */
 export type BadRequestReason = "MALFORMED_HTTP" | "HEADERS_TOO_SLOW" | "HEADERS_TOO_LARGE" | "HTTP_METHOD_UNKNOWN";
 
 export interface Http1Options {
   readonly limits: ConnectionLimits;
-  readonly strangers: UnauthenticatedConnections;
+  readonly unauthenticated: UnauthenticatedConnections;
   readonly onRequest: RequestListener;
-  /** The JSON body of the answer to bytes that make no request. */
+  /** Returns the JSON body of the response to bytes that are not a valid request. */
   readonly badRequestBody: (reason: BadRequestReason) => string;
 }
 
-/** HTTP/1.1. A request to upgrade is answered as if it did not ask. */
-export function createHttp1({ limits, strangers, onRequest, badRequestBody }: Http1Options): ProtocolServer {
+/** Serves HTTP/1.1. It ignores requests to upgrade the protocol. */
+export function createHttp1({ limits, unauthenticated, onRequest, badRequestBody }: Http1Options): ProtocolServer {
   const running = new Map<Socket, Set<ServerResponse>>();
-  /** The timer of an answered request whose body has not ended. */
+  /** Timers of requests that have a response but whose body has not ended. */
   const lagging = new WeakMap<Socket, NodeJS.Timeout>();
   let draining = false;
   const server = createServer({
@@ -28,20 +28,20 @@ export function createHttp1({ limits, strangers, onRequest, badRequestBody }: Ht
     keepAliveTimeout: limits.keepAliveTimeoutMs,
     connectionsCheckingInterval: Math.min(limits.headersTimeoutMs, 5_000),
     maxHeaderSize: limits.maxHeaderBytes,
-    // Node's own answer has no body: serve() refuses instead.
+    // Node's own response has no body, so serve() checks the header.
     requireHostHeader: false,
   });
   server.on("request", serve);
-  // An expectation that nobody knows may be ignored (RFC 9110, 10.1.1); Node would answer without a body.
+  // An unknown expectation may be ignored (RFC 9110, 10.1.1). Node's own response to it has no body.
   server.on("checkExpectation", serve);
   server.on("clientError", refuse);
-  // A server that never listens enforces no timeouts unless it is told that it listens.
+  // This server never listens. Node starts the check of its timeouts on this event.
   server.emit("listening");
 
   return {
     accept(socket) {
       running.set(socket, new Set());
-      strangers.enterConnection(socket, () => socket.destroy());
+      unauthenticated.enterConnection(socket, () => socket.destroy());
       socket.once("close", () => {
         running.delete(socket);
         clearTimeout(lagging.get(socket));
@@ -62,32 +62,32 @@ export function createHttp1({ limits, strangers, onRequest, badRequestBody }: Ht
     const { socket } = request;
     joinPieces(request, createPieceCounter(), () => socket.destroy());
     running.get(socket)?.add(response);
-    // A request begins where the last one has ended.
+    // A new request means that the body of the last one has ended.
     clearTimeout(lagging.get(socket));
     response.once("finish", () => endIfBodyLags(request));
     response.once("close", () => {
       running.get(socket)?.delete(response);
       if (draining) endIfIdle(socket);
     });
-    // A call lasts until its answer is read.
-    strangers.enterStream(socket, response, () => socket.destroy());
+    // The call counts until its response is sent.
+    unauthenticated.enterStream(socket, response, () => socket.destroy());
     if (draining) announceEnd(response);
     if (!hasOneHost(request)) {
       const body = badRequestBody("MALFORMED_HTTP");
       response.writeHead(400, headersOf(body)).end(body);
     } else {
-      strangers.startCall(socket, () => {
+      unauthenticated.startCall(socket, () => {
         if (!socket.destroyed) onRequest(request, response);
       });
     }
   }
 
-  /** Once the answer is out, the caller has a limited time to finish what it sends. */
+  /** Gives the caller a limited time to finish its body after the response. */
   function endIfBodyLags(request: IncomingMessage): void {
     if (request.complete) return;
     const { socket } = request;
     const timer = setTimeout(() => {
-      // A request that was destroyed tells no event of its end.
+      // A destroyed request emits no event.
       if (!request.complete) socket.destroy();
     }, limits.lingerTimeoutMs);
     lagging.set(socket, timer);
@@ -95,14 +95,14 @@ export function createHttp1({ limits, strangers, onRequest, badRequestBody }: Ht
     discardRest(request);
   }
 
-  // Not server.closeIdleConnections(): it takes an answer for gone that is still being written to a slow reader.
+  // server.closeIdleConnections() would cut a response that a slow reader has not read to its end.
   function endIfIdle(socket: Socket): void {
     if (running.get(socket)?.size === 0) socket.destroySoon();
   }
 
   function refuse(error: NodeJS.ErrnoException, socket: Socket): void {
-    const answerHasBegun = [...(running.get(socket) ?? [])].some(({ headersSent }) => headersSent);
-    if (error.code === "ECONNRESET" || !socket.writable || answerHasBegun) {
+    const responseHasBegun = [...(running.get(socket) ?? [])].some(({ headersSent }) => headersSent);
+    if (error.code === "ECONNRESET" || !socket.writable || responseHasBegun) {
       socket.destroy();
       return;
     }
@@ -113,14 +113,14 @@ export function createHttp1({ limits, strangers, onRequest, badRequestBody }: Ht
   }
 }
 
-/** Whether the request names one valid host (RFC 9112, 3.2): Node keeps the first of several lines silently. */
+/** Whether the request has exactly one valid Host (RFC 9112, 3.2). Node silently keeps the first of several lines. */
 function hasOneHost({ httpVersion, headers, rawHeaders }: IncomingMessage): boolean {
   if (headers.host === undefined) return httpVersion !== "1.1";
   const lines = rawHeaders.filter((name, index) => index % 2 === 0 && name.toLowerCase() === "host").length;
   return lines === 1 && hostPattern.test(headers.host);
 }
 
-/** uri-host [ ":" port ] of RFC 3986: a name, an IPv4 address, or an IP literal in brackets; it may be empty. */
+/** `uri-host [ ":" port ]` of RFC 3986: a name, an IPv4 address, or an IP literal in brackets. It may be empty. */
 const hostPattern = /^([\w.~!$&'()*+,;=%-]*|\[[\da-fv.:]+\])(:\d*)?$/i;
 
 /**
@@ -153,13 +153,13 @@ interface ParseError extends NodeJS.ErrnoException {
   readonly rawPacket?: Buffer;
 }
 
-/** A whole request line, whatever its method. */
+/** A complete request line with any method. */
 const requestLine = /^[!#$%&'*+.^`|~\w-]+ \S+ HTTP\/1\.[01]\r?$/m;
 
 function outcomeOf({ code, rawPacket }: ParseError): [status: string, reason: BadRequestReason] {
   switch (code) {
     case "HPE_INVALID_METHOD":
-      // Bytes of another protocol fail at their method, too.
+      // Bytes of another protocol also fail at the method.
       return requestLine.test(rawPacket?.toString("latin1") ?? "")
         ? ["501 Not Implemented", "HTTP_METHOD_UNKNOWN"]
         : ["400 Bad Request", "MALFORMED_HTTP"];

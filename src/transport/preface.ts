@@ -1,12 +1,12 @@
 import type { Socket } from "node:net";
 
-/** What every HTTP/2 connection begins with (RFC 9113, 3.4). */
+/** The first bytes of every HTTP/2 connection (RFC 9113, 3.4). */
 const preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
 
 /**
- * Reads as much of a connection as tells HTTP/2 from HTTP/1.1, puts it back, and says which it is. A connection that
- * ends or breaks before is never decided on.
- * @param timeoutMs a connection that has not told by then is cut
+ * Reads enough of a connection to tell HTTP/2 from HTTP/1.1, puts the bytes back, and calls `decide`. It does not call
+ * `decide` when the connection ends before.
+ * @param timeoutMs after it, an unidentified connection is destroyed
  */
 export function onPreface(socket: Socket, timeoutMs: number, decide: (isHttp2: boolean) => void): void {
   let seen = Buffer.alloc(0);
@@ -35,5 +35,5 @@ export function onPreface(socket: Socket, timeoutMs: number, decide: (isHttp2: b
   }
 }
 
-/** A connection that breaks before it has said anything is nobody's concern. */
+/** A connection that breaks before its first bytes needs no handling. */
 function ignore(): void {}

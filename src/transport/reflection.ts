@@ -96,12 +96,12 @@ function failure(errorCode: Code, errorMessage: string): Answer {
 /** Each file once, and the first root first, as clients expect it. */
 function withImports(roots: readonly DescFile[]): DescFile[] {
   const found = new Set<DescFile>();
-  const requestState = (file: DescFile) => {
+  const add = (file: DescFile) => {
     if (found.has(file)) return;
     found.add(file);
-    file.dependencies.forEach(requestState);
+    file.dependencies.forEach(add);
   };
-  roots.forEach(requestState);
+  roots.forEach(add);
   return [...found];
 }
 

@@ -16,23 +16,24 @@ import type { BadRequestReason } from "./http1.ts";
 import { type Listener, type ListenerOptions, listen } from "./listener.ts";
 import { createReflection } from "./reflection.ts";
 
-export interface ServerOptions extends Pick<ListenerOptions, "host" | "port" | "tls" | "onAcceptError" | "strangers"> {
+export interface ServerOptions
+  extends Pick<ListenerOptions, "host" | "port" | "tls" | "onAcceptError" | "unauthenticated"> {
   readonly routes: readonly Route[];
   readonly pipeline: Pipeline;
   readonly describeError: ReturnType<typeof createErrorBodies>;
   readonly maxBodyBytes: number;
   readonly trustedProxies: number;
-  /** How long a caller may take to send the body of a call, unless the call is a stream. */
+  /** How long a caller may take to send a body. Streams are exempt. */
   readonly bodyTimeoutMs: number;
 }
 
-/** The largest body of a public operation: a login is a name and a password. */
+/** The largest body of a public operation: a username and a password. */
 const publicBodyBytes = 16_384;
 const publicOptions = { readMaxBytes: publicBodyBytes };
-/** Clients of reflection and of health that need longer open another stream. */
+/** The longest stream of reflection and health. Clients that need more open another one. */
 const publicStreamMs = 600_000;
 
-/** The answer to GET /, the first path that a newcomer tries. */
+/** The response to GET /. */
 const index = JSON.stringify({
   service: "tollgate",
   documentation: "/admin/file/admin_en.html",
@@ -41,21 +42,21 @@ const index = JSON.stringify({
 });
 
 const badRequestTexts: Readonly<Record<BadRequestReason, string>> = {
-  MALFORMED_HTTP: "this is no HTTP request",
+  MALFORMED_HTTP: "the bytes are not a valid HTTP request",
   HEADERS_TOO_LARGE: "the headers of the request are too large",
-  HTTP_METHOD_UNKNOWN: "the server does not know the method",
+  HTTP_METHOD_UNKNOWN: "the server does not support the HTTP method",
   HEADERS_TOO_SLOW: "the request did not arrive in time",
 };
 
-/** Opens all doors on one port: gRPC, gRPC-Web and Connect by path, HTTP/JSON for every other. */
+/** Serves all transports on one port: gRPC, gRPC-Web and Connect on the paths of RPCs, HTTP/JSON on all others. */
 export async function startServer(options: ServerOptions): Promise<Listener> {
   const { routes, pipeline, describeError, maxBodyBytes, trustedProxies, bodyTimeoutMs } = options;
   const services = routes.map(({ service }) => service);
   const health = createHealth(services.map(({ typeName }) => typeName));
   const reflection = createReflection([...services, Health, ServerReflection]);
-  const isForAll = (method: DescMethod) => isPublic(method) || !services.includes(method.parent);
+  const needsNoToken = (method: DescMethod) => isPublic(method) || !services.includes(method.parent);
   const maxBodyBytesOf = (method: DescMethod) =>
-    isForAll(method) ? Math.min(publicBodyBytes, maxBodyBytes) : maxBodyBytes;
+    needsNoToken(method) ? Math.min(publicBodyBytes, maxBodyBytes) : maxBodyBytes;
   const gateway = createGateway({
     services: routes,
     maxBodyBytes: maxBodyBytesOf,
@@ -63,7 +64,7 @@ export async function startServer(options: ServerOptions): Promise<Listener> {
     admit: (context) => pipeline.admit(context),
     describeError,
   });
-  const doors = createConnectServer({
+  const connect = createConnectServer({
     routes,
     addPublic(router) {
       router.service(Health, health.implementation, publicOptions);
@@ -75,7 +76,7 @@ export async function startServer(options: ServerOptions): Promise<Listener> {
     maxBodyBytes: maxBodyBytesOf,
     bodyTimeoutMs,
     publicStreamMs,
-    otherwise: gateway,
+    fallback: gateway,
   });
   const grpc = createGrpcServer({
     services: routes,
@@ -98,7 +99,7 @@ export async function startServer(options: ServerOptions): Promise<Listener> {
         response.end(index);
         return;
       }
-      doors(request, response, values);
+      connect(request, response, values);
     },
     badRequestBody(reason) {
       const error = refusal(reason, badRequestTexts[reason]);

@@ -1,29 +1,29 @@
 import { createOldestEviction } from "./eviction.ts";
 
 export interface UnauthenticatedLimits {
-  /** Connections that may be open without an authenticated caller. */
+  /** Open connections without an authenticated call. */
   readonly maxConnections: number;
-  /** Calls that may be open on such connections. */
+  /** Open calls on such connections. */
   readonly maxStreams: number;
   /** How long such a call may last. */
   readonly streamMs: number;
 }
 
 /**
- * Bounds what all callers together may keep open before it is known who calls. A connection is a stranger's until a call
- * on it is authenticated. Where there are too many, the oldest is ended.
+ * Bounds the connections and calls of all unauthenticated callers together. A connection counts until one of its calls
+ * is authenticated. Beyond a limit, the oldest is ended.
  */
 export interface UnauthenticatedConnections {
-  /** @param connection what `recognize` is called with: a session of HTTP/2, or the socket of HTTP/1.1 */
+  /** @param connection the key for `recognize`: the HTTP/2 session or the HTTP/1.1 socket */
   enterConnection(connection: Closable, end: () => void): void;
-  /** Counts a call, unless its connection is recognized. */
+  /** Counts a call unless its connection is recognized. */
   enterStream(connection: object, stream: Closable, end: () => void): void;
   /**
-   * Starts a call: at once on a recognized connection. Of all others, a few start in each turn of the event loop, in the
-   * order in which they came, so that known callers are served between them.
+   * Starts a call on a recognized connection at once. All other calls are queued, and a few start in each turn of the
+   * event loop, so that authenticated callers are served in between.
    */
   startCall(connection: object, start: () => void): void;
-  /** A call on the connection is authenticated: neither it nor its calls count any more. */
+  /** Stops counting a connection and its calls: one of them is authenticated. */
   recognize(connection: object | undefined): void;
 }
 
@@ -31,8 +31,8 @@ interface Closable {
   once(event: "close", listener: () => void): unknown;
 }
 
-/** Each takes some 0.2 ms until it is answered or waits. */
-const startsOfTurn = 16;
+/** Each call runs for about 0.2 ms until it responds or waits. */
+const startsPerTurn = 16;
 
 export const defaultUnauthenticatedLimits: UnauthenticatedLimits = {
   maxConnections: 10_000,
@@ -47,9 +47,9 @@ export function createUnauthenticatedConnections({
 }: UnauthenticatedLimits): UnauthenticatedConnections {
   const connections = createOldestEviction(maxConnections);
   const streams = createOldestEviction(maxStreams, streamMs);
-  /** What no longer counts when a connection is recognized: it, and its calls. */
+  /** By connection: functions that stop counting it and its calls. */
   const countedOf = new WeakMap<object, Set<() => void>>();
-  const startInTurn = createTurns(startsOfTurn);
+  const enqueue = createTurnQueue(startsPerTurn);
   return {
     enterConnection(connection, end) {
       const leave = connections.enter(end);
@@ -67,7 +67,7 @@ export function createUnauthenticatedConnections({
       });
     },
     startCall(connection, start) {
-      if (countedOf.has(connection)) startInTurn(start);
+      if (countedOf.has(connection)) enqueue(start);
       else start();
     },
     recognize(connection) {
@@ -78,8 +78,8 @@ export function createUnauthenticatedConnections({
   };
 }
 
-/** Does so many pieces of work in each turn of the event loop, and keeps the others for the next turns. */
-function createTurns(perTurn: number): (work: () => void) => void {
+/** Runs a limited number of queued functions in each turn of the event loop. */
+function createTurnQueue(perTurn: number): (work: () => void) => void {
   const waiting: (() => void)[] = [];
   let left = perTurn;
   let isScheduled = false;

@@ -214,7 +214,7 @@ describe("what is refused leaves nothing", () => {
     expect(await chunks()).toEqual(before);
   });
 
-  test("more than is taken, over both doors", async () => {
+  test("more than is taken, over both transports", async () => {
     const before = await chunks();
     const bytes = randomBytes(maxBytes + 1);
     expect(await codeOf(put({}, bytes))).toBe(Code.ResourceExhausted);
@@ -333,7 +333,7 @@ describe("a part", () => {
     const failed = await get(tracecode, { "if-match": '"other"' });
     expect(failed.headers.get("etag")).toBeNull();
     expect(JSON.parse(failed.bytes.toString())).toMatchObject({
-      message: `If-Match does not name the present ETag: ${etag}`,
+      message: `If-Match must name the current ETag: ${etag}`,
       reason: "PRECONDITION_FAILED",
       tracedata: { operation: "read_data" },
     });

@@ -21,7 +21,7 @@ afterAll(() => app.stop());
 const transports = { gRPC: createGrpcTransport, Connect: createConnectTransport };
 
 /** Sends some pieces, and then neither another one nor the end. */
-function stall(pieces: number, door: keyof typeof transports): Promise<ConnectError | undefined> {
+function stall(pieces: number, transport: keyof typeof transports): Promise<ConnectError | undefined> {
   async function* messages() {
     const first = { username, tracecode: randomUUID() };
     for (let piece = 0; piece < pieces; piece += 1) {
@@ -29,8 +29,8 @@ function stall(pieces: number, door: keyof typeof transports): Promise<ConnectEr
     }
     await new Promise(() => undefined);
   }
-  const httpVersion = door === "gRPC" ? ("2" as const) : ("1.1" as const);
-  const client = createClient(DataService, transports[door]({ baseUrl: app.url, httpVersion }));
+  const httpVersion = transport === "gRPC" ? ("2" as const) : ("1.1" as const);
+  const client = createClient(DataService, transports[transport]({ baseUrl: app.url, httpVersion }));
   return client.putData(messages(), { headers }).then(
     () => undefined,
     (error: unknown) => ConnectError.from(error),
@@ -50,8 +50,8 @@ test.each([
   ["Connect", 3],
 ] as const)(
   "an upload over %s that stands still after %i pieces ends by itself and leaves nothing",
-  async (door, pieces) => {
-    const error = await stall(pieces, door);
+  async (transport, pieces) => {
+    const error = await stall(pieces, transport);
     expect([error?.code, error?.rawMessage]).toEqual([
       Code.DeadlineExceeded,
       `the next piece of the data did not come within ${limitMs} ms`,
@@ -84,7 +84,7 @@ test("while uploads stand still, one that is all there is kept", { timeout: 20_0
 
 test.each(["gRPC", "Connect"] as const)(
   "an upload over %s that trickles ends, though no piece of it is late",
-  async (door) => {
+  async (transport) => {
     let sent = 0;
     async function* trickle() {
       for (; sent < 50; sent += 1) {
@@ -95,8 +95,8 @@ test.each(["gRPC", "Connect"] as const)(
         await new Promise((resolve) => setTimeout(resolve, limitMs / 5));
       }
     }
-    const httpVersion = door === "gRPC" ? ("2" as const) : ("1.1" as const);
-    const client = createClient(DataService, transports[door]({ baseUrl: app.url, httpVersion }));
+    const httpVersion = transport === "gRPC" ? ("2" as const) : ("1.1" as const);
+    const client = createClient(DataService, transports[transport]({ baseUrl: app.url, httpVersion }));
     const error = await client.putData(trickle(), { headers }).catch((error: unknown) => ConnectError.from(error));
     expect(error).toMatchObject({ code: Code.DeadlineExceeded, rawMessage: expect.stringContaining("too slowly") });
     expect(sent).toBeLessThan(50);

@@ -108,8 +108,7 @@ function refused(status: string, error: ConnectError | undefined): Outcome {
 }
 
 /** What is wrong with a whole body, rather than with a field of it. */
-const wholeBody =
-  /^(the body |and \d+ more$|must be an object$|nests deeper|a JSON body is required$|this operation takes no body$|the message )/;
+const wholeBody = /^(the body |and \d+ more$|must be an object$|must not nest deeper|the message )/;
 
 function isNaming({ field, description }: { readonly field: string; readonly description: string }): boolean {
   return description !== "" && (field !== "" || wholeBody.test(description));

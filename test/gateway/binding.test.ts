@@ -9,10 +9,11 @@ const summary = ({ httpMethod, pattern, body, responseBody, status }: Binding) =
   responseBody?.name,
   status,
 ];
-const of = (name: string) => bindings.filter(({ method }) => method.name === name).map((one) => summary(one));
+const bindingsOfRpc = (name: string) =>
+  bindings.filter(({ method }) => method.name === name).map((binding) => summary(binding));
 
-test("each rule of an annotation is a binding of its own", () => {
-  expect(of("Single")).toEqual([
+test("creates a binding for each rule of an annotation", () => {
+  expect(bindingsOfRpc("Single")).toEqual([
     ["GET /single/{text}", undefined, undefined, 200],
     ["GET /alias/{nested.text}", undefined, undefined, 200],
     ["POST /single/{text}", "*", undefined, 200],
@@ -20,54 +21,54 @@ test("each rule of an annotation is a binding of its own", () => {
   ]);
 });
 
-test("the status is the one that is declared, or follows from the answer", () => {
-  expect(of("Required")).toEqual([["POST /strict", "*", undefined, 201]]);
-  expect(of("Nothing")).toEqual([["DELETE /nothing", undefined, undefined, 204]]);
+test("uses the declared status, or derives it from the response message", () => {
+  expect(bindingsOfRpc("Required")).toEqual([["POST /strict", "*", undefined, 201]]);
+  expect(bindingsOfRpc("Nothing")).toEqual([["DELETE /nothing", undefined, undefined, 204]]);
 });
 
-test("a part of the answer and a method of another kind are bound, and nothing without an annotation", () => {
-  expect(of("Inner")).toEqual([["GET /inner", undefined, "nested", 200]]);
-  expect(of("Custom")).toEqual([["PURGE /custom", undefined, undefined, 200]]);
-  expect(of("Unbound")).toEqual([]);
+test("binds a response field and a custom method, but no RPC without an annotation", () => {
+  expect(bindingsOfRpc("Inner")).toEqual([["GET /inner", undefined, "nested", 200]]);
+  expect(bindingsOfRpc("Custom")).toEqual([["PURGE /custom", undefined, undefined, 200]]);
+  expect(bindingsOfRpc("Unbound")).toEqual([]);
 });
 
 test.each([
   ["UnknownVariable", /has no field nothing/],
-  ["MessageVariable", /path variable nested is no single value/],
-  ["RepeatedVariable", /path variable texts is no single value/],
-  ["ThroughList", /nests.text goes through a field that is no message/],
-  ["BelowWrapper", /maybe.value goes through a field whose JSON is no object of its fields/],
-  ["BelowTimestamp", /time.seconds goes through a field whose JSON is no object of its fields/],
-  ["Archive", /no HTTP server of Node reads the method ARCHIVE/],
-  ["Connecting", /no HTTP server of Node reads the method CONNECT/],
-  ["Shouting", /no HTTP server of Node reads the method purge/],
-  ["TwiceNamed", /names a field twice/],
+  ["MessageVariable", /path variable nested must be a single value/],
+  ["RepeatedVariable", /path variable texts must be a single value/],
+  ["ThroughList", /nests.text must go through messages only/],
+  ["BelowWrapper", /maybe.value must not go through a well-known type/],
+  ["BelowTimestamp", /time.seconds must not go through a well-known type/],
+  ["Archive", /the method ARCHIVE is not supported/],
+  ["Connecting", /the method CONNECT is not supported/],
+  ["Shouting", /the method purge is not supported/],
+  ["TwiceNamed", /must not name a field twice/],
   ["UnknownBody", /has no field nothing/],
-  ["ReadingBody", /GET has no body/],
+  ["ReadingBody", /GET must not have a body/],
   ["UnknownPart", /has no field nothing/],
-  ["Kindless", /a custom pattern without a kind/],
-  ["Pathless", /no method and path/],
+  ["Kindless", /a custom pattern must have a kind/],
+  ["Pathless", /a method and a path must be set/],
   ["BadTemplate", /path template \/x\/: .* at position 3/],
-  ["BindingsInBindings", /additional_bindings within additional_bindings/],
-])("the annotation of the service %s is refused", (name, message) => {
+  ["BindingsInBindings", /additional_bindings must not be nested/],
+])("refuses the annotation of the service %s", (name, message) => {
   expect(() => bindingsOf(serviceOf(name))).toThrow(message);
 });
 
 test.each([
   ["Conflicting", /matches the same requests as/],
-  ["Uploading", /a stream of requests that is no file cannot be bound/],
-  ["ListBody", /the body field is neither a message nor one value/],
-  ["FileBody", /a body that is a file cannot be bound/],
-  ["Pageless", /needs exactly one list/],
-  ["ScalarPages", /needs exactly one list in them, of messages/],
-  ["PartOfStream", /response_body of a stream that is no file/],
-])("a gateway of the service %s is not built", (name, message) => {
+  ["Uploading", /a request stream with a binding must be a file/],
+  ["ListBody", /the body field must be a message or one value/],
+  ["FileBody", /a body that is a file must be a request stream/],
+  ["Pageless", /must have exactly one list/],
+  ["ScalarPages", /must have exactly one list, and it must be of messages/],
+  ["PartOfStream", /response_body of a stream must be a file/],
+])("does not create a gateway for the service %s", (name, message) => {
   expect(() => createFixtureGateway(name)).toThrow(message);
 });
 
-test("a gateway is not built of a service that is not implemented", () => {
+test("does not create a gateway for a service without an implementation", () => {
   const query = undefined as unknown as () => Promise<unknown>;
   expect(() => createFixtureGateway("EchoService", { query })).toThrow(
-    /EchoService.Query is bound and not implemented/,
+    /EchoService.Query has a binding but is not implemented/,
   );
 });

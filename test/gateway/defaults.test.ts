@@ -10,7 +10,7 @@ const inputOf = (service: string, method = "call") => {
 };
 
 const desc = inputOf("DefaultsService");
-const usual = { text: "usual", flag: true, number: 100, colour: "GREEN" };
+const defaults = { text: "usual", flag: true, number: 100, color: "GREEN" };
 
 function filled(init: Record<string, unknown>): JsonObject {
   const message = create(desc, init);
@@ -18,32 +18,32 @@ function filled(init: Record<string, unknown>): JsonObject {
   return toJson(desc, message) as JsonObject;
 }
 
-test("what a message leaves out takes the default that its .proto declares, and nothing else changes", () => {
-  expect(filled({})).toEqual(usual);
+test("sets absent fields to their declared defaults and changes nothing else", () => {
+  expect(filled({})).toEqual(defaults);
 });
 
-test("what a message has stays, even if it is the zero of its type", () => {
-  const given = { text: "", flag: false, number: 0, colour: 0 };
-  expect(filled(given)).toEqual({ ...given, colour: "UNSPECIFIED" });
+test("keeps fields that are set, even to zero", () => {
+  const given = { text: "", flag: false, number: 0, color: 0 };
+  expect(filled(given)).toEqual({ ...given, color: "UNSPECIFIED" });
 });
 
 test.each([
-  ["a field", { inner: {} }, { inner: usual }],
-  ["a list", { items: [{}, { flag: false }] }, { items: [usual, { ...usual, flag: false }] }],
-  ["a map", { byName: { a: {} } }, { byName: { a: usual } }],
-  ["a oneof", { choice: { case: "one", value: {} } }, { one: usual }],
-  ["a oneof that holds another member", { choice: { case: "two", value: "x" } }, { two: "x" }],
-  ["a message within a message", { inner: { items: [{}] } }, { inner: { ...usual, items: [usual] } }],
-])("the messages of %s take theirs", (_where, init, expected) => {
-  expect(filled(init)).toEqual({ ...usual, ...expected });
+  ["a field", { inner: {} }, { inner: defaults }],
+  ["a list", { items: [{}, { flag: false }] }, { items: [defaults, { ...defaults, flag: false }] }],
+  ["a map", { byName: { a: {} } }, { byName: { a: defaults } }],
+  ["a oneof", { choice: { case: "one", value: {} } }, { one: defaults }],
+  ["a oneof with another member", { choice: { case: "two", value: "x" } }, { two: "x" }],
+  ["a nested message", { inner: { items: [{}] } }, { inner: { ...defaults, items: [defaults] } }],
+])("fills the messages in %s", (_where, init, expected) => {
+  expect(filled(init)).toEqual({ ...defaults, ...expected });
 });
 
-test("a message without defaults needs no filling", () => {
+test("returns undefined for a message without defaults", () => {
   expect(createFillDefaults(inputOf("DefaultsService", "plain"))).toBeUndefined();
 });
 
-test.each(["ImplicitDefault.number", "UnknownDefault.colour", "LongDefault.number"])(
-  "a default that its field cannot have fails when it is prepared: %s",
+test.each(["ImplicitDefault.number", "UnknownDefault.color", "LongDefault.number"])(
+  "refuses a default that the field cannot have: %s",
   (field) => {
     const [message = ""] = field.split(".");
     expect(() => createFillDefaults(inputOf(`${message}Service`))).toThrow(

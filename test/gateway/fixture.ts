@@ -7,15 +7,15 @@ import { join } from "node:path";
 import { createFileRegistry, type DescService, fromBinary, type Message } from "@bufbuild/protobuf";
 import { FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
 import { type ConnectError, createContextValues, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
+import { codeToHttpStatus } from "@connectrpc/connect/protocol-connect";
 import { BadRequestSchema } from "#gen/google/rpc/error_details_pb.js";
 import type { GatewayRequest, GatewayResponse } from "../../src/gateway/exchange.ts";
 import { createGateway, type GatewayOptions } from "../../src/gateway/gateway.ts";
-import { httpStatusOf } from "./status.ts";
 
-/** JSON that a test looks into without declaring its shape. */
+/** JSON whose shape a test does not declare. */
 type Json = ReturnType<typeof JSON.parse>;
 
-/** Every type of the fixture. */
+/** All types of the fixture. */
 export const services = compile();
 
 export function serviceOf(name: string): DescService {
@@ -39,14 +39,14 @@ export function createFixtureGateway(
 ) {
   const service = serviceOf(name);
   const echoes = Object.fromEntries(service.methods.map(({ localName }) => [localName, echo]));
-  const whole = { ...echoes, ...implementation } as unknown as ServiceImpl<DescService>;
+  const complete = { ...echoes, ...implementation } as unknown as ServiceImpl<DescService>;
   const gateway = createGateway({
-    services: [{ service, implementation: whole }],
+    services: [{ service, implementation: complete }],
     maxBodyBytes: () => 100_000,
     bodyTimeoutMs: 30_000,
     limits: { depth: 8, items: 1000 },
     describeError: (error, { bodyField, status }) => ({
-      status: status ?? httpStatusOf(error.code),
+      status: status ?? codeToHttpStatus(error.code),
       headers: {},
       body: { message: error.rawMessage, fields: fieldsOf(error), body_field: bodyField ?? null },
     }),
@@ -67,7 +67,7 @@ export interface FixtureServer {
   stop(): Promise<void>;
 }
 
-/** The echo service over real HTTP. */
+/** Starts the echo service on a real HTTP server. */
 export async function startFixture(
   implementation: Implementation = {},
   options: Partial<GatewayOptions> = {},
@@ -95,7 +95,7 @@ export async function startFixture(
   };
 }
 
-/** A page of a list. */
+/** Creates a page of a list. */
 export const page = (texts: readonly string[], rest: { last?: string; total?: number } = {}) => ({
   $typeName: "fixture.Page",
   items: texts.map((text) => ({ $typeName: "fixture.Nested", text })),
@@ -104,7 +104,7 @@ export const page = (texts: readonly string[], rest: { last?: string; total?: nu
   ...rest,
 });
 
-/** A file, or a chunk of one. */
+/** Creates a file or a chunk of a file. */
 export const file = (contentType: string, data: Uint8Array) => ({
   $typeName: "google.api.HttpBody",
   contentType,

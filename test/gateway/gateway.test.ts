@@ -11,7 +11,7 @@ const start = async (implementation: Implementation = {}) => {
 };
 afterEach(() => server?.stop());
 
-test("answers 404, 405 with Allow, and OPTIONS", async () => {
+test("responds with 404, 405 with Allow, and to OPTIONS", async () => {
   const { call } = await start();
   expect((await call("GET", "/nothing/at/all")).status).toBe(404);
   const wrong = await call("POST", "/query", {});
@@ -20,22 +20,22 @@ test("answers 404, 405 with Allow, and OPTIONS", async () => {
   expect([options.status, options.headers.get("allow")]).toEqual([204, "GET, HEAD, OPTIONS"]);
 });
 
-test("OPTIONS * names every method of the server", async () => {
+test("OPTIONS * lists every method of the server", async () => {
   const { url } = await start();
-  const answer = await raw(url, "OPTIONS * HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-  expect(answer).toMatch(/^HTTP\/1.1 204 [^]*\r\nallow: DELETE, GET, HEAD, OPTIONS, POST, PURGE, PUT\r\n/i);
+  const response = await raw(url, "OPTIONS * HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+  expect(response).toMatch(/^HTTP\/1.1 204 [^]*\r\nallow: DELETE, GET, HEAD, OPTIONS, POST, PURGE, PUT\r\n/i);
   expect(await raw(url, "GET * HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).toMatch(/^HTTP\/1.1 404 /);
 });
 
 test("a request target with a fragment is a 400", async () => {
   const { url } = await start();
-  const answer = (target: string) => raw(url, `GET ${target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n`);
-  expect(await answer("/single/a#frag")).toMatch(/^HTTP\/1.1 400 [^]*must not hold a fragment/);
-  expect(await answer("/query?text=a#frag")).toMatch(/^HTTP\/1.1 400 /);
-  expect(await answer("/single/a%23frag")).toMatch(/^HTTP\/1.1 200 [^]*"a#frag"/);
+  const get = (target: string) => raw(url, `GET ${target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n`);
+  expect(await get("/single/a#frag")).toMatch(/^HTTP\/1.1 400 [^]*must not hold a fragment/);
+  expect(await get("/query?text=a#frag")).toMatch(/^HTTP\/1.1 400 /);
+  expect(await get("/single/a%23frag")).toMatch(/^HTTP\/1.1 200 [^]*"a#frag"/);
 });
 
-test("serves verbs, methods of its own kind, parts of answers and HEAD", async () => {
+test("serves verbs, custom methods, response fields and HEAD", async () => {
   const { call } = await start({
     cancel: async (request) => ({ ...request, number: 7 }),
     inner: async (request) => ({ ...request, nested: { $typeName: "fixture.Nested", text: "in" } }),
@@ -49,7 +49,7 @@ test("serves verbs, methods of its own kind, parts of answers and HEAD", async (
   expect(Number(head.headers.get("content-length"))).toBeGreaterThan(10);
 });
 
-test("a handler's headers and its error reach the caller", async () => {
+test("sends a handler's headers and its error", async () => {
   const { call } = await start({
     query: async (request, { responseHeader }) => {
       responseHeader.set("x-seen", request.text);
@@ -62,13 +62,13 @@ test("a handler's headers and its error reach the caller", async () => {
   expect([bad.status, bad.body.message, bad.headers.get("x-seen")]).toEqual([400, "no", "bad"]);
 });
 
-test("the error of a body field is told with the field that the body is", async () => {
+test("passes the name of the body field to describeError", async () => {
   const { call } = await start();
   const { body } = await call("PUT", "/single/a", { unknown: 1 });
   expect(body).toMatchObject({ fields: ["unknown"], body_field: "nested" });
 });
 
-test("a file has its own type, length, headers and bytes", async () => {
+test("sends a file with its type, length, headers and bytes", async () => {
   const data = Uint8Array.from([0, 255, 10, 13]);
   const { url } = await start({
     file: async (_request, { responseHeader }) => {
@@ -76,16 +76,16 @@ test("a file has its own type, length, headers and bytes", async () => {
       return file("image/png", data);
     },
   });
-  const { headers, ...response } = await fetch(`${url}/file`).then(async (answer) => ({
-    headers: Object.fromEntries(answer.headers),
-    bytes: new Uint8Array(await answer.arrayBuffer()),
+  const { headers, ...response } = await fetch(`${url}/file`).then(async (received) => ({
+    headers: Object.fromEntries(received.headers),
+    bytes: new Uint8Array(await received.arrayBuffer()),
   }));
   expect(headers).toMatchObject({ "content-type": "image/png", "content-length": "4" });
   expect(headers["content-disposition"]).toBe('attachment; filename="a.png"');
   expect(response.bytes).toEqual(data);
 });
 
-test("what belongs to the connection is not for a handler to say", async () => {
+test("ignores connection-specific headers of a handler", async () => {
   const { call } = await start({
     query: async (request, { responseHeader }) => {
       responseHeader.set("connection", "close");
@@ -98,7 +98,7 @@ test("what belongs to the connection is not for a handler to say", async () => {
   expect(body.text).toBe("a");
 });
 
-test("every cookie of a handler is sent", async () => {
+test("sends every cookie of a handler", async () => {
   const { call } = await start({
     query: async (request, { responseHeader }) => {
       for (const cookie of ["a=1", "b=2"]) responseHeader.append("set-cookie", cookie);
@@ -108,7 +108,7 @@ test("every cookie of a handler is sent", async () => {
   expect((await call("GET", "/query")).headers.getSetCookie()).toEqual(["a=1", "b=2"]);
 });
 
-test("an error is not sent under what the handler said of its answer's content", async () => {
+test("an error does not keep the content headers of the handler", async () => {
   const { call } = await start({
     file: async (_request, { responseHeader }) => {
       responseHeader.set("content-disposition", "attachment");
@@ -119,18 +119,18 @@ test("an error is not sent under what the handler said of its answer's content",
   expect([status, headers.get("content-disposition"), body.message]).toEqual([404, null, "no"]);
 });
 
-test("what a handler throws that is no answer is INTERNAL and says nothing", async () => {
+test("an unexpected error of a handler is INTERNAL without its text", async () => {
   const { call } = await start({ query: () => Promise.reject(new Error("password of the database")) });
   const { status, body } = await call("GET", "/query");
   expect([status, body.message]).toEqual([500, "internal error"]);
 });
 
-test("an error that cannot be told cuts its own connection and no other", async () => {
+test("an error that cannot be described cuts its own connection only", async () => {
   server = await startFixture(
     {},
     {
       describeError: () => {
-        throw new Error("cannot tell");
+        throw new Error("cannot describe");
       },
     },
   );
@@ -139,40 +139,40 @@ test("an error that cannot be told cuts its own connection and no other", async 
   expect((await server.call("GET", "/query")).status).toBe(200);
 });
 
-test("who is not admitted is refused before the body is read, and may ask again on the same connection", async () => {
+test("refuses an unauthorized caller before it reads the body, and keeps the connection", async () => {
   server = await startFixture(
     {},
     {
       admit: async ({ requestHeader }) => {
-        if (!requestHeader.has("authorization")) throw new ConnectError("who?", Code.Unauthenticated);
+        if (!requestHeader.has("authorization")) throw new ConnectError("no token", Code.Unauthenticated);
       },
     },
   );
   const { url } = server;
   const agent = new Agent({ keepAlive: true, maxSockets: 1 });
-  const refused = await send(url, agent, {}, "this is no JSON");
+  const refused = await send(url, agent, {}, "not JSON");
   const admitted = await send(url, agent, { authorization: "x" }, "{}");
   agent.destroy();
   expect([refused.status, admitted.status]).toEqual([401, 200]);
   expect(admitted.port).toBe(refused.port);
 });
 
-test("a caller who leaves aborts the call", async () => {
-  const reasons = new Promise<unknown>((told) => {
+test("aborts the call when the caller leaves", async () => {
+  const reason = new Promise<unknown>((resolve) => {
     void start({
       query: (_request, { signal }) =>
         new Promise((_done, fail) => {
           leaving.abort();
           signal.addEventListener("abort", () => fail(signal.reason as Error));
-          signal.addEventListener("abort", () => told(signal.reason));
+          signal.addEventListener("abort", () => resolve(signal.reason));
         }),
     }).then(({ url }) => fetch(`${url}/query`, { signal: leaving.signal }).catch(() => undefined));
   });
   const leaving = new AbortController();
-  expect(await reasons).toMatchObject({ code: Code.Canceled });
+  expect(await reason).toMatchObject({ code: Code.Canceled });
 });
 
-test("a deadline of the caller ends the call", async () => {
+test("ends the call at the caller's deadline", async () => {
   const { call } = await start({
     query: (_request, { signal }) =>
       new Promise((_done, fail) => {
@@ -183,16 +183,16 @@ test("a deadline of the caller ends the call", async () => {
   expect(body.message).toBe("the deadline has passed");
 });
 
-/** Sends bytes and returns all that comes back. */
+/** Sends bytes and returns the whole response. */
 async function raw(url: string, bytes: string): Promise<string> {
   const socket = connect(Number(new URL(url).port), "127.0.0.1");
   socket.write(bytes);
-  let answer = "";
-  for await (const chunk of socket) answer += String(chunk);
-  return answer;
+  let response = "";
+  for await (const chunk of socket) response += String(chunk);
+  return response;
 }
 
-/** Sends a request over an agent's connection, and says which one that was. */
+/** Sends a request over an agent's connection and returns the local port of that connection. */
 function send(url: string, agent: Agent, headers: Record<string, string>, body: string) {
   const options = { method: "POST", agent, headers: { "content-type": "application/json", ...headers } };
   return new Promise<{ status: number | undefined; port: number | undefined }>((done, fail) => {

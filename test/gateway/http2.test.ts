@@ -5,7 +5,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { createFixtureGateway, file, type Implementation, page } from "./fixture.ts";
 
-const handled: string[] = [];
+const handledTexts: string[] = [];
 const implementation: Implementation = {
   query: async (request, { responseHeader }) => {
     responseHeader.set("connection", "close");
@@ -13,7 +13,7 @@ const implementation: Implementation = {
     return request;
   },
   cancel: async (request) => {
-    handled.push(request.text);
+    handledTexts.push(request.text);
     return request;
   },
   pages: async function* ({ number }) {
@@ -35,50 +35,50 @@ afterEach(() => {
   server.close();
 });
 
-test("a method that HTTP does not know is a 501, and one that the path does not take a 405", async () => {
+test("an unknown HTTP method is a 501, and one that the path does not have is a 405", async () => {
   expect((await call({ ":path": "/query", ":method": "BREW" })).headers[":status"]).toBe(501);
   expect((await call({ ":path": "/whatever", ":method": "BREW" })).headers[":status"]).toBe(501);
   expect((await call({ ":path": "/query", ":method": "DELETE" })).headers[":status"]).toBe(405);
 });
 
-test("answers as over HTTP/1.1, without what HTTP/2 forbids", async () => {
+test("responds as over HTTP/1.1, without headers that HTTP/2 forbids", async () => {
   const { headers, text } = await call({ ":path": "/query?text=a" });
   expect([headers[":status"], headers["x-kept"], headers.connection]).toEqual([200, "yes", undefined]);
   expect(JSON.parse(text)).toMatchObject({ text: "a" });
 });
 
-test("reads a body whose length is not announced", async () => {
+test("reads a body without Content-Length", async () => {
   const { text } = await call({ ":path": "/single/a", ...post }, '{"number":5}');
   expect(JSON.parse(text)).toMatchObject({ text: "a", number: 5 });
 });
 
-test("refuses a body where there is none, though its length is not announced", async () => {
+test("refuses a body without Content-Length when the operation has none", async () => {
   expect((await call({ ":path": "/query" }, "{}")).headers[":status"]).toBe(400);
   expect((await call({ ":path": "/query" }, "")).headers[":status"]).toBe(200);
 });
 
-test.each(["/query", "/pages", "/file"])("HEAD %s has no body and ends well", async (path) => {
+test.each(["/query", "/pages", "/file"])("HEAD %s has no body and completes", async (path) => {
   const { headers, text } = await call({ ":path": path, ":method": "HEAD" });
   expect([headers[":status"], text]).toEqual([200, ""]);
 });
 
-test("an answer that fails on its way does not end like a whole one", async () => {
+test("a response that fails midway is not taken for a complete one", async () => {
   expect(JSON.parse((await call({ ":path": "/pages" })).text).items).toHaveLength(3);
   await expect(call({ ":path": "/pages?number=1" })).rejects.toThrow(/INTERNAL_ERROR/);
 });
 
-test("a body beyond the limit is 413, and its stream is closed while the caller still sends", async () => {
+test("a body beyond the limit is a 413, and its stream is closed while the caller sends", async () => {
   const stream = session.request({ ":path": "/single/a", ...post });
   const aborted = once(stream, "aborted");
   for (let sent = 0; sent < 50; sent += 1) stream.write("x".repeat(32_768));
   const [headers] = await once(stream, "response");
   expect(headers[":status"]).toBe(413);
   stream.resume();
-  // Nothing but the server's word that it reads no more ends what the caller sends.
+  // Only RST_STREAM of the server stops the caller.
   await aborted;
 });
 
-test("a body that its caller cut off is not taken for a whole one", async () => {
+test("a body that its caller cancels is not taken for a complete one", async () => {
   const closed = new Promise((done) => {
     server.once("stream", (stream) => stream.once("close", done));
   });
@@ -89,7 +89,7 @@ test("a body that its caller cut off is not taken for a whole one", async () => 
   stream.close(8);
   await closed;
   await call({ ":path": "/single/whole:cancel", ...post }, "{}");
-  expect(handled).toEqual(["whole"]);
+  expect(handledTexts).toEqual(["whole"]);
 });
 
 const post = { ":method": "POST", "content-type": "application/json" };

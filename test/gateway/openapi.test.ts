@@ -7,16 +7,16 @@ import { FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
 import { expect, test } from "vitest";
 import { createDocument } from "../../src/gateway/openapi/document.ts";
 
-/** JSON that a test looks into without declaring its shape. */
+/** JSON whose shape a test does not declare. */
 type Json = ReturnType<typeof JSON.parse>;
 
 const registry = compile();
 const { paths, components, tags, ...head }: Json = documentOf("BookService", "InnerService");
 const book = components.schemas.book;
 const parametersOf = (operation: Json) =>
-  operation.parameters.map((one: Json) => [one.name, one.in, one.required ?? false]);
+  operation.parameters.map((parameter: Json) => [parameter.name, parameter.in, parameter.required ?? false]);
 
-test("the document's head is what its caller says, and tags are the services that have paths", () => {
+test("has the given info and servers, and a tag for each service with paths", () => {
   expect(head).toEqual({
     openapi: "3.1.0",
     info: {
@@ -33,7 +33,7 @@ test("the document's head is what its caller says, and tags are the services tha
   expect(tags).toEqual([{ name: "books", description: "About BookService" }]);
 });
 
-test("each binding is an operation, but for RPCs without one and methods that OpenAPI has no word for", () => {
+test("has an operation for each binding, except for HTTP methods that OpenAPI does not support", () => {
   const operations = Object.entries<Json>(paths).flatMap(([path, item]) =>
     Object.entries<Json>(item).map(([verb, { operationId }]) => `${verb} ${path} ${operationId}`),
   );
@@ -47,14 +47,14 @@ test("each binding is an operation, but for RPCs without one and methods that Op
   ]);
 });
 
-test("an operation has its tag, its description, whether it is deprecated and whether it needs a token", () => {
+test("an operation has a tag, a description, a deprecation and a security requirement", () => {
   expect(paths["/books"].post).toMatchObject({ tags: ["books"], description: "About CreateBook", security: [] });
   expect(paths["/books"].post).not.toHaveProperty("deprecated");
   expect(paths["/books/{title}:move"].post.deprecated).toBe(true);
   expect(paths["/books/{title}:move"].post).not.toHaveProperty("security");
 });
 
-test("what the path names and what is left for the query are parameters, nested ones by dots", () => {
+test("path and query parameters are listed, nested fields with dots", () => {
   expect(parametersOf(paths["/shelves/{shelf.name}/books"].get)).toEqual([
     ["shelf.name", "path", true],
     ["shelf.row", "query", false],
@@ -71,7 +71,7 @@ test("what the path names and what is left for the query are parameters, nested 
   expect(paths["/books"].post).not.toHaveProperty("parameters");
 });
 
-test("a parameter has its description and its deprecation beside its schema", () => {
+test("a parameter has a description and a deprecation next to its schema", () => {
   const [, , , words, , order] = paths["/shelves/{shelf.name}/books"].get.parameters;
   expect(words).toEqual({
     name: "words",
@@ -88,7 +88,7 @@ test("a parameter has its description and its deprecation beside its schema", ()
   });
 });
 
-test("the request's body is the message, the message without what the path names, or a field", () => {
+test("the request body is the message, the message without path parameters, or a field", () => {
   const schemaOf = ({ requestBody }: Json) => requestBody.content["application/json"].schema;
   expect(schemaOf(paths["/books"].post)).toEqual({ $ref: "#/components/schemas/book_request" });
   const rest = schemaOf(paths["/books/{title}"].put);
@@ -98,7 +98,7 @@ test("the request's body is the message, the message without what the path names
   expect(paths["/books/{title}"].delete).not.toHaveProperty("requestBody");
 });
 
-test("answers are the status of success, 404 where something can be missing, and the error", () => {
+test("responses are the success, a 404 for a missing resource, and errors", () => {
   const json = (name: string) => ({ "application/json": { schema: { $ref: `#/components/schemas/${name}` } } });
   expect(paths["/books"].post.responses).toEqual({
     "201": { description: "Created.", content: json("book") },
@@ -112,12 +112,12 @@ test("answers are the status of success, 404 where something can be missing, and
   expect(paths["/books/{title}"].delete.responses["204"]).not.toHaveProperty("content");
 });
 
-test("a stream of pages is answered as what they merge to", () => {
+test("the response of a stream of pages is the merged page", () => {
   const { content } = paths["/shelves/{shelf.name}/books"].get.responses["200"];
   expect(content["application/json"].schema).toEqual({ $ref: "#/components/schemas/list_books_response" });
 });
 
-test("a file is answered in its media types, and is text or binary by them", () => {
+test("a file has a text or binary schema for each media type", () => {
   expect(paths["/books/{title}/scan"].get.responses["200"].content).toEqual({
     "application/json": { schema: {} },
     "image/png": { schema: { type: "string", format: "binary" } },
@@ -125,20 +125,20 @@ test("a file is answered in its media types, and is text or binary by them", () 
   });
 });
 
-test("a message is a component of its name, with its example; one that nothing answers or asks is none", () => {
+test("each used message is a component with its example", () => {
   const names = ["book", "book_request", "failure", "list_books_response", "missing", "shelf"];
   expect(Object.keys(components.schemas)).toEqual(names);
   expect(book).toMatchObject({ type: "object", description: "About Book", example: { title: "Emma" } });
 });
 
-test("an answer requires what is always written, a request what it must have", () => {
+test("response schemas require fields that are always written, request schemas REQUIRED fields", () => {
   expect(components.schemas.book_request.required).toEqual(["title", "copies"]);
-  // A time, a duration, a struct, and the members of a oneof are left out where they are unset.
+  // A time, a duration, a struct and the members of a oneof are absent when they are not set.
   const optional = ["printed", "reading", "notes", "room", "floor"];
   expect(Object.keys(book.properties).filter((name) => !book.required.includes(name))).toEqual(optional);
 });
 
-test("an example of a body leaves out what the path names", () => {
+test("the example of a body leaves out path parameters", () => {
   const { schema } = paths["/books/{title}"].put.requestBody.content["application/json"];
   expect(schema.example).toEqual({});
 });
@@ -180,14 +180,16 @@ test.each<[string, Json]>([
   ["old_code", { type: "string", deprecated: true }],
   ["room", { type: ["string", "null"] }],
   ["floor", { type: "integer", format: "int32" }],
-])("the schema of the field %s says its type, its rules and its default", (name, schema) => {
+])("the schema of the field %s has its type, rules and default", (name, schema) => {
   expect(book.properties[name]).toEqual({ description: `About ${name}`, ...schema });
 });
 
-test("two of one name fail the generation instead of hiding one another", () => {
-  expect(() => documentOf("TwoSchemas")).toThrow("library.Other.Book and library.Book would both be the schema book");
-  expect(() => documentOf("TwoOperations")).toThrow("get /x/{name} would be in the document twice");
-  expect(() => documentOf("BookService", "OneName")).toThrow("create_book would be the name of two operations");
+test("refuses two messages, paths or operations with one name", () => {
+  expect(() => documentOf("TwoSchemas")).toThrow(
+    "library.Other.Book and library.Book must not share the schema name book",
+  );
+  expect(() => documentOf("TwoOperations")).toThrow("get /x/{name} must be bound once");
+  expect(() => documentOf("BookService", "OneName")).toThrow("create_book must be the name of one operation");
 });
 
 function documentOf(...services: string[]) {

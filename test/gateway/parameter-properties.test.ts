@@ -8,24 +8,24 @@ beforeAll(async () => {
 });
 afterAll(() => server.stop());
 
-/** How a value is written in a URL, and how the echo writes it in JSON. */
+/** A value as text in a URL, and as JSON in the response. */
 interface Sample {
   readonly text: string;
   readonly json: unknown;
 }
 
 interface ScalarCase {
-  /** The last part of the path that takes it; empty: none does. */
+  /** The segment of the path for this type; empty: the type cannot be in a path. */
   readonly type: string;
   readonly field: string;
   readonly samples: fc.Arbitrary<Sample>;
-  /** Whether a text stands for a value that the echo writes so. */
+  /** Whether the response may write the text as this value. */
   readonly isValue: (text: string, value: string) => boolean;
 }
 
 const decimal = (value: number): Sample => ({
   text: String(value),
-  // JSON knows no negative zero, and no NaN.
+  // JSON has no negative zero and no NaN.
   json: Number.isFinite(value) ? value + 0 : String(value),
 });
 const integers = (min: bigint, max: bigint) =>
@@ -47,7 +47,7 @@ const times = fc
 const isSame = (text: string, value: string) => text === value;
 const isNumber = (text: string, value: string) =>
   text === value || (/^-?[0-9]/.test(text) && !/[xob ]/i.test(text) && Number(text) === Number(value));
-/** Either alphabet, with all its padding or none. The bits beyond the last byte are the writer's. */
+/** Either alphabet, with full padding or none. The bits after the last byte are not significant. */
 const isBytes = (text: string, value: string) => {
   const [, digits = "", padding = ""] = /^([A-Za-z0-9+/_-]*)(={0,2})$/.exec(text) ?? [];
   const isWhole = padding === "" ? digits.length % 4 !== 1 : text.length % 4 === 0;
@@ -81,25 +81,25 @@ const cases: readonly ScalarCase[] = [
   scalar("string", texts, isSame),
   scalar("bytes", bytes, isBytes),
   scalar("enum", fc.constantFrom({ text: "GREEN", json: "GREEN" }, { text: "2", json: "GREEN" }), isName),
-  // A message cannot be a variable of the path.
+  // A message cannot be a path variable.
   { type: "", field: "timestamp", samples: times, isValue: isTime },
 ];
 
-/** A segment cannot be empty, and a URL's own rules take away `.` and `..`. */
+/** A segment cannot be empty, and URL clients remove `.` and `..`. */
 const fitsPath = (text: string) => text !== "" && text !== "." && text !== "..";
 const urlsOf = ({ type, field }: ScalarCase, text: string) => [
   `/types?${field}=${encodeURIComponent(text)}`,
   ...(type !== "" && fitsPath(text) ? [`/types/${type}/${encodeURIComponent(text)}`] : []),
 ];
 
-test.each(cases.map((one) => [one.field, one] as const))(
-  "every %s is read from the path and the query as it was written",
-  async (_type, one) => {
+test.each(cases.map((scalarCase) => [scalarCase.field, scalarCase] as const))(
+  "reads every %s from the path and the query",
+  async (_type, scalarCase) => {
     await fc.assert(
-      fc.asyncProperty(one.samples, async ({ text, json }) => {
-        for (const url of urlsOf(one, text)) {
+      fc.asyncProperty(scalarCase.samples, async ({ text, json }) => {
+        for (const url of urlsOf(scalarCase, text)) {
           const { status, body } = await server.call("GET", url);
-          expect([url, status, body[one.field]]).toEqual([url, 200, json]);
+          expect([url, status, body[scalarCase.field]]).toEqual([url, 200, json]);
         }
       }),
       { numRuns: 60 },
@@ -107,8 +107,8 @@ test.each(cases.map((one) => [one.field, one] as const))(
   },
 );
 
-/** Texts that are nearly values of several types. */
-const anything = fc.oneof(
+/** Texts that resemble values of several types. */
+const anyText = fc.oneof(
   fc.string(),
   fc.string({ unit: "binary" }),
   fc.stringMatching(/^[-+ ]?0?[xXbo]?[0-9]{1,22}(\.[0-9]{0,3})?([eE][-+]?[0-9]{1,3})?[ a]?$/),
@@ -130,21 +130,21 @@ const anything = fc.oneof(
   ),
 );
 
-test.each(cases.map((one) => [one.field, one] as const))(
-  "any text for a %s is a value that reads the same again, or a 400 that names the field",
-  async (_type, one) => {
+test.each(cases.map((scalarCase) => [scalarCase.field, scalarCase] as const))(
+  "any text for a %s is a value that round-trips, or a 400 that names the field",
+  async (_type, scalarCase) => {
     await fc.assert(
-      fc.asyncProperty(anything, async (text) => {
-        for (const url of urlsOf(one, text)) {
+      fc.asyncProperty(anyText, async (text) => {
+        for (const url of urlsOf(scalarCase, text)) {
           const { status, body } = await server.call("GET", url);
-          const value: unknown = body[one.field] ?? "";
-          const isNamed = status === 400 && String(body.fields) === one.field;
+          const value: unknown = body[scalarCase.field] ?? "";
+          const isNamed = status === 400 && String(body.fields) === scalarCase.field;
           // An empty value of the query counts as absent.
-          const isRight = status === 200 && (text === "" || one.isValue(text, String(value)));
+          const isRight = status === 200 && (text === "" || scalarCase.isValue(text, String(value)));
           expect([url, status, body, isNamed || isRight]).toEqual([url, status, body, true]);
-          for (const again of isRight ? urlsOf(one, String(value)) : []) {
-            const answer = await server.call("GET", again);
-            expect([again, answer.status, answer.body[one.field] ?? ""]).toEqual([again, 200, value]);
+          for (const nextUrl of isRight ? urlsOf(scalarCase, String(value)) : []) {
+            const next = await server.call("GET", nextUrl);
+            expect([nextUrl, next.status, next.body[scalarCase.field] ?? ""]).toEqual([nextUrl, 200, value]);
           }
         }
       }),

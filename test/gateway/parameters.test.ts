@@ -19,8 +19,8 @@ test.each([
   ["/v1/a%2fb%2Fc/%41", { text: "a%2fb%2Fc/A" }],
   ["/v1", { text: "" }],
   ["/single/a:", { text: "a:" }],
-  ["/typed/-5/GREEN", { number: -5, colour: "GREEN" }],
-  ["/typed/0/2", { number: 0, colour: "GREEN" }],
+  ["/typed/-5/GREEN", { number: -5, color: "GREEN" }],
+  ["/typed/0/2", { number: 0, color: "GREEN" }],
 ])("GET %s binds the path to %o", async (path, fields) => {
   const { status, body } = await server.call("GET", path);
   expect([status, body]).toEqual([200, expect.objectContaining(fields)]);
@@ -32,7 +32,7 @@ test.each([
   ["/typed/five/RED", "number"],
   ["/typed/1.5/RED", "number"],
   ["/typed/99999999999/RED", "number"],
-  ["/typed/1/BLUE", "colour"],
+  ["/typed/1/BLUE", "color"],
 ])("GET %s is a 400 that names %s", async (path, field) => {
   const { status, body } = await server.call("GET", path);
   expect([status, body.fields]).toEqual([400, [field]]);
@@ -48,7 +48,7 @@ test.each([
   ["longNumber=-3", { long_number: -3 }],
   ["long_number=9007199254740993", { long_number: "9007199254740993" }],
   ["data=AQI%3D", { data: "AQI=" }],
-  ["colour=RED&colours=GREEN&colours=1", { colour: "RED", colours: ["GREEN", "RED"] }],
+  ["color=RED&colors=GREEN&colors=1", { color: "RED", colors: ["GREEN", "RED"] }],
   ["texts=b&texts=a", { texts: ["b", "a"] }],
   [`nested.${"deeper.".repeat(6)}text=x`, { nested: expect.anything() }],
   ["nested.text=x&nested.deeper.text=y", { nested: { text: "x", deeper: { text: "y", maybe: null }, maybe: null } }],
@@ -77,7 +77,7 @@ test.each([
   ["time=2023-02-29T00:00:00Z", "time"],
   ["yes=1", "yes"],
   ["yes=TRUE", "yes"],
-  ["colour=BLUE", "colour"],
+  ["color=BLUE", "color"],
   ["time=yesterday", "time"],
   ["text=%zz", "text"],
   ["%zz=1", "%zz"],
@@ -97,7 +97,7 @@ test.each([
   ["/rare?answers=true&answers=false", { answers: [true, false] }],
   ["/rare?long=5", { long: 5 }],
   ["/rare?right.deeper.deeper.text=x", { right: expect.objectContaining({ deeper: expect.anything() }) }],
-])("GET %s reads wrappers, lists of them and what nests in itself", async (path, fields) => {
+])("GET %s reads wrappers, lists of wrappers and recursive messages", async (path, fields) => {
   const { status, body } = await server.call("GET", path);
   expect([status, body]).toEqual([200, expect.objectContaining(fields)]);
 });
@@ -115,7 +115,7 @@ test.each([
 });
 
 test.each(["$alt=json", "%24alt=json", "$prettyPrint=false", "$fields=*", "$alt=json&$prettyPrint=false&text=x"])(
-  "the system parameter %s asks for what is done anyway",
+  "accepts the system parameter %s, which describes the response",
   async (query) => {
     expect((await server.call("GET", `/query?${query}`)).status).toBe(200);
     expect((await server.call("POST", `/single/a?${query.replace("&text=x", "")}`, {})).status).toBe(200);
@@ -131,24 +131,24 @@ test.each([
   ["$fields=text", "$fields"],
   ["$callback=x", "$callback"],
   ["alt=json", "alt"],
-])("the system parameter %s asks for something else, and is a 400 that names %s", async (query, field) => {
+])("the unsupported system parameter %s is a 400 that names %s", async (query, field) => {
   const { status, body } = await server.call("GET", `/query?${query}`);
   expect([status, body.fields]).toEqual([400, [field]]);
 });
 
-test("a file is what $alt=media asks for, and $alt=json is not", async () => {
+test("an operation with a file accepts $alt=media and refuses $alt=json", async () => {
   const files = await startFixture({ file: async () => file("text/plain", Buffer.from("x")) });
   expect((await files.call("GET", "/file?$alt=media")).status).toBe(200);
   expect((await files.call("GET", "/file?$alt=json")).status).toBe(400);
   await files.stop();
 });
 
-test("a field that the path names is not taken from the query", async () => {
+test("refuses a query parameter for a field that the path sets", async () => {
   const { status, body } = await server.call("GET", "/single/a?text=a");
   expect([status, body.fields]).toEqual([400, ["text"]]);
 });
 
-test("with body * nothing is left for the query, and the body may repeat the path but not contradict it", async () => {
+test("with body *, the query must be empty and the body must not contradict the path", async () => {
   const query = await server.call("POST", "/single/a?number=1", {});
   expect([query.status, query.body.fields]).toEqual([400, ["number"]]);
   const same = await server.call("POST", "/single/a", { text: "a", number: 2 });
@@ -157,7 +157,7 @@ test("with body * nothing is left for the query, and the body may repeat the pat
   expect([other.status, other.body.fields]).toEqual([400, ["text"]]);
 });
 
-test("with a body field the rest is left for the query", async () => {
+test("with a body field, the query sets the other fields", async () => {
   const { body } = await server.call("PUT", "/single/a?number=1", { text: "inner" });
   expect(body).toMatchObject({ text: "a", number: 1, nested: { text: "inner" } });
   const twice = await server.call("PUT", "/single/a?nested.text=x", {});

@@ -11,7 +11,7 @@ function patternOf(router: ReturnType<typeof routerOf>, httpMethod: string, path
   return match.kind === "route" ? match.route.pattern : match.kind === "method" ? match.allow.join(" ") : "none";
 }
 
-test("a literal goes before *, which goes before **", () => {
+test("a literal has precedence over *, and * over **", () => {
   const router = routerOf("GET /a/b", "GET /a/{x}", "GET /a/{x=**}", "GET /{x=**}");
   expect(patternOf(router, "GET", "/a/b")).toBe("/a/b");
   expect(patternOf(router, "GET", "/a/c")).toBe("/a/{x}");
@@ -68,7 +68,7 @@ test("** matches no segment at all", () => {
   expect(segmentsOf("POST", "/b:run")).toEqual(["/b/{x=**}:run", "b"]);
 });
 
-test("a verb is never empty: a colon at the end belongs to the value", () => {
+test("a verb is never empty: a colon at the end is part of the value", () => {
   const router = routerOf("DELETE /users/{x}", "POST /users/{x}:run");
   const segmentsOf = (httpMethod: string, path: string) => {
     const match = router.match(httpMethod, path);
@@ -84,7 +84,7 @@ test.each(["", "/", "//", "/a/", "/a//b", "a"])("empty segments and a path like 
   expect(patternOf(routerOf("GET /{x}", "GET /a/{x=**}", "GET /a/{x}/{y}"), "GET", path)).toBe("none");
 });
 
-test("a verb counts where a route has it, and is part of the value elsewhere", () => {
+test("a verb is recognized when a route has it, and is part of the value otherwise", () => {
   const router = routerOf("POST /a/{x}:run", "POST /a/{x}", "GET /b/{x}");
   expect(patternOf(router, "POST", "/a/1:run")).toBe("/a/{x}:run");
   expect(patternOf(router, "POST", "/a/1:walk")).toBe("/a/{x}");
@@ -98,11 +98,11 @@ test.each([
   [["GET /a/*", "GET /a/{y}"]],
   [["GET /{x=**}", "GET /**"]],
   [["GET /a:run", "GET /a:run"]],
-])("refuses %o, which would match the same requests", (routes) => {
+])("refuses %o, which match the same requests", (routes) => {
   expect(() => routerOf(...routes)).toThrow(/matches the same requests as/);
 });
 
-test("a look-up visits no more of 10,000 routes than of 10", () => {
+test("a look-up takes as many steps for 10,000 routes as for 10", () => {
   const steps = (routes: number) => {
     const paths = Array.from({ length: routes }, (_, index) => `GET /service_${index}/{x}/items_${index}/{y}`);
     const router = routerOf(...paths);

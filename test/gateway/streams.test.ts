@@ -16,11 +16,8 @@ test.each([
   ["an empty page", [page([])]],
   ["one page", [page(["a", "b"], { total: 2 })]],
   ["totals before the items", [page([], { total: 2 }), page(["a"]), page(["b"])]],
-  [
-    "totals between and after, where the last counts",
-    [page(["a"], { total: 1 }), page([]), page(["b"], { total: 2, last: "z" })],
-  ],
-])("a stream of %s is one JSON object, its merge with the defaults written out", async (_what, pages) => {
+  ["totals between and after the items", [page(["a"], { total: 1 }), page([]), page(["b"], { total: 2, last: "z" })]],
+])("merges a stream of %s into one JSON object", async (_what, pages) => {
   const { call } = await start({
     pages: async function* () {
       yield* pages;
@@ -31,12 +28,12 @@ test.each([
   expect(status).toBe(200);
   expect(body).toEqual({
     items: texts.map((text) => ({ text, maybe: null })),
-    last: pages.reduce((before, one) => one.last || before, ""),
-    total: pages.reduce((before, one) => one.total || before, 0),
+    last: pages.reduce((before, each) => each.last || before, ""),
+    total: pages.reduce((before, each) => each.total || before, 0),
   });
 });
 
-test("an answer of one page is sent whole, with its length; a longer one in parts", async () => {
+test("a single page has a Content-Length, several pages are chunked", async () => {
   const { call } = await start({
     pages: async function* ({ number }) {
       for (let made = 0; made < number; made += 1) yield page(["a"]);
@@ -48,7 +45,7 @@ test("an answer of one page is sent whole, with its length; a longer one in part
   expect([two.headers.get("content-length"), two.headers.get("transfer-encoding")]).toEqual([null, "chunked"]);
 });
 
-test("an error before the first items has its status, one after them cuts the connection", async () => {
+test("an error before the first items sets the status, a later one cuts the connection", async () => {
   const { call, url } = await start({
     pages: async function* ({ number }) {
       yield page([], { total: 5 });
@@ -62,7 +59,7 @@ test("an error before the first items has its status, one after them cuts the co
   await expect(fetch(`${url}/pages?number=2`).then((response) => response.text())).rejects.toThrow();
 });
 
-test("chunks of a file are its bytes, under the type of the first one", async () => {
+test("joins the chunks of a file, with the type of the first chunk", async () => {
   const data = Uint8Array.from([0, 255, 10, 13]);
   const { url } = await start({
     chunks: async function* () {
@@ -75,7 +72,7 @@ test("chunks of a file are its bytes, under the type of the first one", async ()
   expect(new Uint8Array(await response.arrayBuffer())).toEqual(Uint8Array.from([...data, ...data]));
 });
 
-test("a file of no chunks keeps its handler's headers", async () => {
+test("a file without chunks keeps the handler's headers", async () => {
   const { call } = await start({
     chunks: async function* (_request, { responseHeader }) {
       responseHeader.set("content-disposition", "attachment");
@@ -91,12 +88,12 @@ const text = "x".repeat(100_000);
 test.each([
   ["pages", () => page([text])],
   ["chunks", () => file("text/plain", Buffer.from(text))],
-])("a slow reader holds up the %s, not the memory; one who leaves ends them", async (name, make) => {
+])("a slow reader pauses the %s, and a reader that leaves ends them", async (name, make) => {
   const endless = countedStream(make);
   const { url } = await start({ [name]: endless.handler });
   const socket = open(url, `GET /${name}`);
   await once(socket, "readable");
-  // The system's buffers take some; when nothing more is made, the handler waits for the reader.
+  // The system's buffers take some. When the count stops, the handler waits for the reader.
   let before = -1;
   await expect.poll(() => before === (before = endless.made()), { interval: 300, timeout: 15_000 }).toBe(true);
   expect(endless.made()).toBeLessThan(300);
@@ -104,7 +101,7 @@ test.each([
   expect(await endless.ended).toBe(true);
 });
 
-test("a reader who leaves ends a stream that has nothing to send, too", async () => {
+test("a reader that leaves ends a stream that sends nothing", async () => {
   const endless = countedStream(() => page([]));
   const { url } = await start({ pages: endless.handler });
   const socket = open(url, "GET /pages");
@@ -116,7 +113,7 @@ test("a reader who leaves ends a stream that has nothing to send, too", async ()
 test.each([
   ["pages", () => page(["a"])],
   ["chunks", () => file("text/plain", Buffer.from("a"))],
-])("HEAD has the head of endless %s and ends them", async (name, make) => {
+])("HEAD returns the headers of endless %s and ends them", async (name, make) => {
   const endless = countedStream(make);
   const { call } = await start({ [name]: endless.handler });
   const { status, body } = await call("HEAD", `/${name}`);
@@ -125,7 +122,7 @@ test.each([
   expect(endless.made()).toBeLessThan(4);
 });
 
-/** A handler that never ends by itself; `ended` says whether it was told that the caller is gone. */
+/** A handler that never ends by itself. `ended` resolves with whether its signal was aborted. */
 function countedStream(make: () => unknown) {
   let made = 0;
   let end: (aborted: boolean) => void;
@@ -153,7 +150,7 @@ function open(url: string, request: string): Socket {
   return socket;
 }
 
-test("If-None-Match that names the ETag is a 304 without a body, and HEAD ignores Range", async () => {
+test("If-None-Match with the ETag is a 304 without a body, and HEAD ignores Range", async () => {
   const ranges: (string | null)[] = [];
   const tagged = await startFixture({
     async *chunks(_request, { requestHeader, responseHeader }) {

@@ -54,6 +54,6 @@ test.each([
   "/a%2",
   "/%ff",
   "/a:b%zz",
-])("refuses %s and says where", (text) => {
+])("refuses %s and names the position", (text) => {
   expect(() => parseTemplate(text)).toThrow(new RegExp(`^path template .* at position \\d+$`));
 });

@@ -46,7 +46,7 @@ test.each([
     read: { by_int64: { "-9223372036854775808": "a" }, by_bool: { true: 1 } },
   },
   { sent: '{"empty":{}}', read: { empty: {} } },
-])("the body $sent is read as $read", async ({ sent, read }) => {
+])("reads the body $sent as $read", async ({ sent, read }) => {
   const { status, body } = await server.call("POST", "/types", sent);
   expect([status, body]).toEqual([200, expect.objectContaining(read)]);
 });
@@ -79,10 +79,10 @@ test.each([
   ["enum_value", "1"],
   ["field_mask", "a_b"],
   ["string_value", "\uD800"],
-])("the field %s of the value %o is a 400 that names it", async (field, value) => {
+])("the field %s with the value %o is a 400 that names it", async (field, value) => {
   const { status, body } = await server.call("POST", "/types", JSON.stringify({ [field]: value }));
   expect([status, body.fields]).toEqual([400, [field]]);
-  // The value may be a secret in the wrong field.
+  // The value may be a secret that was sent in the wrong field.
   expect(body.message).not.toContain(JSON.stringify(value));
 });
 
@@ -113,7 +113,7 @@ test.each([
   expect([status, body.fields]).toEqual([400, fields]);
 });
 
-test("a body that is a wrapper is exact, refused, or unset by null", async () => {
+test("reads a wrapper body exactly, refuses it, or unsets it by null", async () => {
   const put = async (path: string, sent: string) =>
     (await server.call("PUT", path, sent)) as { status: number; body: Record<string, unknown> };
   expect((await put("/types/int64", '"9007199254740993"')).body.int64_wrapper).toBe("9007199254740993");
@@ -133,12 +133,12 @@ test.each([
   ["/types/int64/1e2", { int64_value: 100 }],
   ["/types?duration=PT1M", { duration: "PT1M" }],
   ["/types?floats=NaN&floats=1", { floats: ["NaN", 1] }],
-])("GET %s is read as %o", async (path, read) => {
+])("reads GET %s as %o", async (path, read) => {
   const { status, body } = await server.call("GET", path);
   expect([status, body]).toEqual([200, expect.objectContaining(read)]);
 });
 
-test("the key __proto__ of a map or a Struct is a key like every other", async () => {
+test("keeps the key __proto__ of a map or a Struct", async () => {
   const text = [
     '{"strings":{"__proto__":"a","b":"c"}',
     '"messages":{"__proto__":{"int32_value":7}}',
@@ -153,17 +153,17 @@ test("the key __proto__ of a map or a Struct is a key like every other", async (
     body: text,
   });
   expect(response.status).toBe(200);
-  const answer = JSON.parse(await response.text()) as Record<string, Record<string, unknown>>;
-  const sent = JSON.parse(text) as typeof answer;
-  expect(entries(answer.strings)).toEqual(entries(sent.strings));
+  const received = JSON.parse(await response.text()) as Record<string, Record<string, unknown>>;
+  const sent = JSON.parse(text) as typeof received;
+  expect(entries(received.strings)).toEqual(entries(sent.strings));
   for (const field of ["struct", "value", "structs", "structs_by_name"]) {
-    expect(entries(answer[field])).toEqual(entries(sent[field]));
+    expect(entries(received[field])).toEqual(entries(sent[field]));
   }
-  const [[key, message] = []] = Object.entries(answer.messages ?? {});
+  const [[key, message] = []] = Object.entries(received.messages ?? {});
   expect([key, message]).toEqual(["__proto__", expect.objectContaining({ int32_value: 7 })]);
 });
 
-test("an Any holds the types of the registry, and an answer with another type has its bytes", async () => {
+test("an Any may contain types of the registry, and a response has the bytes of other types", async () => {
   const any = (name: string, value: Uint8Array) => ({
     $typeName: "google.protobuf.Any",
     typeUrl: `type.googleapis.com/${name}`,
@@ -194,22 +194,22 @@ test("an Any holds the types of the registry, and an answer with another type ha
   expect([bad.status, bad.body.fields]).toEqual([400, ["any.text", "anys[0].value"]]);
   await registered.stop();
 
-  const answering = await startFixture({
+  const responding = await startFixture({
     echoTypes: async (request) => ({
       ...request,
       any: any("unknown.Type", Uint8Array.of(1, 2)),
       anys: [any("", new Uint8Array())],
     }),
   });
-  const unknown = await answering.call("GET", "/types");
+  const unknown = await responding.call("GET", "/types");
   expect([unknown.status, unknown.body.any]).toEqual([
     200,
     { "@type": "type.googleapis.com/unknown.Type", value: "AQI=" },
   ]);
-  await answering.stop();
+  await responding.stop();
 });
 
-test("response_body that names a file answers its bytes with their type", async () => {
+test("a response_body that is a file is sent with its type", async () => {
   const files = await startFixture({
     part: async ({ text }) => ({
       $typeName: "fixture.WithFile",
@@ -224,7 +224,7 @@ test("response_body that names a file answers its bytes with their type", async 
   await files.stop();
 });
 
-/** All keys and values, "__proto__" included, which toEqual does not compare. */
+/** All keys and values, including "__proto__", which toEqual does not compare. */
 function entries(value: unknown): unknown {
   if (Array.isArray(value)) return value.map((item) => entries(item));
   if (typeof value !== "object" || value === null) return value;

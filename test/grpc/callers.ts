@@ -23,19 +23,19 @@ import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "#gen/google/
 import { StatusSchema } from "#gen/google/rpc/status_pb.js";
 import { serviceOf } from "../gateway/fixture.ts";
 
-type Named = Record<string, string | string[]>;
+type HeaderMap = Record<string, string | string[]>;
 
-/** All that a caller learns of its call. */
+/** The outcome of a call as its caller sees it. */
 export interface Outcome {
   readonly code: number;
   readonly message: string;
   readonly details: readonly JsonValue[];
-  readonly answer?: JsonValue;
-  readonly headers: Named;
-  readonly trailers: Named;
+  readonly output?: JsonValue;
+  readonly headers: HeaderMap;
+  readonly trailers: HeaderMap;
 }
 
-export interface Ask {
+export interface CallOptions {
   readonly method?: DescMethodUnary;
   readonly metadata?: Readonly<Record<string, string | readonly string[]>>;
   readonly signal?: AbortSignal;
@@ -43,30 +43,30 @@ export interface Ask {
 
 /** A client on one connection. */
 export interface Caller {
-  readonly call: (request: JsonValue, ask?: Ask) => Promise<Outcome>;
+  readonly call: (request: JsonValue, options?: CallOptions) => Promise<Outcome>;
   readonly close: () => void;
 }
 
 const single = serviceOf("EchoService").method.single as DescMethodUnary;
 const detailTypes = createRegistry(BadRequestSchema, ErrorInfoSchema, RetryInfoSchema);
 
-export const callers = { "connect-node": callByConnect, "grpc-js": callByGrpcJs, "node:http2": openRaw };
+export const callers = { "connect-node": openConnectNode, "grpc-js": openGrpcJs, "node:http2": openRaw };
 
-function callByConnect(url: string): Caller {
+function openConnectNode(url: string): Caller {
   const sessionManager = new Http2SessionManager(url);
   const transport = createGrpcTransport({ baseUrl: url, sessionManager });
   return {
     async call(request, { method = single, metadata = {}, signal } = {}) {
       const header = new Headers();
       for (const [name, values] of Object.entries(metadata))
-        for (const one of [values].flat()) header.append(name, one);
+        for (const value of [values].flat()) header.append(name, value);
       try {
-        const answer = await transport.unary(method, signal, undefined, header, fromJson(method.input, request));
-        const said = { headers: named(answer.header), trailers: named(answer.trailer) };
-        return { code: 0, message: "", details: [], answer: toJson(method.output, answer.message), ...said };
+        const response = await transport.unary(method, signal, undefined, header, fromJson(method.input, request));
+        const metadataMaps = { headers: toHeaderMap(response.header), trailers: toHeaderMap(response.trailer) };
+        return { code: 0, message: "", details: [], output: toJson(method.output, response.message), ...metadataMaps };
       } catch (error) {
         const { code, rawMessage, metadata: trailer } = ConnectError.from(error);
-        const trailers = named(trailer);
+        const trailers = toHeaderMap(trailer);
         return { code, message: rawMessage, details: detailsOf(trailers), headers: {}, trailers };
       }
     },
@@ -74,34 +74,34 @@ function callByConnect(url: string): Caller {
   };
 }
 
-function callByGrpcJs(url: string): Caller {
+function openGrpcJs(url: string): Caller {
   const client = new Client(url.replace("http://", ""), credentials.createInsecure());
   return {
     call: (request, { method = single, metadata: given = {}, signal } = {}) =>
       new Promise((done) => {
         const metadata = new Metadata();
         for (const [name, values] of Object.entries(given)) {
-          for (const one of [values].flat())
-            metadata.add(name, name.endsWith("-bin") ? Buffer.from(one, "base64") : one);
+          for (const value of [values].flat())
+            metadata.add(name, name.endsWith("-bin") ? Buffer.from(value, "base64") : value);
         }
-        let answer: JsonValue | undefined;
-        let headers: Named = {};
+        let output: JsonValue | undefined;
+        let headers: HeaderMap = {};
         const call = client.makeUnaryRequest(
           `/${method.parent.typeName}/${method.name}`,
           (value: JsonValue) => Buffer.from(toBinary(method.input, fromJson(method.input, value))),
           (bytes) => toJson(method.output, fromBinary(method.output, bytes)),
           request,
           metadata,
-          (_error, value) => (answer = value),
+          (_error, value) => (output = value),
         );
-        call.on("metadata", (received: Metadata) => (headers = ofGrpcJs(received)));
+        call.on("metadata", (received: Metadata) => (headers = fromGrpcJs(received)));
         call.on("status", ({ code, details, metadata: received }: StatusObject) => {
-          const trailers = ofGrpcJs(received);
-          // It leaves escaped what may stand in a URI.
+          const trailers = fromGrpcJs(received);
+          // grpc-js does not decode characters that are reserved in URIs.
           const message = details.replaceAll("%3A", ":");
           const result = { code, message, details: detailsOf(trailers), headers, trailers };
-          // The answer's callback comes after the status.
-          setImmediate(() => done(answer === undefined ? result : { ...result, answer }));
+          // grpc-js calls the callback after the status event.
+          setImmediate(() => done(output === undefined ? result : { ...result, output }));
         });
         signal?.addEventListener("abort", () => call.cancel());
       }),
@@ -109,14 +109,16 @@ function callByGrpcJs(url: string): Caller {
   };
 }
 
-function ofGrpcJs(metadata: Metadata): Named {
-  return named(Object.entries(metadata.toHttp2Headers()).map(([name, value]) => [name, value as string | string[]]));
+function fromGrpcJs(metadata: Metadata): HeaderMap {
+  return toHeaderMap(
+    Object.entries(metadata.toHttp2Headers()).map(([name, value]) => [name, value as string | string[]]),
+  );
 }
 
 /** A client that writes its own frames. */
 export interface RawCaller extends Caller {
   readonly open: (headers?: OutgoingHttpHeaders) => ClientHttp2Stream;
-  /** Each chunk in a DATA frame of its own, and what comes back; without an end the stream is left open. */
+  /** Sends each chunk in its own DATA frame and returns the outcome. With `end` false the stream stays open. */
   readonly send: (frames: readonly Uint8Array[], headers?: OutgoingHttpHeaders, end?: boolean) => Promise<RawOutcome>;
 }
 
@@ -155,37 +157,37 @@ const callHeaders = {
   te: "trailers",
 };
 
-/** A request as it goes over the wire. */
+/** Encodes a request as an envelope. */
 export function envelopeOf(request: JsonValue, flags = 0): Uint8Array {
   return encodeEnvelope(flags, toBinary(single.input, fromJson(single.input, request)));
 }
 
-/** Takes the body piece by piece, slowly. */
+/** Reads a response slowly, piece by piece. */
 async function readRaw(stream: ClientHttp2Stream): Promise<RawOutcome> {
-  let headers: Named = {};
-  let trailers: Named = {};
-  // Who was cut off is told so by its code.
+  let headers: HeaderMap = {};
+  let trailers: HeaderMap = {};
+  // The code of the stream reports the failure.
   stream.on("error", () => undefined);
-  stream.on("response", (received) => (headers = named(Object.entries(received) as [string, string][])));
-  stream.on("trailers", (received) => (trailers = named(Object.entries(received))));
-  // Connect's adapter does not close what its caller leaves open.
-  const over = Promise.race([once(stream, "end"), once(stream, "close")]);
+  stream.on("response", (received) => (headers = toHeaderMap(Object.entries(received) as [string, string][])));
+  stream.on("trailers", (received) => (trailers = toHeaderMap(Object.entries(received))));
+  // Connect's adapter does not close a stream that its caller leaves open.
+  const ended = Promise.race([once(stream, "end"), once(stream, "close")]);
   const chunks: Buffer[] = [];
   stream.on("data", (chunk: Buffer) => {
     chunks.push(chunk);
     stream.pause();
     setImmediate(() => stream.resume());
   });
-  await over;
+  await ended;
   stream.close();
   const body = Buffer.concat(chunks);
   const status = Number(headers[":status"]);
-  // An answer of HTTP alone is read as gRPC has it for its clients.
+  // A response without gRPC trailers: gRPC clients map the HTTP status to a code.
   const code = Number(trailers["grpc-status"] ?? (status === 404 ? Code.Unimplemented : Code.Unknown));
   const message = decodeURIComponent(String(trailers["grpc-message"] ?? ""));
-  const isAnswer = code === 0 && headers["content-type"] === "application/grpc+proto";
-  const answer = isAnswer && toJson(single.output, fromBinary(single.output, body.subarray(5)));
-  const told = {
+  const hasOutput = code === 0 && headers["content-type"] === "application/grpc+proto";
+  const output = hasOutput && toJson(single.output, fromBinary(single.output, body.subarray(5)));
+  const outcome = {
     status,
     code,
     message,
@@ -194,15 +196,15 @@ async function readRaw(stream: ClientHttp2Stream): Promise<RawOutcome> {
     trailers,
     body: body.toString("latin1"),
   };
-  return answer === false ? told : { ...told, answer };
+  return output === false ? outcome : { ...outcome, output };
 }
 
-/** Without the date, and without the name of an encoding that no answer uses: the adapter gives it, the door does not. */
-function named(headers: Iterable<[string, string | string[]]>): Named {
+/** Leaves out the date, and grpc-encoding: only the adapter sends it, and no response is compressed. */
+function toHeaderMap(headers: Iterable<[string, string | string[]]>): HeaderMap {
   return Object.fromEntries([...headers].filter(([name]) => name !== "date" && name !== "grpc-encoding"));
 }
 
-function detailsOf(trailers: Named): JsonValue[] {
+function detailsOf(trailers: HeaderMap): JsonValue[] {
   const status = trailers["grpc-status-details-bin"];
   if (status === undefined) return [];
   const { details } = fromBinary(StatusSchema, Buffer.from(String(status), "base64"));

@@ -17,7 +17,7 @@ import {
   LimitStandingSchema,
 } from "#gen/tollgate/v1/lease_pb.js";
 import { UserSchema } from "#gen/tollgate/v1/user_pb.js";
-import { toEnvelope } from "../../src/grpc/encode.ts";
+import { encodeMessageEnvelope } from "../../src/grpc/encode.ts";
 import { serviceOf } from "../gateway/fixture.ts";
 import { everyService } from "../support/services.ts";
 
@@ -32,7 +32,7 @@ const messages = new Map(
 const text = fc.oneof(
   fc.string(),
   fc.string({ unit: "binary" }),
-  // Around where a length takes one byte more, in characters of one byte and of several.
+  // Lengths around the limit of a one-byte length, in characters of one and of several bytes.
   fc.string({ unit: "grapheme-ascii", minLength: 60, maxLength: 140 }),
   fc.string({ unit: "grapheme", minLength: 60, maxLength: 140 }),
   fc.constantFrom("\ud800", "é".repeat(64), "x".repeat(127), "x".repeat(128), "y".repeat(20_000)),
@@ -49,12 +49,12 @@ const scalars: Partial<Record<ScalarType, fc.Arbitrary<unknown>>> = {
   [ScalarType.UINT64]: fc.bigInt(0n, 2n ** 64n - 1n),
 };
 
-/** A value of a field; undefined where it is left alone: a deep message, or one that is kept as something else. */
+/** A value for a field; undefined for deep messages and for types that protobuf-es represents as plain values. */
 function valueOf(field: DescField, depth: number): fc.Arbitrary<unknown> | undefined {
   if (field.message !== undefined) {
     const { message } = field;
-    const isKept = isWrapperDesc(message) || /\.(Struct|Value|ListValue|Any)$/.test(message.typeName);
-    return depth === 0 || isKept ? undefined : initOf(message, depth - 1);
+    const isPlainValue = isWrapperDesc(message) || /\.(Struct|Value|ListValue|Any)$/.test(message.typeName);
+    return depth === 0 || isPlainValue ? undefined : initOf(message, depth - 1);
   }
   if (field.enum !== undefined) return fc.constantFrom(...field.enum.values.map(({ number }) => number));
   return field.scalar === undefined ? undefined : scalars[field.scalar];
@@ -84,7 +84,7 @@ function initOf(desc: DescMessage, depth: number): fc.Arbitrary<Record<string, u
   return fc.record(singles, { requiredKeys: [] });
 }
 
-/** What encoding comes to: the bytes, or what is said of them. */
+/** The encoded bytes in base64, or the text of the error. */
 function outcome(encode: () => Uint8Array): string {
   try {
     return Buffer.from(encode()).toString("base64");
@@ -93,24 +93,27 @@ function outcome(encode: () => Uint8Array): string {
   }
 }
 
-/** What toEnvelope makes of a message, and what toBinary does. */
-function both(desc: DescMessage, init: Record<string, unknown>): [ours: string, theirs: string] {
+/** The outcomes of encodeMessageEnvelope and of toBinary. */
+function encodeBoth(desc: DescMessage, init: Record<string, unknown>): [ours: string, toBinary: string] {
   const message = create(desc, init);
-  return [outcome(() => toEnvelope(desc, message)), outcome(() => encodeEnvelope(0, toBinary(desc, message)))];
+  return [
+    outcome(() => encodeMessageEnvelope(desc, message)),
+    outcome(() => encodeEnvelope(0, toBinary(desc, message))),
+  ];
 }
 
-describe("toEnvelope", () => {
+describe("encodeMessageEnvelope", () => {
   it.each([...messages])("writes a %s as toBinary does", (_name, desc) => {
     fc.assert(
       fc.property(initOf(desc, 3), (init) => {
-        const [ours, theirs] = both(desc, init);
-        expect(ours).toBe(theirs);
+        const [ours, expected] = encodeBoth(desc, init);
+        expect(ours).toBe(expected);
       }),
       { numRuns: 60 },
     );
   });
 
-  it("knows messages enough for that to say something", () => {
+  it("is tested with more than 50 messages", () => {
     expect(messages.size).toBeGreaterThan(50);
   });
 
@@ -119,42 +122,44 @@ describe("toEnvelope", () => {
     ["a time before 1970", LeaseSchema, { grantedTime: { seconds: -1n, nanos: 5 } }],
     ["a time after 2106", LeaseSchema, { grantedTime: { seconds: 2n ** 32n, nanos: 5 } }],
     ["nothing", AcquireQuotaResponseSchema, {}],
-    ["an empty message within", AcquireQuotaResponseSchema, { lease: {}, limits: [{}, {}] }],
-    ["more than it keeps room for", AcquireQuotaResponseSchema, { lease: { username: "é".repeat(1_000_000) } }],
+    ["an empty nested message", AcquireQuotaResponseSchema, { lease: {}, limits: [{}, {}] }],
+    ["more than the reused buffer holds", AcquireQuotaResponseSchema, { lease: { username: "é".repeat(1_000_000) } }],
     [
-      "more of what it keeps no room for",
+      "many items beyond the reused buffer",
       AcquireQuotaResponseSchema,
       { limits: Array.from({ length: 20_000 }, () => ({ used: 1 })) },
     ],
   ] as const)("writes %s", (_what, desc, init) => {
-    const [ours, theirs] = both(desc, init);
-    expect(ours).toBe(theirs);
-    // What came before leaves nothing behind.
-    const [next, expected] = both(UserSchema, { username: "x" });
-    expect(next).toBe(expected);
+    const [ours, expected] = encodeBoth(desc, init);
+    expect(ours).toBe(expected);
+    // The next message is not affected.
+    const [next, expectedNext] = encodeBoth(UserSchema, { username: "x" });
+    expect(next).toBe(expectedNext);
   });
 
-  it("leaves to toBinary only what is out of the ordinary", () => {
-    // What it writes itself is a Buffer.
-    const isOwn = (desc: DescMessage, init: Record<string, unknown>) =>
-      Buffer.isBuffer(toEnvelope(desc, create(desc, init)));
-    expect(isOwn(AcquireQuotaResponseSchema, { lease: { points: 3 }, limits: [{ used: 1, limit: 5 }] })).toBe(true);
-    expect(isOwn(BatchAcquireQuotaResponseSchema, { decisions: [{ decision: { case: "granted", value: {} } }] })).toBe(
+  it("leaves only rare values to toBinary", () => {
+    // toBinary returns a Uint8Array, the encoder a Buffer.
+    const isEncodedHere = (desc: DescMessage, init: Record<string, unknown>) =>
+      Buffer.isBuffer(encodeMessageEnvelope(desc, create(desc, init)));
+    expect(isEncodedHere(AcquireQuotaResponseSchema, { lease: { points: 3 }, limits: [{ used: 1, limit: 5 }] })).toBe(
       true,
     );
-    expect(isOwn(StatusSchema, { code: 8, details: [{ typeUrl: "x", value: new Uint8Array(3) }] })).toBe(true);
-    expect(isOwn(ErrorInfoSchema, { metadata: { a: "b" } })).toBe(true);
-    expect(isOwn(UserSchema, { timezone: -5 })).toBe(false);
+    expect(
+      isEncodedHere(BatchAcquireQuotaResponseSchema, { decisions: [{ decision: { case: "granted", value: {} } }] }),
+    ).toBe(true);
+    expect(isEncodedHere(StatusSchema, { code: 8, details: [{ typeUrl: "x", value: new Uint8Array(3) }] })).toBe(true);
+    expect(isEncodedHere(ErrorInfoSchema, { metadata: { a: "b" } })).toBe(true);
+    expect(isEncodedHere(UserSchema, { timezone: -5 })).toBe(false);
   });
 
-  it("keeps what it does not know, however deep", () => {
+  it("keeps unknown fields at any depth", () => {
     const lease = new Uint8Array([0x0a, 0x04, 0xf8, 0x07, 0x96, 0x01]);
     const message = fromBinary(AcquireQuotaResponseSchema, lease);
-    expect(toEnvelope(AcquireQuotaResponseSchema, message)).toEqual(encodeEnvelope(0, lease));
+    expect(encodeMessageEnvelope(AcquireQuotaResponseSchema, message)).toEqual(encodeEnvelope(0, lease));
   });
 
-  it.each([-1, 1.5, 2 ** 32, Number.NaN, "1"])("makes of %s for a uint32 what toBinary does", (limit) => {
-    const [ours, theirs] = both(LimitStandingSchema, { limit });
-    expect(ours).toBe(theirs);
+  it.each([-1, 1.5, 2 ** 32, Number.NaN, "1"])("encodes %s as a uint32 as toBinary does", (limit) => {
+    const [ours, expected] = encodeBoth(LimitStandingSchema, { limit });
+    expect(ours).toBe(expected);
   });
 });

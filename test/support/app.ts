@@ -22,7 +22,7 @@ export interface TestApp {
   readonly admin: string;
   /** Every line that the server has logged. */
   readonly log: Json[];
-  /** Calls the HTTP/JSON door. */
+  /** Calls the HTTP/JSON gateway. */
   http(method: string, path: string, options?: CallOptions): Promise<Answer>;
   /** A token of a user; the password is the one that `user` gives. */
   token(username: string): Promise<string>;

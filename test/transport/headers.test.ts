@@ -19,7 +19,7 @@ test.each<[string, string, string, () => RequestInit]>([
   ["a report", "/admin/report", "GET", () => ({ headers: authorized() })],
   ["no answer", "/admin/users", "OPTIONS", () => ({})],
   ["no token", "/admin/users", "GET", () => ({})],
-  ["no such path", "/nowhere", "GET", () => ({})],
+  ["an unknown path", "/nowhere", "GET", () => ({})],
   ["a method that is not allowed", "/admin/users", "BREW", () => ({})],
   [
     "Connect",

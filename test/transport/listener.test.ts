@@ -309,8 +309,8 @@ describe("a connection that is reset", () => {
 });
 
 test("an HTTP/1.1 answer that a stranger does not read ends with the time of a call", async () => {
-  const strangers = createUnauthenticatedConnections({ maxConnections: 10, maxStreams: 10, streamMs: 200 });
-  const { port, held } = await openListener({ strangers });
+  const unauthenticated = createUnauthenticatedConnections({ maxConnections: 10, maxStreams: 10, streamMs: 200 });
+  const { port, held } = await openListener({ unauthenticated });
   const socket = connect(port, "127.0.0.1").on("error", () => undefined);
   socket.pause().write("GET /hold HTTP/1.1\r\nhost: x\r\n\r\n");
   const response = await held();

@@ -94,15 +94,15 @@ describe.each(transports)("%s", (_name, transport) => {
   const companies = () => createClient(CompanyService, transport());
 
   test("changes and reads what HTTP/JSON reads", async () => {
-    const key = `door_${randomUUID().replaceAll("-", "")}`;
+    const key = `transport_${randomUUID().replaceAll("-", "")}`;
     const created = await companies().createCompany(
-      { company: { key, detail: "by another door" } },
+      { company: { key, detail: "by another transport" } },
       { headers: bearer() },
     );
-    expect(created.company).toMatchObject({ key, detail: "by another door" });
+    expect(created.company).toMatchObject({ key, detail: "by another transport" });
     expect((await app.http("GET", `/admin/companies/${key}`, { token: app.admin })).body).toEqual({
       key,
-      detail: "by another door",
+      detail: "by another transport",
     });
   });
 

@@ -14,36 +14,36 @@ function open() {
 }
 
 test("one connection too many ends the oldest that nobody has authenticated", () => {
-  const strangers = createUnauthenticatedConnections(limits);
+  const unauthenticated = createUnauthenticatedConnections(limits);
   const all = [open(), open(), open(), open()] as const;
   const [known, oldest, ...others] = all;
-  strangers.enterConnection(known.connection, known.end);
-  strangers.enterConnection(oldest.connection, oldest.end);
-  strangers.recognize(known.connection);
-  for (const { connection, end } of others) strangers.enterConnection(connection, end);
+  unauthenticated.enterConnection(known.connection, known.end);
+  unauthenticated.enterConnection(oldest.connection, oldest.end);
+  unauthenticated.recognize(known.connection);
+  for (const { connection, end } of others) unauthenticated.enterConnection(connection, end);
   expect(all.map(({ end }) => end.mock.calls.length)).toEqual([0, 1, 0, 0]);
 });
 
 test("a connection that has closed makes room", () => {
-  const strangers = createUnauthenticatedConnections(limits);
+  const unauthenticated = createUnauthenticatedConnections(limits);
   const all = [open(), open(), open()] as const;
   for (const { connection, end } of all) {
-    strangers.enterConnection(connection, end);
+    unauthenticated.enterConnection(connection, end);
     if (connection === all[0].connection) connection.emit("close");
   }
   expect(all.map(({ end }) => end.mock.calls.length)).toEqual([0, 0, 0]);
 });
 
 test("one call too many ends the oldest, and calls of known callers do not count", () => {
-  const strangers = createUnauthenticatedConnections(limits);
+  const unauthenticated = createUnauthenticatedConnections(limits);
   const [known, stranger] = [open(), open()];
-  for (const { connection, end } of [known, stranger]) strangers.enterConnection(connection, end);
-  strangers.recognize(known.connection);
+  for (const { connection, end } of [known, stranger]) unauthenticated.enterConnection(connection, end);
+  unauthenticated.recognize(known.connection);
   const calls = [known, known, known, stranger, stranger, stranger].map(({ connection }) => ({
     ...open(),
     on: connection,
   }));
-  for (const { on, connection, end } of calls) strangers.enterStream(on, connection, end);
+  for (const { on, connection, end } of calls) unauthenticated.enterStream(on, connection, end);
   expect(calls.map(({ end }) => end.mock.calls.length)).toEqual([0, 0, 0, 1, 0, 0]);
 });
 
@@ -61,16 +61,16 @@ test("a stream of reflection that is silent ends", async () => {
 });
 
 test("of calls that come at once few start in one turn, and calls of known callers start between them", async () => {
-  const strangers = createUnauthenticatedConnections(limits);
+  const unauthenticated = createUnauthenticatedConnections(limits);
   const [known, stranger] = [open(), open()];
-  for (const { connection, end } of [known, stranger]) strangers.enterConnection(connection, end);
-  strangers.recognize(known.connection);
+  for (const { connection, end } of [known, stranger]) unauthenticated.enterConnection(connection, end);
+  unauthenticated.recognize(known.connection);
   const started: string[] = [];
   for (let call = 0; call < 40; call += 1) {
-    strangers.startCall(stranger.connection, () => started.push(`stranger ${call}`));
+    unauthenticated.startCall(stranger.connection, () => started.push(`stranger ${call}`));
   }
   expect(started).toHaveLength(16);
-  strangers.startCall(known.connection, () => started.push("known"));
+  unauthenticated.startCall(known.connection, () => started.push("known"));
   await new Promise(setImmediate);
   expect(started).toHaveLength(33);
   expect(started[16]).toBe("known");
@@ -82,15 +82,15 @@ test("of calls that come at once few start in one turn, and calls of known calle
 test("a call that began before its caller was known lasts as long as it likes", () => {
   vi.useFakeTimers();
   try {
-    const strangers = createUnauthenticatedConnections(limits);
+    const unauthenticated = createUnauthenticatedConnections(limits);
     const [known, stranger] = [open(), open()];
     const calls = [known, stranger].map(({ connection, end }) => {
       const call = open();
-      strangers.enterConnection(connection, end);
-      strangers.enterStream(connection, call.connection, call.end);
+      unauthenticated.enterConnection(connection, end);
+      unauthenticated.enterStream(connection, call.connection, call.end);
       return call;
     });
-    strangers.recognize(known.connection);
+    unauthenticated.recognize(known.connection);
     vi.advanceTimersByTime(limits.streamMs);
     expect(calls.map(({ end }) => end.mock.calls.length)).toEqual([0, 1]);
   } finally {

@@ -1,49 +1,43 @@
-import {
-  type DescEnum,
-  type DescField,
-  type DescMessage,
-  getOption,
-  type JsonValue,
-  type Registry,
-  ScalarType,
-} from "@bufbuild/protobuf";
+import { type DescField, type DescMessage, getOption, type JsonValue, type Registry } from "@bufbuild/protobuf";
 import { hasCustomJsonRepresentation, isWrapperDesc } from "@bufbuild/protobuf/wkt";
 import { FieldBehavior, field_behavior } from "#gen/google/api/field_behavior_pb.js";
 import { acceptsNull, type FieldPath, fieldsByName } from "../fields.ts";
-import { addViolation, isRoundedAt, type JsonPath, type JsonViolations } from "./findings.ts";
+import { checkEnum, checkScalar, reportChange, reportViolation } from "./check-scalar.ts";
 import { hideKey, isObject, setOwn } from "./objects.ts";
-import { isInteger, isUnicode, normalizeKey, normalizeScalar, ruleOfKey, ruleOfScalar } from "./scalars.ts";
-import type { RoundedNumbers } from "./scan.ts";
+import type { RoundedNumbers } from "./rounded.ts";
+import { isUnicode, normalizeKey, ruleOfKey } from "./scalars.ts";
 import { checkValue } from "./struct.ts";
 import { durationRule, isTimestamp, normalizeDuration, timestampRule } from "./times.ts";
+import { addViolation, type JsonPath, type JsonViolations } from "./violations.ts";
 
 export interface CheckOptions {
-  /** The types that a google.protobuf.Any may hold. */
+  /** The types that a google.protobuf.Any may contain. */
   readonly registry: Registry | undefined;
-  /** The fields that the JSON need not have though they are REQUIRED; undefined: it need not have any. */
-  readonly elsewhere: readonly FieldPath[] | undefined;
-  /** The numbers that are rounded to integers: a field of integers must not have one. */
+  /** REQUIRED fields that may be absent because the path or the query sets them; undefined: all may be absent. */
+  readonly setElsewhere: readonly FieldPath[] | undefined;
+  /** Numbers that JSON.parse has rounded: integer fields refuse them. */
   readonly rounded: RoundedNumbers | undefined;
 }
 
 export interface Checked extends Readonly<JsonViolations> {
-  /** The JSON as protobuf-es reads it exactly, if no rule is broken. */
+  /** The JSON in a form that protobuf-es reads exactly, when there are no violations. */
   readonly json: JsonValue;
 }
 
 /**
- * Checks the JSON of a message against its descriptor, more strictly than protobuf-es, which reads 31 September, "5s30m",
- * "0x10" and "A==" as something. Rewrites in place what protobuf-es refuses or reads inexactly: "1e2", "PT20S".
+ * Checks the JSON of a message against its descriptor. It is stricter than protobuf-es, which accepts 31 September,
+ * "5s30m", "0x10" and "A==". Values that protobuf-es refuses or reads inexactly, such as "1e2" and "PT20S", are rewritten
+ * in place.
  */
 export function checkJson(desc: DescMessage, json: JsonValue, options: CheckOptions): Checked {
-  const { registry, elsewhere, rounded } = options;
-  const findings: JsonViolations = { violations: [], isChanged: false, hasHiddenKey: false, rounded };
-  const checked = checkMessage({ findings, registry }, desc, json, undefined, elsewhere);
-  return { ...findings, json: checked };
+  const { registry, setElsewhere, rounded } = options;
+  const found: JsonViolations = { violations: [], isChanged: false, hasHiddenKey: false, rounded };
+  const checked = checkMessage({ found, registry }, desc, json, undefined, setElsewhere);
+  return { ...found, json: checked };
 }
 
 interface Context {
-  readonly findings: JsonViolations;
+  readonly found: JsonViolations;
   readonly registry: Registry | undefined;
 }
 
@@ -51,40 +45,40 @@ function checkMessage(
   context: Context,
   desc: DescMessage,
   json: JsonValue,
-  place: JsonPath,
-  elsewhere: CheckOptions["elsewhere"],
+  path: JsonPath,
+  setElsewhere: CheckOptions["setElsewhere"],
 ): JsonValue {
   const plan = planOf(desc);
-  if (plan.hasForm) return checkForm(context, desc, json, place);
-  const { findings } = context;
-  if (!isObject(json)) return refused(findings, place, "must be an object", json);
+  if (plan.hasSpecialForm) return checkSpecialForm(context, desc, json, path);
+  const { found } = context;
+  if (!isObject(json)) return reportViolation(found, path, "must be an object", json);
   let chosen: Map<unknown, DescField> | undefined;
   for (const key of Object.keys(json)) {
     const field = plan.fields.get(key);
-    const at = { above: place, at: key };
+    const at = { above: path, at: key };
     const value = json[key] ?? null;
-    if (field === undefined) addViolation(findings, at, "is no field of this message");
+    if (field === undefined) addViolation(found, at, "must be a field of this message");
     else if (isSecondName(json, field, key))
-      addViolation(findings, at, `is given twice: ${field.name} and ${field.jsonName}`);
+      addViolation(found, at, `must be set once: as ${field.name} or as ${field.jsonName}`);
     else if (value === null && !acceptsNull(field)) {
-      // Null says that a value is absent. protobuf-es takes it for a member of the oneof that is given.
-      if (field.oneof !== undefined && Reflect.deleteProperty(json, key)) findings.isChanged = true;
+      // Null means absent. protobuf-es would take it for the chosen member of the oneof.
+      if (field.oneof !== undefined && Reflect.deleteProperty(json, key)) found.isChanged = true;
     } else {
       if (field.oneof !== undefined) {
         chosen ??= new Map();
         const other = chosen.get(field.oneof);
-        if (other !== undefined) addViolation(findings, at, `excludes ${other.name}, which is given too`);
+        if (other !== undefined) addViolation(found, at, `must not be set together with ${other.name}`);
         chosen.set(field.oneof, field);
       }
-      const checked = checkField(context, field, value, at, elsewhere);
+      const checked = checkField(context, field, value, at, setElsewhere);
       if (checked !== value) json[key] = checked;
     }
   }
-  if (elsewhere !== undefined) checkRequired(findings, plan.required, json, place, elsewhere);
+  if (setElsewhere !== undefined) checkRequired(found, plan.required, json, path, setElsewhere);
   return json;
 }
 
-/** Whether the key is one of a field's two names, and the other one is given too, before it. */
+/** Whether the JSON has both names of a field, and this key is the second. */
 function isSecondName(json: Record<string, JsonValue>, { name, jsonName }: DescField, key: string): boolean {
   if (name === jsonName) return false;
   const other = key === name ? jsonName : name;
@@ -94,20 +88,20 @@ function isSecondName(json: Record<string, JsonValue>, { name, jsonName }: DescF
 }
 
 function checkRequired(
-  findings: JsonViolations,
+  found: JsonViolations,
   fields: readonly DescField[],
   json: Record<string, JsonValue>,
-  place: JsonPath,
-  elsewhere: readonly FieldPath[],
+  path: JsonPath,
+  setElsewhere: readonly FieldPath[],
 ): void {
   for (const field of fields) {
     const value = json[field.name] ?? json[field.jsonName];
-    // Null is how a caller gives a wrapper.
+    // Null is a valid value of a wrapper.
     const isWrapper = field.message !== undefined && isWrapperDesc(field.message);
-    const isNullGiven = Object.hasOwn(json, field.name) || Object.hasOwn(json, field.jsonName);
-    if ((value ?? null) !== null || (isNullGiven && (isWrapper || acceptsNull(field)))) continue;
-    if (!elsewhere.some(([first]) => first === field)) {
-      addViolation(findings, { above: place, at: field.name }, "is required");
+    const hasKey = Object.hasOwn(json, field.name) || Object.hasOwn(json, field.jsonName);
+    if ((value ?? null) !== null || (hasKey && (isWrapper || acceptsNull(field)))) continue;
+    if (!setElsewhere.some(([first]) => first === field)) {
+      addViolation(found, { above: path, at: field.name }, "must be set");
     }
   }
 }
@@ -116,23 +110,23 @@ function checkField(
   context: Context,
   field: DescField,
   json: JsonValue,
-  place: JsonPath,
-  elsewhere: CheckOptions["elsewhere"],
+  path: JsonPath,
+  setElsewhere: CheckOptions["setElsewhere"],
 ): JsonValue {
   switch (field.fieldKind) {
     case "scalar":
-      return checkScalar(context.findings, field.scalar, json, place);
+      return checkScalar(context.found, field.scalar, json, path);
     case "enum":
-      return checkEnum(context.findings, field.enum, json, place);
+      return checkEnum(context.found, field.enum, json, path);
     case "message":
-      return checkMessage(context, field.message, json, place, below(elsewhere, field));
+      return checkMessage(context, field.message, json, path, below(setElsewhere, field));
     case "map":
-      return checkMap(context, field, json, place, inItems(elsewhere));
+      return checkMap(context, field, json, path, inItems(setElsewhere));
     default: {
-      if (!Array.isArray(json)) return refused(context.findings, place, "must be a list", json);
+      if (!Array.isArray(json)) return reportViolation(context.found, path, "must be a list", json);
       for (let at = 0; at < json.length; at += 1) {
         const item = json[at] ?? null;
-        const checked = checkItem(context, field, item, { above: place, at }, inItems(elsewhere));
+        const checked = checkItem(context, field, item, { above: path, at }, inItems(setElsewhere));
         if (checked !== item) json[at] = checked;
       }
       return json;
@@ -140,137 +134,107 @@ function checkField(
   }
 }
 
-/** What the path or the query gives lies in messages, never in an item of a list or a map. */
-function inItems(elsewhere: CheckOptions["elsewhere"]): CheckOptions["elsewhere"] {
-  return elsewhere && nowhere;
+/** The path and the query set fields of messages, never of the items of a list or map. */
+function inItems(setElsewhere: CheckOptions["setElsewhere"]): CheckOptions["setElsewhere"] {
+  return setElsewhere && noFields;
 }
 
-const nowhere: readonly FieldPath[] = [];
+const noFields: readonly FieldPath[] = [];
 
 function checkMap(
   context: Context,
   field: DescField & { fieldKind: "map" },
   json: JsonValue,
-  place: JsonPath,
-  elsewhere: CheckOptions["elsewhere"],
+  path: JsonPath,
+  setElsewhere: CheckOptions["setElsewhere"],
 ) {
-  const { findings } = context;
-  if (!isObject(json)) return refused(findings, place, "must be an object", json);
+  const { found } = context;
+  if (!isObject(json)) return reportViolation(found, path, "must be an object", json);
   for (const [key, item] of Object.entries(json)) {
-    const at = { above: place, at: key };
+    const at = { above: path, at: key };
     const normal = normalizeKey(field.mapKey, key);
-    if (normal === undefined) addViolation(findings, at, `the key ${ruleOfKey(field.mapKey)}`);
-    else if (normal !== key && Object.hasOwn(json, normal)) addViolation(findings, at, "is given twice");
-    setOwn(json, key, checkItem(context, field, item, at, elsewhere));
+    if (normal === undefined) addViolation(found, at, `the key ${ruleOfKey(field.mapKey)}`);
+    else if (normal !== key && Object.hasOwn(json, normal)) addViolation(found, at, "must be set once");
+    setOwn(json, key, checkItem(context, field, item, at, setElsewhere));
   }
-  if (hideKey(json)) findings.hasHiddenKey = true;
+  if (hideKey(json)) found.hasHiddenKey = true;
   return json;
 }
 
-/** Checks one value: a field's, or an item's of its list or map. */
+/** Checks one value: of a field, or of an item in its list or map. */
 function checkItem(
   context: Context,
   field: DescField,
   json: JsonValue,
-  place: JsonPath,
-  elsewhere: CheckOptions["elsewhere"],
+  path: JsonPath,
+  setElsewhere: CheckOptions["setElsewhere"],
 ): JsonValue {
-  const { findings } = context;
-  if (json === null && !acceptsNull(field)) return refused(findings, place, "must not be null", json);
-  if (field.message !== undefined) return checkMessage(context, field.message, json, place, elsewhere);
-  if (field.enum !== undefined) return checkEnum(findings, field.enum, json, place);
-  return checkScalar(findings, field.scalar, json, place);
-}
-
-function checkScalar(findings: JsonViolations, type: ScalarType, json: JsonValue, place: JsonPath): JsonValue {
-  const isExact = typeof json !== "number" || !isInteger(type) || !isRoundedAt(findings, place);
-  const normal = isExact ? normalizeScalar(type, json) : undefined;
-  return normal === undefined
-    ? refused(findings, place, ruleOfScalar(type, json), json)
-    : changed(findings, json, normal);
-}
-
-function checkEnum(findings: JsonViolations, desc: DescEnum, json: JsonValue, place: JsonPath): JsonValue {
-  if (typeof json === "number" && isRoundedAt(findings, place)) return refused(findings, place, ruleOfEnum(desc), json);
-  if (valuesOf(desc).has(json) || (json === null && desc.typeName === "google.protobuf.NullValue")) return json;
-  if (desc.open && Number.isInteger(json) && normalizeScalar(ScalarType.INT32, json) !== undefined) return json;
-  return refused(findings, place, ruleOfEnum(desc), json);
-}
-
-function ruleOfEnum(desc: DescEnum): string {
-  const names = desc.values.map(({ name }) => name).filter((name) => !name.endsWith("UNSPECIFIED"));
-  return `must be one of ${names.join(", ")}`;
+  const { found } = context;
+  if (json === null && !acceptsNull(field)) return reportViolation(found, path, "must not be null", json);
+  if (field.message !== undefined) return checkMessage(context, field.message, json, path, setElsewhere);
+  if (field.enum !== undefined) return checkEnum(found, field.enum, json, path);
+  return checkScalar(found, field.scalar, json, path);
 }
 
 /** Checks a message whose JSON is not an object of its fields. */
-function checkForm(context: Context, desc: DescMessage, json: JsonValue, place: JsonPath): JsonValue {
-  const { findings } = context;
+function checkSpecialForm(context: Context, desc: DescMessage, json: JsonValue, path: JsonPath): JsonValue {
+  const { found } = context;
   const [value] = desc.fields;
-  if (isWrapperDesc(desc) && value?.scalar !== undefined) return checkScalar(findings, value.scalar, json, place);
+  if (isWrapperDesc(desc) && value?.scalar !== undefined) return checkScalar(found, value.scalar, json, path);
   switch (desc.typeName) {
     case "google.protobuf.Any":
-      return checkAny(context, json, place);
+      return checkAny(context, json, path);
     case "google.protobuf.Timestamp":
-      return typeof json === "string" && isTimestamp(json) ? json : refused(findings, place, timestampRule, json);
+      return typeof json === "string" && isTimestamp(json) ? json : reportViolation(found, path, timestampRule, json);
     case "google.protobuf.Duration": {
       const duration = typeof json === "string" ? normalizeDuration(json) : undefined;
-      if (duration === undefined) return refused(findings, place, durationRule, json);
-      return changed(findings, json, duration);
+      if (duration === undefined) return reportViolation(found, path, durationRule, json);
+      return reportChange(found, json, duration);
     }
     case "google.protobuf.FieldMask":
       if (typeof json === "string" && isUnicode(json) && !json.includes("_")) return json;
-      return refused(findings, place, "must be names of fields in lowerCamelCase, separated by commas", json);
+      return reportViolation(found, path, "must be names of fields in lowerCamelCase, separated by commas", json);
     case "google.protobuf.Struct":
-      if (!isObject(json)) return refused(findings, place, "must be an object", json);
+      if (!isObject(json)) return reportViolation(found, path, "must be an object", json);
       break;
     case "google.protobuf.ListValue":
-      if (!Array.isArray(json)) return refused(findings, place, "must be a list", json);
+      if (!Array.isArray(json)) return reportViolation(found, path, "must be a list", json);
       break;
   }
-  checkValue(findings, json, place);
+  checkValue(found, json, path);
   return json;
 }
 
-function checkAny(context: Context, json: JsonValue, place: JsonPath): JsonValue {
-  const { findings, registry } = context;
-  if (!isObject(json)) return refused(findings, place, "must be an object", json);
+function checkAny(context: Context, json: JsonValue, path: JsonPath): JsonValue {
+  const { found, registry } = context;
+  if (!isObject(json)) return reportViolation(found, path, "must be an object", json);
   if (Object.keys(json).length === 0) return json;
   const { "@type": url, ...content } = json;
-  const at = { above: place, at: "@type" };
-  if (typeof url !== "string") return refused(findings, at, "must be the URL of a type", json);
+  const at = { above: path, at: "@type" };
+  if (typeof url !== "string") return reportViolation(found, at, "must be a type URL", json);
   const desc = registry?.getMessage(url.slice(url.lastIndexOf("/") + 1));
-  if (desc === undefined) return refused(findings, at, "must be the URL of a type that this service knows", json);
+  if (desc === undefined)
+    return reportViolation(found, at, "must be the URL of a type that this service supports", json);
   if (!hasCustomJsonRepresentation(desc)) {
-    return { "@type": url, ...(checkMessage(context, desc, content, place, undefined) as Record<string, JsonValue>) };
+    return { "@type": url, ...(checkMessage(context, desc, content, path, undefined) as Record<string, JsonValue>) };
   }
   const { value, ...others } = content;
   for (const key of Object.keys(others))
-    addViolation(findings, { above: place, at: key }, "is no field of this message");
-  if (value === undefined) return refused(findings, { above: place, at: "value" }, "is required", json);
-  return { "@type": url, value: checkForm(context, desc, value, { above: place, at: "value" }) };
+    addViolation(found, { above: path, at: key }, "must be a field of this message");
+  if (value === undefined) return reportViolation(found, { above: path, at: "value" }, "must be set", json);
+  return { "@type": url, value: checkSpecialForm(context, desc, value, { above: path, at: "value" }) };
 }
 
-/** Reports a broken rule, and returns the JSON for the check of the rest. */
-function refused(findings: JsonViolations, place: JsonPath, rule: string, json: JsonValue): JsonValue {
-  addViolation(findings, place, rule);
-  return json;
-}
-
-function changed(findings: JsonViolations, before: JsonValue, after: JsonValue): JsonValue {
-  if (before !== after) findings.isChanged = true;
-  return after;
-}
-
-/** The fields that lie below a field, seen from its message. */
-function below(paths: CheckOptions["elsewhere"], field: DescField): CheckOptions["elsewhere"] {
+/** Returns the paths that continue below a field, relative to its message. */
+function below(paths: CheckOptions["setElsewhere"], field: DescField): CheckOptions["setElsewhere"] {
   if (paths === undefined || paths.length === 0) return paths;
   return paths.filter(([first, ...rest]) => first === field && rest.length > 0).map((path) => path.slice(1));
 }
 
-/** What the check of every message of a type needs. */
+/** Prepared data for checking messages of one type. */
 interface Plan {
   /** Whether its JSON is not an object of its fields. */
-  readonly hasForm: boolean;
+  readonly hasSpecialForm: boolean;
   readonly fields: ReadonlyMap<string, DescField>;
   readonly required: readonly DescField[];
 }
@@ -281,23 +245,11 @@ function planOf(desc: DescMessage): Plan {
   let plan = plans.get(desc);
   if (plan === undefined) {
     plan = {
-      hasForm: hasCustomJsonRepresentation(desc),
+      hasSpecialForm: hasCustomJsonRepresentation(desc),
       fields: fieldsByName(desc),
       required: desc.fields.filter((field) => getOption(field, field_behavior).includes(FieldBehavior.REQUIRED)),
     };
     plans.set(desc, plan);
   }
   return plan;
-}
-
-const enumValues = new WeakMap<DescEnum, ReadonlySet<unknown>>();
-
-/** The names and the numbers of an enumeration. */
-function valuesOf(desc: DescEnum): ReadonlySet<unknown> {
-  let values = enumValues.get(desc);
-  if (values === undefined) {
-    values = new Set(desc.values.flatMap(({ name, number }) => [name, number]));
-    enumValues.set(desc, values);
-  }
-  return values;
 }

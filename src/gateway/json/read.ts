@@ -4,26 +4,29 @@ import { badField } from "../errors.ts";
 import { type FieldPath, fieldsByName, isNullable } from "../fields.ts";
 import { type CheckOptions, checkJson } from "./check.ts";
 import { isObject, showKeys } from "./objects.ts";
-import { type JsonLimits, type RoundedNumbers, scanJson } from "./scan.ts";
+import type { RoundedNumbers } from "./rounded.ts";
+import { type JsonLimits, scanJson } from "./scan.ts";
 
 export interface ParsedJson {
   readonly json: JsonValue;
+  /** Numbers that JSON.parse has rounded to integers; undefined when there are none. */
   readonly rounded: RoundedNumbers | undefined;
 }
 
-/** The value of a JSON text, and which of its numbers are rounded. @throws INVALID_ARGUMENT for what is no JSON, repeats a key, or is beyond the limits */
+/** Parses a JSON text. @throws INVALID_ARGUMENT when it is invalid, repeats a key, or exceeds a limit */
 export function parseRequestJson(text: string, limits: JsonLimits): ParsedJson {
   const rounded = scanJson(text, limits);
   try {
     return { json: JSON.parse(text) as JsonValue, rounded };
   } catch {
-    throw badField("", "the body is no JSON");
+    throw badField("", "the body must be valid JSON");
   }
 }
 
 /**
- * A message from its JSON. Ignores nothing: an unknown field, one under both of its names, a value of another type, or
- * an absent field that is declared REQUIRED is INVALID_ARGUMENT and named with its path.
+ * Reads a message from JSON. Nothing is ignored.
+ * @throws INVALID_ARGUMENT that names the path, for an unknown field, a field under both of its names, a value of another
+ * type, and an absent REQUIRED field
  */
 export function readMessage(desc: DescMessage, json: JsonValue, options: CheckOptions): Message {
   const checked = checkJson(desc, json, options);
@@ -34,16 +37,16 @@ export function readMessage(desc: DescMessage, json: JsonValue, options: CheckOp
 }
 
 /**
- * A decoder of JSON texts for readers that parse by protobuf-es alone, such as Connect's: it returns the text of a message
- * that protobuf-es reads exactly, and refuses what readMessage refuses. REQUIRED fields may be absent: such clients leave
- * out zeros.
+ * Creates a text decoder for readers that parse JSON with protobuf-es only, such as Connect. It returns JSON that
+ * protobuf-es reads exactly, and throws where readMessage throws, except that REQUIRED fields may be absent: Connect
+ * clients leave out zeros.
  */
 export function createJsonDecoder(desc: DescMessage, limits: JsonLimits): { decode(bytes?: Uint8Array): string } {
   return {
     decode(bytes) {
       const text = decodeUtf8(bytes ?? new Uint8Array());
       const { json, rounded } = parseRequestJson(text, limits);
-      const checked = checkJson(desc, json, { registry: undefined, elsewhere: undefined, rounded });
+      const checked = checkJson(desc, json, { registry: undefined, setElsewhere: undefined, rounded });
       if (checked.violations.length > 0) throw invalidRequest(checked.violations);
       if (checked.hasHiddenKey) throw badField("", "the body must not have a key __proto__");
       return checked.isChanged ? JSON.stringify(checked.json) : text;
@@ -53,18 +56,18 @@ export function createJsonDecoder(desc: DescMessage, limits: JsonLimits): { deco
 
 const utf8 = new TextDecoder("utf-8", { fatal: true });
 
-/** @throws INVALID_ARGUMENT for bytes that are not UTF-8 */
+/** @throws INVALID_ARGUMENT when the bytes are not UTF-8 */
 export function decodeUtf8(bytes: Uint8Array): string {
   try {
     return utf8.decode(bytes);
   } catch {
-    throw badField("", "the body is not UTF-8");
+    throw badField("", "the body must be UTF-8");
   }
 }
 
 /**
- * The fields that the JSON of a patch names, as the .proto spells them.
- * @throws INVALID_ARGUMENT for null where the field cannot be null: a patch would clear it
+ * Lists the fields that the JSON of a patch sets, as the .proto spells them.
+ * @throws INVALID_ARGUMENT when a field is null and cannot be
  */
 export function patchedFields(desc: DescMessage, json: JsonValue): string[] {
   const fields = fieldsByName(desc);
@@ -75,8 +78,8 @@ export function patchedFields(desc: DescMessage, json: JsonValue): string[] {
   });
 }
 
-/** Whether the JSON of a message has a value, even if it is the zero, for a field. */
-export function isGiven(json: JsonValue | undefined, path: FieldPath): boolean {
+/** Whether the JSON of a message sets a field, even to zero. */
+export function isSetInJson(json: JsonValue | undefined, path: FieldPath): boolean {
   let value = json;
   for (const { name, jsonName } of path) {
     if (!isObject(value)) return false;

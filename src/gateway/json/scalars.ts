@@ -2,8 +2,8 @@ import { type DescField, type JsonValue, ScalarType } from "@bufbuild/protobuf";
 import { isDecimal, parseInteger, parseNumber } from "./numbers.ts";
 
 /**
- * Returns the JSON of a scalar in a form that protobuf-es reads exactly; undefined where it is no value of the type.
- * protobuf-es alone reads "0x10", " 1" and "A==" too, and refuses "1e2" for 64-bit integers.
+ * Returns the JSON of a scalar in a form that protobuf-es reads exactly; undefined when it is not a value of the type.
+ * protobuf-es by itself accepts "0x10", " 1" and "A==", and refuses "1e2" for 64-bit integers.
  */
 export function normalizeScalar(type: ScalarType, json: JsonValue): JsonValue | undefined {
   switch (type) {
@@ -23,7 +23,7 @@ export function normalizeScalar(type: ScalarType, json: JsonValue): JsonValue | 
 
 type MapKeyType = Extract<DescField, { fieldKind: "map" }>["mapKey"];
 
-/** The key of a map as protobuf-es reads it exactly; undefined where it is no key of the type. */
+/** Returns a map key in a form that protobuf-es reads exactly; undefined when it is not a key of the type. */
 export function normalizeKey(type: MapKeyType, key: string): string | undefined {
   if (type === ScalarType.STRING) return isUnicode(key) ? key : undefined;
   if (type === ScalarType.BOOL) return key === "true" || key === "false" ? key : undefined;
@@ -31,12 +31,12 @@ export function normalizeKey(type: MapKeyType, key: string): string | undefined 
   return integer === undefined ? undefined : String(integer);
 }
 
-/** The rule for the keys of a map. */
+/** Returns the rule that a map key breaks. */
 export function ruleOfKey(type: MapKeyType): string {
   return type === ScalarType.STRING ? "must be valid Unicode" : ruleOfScalar(type, "");
 }
 
-/** The rule that the JSON of a scalar breaks. */
+/** Returns the rule that the JSON of a scalar breaks. */
 export function ruleOfScalar(type: ScalarType, json: JsonValue): string {
   switch (type) {
     case ScalarType.STRING:
@@ -52,7 +52,7 @@ export function ruleOfScalar(type: ScalarType, json: JsonValue): string {
     default: {
       const { min, max } = ranges[type];
       if (typeof json === "number" && Number.isInteger(json) && !Number.isSafeInteger(json)) {
-        return "must be written as a string where it is beyond 2^53";
+        return "must be a string when it is beyond 2^53";
       }
       return `must be an integer from ${min} to ${max}`;
     }
@@ -63,13 +63,13 @@ export function isInteger(type: ScalarType): type is IntegerType {
   return Object.hasOwn(ranges, type);
 }
 
-/** Whether a text has no lone surrogates: UTF-8 cannot hold them. */
+/** Whether a text has no lone surrogates, which UTF-8 cannot represent. */
 export function isUnicode(text: string): boolean {
-  // Most texts have no surrogate at all, and the search for one that is alone takes four times as long.
+  // Most texts have no surrogates. The search for lone ones takes four times as long.
   return !/[\ud800-\udfff]/.test(text) || !/\p{Surrogate}/u.test(text);
 }
 
-/** Base64 or base64url, with all of its padding or none (RFC 4648). */
+/** Whether a text is base64 or base64url, with full padding or none (RFC 4648). */
 function isBase64(text: string): boolean {
   if (!/^[\w+/-]*={0,2}$/.test(text)) return false;
   const padding = text.endsWith("==") ? 2 : text.endsWith("=") ? 1 : 0;
@@ -81,7 +81,7 @@ function normalizeFloat(type: ScalarType, json: JsonValue): JsonValue | undefine
   const number = typeof json === "string" ? parseNumber(json) : json;
   if (typeof number !== "number" || !Number.isFinite(number)) return undefined;
   if (type === ScalarType.DOUBLE || Math.abs(number) <= largestFloat) return number;
-  // Other languages print the largest float as 3.4028235e+38, which is a little more: the nearest float counts.
+  // Other languages print the largest float as 3.4028235e+38, which is slightly larger: it is rounded to a float.
   const nearest = Math.fround(number);
   return Number.isFinite(nearest) ? nearest : undefined;
 }
@@ -90,7 +90,7 @@ const largestFloat = 3.4028234663852886e38;
 
 function normalizeInteger(type: IntegerType, json: JsonValue): JsonValue | undefined {
   const { min, max, isLong } = ranges[type];
-  // JSON.parse has read a number beyond 2^53 as another one nearby.
+  // JSON.parse rounds numbers beyond 2^53.
   if (typeof json === "number") {
     const isInRange = isLong ? json >= 0 || min < 0n : json >= Number(min) && json <= Number(max);
     return Number.isSafeInteger(json) && isInRange ? json : undefined;

@@ -1,42 +1,35 @@
 import { badField } from "../errors.ts";
 import { isRounded } from "./numbers.ts";
+import { addRounded, type RoundedNumbers } from "./rounded.ts";
+import { joinJsonPath } from "./violations.ts";
 
 export interface JsonLimits {
-  /** How deep objects and arrays nest. */
+  /** The deepest nesting of objects and arrays. */
   readonly depth: number;
-  /** How many values there are in all: a short text can hold very many. */
+  /** The number of values in total: a short text can hold very many. */
   readonly items: number;
 }
 
-/** Room for the longest list of a request (100,000 point keys), and for what stands beside it. */
+/** Room for the longest list of a request (100,000 point keys) and its other fields. */
 export const defaultJsonLimits: JsonLimits = { depth: 32, items: 150_000 };
-
-/**
- * Where the numbers stand that JSON.parse rounds to an integer that the text is not, such as 9007199254740991.4: by key or
- * index, level by level. A leaf is one of them.
- */
-export type RoundedNumbers = ReadonlyMap<string | number, RoundedNumbers>;
-
-/** A number is rounded. */
-export const roundedLeaf: RoundedNumbers = new Map();
 
 const quote = 34;
 const backslash = 92;
-/** An integer of so many digits is exact. */
+/** Integers of up to 15 digits are exact. */
 const exactDigits = 15;
 
 interface Level {
   readonly isObject: boolean;
   readonly keys: Set<string>;
-  /** The key or the index of what is being read. */
+  /** The key or the index of the current value. */
   at: string | number;
 }
 
 /**
- * Looks at a JSON text before it is parsed: JSON.parse keeps the last of two equal keys in silence, and builds whatever
- * nests and repeats however much. Faults of the grammar are left to JSON.parse.
- * Returns which numbers JSON.parse rounds to integers; undefined where it rounds none.
- * @throws INVALID_ARGUMENT that names the key, with its path
+ * Checks a JSON text before it is parsed: JSON.parse silently keeps the last of two equal keys, rounds numbers, and has no
+ * limits. Syntax errors are left to JSON.parse.
+ * @returns the numbers that JSON.parse rounds to integers; undefined when there are none
+ * @throws INVALID_ARGUMENT that names the path, for a repeated key and beyond a limit
  */
 export function scanJson(text: string, limits: JsonLimits): RoundedNumbers | undefined {
   const levels: Level[] = [];
@@ -54,7 +47,7 @@ export function scanJson(text: string, limits: JsonLimits): RoundedNumbers | und
       }
       case 123: // {
       case 91: // [
-        open(text[index] === "{");
+        enter(text[index] === "{");
         break;
       case 125: // }
       case 93: // ]
@@ -81,21 +74,25 @@ export function scanJson(text: string, limits: JsonLimits): RoundedNumbers | und
   }
   return rounded;
 
-  /** Returns the index of the number's last character. */
+  /** Notes a number that JSON.parse rounds. Returns the index of its last character. */
   function readNumber(start: number): number {
     let end = start + 1;
     while (isDigit(text.charCodeAt(end))) end += 1;
     let isPlain = end - start <= exactDigits;
-    while (isOfNumber(text.charCodeAt(end))) {
+    while (isInNumber(text.charCodeAt(end))) {
       isPlain = false;
       end += 1;
     }
-    if (!isPlain && isRounded(text.slice(start, end))) rounded = addRounded(rounded, levels);
+    if (!isPlain && isRounded(text.slice(start, end)))
+      rounded = addRounded(
+        rounded,
+        levels.map(({ at }) => at),
+      );
     return end - 1;
   }
 
-  function open(isObject: boolean): void {
-    if (levels.length === limits.depth) throw badField(path(), `nests deeper than ${limits.depth} levels`);
+  function enter(isObject: boolean): void {
+    if (levels.length === limits.depth) throw badField(path(), `must not nest deeper than ${limits.depth} levels`);
     count();
     levels.push({ isObject, keys: new Set(), at: isObject ? "" : 0 });
     expectsKey = isObject;
@@ -113,13 +110,13 @@ export function scanJson(text: string, limits: JsonLimits): RoundedNumbers | und
     const key = parseKey(literal);
     if (level === undefined || key === undefined) return;
     level.at = key;
-    if (level.keys.has(key)) throw badField(path(), "is given twice");
+    if (level.keys.has(key)) throw badField(path(), "must be set once");
     level.keys.add(key);
   }
 
   function count(): void {
     items += 1;
-    if (items > limits.items) throw badField("", `the body holds more than ${limits.items} values`);
+    if (items > limits.items) throw badField("", `the body must hold at most ${limits.items} values`);
   }
 
   function path(): string {
@@ -131,34 +128,12 @@ function isDigit(code: number): boolean {
   return code >= 48 && code <= 57;
 }
 
-/** Digits, point, exponent and signs. */
-function isOfNumber(code: number): boolean {
+/** Whether a character can be part of a number: a digit, the point, the exponent or a sign. */
+function isInNumber(code: number): boolean {
   return isDigit(code) || code === 46 || code === 43 || code === 45 || code === 69 || code === 101;
 }
 
-/** Keys are kept as they are, not joined to paths: a body may have many numbers below a long key. */
-function addRounded(before: RoundedNumbers | undefined, levels: readonly Level[]): RoundedNumbers {
-  if (levels.length === 0) return roundedLeaf;
-  const root = (before ?? new Map()) as Map<string | number, RoundedNumbers>;
-  let branch = root;
-  for (const { at } of levels.slice(0, -1)) {
-    const below = (branch.get(at) ?? new Map()) as typeof root;
-    branch.set(at, below);
-    branch = below;
-  }
-  branch.set(levels.at(-1)?.at ?? "", roundedLeaf);
-  return root;
-}
-
-/** `a`, `0` → `a[0]`; `a`, `b` → `a.b`. */
-export function joinJsonPath(before: string, at: string | number): string {
-  if (typeof at === "number") return `${before}[${at}]`;
-  // An empty key has to be seen in a list of fields.
-  const name = at === "" ? '""' : at;
-  return before === "" ? name : `${before}.${name}`;
-}
-
-/** The index of the closing quote; the text's end where there is none. */
+/** Returns the index of the closing quote; the length of the text when there is none. */
 function endOfString(text: string, start: number): number {
   let index = start + 1;
   while (index < text.length) {

@@ -1,23 +1,23 @@
 import type { JsonValue } from "@bufbuild/protobuf";
 import type { ListValue, Struct, Value } from "@bufbuild/protobuf/wkt";
-import { addViolation, type JsonPath, type JsonViolations } from "./findings.ts";
 import { hideKey, isObject, setOwn } from "./objects.ts";
 import { isUnicode } from "./scalars.ts";
+import { addViolation, type JsonPath, type JsonViolations } from "./violations.ts";
 
-/** Checks the JSON of a google.protobuf.Value: every JSON with finite numbers and valid Unicode. */
-export function checkValue(findings: JsonViolations, json: JsonValue, place: JsonPath): void {
-  if (typeof json === "string" && !isUnicode(json)) addViolation(findings, place, "must be valid Unicode");
-  if (typeof json === "number" && !Number.isFinite(json)) addViolation(findings, place, "must be a finite number");
-  if (Array.isArray(json)) json.forEach((item, at) => checkValue(findings, item, { above: place, at }));
+/** Checks the JSON of a google.protobuf.Value: any JSON with finite numbers and valid Unicode. */
+export function checkValue(found: JsonViolations, json: JsonValue, path: JsonPath): void {
+  if (typeof json === "string" && !isUnicode(json)) addViolation(found, path, "must be valid Unicode");
+  if (typeof json === "number" && !Number.isFinite(json)) addViolation(found, path, "must be a finite number");
+  if (Array.isArray(json)) json.forEach((item, at) => checkValue(found, item, { above: path, at }));
   if (!isObject(json)) return;
   for (const [key, item] of Object.entries(json)) {
-    if (!isUnicode(key)) addViolation(findings, place, "must have keys of valid Unicode");
-    checkValue(findings, item, { above: place, at: key });
+    if (!isUnicode(key)) addViolation(found, path, "must have keys in valid Unicode");
+    checkValue(found, item, { above: path, at: key });
   }
-  if (hideKey(json)) findings.hasHiddenKey = true;
+  if (hideKey(json)) found.hasHiddenKey = true;
 }
 
-/** The JSON of a google.protobuf.Value. @throws Error for a value that has none: no kind, or a number like NaN */
+/** Returns the JSON of a google.protobuf.Value. @throws Error for a Value without a kind, and for NaN and infinity */
 export function writeValue({ kind }: Value): JsonValue {
   switch (kind.case) {
     case "nullValue":
@@ -27,7 +27,7 @@ export function writeValue({ kind }: Value): JsonValue {
     case "listValue":
       return writeListValue(kind.value);
     case "numberValue":
-      if (!Number.isFinite(kind.value)) throw new Error("a google.protobuf.Value cannot be NaN or infinite");
+      if (!Number.isFinite(kind.value)) throw new Error("a google.protobuf.Value must not be NaN or infinite");
       return kind.value;
     case undefined:
       throw new Error("a google.protobuf.Value must have a kind");

@@ -19,48 +19,48 @@ import {
   type Value,
 } from "@bufbuild/protobuf/wkt";
 import { isNullable } from "../fields.ts";
-import { toIsoDuration } from "./durations.ts";
 import { setOwn } from "./objects.ts";
 import { writeListValue, writeStruct, writeValue } from "./struct.ts";
+import { toIsoDuration } from "./times.ts";
 
 /**
- * The JSON of a message: names as in the .proto, defaults written out, `null` for an unset field that may be
- * null, 64-bit integers as numbers, which is exact within 2^53, and durations in ISO 8601.
- * @param registry the types that a google.protobuf.Any may hold; others are written as their bytes
+ * Returns the JSON of a message. Names are as in the .proto, defaults are written, unset nullable fields are `null`, 64-bit
+ * integers are numbers up to 2^53 and strings beyond, and durations are ISO 8601.
+ * @param registry the types that a google.protobuf.Any may contain; others are written as bytes
  */
 export function writeMessage(desc: DescMessage, message: Message, registry: Registry | undefined): JsonValue {
   return write(reflect(desc, message), registry);
 }
 
-/** What is known of a message's fields before there is a message. */
-interface Shape {
+/** Prepared data for writing a field. */
+interface FieldPlan {
   readonly field: DescField;
-  /** A field that is null while it is unset. A member of a oneof is left out: null would set it. */
+  /** Whether the unset field is written as null. */
   readonly isNullable: boolean;
   readonly isImplicit: boolean;
 }
 
-const shapes = new WeakMap<DescMessage, readonly Shape[]>();
+const plans = new WeakMap<DescMessage, readonly FieldPlan[]>();
 
-function shapesOf(desc: DescMessage): readonly Shape[] {
-  let known = shapes.get(desc);
+function planOf(desc: DescMessage): readonly FieldPlan[] {
+  let known = plans.get(desc);
   if (known === undefined) {
     known = desc.fields
-      .toSorted((one, other) => one.number - other.number)
+      .toSorted((left, right) => left.number - right.number)
       .map((field) => ({
         field,
         isNullable: isNullable(field),
         isImplicit: field.presence === FeatureSet_FieldPresence.IMPLICIT,
       }));
-    shapes.set(desc, known);
+    plans.set(desc, known);
   }
   return known;
 }
 
 function write(message: ReflectMessage, registry: Registry | undefined): JsonValue {
-  if (hasCustomJsonRepresentation(message.desc)) return writeForm(message, registry);
+  if (hasCustomJsonRepresentation(message.desc)) return writeSpecialForm(message, registry);
   const json: Record<string, JsonValue> = {};
-  for (const { field, isNullable, isImplicit } of shapesOf(message.desc)) {
+  for (const { field, isNullable, isImplicit } of planOf(message.desc)) {
     if (message.isSet(field) || isImplicit) json[field.name] = writeField(message, field, registry);
     else if (isNullable) json[field.name] = null;
   }
@@ -68,7 +68,7 @@ function write(message: ReflectMessage, registry: Registry | undefined): JsonVal
 }
 
 function writeField(message: ReflectMessage, field: DescField, registry: Registry | undefined): JsonValue {
-  // A field holds a Struct as plain JSON already, and reflection would lose a key "__proto__".
+  // A field has a Struct as plain JSON already. Reflection would lose a key "__proto__".
   if (field.message?.typeName === "google.protobuf.Struct" && message.desc.typeName !== "google.protobuf.Value") {
     return localValue(message, field) as JsonValue;
   }
@@ -86,7 +86,7 @@ function localValue({ message }: ReflectMessage, field: DescField): unknown {
     : (fields[field.oneof.localName] as { readonly value: unknown }).value;
 }
 
-/** One value: a field's, or an item's of its list or map. */
+/** Writes one value: of a field, or of an item in its list or map. */
 function writeItem(field: DescField, value: unknown, registry: Registry | undefined): JsonValue {
   if (field.message !== undefined) return write(value as ReflectMessage, registry);
   if (field.enum === undefined) return writeScalar(field.scalar, value);
@@ -97,7 +97,7 @@ function writeItem(field: DescField, value: unknown, registry: Registry | undefi
 function writeScalar(type: ScalarType, value: unknown): JsonValue {
   if (typeof value === "bigint") {
     const number = Number(value);
-    // Beyond 2^53 a number would be another one: the string says it right.
+    // Beyond 2^53 a JSON number would be inexact.
     return Number.isSafeInteger(number) ? number : String(value);
   }
   if (type === ScalarType.BYTES) return toBase64(value as Uint8Array);
@@ -105,8 +105,8 @@ function writeScalar(type: ScalarType, value: unknown): JsonValue {
   return value as JsonValue;
 }
 
-/** The JSON of a message that is not an object of its fields. */
-function writeForm(reflected: ReflectMessage, registry: Registry | undefined): JsonValue {
+/** Writes a message whose JSON is not an object of its fields. */
+function writeSpecialForm(reflected: ReflectMessage, registry: Registry | undefined): JsonValue {
   const { desc, message } = reflected;
   const [value] = desc.fields;
   if (isWrapperDesc(desc) && value?.scalar !== undefined) return writeScalar(value.scalar, reflected.get(value));
@@ -126,7 +126,7 @@ function writeForm(reflected: ReflectMessage, registry: Registry | undefined): J
   }
 }
 
-/** A type that is unknown here, or bytes that are no message of it, are no fault of the call. */
+/** Writes an Any. An unknown type or invalid bytes do not fail the call: the bytes are written. */
 function writeAny({ typeUrl, value }: Any, registry: Registry | undefined): JsonValue {
   if (typeUrl === "") return {};
   const desc = registry?.getMessage(typeUrl.slice(typeUrl.lastIndexOf("/") + 1));

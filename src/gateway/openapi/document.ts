@@ -1,8 +1,8 @@
 import type { AnyDesc, DescMessage, DescMethod, DescService } from "@bufbuild/protobuf";
 import { getOption } from "@bufbuild/protobuf";
 import { operation as operationOption, tag as tagOption } from "#gen/gateway/v1/annotations_pb.js";
-import { answersFile, type Binding, bindingsOf } from "../binding.ts";
-import { snakeCase } from "./names.ts";
+import { type Binding, bindingsOf, respondsWithFile } from "../binding.ts";
+import { snakeCase } from "../fields.ts";
 import { type Parameter, parametersOf } from "./parameters.ts";
 import type { Schema } from "./rules.ts";
 import { createSchemas, type Schemas } from "./schema.ts";
@@ -16,15 +16,15 @@ export interface DocumentOptions {
     readonly contact: { readonly name: string };
   };
   readonly servers: readonly { readonly url: string; readonly description?: string }[];
-  /** The name and the form of the security scheme that all operations need which are not public. */
+  /** The security scheme of all operations that are not public. */
   readonly security: { readonly name: string; readonly scheme: Schema };
   readonly isPublic: (method: DescMethod) => boolean;
-  /** Whether a caller with a token may lack a role that the operation needs. */
+  /** Whether the operation needs a role in addition to a token. */
   readonly needsRole: (method: DescMethod) => boolean;
-  /** The body of an error, and of the 404 of a missing resource. */
+  /** The messages of an error body and of the 404 body for a missing resource. */
   readonly error: DescMessage;
   readonly notFound: DescMessage;
-  /** What the .proto says above a declaration. */
+  /** Returns the comment of a declaration in the .proto. */
   readonly describe: (desc: AnyDesc) => string;
 }
 
@@ -53,14 +53,14 @@ export interface OpenApi {
 }
 
 /**
- * The OpenAPI 3.1 document of the services' google.api.http bindings. RPCs without a binding, and bindings of HTTP
- * methods that OpenAPI has no word for, are not in it.
- * @throws Error for two bindings or two messages that the document would give one place or name
+ * Creates the OpenAPI 3.1 document of the services' google.api.http bindings. It leaves out RPCs without a binding and
+ * bindings of HTTP methods that OpenAPI does not support.
+ * @throws Error when two bindings or two messages would have the same place or name in the document
  */
 export function createDocument(services: readonly DescService[], options: DocumentOptions): OpenApi {
   const outputs = services.flatMap(({ methods }) => methods.map(({ output }) => output));
-  const answers = messagesIn([...outputs, options.error, options.notFound]);
-  const schemas = createSchemas(options.describe, (message) => answers.has(message));
+  const inResponses = messagesIn([...outputs, options.error, options.notFound]);
+  const schemas = createSchemas(options.describe, (message) => inResponses.has(message));
   const paths: Record<string, Record<string, Operation>> = {};
   const tags = new Map<string, string>();
   const operationIds = new Set<string>();
@@ -73,9 +73,9 @@ export function createDocument(services: readonly DescService[], options: Docume
       const path = pathOf(binding);
       const verb = binding.httpMethod.toLowerCase();
       const operations = (paths[path] ??= {});
-      if (operations[verb] !== undefined) throw new Error(`${verb} ${path} would be in the document twice`);
+      if (operations[verb] !== undefined) throw new Error(`${verb} ${path} must be bound once`);
       const operationId = operationIdOf(binding, all);
-      if (operationIds.has(operationId)) throw new Error(`${operationId} would be the name of two operations`);
+      if (operationIds.has(operationId)) throw new Error(`${operationId} must be the name of one operation`);
       operationIds.add(operationId);
       const aliases = all.filter((other) => other !== binding && firstOf(other, all) === binding);
       const operation = createOperation(binding, operationId, schemas, options);
@@ -93,15 +93,15 @@ export function createDocument(services: readonly DescService[], options: Docume
     components: {
       securitySchemes: { [options.security.name]: options.security.scheme },
       schemas: Object.fromEntries(
-        Object.entries(schemas.components).toSorted(([one], [other]) => (one < other ? -1 : 1)),
+        Object.entries(schemas.components).toSorted(([left], [right]) => (left < right ? -1 : 1)),
       ),
     },
   };
 }
 
 /**
- * The first binding of the same RPC, HTTP method and first segment of the path: the others are further paths of one
- * operation, not operations.
+ * Returns the first binding with the same RPC, HTTP method and first path segment. The others are aliases of that
+ * operation.
  */
 function firstOf(binding: Binding, bindings: readonly Binding[]): Binding | undefined {
   return bindings.find(
@@ -117,12 +117,12 @@ function segmentOf({ pattern }: Binding): string {
   return /^\/(\w+)/.exec(pattern)?.[1] ?? "";
 }
 
-/** What an operation can be under in a path of OpenAPI 3.1. */
+/** HTTP methods that OpenAPI 3.1 supports. */
 const verbs: ReadonlySet<string> = new Set(["GET", "PUT", "POST", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE"]);
 
 /**
- * The RPC's name. Those of its further bindings begin with the first segment of their path or, where it is the first
- * binding's, end with a number.
+ * Returns the RPC's name in snake_case. Further bindings get the first path segment as a prefix or, when it is the first
+ * binding's, a number as a suffix.
  */
 function operationIdOf(binding: Binding, bindings: readonly Binding[]): string {
   const own = bindings.filter(({ method }) => method === binding.method);
@@ -167,8 +167,8 @@ function bodySchema({ method, body, template }: Binding, schemas: Schemas): Sche
 function createResponses(binding: Binding, schemas: Schemas, options: DocumentOptions): Operation["responses"] {
   const { method, status } = binding;
   const { notFound, ranges } = getOption(method, operationOption);
-  const error = json(schemas.reference(options.error, "answer"));
-  const missing = json(schemas.reference(options.notFound, "answer"));
+  const error = json(schemas.reference(options.error, "response"));
+  const missing = json(schemas.reference(options.notFound, "response"));
   const errors = errorsOf(binding, options).map((code) => [
     code,
     { description: failures[code] ?? "Refused.", content: code === 404 && notFound ? missing : error },
@@ -176,17 +176,17 @@ function createResponses(binding: Binding, schemas: Schemas, options: DocumentOp
   return {
     [status]: {
       description: successes[status] ?? "Success.",
-      ...(status !== 204 && { content: answerContent(binding, schemas) }),
+      ...(status !== 204 && { content: responseContent(binding, schemas) }),
     },
     ...(ranges && {
-      "206": { description: "The part that Range asks for.", content: answerContent(binding, schemas) },
+      "206": { description: "The requested range.", content: responseContent(binding, schemas) },
     }),
     ...Object.fromEntries(errors),
     default: { description: "Another error.", content: error },
   };
 }
 
-/** The statuses of 4xx that an operation can answer, in order. */
+/** The 4xx statuses that an operation can return, in order. */
 function errorsOf({ method, body }: Binding, { isPublic, needsRole }: DocumentOptions): number[] {
   const { notFound, ranges, errors } = getOption(method, operationOption);
   const statuses = new Set([400, ...errors]);
@@ -195,21 +195,21 @@ function errorsOf({ method, body }: Binding, { isPublic, needsRole }: DocumentOp
   if (notFound) statuses.add(404);
   if (ranges) statuses.add(416);
   if (body !== undefined) statuses.add(413).add(415);
-  return [...statuses].toSorted((one, other) => one - other);
+  return [...statuses].toSorted((left, right) => left - right);
 }
 
 const failures: Readonly<Record<number, string>> = {
-  400: "The request breaks a rule: `validations` names the fields.",
-  401: "There is no valid token, or the credentials are wrong.",
-  403: "The caller's roles do not allow it; over quotas, the user is disabled or has no quota.",
-  404: "No such resource.",
-  409: "The key exists already, or the state of things forbids it: see `reason`.",
-  408: "The body did not come in time.",
-  412: "The file has another version than `If-Match` names.",
+  400: "The request is invalid: `validations` lists the fields and their rules.",
+  401: "The token or the credentials are missing or invalid.",
+  403: "The caller's roles do not allow the operation. For quotas: the user is disabled or has no quota.",
+  404: "The resource does not exist.",
+  409: "The key already exists, or the state of the resource does not allow the operation: see `reason`.",
+  408: "The body did not arrive in time.",
+  412: "`If-Match` does not name the current version of the file.",
   413: "The body is too large.",
   415: "The body is not JSON in UTF-8, or compressed.",
-  416: "There is no such part.",
-  429: "Too many: try again after `Retry-After`.",
+  416: "The requested range does not exist.",
+  429: "Too many requests, or the quota is used up: retry after `Retry-After`.",
 };
 
 /** The first sentence of a description. */
@@ -218,7 +218,7 @@ function summaryOf(description: string, operationId: string): string {
   return sentence.replace(/[.:;]$/, "") || operationId;
 }
 
-/** The messages, and those within them. */
+/** The messages and all messages in their fields. */
 function messagesIn(messages: readonly DescMessage[]): ReadonlySet<DescMessage> {
   const found = new Set<DescMessage>();
   const visit = (message: DescMessage) => {
@@ -230,16 +230,16 @@ function messagesIn(messages: readonly DescMessage[]): ReadonlySet<DescMessage> 
   return found;
 }
 
-const successes: Readonly<Record<number, string>> = { 200: "Done.", 201: "Created.", 204: "Done; nothing to say." };
+const successes: Readonly<Record<number, string>> = { 200: "Done.", 201: "Created.", 204: "Done; no content." };
 
-function answerContent(binding: Binding, schemas: Schemas): Content {
+function responseContent(binding: Binding, schemas: Schemas): Content {
   const { method, responseBody } = binding;
-  if (answersFile(binding)) {
+  if (respondsWithFile(binding)) {
     const { mediaTypes } = getOption(method, operationOption);
     return Object.fromEntries(mediaTypes.map((type) => [type, { schema: fileSchema(type) }]));
   }
   return json(
-    responseBody === undefined ? schemas.reference(method.output, "answer") : schemas.field(responseBody, "answer"),
+    responseBody === undefined ? schemas.reference(method.output, "response") : schemas.field(responseBody, "response"),
   );
 }
 
@@ -252,7 +252,7 @@ function json(schema: Schema): Content {
   return { "application/json": { schema } };
 }
 
-/** OpenAPI knows `{name}` alone. */
+/** Reduces `{name=pattern}` to `{name}`, the only form in OpenAPI. */
 function pathOf({ pattern }: Binding): string {
   return pattern.replaceAll(/\{([\w.]+)=[^}]*\}/g, "{$1}");
 }

@@ -14,36 +14,38 @@ export interface Parameter {
   readonly schema: Schema;
 }
 
-/** What the path names, then what the query may: all that can be a text and is neither in the path nor in the body. */
+/** Lists the path parameters, then the query parameters: fields that can be text and are not in the path or the body. */
 export function parametersOf({ method, template, body, mask }: Binding, schemas: Schemas): Parameter[] {
   const inPath = template.variables.map(({ fieldPath }) => pathTo(method.input, fieldPath));
-  const taken = new Set(inPath.map((path) => nameOf(path)));
+  const reserved = new Set(inPath.map((path) => nameOf(path)));
   const inQuery =
     body === "*"
       ? []
-      : textPaths(method.input, []).filter((path) => path[0] !== body && path[0] !== mask && !taken.has(nameOf(path)));
+      : textPaths(method.input, []).filter(
+          (path) => path[0] !== body && path[0] !== mask && !reserved.has(nameOf(path)),
+        );
   return [
     ...inPath.map((path) => createParameter(path, "path", schemas)),
     ...inQuery.map((path) => createParameter(path, "query", schemas)),
   ];
 }
 
-function createParameter(path: FieldPath, place: Parameter["in"], schemas: Schemas): Parameter {
+function createParameter(path: FieldPath, location: Parameter["in"], schemas: Schemas): Parameter {
   const field = path.at(-1);
-  if (field === undefined) throw new Error("a way to no field");
+  if (field === undefined) throw new Error("a field path must not be empty");
   const { description, deprecated, ...schema } = schemas.field(field, "request");
   return {
     name: nameOf(path),
-    in: place,
+    in: location,
     description: typeof description === "string" ? description : "",
-    // A field is required of the message that holds it, and that may be absent.
-    ...((place === "path" || path.every((one) => isRequired(one))) && { required: true }),
+    // A nested field is required only if every message on its path is.
+    ...((location === "path" || path.every((field) => isRequired(field))) && { required: true }),
     ...(deprecated === true && { deprecated: true }),
     schema,
   };
 }
 
-/** The ways to the fields that a text can be the value of. A message within itself is followed once: it has no end. */
+/** Lists the paths to all fields that can be text. A recursive message is entered once. */
 function textPaths(message: DescMessage, above: readonly DescMessage[]): FieldPath[] {
   return message.fields.flatMap((field): FieldPath[] => {
     if (isText(field)) return [[field]];

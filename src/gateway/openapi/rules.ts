@@ -12,19 +12,19 @@ import { FieldBehavior, field_behavior } from "#gen/google/api/field_behavior_pb
 import { defaultOf as declaredDefaultOf } from "../defaults.ts";
 import { isNullable, isWellKnown } from "../fields.ts";
 
-/** A JSON Schema of draft 2020-12, as OpenAPI 3.1 has it. */
+/** A JSON Schema (draft 2020-12), as OpenAPI 3.1 uses it. */
 export type Schema = { [keyword: string]: unknown };
 
 export const noRules = create(FieldRulesSchema);
 
-/** Whether a body must have the field. */
+/** Whether a request body must have the field. */
 export function isRequired(field: DescField): boolean {
   return getOption(field, field_behavior).includes(FieldBehavior.REQUIRED);
 }
 
 /**
- * Whether every answer has the field: as its zero, an empty list, null where it is unset, or its declared default. A
- * field that is marked OPTIONAL is left out where it is empty.
+ * Whether every response has the field, as its zero value, an empty list, null or its declared default. A field that is
+ * marked OPTIONAL is absent when it is empty.
  */
 export function isAlwaysWritten(field: DescField): boolean {
   if (getOption(field, field_behavior).includes(FieldBehavior.OPTIONAL)) return false;
@@ -35,18 +35,18 @@ export function isAlwaysWritten(field: DescField): boolean {
   );
 }
 
-/** Whether answers always have a field of the message, or of one within it, that a request may leave out. */
-export function requiresMoreInAnswers(message: DescMessage, above: readonly DescMessage[]): boolean {
+/** Whether responses always have a field of the message, or of a nested one, that requests may leave out. */
+export function requiresMoreInResponses(message: DescMessage, above: readonly DescMessage[]): boolean {
   if (above.includes(message)) return false;
   const around = [...above, message];
   return message.fields.some(
     (field) =>
       (!isRequired(field) && isAlwaysWritten(field)) ||
-      (field.message !== undefined && !isWellKnown(field.message) && requiresMoreInAnswers(field.message, around)),
+      (field.message !== undefined && !isWellKnown(field.message) && requiresMoreInResponses(field.message, around)),
   );
 }
 
-/** The type of a scalar and what its buf.validate rules allow. */
+/** Returns the schema of a scalar with its buf.validate rules. */
 export function scalar(type: ScalarType, { type: rules }: FieldRules): Schema {
   switch (type) {
     case ScalarType.STRING:
@@ -64,7 +64,7 @@ export function scalar(type: ScalarType, { type: rules }: FieldRules): Schema {
       return { type: "integer", format: "int32", ...(isNumeric(rules) && range(rules.value)) };
     case ScalarType.UINT64:
     case ScalarType.FIXED64:
-      // Beyond 2^53 it is a string.
+      // Values beyond 2^53 are strings.
       return {
         type: ["integer", "string"],
         minimum: 0,
@@ -80,7 +80,7 @@ export function scalar(type: ScalarType, { type: rules }: FieldRules): Schema {
   }
 }
 
-/** The values that an enum field may have, by name. */
+/** Lists the names of the values that an enum field may have. */
 export function namesOf(desc: DescEnum, { type: rules }: FieldRules): string[] {
   const { in: only, notIn } = rules.case === "enum" ? rules.value : create(EnumRulesSchema);
   return desc.values
@@ -88,9 +88,9 @@ export function namesOf(desc: DescEnum, { type: rules }: FieldRules): string[] {
     .map(({ name }) => name);
 }
 
-/** What an absent field counts as: the declared default, or the zero of a field that has no other absence. */
+/** Returns the default of a field: the declared one, or the zero value of a field without presence. */
 export function schemaDefaultOf(field: DescField): Schema {
-  // Of a oneof one member is given; none is null beside it.
+  // isNullable excludes members of a oneof.
   if (field.fieldKind === "message") return isNullable(field) ? { default: null } : {};
   const declared = declaredDefaultOf(field);
   if (declared !== undefined) return { default: declared };
@@ -105,7 +105,7 @@ export function schemaDefaultOf(field: DescField): Schema {
   return { default: typeof zero === "bigint" ? Number(zero) : zero };
 }
 
-/** None for texts: an absent one says more often that there is nothing than that it is empty. */
+/** Returns the zero value; undefined for strings and bytes, where absence usually does not mean empty. */
 function zeroOf(type: ScalarType): ReturnType<typeof scalarZeroValue> | undefined {
   return type === ScalarType.STRING || type === ScalarType.BYTES ? undefined : scalarZeroValue(type, false);
 }

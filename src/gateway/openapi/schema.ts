@@ -2,91 +2,90 @@ import { type AnyDesc, type DescField, type DescMessage, getOption, ScalarType }
 import { isWrapperDesc } from "@bufbuild/protobuf/wkt";
 import { type FieldRules, field as rulesOption } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import { example as messageExample, schema as schemaOption } from "#gen/gateway/v1/annotations_pb.js";
-import { isNullable } from "../fields.ts";
-import { durationPattern, writtenDurationPattern } from "../json/durations.ts";
-import { snakeCase } from "./names.ts";
+import { isNullable, snakeCase } from "../fields.ts";
+import { durationPattern, writtenDurationPattern } from "../json/times.ts";
 import {
   isAlwaysWritten,
   isRequired,
   namesOf,
   noRules,
-  requiresMoreInAnswers,
+  requiresMoreInResponses,
   type Schema,
   scalar,
   schemaDefaultOf,
 } from "./rules.ts";
 
-/** Where a message stands. An answer has more fields for certain than a request must have. */
-export type SchemaPosition = "request" | "answer";
+/** Where a message is used. A response always has more fields than a request must have. */
+export type SchemaPosition = "request" | "response";
 
 export interface Schemas {
   /**
-   * A reference to the message's schema, which is then among the components; protobuf's own types have their JSON form.
-   * @throws Error where another message of that name is among the components
+   * Returns a reference to the message's schema and adds it to the components. Well-known types are inlined.
+   * @throws Error when another message has the same name
    */
-  reference(message: DescMessage, place: SchemaPosition): Schema;
-  /** The schema of a request's message without some of its fields: a reference where none is left out. */
-  without(message: DescMessage, left: readonly DescField[]): Schema;
-  /** What the field holds, and what the .proto says of it. */
-  field(field: DescField, place: SchemaPosition): Schema;
-  /** All that were referred to, by name. */
+  reference(message: DescMessage, position: SchemaPosition): Schema;
+  /** Returns the schema of a request message without some fields; a reference when none is omitted. */
+  without(message: DescMessage, omitted: readonly DescField[]): Schema;
+  /** Returns the schema of a field with its comment in the .proto. */
+  field(field: DescField, position: SchemaPosition): Schema;
+  /** All referenced schemas, by name. */
   readonly components: Record<string, Schema>;
 }
 
 /**
- * A message that both requests and answers hold is two components where an answer requires more: `company_request` is
- * the request's.
- * @param describe what the .proto says above a declaration
- * @param isAnswered whether answers hold the message
+ * Creates the schemas of messages. A message of requests and responses becomes two components when responses require more
+ * fields: `company_request` is for requests.
+ * @param describe returns the comment of a declaration in the .proto
+ * @param isInResponses whether responses contain the message
  */
 export function createSchemas(
   describe: (desc: AnyDesc) => string,
-  isAnswered: (message: DescMessage) => boolean,
+  isInResponses: (message: DescMessage) => boolean,
 ): Schemas {
   const components: Record<string, Schema> = {};
   const named = new Map<string, DescMessage>();
   return { components, reference, without, field };
 
-  function reference(message: DescMessage, place: SchemaPosition): Schema {
+  function reference(message: DescMessage, position: SchemaPosition): Schema {
     const form = wellKnown[message.typeName];
-    if (form !== undefined) return place === "answer" ? { ...form, ...written[message.typeName] } : form;
-    const isApart = place === "request" && isAnswered(message) && requiresMoreInAnswers(message, []);
-    const name = `${snakeCase(message.name)}${isApart ? "_request" : ""}`;
+    if (form !== undefined) return position === "response" ? { ...form, ...written[message.typeName] } : form;
+    const isSeparate = position === "request" && isInResponses(message) && requiresMoreInResponses(message, []);
+    const name = `${snakeCase(message.name)}${isSeparate ? "_request" : ""}`;
     const other = named.get(name);
     if (other === undefined) {
       named.set(name, message);
-      components[name] = object(message, [], place);
+      components[name] = object(message, [], position);
     } else if (other !== message) {
-      throw new Error(`${other.typeName} and ${message.typeName} would both be the schema ${name}`);
+      throw new Error(`${other.typeName} and ${message.typeName} must not share the schema name ${name}`);
     }
     return { $ref: `#/components/schemas/${name}` };
   }
 
-  function without(message: DescMessage, left: readonly DescField[]): Schema {
-    return left.length === 0 ? reference(message, "request") : object(message, left, "request");
+  function without(message: DescMessage, omitted: readonly DescField[]): Schema {
+    return omitted.length === 0 ? reference(message, "request") : object(message, omitted, "request");
   }
 
-  function object(message: DescMessage, left: readonly DescField[], place: SchemaPosition): Schema {
-    const fields = message.fields.filter((one) => !left.includes(one));
+  function object(message: DescMessage, omitted: readonly DescField[], position: SchemaPosition): Schema {
+    const fields = message.fields.filter((each) => !omitted.includes(each));
     const required = fields
-      .filter((one) => isRequired(one) || (place === "answer" && isAlwaysWritten(one)))
+      .filter((each) => isRequired(each) || (position === "response" && isAlwaysWritten(each)))
       .map(({ name }) => name);
-    const example = exampleOf(message, left);
+    const example = exampleOf(message, omitted);
     return {
       type: "object",
       ...described(message),
       ...(required.length > 0 && { required }),
-      properties: Object.fromEntries(fields.map((one) => [one.name, field(one, place)])),
+      properties: Object.fromEntries(fields.map((each) => [each.name, field(each, position)])),
       ...(example !== undefined && { example }),
     };
   }
 
-  function field(desc: DescField, place: SchemaPosition): Schema {
+  function field(desc: DescField, position: SchemaPosition): Schema {
     const rules = getOption(desc, rulesOption);
     const { format, uniqueItems, example } = getOption(desc, schemaOption);
     return {
       ...described(desc),
-      ...content(desc, rules, place),
+      ...content(desc, rules, position),
       ...(format !== "" && { format }),
       ...(uniqueItems && { uniqueItems }),
       ...schemaDefaultOf(desc),
@@ -95,49 +94,49 @@ export function createSchemas(
     };
   }
 
-  function content(desc: DescField, rules: FieldRules, place: SchemaPosition): Schema {
-    if (desc.fieldKind === "list") return list(desc, rules, place);
-    return desc.fieldKind === "map" ? map(desc, rules, place) : single(desc, rules, place);
+  function content(desc: DescField, rules: FieldRules, position: SchemaPosition): Schema {
+    if (desc.fieldKind === "list") return list(desc, rules, position);
+    return desc.fieldKind === "map" ? map(desc, rules, position) : single(desc, rules, position);
   }
 
-  function list(desc: DescField & { fieldKind: "list" }, rules: FieldRules, place: SchemaPosition): Schema {
-    if (rules.type.case !== "repeated") return { type: "array", items: single(desc, rules, place) };
+  function list(desc: DescField & { fieldKind: "list" }, rules: FieldRules, position: SchemaPosition): Schema {
+    if (rules.type.case !== "repeated") return { type: "array", items: single(desc, rules, position) };
     const { minItems, maxItems, unique, items } = rules.type.value;
     return {
       type: "array",
-      items: single(desc, items ?? noRules, place),
+      items: single(desc, items ?? noRules, position),
       ...(minItems > 0n && { minItems: Number(minItems) }),
       ...(maxItems > 0n && { maxItems: Number(maxItems) }),
       ...(unique && { uniqueItems: true }),
     };
   }
 
-  function map(desc: DescField & { fieldKind: "map" }, { type: rules }: FieldRules, place: SchemaPosition): Schema {
-    if (rules.case !== "map") return { type: "object", additionalProperties: single(desc, noRules, place) };
+  function map(desc: DescField & { fieldKind: "map" }, { type: rules }: FieldRules, position: SchemaPosition): Schema {
+    if (rules.case !== "map") return { type: "object", additionalProperties: single(desc, noRules, position) };
     const { minPairs, maxPairs, values } = rules.value;
     return {
       type: "object",
-      additionalProperties: single(desc, values ?? noRules, place),
+      additionalProperties: single(desc, values ?? noRules, position),
       ...(minPairs > 0n && { minProperties: Number(minPairs) }),
       ...(maxPairs > 0n && { maxProperties: Number(maxPairs) }),
     };
   }
 
-  /** One value: the field's, or an item's of its list or map. */
-  function single(desc: DescField, rules: FieldRules, place: SchemaPosition): Schema {
+  /** Returns the schema of one value: of the field, or of an item in its list or map. */
+  function single(desc: DescField, rules: FieldRules, position: SchemaPosition): Schema {
     if (desc.enum !== undefined) return { type: "string", enum: namesOf(desc.enum, rules) };
-    if (desc.message !== undefined) return message(desc.message, rules, place);
+    if (desc.message !== undefined) return message(desc.message, rules, position);
     const { type, ...rest } = scalar(desc.scalar ?? ScalarType.STRING, rules);
     return { type: isNullable(desc) ? [type, "null"] : type, ...rest };
   }
 
-  function message(desc: DescMessage, rules: FieldRules, place: SchemaPosition): Schema {
+  function message(desc: DescMessage, rules: FieldRules, position: SchemaPosition): Schema {
     const [value] = desc.fields;
     if (isWrapperDesc(desc) && value?.scalar !== undefined) {
       const { type, ...rest } = scalar(value.scalar, rules);
       return { type: [type, "null"], ...rest };
     }
-    return reference(desc, place);
+    return reference(desc, position);
   }
 
   function described(desc: AnyDesc): Schema {
@@ -146,15 +145,15 @@ export function createSchemas(
   }
 }
 
-/** The example that the .proto gives, without some of the fields; undefined where it gives none. */
-function exampleOf(message: DescMessage, left: readonly DescField[]): Schema | undefined {
+/** Returns the example in the .proto without some fields; undefined when there is none. */
+function exampleOf(message: DescMessage, omitted: readonly DescField[]): Schema | undefined {
   const text = getOption(message, messageExample);
   if (text === "") return undefined;
   const example = JSON.parse(text) as Schema;
-  return Object.fromEntries(Object.entries(example).filter(([name]) => left.every((one) => one.name !== name)));
+  return Object.fromEntries(Object.entries(example).filter(([name]) => omitted.every((field) => field.name !== name)));
 }
 
-/** The forms that the JSON of protobuf's own types has. */
+/** The JSON forms of well-known types. */
 const wellKnown: Readonly<Record<string, Schema>> = {
   "google.protobuf.Timestamp": { type: "string", format: "date-time" },
   "google.protobuf.Duration": { type: "string", pattern: durationPattern },
@@ -166,7 +165,7 @@ const wellKnown: Readonly<Record<string, Schema>> = {
   "google.protobuf.Value": {},
 };
 
-/** Where an answer has fewer forms than a request. */
+/** Restrictions of those forms in responses. */
 const written: Readonly<Record<string, Schema>> = {
   "google.protobuf.Duration": { pattern: writtenDurationPattern },
 };

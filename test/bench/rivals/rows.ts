@@ -42,7 +42,7 @@ function startRival(name: string, { environment }: Stand): Promise<Server> {
 
 const texts: Readonly<Record<string, string>> = {
   service: "whole service",
-  door: "bare decision, our door",
+  "grpc-server": "bare decision, our gRPC server",
   "grpc-js": "bare decision, grpc-js",
   adapter: "bare decision, connectNodeAdapter",
   fastify: "rate-limiter-flexible, Fastify",
@@ -51,8 +51,8 @@ const texts: Readonly<Record<string, string>> = {
 export const rows: Readonly<Record<string, MakeRows>> = {
   /** Acquire and settle. Ours asks who is calling, writes the ledger, the usage and the audit log; the rivals do not. */
   async a(stand) {
-    const [door, grpcJs, adapter, fastify] = (await Promise.all(
-      ["door", "grpc-js", "adapter", "fastify"].map((name) => startRival(name, stand)),
+    const [grpcServer, grpcJs, adapter, fastify] = (await Promise.all(
+      ["grpc-server", "grpc-js", "adapter", "fastify"].map((name) => startRival(name, stand)),
     )) as [Server, Server, Server, Server];
     const script = await prepareScript(stand);
     const pairs = (name: string, server: Server, token = "") => ({
@@ -62,13 +62,13 @@ export const rows: Readonly<Record<string, MakeRows>> = {
     });
     const speeds = await compare([
       pairs("service", stand.server, stand.token),
-      pairs("door", door),
+      pairs("grpc-server", grpcServer),
       pairs("grpc-js", grpcJs),
       pairs("adapter", adapter),
       { name: "fastify", server: fastify, load: () => load("consume", fastify.url, "", callers) },
       { name: "redis", load: () => redisBenchmark(stand.environment.REDIS_URL ?? "", script, 1) },
     ]);
-    await Promise.all([door, grpcJs, adapter, fastify].map((server) => server.stop()));
+    await Promise.all([grpcServer, grpcJs, adapter, fastify].map((server) => server.stop()));
     const against = (ours: string, theirs: string, aim: number) => {
       const [mine, other] = [speedOf(speeds, ours), speedOf(speeds, theirs)];
       const what = `acquire+settle, ${texts[ours]} | ${texts[theirs]}`;
@@ -79,8 +79,8 @@ export const rows: Readonly<Record<string, MakeRows>> = {
     };
     const calls = [2 * speedOf(speeds, "service").wall, speedOf(speeds, "redis").wall] as const;
     return [
-      ...against("door", "grpc-js", 1.3),
-      ...against("door", "adapter", 6),
+      ...against("grpc-server", "grpc-js", 1.3),
+      ...against("grpc-server", "adapter", 6),
       ...against("service", "grpc-js", 1.3),
       ...against("service", "adapter", 6),
       ...against("service", "fastify", 3),

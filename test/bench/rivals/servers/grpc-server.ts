@@ -1,4 +1,4 @@
-/** The bare decision behind the fast door. */
+/** The bare decision behind our gRPC server. */
 import { createServer } from "node:http2";
 import { create } from "@bufbuild/protobuf";
 import { createContextValues } from "@connectrpc/connect";
@@ -7,7 +7,7 @@ import { createGrpcServer } from "../../../../src/grpc/server.ts";
 import { createDecision } from "../decision.ts";
 
 const { acquire, settle } = createDecision(process.env.REDIS_URL ?? "");
-const door = createGrpcServer({
+const serve = createGrpcServer({
   services: [
     {
       service: QuotaService,
@@ -24,5 +24,5 @@ const door = createGrpcServer({
   receive: () => ({ values: createContextValues(), headers: {} }),
 });
 const server = createServer();
-server.on("stream", (stream, headers) => door(stream, headers) || stream.close());
+server.on("stream", (stream, headers) => serve(stream, headers) || stream.close());
 server.listen(Number(process.env.PORT), "127.0.0.1", () => console.log("ready"));

@@ -6,45 +6,45 @@ import { untilInterrupted } from "../../src/call/context.ts";
 import type { GrpcServerOptions } from "../../src/grpc/server.ts";
 import { envelopeOf, type Outcome, openRaw, type RawCaller } from "./callers.ts";
 import { cases } from "./cases.ts";
-import { maxBodyBytes, startAdapter, startGrpcServer, type TestServer, valueKey } from "./doors.ts";
+import { maxBodyBytes, startAdapter, startGrpcServer, type TestServer, valueKey } from "./servers.ts";
 
-describe("as Connect's adapter does it", () => {
+describe("responds as Connect's adapter does to", () => {
   let adapter: TestServer;
-  let door: TestServer;
+  let server: TestServer;
   beforeAll(async () => {
-    [adapter, door] = await Promise.all([startAdapter(), startGrpcServer()]);
+    [adapter, server] = await Promise.all([startAdapter(), startGrpcServer()]);
   });
-  afterAll(() => [adapter, door].forEach((server) => server.stop()));
+  afterAll(() => [adapter, server].forEach((started) => started.stop()));
 
-  test.each(cases)("$says ($client)", async ({ run, expected, difference, isLeft }) => {
-    const theirs = await run(adapter);
-    expect(theirs).toMatchObject(expected);
-    const before = door.taken();
-    expect(withoutReason(await run(door))).toEqual(difference?.(theirs));
-    expect(door.taken() > before).toBe(isLeft === undefined);
+  test.each(cases)("$name ($client)", async ({ run, expected, toOurs, isLeftAlone }) => {
+    const byAdapter = await run(adapter);
+    expect(byAdapter).toMatchObject(expected);
+    const before = server.servedCount();
+    expect(withoutReason(await run(server))).toEqual(toOurs?.(byAdapter));
+    expect(server.servedCount() > before).toBe(isLeftAlone === undefined);
   });
 });
 
-/** The reason that the server gives its own errors, which the adapter does not. */
+/** Removes the reason from errors of the server: the adapter's errors have none. */
 function withoutReason(outcome: Outcome): Outcome {
-  const { "grpc-status-details-bin": _packed, ...trailers } = outcome.trailers;
+  const { "grpc-status-details-bin": _details, ...trailers } = outcome.trailers;
   const details = outcome.details.filter((detail) => !JSON.stringify(detail).includes("google.rpc.ErrorInfo"));
   return details.length === outcome.details.length ? outcome : { ...outcome, details, trailers };
 }
 
-describe("beside what the adapter does", () => {
+describe("in addition to the adapter", () => {
   const hello = envelopeOf({ text: "hello" });
   const start3Bytes = [hello.subarray(0, 3)];
   const refused: unknown[] = [];
   let server: TestServer;
   let caller: RawCaller;
-  let worked: string[];
+  let handledTexts: string[];
 
   async function start(options: Partial<GrpcServerOptions> = {}): Promise<void> {
     server = await startGrpcServer({ refuse, ...options });
     caller = openRaw(server.url);
-    worked = [];
-    server.handled.on("working", (text: string) => worked.push(text));
+    handledTexts = [];
+    server.handlerEvents.on("working", (text: string) => handledTexts.push(text));
   }
   function refuse(_context: unknown, error: unknown): ConnectError {
     refused.push(error);
@@ -56,7 +56,7 @@ describe("beside what the adapter does", () => {
     server.stop();
   });
 
-  test("refuses whom it does not admit before the message is there", async () => {
+  test("refuses a caller that it does not admit before the message has arrived", async () => {
     const forbidden = new ConnectError("not you", Code.PermissionDenied, { "x-why": "a" });
     await start({ admit: () => Promise.reject(forbidden) });
     const outcome = await caller.send(start3Bytes, {}, false);
@@ -66,42 +66,42 @@ describe("beside what the adapter does", () => {
       message: "not you",
       trailers: { "x-why": "a" },
     });
-    expect([refused, worked]).toEqual([[], []]);
+    expect([refused, handledTexts]).toEqual([[], []]);
   });
 
   test("reads the message after it has admitted the caller", async () => {
     const steps: string[] = [];
     await start({
       async admit({ method }) {
-        // The whole message is there by now.
+        // The whole message has arrived when this call returns.
         await caller.send([hello], { ":path": "/fixture.EchoService/Nowhere" });
-        steps.push(`admitted to ${method.name}`, ...worked);
+        steps.push(`admitted to ${method.name}`, ...handledTexts);
       },
     });
-    expect(await caller.send([hello])).toMatchObject({ code: 0, answer: { text: "hello" } });
-    expect([steps, worked]).toEqual([["admitted to Single"], ["hello"]]);
+    expect(await caller.send([hello])).toMatchObject({ code: 0, output: { text: "hello" } });
+    expect([steps, handledTexts]).toEqual([["admitted to Single"], ["hello"]]);
   });
 
-  test("does not wait for a message longer than it may take", async () => {
+  test("ends the wait for a message at the body timeout", async () => {
     await start({ bodyTimeoutMs: 20 });
     await caller.send(start3Bytes, {}, false);
-    expect(refused).toMatchObject([{ code: Code.DeadlineExceeded, rawMessage: "the body did not come within 20 ms" }]);
-    expect(worked).toEqual([]);
+    expect(refused).toMatchObject([{ code: Code.DeadlineExceeded, rawMessage: "the body must arrive within 20 ms" }]);
+    expect(handledTexts).toEqual([]);
   });
 
-  test("does not wait for a message longer than the caller does", async () => {
+  test("ends the wait for a message at the caller's deadline", async () => {
     await start({});
     const outcome = await caller.send(start3Bytes, { "grpc-timeout": "20m" }, false);
     expect(outcome).toMatchObject({ code: Code.DataLoss, message: "refused" });
     expect(refused).toMatchObject([{ code: Code.DeadlineExceeded, rawMessage: "the deadline has passed" }]);
-    expect(worked).toEqual([]);
+    expect(handledTexts).toEqual([]);
   });
 
-  test("tells whom to admit until when, and adds no words of its own", async () => {
+  test("ends the wait for admission at the caller's deadline, with an error that refuse() does not change", async () => {
     await start({ admit: (context) => untilInterrupted(context, new Promise(() => undefined)) });
     const outcome = await caller.send(start3Bytes, { "grpc-timeout": "20m" }, false);
     expect(outcome).toMatchObject({ code: Code.DeadlineExceeded, message: "the deadline has passed" });
-    expect([refused, worked]).toEqual([[], []]);
+    expect([refused, handledTexts]).toEqual([[], []]);
   });
 
   test.each<[string, Uint8Array[], Code]>([
@@ -109,9 +109,9 @@ describe("beside what the adapter does", () => {
     ["no message", [], Code.Unimplemented],
     ["two messages", [hello, hello], Code.Unimplemented],
     ["a message that is too large", [encodeEnvelope(0, Buffer.alloc(maxBodyBytes + 1))], Code.ResourceExhausted],
-    ["bytes that are no message", [encodeEnvelope(0, Uint8Array.of(10, 200))], Code.InvalidArgument],
-    ["an answer that cannot be written", [envelopeOf({ text: "unwritable" })], Code.Internal],
-  ])("lets its owner word the refusal of %s", async (_what, frames, code) => {
+    ["bytes that are not a message", [encodeEnvelope(0, Uint8Array.of(10, 200))], Code.InvalidArgument],
+    ["a response that cannot be encoded", [envelopeOf({ text: "unwritable" })], Code.Internal],
+  ])("converts the error of %s with refuse()", async (_what, frames, code) => {
     await start();
     expect(await caller.send(frames)).toMatchObject({ code: Code.DataLoss, message: "refused" });
     expect(refused).toMatchObject([{ code }]);
@@ -120,13 +120,13 @@ describe("beside what the adapter does", () => {
   test.each([
     ["fails", Code.FailedPrecondition],
     ["breaks", Code.Internal],
-  ])("passes on what a handler that %s says", async (text, code) => {
+  ])("does not convert the error of a handler that %s", async (text, code) => {
     await start();
     expect(await caller.call({ text })).toMatchObject({ code });
-    expect([refused, worked]).toEqual([[], [text]]);
+    expect([refused, handledTexts]).toEqual([[], [text]]);
   });
 
-  test("keeps no timer of a deadline once the call has its answer", async () => {
+  test("clears the deadline's timer when the call has finished", async () => {
     await start();
     const timers = () => process.getActiveResourcesInfo().filter((name) => name === "Timeout").length;
     await caller.call({ text: "first" });
@@ -135,36 +135,36 @@ describe("beside what the adapter does", () => {
     await expect.poll(timers).toBeLessThanOrEqual(before);
   });
 
-  test("asks a caller to send no more once it has its answer", async () => {
+  test("asks the caller to stop sending once it has its response", async () => {
     await start();
     const stream = caller.open().resume();
     const closed = once(stream, "close");
     const trailers = once(stream, "trailers");
-    // Never ended, and more than the window: without the server's word it would be stuck.
+    // More bytes than the flow-control window and no end: without RST_STREAM the stream would hang.
     stream.write(encodeEnvelope(0, Buffer.alloc(maxBodyBytes + 1)));
     expect((await trailers)[0]).toMatchObject({ "grpc-status": String(Code.DataLoss) });
     await closed;
     expect(stream.rstCode).toBe(0);
-    expect(await caller.call({ text: "after" })).toMatchObject({ answer: { text: "after" } });
+    expect(await caller.call({ text: "after" })).toMatchObject({ output: { text: "after" } });
   });
 
-  test("gives handlers the values, and every answer the headers, of its owner", async () => {
+  test("passes the values of receive() to handlers and adds its headers to every response", async () => {
     await start({
       receive: (_stream, headers) => ({
         values: createContextValues().set(valueKey, `for ${String(headers["x-asked"])}`),
         headers: { "x-trace": "t", "x-one": "0" },
       }),
     });
-    const answer = await caller.call({ text: "values" }, { metadata: { "x-asked": "me" } });
-    expect(answer).toMatchObject({ answer: { text: "for me" }, headers: { "x-trace": "t", "x-one": "0" } });
-    // What the handler says goes first.
+    const outcome = await caller.call({ text: "values" }, { metadata: { "x-asked": "me" } });
+    expect(outcome).toMatchObject({ output: { text: "for me" }, headers: { "x-trace": "t", "x-one": "0" } });
+    // Headers of the handler take precedence.
     expect(await caller.call({ text: "fails" })).toMatchObject({ headers: { "x-trace": "t", "x-one": "1" } });
     expect(await caller.send([])).toMatchObject({ headers: { "x-trace": "t" } });
   });
 
-  test("survives what HTTP/2 forbids in the metadata of an error", async () => {
+  test("leaves out headers that HTTP/2 forbids from the metadata of an error", async () => {
     await start();
-    const { code, trailers } = await caller.call({ text: "proxies" });
+    const { code, trailers } = await caller.call({ text: "forwards" });
     expect([code, trailers["x-why"], trailers.connection]).toEqual([Code.NotFound, "a", undefined]);
   });
 });

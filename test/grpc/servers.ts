@@ -17,56 +17,60 @@ import { createGrpcServer, type GrpcServerOptions } from "../../src/grpc/server.
 import { type Implementation, serviceOf } from "../gateway/fixture.ts";
 
 export const maxBodyBytes = 100_000;
-export const largeAnswerBytes = 300_000;
+export const largeResponseBytes = 300_000;
 
-/** What a door's owner gives to handlers. */
+/** A context value that `receive` sets. */
 export const valueKey = createContextKey("");
 
 export interface TestServer {
   readonly url: string;
-  /** What handlers do, as events: "working", and "aborted" with the reason. */
-  readonly handled: EventEmitter;
-  /** The calls that the door took until now. */
-  readonly taken: () => number;
+  /** Emits "working" when a handler starts, and "aborted" with the reason. */
+  readonly handlerEvents: EventEmitter;
+  /** Returns the number of calls that the gRPC server has served. */
+  readonly servedCount: () => number;
   readonly stop: () => void;
 }
 
 const service = serviceOf("EchoService");
 
-/** Connect's own adapter alone. */
+/** Starts Connect's own adapter. */
 export function startAdapter(): Promise<TestServer> {
-  const handled = new EventEmitter();
-  return listen(createServer(adapterOf(handled)), handled, () => 0);
+  const handlerEvents = new EventEmitter();
+  return listen(createServer(adapterOf(handlerEvents)), handlerEvents, () => 0);
 }
 
-/** The door, and the adapter behind it for what the door leaves, as src/transport/http2.ts puts them together. */
+/** Starts the gRPC server, with the adapter for calls that it leaves alone, as src/transport/http2.ts does. */
 export function startGrpcServer(options: Partial<GrpcServerOptions> = {}): Promise<TestServer> {
-  const handled = new EventEmitter();
-  const door = createGrpcServer({
-    services: [{ service, implementation: implementationOf(handled) }],
+  const handlerEvents = new EventEmitter();
+  const grpcServer = createGrpcServer({
+    services: [{ service, implementation: implementationOf(handlerEvents) }],
     maxBodyBytes: () => maxBodyBytes,
     bodyTimeoutMs: 30_000,
     receive: () => ({ values: createContextValues(), headers: {} }),
     ...options,
   });
-  let taken = 0;
-  // Never listens.
-  const requests = createServer().on("request", adapterOf(handled));
+  let servedCount = 0;
+  // This server never listens.
+  const requests = createServer().on("request", adapterOf(handlerEvents));
   const server = createServer().on("stream", (stream, headers, ...rest) => {
-    if (door(stream, headers)) taken += 1;
+    if (grpcServer(stream, headers)) servedCount += 1;
     else requests.emit("stream", stream, headers, ...rest);
   });
-  return listen(server, handled, () => taken);
+  return listen(server, handlerEvents, () => servedCount);
 }
 
-async function listen(server: Http2Server, handled: EventEmitter, taken: TestServer["taken"]): Promise<TestServer> {
+async function listen(
+  server: Http2Server,
+  handlerEvents: EventEmitter,
+  servedCount: TestServer["servedCount"],
+): Promise<TestServer> {
   const sessions = new Set<ServerHttp2Session>();
   server.on("session", (session) => sessions.add(session));
   await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    handled,
-    taken,
+    handlerEvents,
+    servedCount,
     stop() {
       for (const session of sessions) session.destroy();
       server.close();
@@ -74,32 +78,32 @@ async function listen(server: Http2Server, handled: EventEmitter, taken: TestSer
   };
 }
 
-function adapterOf(handled: EventEmitter) {
+function adapterOf(handlerEvents: EventEmitter) {
   return connectNodeAdapter({
-    routes: (router: ConnectRouter) => router.service(service, implementationOf(handled)),
+    routes: (router: ConnectRouter) => router.service(service, implementationOf(handlerEvents)),
     readMaxBytes: maxBodyBytes,
-    // As src/transport/connect.ts has it: answers are never compressed.
+    // Responses are never compressed, as in src/transport/connect.ts.
     compressMinBytes: 0xffffffff,
   });
 }
 
-function implementationOf(handled: EventEmitter): Partial<ServiceImpl<DescService>> {
+function implementationOf(handlerEvents: EventEmitter): Partial<ServiceImpl<DescService>> {
   const implementation: object = {
     single: async (request: Request, context: HandlerContext) => {
-      handled.emit("working", request.text);
-      return (behaviours[request.text] ?? behaviours.echo)?.(request, context, handled);
+      handlerEvents.emit("working", request.text);
+      return (behaviors[request.text] ?? behaviors.echo)?.(request, context, handlerEvents);
     },
   };
   return implementation;
 }
 
 type Request = Parameters<Implementation[string]>[0];
-type Behaviour = (request: Request, context: HandlerContext, handled: EventEmitter) => unknown;
+type Behavior = (request: Request, context: HandlerContext, handlerEvents: EventEmitter) => unknown;
 
 const bytes = Uint8Array.of(0, 255, 128);
 
-/** What the handler does, by the text of the request. */
-const behaviours: Record<string, Behaviour> = {
+/** Handlers, by the text of the request. */
+const behaviors: Record<string, Behavior> = {
   echo: (request) => request,
   trailers: (request, { responseTrailer }) => {
     responseTrailer.set("x-last", "2");
@@ -110,12 +114,12 @@ const behaviours: Record<string, Behaviour> = {
     for (const value of ["a", "b"]) responseHeader.append("x-many", value);
     for (const value of ["c=1", "d=2"]) responseHeader.append("set-cookie", value);
     responseHeader.set("x-bytes-bin", Buffer.from(bytes).toString("base64"));
-    // Of the connection, as a handler has it that passes on what another server said.
+    // A handler that forwards another server's headers may set a connection-specific one.
     responseHeader.set("connection", "close");
     return request;
   },
   context: (_request, context) => ({
-    texts: [...context.requestHeader].filter(([name]) => !ofClient.has(name)).map((header) => header.join(": ")),
+    texts: [...context.requestHeader].filter(([name]) => !clientHeaders.has(name)).map((header) => header.join(": ")),
     names: {
       method: context.method.name,
       service: context.service.typeName,
@@ -136,26 +140,26 @@ const behaviours: Record<string, Behaviour> = {
     metadata.append("x-why", "b");
     throw new ConnectError("100 % naïve – 失败\n", Code.FailedPrecondition, metadata, details);
   },
-  // As a handler has it that passes on the error of another server; Connect's adapter would bring the process down.
-  proxies: () => {
+  // A handler that forwards another server's error. Connect's adapter would crash the process.
+  forwards: () => {
     throw new ConnectError("not there", Code.NotFound, { connection: "close", "x-why": "a" });
   },
   breaks: () => {
     throw new TypeError("the password is 1234");
   },
   values: (_request, { values }) => ({ text: values.get(valueKey) }),
-  // No message yet: Connect makes one of it.
-  plain: () => ({ text: "made" }),
+  // Not a message yet: Connect creates one.
+  plain: () => ({ text: "created" }),
   unwritable: (request) => ({ ...request, number: 1.5 }),
-  large: () => ({ data: Buffer.alloc(largeAnswerBytes, "0123456789") }),
-  async waits(_request, { signal }, handled) {
+  large: () => ({ data: Buffer.alloc(largeResponseBytes, "0123456789") }),
+  async waits(_request, { signal }, handlerEvents) {
     await new Promise((done) => signal.addEventListener("abort", done));
-    handled.emit("aborted", signal.reason);
+    handlerEvents.emit("aborted", signal.reason);
     throw signal.reason;
   },
 };
 
-const ofClient: ReadonlySet<string> = new Set([
+const clientHeaders: ReadonlySet<string> = new Set([
   "accept-encoding",
   "grpc-accept-encoding",
   "grpc-encoding",
