@@ -1,8 +1,16 @@
 import { hostname } from "node:os";
 import { z } from "zod";
 import { parseRedisUrl } from "./redis/url.ts";
-import { idleInTransactionTimeoutMs, leastUploadBytesPerSecond, requestTimeoutMs } from "./shared/time-limits.ts";
 import { findWeakness } from "./shared/weak-secret.ts";
+
+// Settings are checked against these fixed limits.
+
+/** How long a transaction may idle between two statements. Then PostgreSQL ends it and frees its locks. */
+export const idleInTransactionTimeoutMs = 60_000;
+/** How long an HTTP/1.1 request may take as a whole. */
+export const requestTimeoutMs = 3_600_000;
+/** The minimum rate of an upload, one megabit per second. An upload may fall behind it by BODY_TIMEOUT_MS in all. */
+export const minUploadBytesPerSecond = 131_072;
 
 /** One row of docs/configuration.md. */
 interface Setting<Schema extends z.ZodType = z.ZodType> {
@@ -168,7 +176,7 @@ function checkTogether(config: Config): void {
       `BODY_TIMEOUT_MS: must be less than ${idleInTransactionTimeoutMs}: PostgreSQL ends an upload that waits for its next piece for so long`,
     );
   }
-  const mostUploadBytes = (leastUploadBytesPerSecond * requestTimeoutMs) / 1000;
+  const mostUploadBytes = (minUploadBytesPerSecond * requestTimeoutMs) / 1000;
   if (config.DATA_MAX_BYTES > mostUploadBytes) {
     throw new ConfigError(
       `DATA_MAX_BYTES: must be at most ${mostUploadBytes}: at 128 KiB a second, the least pace of an upload, more takes longer than the hour that a request may take`,

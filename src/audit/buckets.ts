@@ -1,6 +1,6 @@
 import type { Knex } from "knex";
 import type { Database } from "../postgres/database.ts";
-import { dayMicros, hourMicros, type Micros, toIsoTime } from "../shared/instant.ts";
+import { dayMicros, hourMicros, type Micros, toIsoTime } from "../shared/calendar.ts";
 import { filterActions } from "./matching.ts";
 import type { ActionFilter } from "./selection.ts";
 

@@ -1,6 +1,6 @@
 import type { Knex } from "knex";
 import type { Database } from "../postgres/database.ts";
-import { toIsoTime } from "../shared/instant.ts";
+import { toIsoTime } from "../shared/calendar.ts";
 import type { ActionFilter } from "./selection.ts";
 
 /** The selection's actions, as a query that others refine. */

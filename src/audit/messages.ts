@@ -1,6 +1,6 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { AuditActionSchema } from "#gen/tollgate/v1/audit_pb.js";
-import { toTimestamp } from "../shared/instant.ts";
+import { toTimestamp } from "../shared/calendar.ts";
 import type { ActionRow } from "./store.ts";
 
 /** @param hasData whether data of the action's user is kept for its tracecode */

@@ -1,8 +1,8 @@
 import type { RecordedAction } from "#gen/tollgate/v1/audit_pb.js";
 import { type Database, inTransaction } from "../postgres/database.ts";
 import { withPartitions } from "../postgres/partitions.ts";
+import { dayMicros, hourMicros, microsOf } from "../shared/calendar.ts";
 import { invalid, type Violation } from "../shared/errors.ts";
-import { dayMicros, hourMicros, microsOf } from "../shared/instant.ts";
 import type { Action, ActionWriter, Usage, UsageWriter } from "../shared/records.ts";
 import type { UserHistory, UserVersion } from "./user-history.ts";
 

@@ -1,4 +1,5 @@
 import type { Logger } from "pino";
+import { advisoryLocks } from "../postgres/advisory-locks.ts";
 import type { Database } from "../postgres/database.ts";
 import { isStatementTimeout } from "../postgres/errors.ts";
 import { deleteBefore } from "../postgres/retention.ts";
@@ -12,8 +13,6 @@ export interface RollUp {
 }
 
 const delayMs = 1000;
-/** Any number that no other advisory lock of the service has. */
-const lockKey = 7_043_006;
 /** Batches at once: so many cells fit in memory many times over. */
 const maxBatches = 200;
 
@@ -76,7 +75,7 @@ export async function dropAuditTotals(database: Database, beforeMs: number): Pro
 async function movePending(database: Database, batches: number): Promise<number> {
   return database.transaction(async (transaction) => {
     const lock = await transaction.raw<{ rows: { free: boolean }[] }>("select pg_try_advisory_xact_lock(?) as free", [
-      lockKey,
+      advisoryLocks.auditRollUp,
     ]);
     if (lock.rows[0]?.free !== true) return 0;
     const { rows } = await transaction.raw<{ rows: { moved: number }[] }>(

@@ -1,6 +1,6 @@
 import type { ReadAuditRequest } from "#gen/tollgate/v1/audit_pb.js";
+import { dayMicros, hourMicros, type Micros, microsOf } from "../shared/calendar.ts";
 import { invalid } from "../shared/errors.ts";
-import { dayMicros, hourMicros, type Micros, microsOf } from "../shared/instant.ts";
 import { type Principal, type Scope, scopeOf } from "../shared/principal.ts";
 
 /** Which actions a list is about. */

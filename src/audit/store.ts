@@ -1,7 +1,7 @@
 import type { Knex } from "knex";
 import type { Database } from "../postgres/database.ts";
 import { streamRows } from "../postgres/stream.ts";
-import type { Micros } from "../shared/instant.ts";
+import type { Micros } from "../shared/calendar.ts";
 import type { Page } from "../shared/pagination.ts";
 import { type ActionBucket, bucketsOf } from "./buckets.ts";
 import { filterActions } from "./matching.ts";

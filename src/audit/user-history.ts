@@ -1,7 +1,7 @@
 import { LRUCache } from "lru-cache";
 import { textColumnOf } from "../postgres/columns.ts";
 import { type Database, preparedAs } from "../postgres/database.ts";
-import type { Micros } from "../shared/instant.ts";
+import type { Micros } from "../shared/calendar.ts";
 
 /** What a user was, from a time on. */
 export interface UserVersion {

@@ -1,7 +1,7 @@
 import { columnOf, textColumnOf } from "../postgres/columns.ts";
 import { type Database, preparedAs, type Transaction } from "../postgres/database.ts";
 import { ensurePartitions } from "../postgres/partitions.ts";
-import { dayMicros, hourMicros, toIsoTime } from "../shared/instant.ts";
+import { dayMicros, hourMicros, toIsoTime } from "../shared/calendar.ts";
 import type { Action, ActionWriter } from "../shared/records.ts";
 import type { RollUp } from "./roll-up.ts";
 

@@ -9,7 +9,7 @@ import { type UsageDifference, verifyUsage } from "../quotas/ledger/verify.ts";
 import { verifyCounters } from "../quotas/ledger/verify-counters.ts";
 import { verifyLeases } from "../quotas/ledger/verify-leases.ts";
 import { openRedis } from "../redis/client.ts";
-import { parseDay } from "../shared/days.ts";
+import { parseDay } from "../shared/calendar.ts";
 
 /** How many days after its own a lease may be settled. */
 const latestSettlementDays = 40;

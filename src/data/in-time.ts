@@ -1,6 +1,6 @@
 import type { PutDataRequest } from "#gen/tollgate/v1/data_pb.js";
+import { minUploadBytesPerSecond } from "../config.ts";
 import { tooSlow } from "../shared/errors.ts";
-import { leastUploadBytesPerSecond } from "../shared/time-limits.ts";
 import { createTransferDeadline } from "../shared/transfer-deadline.ts";
 
 /**
@@ -21,7 +21,7 @@ export async function* inTime<Piece>(pieces: AsyncIterable<Piece>, limitMs: numb
   }
 }
 
-const bytesPerMs = leastUploadBytesPerSecond / 1000;
+const bytesPerMs = minUploadBytesPerSecond / 1000;
 
 /**
  * What a sender sends, as it comes, unless it falls behind a steady pace by so much in all: a piece in time, and then

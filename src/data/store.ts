@@ -1,6 +1,7 @@
 import type { Knex } from "knex";
 import type { Database, Transaction } from "../postgres/database.ts";
 import { deleteBefore } from "../postgres/retention.ts";
+import { dayAt, toIsoDay } from "../shared/calendar.ts";
 import type { Scope } from "../shared/principal.ts";
 
 /** What data is found by. */
@@ -129,5 +130,5 @@ export async function* streamBytes(
 
 /** Forgets the files of days before this one; their chunks go with their partitions. */
 export async function dropFiles(database: Database, beforeMs: number): Promise<void> {
-  await deleteBefore(database, "data_file", "day", new Date(beforeMs).toISOString().slice(0, 10));
+  await deleteBefore(database, "data_file", "day", toIsoDay(dayAt(beforeMs, 0)));
 }

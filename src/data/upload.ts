@@ -4,6 +4,7 @@ import { acquireBulkSlot } from "../postgres/bulk-slots.ts";
 import type { Database, Transaction } from "../postgres/database.ts";
 import { isUniqueViolation } from "../postgres/errors.ts";
 import { ensurePartitions, withPartitions } from "../postgres/partitions.ts";
+import { dayAt, toIsoDay } from "../shared/calendar.ts";
 import { alreadyExists, invalid, tooLarge, unavailable } from "../shared/errors.ts";
 import { type Call, requirePresent } from "../shared/handler.ts";
 import { inPace, inTime } from "./in-time.ts";
@@ -197,8 +198,8 @@ async function write(
   { database, now }: UploadOptions,
   { file, expected, head, received }: Writing,
 ): Promise<StoredUpload> {
-  const today = Math.floor(now() / 86_400_000);
-  const day = new Date(today * 86_400_000).toISOString().slice(0, 10);
+  const today = dayAt(now(), 0);
+  const day = toIsoDay(today);
   let next = head;
   return withPartitions(database, async () => {
     await ensurePartitions(database, "data_chunk", new Set([today]));

@@ -9,9 +9,9 @@ import { eachUntilInterrupted, interruptionOf, untilInterrupted } from "../call/
 import { createFillDefaults } from "../gateway/defaults.ts";
 import { type Database, inTransaction, type Transaction } from "../postgres/database.ts";
 import { withPartitions } from "../postgres/partitions.ts";
+import { microsOf } from "../shared/calendar.ts";
 import { internal, invalid, unauthenticated } from "../shared/errors.ts";
 import type { Call, Changed, Handlers, Read } from "../shared/handler.ts";
-import { microsOf } from "../shared/instant.ts";
 import { type Principal, scopeOf } from "../shared/principal.ts";
 import type { Action, ActionWriter } from "../shared/records.ts";
 import type { SecurityLog } from "../shared/security-log.ts";

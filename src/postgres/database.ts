@@ -1,6 +1,6 @@
 import knex, { type Knex } from "knex";
 import pg from "pg";
-import { idleInTransactionTimeoutMs } from "../shared/time-limits.ts";
+import { idleInTransactionTimeoutMs } from "../config.ts";
 import { endWhenSilent, isBackendActive } from "./silence.ts";
 
 export type Database = Knex;

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
+import { advisoryLocks } from "./advisory-locks.ts";
 import type { Database } from "./database.ts";
 
 interface Migration {
@@ -18,8 +19,6 @@ interface Applied {
 
 /** The same folder from src and from dist, where the compiler copies no SQL. */
 const ownFolder = new URL("../../src/postgres/migrations/", import.meta.url);
-/** Any number that no other advisory lock of the service has. */
-const lockKey = 7_043_001;
 
 /**
  * Brings the database to the version of this code; safe when several servers start at once: one does it, the others
@@ -31,7 +30,7 @@ export async function migrate(database: Database, folder = ownFolder): Promise<v
   await database.transaction(async (transaction) => {
     // A migration of a large table takes longer than any call may, and so does the wait for another server's.
     await transaction.raw("set local statement_timeout = 0; set local lock_timeout = 0");
-    await transaction.raw("select pg_advisory_xact_lock(?)", [lockKey]);
+    await transaction.raw("select pg_advisory_xact_lock(?)", [advisoryLocks.migrations]);
     await transaction.raw(`
       create table if not exists migration (
         number integer primary key,

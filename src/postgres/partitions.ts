@@ -1,14 +1,11 @@
+import { type Day, toIsoDay } from "../shared/calendar.ts";
+import { advisoryLocks } from "./advisory-locks.ts";
 import { type Database, inTransaction, type Transaction } from "./database.ts";
 import { isMissingPartition } from "./errors.ts";
 
 /** Tables of which each partition holds a day: of a date, or of a time in UTC. */
 export type Partitioned = "lease" | "usage_point" | "audit_action" | "data_chunk";
 
-/** Days since 1970-01-01. */
-type Day = number;
-
-/** Any number that no other advisory lock of the service has. */
-const lockKey = 7_043_005;
 const known = new WeakMap<Database, Set<string>>();
 
 /**
@@ -22,14 +19,14 @@ export async function ensurePartitions(database: Database, table: Partitioned, d
     const name = nameOf(table, day);
     if (there.has(name)) continue;
     await inTransaction(database, async (transaction) => {
-      await transaction.raw("select pg_advisory_xact_lock(?)", [lockKey]);
+      await transaction.raw("select pg_advisory_xact_lock(?)", [advisoryLocks.partitions]);
       const state = (await readTables(transaction, table)).find((one) => one.name === name)?.state;
       if (state === "attached") return;
       // What dropPartitions was interrupted at comes back with what is in it.
       if (state === "detaching") await transaction.raw("alter table ?? detach partition ?? finalize", [table, name]);
       if (state === undefined) await transaction.raw("create table ?? (like ?? including all)", [name, table]);
       // Bounds take no parameters; these are digits and signs. Of a table by date the time is passed over.
-      const bounds = `from ('${toDate(day)} 00:00+00') to ('${toDate(day + 1)} 00:00+00')`;
+      const bounds = `from ('${toIsoDay(day)} 00:00+00') to ('${toIsoDay(day + 1)} 00:00+00')`;
       await transaction.raw(`alter table ?? attach partition ?? for values ${bounds}`, [table, name]);
     });
     there.add(name);
@@ -61,7 +58,7 @@ export async function dropPartitions(database: Database, table: Partitioned, bef
     await turn.raw("set local idle_in_transaction_session_timeout = 0");
     // No parameters: with them the statement's snapshot would stay open, and to finalize is to wait for its end.
     const { rows } = await turn.raw<{ rows: { free: boolean }[] }>(
-      `select pg_try_advisory_xact_lock(${lockKey}, '${table}'::regclass::oid::integer) as free`,
+      `select pg_try_advisory_xact_lock(${advisoryLocks.partitions}, '${table}'::regclass::oid::integer) as free`,
     );
     if (rows[0]?.free !== true) return;
     for (const { name, state } of await readTables(database, table)) {
@@ -78,7 +75,7 @@ export async function dropPartitions(database: Database, table: Partitioned, bef
 
 async function dropDetached(database: Database, table: Partitioned, name: string): Promise<void> {
   await inTransaction(database, async (transaction) => {
-    await transaction.raw("select pg_advisory_xact_lock(?)", [lockKey]);
+    await transaction.raw("select pg_advisory_xact_lock(?)", [advisoryLocks.partitions]);
     // A writer of that day may have attached it again.
     const isDetached = (await readTables(transaction, table)).some(
       (one) => one.name === name && one.state === "detached",
@@ -110,10 +107,5 @@ async function readTables(database: Database | Transaction, table: Partitioned):
 }
 
 function nameOf(table: Partitioned, day: Day): string {
-  return `${table}_${toDate(day).replaceAll("-", "")}`;
-}
-
-/** YYYY-MM-DD. */
-function toDate(day: Day): string {
-  return new Date(day * 86_400_000).toISOString().slice(0, 10);
+  return `${table}_${toIsoDay(day).replaceAll("-", "")}`;
 }

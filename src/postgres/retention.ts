@@ -1,4 +1,5 @@
 import type { Logger } from "pino";
+import { dayAt, dayMs, hourMs } from "../shared/calendar.ts";
 import type { Database } from "./database.ts";
 import { dropPartitions, ensurePartitions, type Partitioned } from "./partitions.ts";
 
@@ -17,8 +18,6 @@ export interface RetentionOptions {
   readonly now: () => number;
 }
 
-const hourMs = 3_600_000;
-const dayMs = 24 * hourMs;
 const aheadDays = 3;
 
 /**
@@ -31,7 +30,7 @@ export function startRetention(
   tables: readonly RetainedTable[],
 ): () => void {
   const keep = async ({ table, days: kept, tidy }: RetainedTable): Promise<void> => {
-    const today = Math.floor(now() / dayMs);
+    const today = dayAt(now(), 0);
     const days = new Set(Array.from({ length: aheadDays + 2 }, (_none, index) => today - 1 + index));
     await ensurePartitions(database, table, days);
     // What leads to a row goes before the row.

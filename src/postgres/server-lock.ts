@@ -1,6 +1,7 @@
 import { setTimeout as wait } from "node:timers/promises";
 import pg from "pg";
 import type { Logger } from "pino";
+import { advisoryLocks } from "./advisory-locks.ts";
 import { endWhenSilent } from "./silence.ts";
 
 export interface ServerLockOptions {
@@ -15,8 +16,6 @@ export interface ServerLockOptions {
   readonly onTakeover: (reason: string) => void;
 }
 
-/** Any number that no other advisory lock of the service has. */
-const lockKey = 7_043_030;
 /** A server that was told to stop, or was killed, is gone by then. */
 const waitMs = 3000;
 const retryMs = 100;
@@ -79,7 +78,7 @@ async function take({ url, serverName, isShared }: ServerLockOptions, onLost: ()
     const startedMs = performance.now();
     const kind = isShared ? "pg_try_advisory_lock_shared" : "pg_try_advisory_lock";
     for (;;) {
-      const { rows } = await client.query<{ taken: boolean }>(`select ${kind}($1) as taken`, [lockKey]);
+      const { rows } = await client.query<{ taken: boolean }>(`select ${kind}($1) as taken`, [advisoryLocks.server]);
       if (rows[0]?.taken === true) break;
       if (performance.now() - startedMs > waitMs) throw new LockTakenError(await describeHolders(client, isShared));
       await wait(retryMs);
@@ -103,7 +102,7 @@ async function describeHolders(client: pg.Client, isShared: boolean): Promise<st
      where locktype = 'advisory' and granted and objid = $1 and pid <> pg_backend_pid()
        and pg_locks.database = (select oid from pg_database where datname = current_database())
      order by name`,
-    [lockKey],
+    [advisoryLocks.server],
   );
   const names = [...new Set(rows.map(({ name }) => name))].join(", ") || "another server";
   return isShared

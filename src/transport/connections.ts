@@ -1,6 +1,6 @@
 import type { Socket } from "node:net";
+import { requestTimeoutMs } from "../config.ts";
 import type { Request, Response } from "../pipeline/client-origin.ts";
-import { requestTimeoutMs } from "../shared/time-limits.ts";
 
 /** Serves one version of HTTP on connections that the listener has accepted. */
 export interface ProtocolServer {

@@ -1,5 +1,5 @@
 import type { ReadStatisticsRequest } from "#gen/tollgate/v1/statistics_pb.js";
-import { parseDay } from "../shared/days.ts";
+import { parseDay } from "../shared/calendar.ts";
 import { invalid } from "../shared/errors.ts";
 import type { Principal } from "../shared/principal.ts";
 

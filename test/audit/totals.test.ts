@@ -8,7 +8,7 @@ import type { ActionFilter } from "../../src/audit/selection.ts";
 import { type ActionRow, sortableActionColumns, streamActions } from "../../src/audit/store.ts";
 import { createActionWriter } from "../../src/audit/writer.ts";
 import { dropPartitions } from "../../src/postgres/partitions.ts";
-import { dayMicros, hourMicros } from "../../src/shared/instant.ts";
+import { dayMicros, hourMicros } from "../../src/shared/calendar.ts";
 import type { Page } from "../../src/shared/pagination.ts";
 import type { Action } from "../../src/shared/records.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";

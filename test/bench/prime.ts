@@ -15,8 +15,9 @@ import { openNotifications } from "../../src/postgres/notifications.ts";
 import { ensurePartitions } from "../../src/postgres/partitions.ts";
 import { createCounters } from "../../src/quotas/counters/counters.ts";
 import { createRedisEngine } from "../../src/quotas/counters/redis.ts";
-import { dayMs, windowAt } from "../../src/quotas/counters/window.ts";
+import { windowAt } from "../../src/quotas/counters/window.ts";
 import { explainSnapshot, readSnapshot } from "../../src/quotas/ledger/read.ts";
+import { dayMs } from "../../src/shared/calendar.ts";
 import { startRedis } from "../support/redis.ts";
 import { median, seconds, timed } from "./stand.ts";
 

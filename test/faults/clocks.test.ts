@@ -4,7 +4,7 @@ import { createGrpcTransport } from "@connectrpc/connect-node";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { LimitStanding_Name, QuotaService } from "#gen/tollgate/v1/lease_pb.js";
 import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
-import { dayMs } from "../../src/quotas/counters/window.ts";
+import { dayMs } from "../../src/shared/calendar.ts";
 import { type Json, startTestApp, type TestApp } from "../support/app.ts";
 import { noOwnRedis, startRedis, type TestRedis } from "../support/redis.ts";
 

@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { advisoryLocks } from "../../postgres/advisory-locks.ts";
 import { type Database, inTransaction } from "../../postgres/database.ts";
 
 export interface FirstAdministrator {
@@ -10,9 +11,6 @@ export interface FirstAdministrator {
   readonly handOver: (password: string) => Promise<void>;
 }
 
-/** Any number that no other advisory lock of the service has. */
-const lockKey = 7_043_002;
-
 /**
  * Creates the first administrator where no user has the role ADMIN; safe when several servers start at once.
  * @returns whether it created one
@@ -23,7 +21,7 @@ export function createFirstAdministrator(
   { username, password, companyKey, handOver }: FirstAdministrator,
 ): Promise<boolean> {
   return inTransaction(database, async (transaction) => {
-    await transaction.raw("select pg_advisory_xact_lock(?)", [lockKey]);
+    await transaction.raw("select pg_advisory_xact_lock(?)", [advisoryLocks.firstAdministrator]);
     const existing = await transaction("user_account").first("id").whereRaw("'ADMIN' = any (roles)");
     if (existing !== undefined) return false;
     const taken = await transaction("user_account").first("id").where({ username });

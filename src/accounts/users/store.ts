@@ -1,3 +1,4 @@
+import { advisoryLocks } from "../../postgres/advisory-locks.ts";
 import { textColumnOf } from "../../postgres/columns.ts";
 import { type Database, type Query, readRows, type Transaction } from "../../postgres/database.ts";
 import { type Page, toContainsPattern } from "../../shared/pagination.ts";
@@ -99,15 +100,12 @@ export async function deleteUser(transaction: Transaction, id: number): Promise<
   await transaction("user_account").where({ id }).delete();
 }
 
-/** Any number that no other advisory lock of the service has. */
-const administratorsLock = 7_043_004;
-
 /**
  * Whether somebody is left who can log in as an administrator. Changes of administrators take turns from here to the
  * end of their transactions: two who disable each other at once must not both succeed.
  */
 export async function hasAdministrator(transaction: Transaction): Promise<boolean> {
-  await transaction.raw("select pg_advisory_xact_lock(?)", [administratorsLock]);
+  await transaction.raw("select pg_advisory_xact_lock(?)", [advisoryLocks.administrators]);
   const remaining = await transaction("user_account")
     .first("id")
     .whereRaw("'ADMIN' = any (roles) and enabled and password_hash is not null");

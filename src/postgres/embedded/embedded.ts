@@ -5,6 +5,7 @@ import { createServer } from "node:net";
 import { join, resolve } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import pg from "pg";
+import { advisoryLocks } from "../advisory-locks.ts";
 import { closeFolder, holdsOnlyOurs } from "./folder.ts";
 import { findPrograms, programOwnerOf, runProgram } from "./programs.ts";
 import { prepareRole, type RoleLogin, serviceRole } from "./role.ts";
@@ -29,8 +30,6 @@ export interface EmbeddedServer {
 
 const superuser = "tollgate";
 const database = "tollgate";
-/** Any number that no other advisory lock of the service has. */
-const lockKey = 7_043_003;
 /** SQLSTATE of a server that begins or ends. */
 const cannotConnectNow = "57P03";
 /** How long that may take: after a crash it reads its journal first. */
@@ -104,12 +103,14 @@ export async function startEmbedded({ folder, settings = {}, onExit }: EmbeddedO
     if (client === undefined) {
       throw new Error(`the process of ${pidFile} is no PostgreSQL that answers: stop it, or remove the file`);
     }
-    const { rows } = await client.query<{ taken: boolean }>("select pg_try_advisory_lock($1) as taken", [lockKey]);
+    const { rows } = await client.query<{ taken: boolean }>("select pg_try_advisory_lock($1) as taken", [
+      advisoryLocks.embedded,
+    ]);
     if (rows[0]?.taken === true) return client;
     const holders = await client.query<{ name: string }>(
       `select application_name as name from pg_locks join pg_stat_activity using (pid)
        where locktype = 'advisory' and granted and objid = $1`,
-      [lockKey],
+      [advisoryLocks.embedded],
     );
     await client.end();
     const holder = holders.rows[0]?.name ?? "another process";

@@ -1,7 +1,8 @@
 import { ConnectError } from "@connectrpc/connect";
 import pLimit from "p-limit";
+import type { Day } from "../../shared/calendar.ts";
 import { unavailable } from "../../shared/errors.ts";
-import type { CounterEngine, CounterRequest, Day, Lease, Meter, Missing, Reply, Rules, Snapshot } from "./engine.ts";
+import type { CounterEngine, CounterRequest, Lease, Meter, Missing, Reply, Rules, Snapshot } from "./engine.ts";
 
 /** A reply of present counters. `degraded` marks a reply of this server's own counters in fail-open. */
 export type Answer = Exclude<Reply, { kind: "missing" | "stale" }> & { readonly degraded?: boolean };

@@ -1,3 +1,5 @@
+import type { Day } from "../../shared/calendar.ts";
+
 /**
  * The counters of one user, service and method group, whatever the user's company. They hold nothing that the ledger does
  * not hold. An engine that has lost them replies `missing`, is primed, and is called again.
@@ -8,9 +10,6 @@ export interface Meter {
   readonly service: number;
   readonly methodGroup: number;
 }
-
-/** A calendar day, counted from 1970-01-01. */
-export type Day = number;
 
 /** The limits of a quota. An absent limit does not limit. 0 allows nothing, not even a request of 0 points. */
 export interface QuotaLimits {

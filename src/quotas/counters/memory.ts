@@ -1,4 +1,5 @@
 import { LRUCache } from "lru-cache";
+import { dayAt, dayMs, hourMs } from "../../shared/calendar.ts";
 import type {
   Acquisition,
   CounterEngine,
@@ -12,7 +13,7 @@ import type {
   Snapshot,
 } from "./engine.ts";
 import { keysOf } from "./keys.ts";
-import { dayAt, dayMs, hourMs, windowAt } from "./window.ts";
+import { windowAt } from "./window.ts";
 
 export interface MemoryEngineOptions {
   /** Milliseconds since the epoch. */

@@ -1,4 +1,5 @@
-import type { Day, Lease, Meter } from "../counters/engine.ts";
+import type { Day } from "../../shared/calendar.ts";
+import type { Lease, Meter } from "../counters/engine.ts";
 
 /**
  * The current state of a lease, complete: the first entry of a lease inserts its row, whichever it is. Entries may repeat

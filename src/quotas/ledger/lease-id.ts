@@ -1,7 +1,7 @@
 import { createHmac, timingSafeEqual } from "node:crypto";
+import { type Day, dayMs } from "../../shared/calendar.ts";
 import { invalid } from "../../shared/errors.ts";
-import type { Day, Lease, Meter } from "../counters/engine.ts";
-import { dayMs } from "../counters/window.ts";
+import type { Lease, Meter } from "../counters/engine.ts";
 
 /** The key of a lease, for its counters and its row in the ledger. */
 export interface LeaseKey {

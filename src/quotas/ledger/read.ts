@@ -1,6 +1,6 @@
 import type { Database } from "../../postgres/database.ts";
-import type { Day, Lease, LeaseState, Meter, Missing, Remembered, Snapshot } from "../counters/engine.ts";
-import { dayMs, hourMs } from "../counters/window.ts";
+import { type Day, dayMs, hourMs } from "../../shared/calendar.ts";
+import type { Lease, LeaseState, Meter, Missing, Remembered, Snapshot } from "../counters/engine.ts";
 import { type Holder, toHolderText } from "./entry.ts";
 import type { LeaseKey } from "./lease-id.ts";
 

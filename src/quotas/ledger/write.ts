@@ -2,9 +2,8 @@ import { createHash } from "node:crypto";
 import { columnOf, textColumnOf } from "../../postgres/columns.ts";
 import { type Database, inTransaction, preparedAs, type Transaction } from "../../postgres/database.ts";
 import { ensurePartitions, withPartitions } from "../../postgres/partitions.ts";
-import type { Micros } from "../../shared/instant.ts";
+import { type Micros, toIsoDay } from "../../shared/calendar.ts";
 import type { Action, ActionWriter, RecordWriter, Usage, UsageWriter } from "../../shared/records.ts";
-import { dayMs } from "../counters/window.ts";
 import type { LedgerEntry } from "./entry.ts";
 import { toUuid } from "./lease-id.ts";
 import { lateAfterDays } from "./read.ts";
@@ -111,7 +110,7 @@ async function findSettlements(transaction: Transaction, entries: readonly Ledge
       columnOf(entries, ({ meter }) => meter.methodGroup),
       columnOf(entries, ({ day }) => day),
       columnOf(entries, ({ operationId }) => operationId),
-      [...new Set(entries.map(({ day }) => new Date(day * dayMs).toISOString().slice(0, 10)))],
+      [...new Set(entries.map(({ day }) => toIsoDay(day)))],
     ],
   );
   return new Map(

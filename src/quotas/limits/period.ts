@@ -1,4 +1,4 @@
-import { parseDay } from "../../shared/days.ts";
+import { parseDay } from "../../shared/calendar.ts";
 import { invalid } from "../../shared/errors.ts";
 
 /** The days from `from` until before `to`, each YYYY-MM-DD. */

@@ -1,6 +1,7 @@
 import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
 import type { Database } from "../../postgres/database.ts";
 import { createFreshCache } from "../../shared/cache.ts";
+import { dayAt, toIsoDay } from "../../shared/calendar.ts";
 import type { Meter, QuotaLimits, Rules } from "../counters/engine.ts";
 
 /** A user with the quotas that decisions need. */
@@ -117,7 +118,7 @@ interface QuotaRow {
 
 /** Reads a user and its quotas in one statement, so both are of one snapshot. Days are counted from 1970-01-01. */
 async function find(database: Database, where: { username: string }, nowMs: number): Promise<Subject | undefined> {
-  const today = new Date(nowMs).toISOString().slice(0, 10);
+  const today = toIsoDay(dayAt(nowMs, 0));
   const row = await database<Row>("user_account")
     .first("id", "username", "company_key", "enabled", "timezone")
     .select({

@@ -8,7 +8,8 @@ import type {
   Rules,
   Snapshot,
 } from "../../../src/quotas/counters/engine.ts";
-import { dayAt, dayMs, hourMs, windowAt } from "../../../src/quotas/counters/window.ts";
+import { windowAt } from "../../../src/quotas/counters/window.ts";
+import { dayAt, dayMs, hourMs } from "../../../src/shared/calendar.ts";
 
 interface Known {
   readonly lease: Lease;

@@ -5,7 +5,7 @@ import { type Answer, createCounters } from "../../../src/quotas/counters/counte
 import type { Command, CounterEngine, QuotaLimits, Rules } from "../../../src/quotas/counters/engine.ts";
 import { createMemoryEngine } from "../../../src/quotas/counters/memory.ts";
 import { createRedisEngine } from "../../../src/quotas/counters/redis.ts";
-import { dayAt, dayMs } from "../../../src/quotas/counters/window.ts";
+import { dayAt, dayMs } from "../../../src/shared/calendar.ts";
 import { noOwnRedis, startRedis, type TestRedis } from "../../support/redis.ts";
 import { newMeter, remember } from "./conformance.ts";
 import { createModel } from "./model.ts";

@@ -8,7 +8,7 @@ import { ErrorInfoSchema } from "#gen/google/rpc/error_details_pb.js";
 import { AuditService } from "#gen/tollgate/v1/audit_pb.js";
 import { Lease_State, LimitStanding_Name, QuotaService } from "#gen/tollgate/v1/lease_pb.js";
 import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
-import { dayMs, hourMs } from "../../../src/quotas/counters/window.ts";
+import { dayMs, hourMs } from "../../../src/shared/calendar.ts";
 import { type Json, password, startTestApp, type TestApp } from "../../support/app.ts";
 import { noOwnRedis, startRedis, type TestRedis } from "../../support/redis.ts";
 

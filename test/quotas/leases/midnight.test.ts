@@ -4,7 +4,7 @@ import { createGrpcTransport } from "@connectrpc/connect-node";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { QuotaService } from "#gen/tollgate/v1/lease_pb.js";
 import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
-import { dayMs, hourMs } from "../../../src/quotas/counters/window.ts";
+import { dayMs, hourMs } from "../../../src/shared/calendar.ts";
 import { startTestApp, type TestApp } from "../../support/app.ts";
 import { noOwnRedis, startRedis, type TestRedis } from "../../support/redis.ts";
 

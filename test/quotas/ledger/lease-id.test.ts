@@ -1,8 +1,8 @@
 import { randomUUID } from "node:crypto";
 import { expect, test } from "vitest";
 import type { Lease } from "../../../src/quotas/counters/engine.ts";
-import { dayMs } from "../../../src/quotas/counters/window.ts";
 import { createLeaseIds } from "../../../src/quotas/ledger/lease-id.ts";
+import { dayMs } from "../../../src/shared/calendar.ts";
 
 const nowMs = Date.UTC(2026, 10, 24, 12);
 const meter = { userId: 2 ** 40 + 1, service: 2, methodGroup: 3 };

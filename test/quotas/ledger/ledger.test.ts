@@ -8,13 +8,13 @@ import { createActionWriter } from "../../../src/audit/writer.ts";
 import { type Database, openDatabase } from "../../../src/postgres/database.ts";
 import { dropPartitions, ensurePartitions } from "../../../src/postgres/partitions.ts";
 import type { Meter } from "../../../src/quotas/counters/engine.ts";
-import { dayAt, dayMs } from "../../../src/quotas/counters/window.ts";
 import { type LifecycleOptions, releaseLease, renewLease } from "../../../src/quotas/leases/lifecycle.ts";
 import { dropChargedDays } from "../../../src/quotas/ledger/charged-days.ts";
 import type { LedgerEntry } from "../../../src/quotas/ledger/entry.ts";
 import { createLedger, type Ledger } from "../../../src/quotas/ledger/ledger.ts";
 import { findLease, findMethods, readSnapshot } from "../../../src/quotas/ledger/read.ts";
 import { verifyUsage } from "../../../src/quotas/ledger/verify.ts";
+import { dayAt, dayMs } from "../../../src/shared/calendar.ts";
 import { createUsageWriter } from "../../../src/usage/writer.ts";
 import { createTestDatabase, type TestDatabase } from "../../support/database.ts";
 
