@@ -9,11 +9,11 @@ import { type UsageDifference, verifyUsage } from "../quotas/ledger/verify.ts";
 import { verifyCounters } from "../quotas/ledger/verify-counters.ts";
 import { verifyLeases } from "../quotas/ledger/verify-leases.ts";
 import { openRedis } from "../redis/client.ts";
-import { parseDay } from "../shared/calendar.ts";
+import { dayAt, parseDay, toIsoDay } from "../shared/calendar.ts";
 
-/** How many days after its own a lease may be settled. */
-const latestSettlementDays = 40;
-/** Sums up years of leases, if it is asked to. */
+/** A lease may be settled up to this many days after its own day. */
+const maxSettlementDays = 40;
+/** Long: the period may span years of leases. */
 const statementTimeoutMs = 3_600_000;
 
 try {
@@ -23,11 +23,11 @@ try {
   process.exitCode = 2;
 }
 
-/** @returns 0 when the usage says what the ledger says, else 1 */
+/** @returns 0 when usage, ledger and counters agree, else 1 */
 async function verify(): Promise<number> {
   const { values } = parseArgs({ options: { from: { type: "string" }, to: { type: "string" } } });
   const { from, to } = values;
-  if (from === undefined || to === undefined) throw new Error("--from YYYY-MM-DD and --to YYYY-MM-DD are needed");
+  if (from === undefined || to === undefined) throw new Error("--from YYYY-MM-DD and --to YYYY-MM-DD must be set");
   const period = { from: parseDay("--from", from), to: parseDay("--to", to) };
   const config = readConfig(process.env);
   const embedded =
@@ -35,12 +35,12 @@ async function verify(): Promise<number> {
   const database = openDatabase({ url: embedded?.url ?? config.DATABASE_URL, poolSize: 1, statementTimeoutMs });
   try {
     const { rows } = await database.raw("select to_regclass('usage_day') as usage");
-    if (rows[0]?.usage === null) throw new Error("there is no usage: no server has been started on this database");
-    const today = new Date().toISOString().slice(0, 10);
-    const { compared, differences } = await verifyUsage(database, { ...period, today });
+    if (rows[0]?.usage === null) throw new Error("the database must hold usage: start a server on it first");
+    const today = dayAt(Date.now(), 0);
+    const { compared, differences } = await verifyUsage(database, { ...period, today: toIsoDay(today) });
     for (const difference of differences) console.log(describe(difference));
     console.log(`${compared} rows of usage compared with the ledger, ${differences.length} differ`);
-    const keptFrom = dayBefore(today, config.LEDGER_RETENTION_DAYS - latestSettlementDays);
+    const keptFrom = toIsoDay(today - (config.LEDGER_RETENTION_DAYS - maxSettlementDays));
     const found = await verifyLeases(database, { ...period, keptFrom });
     for (const line of found) console.log(line);
     console.log(`settled leases compared with the sums of their days and the audit log, ${found.length} differ`);
@@ -52,7 +52,7 @@ async function verify(): Promise<number> {
   }
 }
 
-/** @returns how many meters differ */
+/** @returns the number of meters that differ */
 async function compareCounters(database: Database, url: string): Promise<number> {
   const redis = openRedis(url, pino({ level: "silent" }));
   try {
@@ -64,10 +64,6 @@ async function compareCounters(database: Database, url: string): Promise<number>
   } finally {
     redis.disconnect();
   }
-}
-
-function dayBefore(day: string, days: number): string {
-  return new Date(Date.parse(day) - days * 86_400_000).toISOString().slice(0, 10);
 }
 
 function describe({ date, username, user_id, company_key, ...rest }: UsageDifference): string {

@@ -2,46 +2,47 @@ import { LRUCache } from "lru-cache";
 
 export interface FreshCache<Value extends object> {
   /**
-   * The value, at most 5 seconds old; undefined where there is none. An older one while it cannot be loaded.
-   * @throws what loading throws, where there is no older one
+   * Returns the value, at most 5 seconds old, or undefined when `load` finds none. Returns an older value when loading
+   * fails.
+   * @throws the error of `load` when there is no older value
    */
   get(key: string): Promise<Value | undefined>;
-  /** The value if it is at hand: no promise, no wait. */
+  /** Returns the cached value if it is fresh, without I/O. */
   peek(key: string): Value | undefined;
-  /** The next to ask reads again. */
+  /** Invalidates the entry: the next get loads it again. A load in progress is not cached. */
   forget(key: string): void;
   forgetAll(): void;
 }
 
 export interface FreshCacheOptions<Value extends object> {
   readonly load: (key: string) => Promise<Value | undefined>;
-  /** How many are kept; the one that was not asked for longest goes first. */
+  /** Maximum number of entries. The least recently used entry is evicted first. */
   readonly max: number;
-  /** Told when a value is no longer kept. */
+  /** Called when a value leaves the cache and no newer one replaces it. */
   readonly onForget?: (value: Value) => void;
-  /** Milliseconds that only go forward; tests move them. */
+  /** Monotonic milliseconds. */
   readonly now?: () => number;
 }
 
 const freshMs = 5000;
-/** A value in use is read again before it must be, so that its users do not wait. */
+/** A value in use is reloaded after this time, before it expires, so that its users do not wait. */
 const refreshMs = 3000;
 
 /**
- * What is read far more often than it changes. Whoever changes it tells (forget); that a message may be lost is why
- * nothing is used for more than five seconds. While it cannot be read again, as when the database is down, the old
- * value serves on.
+ * Creates a cache for values that are read far more often than they change. Writers invalidate entries with `forget`.
+ * An invalidation can be lost, so an entry expires after five seconds. When a reload fails (the database is down), the
+ * old value stays in use.
  */
 export function createFreshCache<Value extends object>(options: FreshCacheOptions<Value>): FreshCache<Value> {
   const { load, max, onForget, now } = options;
-  // Its own loading takes a failure, and a value forgotten on the way, for one that is not there.
+  // Not LRUCache.fetch: it treats a failed load, and an entry that is deleted during the load, as a missing value.
   const loading = new Map<string, Promise<Value | undefined>>();
   const cache = new LRUCache<string, Value>({
     max,
     ttl: freshMs,
-    // Its own clock ticks by the millisecond: a reading for every get would be most of its cost.
+    // Reading the clock at every get would be most of its cost.
     ttlResolution: 50,
-    // What is too old is needed when it cannot be loaded.
+    // An expired value is needed when the reload fails.
     noDeleteOnStaleGet: true,
     ...(now && { perf: { now } }),
     ...(onForget && {
@@ -56,9 +57,9 @@ export function createFreshCache<Value extends object>(options: FreshCacheOption
   }
 
   function reload(key: string): Promise<Value | undefined> {
-    const known = loading.get(key);
-    if (known !== undefined) return known;
-    // Who was told to forget meanwhile keeps nothing of it.
+    const pending = loading.get(key);
+    if (pending !== undefined) return pending;
+    // A load that was invalidated meanwhile must not fill the cache.
     const isCurrent = (): boolean => loading.get(key) === reloading;
     const reloading: Promise<Value | undefined> = load(key)
       .then(
@@ -70,7 +71,7 @@ export function createFreshCache<Value extends object>(options: FreshCacheOption
         (error: unknown) => {
           const old = isCurrent() ? cache.get(key, { allowStale: true }) : undefined;
           if (old === undefined) throw error;
-          // As if it were new: not everybody waits for the next attempt.
+          // Cached for five seconds more: callers do not wait for every attempt.
           cache.set(key, old);
           return old;
         },

@@ -11,25 +11,25 @@ import { callError, findReason, invalidRequest } from "../call/errors.ts";
 import { fromLibrary } from "../call/library-errors.ts";
 import { type Reason, reasonOfCode, reasons } from "./reasons.ts";
 
-/** One broken rule: `field` is the path of the request's field as the proto spells it, `services[0].service`. */
+/** A broken rule. `field` is the path of the request's field, as the .proto spells it: `services[0].service`. */
 export interface Violation {
   readonly field: string;
   readonly message: string;
 }
 
-/** The ErrorInfo of a reason of ours. */
+/** Creates the ErrorInfo detail of a reason. */
 export function errorInfo(reason: Reason, metadata: Record<string, string> = {}) {
   return { desc: ErrorInfoSchema, value: create(ErrorInfoSchema, { reason, domain, metadata }) };
 }
 
 const domain = "tollgate";
 
-/** 400: the request breaks a rule. Names the fields and their rules. */
+/** 400: the request breaks rules. The error names each field and its rule. */
 export function invalid(...violations: Violation[]): ConnectError {
   return invalidRequest(violations.map(({ field, message }) => ({ field, description: message })));
 }
 
-/** 404: no such resource, or one that the caller must not know of. */
+/** 404: the resource does not exist, or the caller may not see it. */
 export function notFound(resourceType: keyof typeof missing, resourceName: string): ConnectError {
   return ofResource(missing[resourceType], `no such ${resourceType}`, resourceType, resourceName);
 }
@@ -43,9 +43,9 @@ const missing = {
   file: "FILE_NOT_FOUND",
 } as const satisfies Readonly<Record<string, Reason>>;
 
-/** 409: a resource of that key exists already. */
+/** 409: a resource with this key already exists. */
 export function alreadyExists(resourceType: keyof typeof existing, resourceName: string): ConnectError {
-  return ofResource(existing[resourceType], `${resourceType} exists already`, resourceType, resourceName);
+  return ofResource(existing[resourceType], `${resourceType} already exists`, resourceType, resourceName);
 }
 
 const existing = {
@@ -54,61 +54,61 @@ const existing = {
   data: "DATA_EXISTS",
 } as const satisfies Readonly<Record<string, Reason>>;
 
-/** An error of a reason that none of the functions below is for. */
+/** Creates an error for a reason that has no function of its own below. */
 export function refusal(reason: Reason, message: string): ConnectError {
   return new ConnectError(message, reasons[reason].code, undefined, [errorInfo(reason)]);
 }
 
-/** 409: the request is good, the state of things forbids it. */
+/** 409: the request is valid, but the state of the resource forbids it. */
 export function conflict(reason: Reason, message: string): ConnectError {
   return refusal(reason, message);
 }
 
-/** 413: more bytes than are taken. */
+/** 413: the body exceeds a limit. */
 export function tooLarge(message: string): ConnectError {
   return refusal("TOO_LARGE", message);
 }
 
-/** 504: it took longer than it may. */
+/** 504: the call exceeded its deadline. */
 export function tooSlow(message: string): ConnectError {
   return refusal("DEADLINE_EXCEEDED", message);
 }
 
-/** 416: no such part; `bytes` is how many there are. */
+/** 416: the requested range is beyond the end. `bytes` is the total length. */
 export function outOfRange(bytes: number): ConnectError {
-  const error = refusal("RANGE_NOT_SATISFIABLE", `there is no such part: there are ${bytes} bytes`);
+  const error = refusal("RANGE_NOT_SATISFIABLE", `the range must be within the ${bytes} bytes of the data`);
   error.metadata.set("content-range", `bytes */${bytes}`);
   return error;
 }
 
-/** 401: no token, or one that is not valid now. Says no more than that. */
+/** 401: the token is missing or not valid. The error does not say why. */
 export function unauthenticated(reason: Reason, message: string): ConnectError {
   const error = refusal(reason, message);
   error.metadata.set("www-authenticate", "Bearer");
   return error;
 }
 
-/** 403: the caller is known and may not do this. */
+/** 403: the caller is authenticated but not authorized. */
 export function forbidden(reason: Reason, message: string): ConnectError {
   return refusal(reason, message);
 }
 
-/** 429: too many tries; says when the next one has a chance. */
+/** 429: too many attempts. `retryAfterMs` goes into Retry-After and RetryInfo. */
 export function tooMany(reason: Reason, message: string, retryAfterMs: number): ConnectError {
   return retryLater(reason, message, retryAfterMs);
 }
 
-/** 503: something that the service needs does not answer now. `cause` goes to the log, never to the caller. */
+/** 503: a dependency does not respond, or a limit on concurrent work is reached. `cause` is logged, never sent. */
 export function unavailable(reason: Reason, message: string, retryAfterMs: number, cause?: unknown): ConnectError {
   return retryLater(reason, message, retryAfterMs, cause);
 }
 
-/** 500: a fault of ours. The caller reads that and nothing else; `cause` goes to the log. */
+/** 500: a fault of the service. The caller sees only "internal error"; `cause` is logged. */
 export function internal(cause: unknown): ConnectError {
   return callError("INTERNAL", reasons.INTERNAL.code, "internal error", cause);
 }
 
-/** The same error with our domain, a reason where a library has made it, and a text that fits into the headers of an answer. */
+/** Adds our domain, a reason if a library created the error, and bounds the text so that it fits into response headers. */
 export function complete(error: ConnectError): ConnectError {
   const own = findReason(error) === undefined ? fromLibrary(error) : error;
   const text = boundText(own.rawMessage);
@@ -116,7 +116,7 @@ export function complete(error: ConnectError): ConnectError {
   if (findReason(complete) === undefined) complete.details.push(errorInfo(reasonOfCode(complete.code)));
   for (const [index, detail] of complete.details.entries()) {
     if ("desc" in detail && detail.desc === ErrorInfoSchema) (detail.value as ErrorInfo).domain = domain;
-    // Connect's own handler has written the error to bytes before the pipeline sees it.
+    // Connect's handler serializes the detail before the pipeline sees it.
     else if ("type" in detail && detail.type === ErrorInfoSchema.typeName) {
       complete.details[index] = {
         desc: ErrorInfoSchema,

@@ -4,9 +4,9 @@ import type { FieldMask } from "@bufbuild/protobuf/wkt";
 import { invalid } from "./errors.ts";
 
 /**
- * The fields that a patch changes, as the .proto spells them: those of its mask or, where it names none, those that are
- * set.
- * @throws INVALID_ARGUMENT for a name in the mask that is no field of the patch
+ * Returns the fields that a patch changes, as the .proto spells them: the paths of the mask, or every field that is set
+ * when the mask is empty.
+ * @throws INVALID_REQUEST when the mask names an unknown field
  */
 export function changedFields(desc: DescMessage, patch: Message, mask: FieldMask | undefined): readonly string[] {
   const names = desc.fields.map(({ name }) => name);
@@ -16,12 +16,12 @@ export function changedFields(desc: DescMessage, patch: Message, mask: FieldMask
   }
   const unknown = mask.paths.find((path) => !names.includes(path));
   if (unknown === undefined) return mask.paths;
-  throw invalid({ field: "update_mask", message: `must name fields out of ${names.join(", ")}: ${unknown}` });
+  throw invalid({ field: "update_mask", message: `must name only these fields: ${names.join(", ")}: ${unknown}` });
 }
 
 /**
- * The value of a changed field that cannot be null.
- * @throws INVALID_ARGUMENT where the mask names it and it has none
+ * Returns the value of a changed field that cannot be null.
+ * @throws INVALID_REQUEST when the value is undefined
  */
 export function notNull<T>(field: string, value: T | undefined): T {
   if (value === undefined) throw invalid({ field, message: "must not be null" });

@@ -11,30 +11,27 @@ import type {
 import type { Knex } from "knex";
 import type { Principal } from "./principal.ts";
 
-/** What a handler knows of a call beyond its message: the pipeline makes it, the same for every transport. */
+/** What a handler knows of a call beside its message. The pipeline creates it, the same for every protocol. */
 export interface Call {
-  /** Who is asking; throws UNAUTHENTICATED in an RPC that is declared public. */
+  /** The authenticated caller. Reading it throws UNAUTHENTICATED in an RPC that the .proto declares public. */
   readonly principal: Principal;
-  /** What joins the call with its log lines, its audit record and its data. */
+  /** UUID that joins the call with its log lines, its audit record and its data. */
   readonly tracecode: string;
-  /** Aborted when the caller is gone or the deadline has passed. */
+  /** Aborted when the caller disconnects or the deadline passes. */
   readonly signal: AbortSignal;
   /** The caller's network address. */
   readonly address: string;
-  /** Whether the answer is a plain HTTP one: only of such may a handler set the length or a part. */
+  /** Whether the response is plain HTTP. Only then may a handler set Content-Length or Content-Range. */
   readonly isHttp: boolean;
-  /** Headers of the request. */
   readonly requestHeader: Headers;
-  /** Headers of the answer. */
   readonly responseHeader: Headers;
   /**
-   * Makes one change and its audit record in one transaction: both happen or neither.
-   * An RPC declared `audited` makes its change through this.
+   * Runs one change and writes its audit record in the same transaction. An RPC declared `audited` must use it.
    */
   change<T>(resource: string, work: (transaction: Knex.Transaction) => Promise<Changed<T>>): Promise<T>;
   /**
-   * Records that an administrator or a partner has read the data of another user. Own data, and callers of other roles,
-   * leave no record. Waits for nothing.
+   * Records that an administrator or a partner has read the data of another user. Does nothing for the caller's own data
+   * and for callers with other roles. Does not wait.
    */
   recordRead(read: Read): void;
 }
@@ -42,26 +39,26 @@ export interface Call {
 /** The result of a change. */
 export interface Changed<T> {
   readonly answer: T;
-  /** The company of the resource before the change, or of a new one: its partners see the action. */
+  /** The company whose partners see the action: the resource's company before the change, or of the new resource. */
   readonly companyKey: string;
-  /** What the change means for the security of a user, recorded beside it under operations of their own. */
+  /** Security events of the change. Each is recorded as an operation of its own. */
   readonly events?: readonly ("change_password" | "change_roles" | "revoke_tokens")[];
 }
 
 /** The resource that a caller read. */
 export interface Read {
-  /** The user whom the resource belongs to. Undefined: all users of the company or, without one, all that the caller sees. */
+  /** The owner of the resource. Undefined: all users of the company or, without a company, all that the caller sees. */
   readonly username?: string | undefined;
-  /** The company of the user, or the one that a list is of; undefined where the handler does not know it. */
+  /** The company of the user or of the list. Undefined when the handler does not know it. */
   readonly companyKey?: string | undefined;
 }
 
 /**
- * The value of a field that its .proto requires, or gives a default: the pipeline has seen to it.
- * @throws Error where the .proto does neither
+ * Returns the value of a field that the .proto requires or gives a default. The pipeline has validated it.
+ * @throws Error when the .proto does neither
  */
 export function requirePresent<T>(value: T | undefined): T {
-  if (value === undefined) throw new Error("a field without a value is neither required nor has it a default");
+  if (value === undefined) throw new Error("a field without a value must be required or have a default in its .proto");
   return value;
 }
 

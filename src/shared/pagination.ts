@@ -3,18 +3,19 @@ import type { ReadUsersRequest } from "#gen/tollgate/v1/user_pb.js";
 import { invalid } from "./errors.ts";
 import { requirePresent } from "./handler.ts";
 
-/** Which part of a list, in which order. */
+/** The requested part of a list and its order. */
 export interface Page {
   readonly offset: number;
   readonly limit: number;
-  /** A column. */
+  /** The column to sort by. */
   readonly sort: string;
   readonly direction: "asc" | "desc";
 }
 
 /**
- * The page that a list request asks for. A field to sort by that the listed object does not have is INVALID_ARGUMENT.
- * @param sortable columns by the name of their field; the first one is the default
+ * Returns the page that a list request asks for.
+ * @param sortable columns by field name; the first one is the default
+ * @throws INVALID_REQUEST when the sort field is not sortable
  */
 export function pageOf(
   request: Pick<ReadUsersRequest, "offset" | "limit" | "sortField" | "sortDirection">,
@@ -28,7 +29,7 @@ export function pageOf(
   return { offset: request.offset, limit: requirePresent(request.limit), sort, direction };
 }
 
-/** A LIKE pattern that finds `text` anywhere: % and _ are letters in it. */
+/** Returns a LIKE pattern that matches `text` anywhere. It escapes %, _ and \\. */
 export function toContainsPattern(text: string): string {
   return `%${text.replaceAll(/[\\%_]/g, String.raw`\$&`)}%`;
 }

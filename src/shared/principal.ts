@@ -1,6 +1,6 @@
 import { Role_Name } from "#gen/tollgate/v1/access_pb.js";
 
-/** Who is asking. */
+/** The authenticated caller. */
 export interface Principal {
   readonly userId: number;
   readonly username: string;
@@ -10,7 +10,7 @@ export interface Principal {
   readonly timezone: number;
 }
 
-/** What a principal may see of companies and users; the widest of its roles. A store adds it to every query. */
+/** The companies and users that a principal may see: the widest scope of its roles. Stores add it to every query. */
 export type Scope =
   | { readonly kind: "everything" }
   | { readonly kind: "company"; readonly companyKey: string }
@@ -26,7 +26,7 @@ export function hasRole(principal: Principal, role: Role_Name): boolean {
   return principal.roles.includes(role);
 }
 
-/** The role of a name that the database keeps. */
+/** Parses a role name from the database. */
 export function roleFromName(name: string): Role_Name {
   const role = Role_Name[name as keyof typeof Role_Name];
   if (role === undefined) throw new Error(`the database holds an unknown role: ${name}`);

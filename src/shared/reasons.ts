@@ -1,11 +1,11 @@
 import { Code } from "@connectrpc/connect";
 import type { CallReason } from "../call/errors.ts";
 
-/** What a reason means. docs/errors.md and the page docs/errors_en.html are made from this table. */
+/** The meaning of a reason. docs/errors.md and docs/errors_en.html are generated from this table. */
 export interface ReasonEntry {
-  /** The code of gRPC and Connect. */
+  /** The gRPC and Connect code. */
   readonly code: Code;
-  /** The status of HTTP/JSON. */
+  /** The HTTP status of HTTP/JSON. */
   readonly status: number;
   /** Whether the same call, sent again unchanged, may succeed. */
   readonly retry: boolean;
@@ -22,19 +22,19 @@ const table = {
   INVALID_REQUEST: no(
     InvalidArgument,
     400,
-    "A field breaks a rule, or the body is no JSON. The violations name each field and its rule; nothing has changed.",
+    "A field breaks a rule, or the body is not JSON. The violations name each field and its rule; nothing has changed.",
     "Correct the named fields and send the call again.",
   ),
   MALFORMED_MESSAGE: no(
     InvalidArgument,
     400,
-    "The bytes of the message cannot be read: they are no protobuf of the request, or the envelope around them is broken.",
+    "The message cannot be decoded: it is not a protobuf message of the request type, or its envelope is damaged.",
     "Send a message of the RPC's request type in the encoding that the content type names.",
   ),
   MALFORMED_HTTP: no(
     InvalidArgument,
     400,
-    "The bytes on the connection are no HTTP request, an HTTP/1.1 request without exactly one Host header, or a request for a URL with a fragment.",
+    "The bytes on the connection are not an HTTP request, the HTTP/1.1 request does not have exactly one Host header, or its URL has a fragment.",
     "Use an HTTP client, and check whether the port speaks TLS.",
   ),
   HEADERS_TOO_LARGE: no(
@@ -64,14 +64,14 @@ const table = {
   UNSUPPORTED_MEDIA_TYPE: no(
     InvalidArgument,
     415,
-    "The operation does not take the content type or the content coding of the body.",
+    "The operation does not accept the content type or the content coding of the body.",
     "Send application/json in UTF-8, not compressed, or the content type of gRPC, gRPC-Web or Connect.",
   ),
   PRECONDITION_FAILED: no(
     FailedPrecondition,
     412,
-    "The If-Match header does not name the ETag that the answer has now.",
-    "Read the answer without If-Match, and use its ETag.",
+    "The If-Match header does not name the current ETag of the response.",
+    "Send the request without If-Match, and use the ETag of the response.",
   ),
   RANGE_NOT_SATISFIABLE: no(
     Code.OutOfRange,
@@ -88,7 +88,7 @@ const table = {
   HTTP_METHOD_NOT_ALLOWED: no(
     Unimplemented,
     405,
-    "The path exists and does not take this HTTP method.",
+    "The path exists, but not with this HTTP method.",
     "Use one of the methods in the Allow header.",
   ),
   HTTP_METHOD_UNKNOWN: no(
@@ -132,7 +132,7 @@ const table = {
   WRONG_CREDENTIALS: no(
     Unauthenticated,
     401,
-    "The username or the password is wrong, or the user is disabled. The answer does not say which.",
+    "The username or the password is wrong, or the user is disabled. The response does not say which.",
     "Check both. Further failures are counted and lock the login for a time.",
   ),
   LOGIN_LOCKED: yes(
@@ -158,7 +158,7 @@ const table = {
   COMPANY_NOT_FOUND: no(
     NotFound,
     404,
-    "There is no company with this key, or it is another one than the caller's own.",
+    "No company has this key, or it is not the caller's own company.",
     "Check the key.",
   ),
   USER_NOT_FOUND: no(
@@ -176,13 +176,13 @@ const table = {
   LEASE_NOT_FOUND: no(
     NotFound,
     404,
-    "There is no such lease, or it ended so long ago that it is forgotten.",
+    "The lease does not exist, or it ended so long ago that it is no longer stored.",
     "Use the lease_id that AcquireQuota returned.",
   ),
   DATA_NOT_FOUND: no(
     NotFound,
     404,
-    "No data is stored for this tracecode, flow and stage, or it belongs to somebody whose data the caller may not read.",
+    "No data is stored for this tracecode, flow and stage, or it belongs to a user whose data the caller may not read.",
     "Check the tracecode, data_flow_type and data_flow_stage; retention removes old data.",
   ),
   FILE_NOT_FOUND: no(NotFound, 404, "The documentation has no file of this name.", "Use admin_en.html."),
@@ -202,13 +202,13 @@ const table = {
     AlreadyExists,
     409,
     "Another action of the same time, tracecode and operation is recorded, with another user, service, method group or points.",
-    "Give each action a time or an operation of its own. The other actions of the call are recorded. Sending the same action again is no error.",
+    "Give each action a time or an operation of its own. The other actions of the call are recorded. Repeating the same action is not an error.",
   ),
   DATA_EXISTS: no(
     AlreadyExists,
     409,
     "Other data is stored for this tracecode, flow and stage.",
-    "Data does not change: use another tracecode or stage. Sending the same bytes again is no error.",
+    "Data does not change: use another tracecode or stage. Repeating the same bytes is not an error.",
   ),
   COMPANY_HAS_USERS: no(
     FailedPrecondition,
@@ -243,7 +243,7 @@ const table = {
   PERIOD_OVERLAP: no(
     FailedPrecondition,
     409,
-    "The period overlaps another one of the same user, service and method group.",
+    "The period overlaps another period of the same user, service and method group.",
     "Remove the other period first, or choose days outside of it.",
   ),
 
@@ -269,10 +269,10 @@ const table = {
   CONCURRENCY_LIMIT_EXCEEDED: yes(
     ResourceExhausted,
     429,
-    "As many calculations are running as max_concurrent_execution allows.",
+    "The number of running calculations has reached max_concurrent_execution.",
     "Wait for the time in RetryInfo or Retry-After: a slot is free when a lease is settled, released or expires.",
   ),
-  USER_DISABLED: no(PermissionDenied, 403, "The user whose quota is asked for is disabled.", "Enable the user."),
+  USER_DISABLED: no(PermissionDenied, 403, "The user of the request is disabled.", "Enable the user."),
   NO_QUOTA: no(
     PermissionDenied,
     403,
@@ -295,7 +295,7 @@ const table = {
     FailedPrecondition,
     409,
     "The lease has expired and its slot is taken, or it has been released or settled.",
-    "Do not stop a running calculation: settle the lease when it is over. Acquire again for a new one.",
+    "Do not stop a running calculation: settle the lease when it ends. Acquire another lease for a new calculation.",
   ),
   LEASE_SETTLED_DIFFERENTLY: no(
     AlreadyExists,
@@ -308,13 +308,13 @@ const table = {
   DATABASE_UNAVAILABLE: yes(
     Unavailable,
     503,
-    "PostgreSQL does not answer now.",
+    "PostgreSQL does not respond.",
     "Try again after the seconds in Retry-After.",
   ),
   COUNTERS_UNAVAILABLE: yes(
     Unavailable,
     503,
-    "The quota counters do not answer now, or are being rebuilt from the ledger.",
+    "The quota counters do not respond, or are being rebuilt from the ledger.",
     "Try again after the seconds in Retry-After.",
   ),
   LEDGER_BEHIND: yes(
@@ -332,13 +332,13 @@ const table = {
   READER_TOO_SLOW: yes(
     Unavailable,
     503,
-    "The answer was read too slowly, and its snapshot of the database was given up.",
+    "The caller read the response too slowly, so the server closed its database snapshot.",
     "Read faster, or ask for less at once with offset and limit.",
   ),
   UPLOAD_INTERRUPTED: yes(
     Unavailable,
     503,
-    "The upload met another one of the same data, or its storage was being made.",
+    "Another upload of the same data ran at the same time, or its storage was being created.",
     "Send the data again.",
   ),
   DEADLINE_EXCEEDED: yes(
@@ -350,13 +350,13 @@ const table = {
   CALLER_GONE: yes(
     Code.Canceled,
     499,
-    "The caller cancelled the call or closed the connection. It is seen in logs.",
-    "None is needed. A change may have been made: read it before you repeat it.",
+    "The caller canceled the call or closed the connection. Only logs show this reason.",
+    "Nothing to do. A change may have been made: read it before you repeat it.",
   ),
   INTERNAL: no(
     Code.Internal,
     500,
-    "A fault of the service. The log has the cause under the tracecode of the answer.",
+    "A fault of the service. The log has the cause under the tracecode of the response.",
     "Give the tracecode to the operator.",
   ),
 } as const satisfies Readonly<Record<string, ReasonEntry>> & Readonly<Record<CallReason, ReasonEntry>>;
@@ -365,7 +365,7 @@ export type Reason = keyof typeof table;
 
 export const reasons: Readonly<Record<Reason, ReasonEntry>> = table;
 
-/** The reason of an error that a library of the protocols has made without one. */
+/** Returns the reason of an error that a protocol library created without one. */
 export function reasonOfCode(code: Code): Reason {
   return byCode.get(code) ?? "INTERNAL";
 }

@@ -1,13 +1,13 @@
 import type { Knex } from "knex";
 
-/** Something that was done, as the audit log keeps it. */
+/** An action, as the audit log stores it. */
 export interface Action {
   /** Microseconds since the epoch. */
   readonly timeMicros: number;
   /** UUID, lower case. */
   readonly tracecode: string;
   readonly operation: string;
-  /** Tells apart what one tracecode may do many times in a microsecond: the operation_id of a lease that was settled. */
+  /** UUID that distinguishes actions of one tracecode, operation and microsecond: the operation_id of a settled lease. */
   readonly part?: string;
   readonly userId: number;
   readonly username: string;
@@ -20,24 +20,24 @@ export interface Action {
   readonly durationMs?: number | undefined;
   /** Number of Outcome.Name. */
   readonly outcome: number;
-  /** What an administrative change has changed, or what a security event is about. */
+  /** The resource of an administrative change or a security event. */
   readonly resource?: string | undefined;
   /**
-   * The company whose partners see the action, where it is another one than the user's: that of the resource. Empty:
-   * none, administrators alone see it.
+   * The company of the resource, whose partners see the action, when it differs from the user's company. Empty: only
+   * administrators see the action.
    */
   readonly visibleCompany?: string | undefined;
   /** The network address that a login came from. */
   readonly address?: string | undefined;
-  /** How many times a security event happened from its time on; absent for everything else. */
+  /** How often a security event happened since `timeMicros`. Absent for other actions. */
   readonly times?: number;
-  /** The user's day to which its usage is added, in days since 1970-01-01; absent where it adds none. */
+  /** The day in the user's time zone that the usage is added to. Absent when the action adds none. */
   readonly usageDay?: number;
 }
 
-/** What a user has used of a method group on a day. */
+/** The usage of a method group by a user on a day. */
 export interface Usage {
-  /** The user's own day, in days since 1970-01-01. */
+  /** The day in the user's time zone. */
   readonly day: number;
   readonly userId: number;
   readonly username: string;
@@ -46,25 +46,25 @@ export interface Usage {
   readonly service: number;
   readonly methodGroup: number;
   readonly points: number;
-  /** 64-bit hashes of the points, for counting unique ones. */
+  /** 64-bit hashes of the points, to count unique points. */
   readonly pointKeys: readonly bigint[];
 }
 
-/** How much of a batch a record is: it may bring a hundred thousand points, a hundred of which are as much as itself. */
+/** Returns the weight of a record in a batch. 100 points weigh as much as a record; a record may have 100,000 points. */
 export function weightOf({ pointKeys }: Pick<Usage, "pointKeys">): number {
   return 1 + pointKeys.length / 100;
 }
 
-/** Keeps records within the transaction of what they are about. */
+/** Writes records in the transaction of the change that they describe. */
 export interface RecordWriter<Record, Place, Written = void> {
-  /** Makes room for them; before the transaction begins, since it changes tables. */
+  /** Creates missing partitions. Call it before the transaction begins: it changes tables. */
   prepare(places: readonly Place[]): Promise<void>;
   write(transaction: Knex.Transaction, records: readonly Record[]): Promise<Written>;
 }
 
-/** The audit log. Writing returns what was not there yet: an action that is told again is the same one. */
+/** Writes the audit log. `write` returns the actions that are new: a repeated action is stored once. */
 export interface ActionWriter extends RecordWriter<Action, Pick<Action, "timeMicros">, Action[]> {
-  /** Those whose time, tracecode and operation the log has with another user, service, method group or points. */
+  /** Returns the actions whose time, tracecode and operation the log has with another user, service, method group or points. */
   findContradicted(transaction: Knex.Transaction, actions: readonly Action[]): Promise<Action[]>;
 }
 export type UsageWriter = RecordWriter<Usage, Pick<Usage, "day" | "pointKeys">>;

@@ -1,9 +1,9 @@
-/** How far somebody we wait for may fall behind a steady pace, in all: each piece may be late, not every one. */
+/** A budget of time by which a transfer may fall behind a minimum rate in total, over all its pieces. */
 export interface TransferDeadline {
-  /** What is left of it, in milliseconds. */
+  /** The remaining budget in milliseconds. */
   readonly leftMs: number;
-  /** A piece took so long that has its time by the pace: who is faster makes good for what was lost, and no more. */
-  spend(tookMs: number, itsTimeMs: number): void;
+  /** Charges a piece that took `tookMs`, and `expectedMs` at the minimum rate. A faster piece refills the budget up to its start. */
+  spend(tookMs: number, expectedMs: number): void;
 }
 
 export function createTransferDeadline(slackMs: number): TransferDeadline {
@@ -12,8 +12,8 @@ export function createTransferDeadline(slackMs: number): TransferDeadline {
     get leftMs() {
       return leftMs;
     },
-    spend(tookMs, itsTimeMs) {
-      leftMs = Math.min(slackMs, leftMs + itsTimeMs - tookMs);
+    spend(tookMs, expectedMs) {
+      leftMs = Math.min(slackMs, leftMs + expectedMs - tookMs);
     },
   };
 }

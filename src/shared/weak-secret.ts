@@ -1,8 +1,7 @@
-/** The least length of a secret, and how many different characters it must have. */
-const leastCharacters = 32;
-const leastDifferent = 10;
+const minCharacters = 32;
+const minDifferent = 10;
 
-/** What people write in a configuration and mean to replace; letters and digits alone, lower case. */
+/** Common placeholders in configuration files: letters and digits only, lower case. */
 const placeholders = [
   "changeme",
   "changethis",
@@ -27,13 +26,12 @@ const placeholders = [
 ];
 
 /**
- * The rule that a secret breaks, in words that do not repeat it; undefined for one that breaks none. A test for
- * mistakes, not for randomness: it knows short ones, few characters, a repeated text, a run such as abcdef, and
- * placeholders.
+ * Returns the rule that a secret breaks, without repeating the secret. Undefined when it breaks none. Finds mistakes, not
+ * missing randomness: a short text, few different characters, a repeated text, a run such as abcdef, a placeholder.
  */
 export function findWeakness(secret: string): string | undefined {
-  if (secret.length < leastCharacters) return `must have ${leastCharacters} characters or more`;
-  if (new Set(secret).size < leastDifferent) return `must have ${leastDifferent} different characters or more`;
+  if (secret.length < minCharacters) return `must have ${minCharacters} characters or more`;
+  if (new Set(secret).size < minDifferent) return `must have ${minDifferent} different characters or more`;
   if (isRepetition(secret)) return "must not repeat a shorter text";
   if (isRun(secret)) return "must not follow the order of the alphabet or of digits";
   const plain = secret.toLowerCase().replaceAll(/[^a-z0-9]/g, "");
@@ -42,13 +40,13 @@ export function findWeakness(secret: string): string | undefined {
   return undefined;
 }
 
-/** Whether it is a text of at most half its length, over and over; the last time may be cut off. */
+/** Returns whether the secret repeats a text of at most half its length. The last repetition may be cut off. */
 function isRepetition(secret: string): boolean {
   const lengths = Array.from({ length: Math.floor(secret.length / 2) }, (_none, index) => index + 1);
   return lengths.some((length) => secret.startsWith(secret.slice(length)) && secret.length >= 2 * length);
 }
 
-/** Whether most of its characters follow the one before them, up or down. */
+/** Returns whether most characters equal or are next to the character before them. */
 function isRun(secret: string): boolean {
   let following = 0;
   for (let index = 1; index < secret.length; index += 1) {

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
 import { extname, join } from "node:path";
 
-/** The documentation by file name. Names are looked up, never joined to a path: there is no way out of the folder. */
+/** Documentation files by name. A request looks a name up and never builds a path, so path traversal is impossible. */
 export type Files = ReadonlyMap<string, DocumentFile>;
 
 export interface DocumentFile {
@@ -20,7 +20,7 @@ const contentTypes: Readonly<Record<string, string>> = {
   ".yaml": "application/yaml",
 };
 
-/** Reads the pages and the OpenAPI documents of some folders once. */
+/** Reads the documentation files of the folders into memory. */
 export async function readFiles(...folders: string[]): Promise<Files> {
   const files = new Map<string, DocumentFile>();
   for (const folder of folders) {
@@ -35,7 +35,7 @@ export async function readFiles(...folders: string[]): Promise<Files> {
   return files;
 }
 
-/** Permits the styles of a page, and by its hash the one script that the generator wrote into it. */
+/** Allows the inline styles of the page, and its one generated script by hash. */
 function policyOf(page: Buffer): string {
   const script = /<script>([\s\S]*?)<\/script>/.exec(page.toString("utf8"))?.[1];
   const hash = createHash("sha256")

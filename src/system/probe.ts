@@ -2,42 +2,42 @@ import type { Cluster, Redis } from "ioredis";
 import type { Database } from "../postgres/database.ts";
 
 /**
- * How well the service works: 1 with everything, 0.5 without Redis.
- * @throws UNAVAILABLE without the database
+ * Returns the health: 1 when all dependencies respond, 0.5 when Redis does not.
+ * @throws the database error when the database does not respond
  */
 export type HealthProbe = () => Promise<number>;
 
 export interface ProbeOptions {
   /** Connections that the ledger and authenticated calls do not use. */
   readonly database: Database;
-  /** Undefined where the installation has none. */
+  /** Undefined when Redis is not configured. */
   readonly redis: Redis | Cluster | undefined;
-  /** Milliseconds that only go forward. */
+  /** Monotonic milliseconds. */
   readonly now: () => number;
 }
 
 const intervalMs = 1000;
 
-/** Asks the database and Redis once a second at most, however often it is asked: everyone is public here. */
+/** Creates a probe that checks the database and Redis at most once per second: the RPC is public. */
 export function createHealthProbe({ database, redis, now }: ProbeOptions): HealthProbe {
   let latest: Promise<number> | undefined;
-  let askedMs = 0;
-  let isUnderWay = false;
+  let startedMs = 0;
+  let isRunning = false;
 
-  async function ask(): Promise<number> {
-    // Without the database nothing works: the failure is the answer.
+  async function check(): Promise<number> {
+    // The service cannot work without the database.
     await database.raw("select 1");
-    // Without Redis the service goes on, at half its worth.
-    const answers = redis === undefined || (await redis.ping().then(Boolean, () => false));
-    return answers ? 1 : 0.5;
+    // The service works without Redis, but may refuse quota requests.
+    const hasRedis = redis === undefined || (await redis.ping().then(Boolean, () => false));
+    return hasRedis ? 1 : 0.5;
   }
 
   return () => {
-    if (latest !== undefined && (isUnderWay || now() - askedMs < intervalMs)) return latest;
-    askedMs = now();
-    isUnderWay = true;
-    latest = ask().finally(() => {
-      isUnderWay = false;
+    if (latest !== undefined && (isRunning || now() - startedMs < intervalMs)) return latest;
+    startedMs = now();
+    isRunning = true;
+    latest = check().finally(() => {
+      isRunning = false;
     });
     return latest;
   };

@@ -10,9 +10,9 @@ export interface Version {
 }
 
 /**
- * Major and minor from package.json, the build from the commit.
- * @param folder where package.json is
- * @param commit as the image was built with; empty in a checkout, where git tells it
+ * Reads the version from package.json and the commit.
+ * @param folder the folder of package.json
+ * @param commit the commit that the image was built from; empty in a checkout, where git is asked
  */
 export async function readVersion(folder: string, commit: string): Promise<Version> {
   const text = await readFile(`${folder}/package.json`, "utf8");
@@ -26,7 +26,7 @@ async function headOf(folder: string): Promise<string> {
     const { stdout } = await promisify(execFile)("git", ["rev-parse", "--short", "HEAD"], { cwd: folder });
     return stdout.trim();
   } catch {
-    // Neither an image nor a checkout: an unpacked archive knows no commit.
+    // An unpacked archive has no commit.
     return "unknown";
   }
 }

@@ -2,7 +2,7 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { UserStatisticsSchema } from "#gen/tollgate/v1/statistics_pb.js";
 import type { UsageRow } from "./store.ts";
 
-/** Whole users from pages of rows: the last user of a page may go on in the next one. */
+/** Yields the rows of complete users. The last user of a page may continue on the next page. */
 export async function* groupByUser(pages: AsyncIterable<readonly UsageRow[]>): AsyncGenerator<UsageRow[][]> {
   let open: UsageRow[] = [];
   for await (const page of pages) {
@@ -13,7 +13,7 @@ export async function* groupByUser(pages: AsyncIterable<readonly UsageRow[]>): A
   if (open.length > 0) yield [open];
 }
 
-/** @param rows of one user, in order */
+/** @param rows of one user, ordered by date, service and method group */
 export function toUserStatistics(rows: readonly UsageRow[]) {
   return {
     username: rows[0]?.username ?? "",
@@ -21,7 +21,7 @@ export function toUserStatistics(rows: readonly UsageRow[]) {
       date: ofDay[0]?.date ?? "",
       services: groups(ofDay, ({ service }) => service).map((ofService) => ({
         service: ofService[0]?.service ?? 0,
-        // Of each company that the user was in on that day.
+        // A user who changed company on this day has a row for each company.
         methods: groups(ofService, ({ method_group }) => method_group).map((ofMethod) => ({
           methodGroup: ofMethod[0]?.method_group ?? 0,
           pointsPerDay: BigInt(ofMethod.reduce((sum, { points }) => sum + points, 0)),
@@ -32,7 +32,7 @@ export function toUserStatistics(rows: readonly UsageRow[]) {
   } satisfies MessageInitShape<typeof UserStatisticsSchema>;
 }
 
-/** Neighbours with the same key, together. */
+/** Groups adjacent rows that have the same key. */
 function groups<Row>(rows: readonly Row[], keyOf: (row: Row) => unknown): Row[][] {
   const found: Row[][] = [];
   let key: unknown;

@@ -26,15 +26,15 @@ const detailColumns: readonly Column[] = [
 ];
 
 /**
- * The report of a period, as it is read. The details are written as they come; what they add up to is kept by user, and
- * written after them.
+ * Streams the report of a period as a workbook. Details are written as the pages arrive. Sums by user, company and day are
+ * collected in memory and written after them.
  */
 export function streamReport(
   head: ReportHead,
   pages: AsyncIterable<readonly UsageRow[]>,
   rowsPerSheet = maxRows,
 ): AsyncGenerator<Buffer> {
-  return streamWorkbook({ creator: head.askedBy, created: head.made }, async (workbook) => {
+  return streamWorkbook({ creator: head.requestedBy, created: head.made }, async (workbook) => {
     const sums = createSums();
     const details = await writeDetails(openTable(workbook, "Details", detailColumns, rowsPerSheet), pages, sums);
     const days = writeDays(openTable(workbook, "By day", dayColumns(sums.methods()), rowsPerSheet), sums);
@@ -43,7 +43,7 @@ export function streamReport(
   });
 }
 
-/** A table that goes on in a next sheet: a sheet has a last row. */
+/** A table that continues on another sheet when a sheet is full. */
 interface SplitTable {
   /** @returns the sheet that the row is in */
   add(cells: readonly Cell[]): Sheet;
@@ -91,7 +91,7 @@ async function writeDetails(
   return table.end();
 }
 
-/** A row a day, a column a service and method group: what a chart is drawn from. */
+/** Writes a row for each day and a column for each service and method group, as charts need them. */
 function writeDays(table: SplitTable, { days, methods }: Sums): string[] {
   const all = methods();
   for (const { date, total, points } of days()) {

@@ -37,8 +37,8 @@ export function statisticsHandlers({ database, now }: StatisticsOptions): Handle
       call.recordRead({ username });
       const rows = selectUsage(database, { scope: scopeOf(principal), username, period }, now());
       const pages = streamRows<UsageRow>(database, rows, { offset: 0, limit: Number.POSITIVE_INFINITY, signal });
-      const askedBy = `${principal.companyKey} / ${principal.username}`;
-      const file = streamReport({ ...period, username, askedBy, made }, pages);
+      const requestedBy = `${principal.companyKey} / ${principal.username}`;
+      const file = streamReport({ ...period, username, requestedBy, made }, pages);
       const name = ["usage", period.from, period.to, username].filter(Boolean).join("_");
       call.responseHeader.set("content-disposition", `attachment; filename="${name}.xlsx"`);
       for await (const data of file) yield { file: { contentType: xlsxType, data } };

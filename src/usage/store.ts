@@ -1,9 +1,10 @@
 import type { Knex } from "knex";
 import type { Database } from "../postgres/database.ts";
+import { dayAt, monthOf, toIsoDay } from "../shared/calendar.ts";
 import type { Scope } from "../shared/principal.ts";
 import type { StatisticsPeriod } from "./period.ts";
 
-/** What a user has used of a method group on a day, while in a company. */
+/** The usage of a method group by a user on a day, while in a company. */
 export interface UsageRow {
   readonly user_id: number;
   readonly username: string;
@@ -19,17 +20,17 @@ export interface UsageRow {
 }
 
 export interface UsageSelection {
-  /** A company's are those of its own time: who moved on takes nothing along. */
+  /** The usage of a company includes users who have since left it, up to the day they left. */
   readonly scope: Scope;
-  /** Undefined: everybody. */
+  /** Undefined: all users of the scope. */
   readonly username: string | undefined;
   readonly period: StatisticsPeriod;
 }
 
-/** Where it is earliest and latest on earth, in hours from UTC. */
+/** The earliest and the latest time zone, in hours from UTC. */
 const offsets = { least: -12, most: 12 };
 
-/** The usage of a period, each user's in one piece and in the order of its days. */
+/** Selects the usage of a period, ordered by user and then by day. */
 export function selectUsage(
   database: Database,
   { scope, username, period }: UsageSelection,
@@ -37,7 +38,7 @@ export function selectUsage(
 ): Knex.QueryBuilder {
   const { from, to } = period;
   const now = new Date(nowMs).toISOString();
-  // A user who was deleted has no day of today any more: UTC's.
+  // A deleted user has no time zone: UTC.
   const today = "(?::timestamp + coalesce(user_account.timezone, 0) * interval '1 hour')::date";
   const query = database("usage_day")
     .leftJoin("user_account", "user_account.id", "usage_day.user_id")
@@ -47,25 +48,17 @@ export function selectUsage(
     .orderBy(["usage_day.username", "usage_day.user_id", "date", "service", "method_group", "usage_day.company_key"]);
   if (from !== undefined) void query.where("date", ">=", from);
   else {
-    void query.where("date", ">=", monthAt(nowMs, offsets.least));
+    // A constant bound beside each user's own: the index can use it.
+    void query.where("date", ">=", toIsoDay(monthOf(dayAt(nowMs, offsets.least)).from));
     void query.whereRaw(`date >= date_trunc('month', ${today})`, [now]);
   }
   if (to !== undefined) void query.where("date", "<", to);
   else {
-    void query.where("date", "<", dayAt(nowMs, offsets.most));
+    void query.where("date", "<", toIsoDay(dayAt(nowMs, offsets.most)));
     void query.whereRaw(`date < ${today}`, [now]);
   }
   if (username !== undefined) void query.where("usage_day.username", username);
   if (scope.kind === "company") void query.where("usage_day.company_key", scope.companyKey);
   if (scope.kind === "self") void query.where("usage_day.user_id", scope.userId);
   return query;
-}
-
-/** What the index can look for, before each user's own day is known. */
-function dayAt(nowMs: number, timezone: number): string {
-  return new Date(nowMs + timezone * 3_600_000).toISOString().slice(0, 10);
-}
-
-function monthAt(nowMs: number, timezone: number): string {
-  return `${dayAt(nowMs, timezone).slice(0, 7)}-01`;
 }

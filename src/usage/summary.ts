@@ -1,14 +1,14 @@
 import { type Cell, type Column, numberFormat, type Sheet, textFormat } from "../xlsx/workbook.ts";
 import type { RowRange, Sums, UsageTotal } from "./sums.ts";
 
-/** What the report says about itself. */
+/** The head of the report. */
 export interface ReportHead {
-  /** YYYY-MM-DD; undefined: each user's own. */
+  /** YYYY-MM-DD. Undefined: the default in each user's time zone. */
   readonly from: string | undefined;
   readonly to: string | undefined;
-  /** Undefined: everybody. */
+  /** Undefined: all users of the scope. */
   readonly username: string | undefined;
-  readonly askedBy: string;
+  readonly requestedBy: string;
   readonly made: Date;
 }
 
@@ -27,8 +27,8 @@ export interface SummaryOptions {
 }
 
 /**
- * Who asked for what, and the totals by company and by user: formulas, down to the details. Users who are too many for
- * the sheet are left to the details, and the companies' totals are numbers then; so are companies that are too many.
+ * Writes the head of the report and the totals by company and by user, as formulas over the details. When the users do not
+ * fit on the sheet, they are left out and the totals are numbers. When the companies do not fit, they are left out.
  */
 export async function writeSummary(sheet: Sheet, { head, sums, rowsPerSheet }: SummaryOptions): Promise<void> {
   const heading = (...cells: Cell[]) => sheet.add(cells, { bold: true });
@@ -36,16 +36,16 @@ export async function writeSummary(sheet: Sheet, { head, sums, rowsPerSheet }: S
   sheet.add(["From", head.from ?? "the first day of each user's month"]);
   sheet.add(["To (excluded)", head.to ?? "each user's present day"]);
   sheet.add(["User", head.username ?? "everybody"]);
-  sheet.add(["Asked by", head.askedBy]);
+  sheet.add(["Asked by", head.requestedBy]);
   sheet.add(["Made", head.made.toISOString().replace(/\.\d+Z$/, "Z")]);
   sheet.add([]);
 
   const [users, companies] = [sums.users(), sums.companies()];
-  // The companies' table comes first and adds up the users', whose rows are known before they are written.
+  // The company table comes first. Its formulas refer to user rows that are written later.
   const usersFrom = sheet.rows() + companies.length + 5;
   const usersTo = usersFrom + Math.max(users.length, 1) - 1;
   const fits = usersTo < rowsPerSheet;
-  // Beside them: the heading, the total, and what is said of the users.
+  // Three more rows: the heading, the total, and the note on users.
   const companiesFit = sheet.rows() + companies.length + 4 <= rowsPerSheet;
   const ofUsers = (column: string) => `${column}$${usersFrom}:${column}$${usersTo}`;
   const sumOfUsers = (column: string) => (users.length === 0 ? "0" : `SUM(${ofUsers(column)})`);
@@ -53,9 +53,9 @@ export async function writeSummary(sheet: Sheet, { head, sums, rowsPerSheet }: S
 
   heading("Company", null, ...numbers);
   await addRows(sheet, companiesFit ? companies : [], (company) => {
-    // Exactly: SUMIFS would take acme for ACME, and 0100 for 100.
-    const isIts = `EXACT(${ofUsers("$B")},$A${sheet.rows() + 1})`;
-    const sum = (column: string) => `SUMPRODUCT(${isIts}*${ofUsers(column)})`;
+    // EXACT: SUMIFS treats acme and ACME, and 0100 and 100, as equal.
+    const isOfCompany = `EXACT(${ofUsers("$B")},$A${sheet.rows() + 1})`;
+    const sum = (column: string) => `SUMPRODUCT(${isOfCompany}*${ofUsers(column)})`;
     return [company.companyKey, null, ...cells(company.total, fits ? sum : undefined)];
   });
   heading(...total);
@@ -73,23 +73,23 @@ export async function writeSummary(sheet: Sheet, { head, sums, rowsPerSheet }: S
   sheet.end();
 }
 
-/** How many rows are added at once: they wait in memory. */
+/** Rows that are added before the sheet is drained: they wait in memory. */
 const stepRows = 1000;
 
-async function addRows<Of>(sheet: Sheet, all: readonly Of[], toRow: (one: Of) => Cell[]): Promise<void> {
-  for (const one of all) {
+async function addRows<Of>(sheet: Sheet, all: readonly Of[], toRow: (entry: Of) => Cell[]): Promise<void> {
+  for (const entry of all) {
     if (sheet.rows() % stepRows === 0) await sheet.drained();
-    sheet.add(toRow(one));
+    sheet.add(toRow(entry));
   }
 }
 
-/** Excel takes a formula of 255 parts and 8192 letters: one of more makes a file that it does not open. */
+/** Excel allows 255 arguments and 8192 characters in a formula, and does not open a file that exceeds them. */
 const maxRanges = 200;
 
-/** The columns of the details that the summary's add up. */
+/** The columns of the details that each column of the summary adds up. */
 const detailOf: Readonly<Record<string, string>> = { C: "F", D: "G", E: "H" };
 
-/** Formulas, or just what they would give. */
+/** Returns formulas with their results, or the results alone. */
 function cells({ requests, points, uniquePoints }: UsageTotal, formulaOf?: (column: string) => string): Cell[] {
   const cell = (column: string, result: number) =>
     formulaOf === undefined ? result : { formula: formulaOf(column), result };

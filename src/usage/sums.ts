@@ -7,14 +7,14 @@ export interface UsageTotal {
   uniquePoints: number;
 }
 
-/** Rows of a sheet that follow each other. */
+/** A range of adjacent rows of a sheet. */
 export interface RowRange {
   readonly sheet: string;
   readonly first: number;
   last: number;
 }
 
-/** What a user has used while in a company, and where the details of it are. */
+/** The usage of a user while in a company, and the rows of its details. */
 export interface UserSum {
   readonly username: string;
   readonly companyKey: string;
@@ -30,16 +30,16 @@ export interface DaySum {
   readonly points: ReadonlyMap<string, number>;
 }
 
-/** What the details add up to. */
+/** Adds up the details by user, company, day and method group. */
 export interface Sums {
   add(row: UsageRow, place: { readonly sheet: string; readonly row: number }): void;
-  /** In the order of their details. */
+  /** In the order of the details. */
   users(): UserSum[];
   /** Sorted. */
   companies(): { companyKey: string; total: UsageTotal }[];
   /** Sorted. */
   days(): DaySum[];
-  /** Every service and method group there is, sorted. */
+  /** The names of all services and method groups that occur, sorted. */
   methods(): string[];
 }
 
@@ -52,11 +52,16 @@ export function createSums(): Sums {
   return {
     add(row, place) {
       const { username, company_key: companyKey, user_id, date } = row;
-      const user = kept(users, `${user_id} ${companyKey}`, () => ({ username, companyKey, total: zero(), rows: [] }));
+      const user = getOrCreate(users, `${user_id} ${companyKey}`, () => ({
+        username,
+        companyKey,
+        total: zero(),
+        rows: [],
+      }));
       addTo(user.total, row);
       extend(user.rows, place);
-      addTo(kept(companies, companyKey, () => ({ companyKey, total: zero() })).total, row);
-      const day = kept(days, date, () => ({ date, total: zero(), points: new Map() }));
+      addTo(getOrCreate(companies, companyKey, () => ({ companyKey, total: zero() })).total, row);
+      const day = getOrCreate(days, date, () => ({ date, total: zero(), points: new Map() }));
       addTo(day.total, row);
       const method = `${Service_Name[row.service]} ${Method_Group[row.method_group]}`;
       methods.add(method);
@@ -85,12 +90,12 @@ function extend(rows: RowRange[], { sheet, row }: { readonly sheet: string; read
   else rows.push({ sheet, first: row, last: row });
 }
 
-function kept<Value>(map: Map<string, Value>, key: string, make: () => Value): Value {
-  const known = map.get(key) ?? make();
-  map.set(key, known);
-  return known;
+function getOrCreate<Value>(map: Map<string, Value>, key: string, make: () => Value): Value {
+  const value = map.get(key) ?? make();
+  map.set(key, value);
+  return value;
 }
 
 function sorted<Value>(map: ReadonlyMap<string, Value>): Value[] {
-  return [...map].toSorted(([one], [other]) => (one < other ? -1 : 1)).map(([, value]) => value);
+  return [...map].toSorted(([left], [right]) => (left < right ? -1 : 1)).map(([, value]) => value);
 }

@@ -8,10 +8,10 @@ interface PointOfUsage {
   readonly key: bigint;
 }
 
-/** Points of a statement: one record may bring more than a statement has time for. */
+/** Maximum points per statement: a record may hold more than a statement can write in time. */
 const maxPoints = 20_000;
 
-/** Adds up what is used, by user, day, service, method group and company, in the transaction of what used it. */
+/** Adds usage to the sums by user, day, service, method group and company, in the transaction of its cause. */
 export function createUsageWriter(database: Database): UsageWriter {
   return {
     async prepare(usages) {
@@ -45,11 +45,11 @@ async function addUp(transaction: Transaction, usages: readonly Usage[]): Promis
   await adding.options(preparedAs("add_usage"));
 }
 
-/** Adds the points that the user's day has not seen before, to the company in which they are seen first. */
+/** Counts the points that are new on the user's day, for the company in which they occur first. */
 async function countUniquePoints(transaction: Transaction, usages: readonly Usage[]): Promise<void> {
   const points = usages.flatMap((usage) => usage.pointKeys.map((key) => ({ usage, key })));
-  // Two writers of a day do not meet here, as the first has locked its row of usage_day: unless the user has moved on that
-  // day, and then one of them is tried again.
+  // The row lock on usage_day serializes writers of a day. A user who changed company has two rows on that day: two writers
+  // may then deadlock, and one of them is retried.
   for (let start = 0; start < points.length; start += maxPoints) {
     await countPoints(transaction, points.slice(start, start + maxPoints));
   }
@@ -57,7 +57,7 @@ async function countUniquePoints(transaction: Transaction, usages: readonly Usag
 
 async function countPoints(transaction: Transaction, points: readonly PointOfUsage[]): Promise<void> {
   await transaction.raw(
-    `with brought as (
+    `with given as (
        select distinct on (user_id, service, method_group, date, point_key)
          user_id, service, method_group, date '1970-01-01' + day as date, point_key, company_key
        from unnest(?::bigint[], ?::smallint[], ?::smallint[], ?::integer[], ?::text[], ?::bigint[]) with ordinality
@@ -66,13 +66,13 @@ async function countPoints(transaction: Transaction, points: readonly PointOfUsa
      ),
      added as (
        insert into usage_point (user_id, service, method_group, date, point_key)
-       select user_id, service, method_group, date, point_key from brought order by 1, 2, 3, 4, 5
+       select user_id, service, method_group, date, point_key from given order by 1, 2, 3, 4, 5
        on conflict do nothing
        returning user_id, service, method_group, date, point_key
      ),
      counted as (
        select user_id, service, method_group, date, company_key, count(*) as points
-       from added join brought using (user_id, service, method_group, date, point_key) group by 1, 2, 3, 4, 5
+       from added join given using (user_id, service, method_group, date, point_key) group by 1, 2, 3, 4, 5
      )
      update usage_day set unique_points = unique_points + counted.points from counted
      where usage_day.user_id = counted.user_id and usage_day.service = counted.service
@@ -80,13 +80,13 @@ async function countPoints(transaction: Transaction, points: readonly PointOfUsa
        and usage_day.company_key = counted.company_key`,
     [
       ...keyColumns(points.map(({ usage }) => usage)),
-      // PostgreSQL's 64 bits have a sign.
+      // bigint is signed in PostgreSQL.
       columnOf(points, ({ key }) => BigInt.asIntN(64, key)),
     ],
   );
 }
 
-/** Columns of the key, for unnest. */
+/** Returns the columns of the key, for unnest. */
 function keyColumns(usages: readonly Usage[]): string[] {
   return [
     columnOf(usages, ({ userId }) => userId),

@@ -149,7 +149,7 @@ test("a period that cannot be is refused before there is a file", async () => {
   expect([status, body.message]).toEqual([400, "to: must not be before from"]);
 });
 
-const head = { from: undefined, to: undefined, username: "", askedBy: "somebody", made: new Date() };
+const head = { from: undefined, to: undefined, username: "", requestedBy: "somebody", made: new Date() };
 const row = (index: number): UsageRow => ({
   user_id: Math.floor(index / 100),
   username: `user_${Math.floor(index / 100)}`,

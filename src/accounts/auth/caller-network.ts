@@ -1,6 +1,6 @@
 import { isIP } from "node:net";
 
-/** What one caller has: an IPv4 address, or the 2^64 addresses of an IPv6 network (RFC 6177), all of them one caller. */
+/** Returns the network that counts as one caller: an IPv4 address, or the /64 of an IPv6 address (RFC 6177). */
 export function networkOf(address: string): string {
   const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1];
   if (mapped !== undefined || isIP(address) !== 6) return mapped ?? address;

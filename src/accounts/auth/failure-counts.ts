@@ -2,14 +2,14 @@ import type { Cluster, Redis } from "ioredis";
 import { textColumnOf } from "../../postgres/columns.ts";
 import { type Database, readRows } from "../../postgres/database.ts";
 
-/** How many failed logins a key has in its window, which begins with the first of them. */
+/** The failed logins of a key in its window. The window begins with the first failure. */
 export interface FailureCount {
   readonly failures: number;
-  /** When the window ends, in milliseconds since the epoch; 0 where there is none. */
+  /** The end of the window in milliseconds since the epoch. 0 when there is no window. */
   readonly endMs: number;
 }
 
-/** Counts of failed logins, shared by all servers. Answers are in the order of the keys. */
+/** Counts failed logins for all servers. Results are in the order of the keys. */
 export interface FailureCounts {
   /** Counts one failure of each key, in one atomic step. */
   add(keys: readonly string[], windowMs: number): Promise<FailureCount[]>;
@@ -17,7 +17,7 @@ export interface FailureCounts {
   forget(key: string): Promise<void>;
 }
 
-/** Counts in Redis where there is one, in PostgreSQL without it and while it does not answer. */
+/** Counts in Redis, or in PostgreSQL when Redis is not configured or does not respond. */
 export function createFailureCounts(
   { database, redis }: { readonly database: Database; readonly redis: Redis | Cluster | undefined },
   now: () => number,
@@ -38,13 +38,13 @@ interface Row {
   readonly expire: number;
 }
 
-/** How many rows of windows that have ended one failure removes: more than it adds. */
-const removedByFailure = 10;
+/** Expired rows that each failure deletes: more than it adds. */
+const deletedByFailure = 10;
 
 function countInDatabase(database: Database, now: () => number): FailureCounts {
   const inOrder = (keys: readonly string[], rows: readonly Row[]) =>
     keys.map((key) => {
-      const row = rows.find((one) => one.key === key);
+      const row = rows.find((found) => found.key === key);
       return { failures: row?.points ?? 0, endMs: row?.expire ?? 0 };
     });
   return {
@@ -53,7 +53,7 @@ function countInDatabase(database: Database, now: () => number): FailureCounts {
         with ended as (
           delete from login_attempt where key in (
             select key from login_attempt where expire <= $2 and key <> all ($1)
-            limit ${removedByFailure} for update skip locked
+            limit ${deletedByFailure} for update skip locked
           )
         )
         insert into login_attempt as kept (key, points, expire)
@@ -77,9 +77,9 @@ function countInDatabase(database: Database, now: () => number): FailureCounts {
   };
 }
 
-/** Keys of one call share a hash tag, so that a Cluster takes them in one transaction. */
+/** The keys of one call share a hash tag, so a Redis Cluster accepts them in one transaction. */
 function countInRedis(redis: Redis | Cluster, now: () => number): FailureCounts {
-  /** The results of the commands of each key; a command that failed throws. */
+  /** Runs the commands of each key in one transaction. The last two replies of a key are failures and time left. */
   async function each(keys: readonly string[], commands: (key: string) => readonly (readonly (string | number)[])[]) {
     const perKey = keys.map(commands);
     const replies = await redis.multi(perKey.flat().map((command) => [...command])).exec();
@@ -87,7 +87,7 @@ function countInRedis(redis: Redis | Cluster, now: () => number): FailureCounts 
       if (error !== null) throw error;
       return Number(result ?? 0);
     });
-    if (results.length !== perKey.flat().length) throw new Error("redis has not run the transaction");
+    if (results.length !== perKey.flat().length) throw new Error("redis did not run the transaction");
     return perKey.map((own, index) => {
       const start = perKey.slice(0, index).reduce((sum, { length }) => sum + length, 0);
       const [failures = 0, leftMs = 0] = results.slice(start, start + own.length).slice(-2);

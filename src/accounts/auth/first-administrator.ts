@@ -4,16 +4,16 @@ import { type Database, inTransaction } from "../../postgres/database.ts";
 
 export interface FirstAdministrator {
   readonly username: string;
-  /** Empty: one is made. */
+  /** Empty: a password is generated. */
   readonly password: string;
   readonly companyKey: string;
-  /** Called with a password that was made, before the administrator exists: a password is never lost. */
+  /** Called with a generated password before the administrator is created, so the password cannot be lost. */
   readonly handOver: (password: string) => Promise<void>;
 }
 
 /**
- * Creates the first administrator where no user has the role ADMIN; safe when several servers start at once.
- * @returns whether it created one
+ * Creates the first administrator when no user has the role ADMIN. Several servers may call it at once.
+ * @returns whether it created the administrator
  */
 export function createFirstAdministrator(
   database: Database,

@@ -2,9 +2,10 @@ import { unavailable } from "../../shared/errors.ts";
 
 export interface LoginSlots {
   /**
-   * Runs the work when a slot is free. Callers of all networks take turns, so that one network's flood does not keep
-   * the others waiting.
-   * @throws UNAVAILABLE at once when too many wait; the signal's reason when the caller leaves before its turn
+   * Runs the work when a slot is free. Slots go to the networks in round-robin order, so a flood from one network does
+   * not delay the others.
+   * @throws TOO_BUSY when the queue is full
+   * @throws the signal's reason when the caller disconnects while it waits
    */
   run<Result>(caller: LoginCaller, work: () => Promise<Result>): Promise<Result>;
 }
@@ -15,9 +16,9 @@ export interface LoginCaller {
 }
 
 export interface LoginSlotsOptions {
-  /** How many run at once. */
+  /** Number of slots. */
   readonly concurrency: number;
-  /** How many may wait in all, and of one network. */
+  /** Maximum number of waiting logins, in total and per network. */
   readonly queue?: number;
   readonly queueOfNetwork?: number;
 }
@@ -25,11 +26,11 @@ export interface LoginSlotsOptions {
 const retryAfterMs = 1000;
 
 /**
- * Bounds what logins cost: the work of a login (a read, a hash, at most one write) runs in a slot, and no more logins
- * are at the processor or the database than there are slots. What waits is a closure in memory.
+ * Bounds the cost of logins. The work of a login (a read, a hash, at most one write) runs in a slot, so the number of
+ * slots limits the load on the CPU and the database. A waiting login costs one closure.
  */
 export function createLoginSlots({ concurrency, queue = 128, queueOfNetwork = 64 }: LoginSlotsOptions): LoginSlots {
-  /** The starts of those that wait, by network, in the order of the networks' turns. */
+  /** Start functions of waiting logins by network, in round-robin order. */
   const waiting = new Map<string, Set<() => void>>();
   let waitingCount = 0;
   let running = 0;
@@ -40,7 +41,7 @@ export function createLoginSlots({ concurrency, queue = 128, queueOfNetwork = 64
     const [network, starts] = first;
     const [start] = starts;
     if (start !== undefined) remove(network, start);
-    // The network goes to the end of the line.
+    // The network goes to the end of the queue.
     if (waiting.delete(network) && starts.size > 0) waiting.set(network, starts);
     start?.();
   }
@@ -62,7 +63,7 @@ export function createLoginSlots({ concurrency, queue = 128, queueOfNetwork = 64
     if (starts.size === 0) waiting.delete(network);
   }
 
-  function turn({ network, signal }: LoginCaller): Promise<void> {
+  function waitForSlot({ network, signal }: LoginCaller): Promise<void> {
     return new Promise((resolve, reject) => {
       const start = () => {
         signal.removeEventListener("abort", leave);
@@ -82,7 +83,7 @@ export function createLoginSlots({ concurrency, queue = 128, queueOfNetwork = 64
   return {
     async run(caller, work) {
       caller.signal.throwIfAborted();
-      await turn(caller);
+      await waitForSlot(caller);
       try {
         return await work();
       } finally {

@@ -8,23 +8,24 @@ import type { Passwords } from "./passwords.ts";
 import { type Account, findAccountByUsername } from "./store.ts";
 import type { LoginThrottle } from "./throttle.ts";
 
-export interface LoginTry {
+export interface LoginAttempt {
   readonly username: string;
   readonly password: string;
   /** The caller's network address. */
   readonly address: string;
   /** UUID of the call. */
   readonly tracecode: string;
-  /** Aborted when the caller is gone. */
+  /** Aborted when the caller disconnects. */
   readonly signal: AbortSignal;
 }
 
 /**
- * Checks a password. Undefined when the name or the password is wrong or the user may not log in; the time does not tell
- * which.
- * @throws RESOURCE_EXHAUSTED after too many failed logins; UNAVAILABLE when too many log in at once
+ * Checks a password. Returns undefined when the username or the password is wrong, or the user is disabled. The response
+ * time is the same in each case.
+ * @throws LOGIN_LOCKED after too many failed logins
+ * @throws TOO_BUSY when too many logins run at once
  */
-export type Login = (attempt: LoginTry) => Promise<Account | undefined>;
+export type Login = (attempt: LoginAttempt) => Promise<Account | undefined>;
 
 export interface LoginOptions {
   /** Connections that the ledger and authenticated calls do not use. */
@@ -33,16 +34,16 @@ export interface LoginOptions {
   readonly throttle: LoginThrottle;
   readonly slots: LoginSlots;
   readonly refusals: PacedRefusals;
-  /** Hears of failed logins and of lockouts. Only a login that succeeds is for the caller to record. */
+  /** Receives failed logins and lockouts. The caller records successful logins. */
   readonly securityLog: SecurityLog;
 }
 
 /**
- * A login is refused in memory first; one that is not waits for a slot, and does everything that costs something in it:
- * a read, a hash, and at most one write.
+ * Creates the login check. A locked name or address is refused from memory. Any other login waits for a slot, in which
+ * it reads the user, checks the hash, and writes at most once.
  */
 export function createLogin({ database, passwords, throttle, slots, refusals, securityLog }: LoginOptions): Login {
-  async function check(attempt: LoginTry): Promise<Account | undefined> {
+  async function check(attempt: LoginAttempt): Promise<Account | undefined> {
     // The limit may have been reached while this login waited.
     refuseBlocked(attempt);
     const { username, password, address } = attempt;
@@ -65,16 +66,16 @@ export function createLogin({ database, passwords, throttle, slots, refusals, se
     return undefined;
   }
 
-  function refuseBlocked(attempt: LoginTry): void {
+  function refuseBlocked(attempt: LoginAttempt): void {
     const refusal = throttle.refusalOf(attempt.username, attempt.address);
     if (refusal === undefined) return;
-    // Finding the user would take a query: these are counted by their address alone.
+    // Without the user: a lookup would cost a query for each refused login.
     record(lockoutEvent, attempt, undefined);
     throw refusal;
   }
 
-  /** The name that was tried is left out where no user has it: people type passwords into the wrong field. */
-  function record(event: typeof lockoutEvent, { address, tracecode }: LoginTry, user: Account | undefined): void {
+  /** Does not record an unknown username: it may be a password in the wrong field. */
+  function record(event: typeof lockoutEvent, { address, tracecode }: LoginAttempt, user: Account | undefined): void {
     securityLog.record({ ...event, tracecode, user, address: networkOf(address) });
   }
 

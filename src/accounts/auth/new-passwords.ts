@@ -1,26 +1,27 @@
 import { invalid } from "../../shared/errors.ts";
 import type { Passwords } from "./passwords.ts";
 
-/** A password that a user is given. */
+/** A new password of a user. */
 export interface NewPassword {
   readonly username: string;
   readonly password: string;
-  /** The request's field, for the error. */
+  /** Path of the request's field, for the error. */
   readonly field: string;
 }
 
 /**
- * The hash to store of a new password.
- * @throws INVALID_ARGUMENT when the policy refuses it
+ * Returns the hash of a new password.
+ * @throws INVALID_REQUEST when the password breaks the policy
  */
 export type HashNewPassword = (given: NewPassword) => Promise<string>;
 
-/** How many of the common passwords are refused, the most common ones first. */
+/** The strict policy refuses this many of the most common passwords. */
 const commonCount = 10_000;
 
 /**
- * @param policy "basic" takes what the contract takes; "strict" refuses common passwords and those that contain the
- * username, whatever the case
+ * Creates the function that checks and hashes new passwords.
+ * @param policy "basic" accepts what the .proto accepts; "strict" also refuses common passwords and passwords that contain
+ * the username, ignoring case
  */
 export async function createNewPasswords(
   { hash }: Pick<Passwords, "hash">,
@@ -36,7 +37,7 @@ export async function createNewPasswords(
   };
 }
 
-/** Loaded under the strict policy alone: the list takes a third of a second to unpack. */
+/** Loaded only for the strict policy: unpacking the list takes a third of a second. */
 async function readCommonPasswords(): Promise<ReadonlySet<string>> {
   const { dictionary } = await import("@zxcvbn-ts/language-common");
   return new Set(dictionary["passwords-common"].slice(0, commonCount));

@@ -1,16 +1,16 @@
 export interface PacedRefusals {
-  /** Resolves when the refusal may be answered, or when the caller is gone. */
+  /** Resolves when the refusal may be sent, or when the caller disconnects. */
   wait(signal: AbortSignal): Promise<void>;
-  /** Answers all that wait, and from now on at once. */
+  /** Releases all waiting refusals. Later ones do not wait. */
   stop(): void;
 }
 
 export interface PacedRefusalsOptions {
-  /** How many are answered a second. */
+  /** Refusals sent per second. */
   readonly perSecond?: number;
-  /** Refusals that have waited this long are answered too, as many a second. */
+  /** Refusals that have waited this long are sent in addition, at the same rate. */
   readonly maxWaitMs?: number;
-  /** How many wait; more are answered at once. */
+  /** Maximum number of waiting refusals. Further ones are sent at once. */
   readonly capacity?: number;
 }
 
@@ -21,24 +21,24 @@ interface Waiting {
 }
 
 /**
- * Answers refused logins at a steady pace. A client that asks again at every answer would otherwise keep the event loop
- * busy: a refusal and the call that follows it cost some 0.5 ms of a core.
+ * Sends refused logins at a steady rate. Otherwise a client that retries at every response keeps the event loop busy: a
+ * refusal and the next call cost about 0.5 ms of a core.
  *
- * The newest refusal is answered first. A flood's calls then wait for each other, and a person whose login is refused
- * meanwhile waits for few of them. A refusal that waits costs memory alone.
+ * The newest refusal is sent first. The calls of a flood then wait for each other, and a person whose login is refused
+ * meanwhile waits for few of them. A waiting refusal costs only memory.
  */
 export function createPacedRefusals({
   perSecond = 100,
   maxWaitMs = 30_000,
   capacity = 20_000,
 }: PacedRefusalsOptions = {}): PacedRefusals {
-  /** The oldest first. */
+  /** Oldest first. */
   let waiting: Waiting[] = [];
   let goneCount = 0;
   let timer: NodeJS.Timeout | undefined;
   let stopped = false;
 
-  // One at a time: answers made together keep the event loop from everyone else for as long as all of them take.
+  // One per tick: a burst of responses would block the event loop for all other calls.
   function answerNext(): void {
     removeGone();
     const [oldest] = waiting;
@@ -51,7 +51,7 @@ export function createPacedRefusals({
     waiting.pop()?.answer();
   }
 
-  /** Removes callers that are gone from both ends, and from between where they are the most. */
+  /** Removes disconnected callers at both ends, and everywhere once they are the majority. */
   function removeGone(): void {
     if (2 * goneCount > waiting.length) {
       waiting = waiting.filter(({ isGone }) => !isGone);
@@ -75,8 +75,8 @@ export function createPacedRefusals({
         return;
       }
       await new Promise<void>((resolve) => {
-        const one: Waiting = { sinceMs: performance.now(), answer, isGone: false };
-        waiting.push(one);
+        const entry: Waiting = { sinceMs: performance.now(), answer, isGone: false };
+        waiting.push(entry);
         signal.addEventListener("abort", leave, { once: true });
 
         function answer(): void {
@@ -85,7 +85,7 @@ export function createPacedRefusals({
         }
 
         function leave(): void {
-          one.isGone = true;
+          entry.isGone = true;
           goneCount += 1;
           removeGone();
           resolve();

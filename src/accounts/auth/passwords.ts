@@ -2,13 +2,16 @@ import { hash, verify } from "@node-rs/argon2";
 import pLimit from "p-limit";
 import { unavailable } from "../../shared/errors.ts";
 
-/** Passwords are compared by their characters, not by how a keyboard or a system writes them: as Unicode NFC. */
+/** Hashes and verifies passwords. They are normalized to Unicode NFC: keyboards and systems encode characters differently. */
 export interface Passwords {
-  /** The argon2id hash to store. */
+  /**
+   * Returns the argon2id hash to store.
+   * @throws TOO_BUSY when too many passwords wait to be hashed
+   */
   hash(password: string): Promise<string>;
   /**
-   * Whether the password is the one of the hash. Takes the same time without a hash (an unknown name, a user without
-   * a password), so that the time of an answer does not tell which names exist.
+   * Returns whether the password matches the hash. Takes the same time without a hash (unknown username, user without a
+   * password), so that the response time does not reveal which usernames exist.
    */
   verify(password: string, passwordHash: string | null | undefined): Promise<boolean>;
 }
@@ -27,12 +30,12 @@ const owaspCost: HashCost = { memoryCost: 19_456, timeCost: 2, parallelism: 1 };
 
 /**
  * @param cost of new hashes. A stored hash is verified at the cost that it names.
- * @param concurrency how many passwords are hashed for storage at once
- * @param queue how many more may wait; the next one is UNAVAILABLE. Verifying is bounded by the login's slots.
+ * @param concurrency number of passwords hashed at once. Login slots bound verification.
+ * @param queue maximum number of passwords that wait to be hashed
  */
 export async function createPasswords({ cost = owaspCost, concurrency = 1, queue = 64 } = {}): Promise<Passwords> {
   const limit = pLimit(concurrency);
-  const noUsersHash = await hash("no user has this password", cost);
+  const dummyHash = await hash("no user has this password", cost);
 
   return {
     hash: async (password) => {
@@ -40,7 +43,7 @@ export async function createPasswords({ cost = owaspCost, concurrency = 1, queue
       return limit(() => hash(password.normalize("NFC"), cost));
     },
     verify: async (password, passwordHash) => {
-      const matches = await verify(passwordHash ?? noUsersHash, password.normalize("NFC"));
+      const matches = await verify(passwordHash ?? dummyHash, password.normalize("NFC"));
       return matches && typeof passwordHash === "string";
     },
   };

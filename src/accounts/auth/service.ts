@@ -12,7 +12,7 @@ import type { HashNewPassword } from "./new-passwords.ts";
 import { type Account, findAccountById, updatePassword } from "./store.ts";
 import type { Tokens, VerifiedClaims } from "./tokens.ts";
 
-/** How long the token is valid that a change of password returns. */
+/** Lifetime of the token that a password change returns. */
 const passwordChangeTtlSeconds = 86_400;
 
 export interface AuthServiceOptions {
@@ -23,16 +23,17 @@ export interface AuthServiceOptions {
   readonly securityLog: SecurityLog;
 }
 
-/** Whose token it is; undefined for one that is not valid now. */
+/** Authenticates tokens. */
 export interface Authenticator {
-  /** The same if it is at hand: no promise, no wait; undefined too where it is not known. */
+  /** Like `authenticate`, but from memory only. Returns undefined also when the answer is not cached. */
   peek(token: string): Principal | undefined;
+  /** Returns the user of the token. Undefined when the token is not valid. */
   authenticate(token: string): Promise<Principal | undefined>;
-  /** They have changed: who is disabled, deleted or has a new password is refused from now on. */
+  /** Invalidates cached users after a change, so that a disable, a deletion or a new password takes effect at once. */
   forget(userIds: readonly number[] | "all"): void;
 }
 
-/** Callers are few: services and administrators. */
+/** Services and administrators are few. */
 const maxCached = 10_000;
 
 export interface AuthenticatorOptions {
@@ -43,16 +44,16 @@ export interface AuthenticatorOptions {
 }
 
 /**
- * Verifies a token once, and reads its user again after five seconds at the latest: a call of the hot path costs
- * neither a signature nor a query.
+ * Creates an authenticator that caches verified tokens, and their users for at most five seconds. A quota decision then
+ * needs no signature check and no query.
  */
 export function createAuthenticator({ database, tokens, now }: AuthenticatorOptions): Authenticator {
   const verified = new LRUCache<string, VerifiedClaims>({ max: maxCached });
   const accounts = createFreshCache({ load: (userId) => findAccountById(database, Number(userId)), max: maxCached });
 
   async function verify(token: string): Promise<VerifiedClaims | undefined> {
-    const known = verified.get(token);
-    if (known !== undefined) return known.expireMs > now() ? known : undefined;
+    const cached = verified.get(token);
+    if (cached !== undefined) return cached.expireMs > now() ? cached : undefined;
     const claims = await tokens.verify(token);
     if (claims !== undefined) verified.set(token, claims);
     return claims;
@@ -71,7 +72,7 @@ export function createAuthenticator({ database, tokens, now }: AuthenticatorOpti
       const key = String(claims.userId);
       let account = await accounts.get(key);
       if (account !== undefined && claims.tokenVersion > account.tokenVersion) {
-        // The token is newer than what is remembered: another server has just changed the password.
+        // The token is newer than the cached account: another server has just changed the password.
         accounts.forget(key);
         account = await accounts.get(key);
       }
@@ -112,11 +113,15 @@ export function authHandlers(options: AuthServiceOptions): Handlers<typeof AuthS
       const { username } = call.principal;
       const { address, signal, tracecode } = call;
       const account = await login({ username, password: request.currentPassword, address, signal, tracecode });
-      if (account === undefined) throw invalid({ field: "current_password", message: "is not the password" });
+      if (account === undefined) throw invalid({ field: "current_password", message: "must be the current password" });
       const passwordHash = await hashNewPassword({ username, password: request.newPassword, field: "new_password" });
       const tokenVersion = await call.change(username, async (transaction) => {
         const raised = await updatePassword(transaction, account, passwordHash);
-        if (raised === undefined) throw conflict("PASSWORD_CHANGED", "the password was changed meanwhile");
+        if (raised === undefined)
+          throw conflict(
+            "PASSWORD_CHANGED",
+            "the password was changed by another call; log in with the current password",
+          );
         return {
           answer: raised,
           companyKey: account.companyKey,

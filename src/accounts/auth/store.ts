@@ -1,11 +1,11 @@
 import type { Database, Transaction } from "../../postgres/database.ts";
 import { type Principal, roleFromName } from "../../shared/principal.ts";
 
-/** What a login is checked against. */
+/** A user as the login checks it. */
 export interface Account extends Principal {
   readonly enabled: boolean;
   readonly passwordHash: string | null;
-  /** Raised by every change of the password: tokens of an earlier version are not valid. */
+  /** Raised by every password change. Tokens of an earlier version are not valid. */
   readonly tokenVersion: number;
 }
 
@@ -47,7 +47,7 @@ export async function findAccountById(database: Database, id: number): Promise<A
   );
 }
 
-/** Stores a password unless it was changed since the account was read. Returns the new token version. */
+/** Stores a password and returns the new token version. Returns undefined when the password has changed since the read. */
 export async function updatePassword(
   transaction: Transaction,
   account: Account,

@@ -6,40 +6,39 @@ import { networkOf } from "./caller-network.ts";
 import type { FailureCount, FailureCounts } from "./failure-counts.ts";
 
 /**
- * Limits the guessing of passwords, over all servers together. Only failed logins count.
+ * Limits password guessing over all servers together. Only failed logins count.
  *
- * A try is decided when its password has been checked, before it is answered: a wrong one counts itself, atomically,
- * and a right one reads the count. Past the limit both are refused alike, so an answer tells nothing of the password.
- * Every outcome is therefore one that the same tries could have had one after the other: however many run at once, on
- * however many servers, only the first failures up to the limit are told apart from a right password; and right ones
- * never get in each other's way.
+ * The limit is checked after the password and before the response: a wrong password increments the count atomically, a
+ * right one reads it. Past the limit both get the same refusal, so the response reveals nothing about the password.
+ * Concurrent attempts therefore have an outcome that some sequential order also has: only failures up to the limit can be
+ * distinguished from a right password, on any number of servers. Right passwords never block each other.
  */
 export interface LoginThrottle {
-  /** The refusal of a caller whose limit is known here to be reached. Memory alone: it costs nothing. */
+  /** Returns the refusal when this server knows that a limit is reached. Reads memory only. */
   refusalOf(username: string, address: string): ConnectError | undefined;
   /**
-   * Counts a failed login: one write.
-   * @throws RESOURCE_EXHAUSTED past the limit
+   * Counts a failed login with one write.
+   * @throws LOGIN_LOCKED past the limit
    */
   fail(username: string, address: string): Promise<void>;
   /**
-   * Forgets the name's failures from this address. Writes nothing where there are none.
-   * @throws RESOURCE_EXHAUSTED when the limit was reached: the right password is refused like a wrong one
+   * Resets the failures of the username from this address. Writes only if there are any.
+   * @throws LOGIN_LOCKED when the limit is reached: a right password is refused like a wrong one
    */
   succeed(username: string, address: string): Promise<void>;
 }
 
 export interface ThrottleLimits {
-  /** Failures of one name from one address in a window. Counting by both lets nobody lock out somebody else. */
+  /** Failures of one username from one address in a window. Counting by both prevents locking out another user. */
   readonly byNameAndAddress: number;
-  /** Failures from one address in a window, whatever the names. */
+  /** Failures from one address in a window, for all usernames. */
   readonly byAddress: number;
   readonly windowMs: number;
 }
 
-/** Whoever forgives a name or an address, by removing its count, is heeded after that. */
+/** A lock is cached for this long. An operator who deletes a count unlocks the login after it. */
 const trustedMs = 30_000;
-/** How many names and addresses whose limit is reached are remembered here; the counts know all of them. */
+/** Maximum number of locked names and addresses in the cache. The shared counts hold all. */
 const maxBlocked = 50_000;
 
 /** @param now milliseconds since the epoch */
@@ -48,7 +47,7 @@ export function createLoginThrottle(counts: FailureCounts, limits: ThrottleLimit
     max: maxBlocked,
   });
 
-  /** What is counted, and how far: the address first. */
+  /** Returns the keys to count and their limits: the address first. */
   function limitsOf(username: string, address: string): [key: string, limit: number][] {
     const network = networkOf(address);
     const tag = `tollgate_login:{${network}}`;
@@ -58,7 +57,7 @@ export function createLoginThrottle(counts: FailureCounts, limits: ThrottleLimit
     ];
   }
 
-  /** Remembers the keys whose limit is reached. Returns when the last of those ends that had reached it before. */
+  /** Caches the keys at their limit. Returns the latest end of a window that was at its limit before this attempt, or 0. */
   function blockedUntil(
     keys: readonly (readonly [key: string, limit: number])[],
     found: readonly FailureCount[],
@@ -74,7 +73,7 @@ export function createLoginThrottle(counts: FailureCounts, limits: ThrottleLimit
   }
 
   function refuse(untilMs: number): ConnectError {
-    return tooMany("LOGIN_LOCKED", "too many failed logins; wait", Math.max(1, untilMs - now()));
+    return tooMany("LOGIN_LOCKED", "too many failed logins; retry later", Math.max(1, untilMs - now()));
   }
 
   return {
@@ -103,7 +102,7 @@ export function createLoginThrottle(counts: FailureCounts, limits: ThrottleLimit
   };
 }
 
-/** The stored key is shorter than a name, and keeps no names that nobody has. */
+/** Hashed: a key has a fixed length, and an unknown username, perhaps a password, is not stored. */
 function hashOf(username: string): string {
   return createHash("sha256").update(username).digest("base64url");
 }

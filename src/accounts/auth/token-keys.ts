@@ -3,8 +3,8 @@ import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 
 /**
- * The secret of an installation without TOKEN_KEYS: made at the first start and kept in the data folder, readable by
- * its owner alone. Replace it by deleting the file, which ends all tokens, or with TOKEN_KEYS and an overlap.
+ * Returns the signing secret of an installation without TOKEN_KEYS. The first start generates it in the data folder,
+ * readable by its owner only. Deleting the file ends all tokens; TOKEN_KEYS allows an overlap.
  */
 export async function keptSecret(dataDir: string): Promise<string> {
   const file = join(dataDir, "token.key");
@@ -15,6 +15,7 @@ export async function keptSecret(dataDir: string): Promise<string> {
     if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
   }
   const secret = await readFile(file, "utf8");
-  if (secret.length < 32) throw new Error(`${file} holds no key of 32 characters or more: remove it`);
+  if (secret.length < 32)
+    throw new Error(`${file} must hold a key of 32 characters or more; remove the file to generate one`);
   return secret;
 }

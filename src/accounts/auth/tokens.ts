@@ -1,21 +1,21 @@
 import { createHash } from "node:crypto";
 import { decodeProtectedHeader, errors, jwtVerify, SignJWT } from "jose";
 
-/** What a token says: which user, and as of which change of password. */
+/** The claims of a token: the user and its token version. */
 export interface TokenClaims {
   readonly userId: number;
   readonly tokenVersion: number;
 }
 
-/** Of a token that is valid until then, in milliseconds since the epoch. */
 export interface VerifiedClaims extends TokenClaims {
+  /** Milliseconds since the epoch. */
   readonly expireMs: number;
 }
 
 export interface Tokens {
-  /** @param ttlSeconds how long the token is valid from now */
+  /** @param ttlSeconds lifetime of the token */
   sign(claims: TokenClaims, ttlSeconds: number): Promise<string>;
-  /** Undefined for a token that is not ours, was altered, or has expired. */
+  /** Returns undefined when the token has an unknown key or issuer, was altered, or has expired. */
   verify(token: string): Promise<VerifiedClaims | undefined>;
 }
 
@@ -23,14 +23,14 @@ const issuer = "tollgate";
 const algorithm = "HS256";
 
 /**
- * Tokens signed with the first of the secrets; those signed with another one are still valid, so that a secret is
- * replaced in three steps without logging anybody out: append the new one everywhere, put it first everywhere, and
- * remove the old one when the last of its tokens has expired.
+ * Signs tokens with the first secret and accepts tokens of every secret. A secret is replaced in three steps, and no user
+ * is logged out: append the new one on every server, put it first on every server, and remove the old one when the last
+ * of its tokens has expired.
  */
 export function createTokens(secrets: readonly string[], now: () => number): Tokens {
   const keys = new Map(secrets.map((secret) => [keyId(secret), new TextEncoder().encode(secret)]));
   const [current] = keys;
-  if (current === undefined) throw new Error("no secret to sign tokens with");
+  if (current === undefined) throw new Error("at least one secret is needed to sign tokens");
   const [currentId, currentKey] = current;
 
   return {
@@ -57,7 +57,7 @@ export function createTokens(secrets: readonly string[], now: () => number): Tok
         const { payload } = await jwtVerify<{ ver: number }>(token, key, checks);
         return { userId: Number(payload.sub), tokenVersion: payload.ver, expireMs: (payload.exp ?? 0) * 1000 };
       } catch (error) {
-        // decodeProtectedHeader throws a TypeError for what is no JWT at all.
+        // decodeProtectedHeader throws a TypeError when the text is not a JWT.
         if (error instanceof errors.JOSEError || error instanceof TypeError) return undefined;
         throw error;
       }
@@ -65,7 +65,7 @@ export function createTokens(secrets: readonly string[], now: () => number): Tok
   };
 }
 
-/** Names a secret without telling it. */
+/** Derives a key id that does not reveal the secret. */
 function keyId(secret: string): string {
   return createHash("sha256").update(`tollgate key id ${secret}`).digest("hex").slice(0, 12);
 }

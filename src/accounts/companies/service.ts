@@ -29,9 +29,12 @@ export function companyHandlers({ database }: { database: Database }): Handlers<
         await insertCompany(transaction, { key, detail }).catch((error: unknown) => {
           throw isUniqueViolation(error) ? alreadyExists("company", key) : error;
         });
-        // Its audit log and usage stay readable by its key: the key's next company would read them.
+        // The audit log and usage of the deleted company are stored under the key: the new company would read them.
         if (await hasCompanyHistory(transaction, key)) {
-          throw conflict("KEY_HAS_HISTORY", `the key belonged to a company that is deleted: ${key}`);
+          throw conflict(
+            "KEY_HAS_HISTORY",
+            `the key belonged to a deleted company whose history is kept; choose another key: ${key}`,
+          );
         }
         return { answer: undefined, companyKey: key };
       });
@@ -63,12 +66,12 @@ export function companyHandlers({ database }: { database: Database }): Handlers<
     async *readCompanies(request, call) {
       const scope = scopeOf(call.principal);
       const { filter } = request;
-      const wanted = pageOf(request, sortable);
+      const page = pageOf(request, sortable);
       const overall = await countCompanies(database, scope);
       const matching = filter === undefined ? overall : await countMatchingCompanies(database, scope, filter);
       yield { statistics: { overall: { total: overall }, filter: { total: matching } } };
-      const rows = streamCompanies(database, scope, filter, wanted);
-      for await (const companies of streamRows<CompanyRow>(database, rows, { ...wanted, signal: call.signal })) {
+      const rows = streamCompanies(database, scope, filter, page);
+      for await (const companies of streamRows<CompanyRow>(database, rows, { ...page, signal: call.signal })) {
         yield { companies: companies.map((company) => toMessage(company)) };
       }
     },
@@ -83,7 +86,10 @@ export function companyHandlers({ database }: { database: Database }): Handlers<
       await call.change(key, async (transaction) => {
         const removed = await deleteCompany(transaction, key).catch((error: unknown) => {
           throw isForeignKeyViolation(error)
-            ? conflict("COMPANY_HAS_USERS", `the company still has users: ${key}`)
+            ? conflict(
+                "COMPANY_HAS_USERS",
+                `the company has users; remove them or move them to another company first: ${key}`,
+              )
             : error;
         });
         if (removed === 0) throw notFound("company", key);

@@ -14,7 +14,7 @@ export async function insertCompany(transaction: Transaction, company: CompanyRo
   await transaction("company").insert(company);
 }
 
-/** Whether users of a company of that key have left a history. */
+/** Returns whether a company with this key has, or had, users. */
 export async function hasCompanyHistory(transaction: Transaction, key: string): Promise<boolean> {
   return (await transaction("user_standing").first("user_id").where({ company_key: key })) !== undefined;
 }
@@ -25,7 +25,7 @@ export function findCompany(database: Database, scope: Scope, key: string): Prom
     .where({ key });
 }
 
-/** Undefined when there is no such company in the scope. */
+/** Updates a company. Returns undefined when the scope has no such company. */
 export async function updateCompany(
   transaction: Transaction,
   scope: Scope,
@@ -38,12 +38,12 @@ export async function updateCompany(
   return row;
 }
 
-/** How many were removed: 0 or 1. */
+/** Deletes a company. Returns the number of deleted rows: 0 or 1. */
 export function deleteCompany(transaction: Transaction, key: string): Promise<number> {
   return transaction("company").where({ key }).delete();
 }
 
-/** The rows of a page, in order; the key settles what the sort field leaves open. */
+/** Returns the query for a page. Rows with equal sort values are ordered by key. */
 export function streamCompanies(
   database: Database,
   scope: Scope,
@@ -58,14 +58,14 @@ export function streamCompanies(
     .limit(limit);
 }
 
-/** How many companies the scope has. */
+/** Returns the number of companies in the scope. */
 export async function countCompanies(database: Database, scope: Scope): Promise<number> {
   if (scope.kind !== "everything") return count(visible(database, scope));
   const row = await database("company_total").first<{ total: number }>("total");
   return row.total;
 }
 
-/** How many companies of the scope match. */
+/** Returns the number of companies in the scope that match the filter. */
 export function countMatchingCompanies(database: Database, scope: Scope, filter: string): Promise<number> {
   return count(matching(database, scope, filter));
 }

@@ -18,7 +18,7 @@ import {
 import { ReadUserRequestSchema, UserSchema, type UserService } from "#gen/tollgate/v1/user_pb.js";
 import type { Call, Handlers } from "../../shared/handler.ts";
 
-/** The administrative handlers that answer for a caller who sees nothing but the caller's own. */
+/** The administrative handlers that the account operations delegate to. */
 export interface AccountOptions {
   readonly users: Pick<Handlers<typeof UserService>, "readUser">;
   readonly quotas: Pick<Handlers<typeof QuotaAdminService>, "readQuotas">;
@@ -27,7 +27,7 @@ export interface AccountOptions {
   readonly data: Pick<Handlers<typeof DataService>, "readData" | "readDataFiles">;
 }
 
-/** Each operation is the administrative one, for the caller alone: there is no second implementation. */
+/** Every operation delegates to its administrative twin, restricted to the caller. */
 export function accountHandlers(options: AccountOptions): Handlers<typeof AccountService> {
   const { users, quotas, statistics, audit, data } = options;
   return {
@@ -44,22 +44,22 @@ export function accountHandlers(options: AccountOptions): Handlers<typeof Accoun
 
     readAccountStatistics: ({ $typeName: _name, ...period }, call) => {
       const request = create(ReadStatisticsRequestSchema, { ...period, ...ownName(call) });
-      return each(ReadAccountStatisticsResponseSchema, statistics.readStatistics(request, ofCaller(call)));
+      return convertAll(ReadAccountStatisticsResponseSchema, statistics.readStatistics(request, ofCaller(call)));
     },
 
     readAccountReport: ({ $typeName: _name, ...period }, call) => {
       const request = create(ReadReportRequestSchema, { ...period, ...ownName(call) });
-      return each(ReadAccountReportResponseSchema, statistics.readReport(request, ofCaller(call)));
+      return convertAll(ReadAccountReportResponseSchema, statistics.readReport(request, ofCaller(call)));
     },
 
     readAccountAudit: ({ $typeName: _name, ...given }, call) => {
       const request = create(ReadAuditRequestSchema, { ...given, ...ownName(call) });
-      return each(ReadAccountAuditResponseSchema, audit.readAudit(request, ofCaller(call)));
+      return convertAll(ReadAccountAuditResponseSchema, audit.readAudit(request, ofCaller(call)));
     },
 
     readAccountData: ({ $typeName: _name, ...given }, call) => {
       const request = create(ReadDataRequestSchema, given);
-      return each(ReadAccountDataResponseSchema, data.readData(request, ofCaller(call)));
+      return convertAll(ReadAccountDataResponseSchema, data.readData(request, ofCaller(call)));
     },
 
     async readAccountDataFiles({ tracecode }, call) {
@@ -69,8 +69,8 @@ export function accountHandlers(options: AccountOptions): Handlers<typeof Accoun
   };
 }
 
-/** The same messages under the name of the account's own: their fields are the same. */
-async function* each<Response extends DescMessage>(
+/** Converts messages to the account's response type, which has the same fields. */
+async function* convertAll<Response extends DescMessage>(
   response: Response,
   messages: AsyncIterable<object>,
 ): AsyncGenerator<MessageShape<Response>> {
@@ -84,7 +84,7 @@ function ownName({ principal }: Call): { username: string } {
   return { username: principal.username };
 }
 
-/** The call without the caller's roles: what is left to see is the caller's own. */
+/** Returns the call without the caller's roles, so that its scope is the caller alone. */
 function ofCaller(call: Call): Call {
   return {
     principal: { ...call.principal, roles: [] },
@@ -101,7 +101,7 @@ function ofCaller(call: Call): Call {
       return call.responseHeader;
     },
     change: (resource, work) => call.change(resource, work),
-    // The caller reads the caller's own.
+    // Reads of the caller's own data are not recorded.
     recordRead: () => undefined,
   };
 }

@@ -6,15 +6,15 @@ import { requirePresent } from "../../shared/handler.ts";
 import { roleFromName } from "../../shared/principal.ts";
 import type { NewUser, UserRow } from "./store.ts";
 
-/** A user as it is to be. */
-export type WantedUser = Omit<UserRequest, "$typeName" | "$unknown">;
+/** The requested state of a user. */
+export type RequestedUser = Omit<UserRequest, "$typeName" | "$unknown">;
 
 /**
- * The user that a patch makes of an existing one.
- * @param fields the fields that it changes; a password that it leaves out or sets to null stays
- * @throws INVALID_ARGUMENT for null where a user needs a value
+ * Applies a patch to an existing user.
+ * @param fields the fields that the patch changes. An absent or null password leaves the stored one.
+ * @throws INVALID_REQUEST when a required field is set to null
  */
-export function mergeUser(existing: UserRow, patch: UserPatch, fields: readonly string[]): WantedUser {
+export function mergeUser(existing: UserRow, patch: UserPatch, fields: readonly string[]): RequestedUser {
   const changes = (field: string) => fields.includes(field);
   const text = (field: "name" | "email" | "phone") => (changes(field) ? patch[field] : (existing[field] ?? undefined));
   return {
@@ -30,7 +30,7 @@ export function mergeUser(existing: UserRow, patch: UserPatch, fields: readonly 
   };
 }
 
-export function toUserRow(request: WantedUser, passwordHash: string | null): NewUser {
+export function toUserRow(request: RequestedUser, passwordHash: string | null): NewUser {
   return {
     username: request.username,
     password_hash: passwordHash,

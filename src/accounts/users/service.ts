@@ -7,7 +7,7 @@ import { changedFields } from "../../shared/field-mask.ts";
 import { type Call, type Changed, type Handlers, requirePresent } from "../../shared/handler.ts";
 import { pageOf } from "../../shared/pagination.ts";
 import { scopeOf } from "../../shared/principal.ts";
-import { mergeUser, toRoles, toUserMessage, toUserRow, type WantedUser } from "./messages.ts";
+import { mergeUser, type RequestedUser, toRoles, toUserMessage, toUserRow } from "./messages.ts";
 import { checkExistingRights, checkGrantedRights, checkOwnRights, noSuchCompany } from "./rules.ts";
 import {
   deleteUser,
@@ -34,36 +34,36 @@ const sortable = {
   timezone: "timezone",
 };
 
-interface PasswordTry extends Pick<Call, "address" | "signal" | "tracecode"> {
+interface PasswordAttempt extends Pick<Call, "address" | "signal" | "tracecode"> {
   readonly username: string;
   readonly password: string;
 }
 
 export interface UserOptions {
   readonly database: Database;
-  /** The hash to store of a new password. INVALID_ARGUMENT when the policy refuses it; `field` names it. */
+  /** Returns the hash of a new password. Throws INVALID_REQUEST for `field` when the password breaks the policy. */
   readonly hashNewPassword: (given: { username: string; password: string; field: string }) => Promise<string>;
-  /** Undefined for a password that is not the user's. Limits how many can be tried. */
-  readonly login: (attempt: PasswordTry) => Promise<object | undefined>;
+  /** Returns undefined when the password is wrong. Limits the number of attempts. */
+  readonly login: (attempt: PasswordAttempt) => Promise<object | undefined>;
 }
 
 export function userHandlers({ database, hashNewPassword, login }: UserOptions): Handlers<typeof UserService> {
   return {
     async createUser({ user }, call) {
-      const wanted = requirePresent(user);
-      checkGrantedRights(call.principal, wanted);
-      const row = toUserRow(wanted, await hashOf(wanted, call));
-      return call.change(wanted.username, async (transaction) => {
+      const requested = requirePresent(user);
+      checkGrantedRights(call.principal, requested);
+      const row = toUserRow(requested, await hashOf(requested, call));
+      return call.change(requested.username, async (transaction) => {
         await insertUser(transaction, row).catch((error: unknown) => {
-          throw isUniqueViolation(error) ? alreadyExists("user", wanted.username) : companyError(error, wanted);
+          throw isUniqueViolation(error) ? alreadyExists("user", requested.username) : companyError(error, requested);
         });
-        return { answer: { user: toUserMessage(row) }, companyKey: wanted.companyKey };
+        return { answer: { user: toUserMessage(row) }, companyKey: requested.companyKey };
       });
     },
 
     async updateUser({ user }, call) {
-      const wanted = requirePresent(user);
-      return changeUser(call, wanted, () => wanted);
+      const requested = requirePresent(user);
+      return changeUser(call, requested, () => requested);
     },
 
     async patchUser({ username, user, updateMask }, call) {
@@ -74,26 +74,26 @@ export function userHandlers({ database, hashNewPassword, login }: UserOptions):
     },
 
     async *readUsers(request, call) {
-      const wanted = pageOf(request, sortable);
-      const everyone: UserFilter = {
+      const page = pageOf(request, sortable);
+      const wholeScope: UserFilter = {
         scope: scopeOf(call.principal),
         filter: undefined,
         companyKey: undefined,
         group: "TOTAL",
       };
       const selection: UserFilter = {
-        ...everyone,
+        ...wholeScope,
         filter: request.filter,
         companyKey: request.companyKey,
         group: User_Group[requirePresent(request.userGroup)] as UserFilter["group"],
       };
-      const all = createUserTotals(database, everyone);
+      const all = createUserTotals(database, wholeScope);
       const isAll = selection.filter === undefined && selection.companyKey === undefined && selection.group === "TOTAL";
       const [overall, filter] = await Promise.all([all, isAll ? all : createUserTotals(database, selection)]);
       call.recordRead({ companyKey: request.companyKey });
       yield { statistics: { overall, filter } };
-      const rows = streamUsers(database, selection, wanted);
-      for await (const users of streamRows<UserRow>(database, rows, { ...wanted, signal: call.signal })) {
+      const rows = streamUsers(database, selection, page);
+      for await (const users of streamRows<UserRow>(database, rows, { ...page, signal: call.signal })) {
         yield { users: users.map((user) => toUserMessage(user)) };
       }
     },
@@ -118,22 +118,22 @@ export function userHandlers({ database, hashNewPassword, login }: UserOptions):
     },
   };
 
-  /** Puts a user into the place of an existing one: an update's rules and a patch's are the same. */
+  /** Replaces an existing user. Updates and patches follow the same rules. */
   async function changeUser(
     call: Call,
-    { username, password }: Pick<WantedUser, "username" | "password">,
-    wantedOf: (existing: UserRow) => WantedUser,
+    { username, password }: Pick<RequestedUser, "username" | "password">,
+    requestedOf: (existing: UserRow) => RequestedUser,
   ) {
     const passwordHash = await hashOf({ username, password }, call);
     return call.change(username, async (transaction) => {
       const existing = await getForUpdate(transaction, username, scopeOf(call.principal));
       checkExistingRights(call.principal, { roles: toRoles(existing) });
-      const wanted = wantedOf(existing);
-      checkGrantedRights(call.principal, wanted);
-      checkOwnRights(call.principal, existing.id, wanted);
-      const row = toUserRow(wanted, passwordHash);
+      const requested = requestedOf(existing);
+      checkGrantedRights(call.principal, requested);
+      checkOwnRights(call.principal, existing.id, requested);
+      const row = toUserRow(requested, passwordHash);
       await updateUser(transaction, existing.id, row).catch((error: unknown) => {
-        throw companyError(error, wanted);
+        throw companyError(error, requested);
       });
       await keepAdministrator(transaction, existing);
       return {
@@ -144,17 +144,17 @@ export function userHandlers({ database, hashNewPassword, login }: UserOptions):
     });
   }
 
-  /** Null where the stored password stays: none is given, or the caller's own current one. */
+  /** Returns null when the stored password stays: no password is set, or callers repeat their own current one. */
   async function hashOf(
-    { username, password }: Pick<WantedUser, "username" | "password">,
+    { username, password }: Pick<RequestedUser, "username" | "password">,
     call: Call,
   ): Promise<string | null> {
     if (password === undefined) return null;
     if (username !== call.principal.username) return hashNewPassword({ username, password, field: "password" });
-    // Through the login, which limits how many passwords the holder of a token can try.
+    // The login limits how many passwords the holder of a token can try.
     const { address, signal, tracecode } = call;
     if ((await login({ username, password, address, signal, tracecode })) !== undefined) return null;
-    const message = "must be the current one: change your own by POST /admin/password or POST /account/password";
+    const message = "must be your current password; change it with POST /admin/password or POST /account/password";
     throw invalid({ field: "password", message });
   }
 }
@@ -176,12 +176,15 @@ async function getForUpdate(transaction: Transaction, username: string, scope: U
   return user;
 }
 
-/** Refuses the change of an administrator that leaves nobody who could undo it. */
+/** Refuses a change after which no administrator could log in to undo it. */
 async function keepAdministrator(transaction: Transaction, changed: UserRow): Promise<void> {
   if (!changed.roles.includes("ADMIN") || (await hasAdministrator(transaction))) return;
-  throw conflict("LAST_ADMINISTRATOR", "no administrator would be left who can log in");
+  throw conflict(
+    "LAST_ADMINISTRATOR",
+    "the change would leave no administrator who can log in; grant ADMIN to another enabled user with a password first",
+  );
 }
 
-function companyError(error: unknown, { companyKey }: WantedUser): unknown {
+function companyError(error: unknown, { companyKey }: RequestedUser): unknown {
   return isForeignKeyViolation(error) ? noSuchCompany(companyKey) : error;
 }

@@ -4,7 +4,7 @@ import { type Database, type Query, readRows, type Transaction } from "../../pos
 import { type Page, toContainsPattern } from "../../shared/pagination.ts";
 import type { Scope } from "../../shared/principal.ts";
 
-/** A user as the table keeps it. */
+/** A row of user_account. */
 export interface UserRow {
   readonly id: number;
   readonly username: string;
@@ -19,7 +19,7 @@ export interface UserRow {
 
 export type NewUser = Omit<UserRow, "id"> & { readonly password_hash: string | null };
 
-/** Which users a list is about. */
+/** Selects the users of a list. */
 export interface UserFilter {
   readonly scope: Scope;
   readonly filter: string | undefined;
@@ -55,7 +55,7 @@ function findQuery(scope: Scope, username: string): Query {
   }
 }
 
-/** The companies of those of these users that exist, by username. */
+/** Returns company keys by username. Unknown usernames are absent. */
 export async function findUserCompanies(
   database: Database,
   usernames: readonly string[],
@@ -68,7 +68,7 @@ export async function findUserCompanies(
   return new Map(rows.map(({ username, company_key }) => [username, company_key]));
 }
 
-/** As find, and nobody else changes the user until the transaction ends. */
+/** Finds a user and locks its row until the transaction ends. */
 export function findUserForUpdate(
   transaction: Transaction,
   scope: Scope,
@@ -81,8 +81,8 @@ export function findUserForUpdate(
 }
 
 /**
- * A password hash replaces the stored one; null leaves it. A new password and a disable each end the validity of all
- * earlier tokens: a user who is enabled again needs a new login.
+ * Updates a user. A null password hash leaves the stored one. A new password or a disable revokes all earlier tokens, so a
+ * user who is enabled later must log in again.
  */
 export async function updateUser(transaction: Transaction, id: number, user: NewUser): Promise<void> {
   const { password_hash, ...fields } = user;
@@ -101,8 +101,8 @@ export async function deleteUser(transaction: Transaction, id: number): Promise<
 }
 
 /**
- * Whether somebody is left who can log in as an administrator. Changes of administrators take turns from here to the
- * end of their transactions: two who disable each other at once must not both succeed.
+ * Returns whether an administrator who can log in remains. Takes a lock until the transaction ends: two administrators
+ * who disable each other at the same time must not both succeed.
  */
 export async function hasAdministrator(transaction: Transaction): Promise<boolean> {
   await transaction.raw("select pg_advisory_xact_lock(?)", [advisoryLocks.administrators]);
@@ -112,7 +112,7 @@ export async function hasAdministrator(transaction: Transaction): Promise<boolea
   return remaining !== undefined;
 }
 
-/** The rows of a page, in order; the username settles what the sort field leaves open. */
+/** Returns the query for a page. Rows with equal sort values are ordered by username. */
 export function streamUsers(database: Database, selection: UserFilter, { sort, direction, offset, limit }: Page) {
   const order = [...new Set([sort, "username"])].map((column) => ({ column, order: direction }));
   return filterUsers(database, selection)
@@ -122,7 +122,7 @@ export function streamUsers(database: Database, selection: UserFilter, { sort, d
     .limit(limit);
 }
 
-/** The selection's users, as a query that others refine. */
+/** Returns the query of the selected users, to be refined. */
 export function filterUsers(database: Database, { scope, filter, companyKey, group }: UserFilter) {
   const query = visible(database, scope);
   if (companyKey !== undefined) void query.where({ company_key: companyKey });

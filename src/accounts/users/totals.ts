@@ -1,7 +1,7 @@
 import { type Database, queryOf, readRows } from "../../postgres/database.ts";
 import { filterUsers, type UserFilter } from "./store.ts";
 
-/** How many users there are of each group. */
+/** Numbers of users by group. */
 export interface UserTotals {
   readonly total: number;
   readonly active: number;
@@ -16,9 +16,9 @@ interface Counts {
   active_admins: number;
 }
 
-/** The totals of a selection. Without a filter they come from kept counters, whatever the number of users. */
+/** Counts the users of a selection. Without a text filter it reads stored counters and does not scan users. */
 export async function createUserTotals(database: Database, selection: UserFilter): Promise<UserTotals> {
-  if (selection.filter === undefined) return ofGroup(await keptCounts(database, selection), selection.group);
+  if (selection.filter === undefined) return ofGroup(await readStoredCounts(database, selection), selection.group);
   const query = filterUsers(database, selection).first<Counts>(
     database.raw(`
       count(*)::int as total,
@@ -29,8 +29,8 @@ export async function createUserTotals(database: Database, selection: UserFilter
   return ofGroup(await query, "TOTAL");
 }
 
-/** The counters that triggers keep by company (migration 0001). */
-async function keptCounts(database: Database, { scope, companyKey }: UserFilter): Promise<Counts> {
+/** Reads the counters that triggers maintain by company (migration 0001). */
+async function readStoredCounts(database: Database, { scope, companyKey }: UserFilter): Promise<Counts> {
   const query = database("user_total").select(
     database.raw(`
       coalesce(sum(total), 0)::int as total,
@@ -45,7 +45,7 @@ async function keptCounts(database: Database, { scope, companyKey }: UserFilter)
   return counts as Counts;
 }
 
-/** The totals within one group, out of the totals of all. */
+/** Derives the totals of one group from the counts of all users. */
 function ofGroup({ total, active, admins, active_admins }: Counts, group: UserFilter["group"]): UserTotals {
   switch (group) {
     case "TOTAL":

@@ -190,7 +190,7 @@ test("an update of oneself may repeat the current password, and sets no other on
     [
       {
         field: "password",
-        message: "must be the current one: change your own by POST /admin/password or POST /account/password",
+        message: "must be your current password; change it with POST /admin/password or POST /account/password",
       },
     ],
   ]);

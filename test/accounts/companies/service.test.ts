@@ -50,7 +50,10 @@ test("does not remove a company that has users", async () => {
   const company_key = await app.company();
   const username = await app.user({ company_key });
   const refused = await call("DELETE", `/admin/companies/${company_key}`);
-  expect([refused.status, refused.body.message]).toEqual([409, `the company still has users: ${company_key}`]);
+  expect([refused.status, refused.body.message]).toEqual([
+    409,
+    `the company has users; remove them or move them to another company first: ${company_key}`,
+  ]);
   expect((await call("GET", `/admin/users/${username}`)).status).toBe(200);
   await call("DELETE", `/admin/users/${username}`);
   expect((await call("DELETE", `/admin/companies/${company_key}`)).status).toBe(204);
@@ -117,6 +120,9 @@ test("the key of a deleted company whose users have left a history is not given 
   await app.http("DELETE", `/admin/users/${username}`, { token: app.admin });
   expect((await app.http("DELETE", `/admin/companies/${key}`, { token: app.admin })).status).toBe(204);
   const { status, body } = await app.http("POST", "/admin/companies", { token: app.admin, body: { key } });
-  expect([status, body.message]).toEqual([409, `the key belonged to a company that is deleted: ${key}`]);
+  expect([status, body.message]).toEqual([
+    409,
+    `the key belonged to a deleted company whose history is kept; choose another key: ${key}`,
+  ]);
   expect((await app.http("GET", `/admin/companies/${key}`, { token: app.admin })).status).toBe(404);
 });

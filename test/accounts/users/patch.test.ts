@@ -110,7 +110,7 @@ test("over gRPC the mask says what changes or, without one, what is set", async 
   );
   expect(await read(username)).toEqual({ ...before, name: null, roles: [] });
   const masked = (paths: string[]) => users.patchUser({ username, user: {}, updateMask: { paths } }, options);
-  await expect(masked(["username"])).rejects.toThrow("update_mask: must name fields out of password, name,");
+  await expect(masked(["username"])).rejects.toThrow("update_mask: must name only these fields: password, name,");
   await expect(masked(["timezone"])).rejects.toThrow("timezone: must not be null");
 });
 

@@ -78,7 +78,7 @@ test("refuses a username that exists, whatever its company", async () => {
   const username = await app.user({ company_key });
   const other = await app.company();
   const answer = await call("POST", "/admin/users", { username, company_key: other, roles: [] });
-  expect([answer.status, answer.body.message]).toEqual([409, `user exists already: ${username}`]);
+  expect([answer.status, answer.body.message]).toEqual([409, `user already exists: ${username}`]);
 });
 
 test("one of 20 who create the same user at once wins", async () => {
