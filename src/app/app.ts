@@ -89,13 +89,13 @@ export function noticesOf(logger: Logger): Logger {
 
 /** The folder of package.json, from src and from dist. */
 const packageFolder = fileURLToPath(new URL("../..", import.meta.url));
-/** What the ledger has to be written, even when running calls take the whole drain. */
-const leastFlushMs = 1000;
+/** Time to write the ledger, even when running calls take the whole drain. */
+const minFlushMs = 1000;
 const loginWindowMs = 900_000;
-/** What anyone may cause without a token: logins, health checks, the look-up of a token's user. */
+/** Connections for work that needs no token: logins, health checks, and finding the user of a token. */
 const publicPoolSize = 4;
 
-/** Config → resources → server. What was opened before a failure is closed again. */
+/** Opens resources from the configuration and starts the server. On failure, it closes what it has opened. */
 export async function startApp(
   config: Config,
   { logger, now, redisNow, passwordCost, onFailure, onTakeover, announce }: AppOptions,
@@ -104,7 +104,7 @@ export async function startApp(
   const notices = noticesOf(logger);
   const closeAll = async () => {
     let failure: unknown;
-    // One that does not close must not keep the others open.
+    // A resource that fails to close must not keep the others open.
     for (const close of opened.toReversed()) await close().catch((error: unknown) => (failure ??= error));
     if (failure !== undefined) throw failure;
   };
@@ -117,7 +117,7 @@ export async function startApp(
       statementTimeoutMs: config.DATABASE_TIMEOUT_MS,
     });
     opened.push(() => database.destroy());
-    // The ledger and authenticated calls never wait for a connection that a stranger keeps busy.
+    // A pool of its own: unauthenticated callers must not take connections from the ledger and authenticated calls.
     const publicDatabase = openDatabase({
       url,
       poolSize: publicPoolSize,
@@ -152,7 +152,7 @@ export async function startApp(
       },
       now,
     );
-    // A hash keeps a core busy: half of them stay free for everything else.
+    // A password hash keeps a core busy. Half of the cores stay free for other work.
     const slots = createLoginSlots({ concurrency: Math.max(1, Math.floor(availableParallelism() / 2)) });
     const refusals = createPacedRefusals();
     const rollUp = createRollUp({ database, logger });
@@ -202,7 +202,7 @@ export async function startApp(
     const engine = redis && openEngine({ redis, database, logger, now: redisNow, remember });
     let comeBack = async () => {};
     const onFlush = async () => {
-      // By now every grant of Redis has been passed on to the ledger.
+      // Every grant of Redis must have reached the ledger before it is flushed.
       await engine?.drainReplies();
       await ledger.flush();
     };
@@ -226,7 +226,7 @@ export async function startApp(
     /** When the drain ends, by performance.now(). */
     let drainEndMs = 0;
     opened.push(async () => {
-      const leftMs = Math.max(drainEndMs - performance.now(), leastFlushMs);
+      const leftMs = Math.max(drainEndMs - performance.now(), minFlushMs);
       await Promise.race([ledger.flush(), wait(leftMs, undefined, { ref: false })]);
       unwritten = ledger.pending();
       if (unwritten > 0) logger.error({ unwritten }, "the ledger was not written before the drain ended: it is lost");
@@ -342,19 +342,19 @@ export async function startApp(
   }
 }
 
-/** The host as a URL has it: an address to which a person on this machine can go, an IPv6 one in brackets. */
+/** Returns the host for a URL: wildcard addresses become loopback, IPv6 addresses get brackets. */
 function urlHost(host: string): string {
   if (host === "0.0.0.0") return "127.0.0.1";
   if (host === "::") return "[::1]";
   return isIPv6(host) ? `[${host.replace("%", "%25")}]` : host;
 }
 
-/** Says which setting it is that something does not start with. */
+/** @throws ConfigError that names the setting, when the work fails */
 async function naming<Result>(settings: string, work: PromiseLike<Result>): Promise<Result> {
   try {
     return await work;
   } catch (error) {
-    // Where several addresses were tried, Node has the text in the first of its causes.
+    // After several attempts, Node has the text in the first of the errors.
     const cause: unknown = error instanceof AggregateError ? error.errors[0] : error;
     throw new ConfigError(`${settings}: ${cause instanceof Error ? cause.message : String(cause)}`);
   }
@@ -363,7 +363,7 @@ async function naming<Result>(settings: string, work: PromiseLike<Result>): Prom
 async function readTls({ TLS_CERT, TLS_KEY }: Config): Promise<{ cert: string; key: string } | undefined> {
   if (TLS_CERT === "") return undefined;
   const [cert, key] = await Promise.all([readFile(TLS_CERT, "utf8"), readFile(TLS_KEY, "utf8")]);
-  // Fails for what is no certificate, or not that key's.
+  // Throws when the certificate is invalid or does not match the key.
   createSecureContext({ cert, key });
   return { cert, key };
 }

@@ -8,17 +8,17 @@ import { isTracecode, tracecodeHeader, tracecodeOf } from "./tracedata.ts";
 export type Request = IncomingMessage | Http2ServerRequest;
 export type Response = ServerResponse | Http2ServerResponse;
 
-/** Where a request comes from: what every door knows of it before it looks at the message. */
+/** The origin of a request, which every transport reads before the message. */
 export interface Origin {
   /** The caller's network address. */
   readonly address: string;
-  /** The caller's tracecode, or one made here. */
+  /** The caller's tracecode, or a new one. */
   readonly code: string;
-  /** Whether the caller sent a tracecode that is none. */
+  /** Whether the caller sent an invalid tracecode. */
   readonly codeRefused: boolean;
-  /** The header of that name; empty where there is none. */
+  /** The Authorization header; empty when it is missing. */
   readonly authorization: string;
-  /** What the request came on: a session of HTTP/2, or the socket of HTTP/1.1. */
+  /** The HTTP/2 session or the HTTP/1.1 socket of the request. */
   readonly connection: object | undefined;
 }
 
@@ -34,8 +34,8 @@ const unknown: Origin = {
 export const originKey = createContextKey(unknown, { description: "where the request comes from" });
 
 /**
- * What the headers of a request say of where it comes from.
- * @param peer the address of the connection's other end
+ * Reads the origin of a request from its headers.
+ * @param peer the address of the other end of the connection
  * @param trustedProxies how many proxies stand in front; each adds one address to X-Forwarded-For
  */
 export function readOrigin(
@@ -61,8 +61,8 @@ export function readOrigin(
 export const answerHeaders = { "cache-control": "no-store", "x-content-type-options": "nosniff" } as const;
 
 /**
- * Reads the origin of a request, for its context, and returns its tracecode in the response's headers: once, before any
- * door, so that even an answer that no handler made carries it.
+ * Reads the origin of a request into context values and sets the headers of every response. It runs once, before any
+ * transport, so that responses without a handler have the tracecode too.
  */
 export function receiveRequest(request: Request, response: Response, trustedProxies: number): ContextValues {
   const connection = "stream" in request ? request.stream.session : request.socket;
@@ -74,7 +74,7 @@ export function receiveRequest(request: Request, response: Response, trustedProx
   return originValues(origin);
 }
 
-/** The origin that values carry; of what was no request, one of its own. */
+/** Returns the origin in context values; a new one when there was no valid request. */
 export function originOf(values: ContextValues | undefined): Origin {
   return values?.get(originKey) ?? { ...unknown, code: randomUUID() };
 }
@@ -97,6 +97,6 @@ function readAddress(element: string): string | undefined {
   const [, bracketed, withPort] = /^(?:\[([^\]]*)\](?::\d+)?|([\d.]+):\d+)$/.exec(text) ?? [];
   const address = bracketed ?? withPort ?? text;
   if (!ipaddr.IPv6.isValid(address) && !ipaddr.IPv4.isValidFourPartDecimal(address)) return undefined;
-  // An IPv4 address within IPv6 is the same caller.
+  // An IPv4-mapped IPv6 address is the same caller as its IPv4 address.
   return ipaddr.process(address).toString();
 }

@@ -93,7 +93,7 @@ function failure(errorCode: Code, errorMessage: string): Answer {
   return { case: "errorResponse", value: { errorCode, errorMessage } };
 }
 
-/** Each file once, and the first root first, as clients expect it. */
+/** Returns each file once, with the first root first, as clients expect. */
 function withImports(roots: readonly DescFile[]): DescFile[] {
   const found = new Set<DescFile>();
   const add = (file: DescFile) => {
@@ -109,7 +109,7 @@ function extensionsOf(file: DescFile): DescExtension[] {
   return [...nestedTypes(file)].filter((desc) => desc.kind === "extension");
 }
 
-/** The full names of all that a file declares. */
+/** Returns the full names of everything that a file declares. */
 function symbolsOf(file: DescFile): string[] {
   return [...nestedTypes(file)].flatMap((desc) => {
     const { typeName } = desc;
@@ -119,7 +119,7 @@ function symbolsOf(file: DescFile): string[] {
       case "service":
         return [typeName, ...desc.methods.map(({ name }) => `${typeName}.${name}`)];
       case "enum":
-        // The values of an enum stand beside it, not in it.
+        // The full name of an enum value is in the enum's parent.
         return [typeName, ...desc.values.map(({ name }) => `${typeName.slice(0, -desc.name.length)}${name}`)];
       case "extension":
         return [typeName];

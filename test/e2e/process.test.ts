@@ -120,7 +120,7 @@ test("a bad setting stops the start with one line", async () => {
   expect(output).toMatch(/^PORT: /);
 });
 
-test("with a certificate all doors speak TLS, HTTP/1.1 and HTTP/2 on one port", async () => {
+test("with a certificate all transports use TLS, HTTP/1.1 and HTTP/2 on one port", async () => {
   const { url, drop } = await createTestDatabase();
   const [cert, key] = ["test/support/tls/cert.pem", "test/support/tls/key.pem"];
   const server = await startProcess({ ...keys, DATABASE_URL: url, TLS_CERT: cert, TLS_KEY: key });
