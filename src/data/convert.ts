@@ -1,12 +1,12 @@
 import pLimit from "p-limit";
 import { invalid, unavailable } from "../shared/errors.ts";
 import { xlsxType } from "../xlsx/workbook.ts";
-import { type ConversionLimits, makeApart } from "./convert/apart.ts";
-import type { ConversionKind } from "./convert/make.ts";
-import { ConversionError } from "./convert/table.ts";
+import { type ConversionLimits, convertInChild } from "./convert/child-process.ts";
+import type { ConversionKind } from "./convert/convert-bytes.ts";
+import { ConversionError } from "./convert/layout.ts";
 
-/** Data as it was stored. */
-export interface Stored {
+/** A stored file and a way to read its bytes. */
+export interface StoredFile {
   readonly content_type: string;
   readonly filename: string;
   readonly bytes: number;
@@ -15,68 +15,75 @@ export interface Stored {
 
 export interface Converted {
   readonly bytes: Buffer;
-  /** To be called when nobody reads it any more. */
+  /** Frees the bytes in the limit of all results. Call it when the result is sent; a second call does nothing. */
   readonly release: () => void;
 }
 
 export const contentTypes = { json: "application/json", xlsx: xlsxType } as const;
 
-/** Of what is converted. What comes of it is not under the limit of the heap: it has one of its own. */
-const maxBytes = 4_194_304;
+const maxInputBytes = 4_194_304;
+/** The size of the result needs its own limit: the heap limit of the child does not bound it. */
 const limits: ConversionLimits = { memoryMb: 512, timeMs: 30_000, maxBytes: 67_108_864 };
 
-/** Who reads slowly keeps what was made: of all of them together that is not without end. */
-const maxHeld = 4 * limits.maxBytes;
-let held = 0;
+/** Bytes of all results that are being sent: slow readers must not fill the memory. */
+const maxHeldBytes = 4 * limits.maxBytes;
+let heldBytes = 0;
 
-/** One at a time: the memory that one takes is not taken many times over. */
-const inTurn = pLimit(1);
+/** One conversion at a time bounds the memory that conversions take. */
+const conversionQueue = pLimit(1);
 
-/** @throws INVALID_ARGUMENT for data that is never converted */
-export function kindOf({ content_type: type, filename }: Pick<Stored, "content_type" | "filename">): ConversionKind {
+/** @throws INVALID_ARGUMENT for a file that is neither JSON nor XLSX */
+export function kindOf({
+  content_type: type,
+  filename,
+}: Pick<StoredFile, "content_type" | "filename">): ConversionKind {
   const [essence = ""] = type.toLowerCase().split(/[; ]/, 1);
   if (essence === xlsxType || /\.xlsx$/i.test(filename)) return "xlsx";
   if (essence === contentTypes.json || essence.endsWith("+json") || /\.json$/i.test(filename)) return "json";
-  throw impossible(`${type} is neither JSON nor XLSX`);
+  throw notConvertible(`${type} is neither JSON nor XLSX`);
 }
 
 /**
- * JSON as a workbook, or a workbook as JSON.
- * @throws INVALID_ARGUMENT that says why it cannot be; the signal's reason when it is aborted, in the queue too
+ * Converts JSON to a workbook, or a workbook to JSON. Conversions wait in a queue.
+ * @throws INVALID_ARGUMENT with the reason when the file cannot be converted; UNAVAILABLE when results that are being sent
+ * take too much memory; the signal's reason when it is aborted, in the queue too
  */
-export async function convert(stored: Stored, signal: AbortSignal): Promise<Converted> {
-  const from = kindOf(stored);
-  if (stored.bytes > maxBytes) throw impossible(`${stored.bytes} bytes are more than ${maxBytes}`);
+export async function convert(file: StoredFile, signal: AbortSignal): Promise<Converted> {
+  const from = kindOf(file);
+  if (file.bytes > maxInputBytes) {
+    throw notConvertible(`its size must be at most ${maxInputBytes} bytes, and is ${file.bytes}`);
+  }
   signal.throwIfAborted();
   return new Promise((resolve, reject) => {
-    const leave = () => reject(signal.reason as Error);
-    signal.addEventListener("abort", leave, { once: true });
-    const turn = inTurn(() => hold(stored, from, signal)).finally(() => signal.removeEventListener("abort", leave));
-    turn.then(resolve, (error: unknown) =>
-      reject(error instanceof ConversionError ? impossible(error.message) : error),
-    );
+    const onAbort = () => reject(signal.reason as Error);
+    signal.addEventListener("abort", onAbort, { once: true });
+    conversionQueue(() => convertNow(file, from, signal))
+      .finally(() => signal.removeEventListener("abort", onAbort))
+      .then(resolve, (error: unknown) =>
+        reject(error instanceof ConversionError ? notConvertible(error.message) : error),
+      );
   });
 }
 
-async function hold(stored: Stored, from: ConversionKind, signal: AbortSignal): Promise<Converted> {
+async function convertNow(file: StoredFile, from: ConversionKind, signal: AbortSignal): Promise<Converted> {
   signal.throwIfAborted();
-  if (held + limits.maxBytes > maxHeld)
+  if (heldBytes + limits.maxBytes > maxHeldBytes)
     throw unavailable("TOO_BUSY", "too much converted data is still being read", 5000);
   const chunks: Buffer[] = [];
-  for await (const chunk of stored.read()) chunks.push(chunk);
-  const bytes = await makeApart(Buffer.concat(chunks), from, signal, limits);
+  for await (const chunk of file.read()) chunks.push(chunk);
+  const bytes = await convertInChild(Buffer.concat(chunks), from, signal, limits);
   signal.throwIfAborted();
-  held += bytes.length;
+  heldBytes += bytes.length;
   let isHeld = true;
   const release = () => {
-    if (isHeld) held -= bytes.length;
+    if (isHeld) heldBytes -= bytes.length;
     isHeld = false;
   };
-  // A reader that is gone may never come back to say so.
+  // A caller that has disconnected may never resume the generator that calls release.
   signal.addEventListener("abort", release, { once: true });
   return { bytes, release };
 }
 
-function impossible(reason: string) {
+function notConvertible(reason: string) {
   return invalid({ field: "data_flow_convert", message: `the data cannot be converted: ${reason}` });
 }

@@ -1,16 +1,16 @@
 import { outOfRange } from "../shared/errors.ts";
 
-/** A part of a file, `to` excluded. */
+/** A range of bytes in a file; `to` is exclusive. */
 export interface ByteRange {
   readonly from: number;
   readonly to: number;
 }
 
 /**
- * The part that a Range header asks for (RFC 9110, 14.2); undefined for all: where there is no header, one that is not
- * understood, or one of many parts, which a server may pass over.
- * @param condition If-Range: the part is wanted of the file with that ETag alone
- * @throws OUT_OF_RANGE where the file has no such bytes
+ * Reads the Range header (RFC 9110, 14.2).
+ * @param condition the If-Range header: the range applies only if the file has this ETag
+ * @returns undefined for the whole file: the header is absent, invalid, or lists several ranges, which a server may ignore
+ * @throws OUT_OF_RANGE when the file has none of these bytes
  */
 export function parseByteRange(header: string | null, condition: string | null, file: { bytes: number; etag: string }) {
   const match = /^bytes=(\d{0,15})-(\d{0,15})$/.exec(header ?? "");

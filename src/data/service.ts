@@ -12,8 +12,8 @@ import { type ByteRange, parseByteRange } from "./range.ts";
 import { type DataFile, findDataFile, listFiles, streamBytes } from "./store.ts";
 import { storeUpload, type UploadOptions } from "./upload.ts";
 
-/** A message of gRPC may be 4 MiB long. */
-const pieceBytes = 262_144;
+/** Bytes of one message; gRPC clients accept 4 MiB by default. */
+const messageBytes = 262_144;
 
 export function dataHandlers(options: UploadOptions): Handlers<typeof DataService> {
   const { database } = options;
@@ -23,17 +23,18 @@ export function dataHandlers(options: UploadOptions): Handlers<typeof DataServic
       const file = await findDataFile(database, key, scopeOf(call.principal));
       if (file === undefined) throw notFound("data", tracecode);
       call.recordRead({ username: file.username, companyKey: file.company_key });
-      if (dataFlowConvert === Conversion_Name.ORIGIN) return yield* origin(database, file, call);
+      if (dataFlowConvert === Conversion_Name.ORIGIN) return yield* streamOriginal(database, file, call);
       const to = dataFlowConvert === Conversion_Name.JSON ? "json" : "xlsx";
       const filename = `${file.filename.replace(/\.(json|xlsx)$/i, "")}.${to}`;
       const contentType = contentTypes[to];
-      if (kindOf(file) === to) return yield* origin(database, { ...file, filename, content_type: contentType }, call);
+      if (kindOf(file) === to)
+        return yield* streamOriginal(database, { ...file, filename, content_type: contentType }, call);
       const stored = { read: () => readWhole(database, file, call.signal), ...file };
       const { bytes, release } = await convert(stored, call.signal);
       try {
         call.responseHeader.set("content-disposition", attachment(filename));
-        for (let at = 0; at < bytes.length; at += pieceBytes) {
-          yield { file: { contentType, data: bytes.subarray(at, at + pieceBytes) } };
+        for (let at = 0; at < bytes.length; at += messageBytes) {
+          yield { file: { contentType, data: bytes.subarray(at, at + messageBytes) } };
         }
       } finally {
         release();
@@ -63,48 +64,48 @@ export function dataHandlers(options: UploadOptions): Handlers<typeof DataServic
   };
 }
 
-/** The bytes as they were stored, or a part of them. */
-async function* origin(
+/** Yields the stored bytes, or the range of them that the request names. */
+async function* streamOriginal(
   database: Database,
   file: DataFile,
   call: Call,
 ): AsyncGenerator<{ file: { contentType: string; data: Uint8Array } }> {
   const { bytes, content_type: contentType } = file;
   call.responseHeader.set("content-disposition", attachment(file.filename));
-  // Other protocols frame the bytes: there the length is another one, and no answer is a part.
-  const part = call.isHttp ? measure(file, call) : undefined;
+  // Other protocols frame the bytes, so Content-Length would be wrong and there are no partial responses.
+  const range = call.isHttp ? negotiateRange(file, call) : undefined;
   if (bytes === 0) yield { file: { contentType, data: new Uint8Array() } };
   const content =
-    part === undefined
+    range === undefined
       ? readWhole(database, file, call.signal)
-      : streamBytes(database, file, { ...part, signal: call.signal });
+      : streamBytes(database, file, { ...range, signal: call.signal });
   for await (const data of content) yield { file: { contentType, data } };
 }
 
-/** Finds the part that is wanted; undefined for all. The answer's header says which, and how long it is. */
-function measure({ bytes, sha256 }: DataFile, { requestHeader, responseHeader }: Call): ByteRange | undefined {
+/** Returns the requested range, or undefined for the whole file, and sets the response headers that describe it. */
+function negotiateRange({ bytes, sha256 }: DataFile, { requestHeader, responseHeader }: Call): ByteRange | undefined {
   const etag = `"${sha256.toString("hex")}"`;
   const isMet = preconditionOf(requestHeader, etag) === "met";
-  const part = isMet
+  const range = isMet
     ? parseByteRange(requestHeader.get("range"), requestHeader.get("if-range"), { bytes, etag })
     : undefined;
   responseHeader.set("accept-ranges", "bytes");
   responseHeader.set("etag", etag);
-  const { from, to } = part ?? { from: 0, to: bytes };
+  const { from, to } = range ?? { from: 0, to: bytes };
   responseHeader.set("content-length", String(to - from));
-  if (part !== undefined) responseHeader.set("content-range", `bytes ${from}-${to - 1}/${bytes}`);
-  return part;
+  if (range !== undefined) responseHeader.set("content-range", `bytes ${from}-${to - 1}/${bytes}`);
+  return range;
 }
 
-/** All bytes; the last piece comes when they have proved to be those that were put. */
+/** Yields all bytes. The last chunk is held back until the checksum of the whole file matches. */
 async function* readWhole(database: Database, file: DataFile, signal: AbortSignal): AsyncGenerator<Buffer> {
   const hash = createHash("sha256");
-  let held: Buffer | undefined;
+  let last: Buffer | undefined;
   for await (const data of streamBytes(database, file, { from: 0, to: file.bytes, signal })) {
-    if (held !== undefined) yield held;
+    if (last !== undefined) yield last;
     hash.update(data);
-    held = data;
+    last = data;
   }
   if (!hash.digest().equals(file.sha256)) throw internal(new Error(`the bytes of file ${file.id} have changed`));
-  if (held !== undefined) yield held;
+  if (last !== undefined) yield last;
 }

@@ -4,7 +4,7 @@ import { deleteBefore } from "../postgres/retention.ts";
 import { dayAt, toIsoDay } from "../shared/calendar.ts";
 import type { Scope } from "../shared/principal.ts";
 
-/** What data is found by. */
+/** Identifies a file. */
 export interface DataKey {
   readonly tracecode: string;
   /** Number of Data.Flow. */
@@ -27,10 +27,10 @@ export interface DataFile extends DataKey {
 
 export async function findDataFile(database: Database, { tracecode, flow, stage }: DataKey, scope: Scope) {
   const query = database<DataFile>("data_file").first("*").where({ tracecode, flow, stage });
-  return (await within(query, scope)) as DataFile | undefined;
+  return (await whereInScope(query, scope)) as DataFile | undefined;
 }
 
-function within<Query extends Knex.QueryBuilder>(query: Query, scope: Scope): Query {
+function whereInScope<Query extends Knex.QueryBuilder>(query: Query, scope: Scope): Query {
   if (scope.kind === "company") void query.where({ company_key: scope.companyKey });
   if (scope.kind === "self") void query.where({ user_id: scope.userId });
   return query;
@@ -48,33 +48,36 @@ export async function listFiles(database: Database, tracecode: string, scope: Sc
       { column: "flow", order: "desc" },
       { column: "stage" },
     ]);
-  return within(query, scope);
+  return whereInScope(query, scope);
 }
 
-/** What an audit action and its data have in common. */
+/** The columns that link an audit action to its data. */
 type Traced = Pick<DataFile, "tracecode" | "user_id">;
 
-/** Tells for which of these the user has data under the tracecode. One query for all of them. */
+/**
+ * Looks up in one query which of the pairs have data.
+ * @returns a predicate: whether the user has data under the tracecode
+ */
 export async function findCodesWithData(
   database: Database,
   traced: readonly Traced[],
-): Promise<(one: Traced) => boolean> {
+): Promise<(pair: Traced) => boolean> {
   const { rows } = await database.raw<{ rows: Traced[] }>(
     "select distinct tracecode, user_id from data_file where tracecode = any(?::uuid[])",
     [[...new Set(traced.map(({ tracecode }) => tracecode))]],
   );
   const found = new Set(rows.map(keyOf));
-  return (one) => found.has(keyOf(one));
+  return (pair) => found.has(keyOf(pair));
 }
 
 function keyOf({ tracecode, user_id }: Traced): string {
   return `${tracecode} ${user_id}`;
 }
 
-/** Whose data is. */
+/** The user that data belongs to. */
 export type DataOwner = Pick<DataFile, "user_id" | "username" | "company_key">;
 
-/** Who had a name when the first file of a tracecode was put. */
+/** Finds the owner of the tracecode's first file by the name at the time of that upload. */
 export async function findDataOwner(
   database: Database,
   { tracecode, username }: Pick<DataFile, "tracecode" | "username">,
@@ -85,7 +88,7 @@ export async function findDataOwner(
     .orderBy("id");
 }
 
-/** The number of a file that is going to be. */
+/** Reserves the id of a new file. */
 export async function nextFileId(transaction: Transaction): Promise<number> {
   const { rows } = await transaction.raw<{ rows: { id: number }[] }>(
     "select nextval(pg_get_serial_sequence('data_file', 'id')) as id",
@@ -106,7 +109,7 @@ export async function insertChunk(
   await transaction("data_chunk").insert({ file_id: id, day, start, content });
 }
 
-/** The bytes from..to of a file, `to` excluded, chunk by chunk. */
+/** Yields the bytes of a file from `from` to `to` (exclusive), chunk by chunk. */
 export async function* streamBytes(
   database: Database,
   { id, day }: Pick<DataFile, "id" | "day">,
@@ -128,7 +131,7 @@ export async function* streamBytes(
   }
 }
 
-/** Forgets the files of days before this one; their chunks go with their partitions. */
+/** Deletes the rows of files of earlier days. Their chunks are dropped with their partitions. */
 export async function dropFiles(database: Database, beforeMs: number): Promise<void> {
   await deleteBefore(database, "data_file", "day", toIsoDay(dayAt(beforeMs, 0)));
 }

@@ -7,19 +7,19 @@ import { parseBoolean, unescapeText } from "./xml.ts";
 /** Dates, times and durations are texts in ISO 8601. */
 export type CellValue = string | number | boolean;
 
-/** A cell as it stands in the file. */
+/** A cell as the file holds it. */
 export interface RawCell {
   readonly type: string;
   readonly style: string;
-  /** The element `f`: undefined for a cell without a formula, empty for a shared one. */
+  /** The element `f`: undefined for a cell without a formula, empty for a shared formula. */
   readonly formula: string | undefined;
-  /** The element `v`; undefined where there is none. */
+  /** The element `v`; undefined when it is absent. */
   readonly value: string | undefined;
   /** The element `is`. */
   readonly inline: string | undefined;
 }
 
-/** What the cells of one workbook have in common. */
+/** The parts of a workbook that its cells refer to. */
 export interface CellContext {
   readonly strings: readonly string[];
   readonly shapes: StyleShapes;
@@ -32,16 +32,16 @@ export interface CellContext {
  * Reads the value of a cell (ECMA-376 part 1, 18.3.1.4).
  * @param where names the cell in messages
  * @returns undefined for an empty cell
- * @throws WorkbookError where there is no value, or no exact one
+ * @throws WorkbookError when the value is missing, invalid or not exact
  */
 export function readCell(cell: RawCell, context: CellContext, where: () => string): CellValue | undefined {
   const { type, value, inline, formula } = cell;
   const refuse = (reason: string) => new WorkbookError(`${where()} ${reason}`);
   if (type === "inlineStr") {
-    if (inline === undefined && value !== undefined) throw refuse("has no inline text, but its type says so");
+    if (inline === undefined && value !== undefined) throw refuse("has the type of an inline text, and no inline text");
     return inline;
   }
-  if (inline !== undefined) throw refuse("has an inline text, but its type is another one");
+  if (inline !== undefined) throw refuse("has an inline text, and another type");
   if (type === "str") return value === undefined && formula === undefined ? undefined : unescapeText(value ?? "");
   const text = value?.trim() ?? "";
   if (text === "") {
@@ -89,9 +89,9 @@ function readNumber(text: string, reading: Reading): CellValue {
         : `has a number that cannot be kept exactly: ${echo(text)}`,
     );
   }
-  // LibreOffice writes booleans so.
+  // LibreOffice writes a boolean as a number with the formula TRUE() or FALSE().
   if (/^(TRUE|FALSE)\(\)$/i.test(reading.cell.formula ?? "")) return value !== 0;
-  // Writers that do not calculate store 0 for every formula, and ask for the calculation.
+  // Programs that do not calculate store 0 for every formula and request a calculation on opening.
   if (value === 0 && reading.cell.formula !== undefined && reading.mustCalculate) {
     throw reading.refuse(
       "is a formula whose result is not in the file: the file asks to be calculated when it is opened",

@@ -1,10 +1,10 @@
 const decimal = /^[+-]?0*(\d*)(?:\.(\d*))?(?:e([+-]?\d+))?$/i;
-/** toExponential takes no more digits. */
+/** The limit of Number.toExponential. */
 const maxDigits = 101;
 
 /**
- * Parses a decimal number that a double holds exactly: rounded to as many digits as the text has, the double is the text
- * again. So `0.1` and `0.10000000000000001` are numbers, `12345678901234567890` is not.
+ * Parses a decimal number that a double holds exactly: when the double is rounded to the digits of the text, the result
+ * is the text. So `0.1` and `0.10000000000000001` are exact, `12345678901234567890` is not.
  * @returns undefined for any other text
  */
 export function parseExactNumber(text: string): number | undefined {

@@ -1,7 +1,7 @@
 /** The workbook cannot be read exactly. The message says where and why. */
 export class WorkbookError extends Error {}
 
-/** Upper bounds on what a reader takes into memory. */
+/** Bounds on the memory that reading a workbook takes. */
 export interface ReadLimits {
   /** Sum of the sizes of all files in the archive, unpacked. */
   readonly unpackedBytes: number;
@@ -14,9 +14,8 @@ export interface ReadLimits {
 }
 
 /**
- * Counts up to a limit.
- * @param what names the counted things in the message
- * @throws WorkbookError from the returned function, when the sum passes the limit
+ * Returns a counter that throws a WorkbookError when its sum exceeds the limit.
+ * @param what names the counted things in the message: "cells"
  */
 export function limitOf(limit: number, what: string): (more: number) => void {
   let count = 0;

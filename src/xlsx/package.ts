@@ -2,7 +2,7 @@ import { crc32 } from "node:zlib";
 import yauzl, { type Entry, type ZipFile } from "yauzl";
 import { limitOf, type ReadLimits, WorkbookError } from "./limits.ts";
 
-/** The parts of an Office document (ECMA-376 part 2). Part names begin with `/`; their case does not matter. */
+/** The parts of an Office document (ECMA-376 part 2). Part names begin with `/` and are case-insensitive. */
 export interface Package {
   has(part: string): boolean;
   /**
@@ -15,12 +15,12 @@ export interface Package {
 const oleSignature = Buffer.from("d0cf11e0a1b11ae1", "hex");
 
 /**
- * Opens the ZIP archive of a document. Nothing is unpacked yet.
- * @throws WorkbookError for no ZIP archive, a damaged one, or one beyond the limits
+ * Opens the ZIP archive of a document and reads its directory. Parts are unpacked when they are read.
+ * @throws WorkbookError when the archive is not valid ZIP or exceeds the limits
  */
 export async function openPackage(zip: Buffer, limits: ReadLimits): Promise<Package> {
   if (zip.subarray(0, oleSignature.length).equals(oleSignature)) {
-    throw new WorkbookError("it is no workbook: it is encrypted or in the format of Excel 97");
+    throw new WorkbookError("it is not a workbook: it is encrypted or in the format of Excel 97");
   }
   const entries = new Map<string, Entry>();
   const archive = await listEntries(zip, limits, entries);
@@ -39,33 +39,35 @@ async function listEntries(zip: Buffer, limits: ReadLimits, entries: Map<string,
   const countFiles = limitOf(limits.files, "files");
   let bytes = 0;
   try {
-    // Names are decoded here: yauzl refuses names that begin with a slash, and some writers write them.
+    // This module decodes the names: yauzl refuses names that begin with a slash, which some programs write.
     const archive = await yauzl.fromBufferPromise(zip, { lazyEntries: true, decodeStrings: false });
     for await (const entry of archive.eachEntry()) {
       countFiles(1);
-      // yauzl ends the reading of a file that is larger than its entry says.
+      // The declared size is a bound: yauzl stops reading a file that is larger.
       bytes += entry.uncompressedSize;
       if (bytes > limits.unpackedBytes) {
-        throw new WorkbookError(`unpacked it is larger than ${limits.unpackedBytes} bytes`);
+        throw new WorkbookError(`its unpacked size exceeds ${limits.unpackedBytes} bytes`);
       }
       const name = partNameOf(entry);
       if (name.endsWith("/")) continue;
-      if (entries.has(name)) throw new WorkbookError(`it has two parts ${name}`);
+      if (entries.has(name)) throw new WorkbookError(`it has two parts named ${name}`);
       entries.set(name, entry);
     }
     return archive;
   } catch (error) {
-    throw error instanceof WorkbookError ? error : new WorkbookError("it is no workbook: it is no valid ZIP archive");
+    throw error instanceof WorkbookError
+      ? error
+      : new WorkbookError("it is not a workbook: it is not a valid ZIP archive");
   }
 }
 
 function partNameOf({ generalPurposeBitFlag, fileNameRaw, extraFields }: Entry): string {
-  // Turns backslashes into slashes.
+  // yauzl replaces backslashes by slashes.
   const name = yauzl.getFileNameLowLevel(generalPurposeBitFlag, fileNameRaw, extraFields, false);
   return decodePart(`/${name.replace(/^\/+/, "")}`).toLowerCase();
 }
 
-/** Part names are compared without percent-encoding: writers differ in what they encode. */
+/** Removes percent-encoding, so that names can be compared: programs differ in what they encode. */
 export function decodePart(name: string): string {
   try {
     return decodeURIComponent(name);
@@ -86,7 +88,7 @@ async function* unpack(archive: ZipFile, entry: Entry, part: string): AsyncGener
     if (error instanceof WorkbookError) throw error;
     throw new WorkbookError(`the part ${part} cannot be unpacked`);
   }
-  // Writers that do not compute the checksum leave it at 0.
+  // Programs that do not compute the checksum write 0.
   if (entry.crc32 !== 0 && entry.crc32 !== checksum) {
     throw new WorkbookError(`the part ${part} is damaged: its checksum does not match`);
   }
@@ -106,7 +108,7 @@ async function* decode(chunks: AsyncIterable<Buffer>, part: string): AsyncGenera
   yield decodeChunk();
 }
 
-/** By the byte order mark, or by the `<` that every XML document without one begins with. */
+/** Detects the encoding from the byte order mark, or from the `<` that XML without one begins with. */
 function encodingOf(start: Buffer): string {
   const [first, second] = start;
   if ((first === 0xff && second === 0xfe) || (first === 0x3c && second === 0)) return "utf-16le";

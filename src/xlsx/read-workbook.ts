@@ -18,9 +18,8 @@ export interface ReadSheet {
 const withoutCells = new Set(["chartsheet", "dialogsheet"]);
 
 /**
- * Reads the cells of an XLSX workbook (ECMA-376, transitional and strict), sheet by sheet. Every value is exact, or the
- * workbook is refused.
- * @throws WorkbookError that says where and why
+ * Reads the cells of an XLSX workbook (ECMA-376, transitional and strict). Sheets are in the order of the workbook.
+ * @throws WorkbookError that names the place and the reason when a value cannot be read exactly
  */
 export async function readWorkbook(zip: Buffer, limits: ReadLimits): Promise<ReadSheet[]> {
   const from = await openPackage(zip, limits);
@@ -33,7 +32,7 @@ export async function readWorkbook(zip: Buffer, limits: ReadLimits): Promise<Rea
   const part = await findWorkbook(from, count);
   const workbook = await readWorkbookPart(from, part, count);
   const relationships = await readRelationships(from, part, count);
-  const targetOf = (type: string) => [...relationships.values()].find((one) => one.type === type)?.target;
+  const targetOf = (type: string) => [...relationships.values()].find((relation) => relation.type === type)?.target;
   const [strings, styles] = [targetOf("sharedStrings"), targetOf("styles")];
   const context: CellContext = {
     strings: strings === undefined ? [] : await readSharedStrings(from, strings, { limits, count }),
@@ -51,9 +50,9 @@ export async function readWorkbook(zip: Buffer, limits: ReadLimits): Promise<Rea
 async function findWorkbook(from: Package, count: (more: number) => void): Promise<string> {
   const relationships = await readRelationships(from, "/", count);
   const found = [...relationships.values()].find(({ type }) => type === "officeDocument");
-  // The name that every program gives it, for files without relationships of their own.
+  // The usual name, for files without root relationships.
   const part = found?.target ?? "/xl/workbook.xml";
-  if (!from.has(part)) throw new WorkbookError("it is no workbook");
+  if (!from.has(part)) throw new WorkbookError("it is not a workbook");
   if (/\.bin$/i.test(part)) throw new WorkbookError("it is a binary workbook (XLSB)");
   return part;
 }
@@ -99,7 +98,7 @@ async function readWorkbookPart(from: Package, part: string, count: (more: numbe
   };
   const workbook: ElementRule = { open: () => (isWorkbook = true), children };
   await readXml(from.read(part), { part, rule: { children: { workbook } }, count });
-  if (!isWorkbook) throw new WorkbookError("it is no workbook");
+  if (!isWorkbook) throw new WorkbookError("it is not a workbook");
   if (sheets.length === 0) throw new WorkbookError("it has no sheets");
   return { sheets, dateSystem, mustCalculate };
 }
@@ -114,7 +113,7 @@ function locateSheets(sheets: readonly SheetEntry[], relationships: ReadonlyMap<
     const { type, target } = relationship;
     if (withoutCells.has(type)) continue;
     if (type !== "worksheet") throw new WorkbookError(`the sheet ${name} is of a kind that cannot be read: ${type}`);
-    if (names.has(name)) throw new WorkbookError(`it has two sheets ${name}`);
+    if (names.has(name)) throw new WorkbookError(`it has two sheets named ${name}`);
     if (targets.has(target.toLowerCase())) throw new WorkbookError(`two sheets are the same part ${target}`);
     names.add(name);
     targets.add(target.toLowerCase());

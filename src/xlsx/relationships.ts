@@ -2,16 +2,16 @@ import { decodePart, type Package } from "./package.ts";
 import { attributeOf, readXml } from "./xml.ts";
 
 export interface Relationship {
-  /** The last segment of the type's URI: "worksheet". The transitional and the strict form are the same in it. */
+  /** The last segment of the type's URI, "worksheet". It is the same in transitional and strict files. */
   readonly type: string;
-  /** The part it leads to. */
+  /** The name of the target part. */
   readonly target: string;
 }
 
 /**
- * Reads the relationships of a part, by their id. Those that lead outside the document are left out.
+ * Reads the relationships of a part, by id. External targets are left out.
  * @param source the part, or "/" for the document itself
- * @throws WorkbookError
+ * @throws WorkbookError when the XML is invalid
  */
 export async function readRelationships(
   from: Package,
@@ -43,9 +43,9 @@ export async function readRelationships(
   return found;
 }
 
-/** A target is a URI reference relative to the part that it stands in (ECMA-376 part 2, 8.3). */
+/** Resolves a target, which is a URI reference relative to its source part (ECMA-376 part 2, 8.3). */
 function resolveTarget(target: string, source: string): string | undefined {
-  // Any base of a scheme with slashes: the URL class resolves dots and backslashes then.
+  // With an http base, the URL class resolves dots and backslashes.
   const base = new URL("http://package");
   base.pathname = source;
   return URL.canParse(target, base.href) ? decodePart(new URL(target, base).pathname) : undefined;

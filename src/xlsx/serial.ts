@@ -1,8 +1,8 @@
 import type { Shape } from "./number-format.ts";
 
 /**
- * How a workbook counts days. `1900` has a 29 February 1900 (serial 60), for Lotus 1-2-3; `1900-iso` has none, its day 1
- * is 1899-12-31 (ECMA-376 part 1, 18.17.4.1).
+ * How a workbook counts days (ECMA-376 part 1, 18.17.4.1). `1900` includes 29 February 1900 (serial 60), as Lotus 1-2-3
+ * did. `1900-iso` does not; its day 1 is 1899-12-31.
  */
 export type DateSystem = "1900" | "1900-iso" | "1904";
 
@@ -11,9 +11,9 @@ const lastDay = Date.UTC(9999, 11, 31);
 const epochs = { "1900": Date.UTC(1899, 11, 30), "1900-iso": Date.UTC(1899, 11, 30), "1904": Date.UTC(1904, 0, 1) };
 
 /**
- * Writes a serial number as ISO 8601, to the millisecond: `2024-02-21`, `2024-02-21T09:30:00`, `09:30:00`, `PT36H`.
- * A day that has a time, and a time that has a day, are written with both.
- * @returns undefined where the calendar has no such day: the number is all there is then
+ * Formats a serial number as ISO 8601, rounded to the millisecond: `2024-02-21`, `2024-02-21T09:30:00`, `09:30:00`,
+ * `PT36H`. A value with a day and a time has both, even if the format of the cell shows only one.
+ * @returns undefined when the shape is a number or the calendar has no such day: the value stays a number
  */
 export function formatSerial(serial: number, shape: Shape, system: DateSystem): string | undefined {
   if (shape === "number") return undefined;
@@ -56,9 +56,9 @@ const isoDuration =
   /^-?P(?=[\dT])(?:\d+Y)?(?:\d+M)?(?:\d+W)?(?:\d+D)?(?:T(?=\d)(?:\d+H)?(?:\d+M)?(?:\d+(?:[.,]\d+)?S)?)?$/;
 
 /**
- * Checks an ISO 8601 date, time, date with a time, or duration.
- * @returns the text, without the midnight where the format of the cell shows a day alone; undefined where it is none, or
- * the day does not exist
+ * Validates an ISO 8601 date, time, date and time, or duration.
+ * @returns the text, without a time of midnight if the cell shows only a date; undefined when the text is invalid or the
+ * day does not exist
  */
 export function readIsoValue(text: string, shape: Shape): string | undefined {
   if (isoDuration.test(text)) return text;

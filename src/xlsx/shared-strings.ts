@@ -3,15 +3,15 @@ import { limitOf } from "./limits.ts";
 import type { Package } from "./package.ts";
 import { type ElementRule, readXml, unescapeText } from "./xml.ts";
 
-/** The rules in a string (`si`, `is`): plain or of runs. The phonetic reading of a text is no part of it. */
+/** Returns the rules for the elements of a string (`si`, `is`): plain text or runs. Phonetic readings are left out. */
 export function textRules(onText: (text: string) => void): Readonly<Record<string, ElementRule>> {
   const t: ElementRule = { close: (text) => onText(unescapeText(text)) };
   return { t, r: { children: { t } } };
 }
 
 /**
- * Reads the texts that cells refer to by number.
- * @throws WorkbookError
+ * Reads the table of texts that cells refer to by index.
+ * @throws WorkbookError when the XML is invalid or exceeds the limits
  */
 export async function readSharedStrings(
   from: Package,

@@ -3,15 +3,15 @@ import { parseNumberFormat, type ShapeOf, shapeOfBuiltIn } from "./number-format
 import type { Package } from "./package.ts";
 import { attributeOf, type ElementRule, readXml, unescapeText } from "./xml.ts";
 
-/** What a cell's style shows a number as. Undefined: the workbook has no such style. */
+/** Maps the index of a cell style to its shape; undefined when the workbook has no such style. */
 export type StyleShapes = (style: number) => ShapeOf | undefined;
 
-/** A workbook without styles has one style, which shows numbers. */
+/** The styles of a workbook without a styles part: one style, which shows numbers. */
 export const plainStyles: StyleShapes = (style) => (style === 0 ? () => "number" : undefined);
 
 /**
- * Reads what each cell style (ECMA-376 part 1, 18.8.10) shows a number as.
- * @throws WorkbookError
+ * Reads the shape of each cell style (ECMA-376 part 1, 18.8.10).
+ * @throws WorkbookError when the XML is invalid
  */
 export async function readStyles(from: Package, part: string, count: (more: number) => void): Promise<StyleShapes> {
   const codes = new Map<number, string>();
@@ -39,7 +39,7 @@ export async function readStyles(from: Package, part: string, count: (more: numb
           cellXfs: {
             children: {
               xf: {
-                // What a cell style leaves out, it has from the named style that it is based on.
+                // A cell style inherits the number format of its named style.
                 open: (element) =>
                   cellStyles.push(numberOf(element, "numFmtId") ?? namedStyles[numberOf(element, "xfId") ?? 0] ?? 0),
               },

@@ -4,10 +4,10 @@ import ExcelJs from "exceljs";
 
 export const xlsxType = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet";
 
-/** A cell: text is never a formula, whatever it begins with. */
+/** A cell value. A text is never a formula, even if it begins with `=`. */
 export type Cell = string | number | boolean | Date | null | Formula;
 
-/** A formula and its result, which readers that do not calculate show. */
+/** A formula and its result, which programs that do not calculate show. */
 export interface Formula {
   readonly formula: string;
   readonly result: number;
@@ -15,45 +15,44 @@ export interface Formula {
 
 export interface Column {
   readonly header: string;
-  /** In letters. */
+  /** In characters. */
   readonly width: number;
-  /** As Excel writes formats: "yyyy-mm-dd". */
+  /** Number format code: "yyyy-mm-dd". */
   readonly format: string;
 }
 
-/** Text stays text even where a person edits the cell. */
+/** Text stays text even after a person edits the cell. */
 export const textFormat = "@";
 export const numberFormat = "#,##0";
 export const dateFormat = "yyyy-mm-dd";
 
-/** A sheet is written from top to bottom. Sheets are written one after the other. */
+/** Writes rows from top to bottom. End a sheet before the next one begins. */
 export interface Sheet {
   readonly name: string;
   /** The number of rows so far, with the header. */
   rows(): number;
   add(cells: readonly Cell[], style?: { readonly bold?: boolean }): void;
-  /** Resolves when the reader has taken enough to add more rows. */
+  /** Resolves when the reader has consumed enough to add more rows. */
   drained(): Promise<void>;
   /** @param filtered whether the header has filters */
   end(filtered?: boolean): void;
 }
 
 export interface Workbook {
-  /** @param withHeader whether the first row has the headers of the columns and stays in sight */
+  /** @param withHeader whether the first row holds the column headers and stays visible */
   sheet(name: string, columns: readonly Column[], withHeader?: boolean): Sheet;
-  /** Ends the file; the sheets are in this order. */
+  /** Ends the file and puts the sheets into this order. */
   end(order: readonly string[]): Promise<void>;
 }
 
-/** Rows of a sheet in Excel. */
+/** The maximum rows of a sheet in Excel. */
 export const maxRows = 1_048_576;
 
 const bufferBytes = 1 << 20;
 
 /**
- * Streams an XLSX file while it is written: memory does not grow with its rows. The writing stops when the reader
- * stops.
- * @param write writes the whole workbook, and awaits `drained` of each sheet now and then
+ * Streams an XLSX file while it is written, in constant memory. Writing stops when the reader stops.
+ * @param write writes the whole workbook; it awaits `drained` regularly
  */
 export async function* streamWorkbook(
   about: { readonly creator: string; readonly created: Date },
@@ -68,7 +67,7 @@ export async function* streamWorkbook(
 function createWorkbook({ creator, created }: { readonly creator: string; readonly created: Date }) {
   const output = new PassThrough({ highWaterMark: bufferBytes });
   const gone = new Promise<never>((_resolve, reject) => {
-    output.once("close", () => reject(new Error("the reader of the workbook is gone")));
+    output.once("close", () => reject(new Error("the reader of the workbook has disconnected")));
   });
   // After the end of the workbook nothing awaits this promise.
   gone.catch(() => undefined);
@@ -85,7 +84,7 @@ function createWorkbook({ creator, created }: { readonly creator: string; readon
   const workbook: Workbook = {
     sheet: (name, columns, withHeader = true) => openSheet(writer, { name, columns, withHeader, gone }),
     async end(order) {
-      // exceljs orders sheets as they are written, but the summary is written last and shown first.
+      // exceljs keeps the order of writing, but the summary is written last and shown first.
       const inner = writer as unknown as { _worksheets: (ExcelJs.Worksheet | undefined)[] };
       inner._worksheets = order.map((name) => inner._worksheets.find((sheet) => sheet?.name === name));
       await Promise.race([writer.commit(), gone]);
@@ -98,7 +97,7 @@ interface SheetOptions {
   readonly name: string;
   readonly columns: readonly Column[];
   readonly withHeader: boolean;
-  /** Rejects when the reader is gone. */
+  /** Rejects when the reader disconnects. */
   readonly gone: Promise<never>;
 }
 
@@ -127,10 +126,10 @@ function openSheet(
     rows: () => rows,
     add,
     async drained() {
-      // The sheet's stream does not say when it is full. The stream that it is piped to does, after the sheets before.
+      // The sheet's own stream has no backpressure. The stream it is piped to has, once the earlier sheets are written.
       const { stream } = sheet as unknown as { stream: { pipes: PassThrough[] } };
       while (stream.pipes.length === 0) await Promise.race([wait(5), gone]);
-      // An empty write is done when all writes before it are done.
+      // The callback of an empty write runs after all earlier writes.
       const written = new Promise<void>((resolve) => stream.pipes[0]?.write("", () => resolve()));
       await Promise.race([written, gone]);
     },

@@ -6,14 +6,14 @@ import { textRules } from "./shared-strings.ts";
 import { maxRows } from "./workbook.ts";
 import { attributeOf, type ElementRule, readXml } from "./xml.ts";
 
-/** A row that has values. Rows and columns count from 1; columns ascend. */
+/** A row with values. Rows and columns count from 1; columns are in ascending order. */
 export interface ReadRow {
   readonly number: number;
   readonly columns: number[];
   readonly values: CellValue[];
 }
 
-/** Count what all sheets of a workbook have together, and throw past a limit. */
+/** Counters over all sheets of a workbook. Each throws when it exceeds its limit. */
 export interface SheetCounters {
   readonly element: (more: number) => void;
   readonly row: (more: number) => void;
@@ -23,7 +23,7 @@ export interface SheetCounters {
 const maxColumns = 16_384;
 
 /**
- * Reads the rows of a worksheet that have values, in their order.
+ * Reads the rows of a worksheet that have values, in ascending order.
  * @throws WorkbookError that names the cell
  */
 export async function readWorksheet(
@@ -35,7 +35,7 @@ export async function readWorksheet(
   let rowNumber = 0;
   let column = 0;
   let isSheet = false;
-  // One object for all cells: there may be a million.
+  // One object is reused for all cells: there may be a million.
   const cell: Mutable<RawCell> = { type: "n", style: "0", formula: undefined, value: undefined, inline: undefined };
 
   const c: ElementRule = {
@@ -71,8 +71,10 @@ export async function readWorksheet(
   };
   const worksheet: ElementRule = { open: () => (isSheet = true), children: { sheetData: { children: { row } } } };
   await readXml(from.read(part), { part, rule: { children: { worksheet } }, count: counters.element });
-  if (!isSheet) throw new WorkbookError(`the part ${part} is no worksheet`);
-  return [...rows.values()].toSorted((left, right) => left.number - right.number).map((one) => sortCells(one, name));
+  if (!isSheet) throw new WorkbookError(`the part ${part} is not a worksheet`);
+  return [...rows.values()]
+    .toSorted((left, right) => left.number - right.number)
+    .map((found) => sortCells(found, name));
 }
 
 type Mutable<Type> = { -readonly [Key in keyof Type]: Type[Key] };
@@ -87,19 +89,21 @@ function addCell(
   row.values.push(value);
 }
 
-/** Cells stand in order in every file that is not damaged. */
+/** Sorts the cells of a damaged file. In every other file they are in order already. */
 function sortCells(row: ReadRow, name: string): ReadRow {
   const { number, columns, values } = row;
   if (columns.every((column, index) => index === 0 || column > (columns[index - 1] ?? 0))) return row;
   const cells = columns
     .map((column, index) => ({ column, value: values[index] ?? "" }))
     .toSorted((left, right) => left.column - right.column);
-  const twice = cells.find(({ column }, index) => column === cells[index - 1]?.column);
-  if (twice !== undefined) throw new WorkbookError(`${nameCell(name, number, twice.column)} is in the file twice`);
+  const duplicate = cells.find(({ column }, index) => column === cells[index - 1]?.column);
+  if (duplicate !== undefined) {
+    throw new WorkbookError(`${nameCell(name, number, duplicate.column)} is in the file twice`);
+  }
   return { number, columns: cells.map(({ column }) => column), values: cells.map(({ value }) => value) };
 }
 
-/** Rows and cells without a number follow the one before them. */
+/** Reads the number of a row. A row without a number follows the previous row. */
 function rowNumberOf(element: SaxesTagNS, { previous, name }: { previous: number; name: string }): number {
   const text = attributeOf(element, "r");
   const number = text === undefined ? previous + 1 : Number(text);
@@ -120,7 +124,7 @@ function columnOf(
   const [, letters = "", row] = /^([a-z]{1,4})(\d{1,8})$/i.exec(reference ?? "") ?? [];
   if (reference !== undefined && Number(row) !== rowNumber) {
     throw new WorkbookError(
-      `row ${rowNumber} of the sheet ${name} has a cell that is not in it: ${reference.slice(0, 60)}`,
+      `row ${rowNumber} of the sheet ${name} has a cell that belongs to another row: ${reference.slice(0, 60)}`,
     );
   }
   const column = reference === undefined ? previous + 1 : parseColumn(letters);
@@ -134,7 +138,7 @@ function parseColumn(letters: string): number {
   return column;
 }
 
-/** How messages name a cell: "the cell B2 of the sheet Orders". */
+/** Names a cell for a message: "the cell B2 of the sheet Orders". */
 export function nameCell(sheet: string, row: number, column: number): string {
   return `the cell ${nameColumn(column)}${row} of the sheet ${sheet}`;
 }

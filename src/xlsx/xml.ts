@@ -1,10 +1,10 @@
 import { SaxesParser, type SaxesTagNS } from "saxes";
 import { WorkbookError } from "./limits.ts";
 
-/** What to do at one element. Elements that no rule names are skipped with all that is in them. */
+/** The callbacks of one element. Elements without a rule are skipped, with everything inside them. */
 export interface ElementRule {
   readonly open?: (element: SaxesTagNS) => void;
-  /** @param text the element's own text, without that of the elements in it */
+  /** @param text the element's own text, without that of its child elements */
   readonly close?: (text: string) => void;
   readonly children?: Readonly<Record<string, ElementRule>>;
 }
@@ -14,7 +14,7 @@ const relationshipNamespaces = new Set([
   officeRelationships,
   "http://purl.oclc.org/ooxml/officeDocument/relationships",
 ]);
-/** Transitional, strict, and none: some writers leave it out. */
+/** Transitional, strict, and none: some programs leave the namespace out. */
 const elementNamespaces = new Set([
   "http://schemas.openxmlformats.org/spreadsheetml/2006/main",
   "http://purl.oclc.org/ooxml/spreadsheetml/main",
@@ -23,14 +23,14 @@ const elementNamespaces = new Set([
 ]);
 const compatibilityNamespace = "http://schemas.openxmlformats.org/markup-compatibility/2006";
 const encodings = /^(utf-?8|utf-?16(le|be)?|us-ascii)$/i;
-/** The deepest element of a workbook that is read has a depth of 6. */
+/** The rules of a workbook reach a depth of 6. */
 const maxDepth = 256;
 
 /**
- * Reads an XML document as a stream and calls the rules of its elements, by their path and namespace.
+ * Parses an XML document as a stream and calls the rules of its elements, by path and namespace.
  * @param rule the rule above the root element
  * @param count is called for every element
- * @throws WorkbookError for XML that is not well-formed, or that has a DTD
+ * @throws WorkbookError for XML that is not well-formed or has a DTD
  */
 export async function readXml(
   text: AsyncIterable<string>,
@@ -73,14 +73,14 @@ export async function readXml(
     try {
       write();
     } catch (error) {
-      // saxes throws plain errors; all others come from the rules.
-      if (error instanceof Error && error.constructor === Error) throw fail("is no well-formed XML");
+      // saxes throws plain errors; every other error comes from the rules.
+      if (error instanceof Error && error.constructor === Error) throw fail("is not well-formed XML");
       throw error;
     }
   }
 }
 
-/** Of alternatives for other versions, the fallback is read (ECMA-376 part 3). */
+/** Finds the rule of an element. In alternatives for other versions, only the fallback applies (ECMA-376 part 3). */
 function ruleOf(parent: ElementRule | undefined, { uri, local }: SaxesTagNS) {
   if (uri === compatibilityNamespace) {
     const isTransparent = local === "AlternateContent" || local === "Fallback";
@@ -91,24 +91,24 @@ function ruleOf(parent: ElementRule | undefined, { uri, local }: SaxesTagNS) {
   return { rule, isTransparent: false };
 }
 
-/** The value of an attribute without a namespace. */
+/** Returns the value of an attribute without a namespace. */
 export function attributeOf({ attributes }: SaxesTagNS, name: string): string | undefined {
   return attributes[name]?.value;
 }
 
-/** The value of the attribute `r:id`. */
+/** Returns the value of the attribute `r:id`. */
 export function relationshipIdOf({ attributes }: SaxesTagNS): string | undefined {
   return Object.values(attributes).find(({ local, uri }) => local === "id" && relationshipNamespaces.has(uri))?.value;
 }
 
-/** The type xsd:boolean. Undefined for any other text. */
+/** Parses an xsd:boolean. Returns undefined for any other text. */
 export function parseBoolean(text: string): boolean | undefined {
   const trimmed = text.trim();
   if (trimmed === "1" || trimmed === "true") return true;
   return trimmed === "0" || trimmed === "false" ? false : undefined;
 }
 
-/** The type ST_Xstring: `_x000D_` is the character of that code. */
+/** Decodes the escapes of ST_Xstring (ECMA-376 part 1, 22.9.2.19): `_x000D_` is the character with that code. */
 export function unescapeText(text: string): string {
   if (!text.includes("_x")) return text;
   return text.replaceAll(/_x([0-9a-f]{4})_/gi, (_all, code: string) => String.fromCharCode(Number.parseInt(code, 16)));

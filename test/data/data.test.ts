@@ -61,7 +61,7 @@ describe("the files of a tracecode", () => {
       return body.files;
     });
 
-  test("are listed with what was uploaded, INPUT first, by stage", async () => {
+  test("are listed INPUT first, then by stage", async () => {
     const tracecode = randomUUID();
     const bytes = Buffer.from("{}");
     const sha256 = createHash("sha256").update(bytes).digest("hex");
@@ -116,13 +116,13 @@ describe("the files of a tracecode", () => {
     expect(seen).toEqual({ administrator: 1, owner: 1, partner: 1, colleague: 0, foreignPartner: 0 });
   });
 
-  test("are none where nothing was uploaded", async () => {
+  test("are an empty list for an unknown tracecode", async () => {
     expect(await list(randomUUID(), app.admin)).toEqual([]);
   });
 });
 
-describe("what is put", () => {
-  test.each([0, 1, 262_143, 262_144, 262_145, 1_500_000])("%i bytes come back as they were", async (length) => {
+describe("an upload", () => {
+  test.each([0, 1, 262_143, 262_144, 262_145, 1_500_000])("of %i bytes is returned unchanged", async (length) => {
     const bytes = randomBytes(length);
     const tracecode = randomUUID().toUpperCase();
     const sha256 = createHash("sha256").update(bytes).digest("hex");
@@ -140,7 +140,7 @@ describe("what is put", () => {
     });
   });
 
-  test("over HTTP the body is the file", async () => {
+  test("over HTTP has the file as its body", async () => {
     const tracecode = randomUUID();
     const body = JSON.stringify({ a: "x".repeat(600_000) });
     const answer = await httpPut(
@@ -157,7 +157,7 @@ describe("what is put", () => {
     expect((await get(tracecode)).status).toBe(404);
   });
 
-  test("over HTTP/2 as well", async () => {
+  test("works over HTTP/2", async () => {
     const tracecode = randomUUID();
     const bytes = randomBytes(900_000);
     const session = connect(app.url);
@@ -174,7 +174,7 @@ describe("what is put", () => {
     expect((await get(tracecode)).bytes.equals(bytes)).toBe(true);
   });
 
-  test("again with the same bytes is the same, with others a conflict, of another flow or stage another", async () => {
+  test("is a repetition with the same bytes, a conflict with other bytes, and new under another flow or stage", async () => {
     const tracecode = randomUUID();
     const [bytes, others] = [randomBytes(300_000), randomBytes(300_000)];
     await put({ tracecode }, bytes);
@@ -186,7 +186,7 @@ describe("what is put", () => {
     expect((await get(tracecode)).bytes.equals(bytes)).toBe(true);
   });
 
-  test("many at once: one is kept, those with its bytes are told so, the others are conflicts", async () => {
+  test("of eight clients at once is stored once; the same bytes are repetitions, other bytes conflicts", async () => {
     const tracecode = randomUUID();
     const versions = [randomBytes(600_000), randomBytes(600_000)];
     const outcomes = await Promise.allSettled(
@@ -199,22 +199,22 @@ describe("what is put", () => {
   });
 });
 
-describe("what is refused leaves nothing", () => {
+describe("a refused upload stores nothing", () => {
   test.each<[string, Json, string]>([
     ["no tracecode", { tracecode: "" }, "tracecode"],
     ["no username", { username: "" }, "username: "],
     ["an unknown user", { username: "no_such_user" }, "username: no such user: no_such_user"],
     ["NOTRACE", { methodGroup: 1 }, "method_group"],
-    ["a stage that there is not", { dataFlowStage: 4 }, "data_flow_stage"],
-    ["a file's name with a path in it", { filename: "../x" }, "filename"],
-    ["another checksum", { sha256: "0".repeat(64) }, "sha256: the bytes that came have another one"],
+    ["a stage that does not exist", { dataFlowStage: 4 }, "data_flow_stage"],
+    ["a file name with a path in it", { filename: "../x" }, "filename"],
+    ["another checksum", { sha256: "0".repeat(64) }, "sha256: must match the received bytes, whose SHA-256 is"],
   ])("%s", async (_what, fields, message) => {
     const before = await chunks();
     await expect(put(fields, randomBytes(600_000))).rejects.toThrow(message);
     expect(await chunks()).toEqual(before);
   });
 
-  test("more than is taken, over both transports", async () => {
+  test("data that is too large, over gRPC and HTTP", async () => {
     const before = await chunks();
     const bytes = randomBytes(maxBytes + 1);
     expect(await codeOf(put({}, bytes))).toBe(Code.ResourceExhausted);
@@ -227,7 +227,7 @@ describe("what is refused leaves nothing", () => {
     await put({}, bytes.subarray(1));
   });
 
-  test("an upload that breaks off, and one that stands still", async () => {
+  test("an interrupted upload and a stalled upload", async () => {
     const before = await chunks();
     const broken = async (breakOff: boolean) => {
       const tracecode = randomUUID();
@@ -249,28 +249,28 @@ describe("what is refused leaves nothing", () => {
     await expect.poll(chunks).toEqual(before);
   });
 
-  test("a second beginning in the middle", async () => {
+  test("a second first message", async () => {
     async function* twice() {
       yield* parts({ username, tracecode: randomUUID() }, randomBytes(10));
       yield* parts({ username, tracecode: randomUUID() }, randomBytes(10));
     }
-    await expect(data.putData(twice(), service)).rejects.toThrow("tracecode: belongs into the first message alone");
+    await expect(data.putData(twice(), service)).rejects.toThrow("tracecode: must be set in the first message only");
   });
 });
 
-describe("over the protocols of gRPC, which frame what they send", () => {
+describe("protocols that frame the bytes", () => {
   test.each([
     ["gRPC", createGrpcTransport, {}],
     ["gRPC-Web", createGrpcWebTransport, { httpVersion: "1.1" as const }],
     ["Connect", createConnectTransport, { httpVersion: "1.1" as const }],
-  ])("%s gives the same bytes, all of them", async (_name, createTransport, options) => {
+  ])("%s returns the whole file", async (_name, createTransport, options) => {
     const reader = createClient(DataService, createTransport({ httpVersion: "2", ...options, baseUrl: app.url }));
     for (const length of [10, 700_000]) {
       const bytes = randomBytes(length);
       const tracecode = randomUUID();
       await put({ tracecode }, bytes);
       const pieces: Uint8Array[] = [];
-      // A part is for HTTP, where the answer says which one it is.
+      // The Range header applies to HTTP only.
       const headers = { authorization: `Bearer ${app.admin}`, range: "bytes=0-0" };
       for await (const piece of reader.readData({ tracecode }, { headers }))
         pieces.push(piece.file?.data ?? new Uint8Array());
@@ -279,7 +279,7 @@ describe("over the protocols of gRPC, which frame what they send", () => {
   });
 });
 
-describe("a part", () => {
+describe("a range", () => {
   const bytes = randomBytes(700_000);
   const tracecode = randomUUID();
   beforeAll(() => put({ tracecode }, bytes));
@@ -297,19 +297,19 @@ describe("a part", () => {
     expect(answer.bytes.equals(bytes.subarray(from, to))).toBe(true);
   });
 
-  test.each(["bytes=5-4", "lines=1-2", "bytes=0-1,5-6", "bytes=-"])("%s is all of it", async (range) => {
+  test.each(["bytes=5-4", "lines=1-2", "bytes=0-1,5-6", "bytes=-"])("%s gives the whole file", async (range) => {
     expect([(await get(tracecode, { range })).status, (await get(tracecode, { range })).bytes.length]).toEqual([
       200, 700_000,
     ]);
   });
 
-  test("of another version is all of it", async () => {
+  test("of another version gives the whole file", async () => {
     const etag = (await get(tracecode)).headers.get("etag") ?? "";
     expect((await get(tracecode, { range: "bytes=0-0", "if-range": etag })).status).toBe(206);
     expect((await get(tracecode, { range: "bytes=0-0", "if-range": '"other"' })).status).toBe(200);
   });
 
-  test("conditions come before the part, and If-Match before If-None-Match", async () => {
+  test("applies after the conditions, and If-Match before If-None-Match", async () => {
     const etag = (await get(tracecode)).headers.get("etag") ?? "";
     const range = "bytes=0-0";
     const beyond = "bytes=700000-";
@@ -346,12 +346,12 @@ describe("a part", () => {
   });
 });
 
-test("tenants read their own, others do not know that there is any", async () => {
+test("a file is visible to its owner, the partners of the company and administrators only", async () => {
   const company_key = await app.company();
   const owner = await app.user({ company_key, roles: ["USER"] });
   const tracecode = randomUUID();
   await put({ tracecode, username: owner }, randomBytes(10));
-  const status = async (who: string) => (await get(tracecode, {}, await app.token(who))).status;
+  const status = async (reader: string) => (await get(tracecode, {}, await app.token(reader))).status;
   expect(await status(owner)).toBe(200);
   expect(await status(await app.user({ company_key, roles: ["PARTNER"] }))).toBe(200);
   expect(await status(await app.user({ company_key, roles: ["USER"] }))).toBe(404);
@@ -362,7 +362,7 @@ test("tenants read their own, others do not know that there is any", async () =>
   expect((await get(tracecode)).status).toBe(200);
 });
 
-test("all of a tracecode is whose its first file was, whoever has the name by now", async () => {
+test("all files of a tracecode belong to the owner of the first, even if a later user has the same name", async () => {
   const [company_key, another] = [await app.company(), await app.company()];
   const owner = await app.user({ company_key });
   const tracecode = randomUUID();
@@ -380,7 +380,7 @@ test("all of a tracecode is whose its first file was, whoever has the name by no
   expect((await get(other, {}, await app.token(owner))).status).toBe(200);
 });
 
-test("bytes that have changed are not given out as whole", async () => {
+test("a file whose stored bytes have changed is not returned as complete", async () => {
   const tracecode = randomUUID();
   await put({ tracecode }, randomBytes(600_000));
   const [{ id }] = await app.database("data_file").where({ tracecode });
@@ -391,7 +391,7 @@ test("bytes that have changed are not given out as whole", async () => {
   await expect(get(tracecode)).rejects.toThrow();
 });
 
-test("JSON is given as a workbook and back, and what is neither is refused", async () => {
+test("JSON converts to a workbook and back; other data is refused", async () => {
   const tracecode = randomUUID();
   await httpPut(`${tracecode}?username=${username}&filename=plan.json`, '{"a":[{"b":1}]}', {
     "content-type": "application/json",
@@ -410,7 +410,7 @@ test("JSON is given as a workbook and back, and what is neither is refused", asy
   ]);
 });
 
-test("old data goes: first what names it, then the bytes", async () => {
+test("retention deletes the rows of old files and then their bytes", async () => {
   const [old, fresh] = [randomUUID(), randomUUID()];
   for (const tracecode of [old, fresh]) await put({ tracecode }, randomBytes(10));
   const day = (daysAgo: number) => Date.now() - daysAgo * 86_400_000;
@@ -427,9 +427,9 @@ test("old data goes: first what names it, then the bytes", async () => {
     .update({ day: date(day(100)) });
   expect((await get(old)).status).toBe(200);
   const logger = pino({ level: "silent" });
-  const tidy = (beforeMs: number) => dropFiles(app.database, beforeMs);
+  const deleteDependents = (beforeMs: number) => dropFiles(app.database, beforeMs);
   const stop = startRetention({ database: app.database, logger, now: Date.now }, [
-    { table: "data_chunk", days: 90, tidy },
+    { table: "data_chunk", days: 90, deleteDependents },
   ]);
   await expect.poll(async () => (await get(old)).status).toBe(404);
   await expect.poll(() => app.database("data_chunk").where({ file_id: id }).count()).toEqual([{ count: 0 }]);

@@ -20,17 +20,17 @@ afterAll(() => app.stop());
 
 const transports = { gRPC: createGrpcTransport, Connect: createConnectTransport };
 
-/** Sends some pieces, and then neither another one nor the end. */
-function stall(pieces: number, transport: keyof typeof transports): Promise<ConnectError | undefined> {
+/** Sends some parts of an upload, then neither another part nor the end. */
+function stall(parts: number, protocol: keyof typeof transports): Promise<ConnectError | undefined> {
   async function* messages() {
     const first = { username, tracecode: randomUUID() };
-    for (let piece = 0; piece < pieces; piece += 1) {
-      yield { ...(piece === 0 && first), file: { data: randomBytes(300_000) } };
+    for (let part = 0; part < parts; part += 1) {
+      yield { ...(part === 0 && first), file: { data: randomBytes(300_000) } };
     }
     await new Promise(() => undefined);
   }
-  const httpVersion = transport === "gRPC" ? ("2" as const) : ("1.1" as const);
-  const client = createClient(DataService, transports[transport]({ baseUrl: app.url, httpVersion }));
+  const httpVersion = protocol === "gRPC" ? ("2" as const) : ("1.1" as const);
+  const client = createClient(DataService, transports[protocol]({ baseUrl: app.url, httpVersion }));
   return client.putData(messages(), { headers }).then(
     () => undefined,
     (error: unknown) => ConnectError.from(error),
@@ -48,21 +48,18 @@ test.each([
   ["gRPC", 0],
   ["gRPC", 3],
   ["Connect", 3],
-] as const)(
-  "an upload over %s that stands still after %i pieces ends by itself and leaves nothing",
-  async (transport, pieces) => {
-    const error = await stall(pieces, transport);
-    expect([error?.code, error?.rawMessage]).toEqual([
-      Code.DeadlineExceeded,
-      `the next piece of the data did not come within ${limitMs} ms`,
-    ]);
-    expect(await app.database("data_file").count()).toEqual([{ count: 0 }]);
-    await expect.poll(() => app.database("data_chunk").count()).toEqual([{ count: 0 }]);
-    expect(await openTransactions()).toBe(0);
-  },
-);
+] as const)("an upload over %s that stalls after %i parts times out and stores nothing", async (protocol, parts) => {
+  const error = await stall(parts, protocol);
+  expect([error?.code, error?.rawMessage]).toEqual([
+    Code.DeadlineExceeded,
+    `the next part of the data did not arrive within ${limitMs} ms`,
+  ]);
+  expect(await app.database("data_file").count()).toEqual([{ count: 0 }]);
+  await expect.poll(() => app.database("data_chunk").count()).toEqual([{ count: 0 }]);
+  expect(await openTransactions()).toBe(0);
+});
 
-test("while uploads stand still, who reads does not wait for them", { timeout: 20_000 }, async () => {
+test("readers do not wait for stalled uploads", { timeout: 20_000 }, async () => {
   const stalled = [stall(3, "gRPC"), stall(3, "gRPC")];
   await expect.poll(openTransactions).toBeGreaterThan(0);
   const statistics = app.http("GET", "/admin/statistics", { token: app.admin });
@@ -70,7 +67,7 @@ test("while uploads stand still, who reads does not wait for them", { timeout: 2
   for (const upload of stalled) expect((await upload)?.code).toBe(Code.DeadlineExceeded);
 });
 
-test("while uploads stand still, one that is all there is kept", { timeout: 20_000 }, async () => {
+test("an upload of one message does not wait for stalled uploads", { timeout: 20_000 }, async () => {
   const stalled = stall(3, "gRPC");
   await expect.poll(openTransactions).toBeGreaterThan(0);
   const client = createClient(DataService, createGrpcTransport({ baseUrl: app.url }));
@@ -83,8 +80,8 @@ test("while uploads stand still, one that is all there is kept", { timeout: 20_0
 });
 
 test.each(["gRPC", "Connect"] as const)(
-  "an upload over %s that trickles ends, though no piece of it is late",
-  async (transport) => {
+  "an upload over %s below the minimum rate times out, although no part is late",
+  async (protocol) => {
     let sent = 0;
     async function* trickle() {
       for (; sent < 50; sent += 1) {
@@ -95,8 +92,8 @@ test.each(["gRPC", "Connect"] as const)(
         await new Promise((resolve) => setTimeout(resolve, limitMs / 5));
       }
     }
-    const httpVersion = transport === "gRPC" ? ("2" as const) : ("1.1" as const);
-    const client = createClient(DataService, transports[transport]({ baseUrl: app.url, httpVersion }));
+    const httpVersion = protocol === "gRPC" ? ("2" as const) : ("1.1" as const);
+    const client = createClient(DataService, transports[protocol]({ baseUrl: app.url, httpVersion }));
     const error = await client.putData(trickle(), { headers }).catch((error: unknown) => ConnectError.from(error));
     expect(error).toMatchObject({ code: Code.DeadlineExceeded, rawMessage: expect.stringContaining("too slowly") });
     expect(sent).toBeLessThan(50);
@@ -105,7 +102,7 @@ test.each(["gRPC", "Connect"] as const)(
   },
 );
 
-test("an upload over HTTP that trickles ends, too", async () => {
+test("an upload over HTTP below the minimum rate times out", async () => {
   const path = `${app.url}/admin/data/${randomUUID()}?username=${username}`;
   const call = request(path, { method: "PUT", headers });
   const answered = once(call, "response") as Promise<[IncomingMessage]>;

@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { promisify } from "node:util";
 import { Code } from "@connectrpc/connect";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { makeApart } from "../../src/data/convert/apart.ts";
+import { convertInChild } from "../../src/data/convert/child-process.ts";
 import { type Converted, contentTypes, convert } from "../../src/data/convert.ts";
 import { startTestApp, type TestApp } from "../support/app.ts";
 import { rawWorkbook, type WorkbookParts, withDecoy } from "../support/archive.ts";
@@ -36,7 +36,7 @@ async function get(tracecode: string, to: "JSON" | "XLSX", signal: AbortSignal =
   return { status: answer.status, headers: answer.headers, text: await answer.text() };
 }
 
-/** What takes seconds to be converted. */
+/** JSON whose conversion takes seconds. */
 const large = JSON.stringify(
   Array.from({ length: 40_000 }, (_none, id) => ({ id, a: "x", b: id / 7, c: `y${id}`, d: true })),
 );
@@ -73,7 +73,7 @@ test("the service answers other calls while a large workbook is converted", { ti
   expect(slowestMs).toBeLessThan(1000);
 });
 
-test("a short one that comes after a long one is done after it", { timeout: 60_000 }, async () => {
+test("conversions finish in the order in which they were requested", { timeout: 60_000 }, async () => {
   const done: string[] = [];
   const run = async (text: string, name: string) => {
     (await convert(stored(text), never)).release();
@@ -83,7 +83,7 @@ test("a short one that comes after a long one is done after it", { timeout: 60_0
   expect(done).toEqual(["long", "short"]);
 });
 
-test("who is gone is told at once, in the middle and in the queue, and the next one has the turn", async () => {
+test("an abort rejects at once, during the conversion and in the queue, and the next conversion runs", async () => {
   const middle = new AbortController();
   const queue = new AbortController();
   const first = convert(
@@ -100,26 +100,26 @@ test("who is gone is told at once, in the middle and in the queue, and the next 
   (await convert(stored('{"a":1}'), never)).release();
 });
 
-test("an interrupted process is ended", async () => {
+test("an abort ends the child process", async () => {
   const controller = new AbortController();
-  const work = makeApart(Buffer.from(large), "json", controller.signal, limits);
+  const work = convertInChild(Buffer.from(large), "json", controller.signal, limits);
   controller.abort(new Error("late"));
   await expect(work).rejects.toThrow("late");
 });
 
-test("who tells all processes of a service to stop does not end what is being converted", async () => {
-  const command = ["--import", "tsx", "process.ts", "json"];
+test("SIGTERM to the child process does not end the conversion", async () => {
+  const command = ["--import", "tsx", "child.ts", "json"];
   const converter = spawn(process.execPath, command, { cwd: "src/data/convert" });
   converter.stdout.resume();
   const ended = once(converter, "close");
-  // More than a pipe holds: when it is written, the process reads.
+  // More than a pipe holds: once it is written, the process has started to read.
   await promisify<string, void>((part, done) => converter.stdin.write(part, done))(large.slice(0, 1_000_000));
   converter.kill("SIGTERM");
   converter.stdin.end(large.slice(1_000_000));
   expect(await ended).toEqual([0, null]);
 });
 
-/** A small workbook that comes to some 60 MB: the name of its column is in every row. */
+/** A small workbook whose JSON has some 60 MB: every row repeats the long column name. */
 function growing() {
   const numbered = Array.from(
     { length: 1000 },
@@ -137,7 +137,7 @@ function growing() {
   };
 }
 
-test("what slow readers hold at once has a limit, and what one of them leaves is there for the next", {
+test("the results of slow readers have a limit in total, and a reader that disconnects frees its share", {
   timeout: 120_000,
 }, async () => {
   const [slow, gone] = [new AbortController(), new AbortController()];
@@ -154,7 +154,7 @@ test("what slow readers hold at once has a limit, and what one of them leaves is
   });
   gone.abort(new Error("gone"));
   (await small()).release();
-  // Told twice, it counts once.
+  // A second release does not count.
   held[3]?.release();
   held.push(await convert(growing(), slow.signal));
   await expect(small()).rejects.toMatchObject({ code: Code.Unavailable });
@@ -163,11 +163,11 @@ test("what slow readers hold at once has a limit, and what one of them leaves is
 });
 
 test.each<[string, Partial<typeof limits>, string]>([
-  ["memory", { memoryMb: 12 }, "it is too large: it takes more than 12 MB of memory or 60 seconds"],
-  ["time", { timeMs: 50 }, "it is too large: it takes more than 512 MB of memory or 0.05 seconds"],
-  ["room", { maxBytes: 9 }, "it is too large: it comes to more than 9 bytes"],
-])("what takes too much %s is refused with the rule", { timeout: 60_000 }, async (_what, less, reason) => {
-  await expect(makeApart(Buffer.from(large), "json", never, { ...limits, ...less })).rejects.toThrow(reason);
+  ["memory", { memoryMb: 12 }, "it is too large: its conversion needs more than 12 MB of memory or 60 seconds"],
+  ["time", { timeMs: 50 }, "it is too large: its conversion needs more than 512 MB of memory or 0.05 seconds"],
+  ["space", { maxBytes: 9 }, "it is too large: the result exceeds 9 bytes"],
+])("a conversion that needs too much %s is refused with the rule", { timeout: 60_000 }, async (_what, less, reason) => {
+  await expect(convertInChild(Buffer.from(large), "json", never, { ...limits, ...less })).rejects.toThrow(reason);
 });
 
 test.each<[string, WorkbookParts, number, string]>([
@@ -180,11 +180,15 @@ test.each<[string, WorkbookParts, number, string]>([
   ["columns", { cols: '<cols><col min="1" max="2000000000"/></cols>' }, 200, '{"Sheet1":[{"a":1}]}'],
   ["styles", { styles: "<xf/>".repeat(6_000_001) }, 400, "it has more than 6000000 elements"],
   ["texts", { strings: `<si>${"<r><t>a</t></r>".repeat(3_000_000)}</si>` }, 400, "it has more than 6000000 elements"],
-])("a bomb of %s harms nobody", { timeout: 60_000 }, async (_what, parts, status, text) => {
-  const answer = await get(await put(rawWorkbook(parts), contentTypes.xlsx), "JSON");
-  expect([answer.status, answer.text]).toEqual([status, expect.stringContaining(text)]);
-  expect((await app.http("GET", "/admin/system/check")).status).toBe(200);
-});
+])(
+  "a workbook with a bomb of %s does not disturb other calls",
+  { timeout: 60_000 },
+  async (_what, parts, status, text) => {
+    const answer = await get(await put(rawWorkbook(parts), contentTypes.xlsx), "JSON");
+    expect([answer.status, answer.text]).toEqual([status, expect.stringContaining(text)]);
+    expect((await app.http("GET", "/admin/system/check")).status).toBe(200);
+  },
+);
 
 test("the reason for a refusal names the sheet, the cell and the rule", async () => {
   const rows = '<row r="1"><c r="A1"><v>12345678901234567890</v></c></row>';
@@ -196,26 +200,26 @@ test("the reason for a refusal names the sheet, the cell and the rule", async ()
   ]);
 });
 
-test("what would be lost is refused with the rule", async () => {
+test("a value that the JSON would lose is refused with the rule", async () => {
   const rows = '<row r="1"><c r="A1" t="str"><v>a</v></c></row><row r="2"><c r="B2"><v>7</v></c></row>';
   const answer = await get(await put(rawWorkbook({ rows }), contentTypes.xlsx), "JSON");
   expect([answer.status, JSON.parse(answer.text).message]).toEqual([
     400,
-    "data_flow_convert: the data cannot be converted: the cell B2 of the sheet Sheet1 has no name above it: " +
-      "row 1 names the columns, and each that has values needs one",
+    "data_flow_convert: the data cannot be converted: the cell B2 of the sheet Sheet1 is in a column without a name: " +
+      "row 1 must name every column that has values",
   ]);
 });
 
-test("a bomb behind a decoy harms nobody", async () => {
+test("a bomb behind a decoy directory is refused", async () => {
   const bomb = withDecoy(rawWorkbook({ strings: `<si><t>${"x".repeat(150_000_000)}</t></si>` }));
   const answer = await get(await put(bomb, contentTypes.xlsx), "JSON");
   expect([answer.status, JSON.parse(answer.text).message]).toEqual([
     400,
-    "data_flow_convert: the data cannot be converted: it is no workbook: it is no valid ZIP archive",
+    "data_flow_convert: the data cannot be converted: it is not a workbook: it is not a valid ZIP archive",
   ]);
 });
 
-test.each(["json", "xlsx"] as const)("%s that is wanted as that is given as it is, however large", async (kind) => {
+test.each(["json", "xlsx"] as const)("%s that needs no conversion is returned unchanged, at any size", async (kind) => {
   const text = `"${"x".repeat(5_000_000)}"`;
   const tracecode = await put(text, contentTypes[kind]);
   const answer = await get(tracecode, kind === "json" ? "JSON" : "XLSX");
@@ -227,6 +231,6 @@ test.each(["json", "xlsx"] as const)("%s that is wanted as that is given as it i
   const other = await get(tracecode, kind === "json" ? "XLSX" : "JSON");
   expect([other.status, JSON.parse(other.text).message]).toEqual([
     400,
-    "data_flow_convert: the data cannot be converted: 5000002 bytes are more than 4194304",
+    "data_flow_convert: the data cannot be converted: its size must be at most 4194304 bytes, and is 5000002",
   ]);
 });

@@ -1,10 +1,10 @@
 import type { ReadRow } from "../../xlsx/worksheet.ts";
-import { ConversionError, each, literal, marker, parentColumn, single, unescapeKey, valueColumn } from "./table.ts";
+import { ConversionError, each, literal, marker, parentColumn, single, unescapeKey, valueColumn } from "./layout.ts";
 
-/** A sheet whose first row with values names the columns. */
+/** A sheet with named columns: the first row that has values holds the names. */
 export interface SheetTable {
   readonly name: string;
-  /** The names of the columns, by their number. */
+  /** Names by column number. */
   readonly headers: ReadonlyMap<number, string>;
   readonly rows: readonly ReadRow[];
 }
@@ -12,7 +12,7 @@ export interface SheetTable {
 const singleRoot = `${marker} ${single}`;
 const roots = new Set([singleRoot, `${marker} ${each}`]);
 
-/** Whether the first cell of a sheet says that the workbook was made from JSON. Others have a column `#` too. */
+/** Returns whether the first cell marks a workbook made from JSON. Other workbooks may have a column `#` too. */
 export function isRoot(firstCell: string | undefined): boolean {
   return roots.has(firstCell ?? "");
 }
@@ -23,20 +23,21 @@ interface Element {
   value: unknown;
 }
 
-/** Elements by the path of their array and their number. */
+/** Elements by the path of their array, then by row number. */
 type Elements = Map<string, Map<number, Element>>;
 
 /**
- * The JSON that the tables were made from: puts the arrays back into the elements that they were in. The table of an
- * array stands after the one of its parents.
- * @throws Impossible
+ * Rebuilds the JSON that the sheets were made from: moves each inner array back into its parent elements. The sheet of a
+ * parent must come before those of its inner arrays.
+ * @throws ConversionError that names the sheet and the row
  */
 export function joinSheets(sheets: readonly SheetTable[]): unknown {
   const elements: Elements = new Map();
   let root: unknown;
   for (const sheet of sheets) {
     const first = sheet.headers.get(1) ?? "";
-    if (!first.startsWith(marker)) throw new ConversionError(`the sheet ${sheet.name} does not begin with ${marker}`);
+    if (!first.startsWith(marker))
+      throw new ConversionError(`the first cell of the sheet ${sheet.name} must begin with ${marker}`);
     const path = first === singleRoot ? "" : first.slice(marker.length).trimStart();
     const found = readElements(sheet);
     elements.set(path, found);
@@ -52,9 +53,10 @@ function readElements({ name, headers, rows }: SheetTable): Map<number, Element>
   const found = new Map<number, Element>();
   for (const { number: rowNumber, columns, values } of rows) {
     const number = columns[0] === 1 ? values[0] : undefined;
-    if (typeof number !== "number") throw new ConversionError(`row ${rowNumber} of the sheet ${name} has no number`);
+    if (typeof number !== "number")
+      throw new ConversionError(`row ${rowNumber} of the sheet ${name} must have a number in the first column`);
     if (found.has(number)) {
-      throw new ConversionError(`row ${rowNumber} of the sheet ${name} has the number of another one: ${number}`);
+      throw new ConversionError(`row ${rowNumber} of the sheet ${name} repeats the number ${number}`);
     }
     const value: Fields = {};
     const element: Element = { value };
@@ -63,18 +65,18 @@ function readElements({ name, headers, rows }: SheetTable): Map<number, Element>
       if (column === 1 || header === undefined || header === parentColumn) continue;
       const cell = parseCell(values[index]);
       if (header === valueColumn) element.value = cell;
-      else put(value, header.split("."), cell);
+      else setPath(value, header.split("."), cell);
     }
     found.set(number, element);
   }
   return found;
 }
 
-/** Puts the elements of an inner array where they belong. */
+/** Adds the elements of an inner array to their parent elements. */
 function attach({ headers, rows, name }: SheetTable, path: string, elements: Elements): void {
   const split = path.lastIndexOf(`${each}.`);
   const [parentPath, field] = split === -1 ? ["", path] : [path.slice(0, split), path.slice(split + each.length + 1)];
-  // The outermost array has no name but that it is one.
+  // The path of the root array is `[]`.
   const parents = elements.get(parentPath === "" && split !== -1 ? each : parentPath);
   const own = elements.get(path);
   for (const { number: rowNumber, columns, values } of rows) {
@@ -82,7 +84,7 @@ function attach({ headers, rows, name }: SheetTable, path: string, elements: Ele
     const parent = parents?.get(Number(parentNumber));
     const element = own?.get(Number(values[0]));
     if (parent === undefined || element === undefined) {
-      throw new ConversionError(`row ${rowNumber} of the sheet ${name} belongs to no row`);
+      throw new ConversionError(`row ${rowNumber} of the sheet ${name} has no parent row`);
     }
     const steps = field.split(".");
     const last = steps.pop() ?? "";
@@ -91,13 +93,13 @@ function attach({ headers, rows, name }: SheetTable, path: string, elements: Ele
 }
 
 function push(into: Fields, key: string, element: Element): void {
-  const known = Object.hasOwn(into, key) ? into[key] : undefined;
-  // What an inner array is filled with later is filled in place.
-  if (Array.isArray(known)) known.push(element.value);
+  const existing = Object.hasOwn(into, key) ? into[key] : undefined;
+  // The value is shared, not copied: arrays inside it are attached later.
+  if (Array.isArray(existing)) existing.push(element.value);
   else setField(into, key, [element.value]);
 }
 
-function put(into: Fields, steps: readonly string[], value: unknown): void {
+function setPath(into: Fields, steps: readonly string[], value: unknown): void {
   setField(walk(into, steps.slice(0, -1)), unescapeKey(steps.at(-1) ?? ""), value);
 }
 
@@ -111,7 +113,7 @@ function walk(into: Fields, steps: readonly string[]): Fields {
   return at;
 }
 
-/** Sets a field of any name: an assignment to `__proto__` would set the prototype. */
+/** Sets a field of any name. An assignment to `__proto__` would set the prototype instead. */
 export function setField(into: Fields, key: string, value: unknown): void {
   Object.defineProperty(into, key, { value, enumerable: true, writable: true, configurable: true });
 }
@@ -121,6 +123,6 @@ function parseCell(cell: unknown): unknown {
   try {
     return JSON.parse(cell.slice(literal.length));
   } catch {
-    throw new ConversionError(`a cell that begins with ${literal} is no JSON: ${cell.slice(0, 60)}`);
+    throw new ConversionError(`a cell that begins with ${literal} must hold valid JSON: ${cell.slice(0, 60)}`);
   }
 }

@@ -1,10 +1,10 @@
 import { randomUUID } from "node:crypto";
 import { parseExactNumber } from "../../xlsx/exact-number.ts";
-import { ConversionError } from "./table.ts";
+import { ConversionError } from "./layout.ts";
 
 /**
  * Parses JSON in UTF-8.
- * @throws Impossible for text that is no JSON, a key that an object has twice, or a number that no double holds exactly
+ * @throws ConversionError for invalid JSON, a duplicate key in an object, or a number that a double cannot hold exactly
  */
 export function parseJsonText(bytes: Buffer): unknown {
   let text: string;
@@ -13,15 +13,15 @@ export function parseJsonText(bytes: Buffer): unknown {
     text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
     value = JSON.parse(text);
   } catch {
-    throw new ConversionError("it is no JSON in UTF-8");
+    throw new ConversionError("it must be JSON in UTF-8");
   }
   checkTokens(text);
   return value;
 }
 
-/** JSON.parse keeps the last of two keys, and rounds numbers. */
+/** Checks what JSON.parse hides: it keeps the last of duplicate keys, and rounds numbers. */
 function checkTokens(json: string): void {
-  // The keys of each object that the token is in; undefined for an array.
+  // The keys of each enclosing object; undefined for an array.
   const open: (Set<string> | undefined)[] = [];
   for (const [token] of json.matchAll(/"(?:[^"\\]+|\\.)*"(?:\s*:)?|[{}[\]]|-?\d[\d.e+-]*/gi)) {
     if (token === "{") open.push(new Set());
@@ -44,14 +44,14 @@ function checkKey(keys: Set<string> | undefined, token: string): void {
   keys?.add(key);
 }
 
-/** Writes JSON. JSON.stringify would write -0 as 0. */
+/** Serializes JSON. JSON.stringify alone would write -0 as 0. */
 export function writeJsonText(value: unknown): string {
-  const mark = randomUUID();
+  const placeholder = randomUUID();
   let hasNegativeZero = false;
-  const text = JSON.stringify(value, (_key, one: unknown) => {
-    if (!Object.is(one, -0)) return one;
+  const text = JSON.stringify(value, (_key, field: unknown) => {
+    if (!Object.is(field, -0)) return field;
     hasNegativeZero = true;
-    return mark;
+    return placeholder;
   });
-  return hasNegativeZero ? text.replaceAll(`"${mark}"`, "-0") : text;
+  return hasNegativeZero ? text.replaceAll(`"${placeholder}"`, "-0") : text;
 }

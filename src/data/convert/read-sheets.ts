@@ -1,15 +1,15 @@
 import type { CellValue } from "../../xlsx/cell.ts";
 import { limitOf, type ReadLimits, WorkbookError } from "../../xlsx/limits.ts";
 import { type ReadSheet, readWorkbook } from "../../xlsx/read-workbook.ts";
-import { nameCell } from "../../xlsx/worksheet.ts";
+import { nameCell, type ReadRow } from "../../xlsx/worksheet.ts";
 import { isRoot, joinSheets, type SheetTable, setField } from "./join-sheets.ts";
-import { maxCells, maxLetters } from "./table.ts";
+import { maxCells, maxCharacters } from "./layout.ts";
 
 const limits: ReadLimits = {
   unpackedBytes: 67_108_864,
   files: 10_000,
   cells: maxCells,
-  // A cell has two, and two more for its text.
+  // A cell has two elements, and its shared text two more.
   elements: 6 * maxCells,
 };
 
@@ -17,50 +17,50 @@ const limits: ReadLimits = {
 const hiddenField = "#hidden";
 
 /**
- * The JSON that a workbook holds: the one that it was made from. A workbook of another origin is an object with a field
- * for each sheet, an array of its rows; `#hidden` lists the sheets that are hidden, if any are.
- * @throws WorkbookError, Impossible
+ * Reads a workbook as JSON. A workbook made from JSON gives that JSON. Any other workbook gives an object with a field
+ * for each sheet, an array of its rows; `#hidden` lists the hidden sheets, if there are any.
+ * @throws WorkbookError when a value cannot be read exactly; ConversionError when the layout is broken
  */
 export async function readSheets(bytes: Buffer): Promise<unknown> {
   const sheets = await readWorkbook(bytes, limits);
-  const countLetters = limitOf(maxLetters, "letters");
-  const tables = sheets.map((sheet) => toTable(sheet, countLetters));
+  const countCharacters = limitOf(maxCharacters, "characters");
+  const tables = sheets.map((sheet) => toTable(sheet, countCharacters));
   if (tables.some(({ headers }) => isRoot(headers.get(1)))) return joinSheets(tables);
   const hidden = sheets.filter(({ isHidden }) => isHidden).map(({ name }) => name);
-  const marks = hidden.length === 0 ? [] : [[hiddenField, hidden] as const];
+  const hiddenList = hidden.length === 0 ? [] : [[hiddenField, hidden] as const];
   if (hidden.length > 0 && tables.some(({ name }) => name === hiddenField)) {
-    throw new WorkbookError(`no sheet may have the name ${hiddenField} in a workbook with hidden sheets`);
+    throw new WorkbookError(`a workbook with hidden sheets must not have a sheet named ${hiddenField}`);
   }
-  return Object.fromEntries([...tables.map((table) => [table.name, plainRows(table)] as const), ...marks]);
+  return Object.fromEntries([...tables.map((table) => [table.name, plainRows(table)] as const), ...hiddenList]);
 }
 
-function toTable({ name, rows }: ReadSheet, countLetters: (more: number) => void): SheetTable {
-  const [headerRow, ...others] = rows;
+function toTable({ name, rows }: ReadSheet, countCharacters: (more: number) => void): SheetTable {
+  const [headerRow, ...dataRows] = rows;
   const headers = new Map<number, string>();
-  const known = new Set<string>();
+  const seen = new Set<string>();
   for (const [index, column] of headerRow?.columns.entries() ?? []) {
     const header = String(headerRow?.values[index]);
     if (header === "") continue;
-    if (known.has(header)) throw new WorkbookError(`the sheet ${name} has two columns ${header}`);
-    known.add(header);
+    if (seen.has(header)) throw new WorkbookError(`the sheet ${name} has two columns named ${header}`);
+    seen.add(header);
     headers.set(column, header);
-    countLetters(2 * header.length);
+    countCharacters(2 * header.length);
   }
-  for (const row of others) {
+  for (const row of dataRows) {
     for (const [index, column] of row.columns.entries()) {
       const value = row.values[index] ?? "";
       const header = headers.get(column);
-      // A column without a name is no field: its values would be lost.
-      if (header === undefined && value !== "") throw nameless(nameCell(name, row.number, column), headerRow?.number);
-      countLetters(lengthOf(value) + (header?.length ?? 0));
+      // Refused: the values of a column without a name would be lost.
+      if (header === undefined && value !== "") throw columnWithoutName(nameCell(name, row.number, column), headerRow);
+      countCharacters(lengthOf(value) + (header?.length ?? 0));
     }
   }
-  return { name, headers, rows: others };
+  return { name, headers, rows: dataRows };
 }
 
-function nameless(cell: string, headerRow: number | undefined): WorkbookError {
+function columnWithoutName(cell: string, headerRow: ReadRow | undefined): WorkbookError {
   return new WorkbookError(
-    `${cell} has no name above it: row ${headerRow} names the columns, and each that has values needs one`,
+    `${cell} is in a column without a name: row ${headerRow?.number} must name every column that has values`,
   );
 }
 

@@ -11,7 +11,7 @@ import {
   xmlStart,
 } from "../../support/spreadsheet.ts";
 
-/** A workbook of another program, and what is right: the JSON, or a part of the reason for the refusal. */
+/** A workbook of another program and the expected result: the JSON, or a part of the reason for the refusal. */
 export interface Case {
   readonly name: string;
   readonly file: () => Buffer;
@@ -93,7 +93,7 @@ const values: readonly Case[] = [
   refused("a boolean 2", '<c r="A2" t="b"><v>2</v></c>', `${A2} must be true or false: 2`),
   refused("an unknown type", '<c r="A2" t="z"><v>2</v></c>', `${A2} has an unknown type: z`),
   refused("a type that objects inherit", '<c r="A2" t="toString"><v>2</v></c>', `${A2} has an unknown type: toString`),
-  refused("a number that is none", '<c r="A2"><v>1,5</v></c>', `${A2} must be a number: 1,5`),
+  refused("an invalid number", '<c r="A2"><v>1,5</v></c>', `${A2} must be a number: 1,5`),
   refused("a hexadecimal number", '<c r="A2"><v>0x10</v></c>', `${A2} has a number`),
   cell("a number with spaces around it", '<c r="A2"><v> 1.5\n</v></c>', 1.5),
   cell("a number with a sign and an exponent", '<c r="A2"><v>+1.5E+3</v></c>', 1500),
@@ -113,9 +113,13 @@ const values: readonly Case[] = [
     `${A2} has a number that cannot`,
   ),
   refused("a long fraction", '<c r="A2"><v>0.12345678901234567890</v></c>', `${A2} has a number that cannot`),
-  refused("too large a number", '<c r="A2"><v>1e400</v></c>', `${A2} has a number that cannot`),
-  refused("too small a number", '<c r="A2"><v>1e-400</v></c>', `${A2} has a number that cannot`),
-  refused("a style that is not there", '<c r="A2" s="9"><v>1</v></c>', `${A2} has a style that is not in the file: 9`),
+  refused("a number that is too large", '<c r="A2"><v>1e400</v></c>', `${A2} has a number that cannot`),
+  refused("a number that is too small", '<c r="A2"><v>1e-400</v></c>', `${A2} has a number that cannot`),
+  refused(
+    "a style that does not exist",
+    '<c r="A2" s="9"><v>1</v></c>',
+    `${A2} has a style that is not in the file: 9`,
+  ),
 ];
 
 const texts: readonly Case[] = [
@@ -299,7 +303,7 @@ const parts = (name: string, make: () => Record<string, string | Buffer>, json: 
   json,
 });
 
-/** The sheet under another name in the archive, and as another target. */
+/** A workbook whose sheet has this name in the archive and this target in the relationship. */
 const located = (path: string, target: string, from = plain): Case =>
   parts(`the sheet ${path} at the target ${target}`, () =>
     changeParts(from(), { rename: { [sheetPart]: path }, replace: [['"worksheets/sheet1.xml"', `"${target}"`]] }),
@@ -490,9 +494,21 @@ const packages: readonly Case[] = [
     json: { S: [{ a: 1, b: 2 }] },
   },
   refused("a cell twice", '<c r="A2"><v>1</v></c><c r="A2"><v>2</v></c>', `${A2} is in the file twice`),
-  refused("a cell in another row", '<c r="A5"><v>1</v></c>', "row 2 of the sheet S has a cell that is not in it: A5"),
-  refused("a cell without a place", '<c r="2A"><v>1</v></c>', "row 2 of the sheet S has a cell that is not in it: 2A"),
-  refused("a column that no sheet has", '<c r="XFE2"><v>1</v></c>', "the sheet S has more than 16384 columns"),
+  refused(
+    "a cell in another row",
+    '<c r="A5"><v>1</v></c>',
+    "row 2 of the sheet S has a cell that belongs to another row: A5",
+  ),
+  refused(
+    "a cell without a place",
+    '<c r="2A"><v>1</v></c>',
+    "row 2 of the sheet S has a cell that belongs to another row: 2A",
+  ),
+  refused(
+    "a column beyond the limit of a sheet",
+    '<c r="XFE2"><v>1</v></c>',
+    "the sheet S has more than 16384 columns",
+  ),
   { name: "a workbook without cells", file: () => spreadsheet({ rows: "" }), json: { S: [] } },
   {
     name: "a chart sheet beside the sheet",
@@ -531,8 +547,8 @@ const packages: readonly Case[] = [
 ];
 
 const others: readonly Case[] = [
-  { name: "a ZIP of anything", file: () => archiveOf({ "readme.txt": "hello" }), refused: "it is no workbook" },
-  { name: "an empty ZIP", file: () => archiveOf({}), refused: "it is no workbook" },
+  { name: "a ZIP of anything", file: () => archiveOf({ "readme.txt": "hello" }), refused: "it is not a workbook" },
+  { name: "an empty ZIP", file: () => archiveOf({}), refused: "it is not a workbook" },
   {
     name: "an .ods",
     file: () =>
@@ -541,7 +557,7 @@ const others: readonly Case[] = [
         "content.xml": "<office:document-content/>",
         "META-INF/manifest.xml": "<manifest/>",
       }),
-    refused: "it is no workbook",
+    refused: "it is not a workbook",
   },
   {
     name: "a .docx",
@@ -550,7 +566,7 @@ const others: readonly Case[] = [
         "_rels/.rels": relationships(relationship("rId1", "officeDocument", "word/document.xml")),
         "word/document.xml": "<w:document xmlns:w='http://schemas.openxmlformats.org/wordprocessingml/2006/main'/>",
       }),
-    refused: "it is no workbook",
+    refused: "it is not a workbook",
   },
   {
     name: "an .xlsb",
@@ -566,7 +582,11 @@ const others: readonly Case[] = [
     file: () => Buffer.from("d0cf11e0a1b11ae100000000", "hex"),
     refused: "it is encrypted or in the format of Excel 97",
   },
-  { name: "CSV", file: () => Buffer.from("a,b\n1,2\n"), refused: "it is no workbook: it is no valid ZIP archive" },
+  {
+    name: "CSV",
+    file: () => Buffer.from("a,b\n1,2\n"),
+    refused: "it is not a workbook: it is not a valid ZIP archive",
+  },
   {
     name: "a sheet without a part",
     file: () => archiveOf(changeParts(plain(), { rename: { [sheetPart]: "xl/worksheets/other.xml" } })),
@@ -588,7 +608,7 @@ const others: readonly Case[] = [
           ],
         }),
       ),
-    refused: "it has two sheets S",
+    refused: "it has two sheets named S",
   },
   {
     name: "shared strings that are missing",
@@ -598,7 +618,7 @@ const others: readonly Case[] = [
   {
     name: "XML that is not well-formed",
     file: () => archiveOf(changeParts(plain(), { replace: [["</row>", "</rows>"]] })),
-    refused: "the part /xl/worksheets/sheet1.xml is no well-formed XML",
+    refused: "the part /xl/worksheets/sheet1.xml is not well-formed XML",
   },
   {
     name: "an external entity",
@@ -641,5 +661,5 @@ const others: readonly Case[] = [
   },
 ];
 
-/** What each row of the table of issue inputs and their siblings should come to. */
+/** All cases. */
 export const cases: readonly Case[] = [...values, ...texts, ...formats, ...isoValues, ...packages, ...others];

@@ -1,14 +1,14 @@
 import { expect, test } from "vitest";
-import { make } from "../../../src/data/convert/make.ts";
+import { convertBytes } from "../../../src/data/convert/convert-bytes.ts";
 import { cases } from "./foreign-cases.ts";
 
 async function read(xlsx: Buffer): Promise<unknown> {
   const all: Buffer[] = [];
-  for await (const chunk of make(xlsx, "xlsx")) all.push(chunk);
+  for await (const chunk of convertBytes(xlsx, "xlsx")) all.push(chunk);
   return JSON.parse(Buffer.concat(all).toString());
 }
 
-test.each(cases.filter(({ refused }) => refused === undefined))("$name is read right", async ({ file, json }) => {
+test.each(cases.filter(({ refused }) => refused === undefined))("$name is read correctly", async ({ file, json }) => {
   expect(await read(file())).toEqual(json);
 });
 

@@ -4,14 +4,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { type ConversionKind, make } from "../../../src/data/convert/make.ts";
+import { type ConversionKind, convertBytes } from "../../../src/data/convert/convert-bytes.ts";
 
 const run = promisify(execFile);
 let folder: string;
 
 const names = ["openpyxl", "openpyxl-1904", "openpyxl-iso", "xlsxwriter", "xlsxwriter-1904", "xlsxwriter-zip64"];
 
-const ours = [
+const ownJson = [
   {
     yes: true,
     no: false,
@@ -22,7 +22,7 @@ const ours = [
     formula: "=1+1",
     escape: "_x000D_\r\n\u0000",
     spaces: " x ",
-    nothing: [null, {}, [], "", true],
+    empty: [null, {}, [], "", true],
     list: [{ yes: true }, { yes: false }],
   },
 ];
@@ -30,7 +30,7 @@ const ours = [
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "tollgate-programs-"));
   await run("/usr/bin/python3", [join(import.meta.dirname, "write-workbooks.py"), folder]);
-  await writeFile(join(folder, "ours.xlsx"), await convert(Buffer.from(JSON.stringify(ours)), "json"));
+  await writeFile(join(folder, "own.xlsx"), await convert(Buffer.from(JSON.stringify(ownJson)), "json"));
   await mkdir(join(folder, "saved"));
   await run("soffice", [
     `-env:UserInstallation=file://${folder}/profile`,
@@ -39,7 +39,7 @@ beforeAll(async () => {
     "xlsx",
     "--outdir",
     join(folder, "saved"),
-    ...[...names, "ours"].map((name) => join(folder, `${name}.xlsx`)),
+    ...[...names, "own"].map((name) => join(folder, `${name}.xlsx`)),
   ]);
 }, 180_000);
 
@@ -47,7 +47,7 @@ afterAll(() => rm(folder, { recursive: true }));
 
 async function convert(bytes: Buffer, from: ConversionKind): Promise<Buffer> {
   const all: Buffer[] = [];
-  for await (const chunk of make(bytes, from)) all.push(chunk);
+  for await (const chunk of convertBytes(bytes, from)) all.push(chunk);
   return Buffer.concat(all);
 }
 
@@ -75,15 +75,15 @@ test.each(names)("%s.xlsx with a table, a chart, a chart sheet, comments and a h
 });
 
 test.each(names)("%s.xlsx, saved again by LibreOffice", async (name) => {
-  // LibreOffice knows no chart sheets: it makes a sheet of one.
+  // LibreOffice has no chart sheets: it saves one as an ordinary sheet.
   expect(await read(`saved/${name}.xlsx`)).toEqual({
     ...(name.startsWith("openpyxl") ? openpyxl : xlsxwriter),
     Chart: [],
   });
 });
 
-test("JSON as a workbook, saved again by LibreOffice, is the same JSON", async () => {
-  expect(await read("saved/ours.xlsx")).toEqual(ours);
+test("a workbook made from JSON gives the same JSON after LibreOffice has saved it", async () => {
+  expect(await read("saved/own.xlsx")).toEqual(ownJson);
 });
 
 test.each([

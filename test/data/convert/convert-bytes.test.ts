@@ -1,12 +1,12 @@
 import ExcelJs from "exceljs";
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { type ConversionKind, make } from "../../../src/data/convert/make.ts";
+import { type ConversionKind, convertBytes } from "../../../src/data/convert/convert-bytes.ts";
 import { archiveOf, rawWorkbook, withDecoy } from "../../support/archive.ts";
 
 async function run(bytes: Buffer, from: ConversionKind): Promise<Buffer> {
   const all: Buffer[] = [];
-  for await (const chunk of make(bytes, from)) all.push(chunk);
+  for await (const chunk of convertBytes(bytes, from)) all.push(chunk);
   return Buffer.concat(all);
 }
 
@@ -31,7 +31,7 @@ const plan = {
   ],
 };
 
-test("objects become columns, arrays of objects sheets whose rows name the row that they belong to", async () => {
+test("objects become columns; arrays of objects become sheets whose rows name their parent row", async () => {
   const workbook = new ExcelJs.Workbook();
   await workbook.xlsx.load((await toXlsx(plan)) as never);
   const sheets = workbook.worksheets.map((sheet) => [
@@ -84,7 +84,7 @@ test.each<[string, unknown]>([
   ["an empty object", {}],
   ["a text", "text"],
   ["a number", 0.1],
-  ["nothing", null],
+  ["null", null],
   ["a long list of numbers", { matrix: Array.from({ length: 500 }, (_none, index) => index / 7) }],
   [
     "texts that look like something else",
@@ -94,12 +94,12 @@ test.each<[string, unknown]>([
     "keys that look like something else",
     { "": 1, "#": 2, "a.b": { "c[].d": [{ "#parent": 3, "\\": 4, _x0041_: 5, "\n": 6 }] } },
   ],
-  ["names that Excel keeps to itself", { History: [{ a: 1 }], history: [{ b: [{ "{}": [{ c: 1 }] }] }] }],
-  ["a name of letters with two code units, longer than a sheet's", { [`a${"𝒳".repeat(20)}`]: [{ a: 1 }] }],
+  ["names that Excel reserves", { History: [{ a: 1 }], history: [{ b: [{ "{}": [{ c: 1 }] }] }] }],
+  ["a name of surrogate pairs that is too long for a sheet", { [`a${"𝒳".repeat(20)}`]: [{ a: 1 }] }],
   ["a key that looks like the root", { "{}": [{ a: 1 }] }],
-  ["a large number that is none other when it is read", [1e20, 9_007_199_254_740_991]],
-  ["what objects inherit", JSON.parse('{"__proto__": {"a": 1}, "constructor": [{"toString": 2}]}')],
-])("%s comes back as it was", async (_what, json) => {
+  ["a large number that a double holds exactly", [1e20, 9_007_199_254_740_991]],
+  ["keys that objects inherit", JSON.parse('{"__proto__": {"a": 1}, "constructor": [{"toString": 2}]}')],
+])("%s survives a round trip through a workbook", async (_name, json) => {
   expect(JSON.stringify(await toJson(await toXlsx(json)))).toBe(JSON.stringify(json));
 });
 
@@ -158,7 +158,7 @@ const { json: trickyJson } = fc.letrec<{ json: unknown }>((tie) => ({
     fc.array(tie("json"), { maxLength: 4 }),
     fc
       .array(fc.tuple(trickyText, tie("json")), { maxLength: 4 })
-      .map((fields) => fields.reduce<object>((so, [key, value]) => withField(so, key, value), {})),
+      .map((fields) => fields.reduce<object>((object, [key, value]) => withField(object, key, value), {})),
   ),
 }));
 
@@ -166,25 +166,25 @@ function withField(object: object, key: string, value: unknown): object {
   return Object.defineProperty(object, key, { value, enumerable: true, configurable: true, writable: true });
 }
 
-/** JSON.stringify, but for -0. */
+/** JSON.stringify that keeps -0. */
 function exactJson(value: unknown): string {
   if (Object.is(value, -0)) return "-0";
-  if (Array.isArray(value)) return `[${value.map((one) => exactJson(one)).join(",")}]`;
+  if (Array.isArray(value)) return `[${value.map((item) => exactJson(item)).join(",")}]`;
   if (typeof value !== "object" || value === null) return JSON.stringify(value);
   return `{${Object.entries(value)
-    .map(([key, one]) => `${JSON.stringify(key)}:${exactJson(one)}`)
+    .map(([key, field]) => `${JSON.stringify(key)}:${exactJson(field)}`)
     .join(",")}}`;
 }
 
-/** Fields without an order: that of rows of several columns is theirs. */
+/** Sorts the fields of all objects: the rows of one sheet share one order of columns. */
 function sorted(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map((one) => sorted(one));
+  if (Array.isArray(value)) return value.map((item) => sorted(item));
   if (typeof value !== "object" || value === null) return value;
   const entries = Object.entries(value).toSorted(([left], [right]) => (left < right ? -1 : 1));
-  return entries.reduce<object>((so, [key, one]) => withField(so, key, sorted(one)), {});
+  return entries.reduce<object>((object, [key, field]) => withField(object, key, sorted(field)), {});
 }
 
-test("JSON comes back from a workbook as it was", { timeout: 120_000 }, async () => {
+test("random JSON survives a round trip through a workbook", { timeout: 120_000 }, async () => {
   await fc.assert(
     fc.asyncProperty(trickyJson, async (value) => {
       const back = (await run(await run(Buffer.from(exactJson(value)), "json"), "xlsx")).toString();
@@ -194,7 +194,7 @@ test("JSON comes back from a workbook as it was", { timeout: 120_000 }, async ()
   );
 });
 
-test("somebody else's workbook is its sheets, and their rows by the first one", async () => {
+test("a workbook of another program gives its sheets, with fields named by the first row", async () => {
   const workbook = new ExcelJs.Workbook();
   const sheet = workbook.addWorksheet("Orders");
   sheet.addRows([
@@ -210,7 +210,7 @@ test("somebody else's workbook is its sheets, and their rows by the first one", 
   });
 });
 
-/** A workbook of somebody else's, or of ours that somebody has changed. */
+/** Changes a workbook of this service, or makes one as another program would. */
 async function change(xlsx: Buffer | undefined, by: (workbook: ExcelJs.Workbook) => void): Promise<Buffer> {
   const workbook = new ExcelJs.Workbook();
   if (xlsx !== undefined) await workbook.xlsx.load(xlsx as never);
@@ -221,7 +221,7 @@ async function change(xlsx: Buffer | undefined, by: (workbook: ExcelJs.Workbook)
 const foreign = (...rows: unknown[][]) =>
   change(undefined, (workbook) => void workbook.addWorksheet("Orders").addRows(rows));
 
-test("a column without a name and without values is no column", async () => {
+test("a column without a name and without values is left out", async () => {
   const xlsx = await foreign(["a", null, "c"], [1, null, 3], [4, "", 6]);
   expect(await toJson(xlsx)).toEqual({
     Orders: [
@@ -231,7 +231,7 @@ test("a column without a name and without values is no column", async () => {
   });
 });
 
-test("a column # does not make a sheet one of ours", async () => {
+test("a column named # does not mark a workbook made from JSON", async () => {
   const xlsx = await foreign(["#", "city"], [1, "Oslo"], [1, "Riga"]);
   expect(await toJson(xlsx)).toEqual({
     Orders: [
@@ -249,79 +249,83 @@ test.each<[string, () => Promise<Buffer>, string]>([
     "the cell A2 of the sheet Orders is an error: #DIV/0!",
   ],
   [
-    "a formula of which nobody has kept what it gives",
+    "a formula without a stored result",
     () => foreign(["a", "b"], [1, { formula: "A2" }]),
     "the cell B2 of the sheet Orders is a formula whose result is not in the file",
   ],
   [
-    "a value under no name",
+    "a value in a column without a name",
     () => foreign(["a", null, "c"], [], [1, null, 3], [4, 5, 6]),
-    "the cell B4 of the sheet Orders has no name above it: row 1 names the columns, and each that has values needs one",
+    "the cell B4 of the sheet Orders is in a column without a name: row 1 must name every column that has values",
   ],
   [
-    "a value beside the names",
+    "a value beside the named columns",
     () => foreign([], ["a"], [1, 0]),
-    "the cell B3 of the sheet Orders has no name above it: row 2 names the columns, and each that has values needs one",
+    "the cell B3 of the sheet Orders is in a column without a name: row 2 must name every column that has values",
   ],
   [
-    "a value beside the columns of a sheet of ours",
+    "a value beside the columns of a sheet made from JSON",
     async () => change(await toXlsx([{ a: 1 }]), ({ worksheets }) => (worksheets[0]!.getCell("C2").value = "seen")),
-    "the cell C2 of the sheet data has no name above it: row 1 names the columns, and each that has values needs one",
+    "the cell C2 of the sheet data is in a column without a name: row 1 must name every column that has values",
   ],
-  ["two columns of one name", () => foreign(["a", "b", "a"], [1, 2, 3]), "the sheet Orders has two columns a"],
   [
-    "two columns of one name in a sheet of ours",
+    "two columns with the same name",
+    () => foreign(["a", "b", "a"], [1, 2, 3]),
+    "the sheet Orders has two columns named a",
+  ],
+  [
+    "two columns with the same name in a sheet made from JSON",
     async () => change(await toXlsx([{ a: 1, b: 2 }]), ({ worksheets }) => (worksheets[0]!.getCell("C1").value = "a")),
-    "the sheet data has two columns a",
+    "the sheet data has two columns named a",
   ],
   [
-    "two rows of one number",
+    "two rows with the same number",
     async () =>
       change(await toXlsx([{ a: 1 }, { a: 2 }]), ({ worksheets }) => (worksheets[0]!.getCell("A3").value = 1)),
-    "row 3 of the sheet data has the number of another one: 1",
+    "row 3 of the sheet data repeats the number 1",
   ],
   [
     "a row without a number",
     async () => change(await toXlsx([{ a: 1 }]), ({ worksheets }) => worksheets[0]!.addRow([null, 2])),
-    "row 3 of the sheet data has no number",
+    "row 3 of the sheet data must have a number in the first column",
   ],
   [
-    "a row that no sheet has",
+    "a row number beyond the limit of a sheet",
     async () => rawWorkbook({ rows: '<row r="2000000000"><c r="A2000000000"><v>1</v></c></row>' }),
     "the sheet Sheet1 has more than 1048576 rows",
   ],
   [
-    "another directory than it shows",
+    "a second ZIP directory that hides the first",
     async () => withDecoy(rawWorkbook({})),
-    "it is no workbook: it is no valid ZIP archive",
+    "it is not a workbook: it is not a valid ZIP archive",
   ],
   [
-    "two parts of one name",
+    "two parts with the same name",
     async () => archiveOf({ "xl/workbook.xml": "<workbook/>", "XL/Workbook.xml": "<workbook/>" }),
-    "it has two parts /xl/workbook.xml",
+    "it has two parts named /xl/workbook.xml",
   ],
   [
-    "a part that is damaged",
+    "a damaged part",
     async () => damage(rawWorkbook({})),
     "the part /xl/worksheets/sheet1.xml is damaged: its checksum does not match",
   ],
   [
-    "elements in elements without end",
+    "too many nested elements",
     async () => rawWorkbook({ rows: "<row>".repeat(300) }),
     "the part /xl/worksheets/sheet1.xml is nested too deeply",
   ],
   [
     "one long text in many cells",
     async () => rawWorkbook({ strings: `<si><t>${"x".repeat(400_000)}</t></si>`, rows: shared(1000) }),
-    "it has more than 67108864 letters",
+    "it has more than 67108864 characters",
   ],
   [
-    "one long name of many cells",
+    "one long column name above many cells",
     async () => rawWorkbook({ strings: `<si><t>${"x".repeat(400_000)}</t></si>`, rows: shared(1) + numbers(1000) }),
-    "it has more than 67108864 letters",
+    "it has more than 67108864 characters",
   ],
-])("a workbook with %s is refused with the reason", { timeout: 60_000 }, async (_what, make, reason) => {
-  await expect(run(await make(), "xlsx")).rejects.toThrow(reason);
+])("a workbook with %s is refused with the reason", { timeout: 60_000 }, async (_name, makeWorkbook, reason) => {
+  await expect(run(await makeWorkbook(), "xlsx")).rejects.toThrow(reason);
 });
 
 const rowsOf = (from: number, to: number, cell: (at: string) => string) =>
@@ -333,19 +337,19 @@ const numbers = (to: number) => rowsOf(2, to, (at) => `<c ${at}><v>1</v></c>`);
 
 test.each([
   ["names", { names: '<definedNames><definedName name="all">Sheet1!$A$1:$Z$1048576</definedName></definedNames>' }],
-  ["formats of columns", { cols: '<cols><col min="1" max="2000000000" width="9"/></cols>' }],
-])("%s are no data, however far they reach", async (_what, parts) => {
+  ["column formats", { cols: '<cols><col min="1" max="2000000000" width="9"/></cols>' }],
+])("%s that cover a whole sheet do not count as data", async (_name, parts) => {
   expect(await toJson(rawWorkbook(parts))).toEqual({ Sheet1: [{ a: 1 }] });
 });
 
-/** The directory of the archive has another checksum of the sheet than the sheet. */
+/** Sets a wrong checksum of the sheet in the directory of the archive. */
 function damage(xlsx: Buffer): Buffer {
   const at = xlsx.indexOf("xl/worksheets/sheet1.xml", xlsx.indexOf("PK\u0001\u0002"));
   xlsx.writeUInt32LE(9, at - 46 + 16);
   return xlsx;
 }
 
-test("what is merged is there once, however far it reaches", async () => {
+test("a merged cell has its value once", async () => {
   const xlsx = await change(undefined, (workbook) => {
     workbook.addWorksheet("Orders").addRows([
       ["a", "b"],
@@ -356,7 +360,7 @@ test("what is merged is there once, however far it reaches", async () => {
   expect(await toJson(xlsx)).toEqual({ Orders: [{ a: 1, b: 2 }] });
 });
 
-test("texts are not taken for numbers, however long they are", async () => {
+test("long texts of digits and escapes stay texts", async () => {
   const text = `${String.raw`\n`.repeat(300)}12345678901234567890`.repeat(40);
   const json = { a: text.slice(0, 30_000), b: "\\".repeat(32_000) };
   expect(await toJson(await toXlsx(json))).toEqual(json);
@@ -364,63 +368,68 @@ test("texts are not taken for numbers, however long they are", async () => {
 
 test.each<[string, ConversionKind, string, string]>([
   [
-    "a number that would be another one",
+    "a number that a double cannot hold",
     "json",
     '{"1234567890123456789012":"1234567890123456789012","a":-12345678901234567890}',
     "a number cannot be kept exactly: -12345678901234567890",
   ],
   [
-    "a row for each column",
+    "a new column in every row",
     "json",
     JSON.stringify(Array.from({ length: 4000 }, (_none, index) => ({ [`k${index}`]: 1 }))),
     "it has more than 1000000 cells",
   ],
-  ["what says that it is JSON", "json", "{", "it is no JSON in UTF-8"],
-  ["what says that it is a workbook", "xlsx", "PK", "it is no workbook"],
+  ["invalid JSON", "json", "{", "it must be JSON in UTF-8"],
+  ["an invalid workbook", "xlsx", "PK", "it is not a workbook"],
   [
-    "too long a text",
+    "a text that is too long",
     "json",
     JSON.stringify({ a: { b: "x".repeat(40_000) } }),
-    "a.b is longer than the 32767 letters that a cell takes",
+    "a.b is longer than the 32767 characters that a cell holds",
   ],
-  ["too large a number", "json", "[1e999]", "a number cannot be kept exactly: 1e999"],
-  ["too small a number", "json", "[1e-999]", "a number cannot be kept exactly: 1e-999"],
+  ["a number that is too large", "json", "[1e999]", "a number cannot be kept exactly: 1e999"],
+  ["a number that is too small", "json", "[1e-999]", "a number cannot be kept exactly: 1e-999"],
   [
-    "too long a fraction",
+    "a fraction with too many digits",
     "json",
     "[0.12345678901234567890]",
     "a number cannot be kept exactly: 0.12345678901234567890",
   ],
-  ["a key twice", "json", '{"a":1,"b":{"a":1},"a":2}', 'an object has the key "a" twice'],
+  ["a duplicate key", "json", '{"a":1,"b":{"a":1},"a":2}', 'an object has the key "a" twice'],
   [
-    "a key twice, once with an escape",
+    "a duplicate key, once with an escape",
     "json",
     String.raw`[{"a":1,"\u0061":2}]`,
     'an object has the key "\\u0061" twice',
   ],
-  ["an empty key twice", "json", '[{"":[{"":1}, {"":2}],"":2}]', 'an object has the key "" twice'],
-  ["a key __proto__ twice", "json", '{"__proto__":1,"__proto__":1}', 'an object has the key "__proto__" twice'],
-  ["too deep a nest", "json", `${'{"a":'.repeat(50_000)}1${"}".repeat(50_000)}`, "it is nested too deeply"],
+  ["a duplicate empty key", "json", '[{"":[{"":1}, {"":2}],"":2}]', 'an object has the key "" twice'],
+  ["a duplicate key __proto__", "json", '{"__proto__":1,"__proto__":1}', 'an object has the key "__proto__" twice'],
   [
-    "too long a path of columns",
+    "JSON that is nested too deeply",
+    "json",
+    `${'{"a":'.repeat(50_000)}1${"}".repeat(50_000)}`,
+    "it is nested too deeply",
+  ],
+  [
+    "a column path that is too long",
     "json",
     JSON.stringify({ ["a".repeat(20_000)]: { ["b".repeat(20_000)]: 1 } }),
-    "the name of a column is longer than the 32767 letters that a cell takes: aaa",
+    "the name of a column is longer than the 32767 characters that a cell holds: aaa",
   ],
   [
-    "too long a path of sheets",
+    "a sheet path that is too long",
     "json",
     JSON.stringify({ ["a".repeat(20_000)]: [{ ["b".repeat(20_000)]: [{}] }] }),
-    "the name of a column is longer than the 32767 letters that a cell takes: bbb",
+    "the name of a column is longer than the 32767 characters that a cell holds: bbb",
   ],
   [
-    "names that come to more than it",
+    "column names with too many characters in total",
     "json",
     JSON.stringify({
       ["a".repeat(16_000)]: Object.fromEntries(Array.from({ length: 4200 }, (_none, key) => [key, 1])),
     }),
-    "it has more than 67108864 letters",
+    "it has more than 67108864 characters",
   ],
-])("%s is refused with the reason", async (_what, from, text, reason) => {
+])("%s is refused with the reason", async (_name, from, text, reason) => {
   await expect(run(Buffer.from(text), from)).rejects.toThrow(reason);
 });

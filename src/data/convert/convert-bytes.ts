@@ -1,33 +1,35 @@
 import { WorkbookError } from "../../xlsx/limits.ts";
 import { streamWorkbook } from "../../xlsx/workbook.ts";
 import { parseJsonText, writeJsonText } from "./json-text.ts";
+import { ConversionError } from "./layout.ts";
 import { readSheets } from "./read-sheets.ts";
-import { ConversionError } from "./table.ts";
 import { toSheets, writeSheets } from "./write-sheets.ts";
 
-/** What data can be converted from, and to the other. */
+/** A format that can be converted to the other. */
 export type ConversionKind = "json" | "xlsx";
 
 /**
- * The other kind of the data, as it comes to be.
- * @throws Impossible
+ * Converts JSON to XLSX, or XLSX to JSON. Yields the result while it is written.
+ * @throws ConversionError with the reason when the data cannot be converted exactly
  */
-export async function* make(bytes: Buffer, from: ConversionKind): AsyncGenerator<Buffer> {
+export async function* convertBytes(bytes: Buffer, from: ConversionKind): AsyncGenerator<Buffer> {
   try {
     if (from === "json") yield* toWorkbook(bytes);
     else yield await toJson(bytes);
   } catch (error) {
-    throw ruleOf(error) ?? error;
+    throw toConversionError(error) ?? error;
   }
 }
 
-/** The reason in words where the data is at fault; undefined for any other error. */
-function ruleOf(error: unknown): ConversionError | undefined {
+/** Returns undefined for an error that the data did not cause. */
+function toConversionError(error: unknown): ConversionError | undefined {
   if (error instanceof WorkbookError) return new ConversionError(error.message);
-  // A limit of the language itself.
+  // JavaScript itself limits the call stack and the length of strings.
   if (!(error instanceof RangeError)) return undefined;
   if (/call stack/i.test(error.message)) return new ConversionError("it is nested too deeply");
-  return /string length/i.test(error.message) ? new ConversionError("it comes to more than a text can be") : undefined;
+  return /string length/i.test(error.message)
+    ? new ConversionError("it is too large: the result exceeds the maximum length of a text")
+    : undefined;
 }
 
 function toWorkbook(bytes: Buffer): AsyncGenerator<Buffer> {
