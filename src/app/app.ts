@@ -235,15 +235,19 @@ export async function startApp(
       {
         table: "lease",
         days: config.LEDGER_RETENTION_DAYS,
-        tidy: (beforeMs) => dropChargedDays(database, beforeMs),
+        deleteDependents: (beforeMs) => dropChargedDays(database, beforeMs),
       },
       { table: "usage_point", days: pointDays },
       {
         table: "audit_action",
         days: config.AUDIT_RETENTION_DAYS,
-        tidy: (beforeMs) => dropAuditTotals(database, beforeMs),
+        deleteDependents: (beforeMs) => dropAuditTotals(database, beforeMs),
       },
-      { table: "data_chunk", days: config.DATA_RETENTION_DAYS, tidy: (beforeMs) => dropFiles(database, beforeMs) },
+      {
+        table: "data_chunk",
+        days: config.DATA_RETENTION_DAYS,
+        deleteDependents: (beforeMs) => dropFiles(database, beforeMs),
+      },
     ]);
     opened.push(async () => stopKeeping());
     const quotas = openQuotas({

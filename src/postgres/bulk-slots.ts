@@ -7,67 +7,67 @@ export interface BulkSlotOptions {
   readonly waitMs?: number;
 }
 
-/** Who holds connections for long, and which part of them: the slow of one kind do not keep the other waiting. */
+/** The share of the pool for each kind. Separate shares: slow callers of one kind must not block the other. */
 const kinds = {
-  readers: { part: 1 / 2, busy: "too many long lists are being read" },
-  uploads: { part: 1 / 4, busy: "too many uploads are under way" },
+  readers: { share: 1 / 2, busy: "too many long lists are being read" },
+  uploads: { share: 1 / 4, busy: "too many uploads are in progress" },
 };
-/** When a turn may have come free. */
 const retryAfterMs = 5000;
 
-interface Turns {
+interface Slots {
   free: number;
-  /** In the order in which they came. */
+  /** Callers that wait, in the order of arrival. */
   readonly waiting: Set<() => void>;
 }
 
-const turns = { readers: new WeakMap<Database, Turns>(), uploads: new WeakMap<Database, Turns>() };
+const slotsByKind = { readers: new WeakMap<Database, Slots>(), uploads: new WeakMap<Database, Slots>() };
 
 /**
- * Waits for a turn to hold a connection for long: slow callers leave the others to everybody else.
- * @returns what gives the turn back; to be called once
- * @throws UNAVAILABLE when none comes free in time; the signal's reason once it is aborted
+ * Waits for a slot, which permits a long hold on a connection. Slots cover a part of the pool, so that slow callers leave
+ * connections to short calls. Slots are granted in the order of arrival.
+ * @returns a function that releases the slot; call it once
+ * @throws UNAVAILABLE when no slot is free in time; the signal's reason once it is aborted
  */
 export async function acquireBulkSlot(
   database: Database,
   { kind, signal, waitMs = 10_000 }: BulkSlotOptions,
 ): Promise<() => void> {
   signal.throwIfAborted();
-  const mine = turnsOf(database, kind);
-  if (mine.free > 0) mine.free -= 1;
-  else await untilNext(mine, { kind, signal, waitMs });
+  const slots = slotsOf(database, kind);
+  if (slots.free > 0) slots.free -= 1;
+  else await waitForSlot(slots, { kind, signal, waitMs });
   return () => {
-    const [next] = mine.waiting;
-    if (next === undefined) mine.free += 1;
-    else next();
+    const [grantNext] = slots.waiting;
+    if (grantNext === undefined) slots.free += 1;
+    else grantNext();
   };
 }
 
-function turnsOf(database: Database, kind: BulkSlotOptions["kind"]): Turns {
-  const known = turns[kind].get(database);
-  if (known !== undefined) return known;
+function slotsOf(database: Database, kind: BulkSlotOptions["kind"]): Slots {
+  const existing = slotsByKind[kind].get(database);
+  if (existing !== undefined) return existing;
   const { max } = database.client.pool as { max: number };
-  const made = { free: Math.max(1, Math.floor(max * kinds[kind].part)), waiting: new Set<() => void>() };
-  turns[kind].set(database, made);
-  return made;
+  const slots = { free: Math.max(1, Math.floor(max * kinds[kind].share)), waiting: new Set<() => void>() };
+  slotsByKind[kind].set(database, slots);
+  return slots;
 }
 
-/** Who waits no more is forgotten at once: those who hold the turns may do so for long. */
-function untilNext({ waiting }: Turns, { kind, signal, waitMs }: Required<BulkSlotOptions>): Promise<void> {
+/** A caller that stops waiting leaves the queue at once: slots may be held for long. */
+function waitForSlot({ waiting }: Slots, { kind, signal, waitMs }: Required<BulkSlotOptions>): Promise<void> {
   return new Promise((resolve, reject) => {
     const settle = (outcome: () => void) => {
-      waiting.delete(come);
+      waiting.delete(grant);
       clearTimeout(timer);
-      signal.removeEventListener("abort", leave);
+      signal.removeEventListener("abort", onAbort);
       outcome();
     };
-    const come = () => settle(resolve);
-    const leave = () => settle(() => reject(signal.reason as Error));
+    const grant = () => settle(resolve);
+    const onAbort = () => settle(() => reject(signal.reason as Error));
     const timer = setTimeout(
       () => settle(() => reject(unavailable("TOO_BUSY", kinds[kind].busy, retryAfterMs))),
       waitMs,
     );
-    waiting.add(come);
-    signal.addEventListener("abort", leave, { once: true });
+    waiting.add(grant);
+    signal.addEventListener("abort", onAbort, { once: true });
   });
 }

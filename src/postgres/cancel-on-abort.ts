@@ -1,50 +1,49 @@
 import { setTimeout as wait } from "node:timers/promises";
 import type { Database } from "./database.ts";
 
-/** Where a statement runs, and what interrupts it. */
-export interface Statement {
-  /** The pool that the cancel goes through. */
+export interface CancelOptions {
+  /** The pool whose connections send the cancel. */
   readonly database: Database;
   readonly signal: AbortSignal;
-  /** The backend of the connection that the statement goes to. */
+  /** The backend process of the connection that runs the statement. */
   readonly pid: number;
 }
 
-/** How long a statement may go on after a cancel before there is another one. */
-const againMs = 500;
+/** The delay before a cancel is repeated. */
+const repeatMs = 500;
 
 /**
- * Runs a statement on a connection that the caller holds, and cancels it in PostgreSQL when the signal is aborted. Ends
- * when neither the statement nor a cancel is under way any more: none can hit what runs on the connection next.
+ * Runs a statement on the caller's connection, and cancels it in PostgreSQL when the signal is aborted. Settles only when
+ * the statement and the cancel have both ended, so that no cancel can hit the next statement on the connection.
  * @throws the signal's reason once it is aborted
  */
-export async function interruptible<Result>(
-  { database, signal, pid }: Statement,
+export async function cancelOnAbort<Result>(
+  { database, signal, pid }: CancelOptions,
   run: () => PromiseLike<Result>,
 ): Promise<Result> {
   signal.throwIfAborted();
   const ended = new AbortController();
-  let cancelled: Promise<void> | undefined;
+  let canceling: Promise<void> | undefined;
 
   async function cancel(): Promise<void> {
-    // Again while it goes on: a cancel that overtakes its statement is lost, and so is one for want of a connection.
+    // Repeated: a cancel that arrives before its statement has no effect, and one without a free connection is not sent.
     while (!ended.signal.aborted) {
       await database.raw("select pg_cancel_backend(?)", [pid]).catch(() => undefined);
-      await wait(againMs, undefined, { signal: ended.signal }).catch(() => undefined);
+      await wait(repeatMs, undefined, { signal: ended.signal }).catch(() => undefined);
     }
   }
 
-  const begin = () => {
-    cancelled = cancel();
+  const onAbort = () => {
+    canceling = cancel();
   };
-  signal.addEventListener("abort", begin, { once: true });
+  signal.addEventListener("abort", onAbort, { once: true });
   try {
     return await run();
   } finally {
-    signal.removeEventListener("abort", begin);
+    signal.removeEventListener("abort", onAbort);
     ended.abort();
-    await cancelled;
-    // What a cancelled statement fails with is no error of its own.
+    await canceling;
+    // The caller gets the reason of the abort, not the error of the canceled statement.
     signal.throwIfAborted();
   }
 }

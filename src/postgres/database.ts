@@ -1,7 +1,7 @@
 import knex, { type Knex } from "knex";
 import pg from "pg";
 import { idleInTransactionTimeoutMs } from "../config.ts";
-import { endWhenSilent, isBackendActive } from "./silence.ts";
+import { closeWhenSilent, isBackendActive } from "./silent-connections.ts";
 
 export type Database = Knex;
 export type Transaction = Knex.Transaction;
@@ -42,7 +42,7 @@ export function openDatabase({ url, poolSize, statementTimeoutMs }: DatabaseOpti
       min: 0,
       max: poolSize,
       afterCreate(client: pg.Client, done: (error: Error | null, client: pg.Client) => void) {
-        endWhenSilent(client, { limitMs: silenceMs, isAtWork: (processId) => isBackendActive(url, processId) });
+        closeWhenSilent(client, { limitMs: silenceMs, isRunning: (processId) => isBackendActive(url, processId) });
         done(null, client);
       },
     },

@@ -8,21 +8,24 @@ const foreignKeyViolation = "23503";
 const exclusionViolation = "23P01";
 const checkViolation = "23514";
 const queryCanceled = "57014";
-/** Classes and codes of a server that cannot answer now: it may later. */
-const passing = /^(08...|53...|57P0.|57014|55P03|40001|40P01|25P03)$/;
+/** Classes and codes of a server that cannot respond now, and may later. */
+const transientCodes = /^(08...|53...|57P0.|57014|55P03|40001|40P01|25P03)$/;
 const networkFaults = /^(ECONNREFUSED|ECONNRESET|ENOTFOUND|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|EAI_AGAIN)$/;
-/** pg gives no code when the connection ends under a query, cannot be made in time, or is used after its end. */
+/** pg sets no code when a connection ends during a query, takes too long to open, or is used after its end. */
 const connectionFaults =
   /Connection (terminated|ended)|timeout expired|Client (was closed|has encountered a connection)/;
-/** Text with U+0000, too long a text, a day beyond the calendar. */
+/** A text that holds U+0000 or is too long, or a date out of range. */
 const unstorable = /^(22001|22007|22008|22021)$/;
 const retryAfterMs = 1000;
 
-/** The error as a caller may read it: what a store has not named is UNAVAILABLE or INTERNAL, never SQL. */
+/**
+ * Maps an error to one that callers may see; SQL is never in its message. A ConnectError is returned unchanged. A
+ * transient error of PostgreSQL becomes UNAVAILABLE, a value that it cannot store INVALID_ARGUMENT, any other INTERNAL.
+ */
 export function toDatabaseError(error: unknown): ConnectError {
   if (error instanceof ConnectError) return error;
-  if (isPassing(error))
-    return unavailable("DATABASE_UNAVAILABLE", "the database does not answer now", retryAfterMs, error);
+  if (isTransient(error))
+    return unavailable("DATABASE_UNAVAILABLE", "the database does not respond", retryAfterMs, error);
   if (unstorable.test(codeOf(error) ?? ""))
     return invalid({ field: "", message: "holds a value that cannot be stored" });
   return internal(error);
@@ -40,22 +43,25 @@ export function isExclusionViolation(error: unknown): boolean {
   return codeOf(error) === exclusionViolation;
 }
 
-/** Whether a statement was longer at work than it may be. */
+/** Returns whether a statement exceeded statement_timeout. */
 export function isStatementTimeout(error: unknown): boolean {
   return codeOf(error) === queryCanceled;
 }
 
-/** Whether a partitioned table has no partition for a row. It names no constraint, as others of the code do. */
+/**
+ * Returns whether a partitioned table has no partition for a row. Other errors with this code name a constraint; this
+ * one does not.
+ */
 export function isMissingPartition(error: unknown): boolean {
   if (codeOf(error) !== checkViolation) return false;
   const { table, constraint } = error as { table?: unknown; constraint?: unknown };
   return table !== undefined && constraint === undefined;
 }
 
-function isPassing(error: unknown): boolean {
+function isTransient(error: unknown): boolean {
   if (error instanceof knex.KnexTimeoutError) return true;
   const code = codeOf(error);
-  if (code !== undefined) return passing.test(code) || networkFaults.test(code);
+  if (code !== undefined) return transientCodes.test(code) || networkFaults.test(code);
   return error instanceof Error && connectionFaults.test(error.message);
 }
 

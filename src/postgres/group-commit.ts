@@ -4,58 +4,58 @@ import type { Logger } from "pino";
 import { unavailable } from "../shared/errors.ts";
 import { isStatementTimeout, toDatabaseError } from "./errors.ts";
 
-/** Writes entries to PostgreSQL, many callers' in one transaction. */
+/** Writes the entries of many callers to PostgreSQL in shared transactions. */
 export interface GroupCommit<Entry, Result = void> {
-  /** Whether it takes entries now: false while PostgreSQL is so slow that the queue is full. */
+  /** Returns false while the queue is full because PostgreSQL is slow. */
   hasRoom(): boolean;
-  /** Takes an entry that is written within 50 ms while PostgreSQL answers, and tried again while it does not. */
+  /** Queues an entry. It is written within 50 ms while PostgreSQL responds, and retried while it does not. */
   append(entry: Entry): void;
   /**
-   * As append; resolves when the entry is committed, with what `write` returned for it.
-   * @throws UNAVAILABLE when that takes too long or the queue is full; the entry may still be written
+   * Queues an entry and waits until it is committed. Resolves with the result of `write` for it.
+   * @throws UNAVAILABLE when the commit takes too long (the entry may still be written) or the queue is full
    */
   commit(entry: Entry): Promise<Result>;
-  /** Resolves when everything that was taken before is committed. */
+  /** Resolves when all entries queued before are committed or dropped. */
   flush(): Promise<void>;
-  /** Entries that were taken and are neither committed nor left out. */
+  /** Returns how many entries are neither committed nor dropped. */
   pending(): number;
 }
 
 export interface GroupCommitOptions<Entry, Result = void> {
-  /** What is written, for people: "the ledger". */
+  /** Names the queue in errors and logs: "the ledger". */
   readonly name: string;
   readonly logger: Logger;
   /** Writes entries in one transaction: all or none. Returns a result for each, in order. */
   readonly write: (entries: readonly Entry[]) => Promise<readonly Result[]>;
-  /** Names an entry in the log. */
+  /** Returns log fields that identify an entry. */
   readonly describe: (entry: Entry) => object;
-  /** How much an entry is of what `capacity` and a batch hold; 1 where it is not given. */
+  /** Returns the size of an entry, for `capacity` and the size of a batch. Default: 1. */
   readonly sizeOf?: (entry: Entry) => number;
   /**
-   * Batches that are written at once; 1 where it is not given: what arrives meanwhile makes the next batch larger, and a
-   * commit costs more than most of what is in it.
+   * Batches that are written at once. Default: 1. With few, entries that arrive meanwhile make the next batch larger, and
+   * a commit costs more than most of its rows.
    */
   readonly maxInFlight?: number;
-  /** How much may wait. */
+  /** Total size of the entries that may wait. Default: 20,000. */
   readonly capacity?: number | undefined;
-  /** How long commit() waits. */
+  /** How long commit() waits. Default: 5000. */
   readonly commitTimeoutMs?: number | undefined;
   /**
-   * How long an entry waits for others if nobody waits for it: its batch costs a commit, and what ends a short calculation
-   * is then written with what began it, as one row.
+   * How long an appended entry waits for others. Default: 20. Each batch costs a commit, and the end of a short
+   * calculation is then written together with its start, as one row.
    */
   readonly holdMs?: number | undefined;
-  /** Entries of one key wait as one: the queue has as many as there are keys. Absent: each waits by itself. */
+  /** Merges waiting entries with the same key, so that the queue has one entry per key. Absent: entries are not merged. */
   readonly merging?: {
     readonly keyOf: (entry: Entry) => string;
-    /** Two entries of one key, the earlier one first, as one. Its result is that of both. */
-    readonly merge: (one: Entry, other: Entry) => Entry;
+    /** Merges two entries of one key, the earlier one first. Both callers get the result of the merged entry. */
+    readonly merge: (earlier: Entry, later: Entry) => Entry;
   };
 }
 
 interface Waiting<Entry, Result> {
   entry: Entry;
-  /** Of the calls that wait for it. */
+  /** Callbacks of the callers that wait for the entry. */
   readonly settles: ((outcome: Outcome<Result>) => void)[];
 }
 
@@ -66,9 +66,9 @@ const retryAfterMs = 1000;
 const backoffMs = { first: 50, most: 2000 };
 
 /**
- * Group commit: what waits when a turn is free is written in one transaction. A batch that fails because PostgreSQL is
- * away is tried again until it is back; one that takes too long is halved; one that fails for what is in it is halved
- * until the one entry that cannot be written is alone, logged and left out.
+ * Creates a group commit: all entries that wait are written in one transaction. A batch is retried while PostgreSQL is
+ * unavailable. A batch that exceeds statement_timeout is halved. A batch with an invalid entry is halved until that entry
+ * is alone; it is then logged and dropped.
  */
 export function createGroupCommit<Entry, Result = void>(
   options: GroupCommitOptions<Entry, Result>,
@@ -84,42 +84,41 @@ export function createGroupCommit<Entry, Result = void>(
     merging,
   } = options;
   let waiting: Waiting<Entry, Result>[] = [];
-  /** Those of `waiting`, by their keys. */
+  /** The entries in `waiting`, by key. */
   const byKey = new Map<string, Waiting<Entry, Result>>();
-  /** Entries that were ever taken into a batch. */
-  let begun = 0;
-  /** How much was taken and is not committed yet. */
-  let pending = 0;
-  let entries = 0;
-  /** Each batch that is being written, and the number of its first entry. */
+  /** Entries taken into batches since the start. */
+  let started = 0;
+  /** Total size of the entries that are not committed yet. */
+  let pendingSize = 0;
+  let pendingEntries = 0;
+  /** The batches that are being written, each with the number of its first entry. */
   const inFlight = new Map<Promise<void>, number>();
   let scheduled = false;
-  /** Whether somebody waits for an entry, or one has waited long enough, or enough of them do for a batch. */
+  /** Whether to write now: a caller waits, the hold time of an entry is over, or a batch is full. */
   let isDue = false;
-  let hold: NodeJS.Timeout | undefined;
-  let isAway = false;
+  let holdTimer: NodeJS.Timeout | undefined;
+  let isUnavailable = false;
 
-  function put(entry: Entry, ...settles: Waiting<Entry, Result>["settles"]): void {
+  function enqueue(entry: Entry, ...settles: Waiting<Entry, Result>["settles"]): void {
     const key = merging?.keyOf(entry);
-    const other = key === undefined ? undefined : byKey.get(key);
-    if (merging !== undefined && other !== undefined) {
-      pending -= sizeOf(other.entry);
-      other.entry = merging.merge(other.entry, entry);
-      pending += sizeOf(other.entry);
-      other.settles.push(...settles);
+    const existing = key === undefined ? undefined : byKey.get(key);
+    if (merging !== undefined && existing !== undefined) {
+      pendingSize -= sizeOf(existing.entry);
+      existing.entry = merging.merge(existing.entry, entry);
+      pendingSize += sizeOf(existing.entry);
+      existing.settles.push(...settles);
       return;
     }
-    pending += sizeOf(entry);
-    entries += 1;
+    pendingSize += sizeOf(entry);
+    pendingEntries += 1;
     const added = { entry, settles };
     waiting.push(added);
     if (key !== undefined) byKey.set(key, added);
   }
 
-  /** What waits is to be written now. */
-  function due(): void {
-    clearTimeout(hold);
-    hold = undefined;
+  function writeNow(): void {
+    clearTimeout(holdTimer);
+    holdTimer = undefined;
     isDue = true;
     schedule();
   }
@@ -127,22 +126,22 @@ export function createGroupCommit<Entry, Result = void>(
   function schedule(): void {
     if (!isDue || scheduled || waiting.length === 0 || inFlight.size >= maxInFlight) return;
     scheduled = true;
-    // What arrives in this turn of the event loop goes together.
+    // Entries that arrive in this turn of the event loop share the batch.
     setImmediate(() => {
       scheduled = false;
-      const batch = take();
+      const batch = takeBatch();
       const writing = write(batch).finally(() => {
         inFlight.delete(writing);
         schedule();
       });
-      inFlight.set(writing, begun);
-      begun += batch.length;
+      inFlight.set(writing, started);
+      started += batch.length;
       schedule();
     });
   }
 
-  /** A batch of what waits: one entry, and more as long as they fit. */
-  function take(): Waiting<Entry, Result>[] {
+  /** Removes the next batch from the queue: at least one entry, and more while they fit. */
+  function takeBatch(): Waiting<Entry, Result>[] {
     let size = 0;
     let count = 0;
     for (const { entry } of waiting) {
@@ -152,25 +151,25 @@ export function createGroupCommit<Entry, Result = void>(
     }
     const batch = waiting.slice(0, count);
     waiting = waiting.slice(count);
-    // What comes from now on may be committed later than these.
+    // Later entries are not merged into this batch: it may be committed before they arrive.
     if (merging !== undefined) for (const { entry } of batch) byKey.delete(merging.keyOf(entry));
     isDue = waiting.length > 0;
     return batch;
   }
 
-  /** Resolves when every entry of the batch is written or left out. */
+  /** Resolves when every entry of the batch is written or dropped. */
   async function write(batch: readonly Waiting<Entry, Result>[]): Promise<void> {
     for (let attempt = 0; ; attempt += 1) {
       try {
         const results = await options.write(batch.map(({ entry }) => entry));
-        isAway = false;
-        return end(batch, (index) => ({ result: results[index] as Result }));
+        isUnavailable = false;
+        return settle(batch, (index) => ({ result: results[index] as Result }));
       } catch (error) {
-        // What takes too long at once may not in parts.
-        const isTooMuch = isStatementTimeout(error) && batch.length > 1;
-        if (isTooMuch || toDatabaseError(error).code !== Code.Unavailable) return divide(batch, error);
-        if (!isAway) logger.warn({ err: error, waiting: pending }, `${name} cannot be written now`);
-        isAway = true;
+        // Halves of a batch that is too slow may be fast enough.
+        const isTooLarge = isStatementTimeout(error) && batch.length > 1;
+        if (isTooLarge || toDatabaseError(error).code !== Code.Unavailable) return divide(batch, error);
+        if (!isUnavailable) logger.warn({ err: error, queue: name, waiting: pendingSize }, "batch write interrupted");
+        isUnavailable = true;
         const delayMs = Math.min(backoffMs.first * 2 ** attempt, backoffMs.most);
         await wait(delayMs * (0.5 + Math.random() / 2));
       }
@@ -180,55 +179,53 @@ export function createGroupCommit<Entry, Result = void>(
   async function divide(batch: readonly Waiting<Entry, Result>[], error: unknown): Promise<void> {
     const [first] = batch;
     if (first !== undefined && batch.length === 1) {
-      logger.error(
-        { err: error, ...options.describe(first.entry) },
-        `an entry of ${name} cannot be written: it is left out`,
-      );
-      return end(batch, () => ({ error }));
+      logger.error({ err: error, queue: name, ...options.describe(first.entry) }, "invalid entry dropped");
+      return settle(batch, () => ({ error }));
     }
     const middle = Math.ceil(batch.length / 2);
     await write(batch.slice(0, middle));
     await write(batch.slice(middle));
   }
 
-  function end(batch: readonly Waiting<Entry, Result>[], outcomeOf: (index: number) => Outcome<Result>): void {
+  function settle(batch: readonly Waiting<Entry, Result>[], outcomeOf: (index: number) => Outcome<Result>): void {
     for (const [index, { entry, settles }] of batch.entries()) {
-      pending -= sizeOf(entry);
-      entries -= 1;
-      for (const settle of settles) settle(outcomeOf(index));
+      pendingSize -= sizeOf(entry);
+      pendingEntries -= 1;
+      for (const notify of settles) notify(outcomeOf(index));
     }
   }
 
   async function flush(): Promise<void> {
-    const taken = begun + waiting.length;
-    due();
-    // Batches end in any order.
-    while (Math.min(begun, ...inFlight.values()) < taken) {
+    const target = started + waiting.length;
+    writeNow();
+    // Batches may end in any order.
+    while (Math.min(started, ...inFlight.values()) < target) {
       await (inFlight.size === 0 ? nextTurn() : Promise.race(inFlight.keys()));
     }
   }
 
   return {
-    hasRoom: () => pending < capacity,
+    hasRoom: () => pendingSize < capacity,
     append(entry) {
-      put(entry);
-      if (waiting.length >= maxBatch) due();
-      else hold ??= setTimeout(due, holdMs);
+      enqueue(entry);
+      if (waiting.length >= maxBatch) writeNow();
+      else holdTimer ??= setTimeout(writeNow, holdMs);
     },
     commit(entry) {
-      if (pending >= capacity) return Promise.reject(unavailable("LEDGER_BEHIND", `${name} is behind`, retryAfterMs));
+      if (pendingSize >= capacity)
+        return Promise.reject(unavailable("LEDGER_BEHIND", `${name} is behind`, retryAfterMs));
       return new Promise((resolve, reject) => {
-        const late = () => reject(unavailable("LEDGER_BEHIND", `${name} is behind`, retryAfterMs));
-        const timer = setTimeout(late, commitTimeoutMs);
-        put(entry, (outcome) => {
+        const onTimeout = () => reject(unavailable("LEDGER_BEHIND", `${name} is behind`, retryAfterMs));
+        const timer = setTimeout(onTimeout, commitTimeoutMs);
+        enqueue(entry, (outcome) => {
           clearTimeout(timer);
           if ("result" in outcome) resolve(outcome.result);
           else reject(outcome.error);
         });
-        due();
+        writeNow();
       });
     },
     flush,
-    pending: () => entries,
+    pending: () => pendingEntries,
   };
 }

@@ -2,37 +2,40 @@ import { randomUUID } from "node:crypto";
 import { setTimeout as wait } from "node:timers/promises";
 import pg from "pg";
 import type { Logger } from "pino";
-import { endWhenSilent } from "./silence.ts";
+import { closeWhenSilent } from "./silent-connections.ts";
 
+/** The messages between the servers on one database. */
 export interface Notifications {
   /**
-   * Resolves when every living server has flushed what it held back, as of now.
-   * A server that does not answer in time is not waited for: it is logged.
+   * Resolves when every connected server has flushed the entries that it had queued before the call. A server that does
+   * not respond in two seconds is logged and skipped.
+   * @throws an error that maps to UNAVAILABLE when this server has no connection
    */
   barrier(): Promise<void>;
   /**
-   * Resolves when every living server that counts by itself has stopped and has flushed, or cannot stop now. One that
-   * does not answer in time is not waited for: it is logged.
+   * Resolves when every connected server with local counters has given them up and flushed, or cannot do so now. A server
+   * that does not respond in two seconds is logged and skipped.
+   * @throws an error that maps to UNAVAILABLE when this server has no connection
    */
   recall(): Promise<void>;
-  /** From now on: what tells whether barriers have waited for this server all the while. */
+  /** Starts to record whether barriers wait for this server. */
   presence(): Presence;
-  /** Resolves when this server has heard of every change that was committed before. */
+  /** Resolves when this server has received the notification of every change that was committed before the call. */
   caughtUp(): Promise<void>;
   close(): Promise<void>;
 }
 
 /**
- * A barrier leaves out a server that has no connection, and gives up on one that takes two seconds. What was counted at a
- * moment that such a barrier began after may not be in what was read behind it.
+ * Records whether barriers have waited for this server. A barrier skips a server without a connection, and one that takes
+ * more than two seconds. Data read after such a barrier may lack what this server counted before it.
  */
 export interface Presence {
   /**
-   * Whether every barrier has waited for this server until now, as far as this server knows without asking.
-   * @param sinceMs what is counted later than that matters, by performance.now(); absent: since presence() was called
+   * Returns whether every barrier has waited for this server so far, as far as this server knows without I/O.
+   * @param sinceMs start of the period, by performance.now(); default: the call of presence()
    */
   isHeld(sinceMs?: number): boolean;
-  /** The same for certain: PostgreSQL has been asked on the same connection. */
+  /** Checks isHeld with a round trip to PostgreSQL on the same connection. Its result is certain. */
   confirm(sinceMs?: number): Promise<boolean>;
 }
 
@@ -40,75 +43,75 @@ export interface NotificationsOptions {
   /** postgres://user:password@host:port/name */
   readonly url: string;
   readonly logger: Logger;
-  /** These users, or their quotas, have changed; "all" where it is not known which. */
+  /** Called when users or their quotas have changed; "all" when it is unknown which. */
   readonly onUsers: (userIds: readonly number[] | "all") => void;
-  /** What is counted in Redis does not hold any more. */
+  /** Called when the counters in Redis are no longer valid. */
   readonly onGeneration: () => void;
-  /** Asked by a server that needs to read what this one may hold back. */
+  /** Called when another server needs to read entries that this server may have queued. */
   readonly onFlush: () => Promise<void>;
-  /** Asked by a server that has found the shared counters again: this one is to stop counting by itself. */
+  /** Called when another server has found the shared counters again: this server must give up its local counters. */
   readonly onRecall: () => Promise<void>;
 }
 
 const channel = "tollgate";
-/** By this name a server's session is known to be a living server's. */
+/** The application_name that marks the session of a running server. */
 const sessionName = "tollgate_bus";
-const barrierLimitMs = 2000;
-/** Barriers at once; who finds so many waits for the next one, together with all others. */
+const barrierTimeoutMs = 2000;
+/** Barriers that run at once. Callers beyond that share the next one. */
 const maxBarriers = 4;
 const reconnectMs = { first: 50, most: 2000 };
-const connectMs = 5000;
-/** How often the connection is tried, and how long its answers may take. */
-const beatMs = 1000;
+const connectTimeoutMs = 5000;
+/** A query at this interval detects a silent connection. */
+const heartbeatMs = 1000;
 const silenceMs = 3000;
-/** How long a close waits for PostgreSQL. */
-const closeMs = 1000;
+const closeTimeoutMs = 1000;
 
 /**
- * What servers on one database tell each other, by PostgreSQL's NOTIFY: which users have changed (triggers of the
- * tables say so), that the counters have, and to flush. Connects again by itself; what was said meanwhile is lost, and so everything may have
- * changed.
+ * Connects the servers on one database through NOTIFY of PostgreSQL: changed users (from triggers on the tables), invalid
+ * counters, and requests to flush. Reconnects by itself. Notifications sent meanwhile are lost, so after a reconnect all
+ * users and counters count as changed.
  */
 export async function openNotifications(options: NotificationsOptions): Promise<Notifications> {
   const { url, logger, onUsers, onGeneration, onFlush, onRecall } = options;
-  const waiting = new Map<string, (pid: number) => void>();
-  /** Told when the connection ends: no more answers come. */
-  const failing = new Set<(error: Error) => void>();
-  const running = new Set<Promise<void>>();
+  /** Callbacks for responses, by request id. */
+  const onResponse = new Map<string, (pid: number) => void>();
+  /** Reject the requests that run when the connection ends: no response can arrive. */
+  const rejectRunning = new Set<(error: Error) => void>();
+  const runningBarriers = new Set<Promise<void>>();
   let client: pg.Client | undefined;
   let closed = false;
-  /** Every server hears all answers: this one knows its own questions by it. */
-  const name = randomUUID();
-  let barriers = 0;
+  /** Prefix of this server's request ids: every server receives all responses. */
+  const serverId = randomUUID();
+  let requests = 0;
   let syncs = 0;
-  let next: Promise<void> | undefined;
-  let last: Promise<unknown> = Promise.resolve();
+  let nextBarrier: Promise<void> | undefined;
+  let lastQuery: Promise<unknown> = Promise.resolve();
 
   await connect();
 
-  /** A connection has one statement at a time. */
+  /** Queues statements: a connection runs one at a time. */
   function query<Row extends pg.QueryResultRow>(from: pg.Client, text: string, values: unknown[]) {
-    const result = last.then(() => from.query<Row>(text, values));
-    last = result.catch(() => undefined);
+    const result = lastQuery.then(() => from.query<Row>(text, values));
+    lastQuery = result.catch(() => undefined);
     return result;
   }
 
   async function connect(): Promise<void> {
-    const fresh = new pg.Client({ connectionString: url, keepAlive: true, connectionTimeoutMillis: connectMs });
-    fresh.on("notification", ({ payload = "" }) => onAnswer(fresh, payload));
-    fresh.on("error", (error) => logger.warn({ err: error }, "the notification connection is interrupted"));
+    const fresh = new pg.Client({ connectionString: url, keepAlive: true, connectionTimeoutMillis: connectTimeoutMs });
+    fresh.on("notification", ({ payload = "" }) => onNotification(fresh, payload));
+    fresh.on("error", (error) => logger.warn({ err: error }, "notification connection lost"));
     await fresh.connect();
-    endWhenSilent(fresh, { limitMs: silenceMs });
+    closeWhenSilent(fresh, { limitMs: silenceMs });
     await fresh.query(`listen ${channel}`);
-    // From here on it answers, and may be waited for.
+    // From here on this server responds, so barriers wait for it.
     await fresh.query(`set application_name = '${sessionName}'`);
     client = fresh;
-    // A connection on which nothing is asked would be silent unnoticed, and no notice would come.
-    const beat = setInterval(() => void query(fresh, "select 1", []).catch(() => undefined), beatMs).unref();
+    // Without regular queries, a silent connection would go unnoticed and notifications would be lost.
+    const heartbeat = setInterval(() => void query(fresh, "select 1", []).catch(() => undefined), heartbeatMs).unref();
     fresh.on("end", () => {
-      clearInterval(beat);
+      clearInterval(heartbeat);
       client = undefined;
-      for (const fail of failing) fail(connectionError("the notification connection is interrupted"));
+      for (const reject of rejectRunning) reject(connectionError("the notification connection is lost"));
       if (!closed) void reconnect();
     });
     onUsers("all");
@@ -123,49 +126,50 @@ export async function openNotifications(options: NotificationsOptions): Promise<
         () => true,
         () => false,
       );
-      // One that ends again comes back here by itself.
+      // If this connection ends, its "end" event reconnects again.
       if (connected) return;
     }
   }
 
-  function onAnswer(from: pg.Client, payload: string): void {
-    const [what = "", ...rest] = payload.split(" ");
-    if (what === "user") onUsers(rest.map(Number));
-    else if (what === "users") onUsers("all");
-    else if (what === "generation") onGeneration();
-    else if (what === "flushed") waiting.get(rest[0] ?? "")?.(Number(rest[1]));
-    else if (what === "flush" || what === "recall") {
-      const work = what === "flush" ? onFlush : onRecall;
+  function onNotification(from: pg.Client, payload: string): void {
+    const [kind = "", ...values] = payload.split(" ");
+    if (kind === "user") onUsers(values.map(Number));
+    else if (kind === "users") onUsers("all");
+    else if (kind === "generation") onGeneration();
+    else if (kind === "flushed") onResponse.get(values[0] ?? "")?.(Number(values[1]));
+    else if (kind === "flush" || kind === "recall") {
+      const work = kind === "flush" ? onFlush : onRecall;
       work()
         .then(() =>
-          query(from, "select pg_notify($1, 'flushed ' || $2 || ' ' || pg_backend_pid())", [channel, rest[0]]),
+          query(from, "select pg_notify($1, 'flushed ' || $2 || ' ' || pg_backend_pid())", [channel, values[0]]),
         )
-        .catch((error: unknown) => logger.warn({ err: error, what }, "a flush was asked for and not answered"));
+        .catch((error: unknown) => logger.warn({ err: error, kind }, "flush request failed"));
     }
   }
 
-  async function ask(what: "flush" | "recall"): Promise<void> {
-    const notifications = client;
-    if (notifications === undefined) throw connectionError("the notification connection is not open");
-    // Taken before anything is waited for: two barriers never have one id.
-    barriers += 1;
-    const id = `${name}.b${barriers}`;
+  /** Sends a request to all servers and waits for the response of each one that is connected. */
+  async function request(kind: "flush" | "recall"): Promise<void> {
+    const connection = client;
+    if (connection === undefined) throw connectionError("the notification connection is not open");
+    // Counted before the first await, so that two requests never share an id.
+    requests += 1;
+    const id = `${serverId}.b${requests}`;
     const { rows } = await query<{ pid: number }>(
-      notifications,
+      connection,
       `select pid from pg_stat_activity
        where datname = current_database() and application_name = $1`,
       [sessionName],
     );
-    const silent = new Set(rows.map(({ pid }) => pid));
+    const unresponsive = new Set(rows.map(({ pid }) => pid));
     let fail: (error: Error) => void = () => undefined;
     await new Promise<void>((resolve, reject) => {
       const timer = setTimeout(() => {
-        logger.warn({ pids: [...silent] }, "servers did not flush in time");
+        logger.warn({ pids: [...unresponsive] }, "flush request timed out");
         resolve();
-      }, barrierLimitMs);
-      waiting.set(id, (pid) => {
-        silent.delete(pid);
-        if (silent.size > 0) return;
+      }, barrierTimeoutMs);
+      onResponse.set(id, (pid) => {
+        unresponsive.delete(pid);
+        if (unresponsive.size > 0) return;
         clearTimeout(timer);
         resolve();
       });
@@ -173,72 +177,74 @@ export async function openNotifications(options: NotificationsOptions): Promise<
         clearTimeout(timer);
         reject(error);
       };
-      failing.add(fail);
-      query(notifications, "select pg_notify($1, $2)", [channel, `${what} ${id}`]).catch(fail);
+      rejectRunning.add(fail);
+      query(connection, "select pg_notify($1, $2)", [channel, `${kind} ${id}`]).catch(fail);
     }).finally(() => {
-      waiting.delete(id);
-      failing.delete(fail);
+      onResponse.delete(id);
+      rejectRunning.delete(fail);
     });
   }
 
-  async function askNext(): Promise<void> {
+  async function startBarrier(): Promise<void> {
     await wait(0);
-    while (running.size >= maxBarriers) await Promise.race([...running].map((one) => one.catch(() => undefined)));
-    next = undefined;
-    const asking = ask("flush").finally(() => running.delete(asking));
-    running.add(asking);
-    return asking;
+    while (runningBarriers.size >= maxBarriers) {
+      await Promise.race([...runningBarriers].map((barrier) => barrier.catch(() => undefined)));
+    }
+    nextBarrier = undefined;
+    const barrier = request("flush").finally(() => runningBarriers.delete(barrier));
+    runningBarriers.add(barrier);
+    return barrier;
   }
 
   return {
-    // All who ask before it begins share one.
+    // Calls share a barrier that has not started yet.
     barrier() {
-      next ??= askNext();
-      return next;
+      nextBarrier ??= startBarrier();
+      return nextBarrier;
     },
-    recall: () => ask("recall"),
+    recall: () => request("recall"),
     presence() {
-      const notifications = client;
+      const connection = client;
       const startMs = performance.now();
       const isHeld = (sinceMs = startMs) =>
-        notifications !== undefined && client === notifications && performance.now() - sinceMs < barrierLimitMs;
+        connection !== undefined && client === connection && performance.now() - sinceMs < barrierTimeoutMs;
       return {
         isHeld,
         async confirm(sinceMs) {
-          if (notifications === undefined || !isHeld(sinceMs)) return false;
-          const isAnswered = await query(notifications, "select 1", []).then(
+          if (connection === undefined || !isHeld(sinceMs)) return false;
+          const hasResponded = await query(connection, "select 1", []).then(
             () => true,
             () => false,
           );
-          return isAnswered && isHeld(sinceMs);
+          return hasResponded && isHeld(sinceMs);
         },
       };
     },
     async caughtUp() {
-      const notifications = client;
-      // Without a connection nothing is heard, and so nothing that is remembered counts.
-      if (notifications === undefined) return onUsers("all");
+      const connection = client;
+      // Without a connection no notification arrives, so every cached user may be stale.
+      if (connection === undefined) return onUsers("all");
       syncs += 1;
-      const id = `${name}.s${syncs}`;
-      const heard = new Promise<void>((resolve) => waiting.set(id, () => resolve()));
+      const id = `${serverId}.s${syncs}`;
+      const received = new Promise<void>((resolve) => onResponse.set(id, () => resolve()));
       try {
-        // Notices come in the order of their commits, one's own included.
-        await query(notifications, "select pg_notify($1, 'flushed ' || $2 || ' ' || pg_backend_pid())", [channel, id]);
-        await Promise.race([heard, wait(barrierLimitMs, undefined, { ref: false })]);
+        // Notifications arrive in the order of commits, this server's own included.
+        await query(connection, "select pg_notify($1, 'flushed ' || $2 || ' ' || pg_backend_pid())", [channel, id]);
+        await Promise.race([received, wait(barrierTimeoutMs, undefined, { ref: false })]);
       } catch {
         onUsers("all");
       } finally {
-        waiting.delete(id);
+        onResponse.delete(id);
       }
     },
     async close() {
       closed = true;
-      await Promise.race([client?.end(), wait(closeMs, undefined, { ref: false })]);
+      await Promise.race([client?.end(), wait(closeTimeoutMs, undefined, { ref: false })]);
     },
   };
 }
 
-/** SQLSTATE connection_does_not_exist: storage/errors makes UNAVAILABLE of it. */
+/** SQLSTATE connection_does_not_exist: toDatabaseError maps it to UNAVAILABLE. */
 const connectionDoesNotExist = "08003";
 
 function connectionError(message: string): Error {

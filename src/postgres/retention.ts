@@ -5,10 +5,10 @@ import { dropPartitions, ensurePartitions, type Partitioned } from "./partitions
 
 export interface RetainedTable {
   readonly table: Partitioned;
-  /** How long a day is kept. */
+  /** How many days are kept. */
   readonly days: number;
-  /** Removes what else is kept for as long: of the time before it, milliseconds since the epoch. */
-  readonly tidy?: (beforeMs: number) => Promise<void>;
+  /** Deletes rows of other tables that refer to earlier days. `beforeMs` is in milliseconds since the epoch. */
+  readonly deleteDependents?: (beforeMs: number) => Promise<void>;
 }
 
 export interface RetentionOptions {
@@ -21,37 +21,36 @@ export interface RetentionOptions {
 const aheadDays = 3;
 
 /**
- * Makes the tables' partitions of the coming days, and drops those that are older than they are kept: now and every
- * hour.
- * @returns what stops it
+ * Creates the partitions of the coming days and drops those that are past their retention, now and every hour.
+ * @returns a function that stops it
  */
 export function startRetention(
   { database, logger, now }: RetentionOptions,
   tables: readonly RetainedTable[],
 ): () => void {
-  const keep = async ({ table, days: kept, tidy }: RetainedTable): Promise<void> => {
+  const retain = async ({ table, days: retentionDays, deleteDependents }: RetainedTable): Promise<void> => {
     const today = dayAt(now(), 0);
     const days = new Set(Array.from({ length: aheadDays + 2 }, (_none, index) => today - 1 + index));
     await ensurePartitions(database, table, days);
-    // What leads to a row goes before the row.
-    await tidy?.((today - kept) * dayMs);
-    await dropPartitions(database, table, today - kept);
+    // Rows that refer to a partition are deleted before it is dropped.
+    await deleteDependents?.((today - retentionDays) * dayMs);
+    await dropPartitions(database, table, today - retentionDays);
   };
   let isStopped = false;
-  const keepAll = async (): Promise<void> => {
-    for (const kept of tables) {
+  const retainAll = async (): Promise<void> => {
+    for (const retained of tables) {
       if (isStopped) return;
-      const { table } = kept;
-      // The other tables do not wait for what is wrong with one.
-      await keep(kept).catch((error: unknown) => {
-        // The pool that closes ends statements under way.
-        if (!isStopped) logger.warn({ err: error, table }, "old days were not tidied");
+      const { table } = retained;
+      // A failure of one table does not stop the others.
+      await retain(retained).catch((error: unknown) => {
+        // The closing pool cancels running statements, which is not a failure.
+        if (!isStopped) logger.warn({ err: error, table }, "retention failed");
       });
     }
   };
-  const attempt = () => void keepAll();
-  attempt();
-  const timer = setInterval(attempt, hourMs);
+  const run = () => void retainAll();
+  run();
+  const timer = setInterval(run, hourMs);
   timer.unref();
   return () => {
     isStopped = true;
@@ -59,17 +58,17 @@ export function startRetention(
   };
 }
 
-/** Rows that one statement deletes: some tens of milliseconds, far below the longest that a statement may run. */
+/** Rows that one statement deletes. It takes tens of milliseconds, far below statement_timeout. */
 const batchRows = 5000;
 
 /**
- * Deletes the rows of a table whose column is before a value, in statements of bounded size: a year's backlog must not
- * run into the time limit of one statement again and again.
+ * Deletes the rows whose column is below a value, in batches: one statement for a backlog of a year would exceed
+ * statement_timeout at every attempt.
  */
 export async function deleteBefore(database: Database, table: string, column: string, before: string): Promise<void> {
   for (;;) {
     const { rowCount } = await database.raw<{ rowCount: number }>(
-      // An array, not a join: the rows are then found by their place, without reading the table.
+      // An array, not a join: PostgreSQL then fetches the rows by ctid instead of scanning the table.
       "delete from ?? where ctid = any (array(select ctid from ?? where ?? < ? limit ?))",
       [table, table, column, before, batchRows],
     );

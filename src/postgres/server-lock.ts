@@ -2,54 +2,54 @@ import { setTimeout as wait } from "node:timers/promises";
 import pg from "pg";
 import type { Logger } from "pino";
 import { advisoryLocks } from "./advisory-locks.ts";
-import { endWhenSilent } from "./silence.ts";
+import { closeWhenSilent } from "./silent-connections.ts";
 
 export interface ServerLockOptions {
   /** postgres://user:password@host:port/name */
   readonly url: string;
-  /** Shown to whom this lock keeps from starting. */
+  /** Named in the error of a server that this lock keeps from starting. */
   readonly serverName: string;
-  /** Whether other servers may hold it, too: those whose counters are in Redis. */
+  /** True on servers whose counters are in Redis: they may hold the lock together. */
   readonly isShared: boolean;
   readonly logger: Logger;
-  /** Another server has taken the lock while this one had lost its connection: this one must grant nothing more. */
+  /** Called when another server has taken the lock after a lost connection: this server must grant nothing more. */
   readonly onTakeover: (reason: string) => void;
 }
 
-/** A server that was told to stop, or was killed, is gone by then. */
+/** Long enough for a server that is stopping, or was killed, to release the lock. */
 const waitMs = 3000;
 const retryMs = 100;
-const beatMs = 1000;
+const heartbeatMs = 1000;
 const silenceMs = 3000;
 const sessionPrefix = "tollgate_server ";
 
 /**
- * Holds an advisory lock on a connection of its own for as long as the server lives, so that a server with counters in
- * its process is the only one on its database. A lost connection is opened again and the lock taken again: PostgreSQL
- * frees the lock with the connection, and another server may have it by then.
- * @throws Error that names the server in the way
+ * Holds an advisory lock on its own connection while the server runs, so that a server with counters in its process is
+ * the only one on its database. PostgreSQL releases the lock when the connection ends, so after a lost connection the
+ * lock is acquired again, unless another server has taken it meanwhile.
+ * @throws Error that names the server that holds the lock
  */
 export async function holdServerLock(options: ServerLockOptions): Promise<{ close(): Promise<void> }> {
   const { logger, onTakeover } = options;
   let isClosed = false;
-  let client = await take(options, onLost);
+  let client = await acquireLock(options, onLost);
 
   function onLost(): void {
     if (isClosed) return;
-    logger.warn("server lock lost: taking it again");
-    void takeAgain();
+    logger.warn("server lock lost");
+    void reacquire();
   }
 
-  async function takeAgain(): Promise<void> {
+  async function reacquire(): Promise<void> {
     for (;;) {
       if (isClosed) return;
       try {
-        client = await take(options, onLost);
-        logger.info("server lock taken again");
+        client = await acquireLock(options, onLost);
+        logger.info("server lock reacquired");
         return;
       } catch (error) {
         if (error instanceof LockTakenError) return onTakeover(error.message);
-        await wait(beatMs, undefined, { ref: false });
+        await wait(heartbeatMs, undefined, { ref: false });
       }
     }
   }
@@ -57,14 +57,14 @@ export async function holdServerLock(options: ServerLockOptions): Promise<{ clos
   return {
     async close() {
       isClosed = true;
-      await Promise.race([client.end(), wait(beatMs, undefined, { ref: false })]);
+      await Promise.race([client.end(), wait(heartbeatMs, undefined, { ref: false })]);
     },
   };
 }
 
 class LockTakenError extends Error {}
 
-async function take({ url, serverName, isShared }: ServerLockOptions, onLost: () => void): Promise<pg.Client> {
+async function acquireLock({ url, serverName, isShared }: ServerLockOptions, onLost: () => void): Promise<pg.Client> {
   const client = new pg.Client({
     connectionString: url,
     application_name: `${sessionPrefix}${serverName}`.slice(0, 63),
@@ -73,7 +73,7 @@ async function take({ url, serverName, isShared }: ServerLockOptions, onLost: ()
   });
   client.on("error", () => undefined);
   await client.connect();
-  endWhenSilent(client, { limitMs: silenceMs });
+  closeWhenSilent(client, { limitMs: silenceMs });
   try {
     const startedMs = performance.now();
     const kind = isShared ? "pg_try_advisory_lock_shared" : "pg_try_advisory_lock";
@@ -87,10 +87,10 @@ async function take({ url, serverName, isShared }: ServerLockOptions, onLost: ()
     await client.end().catch(() => undefined);
     throw error;
   }
-  // A connection that is silent would lose the lock unnoticed.
-  const beat = setInterval(() => void client.query("select 1").catch(() => undefined), beatMs).unref();
+  // Regular queries detect a silent connection, which would lose the lock unnoticed.
+  const heartbeat = setInterval(() => void client.query("select 1").catch(() => undefined), heartbeatMs).unref();
   client.on("end", () => {
-    clearInterval(beat);
+    clearInterval(heartbeat);
     onLost();
   });
   return client;

@@ -2,48 +2,48 @@ import type { Socket } from "node:net";
 import pg from "pg";
 
 export interface SilenceOptions {
-  /** How long a statement may be without a byte of its answer. */
+  /** The longest time in which a running statement may receive no byte. */
   readonly limitMs: number;
-  /** Whether PostgreSQL is still at work on the statement: then it is waited for again. Absent: it never is. */
-  readonly isAtWork?: (processId: number) => Promise<boolean>;
+  /** Returns whether PostgreSQL still runs the statement: then the wait continues. Absent: it never does. */
+  readonly isRunning?: (processId: number) => Promise<boolean>;
 }
 
-/** What the types of pg leave out. */
+/** Members that the types of pg leave out. */
 interface OpenClient {
   readonly connection: { readonly stream: Socket };
-  /** False while a statement is under way. */
+  /** False while a statement runs. */
   readonly readyForQuery: boolean;
   readonly processID: number;
 }
 
 /**
- * Ends an open connection that has gone silent under a statement: a firewall or a proxy has forgotten it, and neither
- * end is told. The statement then fails as that of any broken connection does. TCP alone would wait for a quarter of an
- * hour, and for ever where something in between still acknowledges.
+ * Closes an open connection that receives nothing while a statement runs. A firewall or a proxy may have dropped it
+ * without notice to either end. The statement then fails with a connection error. TCP alone would wait for a quarter of an
+ * hour, and forever if a middlebox still acknowledges.
  */
-export function endWhenSilent(client: pg.Client, { limitMs, isAtWork = () => Promise.resolve(false) }: SilenceOptions) {
+export function closeWhenSilent(client: pg.Client, { limitMs, isRunning }: SilenceOptions): void {
   const open = client as unknown as OpenClient;
   const { stream } = open.connection;
   const check = async () => {
-    // After a pause of this process, the answer may be here and unread: it is read before this goes on.
+    // After a pause of this process, a response may be buffered: let the event loop read it first.
     await new Promise(setImmediate);
     if (open.readyForQuery || stream.destroyed) return;
     const { bytesRead } = stream;
-    if (await isAtWork(open.processID).catch(() => false)) return void stream.setTimeout(limitMs);
+    if (await isRunning?.(open.processID).catch(() => false)) return void stream.setTimeout(limitMs);
     const isStillSilent = !open.readyForQuery && stream.bytesRead === bytesRead;
-    if (isStillSilent) stream.destroy(new Error("Connection terminated: no answer in time"));
+    if (isStillSilent) stream.destroy(new Error("Connection terminated: no response in time"));
   };
   stream.setTimeout(limitMs).on("timeout", () => void check());
 }
 
-const askTimeoutMs = 2000;
+const checkTimeoutMs = 2000;
 
-/** Whether the backend runs a statement, asked over a connection of its own. */
+/** Checks over a separate connection whether the backend runs a statement. */
 export async function isBackendActive(url: string, processId: number): Promise<boolean> {
   const client = new pg.Client({
     connectionString: url,
-    connectionTimeoutMillis: askTimeoutMs,
-    query_timeout: askTimeoutMs,
+    connectionTimeoutMillis: checkTimeoutMs,
+    query_timeout: checkTimeoutMs,
   });
   client.on("error", () => undefined);
   try {
@@ -51,7 +51,7 @@ export async function isBackendActive(url: string, processId: number): Promise<b
     const text = "select 1 from pg_stat_activity where pid = $1 and state = 'active'";
     return (await client.query(text, [processId])).rows.length > 0;
   } finally {
-    // Not waited for: this connection may be silent, too.
+    // Not ended gracefully: this connection may be silent too.
     (client as unknown as OpenClient).connection.stream.destroy();
   }
 }

@@ -54,7 +54,7 @@ async function measureFlood(shape: (typeof floods)[number]): Promise<void> {
     const idle = await measure(call);
     const { before, after, burst, busy } = await underFlood(flooder, lines, () => measure(call));
     const perSecond = (total(after.answers) - total(before.answers)) / (measureMs / 1000);
-    const behind = (stand.server.output().match(/the ledger (cannot be written|is behind)/g) ?? []).length;
+    const behind = (stand.server.output().match(/batch write interrupted|the ledger is behind/g) ?? []).length;
     console.log(`# ${inFlight} logins in flight from ${shape}`);
     console.log(
       `in flight ${after.sent - total(after.answers)}, answered ${Math.round(perSecond)}/s: ${JSON.stringify(after.answers)}`,

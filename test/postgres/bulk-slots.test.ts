@@ -18,7 +18,7 @@ describe("a turn", () => {
   it("that does not come in time is refused, with when to try again", async () => {
     const free = await take();
     const refused = await take({ waitMs: 50 }).catch((error: unknown) => ConnectError.from(error));
-    expect(refused).toMatchObject({ code: Code.Unavailable, rawMessage: "too many uploads are under way" });
+    expect(refused).toMatchObject({ code: Code.Unavailable, rawMessage: "too many uploads are in progress" });
     expect((refused as ConnectError).findDetails(RetryInfoSchema)).toHaveLength(1);
     free();
   });

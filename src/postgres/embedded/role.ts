@@ -1,17 +1,17 @@
 import pg from "pg";
 
-/** A role of PostgreSQL and its password; neither needs escaping in an address or a statement. */
+/** A role of PostgreSQL and its password. Both are safe in a URL or a statement without escaping. */
 export interface RoleLogin {
   readonly name: string;
   readonly password: string;
 }
 
-/** The role that the service connects as. It owns the database and what is in it, and is no superuser. */
+/** The role of the service. It owns the database and its objects, and is not a superuser. */
 export const serviceRole = "tollgate_service";
 
 /**
- * Makes the role where it is missing, sets its password, and gives it the database and everything in it that the
- * superuser owns: data folders of earlier releases belong to the superuser. What belongs to an extension stays.
+ * Creates the role when it is missing, sets its password, and makes it the owner of the database and its objects. In data
+ * folders of earlier releases the superuser owns them. Objects of extensions keep their owner.
  */
 export async function prepareRole(superuserUrl: string, { name, password }: RoleLogin): Promise<void> {
   const client = new pg.Client({ connectionString: superuserUrl });
@@ -25,20 +25,20 @@ export async function prepareRole(superuserUrl: string, { name, password }: Role
         end if;
       end $$`);
     await client.query(`alter role ${name} nosuperuser nocreatedb nocreaterole noreplication password '${password}'`);
-    await client.query(handOver(name));
+    await client.query(changeOwner(name));
   } finally {
     await client.end();
   }
 }
 
-const handOver = (role: string): string => `
+const changeOwner = (role: string): string => `
   do $$
   declare
     statement text;
   begin
     execute format('alter database %I owner to ${role}', current_database());
     for statement in
-      -- Indexes and sequences of columns go with their tables.
+      -- Indexes and sequences of columns follow their tables.
       select format('alter %s %s owner to ${role}', case relkind when 'S' then 'sequence' else 'table' end, oid::regclass)
       from pg_class
       where relnamespace = 'public'::regnamespace and relowner <> '${role}'::regrole

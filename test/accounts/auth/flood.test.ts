@@ -52,7 +52,7 @@ test("logins that wait for PostgreSQL keep nobody else waiting, and the ledger i
   await lock.rollback();
   const statuses = new Set((await Promise.all(flood)).map(({ status }) => status));
   expect([...statuses].toSorted()).toEqual([401, 503]);
-  expect(app.log.filter(({ msg }) => msg === "the ledger cannot be written now")).toEqual([]);
+  expect(app.log.filter(({ msg }) => msg === "batch write interrupted")).toEqual([]);
 });
 
 test("20 right logins at once for one name are all served: only failed logins count", async () => {
