@@ -36,7 +36,7 @@ test.each([
   [{ key: "good", detail: 5 }, "detail"],
   [{ detail: "no key" }, "key"],
   [{ key: "good", extra: true }, "extra"],
-  [{ key: "good", detail: "a\u0000b" }, ""],
+  [{ key: "good", detail: "a\u0000b" }, "detail"],
   [[], ""],
 ])("refuses %o and names %s", async (body, field) => {
   const answer = await call("POST", "/admin/companies", body);
