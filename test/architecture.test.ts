@@ -39,6 +39,12 @@ test("files import each other in no circle, types included", () => {
   expect(circleIn(imports)).toBeUndefined();
 });
 
+test("no two exports of src have one name", () => {
+  const sources = files.map((file): [string, string] => [file, readFileSync(join("src", file), "utf8")]);
+  expect(sources.flatMap(([, source]) => exportsOf(source)).length).toBeGreaterThan(500);
+  expect(sharedNamesOf(sources)).toEqual([]);
+});
+
 test("the checks see what they forbid", () => {
   const [all, quotas, accounts] = lists as [FloorList, FloorList, FloorList];
   const forbidden = (list: FloorList, from: string, to: string) => violationsOf(list, [{ from, to }]);
@@ -52,7 +58,39 @@ test("the checks see what they forbid", () => {
     { from: "c.ts", to: "b.ts" },
   ];
   expect(circleIn(circle)).toEqual(["b.ts", "c.ts", "b.ts"]);
+  const first = "export type Row = string;\nexport const { left, right: up } = pair;\n";
+  const second = 'export async function* up() {}\nexport interface Row {}\nexport { left } from "./b.ts";\n';
+  expect(
+    sharedNamesOf([
+      ["a.ts", first],
+      ["b.ts", second],
+    ]),
+  ).toEqual(["Row: a.ts, b.ts", "up: a.ts, b.ts"]);
 });
+
+/** The names that a file exports by a declaration. A re-export is not a second declaration. */
+function exportsOf(source: string): string[] {
+  const named = /^export (?:declare |abstract |async )*(?:function\*?|const|let|class|interface|type|enum) +(\w+)/gm;
+  const destructured = /^export const \{([^}]*)\}/gm;
+  return [
+    ...[...source.matchAll(named)].map(([, name = ""]) => name),
+    ...[...source.matchAll(destructured)].flatMap(([, list = ""]) =>
+      list.split(",").map((part) => part.split(":").at(-1)?.trim() ?? ""),
+    ),
+  ].filter((name) => name !== "");
+}
+
+/** The names that more than one file exports, with the files. */
+function sharedNamesOf(sources: readonly (readonly [file: string, source: string])[]): string[] {
+  const filesOf = new Map<string, string[]>();
+  for (const [file, source] of sources) {
+    for (const name of new Set(exportsOf(source))) filesOf.set(name, [...(filesOf.get(name) ?? []), file]);
+  }
+  return [...filesOf]
+    .filter(([, places]) => places.length > 1)
+    .map(([name, places]) => `${name}: ${places.join(", ")}`)
+    .toSorted();
+}
 
 /** The paths of the relative imports, types and dynamic imports included. */
 function importsOf(source: string): string[] {

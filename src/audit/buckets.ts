@@ -4,17 +4,17 @@ import { dayMicros, hourMicros, type Micros, toIsoTime } from "../shared/calenda
 import { filterActions } from "./matching.ts";
 import type { ActionFilter } from "./selection.ts";
 
-/** A stretch of time in which there are actions of a selection. */
+/** A period that holds actions of a selection. */
 export interface ActionBucket {
   /** `end` is excluded. */
   readonly start: Micros;
   readonly end: Micros;
   readonly total: number;
-  /** Whether all of them are administrative changes. */
+  /** Whether all actions are administrative changes. */
   readonly changes: boolean;
 }
 
-/** What a stretch of time is counted by: actions one by one, or kept totals of hours or days. */
+/** A period and how it is counted: action by action, or from stored totals of hours or days. */
 interface Segment {
   readonly from: Micros;
   readonly to: Micros;
@@ -25,16 +25,15 @@ interface Segment {
 const success = 1;
 
 /**
- * The levels of audit_total. The last two correct those of a company and of a user for what the partners of another
- * company see: what they see is added under that company, and taken away under the user's own.
+ * The levels of audit_total. The last two correct the company and user levels for actions that the partners of another
+ * company see: such actions are added under that company and subtracted under the user's own.
  */
 const levels = { all: 0, company: 1, user: 2, shownToCompany: 3, shownToCompanyOfUser: 4 };
 
 /**
- * How many actions of a selection there are, in order of time; stretches without any are left out. Whole hours and days
- * come from kept totals, so that the time it takes grows with the period, not with the actions. A user's are kept by
- * day alone.
- * @param longest the stretches that are told at the most; a user's are days all the same
+ * Counts the actions of a selection by period, in order of time, without empty periods. Whole hours and days come from
+ * stored totals, so the cost grows with the period and not with the number of actions. Totals of a user exist by day only.
+ * @param longest the longest bucket; ignored for a selection of one user
  */
 export async function bucketsOf(
   database: Database,
@@ -49,12 +48,12 @@ export async function bucketsOf(
       return [counted(database, selection, segment, 1)];
     }
     if (outcome === undefined) return [kept(database, selection, segment, segment.by)];
-    // Totals are kept of all outcomes. Those that are no success are few, and have an index of their own.
-    const others = { ...selection, outcome: "not success" as const };
-    return [kept(database, selection, segment, segment.by), counted(database, others, segment, -1)];
+    // Totals hold all outcomes. Actions without success are few and have their own index: subtract them.
+    const failures = { ...selection, outcome: "not success" as const };
+    return [kept(database, selection, segment, segment.by), counted(database, failures, segment, -1)];
   });
   const rows: { start: Micros; end: Micros; total: number; changes: boolean }[] = await database
-    // One statement, one snapshot: nothing is counted twice that is moved to the totals meanwhile.
+    // One statement, one snapshot: the roll-up that runs meanwhile cannot make an action count twice.
     .from(database.unionAll(queries).as("bucket"))
     .select("start", "end")
     .select(database.raw("sum(total)::bigint as total, bool_and(changes) as changes"))
@@ -93,12 +92,12 @@ function hoursAndDays(hours: { from: Micros; to: Micros }, days: { from: Micros;
   ];
 }
 
-/** What of a period is made of whole units. */
+/** Returns the part of a period that consists of whole units. */
 function inner(from: Micros, to: Micros, unit: Micros) {
   return { from: Math.ceil(from / unit) * unit, to: Math.floor(to / unit) * unit };
 }
 
-/** Counts actions one by one, in stretches as long as the segment's; each counts as `weight`. */
+/** Counts actions one by one in buckets of the segment's unit. Each action counts as `weight`. */
 function counted(
   database: Database,
   selection: ActionFilter,
@@ -157,7 +156,7 @@ function kept(
     .groupBy("start");
 }
 
-/** The rows of audit_total that add up to a selection: the columns that each of them has, beside the method's. */
+/** Returns the conditions on audit_total, apart from the method, whose rows add up to a selection. */
 function totalsOf({ user, company, visibleTo }: ActionFilter): Record<string, string | number>[] {
   const { username, ...others } = user;
   const ofCompany = company === undefined ? {} : { company_key: company };

@@ -3,7 +3,7 @@ import type { AuditActionSchema } from "#gen/tollgate/v1/audit_pb.js";
 import { toTimestamp } from "../shared/calendar.ts";
 import type { ActionRow } from "./store.ts";
 
-/** @param hasData whether data of the action's user is kept for its tracecode */
+/** @param hasData whether data of the action's user is stored for its tracecode */
 export function toActionMessage(row: ActionRow, hasData: boolean) {
   return {
     username: row.username,
@@ -29,7 +29,7 @@ export function toActionMessage(row: ActionRow, hasData: boolean) {
   } satisfies MessageInitShape<typeof AuditActionSchema>;
 }
 
-/** ISO 8601, to the hour: days are not always 24 of them. 754300 is PT12M34.3S. */
+/** Formats an ISO 8601 duration. Hours are the largest unit, since a day may not have 24. 754300 is PT12M34.3S. */
 function toDuration(milliseconds: number): string {
   const hours = Math.floor(milliseconds / 3_600_000);
   const minutes = Math.floor(milliseconds / 60_000) % 60;

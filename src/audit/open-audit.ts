@@ -18,7 +18,7 @@ export interface AuditResources {
   readonly findData: AuditOptions["findData"];
 }
 
-/** Puts together what the audit service stands on. */
+/** Creates the dependencies of the audit service. */
 export function openAudit({ logger, actions, usage, ...options }: AuditResources): AuditOptions {
   const { database } = options;
   const batches = createGroupCommit<ActionBatch>({
@@ -30,8 +30,8 @@ export function openAudit({ logger, actions, usage, ...options }: AuditResources
       await writeActionBatches({ database, actions, usage }, written);
       return written.map(() => undefined);
     },
-    describe: ({ told }) => ({ tracecodes: told.slice(0, 10).map(({ action }) => action.tracecode) }),
-    sizeOf: ({ told }) => told.reduce((sum, { usage: used }) => sum + weightOf(used), 0),
+    describe: ({ records }) => ({ tracecodes: records.slice(0, 10).map(({ action }) => action.tracecode) }),
+    sizeOf: ({ records }) => records.reduce((sum, { usage: used }) => sum + weightOf(used), 0),
   });
   return { ...options, batches };
 }

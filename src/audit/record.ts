@@ -14,10 +14,10 @@ export interface RecordedUsage {
 
 /** The actions of one call, which are recorded together. */
 export interface ActionBatch {
-  readonly told: readonly RecordedUsage[];
-  /** How many are new; known when they are written. */
+  readonly records: readonly RecordedUsage[];
+  /** Number of new actions; set when the batch is written. */
   recorded: number;
-  /** Places of those that contradict an action which the log has under the same time, tracecode and operation. */
+  /** Indexes of actions that differ from a logged action with the same time, tracecode and operation. */
   contradicted: readonly number[];
 }
 
@@ -25,41 +25,40 @@ export interface RecordOptions {
   readonly userHistory: UserHistory;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
-  /** How long actions are kept. */
+  /** Retention of actions. */
   readonly retentionDays: number;
 }
 
 /**
- * What services tell, as it is written.
- * @param caller stands in for the server where none is told
- * @throws INVALID_ARGUMENT that names every action of an unknown user or of an impossible time
+ * Converts the actions of a request into a batch to write.
+ * @param caller the server of actions that name none
+ * @throws INVALID_REQUEST that names every action with an unknown user or a time outside the log
  */
 export async function toActionBatch(
   { userHistory, now, retentionDays }: RecordOptions,
   actions: readonly RecordedAction[],
   caller: string,
 ): Promise<ActionBatch> {
-  const findStanding = await userHistory.find([...new Set(actions.map(({ username }) => username))]);
+  const findVersion = await userHistory.find([...new Set(actions.map(({ username }) => username))]);
   const latest = now() * 1000 + hourMicros;
   const earliest = Math.floor((now() * 1000) / dayMicros - retentionDays) * dayMicros;
   const violations: Violation[] = [];
-  const told = actions.flatMap((action, index) => {
+  const records = actions.flatMap((action, index) => {
     const timeMicros = action.time === undefined ? Number.NaN : microsOf(action.time);
-    const user = findStanding(action.username, timeMicros);
+    const user = findVersion(action.username, timeMicros);
     const refuse = (field: string, message: string) =>
       violations.push({ field: `actions[${index}].${field}`, message });
-    if (user === undefined) refuse("username", `no such user at that time: ${action.username}`);
-    if (timeMicros < earliest)
-      refuse("time", `is more than ${retentionDays} days ago: the log does not go back so far`);
-    if (!(timeMicros <= latest)) refuse("time", "is more than an hour ahead of this server's clock");
-    return user === undefined ? [] : [toTold(action, user, timeMicros, caller)];
+    if (user === undefined) refuse("username", `must be a user who existed at that time: ${action.username}`);
+    if (timeMicros < earliest) refuse("time", `must be within the last ${retentionDays} days, which the log keeps`);
+    if (!(timeMicros <= latest)) refuse("time", "must be at most one hour ahead of the server's clock");
+    return user === undefined ? [] : [toRecord(action, user, timeMicros, caller)];
   });
   if (violations.length > 0) throw invalid(...violations);
-  return { told, recorded: 0, contradicted: [] };
+  return { records, recorded: 0, contradicted: [] };
 }
 
-// Written out, not spread: a batch of a thousand is made in a third of the time.
-function toTold(action: RecordedAction, user: UserVersion, timeMicros: number, caller: string): RecordedUsage {
+// Fields are listed, not spread: a batch of a thousand takes a third of the time.
+function toRecord(action: RecordedAction, user: UserVersion, timeMicros: number, caller: string): RecordedUsage {
   const { service, methodGroup, points, pointKeys, duration, outcome, operation } = action;
   const { userId, username, companyKey } = user;
   const day = Math.floor((timeMicros + user.timezone * hourMicros) / dayMicros);
@@ -83,33 +82,33 @@ function toTold(action: RecordedAction, user: UserVersion, timeMicros: number, c
   };
 }
 
-/** Writes batches in one transaction, and tells each how much of it was new and what contradicts the log. */
+/** Writes batches in one transaction. Sets `recorded` and `contradicted` of each. */
 export async function writeActionBatches(
   { database, actions, usage }: { database: Database; actions: ActionWriter; usage: UsageWriter },
   batches: readonly ActionBatch[],
 ): Promise<void> {
-  const told = batches.flatMap((batch) => batch.told);
+  const records = batches.flatMap((batch) => batch.records);
   const { added, contradicted } = await withPartitions(database, async () => {
-    await actions.prepare(told.map(({ action }) => action));
-    await usage.prepare(told.map((one) => one.usage));
+    await actions.prepare(records.map(({ action }) => action));
+    await usage.prepare(records.map(({ usage: used }) => used));
     return inTransaction(database, async (transaction) => {
       const written = new Set(
         await actions.write(
           transaction,
-          told.map(({ action }) => action),
+          records.map(({ action }) => action),
         ),
       );
-      const used = told.filter(({ action }) => written.has(action)).map((one) => one.usage);
+      const used = records.filter(({ action }) => written.has(action)).map(({ usage: used }) => used);
       await usage.write(transaction, used);
-      const others = told.filter(({ action }) => !written.has(action)).map(({ action }) => action);
-      return { added: written, contradicted: new Set(await actions.findContradicted(transaction, others)) };
+      const repeats = records.filter(({ action }) => !written.has(action)).map(({ action }) => action);
+      return { added: written, contradicted: new Set(await actions.findContradicted(transaction, repeats)) };
     });
   });
   for (const batch of batches) {
-    batch.recorded = batch.told.filter(({ action }) => added.has(action)).length;
-    batch.contradicted = [...batch.told.keys()].filter((index) => {
-      const one = batch.told[index];
-      return one !== undefined && contradicted.has(one.action);
+    batch.recorded = batch.records.filter(({ action }) => added.has(action)).length;
+    batch.contradicted = [...batch.records.keys()].filter((index) => {
+      const record = batch.records[index];
+      return record !== undefined && contradicted.has(record.action);
     });
   }
 }

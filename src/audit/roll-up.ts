@@ -4,16 +4,16 @@ import type { Database } from "../postgres/database.ts";
 import { isStatementTimeout } from "../postgres/errors.ts";
 import { deleteBefore } from "../postgres/retention.ts";
 
-/** Moves what writers have counted into audit_total. */
+/** Moves pending counts of writers into audit_total. */
 export interface RollUp {
-  /** There is something to move: it is done within a second. Readers count what waits by themselves. */
+  /** Schedules a move within a second. Until then readers add the pending counts. */
   scheduleRollUp(): void;
-  /** Moves what there is, and stops. */
+  /** Moves the pending counts, and stops. */
   stop(): Promise<void>;
 }
 
 const delayMs = 1000;
-/** Batches at once: so many cells fit in memory many times over. */
+/** Maximum batches per statement. Their cells need little memory. */
 const maxBatches = 200;
 
 export function createRollUp({ database, logger }: { database: Database; logger: Logger }): RollUp {
@@ -27,34 +27,33 @@ export function createRollUp({ database, logger }: { database: Database; logger:
 
   async function begin(): Promise<void> {
     timer = undefined;
-    moving = move().catch((error: unknown) =>
-      logger.warn({ err: error }, "the audit log's totals were not brought up to date"),
-    );
+    moving = move().catch((error: unknown) => logger.warn({ err: error }, "audit roll-up failed"));
     await moving;
   }
 
   async function move(): Promise<void> {
-    // Another server that is at it takes this one's, too, or leaves it to the next.
+    // Another server that holds the lock moves this server's counts as well, or leaves them to the next run.
     while (await moveSome(batches));
   }
 
   /**
-   * Batches differ in their cells, and databases in their speed: how many fit is found out by trying.
-   * @returns whether there may be more
+   * Moves up to `requested` batches. Halves the number after a statement timeout, and raises it after a success: batches
+   * differ in size and databases in speed.
+   * @returns whether more may be pending
    */
-  async function moveSome(wanted: number): Promise<boolean> {
+  async function moveSome(requested: number): Promise<boolean> {
     try {
-      const moved = await movePending(database, wanted);
-      batches = Math.min(maxBatches, wanted + Math.ceil(wanted / 10));
-      return moved === wanted;
+      const moved = await movePending(database, requested);
+      batches = Math.min(maxBatches, requested + Math.ceil(requested / 10));
+      return moved === requested;
     } catch (error) {
-      if (!isStatementTimeout(error) || wanted === 1) throw error;
-      batches = Math.floor(wanted / 2);
+      if (!isStatementTimeout(error) || requested === 1) throw error;
+      batches = Math.floor(requested / 2);
       return true;
     }
   }
 
-  // What a server left behind that was killed.
+  // A killed server leaves pending counts behind.
   scheduleRollUp();
   return {
     scheduleRollUp,
@@ -66,12 +65,12 @@ export function createRollUp({ database, logger }: { database: Database; logger:
   };
 }
 
-/** Forgets the totals of the time before, milliseconds since the epoch. */
+/** Deletes the totals of hours and days before `beforeMs`, milliseconds since the epoch. */
 export async function dropAuditTotals(database: Database, beforeMs: number): Promise<void> {
   await deleteBefore(database, "audit_total", "start", new Date(beforeMs).toISOString());
 }
 
-/** @returns how many batches were moved */
+/** @returns the number of moved batches */
 async function movePending(database: Database, batches: number): Promise<number> {
   return database.transaction(async (transaction) => {
     const lock = await transaction.raw<{ rows: { free: boolean }[] }>("select pg_try_advisory_xact_lock(?) as free", [
@@ -90,12 +89,12 @@ async function movePending(database: Database, batches: number): Promise<number>
          ) as cell (start, user_id, username, company_key, service, method_group, operation, total, visible_company)
          group by 1, 2, 3, 4, 5, 6, 7, 8
        ),
-       -- Few, where users are many.
+       -- Aggregated by company first: companies are few, users many.
        of_company as (
          select start, company_key, service, method_group, operation, sum(total) as total
          from cell group by 1, 2, 3, 4, 5
        ),
-       -- What partners see of another company than the user's: it counts there, and not at the user's.
+       -- Actions that the partners of another company see: added under that company, subtracted under the user's.
        shown as (
          select start, user_id, username, company_key, service, method_group, operation, seen.company, seen.total
          from cell cross join lateral (

@@ -11,7 +11,7 @@ export interface SecurityLogOptions {
   readonly database: Database;
   readonly logger: Logger;
   readonly actions: ActionWriter;
-  /** The companies of those of these users that exist, by username. */
+  /** Returns company keys by username. Unknown usernames are absent. */
   readonly companiesOf: (usernames: readonly string[]) => Promise<ReadonlyMap<string, string>>;
   /** The name of this server in tracedata. */
   readonly serverName: string;
@@ -19,32 +19,31 @@ export interface SecurityLogOptions {
   readonly now: () => number;
 }
 
-/** One row of the audit log to be. */
+/** A future row of the audit log. */
 interface Counted {
   readonly event: SecurityEvent;
   /** The time of the first counted event; 0 while none is counted. */
   firstMs: number;
   times: number;
-  /** When they are written. */
+  /** When the row is written, in milliseconds since the epoch. */
   dueMs: number;
 }
 
 type Counts = Map<string, Counted>;
 
-/** Stands for name and company in login attempts without a known user. */
+/** The username and company of login attempts without a known user. */
 export const unknownName = "__unknown__";
 
 const tickMs = 1000;
-/** How long the same event is counted before its next row. */
+/** A repeated event is counted for this long before its next row. */
 const repeatMs = 60_000;
-/** The most events that are counted apart. Logins have a limit of their own, so that a flood of them takes no place from reads. */
+/** Maximum number of distinct events. Logins have their own limit: a flood of them must not displace reads. */
 const maxKeys = { logins: 1000, reads: 5000 };
 
 /**
- * Events are counted in memory by user, operation, resource and address. An event that has not happened within a minute
- * is written within a second; its repetitions are counted and written a minute later, as one row. Past a number of
- * different events, further ones are counted without their resource and address. A row that cannot be written is kept
- * and tried again.
+ * Creates a log that counts events in memory by user, operation, resource and address. The first event is written within a
+ * second. Its repetitions are counted and written a minute later as one row. Past the maximum number of distinct events,
+ * further events are counted without resource and address. A failed write is retried.
  */
 export function createSecurityLog(options: SecurityLogOptions): SecurityLog & { stop(): Promise<void> } {
   const { logger, now } = options;
@@ -58,7 +57,7 @@ export function createSecurityLog(options: SecurityLogOptions): SecurityLog & { 
     const known = counts.get(key);
     if (known === undefined && counts.size >= max) {
       const rest = restOf(event);
-      // The rest of each operation and reader has a place of its own, up to as many again.
+      // Each operation and reader has one entry for the rest, up to `max` more entries.
       if (keyOf(rest) !== key) return count(counts, rest, max * 2);
       return;
     }
@@ -82,7 +81,7 @@ export function createSecurityLog(options: SecurityLogOptions): SecurityLog & { 
     if (logins.size + reads.size > 0) schedule();
   }
 
-  /** Writes what is due until then, in milliseconds since the epoch. */
+  /** Writes rows that are due by `untilMs`, milliseconds since the epoch. */
   function writeDue(untilMs: number): Promise<void> {
     const due = [...logins.values(), ...reads.values()].filter(({ times, dueMs }) => times > 0 && dueMs <= untilMs);
     if (due.length === 0) return Promise.resolve();
@@ -92,7 +91,7 @@ export function createSecurityLog(options: SecurityLogOptions): SecurityLog & { 
       counted.dueMs = now() + repeatMs;
     }
     writing = write(options, rows).catch((error: unknown) => {
-      logger.warn({ err: error, waiting: rows.length }, "security events cannot be written now");
+      logger.warn({ err: error, waiting: rows.length }, "security event write failed");
       for (const [index, counted] of due.entries()) {
         const { firstMs, times } = rows[index] as Counted;
         counted.firstMs = firstMs;
@@ -122,7 +121,7 @@ function keyOf({ operation, outcome, user, address, read }: SecurityEvent): stri
   return [operation, outcome, user?.userId, user?.companyKey, address, username, companyKey].join(" ");
 }
 
-/** The event without what makes it one of many: a read keeps its reader. */
+/** Returns the event without resource and address. A read keeps its reader. */
 function restOf({ operation, outcome, tracecode, user, read }: SecurityEvent): SecurityEvent {
   return { operation, outcome, tracecode, ...(read === undefined ? { user: undefined } : { user, read: {} }) };
 }

@@ -3,33 +3,36 @@ import { dayMicros, hourMicros, type Micros, microsOf } from "../shared/calendar
 import { invalid } from "../shared/errors.ts";
 import { type Principal, type Scope, scopeOf } from "../shared/principal.ts";
 
-/** Which actions a list is about. */
+/** Selects the actions of a list. */
 export interface ActionFilter {
   /** `to` is excluded. */
   readonly from: Micros;
   readonly to: Micros;
-  /** What holds of the columns of the same names: of every action that is selected. */
+  /** Required values of the columns with these names. */
   readonly user: { readonly username?: string; readonly user_id?: number };
-  /** The company whose partners see the action: the caller's, where the caller is one of them. */
+  /** Only actions that partners of this company see. Set when the caller is a partner. */
   readonly visibleTo?: string;
-  /** The company of the user who did it. */
+  /** The company of the acting user. */
   readonly company?: string;
   readonly method: { readonly service?: number; readonly method_group?: number; readonly operation?: string };
-  /** Number of Outcome.Name, or every other one than SUCCESS. */
+  /** Number of Outcome.Name, or all except SUCCESS. */
   readonly outcome?: number | "not success";
 }
 
-/** The company to which an action is visible that administrators alone see. */
+/** The visible company of actions that only administrators see. */
 export const administratorsOnly = "";
 
-/** Everything that a caller may see. */
+/** Selects all actions that a caller may see. */
 export function filterByScope(principal: Principal): ActionFilter {
   return { from: 0, to: lastDay, ...scoped(principal), method: {} };
 }
 
 const lastDay = Date.UTC(9999, 11, 31) * 1000;
 
-/** Without from: from the beginning of the caller's day; without to: up to now. */
+/**
+ * Returns the selection of a request. `from` defaults to the start of today in the caller's time zone, `to` to now.
+ * @throws INVALID_REQUEST when `from` is after `to`, defaults included
+ */
 export function actionFilterOf(request: ReadAuditRequest, principal: Principal, nowMs: number): ActionFilter {
   const { username, companyKey, serviceName: service, methodGroup, operationId: operation, outcome } = request;
   const offset = principal.timezone * hourMicros;
@@ -37,11 +40,10 @@ export function actionFilterOf(request: ReadAuditRequest, principal: Principal, 
   const today = Math.floor((now + offset) / dayMicros) * dayMicros - offset;
   const from = request.from === undefined ? today : microsOf(request.from);
   const to = request.to === undefined ? now : microsOf(request.to);
-  // An empty period, from equal to to, is a period.
+  // The period may be empty: from may equal to.
   if (from > to) {
-    if (request.to === undefined)
-      throw invalid({ field: "from", message: "must not be after now, where to is absent" });
-    const named = request.from === undefined ? "from, which is the beginning of today where it is absent" : "from";
+    if (request.to === undefined) throw invalid({ field: "from", message: "must not be after now when to is absent" });
+    const named = request.from === undefined ? "from, which is the start of today when absent" : "from";
     throw invalid({ field: "to", message: `must not be before ${named}` });
   }
   const { user, ...scope } = scoped(principal);
@@ -68,7 +70,7 @@ function scoped(principal: Principal): Pick<ActionFilter, "user" | "visibleTo"> 
     case "company":
       return { user: {}, visibleTo: scope.companyKey };
     case "self":
-      // Who has the name now did not do what another one did under it.
+      // By id and name: an earlier user may have had this name, and this user another one.
       return { user: { user_id: scope.userId, username: principal.username } };
   }
 }

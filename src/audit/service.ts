@@ -14,8 +14,8 @@ export interface AuditOptions extends RecordOptions {
   readonly database: Database;
   readonly batches: GroupCommit<ActionBatch>;
   /**
-   * Tells of which of these actions data is kept. Asked once a page: a flag in each row would need an index by tracecode
-   * on the largest table, and would be wrong from the day on which the data's retention ends.
+   * Finds which of these actions have stored data. Called once per page: a flag in each row would need an index by
+   * tracecode on the largest table, and would be wrong once the retention of the data ends.
    */
   readonly findData: (actions: readonly ActionRow[]) => Promise<(action: ActionRow) => boolean>;
 }
@@ -26,8 +26,8 @@ export function auditHandlers(options: AuditOptions): Handlers<typeof AuditServi
   async function record(actions: readonly RecordedAction[], call: Call) {
     const batch = await toActionBatch(options, actions, call.principal.username);
     await batches.commit(batch);
-    // The others are recorded, and are repeats when the call is sent again.
-    if (batch.contradicted.length > 0) throw otherActions(actions, batch.contradicted);
+    // The other actions are recorded, and count as repeated when the caller retries.
+    if (batch.contradicted.length > 0) throw contradictedActions(actions, batch.contradicted);
     return { recorded: batch.recorded, repeated: actions.length - batch.recorded };
   }
 
@@ -64,19 +64,19 @@ export function auditHandlers(options: AuditOptions): Handlers<typeof AuditServi
   };
 }
 
-/** More than 4,294,967,295 are told as that many. */
+/** Caps a total at 4,294,967,295. */
 function toUint32(total: number): number {
   return Math.min(total, 0xff_ff_ff_ff);
 }
 
-const mostNamed = 10;
+const maxNamed = 10;
 
-function otherActions(actions: readonly RecordedAction[], places: readonly number[]) {
-  const names = places.slice(0, mostNamed).map((place) => {
-    const { tracecode, operation } = actions[place] as RecordedAction;
-    return `actions[${place}] (${tracecode} ${operation})`;
+function contradictedActions(actions: readonly RecordedAction[], indexes: readonly number[]) {
+  const names = indexes.slice(0, maxNamed).map((index) => {
+    const { tracecode, operation } = actions[index] as RecordedAction;
+    return `actions[${index}] (${tracecode} ${operation})`;
   });
-  const more = places.length > mostNamed ? ` and ${places.length - mostNamed} more` : "";
+  const more = indexes.length > maxNamed ? ` and ${indexes.length - maxNamed} more` : "";
   return conflict(
     "ACTION_EXISTS",
     `another action of the same time, tracecode and operation is recorded, with another user, service, method group or points: ${names.join(", ")}${more}`,

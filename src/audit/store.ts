@@ -43,7 +43,7 @@ const columns = [
   "times",
 ] as const;
 
-/** Columns by the name of their field, also where it is within another one. Time comes first: it is the default. */
+/** Sortable columns by field name, with and without the outer field. Time comes first: it is the default. */
 export const sortableActionColumns = withInner({
   "tracedata.time": "time",
   "tracedata.code": "tracecode",
@@ -60,7 +60,7 @@ export const sortableActionColumns = withInner({
   outcome: "outcome",
 });
 
-/** `tracedata.time` is `time`, too: no two fields have one name. */
+/** Adds the inner name of each nested field: `tracedata.time` is also `time`. Inner names are unique. */
 function withInner(fields: Readonly<Record<string, string>>): Record<string, string> {
   return Object.fromEntries(
     Object.entries(fields).flatMap(([field, column]) => [
@@ -72,13 +72,13 @@ function withInner(fields: Readonly<Record<string, string>>): Record<string, str
 
 export interface ActionsOptions {
   readonly selection: ActionFilter;
-  /** The selection's. */
+  /** The buckets of the selection. */
   readonly buckets: readonly ActionBucket[];
   readonly page: Page;
   readonly signal: AbortSignal;
 }
 
-/** The rows of a page, in order. */
+/** Streams the rows of a page in order. */
 export async function* streamActions(
   database: Database,
   { selection, buckets, page, signal }: ActionsOptions,
@@ -97,22 +97,21 @@ export async function* streamActions(
   }
 }
 
-/** What is passed over row by row at the most, where hours are counted. */
-const shortWay = 1000;
+/** Up to this offset within a day, rows are skipped one by one. Past it, hours are counted. */
+const maxSkippedRows = 1000;
 
 /**
- * The stretches that a page in order of time is read from, and what is left to skip in the first one. What lies before
- * is skipped by its totals, and so are the gaps between rare actions: the time that a page takes does not grow with the
- * history around it.
+ * Returns the buckets that a page in order of time is read from, and the rows to skip in the first. Earlier buckets and
+ * gaps between rare actions are skipped by their totals, so the cost of a page does not grow with the length of the log.
  */
 async function partOf(database: Database, selection: ActionFilter, buckets: readonly ActionBucket[], page: Page) {
   const { direction, limit } = page;
   const sorted = direction === "asc" ? buckets : buckets.toReversed();
   const part = cut(sorted, page.offset, limit);
-  const [first, ...others] = part.buckets;
-  if (first === undefined || part.offset <= shortWay) return part;
+  const [first, ...later] = part.buckets;
+  if (first === undefined || part.offset <= maxSkippedRows) return part;
   const hours = await bucketsOf(database, within(selection, first), "hour");
-  return cut([...(direction === "asc" ? hours : hours.toReversed()), ...others], part.offset, limit);
+  return cut([...(direction === "asc" ? hours : hours.toReversed()), ...later], part.offset, limit);
 }
 
 function cut(
@@ -134,14 +133,14 @@ function cut(
   return { buckets: wanted, offset: offset - skipped };
 }
 
-function touch(one: ActionBucket, other: ActionBucket): boolean {
-  return one.end === other.start || other.end === one.start;
+function touch(first: ActionBucket, second: ActionBucket): boolean {
+  return first.end === second.start || second.end === first.start;
 }
 
-/** Neighbours as one where they belong together. */
+/** Merges adjacent buckets for which `together` is true. */
 function merge(
   buckets: readonly ActionBucket[],
-  together: (one: ActionBucket, other: ActionBucket) => boolean,
+  together: (first: ActionBucket, second: ActionBucket) => boolean,
 ): ActionBucket[] {
   const merged: ActionBucket[] = [];
   for (const bucket of buckets) {
@@ -160,7 +159,7 @@ function merge(
 }
 
 function within(selection: ActionFilter, { start, end, changes }: ActionBucket): ActionFilter {
-  // Administrative changes are few, and have an index of their own.
+  // Administrative changes are few and have their own index.
   return { ...selection, from: start, to: end, method: { ...selection.method, ...(changes && { service: 4 }) } };
 }
 

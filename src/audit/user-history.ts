@@ -3,7 +3,7 @@ import { textColumnOf } from "../postgres/columns.ts";
 import { type Database, preparedAs } from "../postgres/database.ts";
 import type { Micros } from "../shared/calendar.ts";
 
-/** What a user was, from a time on. */
+/** The state of a user from a time on. */
 export interface UserVersion {
   readonly userId: number;
   readonly username: string;
@@ -12,31 +12,31 @@ export interface UserVersion {
   readonly timezone: number;
 }
 
-/** Who had a name at a time, and what they were; undefined when nobody had. */
+/** Finds the user who had a name at a time, in the state of that time. Returns undefined when no user had it. */
 export type FindUserVersion = (username: string, time: Micros) => UserVersion | undefined;
 
 export interface UserHistory {
-  /** One question for all the names of a batch that are not at hand: few users ever change. */
+  /** Reads the history of the names. Names that are not cached take one query together. */
   find(names: readonly string[]): Promise<FindUserVersion>;
-  /** Some users have changed. */
+  /** Invalidates the cache after users have changed. */
   invalidate(): void;
 }
 
 interface Row {
   readonly username: string;
   readonly since: Micros;
-  /** Null: deleted from then on. */
+  /** Null: the user was deleted at that time. */
   readonly version: UserVersion | null;
 }
 
 const maxNames = 100_000;
-/** That a change may not be heard of is why nothing is used for longer. */
-const freshMs = 5000;
+/** An invalidation may be lost, so entries expire. */
+const ttlMs = 5000;
 
 export function createUserHistory(database: Database): UserHistory {
-  const known = new LRUCache<string, Row[]>({ max: maxNames, ttl: freshMs, ttlResolution: 50 });
-  /** Changes heard of: what was read before the last one is not kept. */
-  let changes = 0;
+  const known = new LRUCache<string, Row[]>({ max: maxNames, ttl: ttlMs, ttlResolution: 50 });
+  /** Number of invalidations: a read that began before the last one is not cached. */
+  let invalidations = 0;
 
   async function readAll(names: readonly string[]): Promise<Map<string, Row[]>> {
     const found = new Map<string, Row[]>();
@@ -47,16 +47,16 @@ export function createUserHistory(database: Database): UserHistory {
       else found.set(name, rows);
     }
     if (missing.length === 0) return found;
-    const seen = changes;
+    const before = invalidations;
     for (const row of await read(database, missing)) {
       const rows = found.get(row.username);
       if (rows === undefined) found.set(row.username, [row]);
       else rows.push(row);
     }
-    if (seen !== changes) return found;
+    if (before !== invalidations) return found;
     for (const name of missing) {
       const rows = found.get(name);
-      // Who has a name anew is not told of: it is read again until somebody has it.
+      // Names without a user are not cached: the creation of a user does not invalidate them.
       if (rows?.at(-1)?.version) known.set(name, rows);
     }
     return found;
@@ -67,13 +67,13 @@ export function createUserHistory(database: Database): UserHistory {
       const byName = await readAll(names);
       return (username, time) => {
         const rows = byName.get(username) ?? [];
-        // What lies before the first one is of the first one: the log of another system may be older than the account.
+        // A time before the first entry has the first entry: imported logs may be older than the account.
         const row = rows.findLast(({ since }) => since <= time) ?? rows[0];
         return row?.version ?? undefined;
       };
     },
     invalidate() {
-      changes += 1;
+      invalidations += 1;
       known.clear();
     },
   };

@@ -1,14 +1,13 @@
 import { columnOf, textColumnOf } from "../postgres/columns.ts";
 import { type Database, preparedAs, type Transaction } from "../postgres/database.ts";
 import { ensurePartitions } from "../postgres/partitions.ts";
-import { dayMicros, hourMicros, toIsoTime } from "../shared/calendar.ts";
+import { dayMicros, hourMicros, hourMs, toIsoTime } from "../shared/calendar.ts";
 import type { Action, ActionWriter } from "../shared/records.ts";
 import type { RollUp } from "./roll-up.ts";
 
-const hourMs = hourMicros / 1000;
 const noPart = "00000000-0000-0000-0000-000000000000";
 
-/** Writes actions in the transaction of what they are about, and what they add to the totals. */
+/** Writes actions, and their counts for the totals, in the transaction of the change that they describe. */
 export function createActionWriter(database: Database, rollUp: RollUp): ActionWriter {
   return {
     async prepare(actions) {
@@ -17,15 +16,15 @@ export function createActionWriter(database: Database, rollUp: RollUp): ActionWr
     },
     async write(transaction, actions) {
       if (actions.length === 0) return [];
-      // What is twice in one batch is what it is first.
+      // Within a batch, the first duplicate wins.
       const byKey = new Map(actions.toReversed().map((action) => [keyOf(action), action]));
-      const told = [...byKey.values()];
-      const inserted = await insert(transaction, told);
+      const distinct = [...byKey.values()];
+      const inserted = await insert(transaction, distinct);
       if (inserted === 0) return [];
       const added =
-        inserted === told.length
-          ? told
-          : (await readInserted(transaction, told)).flatMap((key) => byKey.get(key) ?? []);
+        inserted === distinct.length
+          ? distinct
+          : (await readInserted(transaction, distinct)).flatMap((key) => byKey.get(key) ?? []);
       await count(transaction, added);
       rollUp.scheduleRollUp();
       return added;
@@ -38,7 +37,7 @@ export function createActionWriter(database: Database, rollUp: RollUp): ActionWr
   };
 }
 
-/** What two actions of one key must have in common to be one. */
+/** Returns the fields in which a repeated action must equal the logged one. */
 function factsOf({ userId, service, methodGroup, points }: Action): string {
   return [userId, service, methodGroup, points ?? ""].join(" ");
 }
@@ -47,7 +46,7 @@ function keyOf({ timeMicros, tracecode, operation, part = noPart }: Action): str
   return `${timeMicros} ${tracecode} ${part} ${operation}`;
 }
 
-/** Returns how many were not there: most times that is all of them, and none needs to be told. */
+/** Inserts actions and returns the number of new ones. Usually all are new, so their keys need not be returned. */
 async function insert(transaction: Transaction, actions: readonly Action[]): Promise<number> {
   const inserting = transaction.raw<{ rowCount: number }>(
     `insert into audit_action (
@@ -90,7 +89,7 @@ async function insert(transaction: Transaction, actions: readonly Action[]): Pro
   return rowCount;
 }
 
-/** The keys of those that this transaction has inserted. */
+/** Returns the keys of actions that this transaction has inserted. */
 async function readInserted(transaction: Transaction, actions: readonly Action[]): Promise<string[]> {
   const times = actions.map(({ timeMicros }) => timeMicros);
   const { rows } = await transaction.raw<{ rows: { key: string }[] }>(
@@ -98,7 +97,7 @@ async function readInserted(transaction: Transaction, actions: readonly Action[]
      from unnest(?::bigint[], ?::uuid[], ?::text[], ?::uuid[]) as action (micros, tracecode, operation, part)
      join audit_action using (tracecode, operation, part)
      where time = timestamptz 'epoch' + micros * interval '1 microsecond'
-       -- As texts: the planner then knows the partitions, and neither reads nor locks the others.
+       -- Text parameters let the planner exclude partitions, which are then neither read nor locked.
        and time >= ? and time <= ?
        and audit_action.xmin = pg_current_xact_id()::xid`,
     [...keyColumns(actions), toIsoTime(Math.min(...times)), toIsoTime(Math.max(...times))],
@@ -106,7 +105,7 @@ async function readInserted(transaction: Transaction, actions: readonly Action[]
   return rows.map(({ key }) => key);
 }
 
-/** The keys of those that the log has, with the facts that it has of them. */
+/** Returns keys and facts of the actions that the log already has. */
 async function readKept(transaction: Transaction, actions: readonly Action[]) {
   const times = actions.map(({ timeMicros }) => timeMicros);
   const { rows } = await transaction.raw<{ rows: { key: string; facts: string }[] }>(
@@ -115,14 +114,14 @@ async function readKept(transaction: Transaction, actions: readonly Action[]) {
      from unnest(?::bigint[], ?::uuid[], ?::text[], ?::uuid[]) as action (micros, tracecode, operation, part)
      join audit_action using (tracecode, operation, part)
      where time = timestamptz 'epoch' + micros * interval '1 microsecond'
-       -- As texts: the planner then knows the partitions.
+       -- Text parameters let the planner exclude partitions.
        and time >= ? and time <= ?`,
     [...keyColumns(actions), toIsoTime(Math.min(...times)), toIsoTime(Math.max(...times))],
   );
   return rows;
 }
 
-/** Columns of the primary key, for unnest. */
+/** Returns the columns of the primary key, for unnest. */
 function keyColumns(actions: readonly Action[]): string[] {
   return [
     columnOf(actions, ({ timeMicros }) => timeMicros),
@@ -132,7 +131,7 @@ function keyColumns(actions: readonly Action[]): string[] {
   ];
 }
 
-/** Leaves what the actions add to the totals of an hour, for the tally to move. */
+/** Writes the counts of the actions by hour. The roll-up moves them into the totals. */
 async function count(transaction: Transaction, actions: readonly Action[]): Promise<void> {
   const cells = [...cellsOf(actions).values()];
   const counting = transaction.raw(
@@ -171,7 +170,7 @@ function cellsOf(actions: readonly Action[]): Map<string, { readonly action: Act
   return cells;
 }
 
-/** Null: the user's. */
+/** Null: the company of the user. */
 function visibleCompanyOf({ visibleCompany, companyKey }: Action): string | null {
   return visibleCompany === undefined || visibleCompany === companyKey ? null : visibleCompany;
 }

@@ -254,7 +254,7 @@ describe("what is recorded", () => {
     expect(days).toEqual([{ date: before.toISOString().slice(0, 10), company_key }]);
 
     await expect(audit.recordActions({ actions: [action({ username })] }, service)).rejects.toThrow(
-      `no such user at that time: ${username}`,
+      `must be a user who existed at that time: ${username}`,
     );
     await app.user({ username, roles: ["USER"] });
     await audit.recordActions({ actions: [action({ username, time: timestampFromDate(before) })] }, service);
@@ -324,7 +324,7 @@ describe("what is refused", () => {
       action({ username, time: timestampFromDate(new Date(Date.now() - 500 * 86_400_000)) }),
     ];
     await expect(audit.recordActions({ actions: wrong }, service)).rejects.toThrow(
-      "actions[1].username: no such user at that time: no_such_user; actions[2].time: is more than an hour ahead of this server's clock; actions[3].time: is more than 400 days ago: the log does not go back so far",
+      "actions[1].username: must be a user who existed at that time: no_such_user; actions[2].time: must be at most one hour ahead of the server's clock; actions[3].time: must be within the last 400 days, which the log keeps",
     );
     expect((await read({ username })).actions).toEqual([]);
   });
@@ -351,8 +351,8 @@ describe("what is refused", () => {
   test.each([
     ["sort_field=password", "sort_field: must be one of"],
     ["from=2026-01-02T00:00:01Z&to=2026-01-02T00:00:00Z", "to: must not be before from"],
-    ["from=2999-01-02T00:00:00Z", "from: must not be after now, where to is absent"],
-    ["to=2026-01-02T00:00:00Z", "to: must not be before from, which is the beginning of today where it is absent"],
+    ["from=2999-01-02T00:00:00Z", "from: must not be after now when to is absent"],
+    ["to=2026-01-02T00:00:00Z", "to: must not be before from, which is the start of today when absent"],
     ["from=yesterday", "from"],
     ["service_name=UNKNOWN", "service_name"],
     ["limit=10000001", "limit"],

@@ -131,7 +131,7 @@ describe("what another server has dropped is made again", () => {
 
   test("when an action of that day is recorded", async () => {
     const record = async () => {
-      const batch = { told: [{ action: actionOf(), usage: usageOf() }], recorded: 0, contradicted: [] };
+      const batch = { records: [{ action: actionOf(), usage: usageOf() }], recorded: 0, contradicted: [] };
       await writeActionBatches(books(), [batch]);
       return batch.recorded;
     };
