@@ -17,7 +17,8 @@ import { createAuthenticator } from "../accounts/auth/service.ts";
 import { createLoginThrottle } from "../accounts/auth/throttle.ts";
 import { keptSecret } from "../accounts/auth/token-keys.ts";
 import { createTokens } from "../accounts/auth/tokens.ts";
-import { findUserCompanies } from "../accounts/users/store.ts";
+import { ensureCompany } from "../accounts/companies/store.ts";
+import { findUserCompanies, insertUser } from "../accounts/users/store.ts";
 import { openAudit } from "../audit/open-audit.ts";
 import { createRollUp, dropAuditTotals } from "../audit/roll-up.ts";
 import { createSecurityLog } from "../audit/security-log.ts";
@@ -172,13 +173,18 @@ export async function startApp(
     const hashFirst = (password: string) =>
       hashNewPassword({ username: config.ADMIN_USERNAME, password, field: "ADMIN_PASSWORD" });
     const passwordFile = embedded && config.ADMIN_PASSWORD === "" ? join(config.DATA_DIR, "admin.password") : undefined;
-    const isCreated = await createFirstAdministrator(database, hashFirst, {
-      username: config.ADMIN_USERNAME,
-      password: config.ADMIN_PASSWORD,
-      companyKey: config.ADMIN_COMPANY,
-      handOver: (password) =>
-        passwordFile === undefined ? showPassword(password) : writePassword(passwordFile, password),
-    });
+    const isCreated = await createFirstAdministrator(
+      database,
+      hashFirst,
+      { ensureCompany, insertUser },
+      {
+        username: config.ADMIN_USERNAME,
+        password: config.ADMIN_PASSWORD,
+        companyKey: config.ADMIN_COMPANY,
+        handOver: (password) =>
+          passwordFile === undefined ? showPassword(password) : writePassword(passwordFile, password),
+      },
+    );
     if (isCreated) notices.info({ username: config.ADMIN_USERNAME, passwordFile }, "first administrator created");
 
     const serverName = config.SERVER_NAME;

@@ -15,6 +15,7 @@ import type { Tokens } from "../accounts/auth/tokens.ts";
 import { companyHandlers } from "../accounts/companies/service.ts";
 import { accountHandlers } from "../accounts/own-account/service.ts";
 import { userHandlers } from "../accounts/users/service.ts";
+import { updatePassword } from "../accounts/users/store.ts";
 import { type AuditOptions, auditHandlers } from "../audit/service.ts";
 import { dataHandlers } from "../data/service.ts";
 import type { UploadOptions } from "../data/upload.ts";
@@ -59,7 +60,7 @@ export function createRoutes(pipeline: Pipeline, resources: Resources): Route[] 
   return [
     pipeline.route(AccountService, accountHandlers({ users, quotas: quotaSettings, statistics, audit, data })),
     pipeline.route(AuditService, audit),
-    pipeline.route(AuthService, authHandlers(resources)),
+    pipeline.route(AuthService, authHandlers({ ...resources, updatePassword })),
     pipeline.route(CompanyService, companyHandlers({ database })),
     pipeline.route(DataService, data),
     pipeline.route(UserService, users),

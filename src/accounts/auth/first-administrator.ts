@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { advisoryLocks } from "../../postgres/advisory-locks.ts";
-import { type Database, inTransaction } from "../../postgres/database.ts";
+import { type Database, inTransaction, type Transaction } from "../../postgres/database.ts";
 
 export interface FirstAdministrator {
   readonly username: string;
@@ -11,6 +11,25 @@ export interface FirstAdministrator {
   readonly handOver: (password: string) => Promise<void>;
 }
 
+/** How the owners of the tables write them. */
+export interface AccountWriters {
+  /** Inserts a company where it does not exist. */
+  readonly ensureCompany: (transaction: Transaction, key: string) => Promise<void>;
+  readonly insertUser: (transaction: Transaction, user: NewAdministrator) => Promise<void>;
+}
+
+interface NewAdministrator {
+  readonly username: string;
+  readonly password_hash: string;
+  readonly company_key: string;
+  readonly name: null;
+  readonly email: null;
+  readonly phone: null;
+  readonly enabled: boolean;
+  readonly roles: string[];
+  readonly timezone: number;
+}
+
 /**
  * Creates the first administrator when no user has the role ADMIN. Several servers may call it at once.
  * @returns whether it created the administrator
@@ -18,6 +37,7 @@ export interface FirstAdministrator {
 export function createFirstAdministrator(
   database: Database,
   hashPassword: (password: string) => Promise<string>,
+  { ensureCompany, insertUser }: AccountWriters,
   { username, password, companyKey, handOver }: FirstAdministrator,
 ): Promise<boolean> {
   return inTransaction(database, async (transaction) => {
@@ -28,11 +48,14 @@ export function createFirstAdministrator(
     if (taken !== undefined) throw new Error(`there is no administrator, and ADMIN_USERNAME is taken: ${username}`);
     const chosen = password === "" ? randomBytes(15).toString("base64url") : password;
     if (password === "") await handOver(chosen);
-    await transaction("company").insert({ key: companyKey }).onConflict("key").ignore();
-    await transaction("user_account").insert({
+    await ensureCompany(transaction, companyKey);
+    await insertUser(transaction, {
       username,
       password_hash: await hashPassword(chosen),
       company_key: companyKey,
+      name: null,
+      email: null,
+      phone: null,
       enabled: true,
       roles: ["ADMIN"],
       timezone: 0,

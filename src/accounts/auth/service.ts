@@ -1,6 +1,6 @@
 import { LRUCache } from "lru-cache";
 import type { AuthService } from "#gen/tollgate/v1/token_pb.js";
-import type { Database } from "../../postgres/database.ts";
+import type { Database, Transaction } from "../../postgres/database.ts";
 import { createFreshCache } from "../../shared/cache.ts";
 import { conflict, invalid, unauthenticated } from "../../shared/errors.ts";
 import { type Handlers, requirePresent } from "../../shared/handler.ts";
@@ -9,7 +9,7 @@ import { loginEvent, type SecurityLog } from "../../shared/security-log.ts";
 import { networkOf } from "./caller-network.ts";
 import type { Login } from "./login.ts";
 import type { HashNewPassword } from "./new-passwords.ts";
-import { type Account, findAccountById, updatePassword } from "./store.ts";
+import { type Account, findAccountById } from "./store.ts";
 import type { Tokens, VerifiedClaims } from "./tokens.ts";
 
 /** Lifetime of the token that a password change returns. */
@@ -17,6 +17,12 @@ const passwordChangeTtlSeconds = 86_400;
 
 export interface AuthServiceOptions {
   readonly hashNewPassword: HashNewPassword;
+  /** Stores a password unless it was changed since the account was read. Returns the new token version. */
+  readonly updatePassword: (
+    transaction: Transaction,
+    account: Account,
+    passwordHash: string,
+  ) => Promise<number | undefined>;
   readonly tokens: Tokens;
   readonly login: Login;
   readonly authenticator: Authenticator;
@@ -90,7 +96,7 @@ function isValid(account: Account | undefined, { tokenVersion }: VerifiedClaims)
 }
 
 export function authHandlers(options: AuthServiceOptions): Handlers<typeof AuthService> {
-  const { hashNewPassword, tokens, login, authenticator, securityLog } = options;
+  const { hashNewPassword, updatePassword, tokens, login, authenticator, securityLog } = options;
 
   return {
     async createToken(request, call) {

@@ -1,4 +1,4 @@
-import type { Database, Transaction } from "../../postgres/database.ts";
+import type { Database } from "../../postgres/database.ts";
 import { type Principal, roleFromName } from "../../shared/principal.ts";
 
 /** A user as the login checks it. */
@@ -45,19 +45,6 @@ export async function findAccountById(database: Database, id: number): Promise<A
       .first(...columns)
       .where({ id }),
   );
-}
-
-/** Stores a password and returns the new token version. Returns undefined when the password has changed since the read. */
-export async function updatePassword(
-  transaction: Transaction,
-  account: Account,
-  passwordHash: string,
-): Promise<number | undefined> {
-  const [row] = await transaction<Row>("user_account")
-    .where({ id: account.userId, token_version: account.tokenVersion })
-    .update({ password_hash: passwordHash, token_version: account.tokenVersion + 1 })
-    .returning("token_version");
-  return row?.token_version;
 }
 
 function toAccount(row: Row | undefined): Account | undefined {

@@ -14,6 +14,11 @@ export async function insertCompany(transaction: Transaction, company: CompanyRo
   await transaction("company").insert(company);
 }
 
+/** Inserts a company without a detail where none of that key exists. */
+export async function ensureCompany(transaction: Transaction, key: string): Promise<void> {
+  await transaction("company").insert({ key }).onConflict("key").ignore();
+}
+
 /** Returns whether a company with this key has, or had, users. */
 export async function hasCompanyHistory(transaction: Transaction, key: string): Promise<boolean> {
   return (await transaction("user_standing").first("user_id").where({ company_key: key })) !== undefined;

@@ -19,6 +19,12 @@ export interface UserRow {
 
 export type NewUser = Omit<UserRow, "id"> & { readonly password_hash: string | null };
 
+interface PasswordRow {
+  id: number;
+  password_hash: string;
+  token_version: number;
+}
+
 /** Selects the users of a list. */
 export interface UserFilter {
   readonly scope: Scope;
@@ -94,6 +100,19 @@ export async function updateUser(transaction: Transaction, id: number, user: New
       ...(password_hash !== null && { password_hash }),
       ...(endsTokens && { token_version: transaction.raw("token_version + 1") }),
     });
+}
+
+/** Stores a password unless it was changed since the token version was read. Returns the new token version. */
+export async function updatePassword(
+  transaction: Transaction,
+  { userId, tokenVersion }: { readonly userId: number; readonly tokenVersion: number },
+  passwordHash: string,
+): Promise<number | undefined> {
+  const [row] = await transaction<PasswordRow>("user_account")
+    .where({ id: userId, token_version: tokenVersion })
+    .update({ password_hash: passwordHash, token_version: tokenVersion + 1 })
+    .returning("token_version");
+  return row?.token_version;
 }
 
 export async function deleteUser(transaction: Transaction, id: number): Promise<void> {
