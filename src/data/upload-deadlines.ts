@@ -1,6 +1,6 @@
 import type { PutDataRequest } from "#gen/tollgate/v1/data_pb.js";
-import { tooSlow } from "../shared/errors.ts";
 import { minUploadBytesPerSecond } from "../config.ts";
+import { tooSlow } from "../shared/errors.ts";
 import { createTransferDeadline } from "../shared/transfer-deadline.ts";
 
 /**
