@@ -17,10 +17,9 @@ export interface Administrator {
 }
 
 const companies = ["company_a", "company_b", "company_c"];
-const pauseMs = 900;
 const changeLimitMs = 90_000;
 
-export function createAdministrator(world: World, token: string, random: Random): Administrator {
+export function createAdministrator(world: World, token: string, random: Random, pauseMs: number): Administrator {
   let users: readonly string[] = [];
   let made = 0;
   const periods = new Map<string, { from: number; to: number }>();

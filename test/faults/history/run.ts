@@ -18,6 +18,8 @@ export interface RunOptions {
   readonly source: string;
   /** Which kinds of faults, by how their names begin; empty: all. */
   readonly only: string;
+  /** The pause between two changes of users. */
+  readonly changePauseMs: number;
 }
 
 export interface RunSummary {
@@ -41,6 +43,7 @@ export function optionsOf(environment: Readonly<Record<string, string | undefine
     settings: { LEDGER_ACK: environment["FAULTS_ACK"] ?? "commit" },
     source: fileURLToPath(new URL("../../..", import.meta.url)),
     only: environment["FAULTS_ONLY"] ?? "",
+    changePauseMs: 900,
   };
 }
 
@@ -85,7 +88,7 @@ export async function runHistory(options: RunOptions): Promise<{ world: World; s
     const random = createRandom(seed);
     const [{ url } = { url: "" }] = world.servers;
     const admin = await login(url, "admin");
-    const administrator = createAdministrator(world, admin, createRandom(seed + 1));
+    const administrator = createAdministrator(world, admin, createRandom(seed + 1), options.changePauseMs);
     await administrator.begin(options.users);
     const body = { username: "planner", password: "first administrator", company_key: "company_a", roles: ["BOT"] };
     await http(url, "POST", "/admin/users", { token: admin, body });
