@@ -107,21 +107,29 @@ test("with LEDGER_ACK=commit nothing is granted that another server may have cou
   const client = createClient(QuotaService, createGrpcTransport({ baseUrl: app.url }));
   const ended = await client.acquireQuota(asked(username), { headers });
   await client.releaseLease({ leaseId: ended.lease?.leaseId ?? "" }, { headers });
-  const lock = await app.database.transaction();
-  await lock.raw("lock table lease in exclusive mode");
+  /** The code of a call whose lease is written late. */
+  const codeOfLate = async (call: () => Promise<unknown>) => {
+    const lock = await app.database.transaction();
+    await lock.raw("lock table lease in exclusive mode");
+    const late = call().then(
+      () => "OK",
+      (error: unknown) => ConnectError.from(error).code,
+    );
+    // A barrier gives up on a server after two seconds; a commit after five.
+    await new Promise((resolve) => setTimeout(resolve, 2500));
+    await lock.rollback();
+    return late;
+  };
   const request = asked(username);
-  const late = client.acquireQuota(request, { headers }).catch((error: unknown) => ConnectError.from(error).code);
-  // A barrier gives up on a server after two seconds; a commit after five.
-  await new Promise((resolve) => setTimeout(resolve, 2500));
-  await lock.rollback();
-  expect(await late).toBe(Code.Unavailable);
+  expect(await codeOfLate(() => client.acquireQuota(request, { headers }))).toBe(Code.Unavailable);
   // Still granted: another server may have answered a repeated request with this lease meanwhile.
   const row = app.database("lease").where({ operation_id: request.operationId }).select("state");
   expect(await row).toEqual([{ state: 0 }]);
   const again = await client.acquireQuota(request, { headers });
   expect(again.lease?.operationId).toBe(request.operationId);
-  const renewed = client.renewLease({ leaseId: again.lease?.leaseId ?? "" }, { headers });
-  expect((await renewed).lease?.operationId).toBe(request.operationId);
+  const renew = () => client.renewLease({ leaseId: again.lease?.leaseId ?? "" }, { headers });
+  expect(await codeOfLate(renew)).toBe(Code.Unavailable);
+  expect((await renew()).lease?.operationId).toBe(request.operationId);
   await app.stop();
 });
 
