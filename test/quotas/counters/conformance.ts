@@ -626,6 +626,16 @@ export function conforms(subject: () => Subject): void {
       expect((await release(lost.operationId)).kind).toBe("done");
     });
 
+    test("restored after the clock was set back: it can be settled, however many operations are remembered", async () => {
+      await usage();
+      const ended = Array.from({ length: remember.operations }, () => lease({ state: "released", holder: "" }));
+      for (const one of ended) await subject().engine.restore(meter, rules(), one);
+      at(noon - 3 * dayMs);
+      const lost = lease({ expireMs: noon - 4 * dayMs });
+      await subject().engine.restore(meter, rules(), lost);
+      expect((await settle(lost.operationId, 4)).kind).toBe("done");
+    });
+
     test("another generation knows nothing", async () => {
       await acquire(5);
       subject().engine.setGeneration(2);
