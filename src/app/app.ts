@@ -34,6 +34,7 @@ import { migrate } from "../postgres/migrate.ts";
 import { openNotifications } from "../postgres/notifications.ts";
 import { startRetention } from "../postgres/retention.ts";
 import { holdServerLock } from "../postgres/server-lock.ts";
+import { createCorrections } from "../quotas/counters/corrections.ts";
 import { dropChargedDays } from "../quotas/ledger/charged-days.ts";
 import { createLedger } from "../quotas/ledger/ledger.ts";
 import { pointDays } from "../quotas/ledger/verify.ts";
@@ -199,11 +200,10 @@ export async function startApp(
       logger,
       actions,
       usage,
-      onContradiction(meter) {
-        const forgetting = quotas.counters.forget(meter);
-        forgetting.catch((error: unknown) => logger.warn({ err: error, meter }, "counters not corrected"));
-      },
+      onContradiction: (meter) => void corrections.correct(meter),
     });
+    const corrections = createCorrections({ forget: (meter) => quotas.counters.forget(meter), logger });
+    opened.push(async () => corrections.stop());
     const remember = { ms: config.QUOTA_REMEMBER_SECONDS * 1000, operations: config.QUOTA_REMEMBER_OPERATIONS };
     const engine = redis && openEngine({ redis, database, logger, now: redisNow, remember });
     let comeBack = async () => {};

@@ -1,0 +1,31 @@
+import pino from "pino";
+import { expect, test } from "vitest";
+import { createCorrections } from "../../../src/quotas/counters/corrections.ts";
+import type { Meter } from "../../../src/quotas/counters/engine.ts";
+
+const logger = pino({ level: "silent" });
+const meter: Meter = { userId: 1, service: 2, methodGroup: 3 };
+
+test("a meter that the ledger contradicts is dropped as soon as the counters answer, and then not again", async () => {
+  const dropped: Meter[] = [];
+  let failures = 2;
+  const forget = async (of: Meter) => {
+    if (failures > 0) throw new Error(`no answer, ${(failures -= 1)} more`);
+    dropped.push(of);
+  };
+  const { correct } = createCorrections({ forget, logger, retryMs: 1 });
+  await correct(meter);
+  expect(dropped).toEqual([meter]);
+});
+
+test("many contradictions of a meter wait for one retry while the counters do not answer", async () => {
+  let attempts = 0;
+  const forget = () => Promise.reject(new Error(`no answer, ${(attempts += 1)}`));
+  const { correct, stop } = createCorrections({ forget, logger, retryMs: 1 });
+  const correcting = [correct(meter), correct(meter), correct(meter)];
+  await Promise.all(correcting.slice(1));
+  expect(attempts).toBe(3);
+  stop();
+  await correcting[0];
+  expect(attempts).toBeLessThanOrEqual(4);
+});
