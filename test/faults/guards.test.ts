@@ -9,8 +9,7 @@ const seeds = [1, 2, 3];
 /** `npm run test:faults:guards`: minutes for each guard. FAULTS_GUARDS is a part of their names. */
 const wanted = process.env["FAULTS_GUARDS"];
 const chosen = guards.filter(({ name }) => wanted !== undefined && name.includes(wanted));
-/** Users change often: an offset or a limit must change near a fault in a short history. */
-const size = { ...optionsOf(process.env), operations: 5000, faults: 8, users: 6, changePauseMs: 100 };
+const size = { ...optionsOf(process.env), operations: 5000, faults: 8, users: 6 };
 
 test.each(guards)("there is a guard to switch off: $name", async ({ file, find }) => {
   const text = await readFile(new URL(`../../${file}`, import.meta.url), "utf8");
@@ -38,8 +37,12 @@ test.each(chosen)(
   },
 );
 
-async function failuresOf(source: string, { faults: only }: Guard, seed: number): Promise<string[]> {
-  const { world, summary } = await runHistory({ ...size, seed, source, only });
+async function failuresOf(
+  source: string,
+  { faults: only, changePauseMs = size.changePauseMs }: Guard,
+  seed: number,
+): Promise<string[]> {
+  const { world, summary } = await runHistory({ ...size, changePauseMs, seed, source, only });
   try {
     const verdicts = await checkHistory(world.historyFile, world.databaseUrl);
     await world.removeHistory();

@@ -12,6 +12,8 @@ export interface Guard {
   readonly replace: string;
   /** The faults that show it, by how their names begin. */
   readonly faults: string;
+  /** The pause between two changes of users. Default: the pause of every history. */
+  readonly changePauseMs?: number;
 }
 
 export const guards: readonly Guard[] = [
@@ -64,6 +66,8 @@ export const guards: readonly Guard[] = [
     find: "if from <= of_day and of_day < to then over(4, 'pointsPerDateWindow', window_used + window_reserved + wanted) end",
     replace: "",
     faults: "clock: +1",
+    // The checker allows each limit of the last seconds, so limits must stand for longer.
+    changePauseMs: 15_000,
   },
   {
     name: "a day goes on at the offset at which it is counted",
@@ -71,6 +75,8 @@ export const guards: readonly Guard[] = [
     find: "const current = continues ?",
     replace: "const current = false as boolean ?",
     faults: "redis: FLUSHALL",
+    // A user must move far west to east shortly before the loss.
+    changePauseMs: 100,
   },
   {
     name: "expired leases free their slots",

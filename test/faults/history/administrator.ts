@@ -51,7 +51,7 @@ export function createAdministrator(world: World, token: string, random: Random,
     const one = (): Limits => ({
       perRequest: random.chance(0.05) ? 0 : random.between(9, 30),
       perDay: random.chance(0.03) ? 0 : random.between(100, 3000),
-      ...(random.chance(0.7) && { perWindow: random.between(100, 8000) }),
+      ...(random.chance(0.7) && { perWindow: random.between(100, random.chance(0.5) ? 600 : 8000) }),
       running: random.chance(0.03) ? 0 : random.between(2, 30),
     });
     return Object.fromEntries(groups.map((group) => [group, one()]));
