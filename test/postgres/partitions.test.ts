@@ -160,6 +160,7 @@ describe("what another server has dropped is made again", () => {
           expireMs: oldDay * dayMs + 60_000,
           tracecode: randomUUID(),
           holder: "planner",
+          isHolderKnown: true,
           degraded: false,
           end: { state: "settled", endedMs: oldDay * dayMs, ...about },
         },

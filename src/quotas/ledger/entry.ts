@@ -19,6 +19,11 @@ export interface LedgerEntry {
   readonly expireMs: number;
   readonly tracecode: string;
   readonly holder: string;
+  /**
+   * Whether the company, tracecode and holder are those of the grant. Otherwise they are those of the caller that ended the
+   * lease, and an earlier entry of the lease knows better.
+   */
+  readonly isHolderKnown: boolean;
   /** Whether the lease was granted in fail-open, while the shared counters were unavailable. */
   readonly degraded: boolean;
   readonly end:
@@ -65,6 +70,7 @@ export function toEntry(options: {
     expireMs,
     tracecode: holder.tracecode,
     holder: holder.username,
+    isHolderKnown: lease.holder !== "",
     degraded,
     end,
   };

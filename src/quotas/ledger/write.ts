@@ -22,20 +22,25 @@ export function leaseKeyOf({ meter, day, operationId }: LedgerEntry): string {
 }
 
 /**
- * Two entries of one lease as one. A settlement wins; then the later of two grants, with all that belongs to it. Of one
- * grant: the furthest end, the latest expiry, and whose it is and who holds it as the earlier entry knew them.
+ * Merges two entries of one lease. A settlement wins, then the later grant. Entries of one grant give the later state, the
+ * latest expiry, and the user, company and holder of the entry with the earlier state. The company and the holder of a
+ * winner that does not know them come from the other entry.
  */
-export function mergeEntries(one: LedgerEntry, other: LedgerEntry): LedgerEntry {
-  const degraded = one.degraded || other.degraded;
-  if (one.grantedMs !== other.grantedMs) {
-    const [earlier, later] = one.grantedMs < other.grantedMs ? [one, other] : [other, one];
-    return { ...(isSettled(earlier) ? earlier : later), degraded };
+export function mergeEntries(first: LedgerEntry, second: LedgerEntry): LedgerEntry {
+  const degraded = first.degraded || second.degraded;
+  if (first.grantedMs !== second.grantedMs) {
+    const [earlier, later] = first.grantedMs < second.grantedMs ? [first, second] : [second, first];
+    const [winner, loser] = isSettled(earlier) ? [earlier, later] : [later, earlier];
+    return { ...winner, ...(!winner.isHolderKnown && holderOf(loser)), degraded };
   }
-  const [first, second] = [stateNumbers[one.end.state], stateNumbers[other.end.state]];
-  const { username, companyKey, tracecode, holder } = second < first ? other : one;
-  const further = second > first ? other : one;
-  const expireMs = Math.max(one.expireMs, other.expireMs);
-  return { ...further, username, companyKey, tracecode, holder, expireMs, degraded };
+  const [firstState, secondState] = [stateNumbers[first.end.state], stateNumbers[second.end.state]];
+  const further = secondState > firstState ? second : first;
+  const expireMs = Math.max(first.expireMs, second.expireMs);
+  return { ...further, ...holderOf(secondState < firstState ? second : first), expireMs, degraded };
+}
+
+function holderOf({ username, companyKey, tracecode, holder, isHolderKnown }: LedgerEntry) {
+  return { username, companyKey, tracecode, holder, isHolderKnown };
 }
 
 /** Leases that an administrator ends, in the transaction that says who did. */
@@ -201,6 +206,7 @@ async function putLeases(transaction: Transaction, entries: readonly LedgerEntry
       columnOf(ends, (end) => end?.points),
       columnOf(ends, (end) => end?.durationMs),
       columnOf(ends, (end) => end?.outcome),
+      columnOf(entries, ({ isHolderKnown }) => isHolderKnown),
     ])
     .options(preparedAs("put_leases"));
   return new Map(rows.map((row) => [row.key, row]));
@@ -216,20 +222,25 @@ const endsLater =
   "((kept.degraded or excluded.degraded) and excluded.state = 1 and kept.granted_at < excluded.ended_at)";
 /** The entry is of a later grant than the row, which is not settled. */
 const isLater = `(kept.state < 2 and excluded.granted_at > kept.granted_at and not ${isEndedBefore})`;
-/** Of a later grant everything counts. */
+/** A later grant replaces the values of an earlier one. */
 const ofLater = (column: string) => `${column} = case when ${isLater} then excluded.${column} else kept.${column} end`;
+/** The holder of a later grant replaces that of an earlier one if the entry knows it. Rare, so it is looked up. */
+const ofLaterHolder = (column: string) => `${column} = case when not ${isLater} then kept.${column}
+       when (select is_holder_known from entry where (user_id, service, method_group, day, operation_id)
+         = (excluded.user_id, excluded.service, excluded.method_group, excluded.day, excluded.operation_id))
+       then excluded.${column} else kept.${column} end`;
 
 const putSql = `with entry as materialized (
    select user_id, service, method_group, date '1970-01-01' + day as day, operation_id, username, company_key, timezone,
      points, to_timestamp(granted) as granted_at, to_timestamp(expire) as expire_at, state,
-     to_timestamp(ended) as ended_at, tracecode, holder, degraded, settled_points, duration_ms, outcome
+     to_timestamp(ended) as ended_at, tracecode, holder, degraded, settled_points, duration_ms, outcome, is_holder_known
    from unnest(
      ?::bigint[], ?::smallint[], ?::smallint[], ?::integer[], ?::uuid[], ?::text[], ?::text[], ?::smallint[],
      ?::bigint[], ?::float8[], ?::float8[], ?::smallint[], ?::float8[], ?::uuid[], ?::text[], ?::boolean[],
-     ?::bigint[], ?::bigint[], ?::smallint[]
+     ?::bigint[], ?::bigint[], ?::smallint[], ?::boolean[]
    ) as entry (
      user_id, service, method_group, day, operation_id, username, company_key, timezone, points, granted, expire,
-     state, ended, tracecode, holder, degraded, settled_points, duration_ms, outcome
+     state, ended, tracecode, holder, degraded, settled_points, duration_ms, outcome, is_holder_known
    ),
    -- The trigger that adds up days for servers of the last release leaves this to us.
    set_config('tollgate.adds_charged_days', 'on', true)
@@ -239,9 +250,12 @@ const putSql = `with entry as materialized (
      user_id, service, method_group, day, operation_id, username, company_key, timezone, points, granted_at,
      expire_at, state, ended_at, tracecode, holder, degraded, settled_points, duration_ms, outcome
    )
-   select * from entry
+   select user_id, service, method_group, day, operation_id, username, company_key, timezone, points, granted_at,
+     expire_at, state, ended_at, tracecode, holder, degraded, settled_points, duration_ms, outcome
+   from entry
    on conflict (user_id, service, method_group, day, operation_id) do update set
-     ${["username", "company_key", "timezone", "points", "granted_at", "tracecode", "holder"].map(ofLater).join(", ")},
+     ${["timezone", "points", "granted_at"].map(ofLater).join(", ")},
+     ${["username", "company_key", "tracecode", "holder"].map(ofLaterHolder).join(", ")},
      expire_at = case when ${isLater} then excluded.expire_at
        when excluded.granted_at = kept.granted_at then greatest(kept.expire_at, excluded.expire_at)
        else kept.expire_at end,

@@ -17,26 +17,52 @@ export const deadlineMs = 8000;
 /** Longer than any run, by any moved clock. */
 const tokenSeconds = 31_000_000;
 
-/** A client of each server. A connection that goes silent is left, as a client with keepalive does. */
+/**
+ * A client of each server. A call that times out leaves its connection, which may be silent: the next call opens another.
+ * Pings of connect-node would notice it earlier, but an error of a session that was left ends this process.
+ */
 export function createPlanners(world: World, token: string): Planner[] {
   const authorized: Interceptor = (next) => (request) => {
     request.header.set("authorization", `Bearer ${token}`);
     return next(request);
   };
   return world.servers.map(({ url }) => {
-    const transport = createGrpcTransport({
-      baseUrl: url,
-      interceptors: [authorized],
-      defaultTimeoutMs: deadlineMs,
-      pingIntervalMs: 1000,
-      pingTimeoutMs: 1500,
-      // A socket that is reset after its session has left it would end this process.
-      nodeOptions: {
-        createConnection: ({ hostname, port }) => connect(Number(port), hostname).on("error", () => undefined),
+    let planner = open();
+    return {
+      get quota() {
+        return planner.quota;
       },
-    });
-    return { quota: createClient(QuotaService, transport), audit: createClient(AuditService, transport) };
+      get audit() {
+        return planner.audit;
+      },
+    };
+
+    function open(): Planner {
+      const leaveSilent: Interceptor = (next) => async (request) => {
+        try {
+          return await next(request);
+        } catch (error) {
+          if (planner === opened && ConnectError.from(error).code === Code.DeadlineExceeded) planner = open();
+          throw error;
+        }
+      };
+      const opened = connectTo(url, [authorized, leaveSilent]);
+      return opened;
+    }
   });
+}
+
+function connectTo(url: string, interceptors: Interceptor[]): Planner {
+  const transport = createGrpcTransport({
+    baseUrl: url,
+    interceptors,
+    defaultTimeoutMs: deadlineMs,
+    // A socket that is reset after its session has left it would end this process.
+    nodeOptions: {
+      createConnection: ({ hostname, port }) => connect(Number(port), hostname).on("error", () => undefined),
+    },
+  });
+  return { quota: createClient(QuotaService, transport), audit: createClient(AuditService, transport) };
 }
 
 export function failureOf(error: unknown): Failure {

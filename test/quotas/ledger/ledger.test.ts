@@ -54,6 +54,7 @@ const entry = (fields: Partial<LedgerEntry> = {}): LedgerEntry => ({
   expireMs: nowMs + 60_000,
   tracecode: randomUUID(),
   holder: "planner",
+  isHolderKnown: true,
   degraded: false,
   end: { state: "granted" },
   ...fields,
@@ -502,3 +503,30 @@ test("of two settlements of one lease in a batch the first counts, both get the 
   expect((await Promise.all(commits)).map((settlement) => settlement?.points)).toEqual([3, 3]);
   expect(contradicted).toEqual([lease.meter]);
 });
+
+test.each(["in one batch", "one after the other"])(
+  "a settlement that does not know the holder of a later grant keeps the company and tracecode of the lease, %s",
+  async (order) => {
+    const first = entry({ companyKey: "company_of_grant" });
+    // The counters granted the operation again, that entry was lost, and they have forgotten the holder.
+    const settlement = {
+      ...first,
+      grantedMs: nowMs + 90_000,
+      companyKey: "company_of_now",
+      tracecode: randomUUID(),
+      holder: "settler",
+      isHolderKnown: false,
+      end: settled(3),
+    };
+    ledger.append(first);
+    if (order === "one after the other") await ledger.flush();
+    await ledger.commit(settlement);
+    const columns = ["company_key", "tracecode", "holder", "settled_points"] as const;
+    expect(await stand.database("lease").select(...columns)).toEqual([
+      { company_key: "company_of_grant", tracecode: first.tracecode, holder: "planner", settled_points: 3 },
+    ]);
+    expect(await stand.database("audit_action").select("company_key", "tracecode")).toEqual([
+      { company_key: "company_of_grant", tracecode: first.tracecode },
+    ]);
+  },
+);
