@@ -19,7 +19,7 @@ function filesIn(folder: string): string[] {
 
 const servers = ["test/support/global-setup.ts"];
 // A slow machine is not a failure.
-const patience = { testTimeout: 30_000, hookTimeout: 120_000 };
+const timeouts = { testTimeout: 30_000, hookTimeout: 120_000, expect: { poll: { timeout: 10_000 } } };
 
 // vitest reads its configuration from a default export only.
 export default defineConfig({
@@ -34,11 +34,11 @@ export default defineConfig({
           name: "unit",
           include: ["test/**/*.test.ts"],
           exclude: ["**/node_modules/**", ...slow, ...withServer],
-          ...patience,
+          ...timeouts,
         },
       },
-      { test: { name: "server", include: withServer, exclude: slow, globalSetup: servers, ...patience } },
-      { test: { name: "slow", include: slow, globalSetup: servers, ...patience } },
+      { test: { name: "server", include: withServer, exclude: slow, globalSetup: servers, ...timeouts } },
+      { test: { name: "slow", include: slow, globalSetup: servers, ...timeouts } },
     ],
   },
 });

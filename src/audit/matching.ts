@@ -5,9 +5,51 @@ import type { ActionFilter } from "./selection.ts";
 
 /** Returns the query of the selected actions, to be refined. */
 export function filterActions(database: Database, selection: ActionFilter): Knex.QueryBuilder {
-  const { from, to, user, company, visibleTo, method, outcome } = selection;
+  return unite(database, branchesOf(database, selection));
+}
+
+/**
+ * Returns the query of the first selected actions in an order. Each branch is limited by itself: PostgreSQL reads an index
+ * in order and stops, where a limit of the union alone would read and sort all that a company may see.
+ */
+export function filterFirstActions(
+  database: Database,
+  selection: ActionFilter,
+  { order, offset, limit }: { readonly order: readonly Order[]; readonly offset: number; readonly limit: number },
+): Knex.QueryBuilder {
+  const branches = branchesOf(database, selection);
+  if (branches.length > 1) for (const branch of branches) void branch.orderBy([...order]).limit(offset + limit);
+  return unite(database, branches)
+    .orderBy([...order])
+    .offset(offset)
+    .limit(limit);
+}
+
+interface Order {
+  readonly column: string;
+  readonly order: "asc" | "desc";
+}
+
+function unite(database: Database, [first, ...others]: readonly Knex.QueryBuilder[]): Knex.QueryBuilder {
+  if (first === undefined) throw new Error("a selection has at least one branch");
+  return others.length === 0 ? first : database.from(database.unionAll([first, ...others], true).as("audit_action"));
+}
+
+/** What a partner sees is two branches, each with an index in order of time. */
+function branchesOf(database: Database, selection: ActionFilter): Knex.QueryBuilder[] {
+  const { visibleTo } = selection;
+  const all = () => filterBranch(database, selection);
+  if (visibleTo === undefined) return [all()];
+  return [
+    all().where({ company_key: visibleTo }).whereNull("visible_company"),
+    all().where({ visible_company: visibleTo }),
+  ];
+}
+
+function filterBranch(database: Database, selection: ActionFilter): Knex.QueryBuilder {
+  const { from, to, user, company, method, outcome } = selection;
   const query = database
-    .from(visibleTo === undefined ? "audit_action" : visibleActions(database, visibleTo))
+    .from("audit_action")
     // Text parameters let the planner exclude partitions.
     .whereRaw("time >= ? and time < ?", [toIsoTime(from), toIsoTime(to)])
     .where({ ...user, ...method });
@@ -17,13 +59,4 @@ export function filterActions(database: Database, selection: ActionFilter): Knex
   else if (outcome !== undefined) void query.whereRaw("outcome <> 1 and outcome = ?", [outcome]);
   if (company !== undefined) void query.where({ company_key: company });
   return query;
-}
-
-/** Returns the union of two selections, each with an index in order of time. */
-function visibleActions(database: Database, company: string): Knex.Raw {
-  return database.raw(
-    `(select * from audit_action where company_key = ? and visible_company is null
-      union all select * from audit_action where visible_company = ?) as audit_action`,
-    [company, company],
-  );
 }

@@ -4,7 +4,7 @@ import { streamRows } from "../postgres/stream.ts";
 import type { Micros } from "../shared/calendar.ts";
 import type { Page } from "../shared/pagination.ts";
 import { type ActionBucket, bucketsOf } from "./buckets.ts";
-import { filterActions } from "./matching.ts";
+import { filterFirstActions } from "./matching.ts";
 import type { ActionFilter } from "./selection.ts";
 
 /** An action as it is listed. */
@@ -168,11 +168,9 @@ function ordered(
   selection: ActionFilter,
   { sort, direction, offset, limit }: Page,
 ): Knex.QueryBuilder {
-  const order = new Set([...sort.split(", "), "time", "tracecode", "operation", "part"]);
-  return filterActions(database, selection)
+  const sorted = new Set([...sort.split(", "), "time", "tracecode", "operation", "part"]);
+  const order = [...sorted].map((column) => ({ column, order: direction }));
+  return filterFirstActions(database, selection, { order, offset, limit })
     .select(...columns)
-    .select(database.raw("(extract(epoch from time) * 1000000)::bigint as micros"))
-    .orderBy([...order].map((column) => ({ column, order: direction })))
-    .offset(offset)
-    .limit(limit);
+    .select(database.raw("(extract(epoch from time) * 1000000)::bigint as micros"));
 }
