@@ -12,9 +12,9 @@ import type { MethodOptions } from "@bufbuild/protobuf/wkt";
 export declare const file_tollgate_v1_access: GenFile;
 
 /**
- * What a user may do. Without any role: the user's own account, password and token (AccountService). Roles add up: a
- * user may call what any of the roles allows, and the widest of ADMIN, PARTNER and USER says whose companies, users,
- * audit log, data and statistics the user sees.
+ * The roles of a user. A user without roles may use its own account, password and token (AccountService). Roles add
+ * up: a user may call what any of its roles allows. The widest of ADMIN, PARTNER and USER decides whose companies,
+ * users, audit log, data and statistics the user sees.
  *
  * @generated from message tollgate.v1.Role
  */
@@ -34,7 +34,7 @@ export declare const RoleSchema: GenMessage<Role>;
  */
 export enum Role_Name {
   /**
-   * Never sent.
+   * The default of the protocol. Never sent.
    *
    * @generated from enum value: UNSPECIFIED = 0;
    */
@@ -62,11 +62,10 @@ export enum Role_Name {
   USER = 3,
 
   /**
-   * A program of the platform. Across all companies it asks for, renews, settles and releases leases, reads what is
-   * used and who holds leases (QuotaService), records actions, and puts data. It reads no company, user, quota setting,
-   * audit log, data or statistics. Together with PARTNER or USER it may do both: QuotaService, RecordActions and
-   * PutData for users of any company, and what the other role allows in that role's own bounds, no wider. Only an
-   * ADMIN grants it, and only an ADMIN changes a user who has it.
+   * A service of the platform. For users of all companies it acquires, renews, settles and releases leases, reads
+   * usage and lease holders (QuotaService), records actions and puts data. It reads no company, user, quota setting,
+   * audit log, data or statistics. With PARTNER or USER in addition, the user has the rights of both roles, each
+   * within its own scope. Only an ADMIN grants BOT, and only an ADMIN changes a user with it.
    *
    * @generated from enum value: BOT = 4;
    */
@@ -79,27 +78,27 @@ export enum Role_Name {
 export declare const Role_NameSchema: GenEnum<Role_Name>;
 
 /**
- * Who may call an RPC. An RPC without this option is refused to everybody.
+ * Declares who may call an RPC. An RPC without this option is refused to every caller.
  *
  * @generated from message tollgate.v1.Access
  */
 export declare type Access = Message<"tollgate.v1.Access"> & {
   /**
-   * Anybody, without a token.
+   * Every caller, without a token.
    *
    * @generated from field: bool public = 1;
    */
   public: boolean;
 
   /**
-   * Anybody with a valid token, whatever the roles.
+   * Every caller with a valid token, whatever the roles.
    *
    * @generated from field: bool signed_in = 2;
    */
   signedIn: boolean;
 
   /**
-   * Callers who have one of these roles.
+   * Callers with one of these roles.
    *
    * @generated from field: repeated tollgate.v1.Role.Name roles = 3;
    */

@@ -20,7 +20,7 @@ import type { Conversion_Name, Data_Flow, DataFile } from "./data_pb.js";
 export declare const file_tollgate_v1_account: GenFile;
 
 /**
- * Nothing to say.
+ * The request has no fields.
  *
  * @generated from message tollgate.v1.ReadAccountRequest
  */
@@ -109,7 +109,7 @@ export declare type Account = Message<"tollgate.v1.Account"> & {
 export declare const AccountSchema: GenMessage<Account>;
 
 /**
- * Nothing to say.
+ * The request has no fields.
  *
  * @generated from message tollgate.v1.ReadAccountQuotaRequest
  */
@@ -197,7 +197,7 @@ export declare type ReadAccountReportRequest = Message<"tollgate.v1.ReadAccountR
 export declare const ReadAccountReportRequestSchema: GenMessage<ReadAccountReportRequest>;
 
 /**
- * Which actions to list, and how.
+ * The selection and order of a list of actions.
  *
  * @generated from message tollgate.v1.ReadAccountAuditRequest
  */
@@ -286,7 +286,7 @@ export declare const ReadAccountAuditRequestSchema: GenMessage<ReadAccountAuditR
  */
 export declare type ReadAccountStatisticsResponse = Message<"tollgate.v1.ReadAccountStatisticsResponse"> & {
   /**
-   * The statistics of the caller; empty where there are none.
+   * The statistics of the caller. Empty when there are none.
    *
    * @generated from field: repeated tollgate.v1.UserStatistics users = 1;
    */
@@ -347,7 +347,7 @@ export declare type ReadAccountAuditResponse = Message<"tollgate.v1.ReadAccountA
 export declare const ReadAccountAuditResponseSchema: GenMessage<ReadAccountAuditResponse>;
 
 /**
- * Which data to read.
+ * The data to read.
  *
  * @generated from message tollgate.v1.ReadAccountDataRequest
  */
@@ -374,7 +374,7 @@ export declare type ReadAccountDataRequest = Message<"tollgate.v1.ReadAccountDat
   dataFlowStage: number;
 
   /**
-   * What to make of it.
+   * The conversion.
    *
    * @generated from field: optional tollgate.v1.Conversion.Name data_flow_convert = 4 [deprecated = true];
    * @deprecated
@@ -409,7 +409,7 @@ export declare type ReadAccountDataResponse = Message<"tollgate.v1.ReadAccountDa
 export declare const ReadAccountDataResponseSchema: GenMessage<ReadAccountDataResponse>;
 
 /**
- * The tracecode whose files are listed.
+ * The tracecode to list files of.
  *
  * @generated from message tollgate.v1.ReadAccountDataFilesRequest
  */
@@ -449,9 +449,9 @@ export declare type ReadAccountDataFilesResponse = Message<"tollgate.v1.ReadAcco
 export declare const ReadAccountDataFilesResponseSchema: GenMessage<ReadAccountDataFilesResponse>;
 
 /**
- * The caller's own account, whatever the caller's roles. Each operation answers as the administrative one does for the
- * caller alone. Tokens, the password, the health, the version and the documentation are operations of AuthService and
- * SystemService, at paths below /account as well.
+ * The caller's own account, whatever the caller's roles. Each operation answers as the administrative operation does
+ * for the caller alone. Tokens, the password, the health, the version and the documentation are operations of
+ * AuthService and SystemService. They have paths below /account too.
  *
  * @generated from service tollgate.v1.AccountService
  */

@@ -130,9 +130,9 @@ export const ReadAccountDataFilesResponseSchema = /*@__PURE__*/
   messageDesc(file_tollgate_v1_account, 14);
 
 /**
- * The caller's own account, whatever the caller's roles. Each operation answers as the administrative one does for the
- * caller alone. Tokens, the password, the health, the version and the documentation are operations of AuthService and
- * SystemService, at paths below /account as well.
+ * The caller's own account, whatever the caller's roles. Each operation answers as the administrative operation does
+ * for the caller alone. Tokens, the password, the health, the version and the documentation are operations of
+ * AuthService and SystemService. They have paths below /account too.
  *
  * @generated from service tollgate.v1.AccountService
  */

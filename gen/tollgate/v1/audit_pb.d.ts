@@ -15,7 +15,7 @@ import type { Outcome_Name } from "./lease_pb.js";
 export declare const file_tollgate_v1_audit: GenFile;
 
 /**
- * Which actions to list, and how.
+ * The selection and order of a list of actions.
  *
  * @generated from message tollgate.v1.ReadAuditRequest
  */
@@ -139,7 +139,7 @@ export declare type ReadAuditResponse = Message<"tollgate.v1.ReadAuditResponse">
 export declare const ReadAuditResponseSchema: GenMessage<ReadAuditResponse>;
 
 /**
- * Something that was done.
+ * An action of the audit log.
  *
  * @generated from message tollgate.v1.AuditAction
  */
@@ -159,7 +159,7 @@ export declare type AuditAction = Message<"tollgate.v1.AuditAction"> & {
   companyKey: string;
 
   /**
-   * What joins it with its data and its log lines.
+   * The tracecode and context that join the action with its data and log lines.
    *
    * @generated from field: tollgate.v1.Tracedata tracedata = 3;
    */
@@ -173,21 +173,22 @@ export declare type AuditAction = Message<"tollgate.v1.AuditAction"> & {
   methodGroup: Method_Group;
 
   /**
-   * What it took.
+   * The points and the duration.
    *
    * @generated from field: tollgate.v1.ActionStatistics statistics = 5;
    */
   statistics?: ActionStatistics | undefined;
 
   /**
-   * What an administrative change has changed, or whose account, data or report was read; absent otherwise.
+   * The changed resource of an administrative change, or the user whose account, data or report was read. Absent for
+   * other actions.
    *
    * @generated from field: optional string resource = 6;
    */
   resource?: string | undefined;
 
   /**
-   * How it ended; absent where it was not told.
+   * How the action ended. Absent when it was not recorded.
    *
    * @generated from field: optional tollgate.v1.Outcome.Name outcome = 7;
    */
@@ -201,14 +202,14 @@ export declare type AuditAction = Message<"tollgate.v1.AuditAction"> & {
   hasData: boolean;
 
   /**
-   * The network that a login came from: an IPv4 address, or the first 64 bits of an IPv6 one; absent otherwise.
+   * The network of a login: an IPv4 address, or the first 64 bits of an IPv6 address. Absent for other actions.
    *
    * @generated from field: optional string address = 9;
    */
   address?: string | undefined;
 
   /**
-   * How often a login or a read happened within the minute that began at its time; absent of everything else.
+   * How often a login or read happened within the minute that began at its time. Absent for other actions.
    *
    * @generated from field: optional uint32 count = 10;
    */
@@ -222,20 +223,20 @@ export declare type AuditAction = Message<"tollgate.v1.AuditAction"> & {
 export declare const AuditActionSchema: GenMessage<AuditAction>;
 
 /**
- * What an action took.
+ * The points and the duration of an action.
  *
  * @generated from message tollgate.v1.ActionStatistics
  */
 export declare type ActionStatistics = Message<"tollgate.v1.ActionStatistics"> & {
   /**
-   * How many points were sent; absent where there are none to count.
+   * The number of points sent. Absent for actions without points.
    *
    * @generated from field: optional uint64 points_count = 1;
    */
   pointsCount?: bigint | undefined;
 
   /**
-   * ISO 8601; absent where it was not told.
+   * An ISO 8601 duration. Absent when it was not recorded.
    *
    * @generated from field: optional string duration = 2;
    */
@@ -249,27 +250,28 @@ export declare type ActionStatistics = Message<"tollgate.v1.ActionStatistics"> &
 export declare const ActionStatisticsSchema: GenMessage<ActionStatistics>;
 
 /**
- * Something that was done, as a service tells it.
+ * An action that a service reports.
  *
  * @generated from message tollgate.v1.RecordedAction
  */
 export declare type RecordedAction = Message<"tollgate.v1.RecordedAction"> & {
   /**
-   * The tracecode of the call that did it.
+   * The tracecode of the call that performed the action.
    *
    * @generated from field: string tracecode = 1;
    */
   tracecode: string;
 
   /**
-   * The user who did it: the one who had the name at that time, with the company and the timezone of that time.
+   * The user who performed the action: the user with this name at that time, with the company and timezone of that
+   * time.
    *
    * @generated from field: string username = 2;
    */
   username: string;
 
   /**
-   * The service that was called: not ADMIN, whose actions the log writes by itself.
+   * The called service. ADMIN is refused: its actions are recorded automatically.
    *
    * @generated from field: tollgate.v1.Service.Name service = 3;
    */
@@ -283,22 +285,22 @@ export declare type RecordedAction = Message<"tollgate.v1.RecordedAction"> & {
   operation: string;
 
   /**
-   * Method group name. NOTRACE: it is counted, and no data is kept of it.
+   * Method group name. NOTRACE actions are counted, and no data is kept for them.
    *
    * @generated from field: tollgate.v1.Method.Group method_group = 5;
    */
   methodGroup: Method_Group;
 
   /**
-   * When it was done, to the microsecond: within the time that the log is kept, and not more than an hour ahead. It
-   * counts for the user's day of that time.
+   * When the action was performed, to the microsecond. Must be within the retention of the log and at most an hour in
+   * the future. The action counts for the day of that time in the user's timezone.
    *
    * @generated from field: google.protobuf.Timestamp time = 6;
    */
   time?: Timestamp | undefined;
 
   /**
-   * The server that did it. Absent: the caller.
+   * The server that performed the action. Default: the caller.
    *
    * @generated from field: optional string server = 7;
    */
@@ -312,21 +314,21 @@ export declare type RecordedAction = Message<"tollgate.v1.RecordedAction"> & {
   points: number;
 
   /**
-   * 64-bit hashes of the points, by which unique ones are counted in a day.
+   * 64-bit hashes of the points. Unique points of a day are counted by them.
    *
    * @generated from field: repeated fixed64 point_keys = 9;
    */
   pointKeys: bigint[];
 
   /**
-   * How long it took: 0 to 366 days.
+   * The duration: 0 to 366 days.
    *
    * @generated from field: google.protobuf.Duration duration = 10;
    */
   duration?: Duration | undefined;
 
   /**
-   * How it ended.
+   * How the calculation ended.
    *
    * @generated from field: tollgate.v1.Outcome.Name outcome = 11;
    */
@@ -340,7 +342,7 @@ export declare type RecordedAction = Message<"tollgate.v1.RecordedAction"> & {
 export declare const RecordedActionSchema: GenMessage<RecordedAction>;
 
 /**
- * Actions to be recorded.
+ * The actions to record.
  *
  * @generated from message tollgate.v1.RecordActionsRequest
  */
@@ -360,13 +362,13 @@ export declare type RecordActionsRequest = Message<"tollgate.v1.RecordActionsReq
 export declare const RecordActionsRequestSchema: GenMessage<RecordActionsRequest>;
 
 /**
- * What became of them.
+ * The result of recording.
  *
  * @generated from message tollgate.v1.RecordActionsResponse
  */
 export declare type RecordActionsResponse = Message<"tollgate.v1.RecordActionsResponse"> & {
   /**
-   * How many are new: 0 too where the database lost the answer to their commit and they were written again, and so are
+   * The number of new actions. When the database lost the answer to their commit, actions are written again and
    * counted as repeated.
    *
    * @generated from field: uint32 recorded = 1;
@@ -374,7 +376,7 @@ export declare type RecordActionsResponse = Message<"tollgate.v1.RecordActionsRe
   recorded: number;
 
   /**
-   * How many were recorded before.
+   * The number of actions that were recorded before.
    *
    * @generated from field: uint32 repeated = 2;
    */
@@ -388,7 +390,7 @@ export declare type RecordActionsResponse = Message<"tollgate.v1.RecordActionsRe
 export declare const RecordActionsResponseSchema: GenMessage<RecordActionsResponse>;
 
 /**
- * Actions to be recorded.
+ * The actions to record.
  *
  * @generated from message tollgate.v1.RecordActionStreamRequest
  */
@@ -408,20 +410,20 @@ export declare type RecordActionStreamRequest = Message<"tollgate.v1.RecordActio
 export declare const RecordActionStreamRequestSchema: GenMessage<RecordActionStreamRequest>;
 
 /**
- * What became of them all.
+ * The result of recording all batches.
  *
  * @generated from message tollgate.v1.RecordActionStreamResponse
  */
 export declare type RecordActionStreamResponse = Message<"tollgate.v1.RecordActionStreamResponse"> & {
   /**
-   * How many are new.
+   * The number of new actions.
    *
    * @generated from field: uint64 recorded = 1;
    */
   recorded: bigint;
 
   /**
-   * How many were recorded before.
+   * The number of actions that were recorded before.
    *
    * @generated from field: uint64 repeated = 2;
    */
@@ -435,22 +437,21 @@ export declare type RecordActionStreamResponse = Message<"tollgate.v1.RecordActi
 export declare const RecordActionStreamResponseSchema: GenMessage<RecordActionStreamResponse>;
 
 /**
- * Who did what, and when.
+ * The audit log.
  *
  * @generated from service tollgate.v1.AuditService
  */
 export declare const AuditService: GenService<{
   /**
-   * User actions for the period, with the administrative changes and the security events among them (service ADMIN). A
-   * partner sees the actions of the own company's users and, of everybody's changes and reads, those that are about the
-   * own company or a user of it. Operations of security events: `login` (outcome SUCCESS or FAILURE), `login_lockout`
-   * (FAILURE), `change_password`, `change_roles`, `revoke_tokens`, and reads of another user's account, data or report
-   * under the name of their operation, such as `read_user`. Logins and reads are listed within seconds; repetitions
-   * within a minute are one action with a count. Failed logins with a name that no user has, and refusals of an address
-   * that is locked out, are under the username `__unknown__`, without the name that was tried; administrators alone see
-   * them. Without from: from the beginning of the current day (in the caller's timezone); without
-   * to: up to now. Without username: all users the caller may see. `to` is excluded. The stream's messages are pages:
-   * merged, they are the answer.
+   * Lists actions of a period, with administrative changes and security events among them (service ADMIN). A partner
+   * sees the actions of users of its own company, and changes and reads by others that concern its own company or a
+   * user of it. Operations of security events: `login` (outcome SUCCESS or FAILURE), `login_lockout` (FAILURE),
+   * `change_password`, `change_roles`, `revoke_tokens`, and reads of another user's account, data or report under the
+   * name of their operation, such as `read_user`. Logins and reads are listed within seconds. Repetitions within a
+   * minute are one action with a count. Failed logins with an unknown username, and refusals of a locked address, have
+   * the username `__unknown__`, without the name that was tried. Only administrators see them. Defaults: from is the
+   * beginning of the current day in the caller's timezone, to is now, username is all users that the caller may see.
+   * `to` is excluded. The messages of the stream are pages: merged, they are the answer.
    *
    * @generated from rpc tollgate.v1.AuditService.ReadAudit
    */
@@ -460,9 +461,9 @@ export declare const AuditService: GenService<{
     output: typeof ReadAuditResponseSchema;
   },
   /**
-   * Records actions and adds their usage: all of them or, where one is wrong, none. An action that was recorded before,
-   * by tracecode, operation and time, is not recorded again. Answered when it is durable. A calculation with a lease is
-   * recorded by SettleLease.
+   * Records actions and adds their usage. Records all of them, or none if one is wrong. An action with the tracecode,
+   * operation and time of a recorded one is not recorded again. Answered when the actions are durable. SettleLease
+   * records a calculation with a lease.
    *
    * @generated from rpc tollgate.v1.AuditService.RecordActions
    */
@@ -472,8 +473,8 @@ export declare const AuditService: GenService<{
     output: typeof RecordActionsResponseSchema;
   },
   /**
-   * As RecordActions, a batch a message; answered when the last one is durable. Batches before a wrong one are kept:
-   * send all of it again.
+   * Records batches of actions like RecordActions, one batch a message. Answered when the last batch is durable.
+   * Batches before a wrong one are kept: send all of them again.
    *
    * @generated from rpc tollgate.v1.AuditService.RecordActionStream
    */

@@ -83,7 +83,7 @@ export const RecordActionStreamResponseSchema = /*@__PURE__*/
   messageDesc(file_tollgate_v1_audit, 8);
 
 /**
- * Who did what, and when.
+ * The audit log.
  *
  * @generated from service tollgate.v1.AuditService
  */

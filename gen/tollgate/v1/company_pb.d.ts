@@ -80,7 +80,7 @@ export declare type CreateCompanyResponse = Message<"tollgate.v1.CreateCompanyRe
 export declare const CreateCompanyResponseSchema: GenMessage<CreateCompanyResponse>;
 
 /**
- * The company as it is to be.
+ * The new state of the company.
  *
  * @generated from message tollgate.v1.UpdateCompanyRequest
  */
@@ -120,7 +120,7 @@ export declare type UpdateCompanyResponse = Message<"tollgate.v1.UpdateCompanyRe
 export declare const UpdateCompanyResponseSchema: GenMessage<UpdateCompanyResponse>;
 
 /**
- * What to change of a company.
+ * The change of a company.
  *
  * @generated from message tollgate.v1.PatchCompanyRequest
  */
@@ -140,8 +140,8 @@ export declare type PatchCompanyRequest = Message<"tollgate.v1.PatchCompanyReque
   company?: CompanyPatch | undefined;
 
   /**
-   * The fields to change, by their names in the .proto. Over HTTP the keys of the body are the mask. Absent: the fields
-   * that are set.
+   * The fields to change, by their names in the .proto. Over HTTP the keys of the body are the mask. Default: the
+   * fields that are set.
    *
    * @generated from field: google.protobuf.FieldMask update_mask = 3;
    */
@@ -155,7 +155,7 @@ export declare type PatchCompanyRequest = Message<"tollgate.v1.PatchCompanyReque
 export declare const PatchCompanyRequestSchema: GenMessage<PatchCompanyRequest>;
 
 /**
- * Changes of a company.
+ * The changed fields of a company.
  *
  * @generated from message tollgate.v1.CompanyPatch
  */
@@ -195,7 +195,7 @@ export declare type PatchCompanyResponse = Message<"tollgate.v1.PatchCompanyResp
 export declare const PatchCompanyResponseSchema: GenMessage<PatchCompanyResponse>;
 
 /**
- * Which company to read.
+ * The company to read.
  *
  * @generated from message tollgate.v1.ReadCompanyRequest
  */
@@ -215,7 +215,7 @@ export declare type ReadCompanyRequest = Message<"tollgate.v1.ReadCompanyRequest
 export declare const ReadCompanyRequestSchema: GenMessage<ReadCompanyRequest>;
 
 /**
- * The company that was asked for.
+ * The company.
  *
  * @generated from message tollgate.v1.ReadCompanyResponse
  */
@@ -235,7 +235,7 @@ export declare type ReadCompanyResponse = Message<"tollgate.v1.ReadCompanyRespon
 export declare const ReadCompanyResponseSchema: GenMessage<ReadCompanyResponse>;
 
 /**
- * Which company to remove.
+ * The company to remove.
  *
  * @generated from message tollgate.v1.DeleteCompanyRequest
  */
@@ -255,7 +255,7 @@ export declare type DeleteCompanyRequest = Message<"tollgate.v1.DeleteCompanyReq
 export declare const DeleteCompanyRequestSchema: GenMessage<DeleteCompanyRequest>;
 
 /**
- * The company is removed.
+ * The company was removed.
  *
  * @generated from message tollgate.v1.DeleteCompanyResponse
  */
@@ -269,7 +269,7 @@ export declare type DeleteCompanyResponse = Message<"tollgate.v1.DeleteCompanyRe
 export declare const DeleteCompanyResponseSchema: GenMessage<DeleteCompanyResponse>;
 
 /**
- * Which companies to list, and how.
+ * The selection and order of a list of companies.
  *
  * @generated from message tollgate.v1.ReadCompaniesRequest
  */
@@ -344,14 +344,14 @@ export declare type ReadCompaniesResponse = Message<"tollgate.v1.ReadCompaniesRe
 export declare const ReadCompaniesResponseSchema: GenMessage<ReadCompaniesResponse>;
 
 /**
- * Companies, to which users belong.
+ * Companies. Each user belongs to one.
  *
  * @generated from service tollgate.v1.CompanyService
  */
 export declare const CompanyService: GenService<{
   /**
-   * New company creation. 409 when the key exists, and when it belonged to a company that is deleted and whose users
-   * have left a history: that stays readable by the key.
+   * Creates a company. 409 when the key exists or belonged to a deleted company whose users have a history, which
+   * stays readable by the key.
    *
    * @generated from rpc tollgate.v1.CompanyService.CreateCompany
    */
@@ -361,8 +361,8 @@ export declare const CompanyService: GenService<{
     output: typeof CreateCompanyResponseSchema;
   },
   /**
-   * Updating the company information. The key names the company and does not change. A full replacement; an absent
-   * detail becomes null.
+   * Updates a company. The key names the company and does not change. Replaces all fields: an absent detail becomes
+   * null.
    *
    * @generated from rpc tollgate.v1.CompanyService.UpdateCompany
    */
@@ -372,7 +372,7 @@ export declare const CompanyService: GenService<{
     output: typeof UpdateCompanyResponseSchema;
   },
   /**
-   * Changes what the body names of a company: what is absent stays, null clears (JSON merge patch, RFC 7396).
+   * Changes the fields in the body. Absent fields stay, null clears a field (JSON merge patch, RFC 7396).
    *
    * @generated from rpc tollgate.v1.CompanyService.PatchCompany
    */
@@ -382,7 +382,7 @@ export declare const CompanyService: GenService<{
     output: typeof PatchCompanyResponseSchema;
   },
   /**
-   * Getting a list of companies. The stream's messages are pages: merged, they are the answer.
+   * Lists companies. The messages of the stream are pages: merged, they are the answer.
    *
    * @generated from rpc tollgate.v1.CompanyService.ReadCompanies
    */
@@ -402,7 +402,7 @@ export declare const CompanyService: GenService<{
     output: typeof ReadCompanyResponseSchema;
   },
   /**
-   * Removing a company by key. 409 while it still has users; nothing is removed then.
+   * Removes a company by key. 409 while it has users.
    *
    * @generated from rpc tollgate.v1.CompanyService.DeleteCompany
    */

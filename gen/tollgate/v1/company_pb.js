@@ -116,7 +116,7 @@ export const ReadCompaniesResponseSchema = /*@__PURE__*/
   messageDesc(file_tollgate_v1_company, 13);
 
 /**
- * Companies, to which users belong.
+ * Companies. Each user belongs to one.
  *
  * @generated from service tollgate.v1.CompanyService
  */

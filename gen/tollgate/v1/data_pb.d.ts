@@ -28,20 +28,20 @@ export declare type Data = Message<"tollgate.v1.Data"> & {
 export declare const DataSchema: GenMessage<Data>;
 
 /**
- * Its direction.
+ * The direction of the data.
  *
  * @generated from enum tollgate.v1.Data.Flow
  */
 export enum Data_Flow {
   /**
-   * Absent: INPUT.
+   * The default: INPUT.
    *
    * @generated from enum value: UNSPECIFIED = 0;
    */
   UNSPECIFIED = 0,
 
   /**
-   * What was returned.
+   * The response of the service.
    *
    * @generated from enum value: OUTPUT = 1;
    */
@@ -61,7 +61,7 @@ export enum Data_Flow {
 export declare const Data_FlowSchema: GenEnum<Data_Flow>;
 
 /**
- * What to make of data that is read.
+ * The conversion of data that is read.
  *
  * @generated from message tollgate.v1.Conversion
  */
@@ -81,28 +81,28 @@ export declare const ConversionSchema: GenMessage<Conversion>;
  */
 export enum Conversion_Name {
   /**
-   * Absent: ORIGIN.
+   * The default: ORIGIN.
    *
    * @generated from enum value: UNSPECIFIED = 0;
    */
   UNSPECIFIED = 0,
 
   /**
-   * JSON; what is JSON already, as it is.
+   * JSON. Stored JSON is returned unchanged.
    *
    * @generated from enum value: JSON = 1;
    */
   JSON = 1,
 
   /**
-   * A workbook; what is one already, as it is.
+   * A workbook. A stored workbook is returned unchanged.
    *
    * @generated from enum value: XLSX = 2;
    */
   XLSX = 2,
 
   /**
-   * Nothing: the bytes as they were stored.
+   * No conversion: the stored bytes.
    *
    * @generated from enum value: ORIGIN = 3;
    */
@@ -115,7 +115,7 @@ export enum Conversion_Name {
 export declare const Conversion_NameSchema: GenEnum<Conversion_Name>;
 
 /**
- * Which data to read.
+ * The data to read.
  *
  * @generated from message tollgate.v1.ReadDataRequest
  */
@@ -142,7 +142,7 @@ export declare type ReadDataRequest = Message<"tollgate.v1.ReadDataRequest"> & {
   dataFlowStage: number;
 
   /**
-   * What to make of it.
+   * The conversion.
    *
    * @generated from field: optional tollgate.v1.Conversion.Name data_flow_convert = 4 [deprecated = true];
    * @deprecated
@@ -177,7 +177,7 @@ export declare type ReadDataResponse = Message<"tollgate.v1.ReadDataResponse"> &
 export declare const ReadDataResponseSchema: GenMessage<ReadDataResponse>;
 
 /**
- * Whose files to list.
+ * The tracecode to list files of.
  *
  * @generated from message tollgate.v1.ReadDataFilesRequest
  */
@@ -197,7 +197,7 @@ export declare type ReadDataFilesRequest = Message<"tollgate.v1.ReadDataFilesReq
 export declare const ReadDataFilesRequestSchema: GenMessage<ReadDataFilesRequest>;
 
 /**
- * The files that are kept for a tracecode.
+ * The stored files of a tracecode.
  *
  * @generated from message tollgate.v1.ReadDataFilesResponse
  */
@@ -217,7 +217,7 @@ export declare type ReadDataFilesResponse = Message<"tollgate.v1.ReadDataFilesRe
 export declare const ReadDataFilesResponseSchema: GenMessage<ReadDataFilesResponse>;
 
 /**
- * A file that is kept for a tracecode.
+ * A stored file of a tracecode.
  *
  * @generated from message tollgate.v1.DataFile
  */
@@ -237,7 +237,7 @@ export declare type DataFile = Message<"tollgate.v1.DataFile"> & {
   dataFlowStage: number;
 
   /**
-   * Media type, as it was uploaded.
+   * The media type of the upload.
    *
    * @generated from field: string content_type = 3;
    */
@@ -279,20 +279,20 @@ export declare type DataFile = Message<"tollgate.v1.DataFile"> & {
 export declare const DataFileSchema: GenMessage<DataFile>;
 
 /**
- * A piece of data to keep.
+ * A part of the data to store.
  *
  * @generated from message tollgate.v1.PutDataRequest
  */
 export declare type PutDataRequest = Message<"tollgate.v1.PutDataRequest"> & {
   /**
-   * Unique process identifier. Needed in the first message, as all but the file are of it alone.
+   * Unique process identifier. Must be set in the first message. Later messages hold the file only.
    *
    * @generated from field: optional string tracecode = 1;
    */
   tracecode?: string | undefined;
 
   /**
-   * Whose data it is. Needed in the first message.
+   * The user that the data belongs to. Must be set in the first message.
    *
    * @generated from field: optional string username = 2;
    */
@@ -313,21 +313,21 @@ export declare type PutDataRequest = Message<"tollgate.v1.PutDataRequest"> & {
   dataFlowStage: number;
 
   /**
-   * The file's name. Absent: the tracecode.
+   * The name of the file. Default: the tracecode.
    *
    * @generated from field: optional string filename = 5;
    */
   filename?: string | undefined;
 
   /**
-   * The group of the method that was called: of NOTRACE no data is kept.
+   * The called method group. Data of NOTRACE is refused.
    *
    * @generated from field: optional tollgate.v1.Method.Group method_group = 6;
    */
   methodGroup?: Method_Group | undefined;
 
   /**
-   * SHA-256 of all the bytes, in hexadecimal; the upload fails where it is another one. Absent: it is not compared.
+   * SHA-256 of all bytes, in hexadecimal. The upload fails if it differs. Not compared when absent.
    *
    * @generated from field: optional string sha256 = 7;
    */
@@ -348,27 +348,27 @@ export declare type PutDataRequest = Message<"tollgate.v1.PutDataRequest"> & {
 export declare const PutDataRequestSchema: GenMessage<PutDataRequest>;
 
 /**
- * What was kept.
+ * The stored data.
  *
  * @generated from message tollgate.v1.PutDataResponse
  */
 export declare type PutDataResponse = Message<"tollgate.v1.PutDataResponse"> & {
   /**
-   * How many bytes.
+   * The number of bytes.
    *
    * @generated from field: uint64 bytes = 1;
    */
   bytes: bigint;
 
   /**
-   * SHA-256 of all the bytes, in hexadecimal.
+   * SHA-256 of all bytes, in hexadecimal.
    *
    * @generated from field: string sha256 = 2;
    */
   sha256: string;
 
   /**
-   * Whether the same bytes were there before.
+   * Whether the same bytes were stored before.
    *
    * @generated from field: bool repeated = 3;
    */
@@ -382,16 +382,16 @@ export declare type PutDataResponse = Message<"tollgate.v1.PutDataResponse"> & {
 export declare const PutDataResponseSchema: GenMessage<PutDataResponse>;
 
 /**
- * What was sent to the services, and what they returned.
+ * The data that services received and returned.
  *
  * @generated from service tollgate.v1.DataService
  */
 export declare const DataService: GenService<{
   /**
-   * The request or response data kept for a tracecode. ORIGIN gives the bytes as they were stored, with their own content
-   * type, and takes Range requests over HTTP; JSON and XLSX convert (deprecated in the specification, still answered). What
-   * a conversion would change is an invalid request. Data that is already of the kind that is
-   * asked for is given as it is, byte for byte. The stream's messages are the file, piece by piece.
+   * Reads the request or response data of a tracecode. ORIGIN returns the stored bytes with their content type and
+   * supports Range requests over HTTP. JSON and XLSX convert the data (deprecated in the specification, still
+   * supported). Data that a conversion would change is an invalid request. Data that has the requested type already is
+   * returned unchanged. The messages of the stream are the parts of the file.
    *
    * @generated from rpc tollgate.v1.DataService.ReadData
    */
@@ -401,7 +401,7 @@ export declare const DataService: GenService<{
     output: typeof ReadDataResponseSchema;
   },
   /**
-   * The files that are kept for a tracecode: INPUT first, by stage. Empty where the caller may see none.
+   * Lists the files of a tracecode: INPUT first, by stage. Empty when the caller may see none.
    *
    * @generated from rpc tollgate.v1.DataService.ReadDataFiles
    */
@@ -411,10 +411,10 @@ export declare const DataService: GenService<{
     output: typeof ReadDataFilesResponseSchema;
   },
   /**
-   * Keeps data of a tracecode. The first message says what it is, and has the first bytes; the others have bytes alone.
-   * All of it is kept or, where the upload breaks, nothing. The same bytes may be put again; other bytes of the same
-   * tracecode, type and stage are refused: DATA_EXISTS. An upload whose next piece takes longer than BODY_TIMEOUT_MS ends.
-   * Over HTTP the body is the file itself, with its own Content-Type.
+   * Stores data of a tracecode. The first message describes the data and holds the first bytes, later messages hold
+   * bytes only. The data is stored completely, or not at all if the upload breaks. The same bytes may be put again.
+   * Other bytes of the same tracecode, type and stage are refused with DATA_EXISTS. An upload ends when its next part
+   * takes longer than BODY_TIMEOUT_MS. Over HTTP the body is the file itself, with its own Content-Type.
    *
    * @generated from rpc tollgate.v1.DataService.PutData
    */

@@ -32,7 +32,7 @@ export const Data_FlowSchema = /*@__PURE__*/
   enumDesc(file_tollgate_v1_data, 0, 0);
 
 /**
- * Its direction.
+ * The direction of the data.
  *
  * @generated from enum tollgate.v1.Data.Flow
  */
@@ -110,7 +110,7 @@ export const PutDataResponseSchema = /*@__PURE__*/
   messageDesc(file_tollgate_v1_data, 8);
 
 /**
- * What was sent to the services, and what they returned.
+ * The data that services received and returned.
  *
  * @generated from service tollgate.v1.DataService
  */

@@ -12,7 +12,7 @@ import type { Tracedata } from "./tracedata_pb.js";
 export declare const file_tollgate_v1_error: GenFile;
 
 /**
- * A rule that one field of the request breaks.
+ * A rule that a field of the request breaks.
  *
  * @generated from message tollgate.v1.Validation
  */
@@ -25,7 +25,7 @@ export declare type Validation = Message<"tollgate.v1.Validation"> & {
   field: string;
 
   /**
-   * The rule that it breaks.
+   * The broken rule.
    *
    * @generated from field: string message = 2;
    */
@@ -39,35 +39,35 @@ export declare type Validation = Message<"tollgate.v1.Validation"> & {
 export declare const ValidationSchema: GenMessage<Validation>;
 
 /**
- * The JSON body of every error but a missing resource. gRPC callers get the same as details of the status:
+ * The JSON body of every error except a missing resource. gRPC callers get the same as details of the status:
  * Tracedata, google.rpc.ErrorInfo and google.rpc.BadRequest.
  *
  * @generated from message tollgate.v1.Error
  */
 export declare type Error = Message<"tollgate.v1.Error"> & {
   /**
-   * Which call failed.
+   * The failed call.
    *
    * @generated from field: tollgate.v1.Tracedata tracedata = 1;
    */
   tracedata?: Tracedata | undefined;
 
   /**
-   * The error in words.
+   * The error message, for people.
    *
    * @generated from field: string message = 2;
    */
   message: string;
 
   /**
-   * The fields that break a rule, with 400: the first ones, and the number of the others.
+   * With 400: the first fields that break a rule, and the number of the others.
    *
    * @generated from field: repeated tollgate.v1.Validation validations = 3;
    */
   validations: Validation[];
 
   /**
-   * The error for programs: a constant of docs/errors.md.
+   * The reason, for programs: a constant of docs/errors.md.
    *
    * @generated from field: string reason = 4;
    */
@@ -88,14 +88,14 @@ export declare const ErrorSchema: GenMessage<Error>;
  */
 export declare type NotFound = Message<"tollgate.v1.NotFound"> & {
   /**
-   * The key that names nothing.
+   * The key that was not found.
    *
    * @generated from field: string resource_id = 1;
    */
   resourceId: string;
 
   /**
-   * Which call failed.
+   * The failed call.
    *
    * @generated from field: tollgate.v1.NotFoundDetail detail = 2;
    */
@@ -109,27 +109,27 @@ export declare type NotFound = Message<"tollgate.v1.NotFound"> & {
 export declare const NotFoundSchema: GenMessage<NotFound>;
 
 /**
- * Which call asked for a missing resource.
+ * The call for a missing resource.
  *
  * @generated from message tollgate.v1.NotFoundDetail
  */
 export declare type NotFoundDetail = Message<"tollgate.v1.NotFoundDetail"> & {
   /**
-   * Which call failed.
+   * The failed call.
    *
    * @generated from field: tollgate.v1.Tracedata tracedata = 1;
    */
   tracedata?: Tracedata | undefined;
 
   /**
-   * The error in words.
+   * The error message, for people.
    *
    * @generated from field: string message = 2;
    */
   message: string;
 
   /**
-   * The error for programs: a constant of docs/errors.md.
+   * The reason, for programs: a constant of docs/errors.md.
    *
    * @generated from field: string reason = 3;
    */

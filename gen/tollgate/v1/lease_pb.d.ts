@@ -33,7 +33,7 @@ export declare const OutcomeSchema: GenMessage<Outcome>;
  */
 export enum Outcome_Name {
   /**
-   * Not told.
+   * Not recorded.
    *
    * @generated from enum value: UNSPECIFIED = 0;
    */
@@ -54,7 +54,7 @@ export enum Outcome_Name {
   FAILURE = 2,
 
   /**
-   * It was stopped.
+   * It was canceled.
    *
    * @generated from enum value: CANCELLED = 3;
    */
@@ -67,27 +67,27 @@ export enum Outcome_Name {
 export declare const Outcome_NameSchema: GenEnum<Outcome_Name>;
 
 /**
- * The permission to run one calculation.
+ * The right to run one calculation.
  *
  * @generated from message tollgate.v1.Lease
  */
 export declare type Lease = Message<"tollgate.v1.Lease"> & {
   /**
-   * Names the lease in every later call.
+   * The id of the lease for later calls.
    *
    * @generated from field: string lease_id = 1;
    */
   leaseId: string;
 
   /**
-   * The caller's name of the operation.
+   * The caller's id of the operation.
    *
    * @generated from field: string operation_id = 2;
    */
   operationId: string;
 
   /**
-   * Whose quota.
+   * The user of the quota.
    *
    * @generated from field: string username = 3;
    */
@@ -108,49 +108,49 @@ export declare type Lease = Message<"tollgate.v1.Lease"> & {
   methodGroup: Method_Group;
 
   /**
-   * The points that were asked for.
+   * The requested points.
    *
    * @generated from field: uint32 points = 6;
    */
   points: number;
 
   /**
-   * What became of it.
+   * The state of the lease.
    *
    * @generated from field: tollgate.v1.Lease.State state = 7;
    */
   state: Lease_State;
 
   /**
-   * When it was granted.
+   * When the lease was granted.
    *
    * @generated from field: google.protobuf.Timestamp granted_time = 8;
    */
   grantedTime?: Timestamp | undefined;
 
   /**
-   * When it expires unless it is renewed.
+   * When the lease expires if it is not renewed.
    *
    * @generated from field: google.protobuf.Timestamp expire_time = 9;
    */
   expireTime?: Timestamp | undefined;
 
   /**
-   * How often to renew it: three tries fit before it expires. Absent in a lease that has ended.
+   * The renewal interval: a third of the lifetime. Absent for a lease that has ended.
    *
    * @generated from field: google.protobuf.Duration renew_interval = 10;
    */
   renewInterval?: Duration | undefined;
 
   /**
-   * The points that were charged, of a settled lease.
+   * The charged points of a settled lease.
    *
    * @generated from field: optional uint32 settled_points = 11;
    */
   settledPoints?: number | undefined;
 
   /**
-   * Granted while the counters were out of reach; charged when they are back.
+   * Granted in fail-open, while the shared counters were unavailable. Charged when they are back.
    *
    * @generated from field: bool degraded_open = 12;
    */
@@ -164,27 +164,27 @@ export declare type Lease = Message<"tollgate.v1.Lease"> & {
 export declare const LeaseSchema: GenMessage<Lease>;
 
 /**
- * What became of it.
+ * The state of the lease.
  *
  * @generated from enum tollgate.v1.Lease.State
  */
 export enum Lease_State {
   /**
-   * Never sent.
+   * The default of the protocol. Never sent.
    *
    * @generated from enum value: UNSPECIFIED = 0;
    */
   UNSPECIFIED = 0,
 
   /**
-   * It holds a slot and its points are reserved.
+   * The lease holds a slot, and its points are reserved.
    *
    * @generated from enum value: ACTIVE = 1;
    */
   ACTIVE = 1,
 
   /**
-   * Nobody renewed it: slot and points are free. It can still be renewed and settled.
+   * The lease was not renewed, so its slot and points are free. It can still be renewed and settled.
    *
    * @generated from enum value: EXPIRED = 2;
    */
@@ -198,7 +198,7 @@ export enum Lease_State {
   RELEASED = 3,
 
   /**
-   * The calculation is over, its points are charged.
+   * The calculation is over, and its points are charged.
    *
    * @generated from enum value: SETTLED = 4;
    */
@@ -211,49 +211,49 @@ export enum Lease_State {
 export declare const Lease_StateSchema: GenEnum<Lease_State>;
 
 /**
- * Where one limit stands.
+ * The state of one limit.
  *
  * @generated from message tollgate.v1.LimitStanding
  */
 export declare type LimitStanding = Message<"tollgate.v1.LimitStanding"> & {
   /**
-   * Which limit.
+   * The limit.
    *
    * @generated from field: tollgate.v1.LimitStanding.Name name = 1;
    */
   name: LimitStanding_Name;
 
   /**
-   * Absent: not limited.
+   * The limit in points or calculations. Absent when there is no limit.
    *
    * @generated from field: optional uint32 limit = 2;
    */
   limit?: number | undefined;
 
   /**
-   * Charged for good. A double, which is exact up to 2^53 and a number in JSON.
+   * The charged points. A double is exact up to 2^53 and a number in JSON.
    *
    * @generated from field: double used = 3;
    */
   used: number;
 
   /**
-   * Held by live leases.
+   * The points or slots that live leases hold.
    *
    * @generated from field: double reserved = 4;
    */
   reserved: number;
 
   /**
-   * What a request may still ask for; below zero when settled calculations took more than was reserved. Absent: not
-   * limited.
+   * What a request may still use. Negative when settled calculations took more than was reserved. Absent when there is
+   * no limit.
    *
    * @generated from field: optional double remaining = 5;
    */
   remaining?: number | undefined;
 
   /**
-   * When used begins at zero again. Absent where it never does.
+   * When `used` restarts at zero. Absent when it never does.
    *
    * @generated from field: google.protobuf.Timestamp reset_time = 6;
    */
@@ -273,7 +273,7 @@ export declare const LimitStandingSchema: GenMessage<LimitStanding>;
  */
 export enum LimitStanding_Name {
   /**
-   * Never sent.
+   * The default of the protocol. Never sent.
    *
    * @generated from enum value: UNSPECIFIED = 0;
    */
@@ -301,7 +301,7 @@ export enum LimitStanding_Name {
   POINTS_PER_DATE_WINDOW = 3,
 
   /**
-   * Calculations at once.
+   * The concurrent calculations.
    *
    * @generated from enum value: MAX_CONCURRENT_EXECUTION = 4;
    */
@@ -314,13 +314,13 @@ export enum LimitStanding_Name {
 export declare const LimitStanding_NameSchema: GenEnum<LimitStanding_Name>;
 
 /**
- * A calculation to be allowed.
+ * A calculation to acquire a quota for.
  *
  * @generated from message tollgate.v1.AcquireQuotaRequest
  */
 export declare type AcquireQuotaRequest = Message<"tollgate.v1.AcquireQuotaRequest"> & {
   /**
-   * Whose quota.
+   * The user of the quota.
    *
    * @generated from field: string username = 1;
    */
@@ -341,28 +341,28 @@ export declare type AcquireQuotaRequest = Message<"tollgate.v1.AcquireQuotaReque
   methodGroup: Method_Group;
 
   /**
-   * How many points are sent.
+   * The number of points.
    *
    * @generated from field: uint32 points = 4;
    */
   points: number;
 
   /**
-   * The caller's own name of this operation, the same in every retry of it, for 24 hours.
+   * The caller's id of this operation. Use the same id in every retry, for up to 24 hours.
    *
    * @generated from field: string operation_id = 5;
    */
   operationId: string;
 
   /**
-   * How long the lease lives without being renewed. Absent: 60.
+   * The lifetime of the lease without a renewal, in seconds. Default: 60.
    *
    * @generated from field: optional uint32 ttl_seconds = 6;
    */
   ttlSeconds?: number | undefined;
 
   /**
-   * The tracecode of the calculation. Absent: the call's own.
+   * The tracecode of the calculation. Default: that of the call.
    *
    * @generated from field: optional string tracecode = 7;
    */
@@ -382,14 +382,14 @@ export declare const AcquireQuotaRequestSchema: GenMessage<AcquireQuotaRequest>;
  */
 export declare type AcquireQuotaResponse = Message<"tollgate.v1.AcquireQuotaResponse"> & {
   /**
-   * The permission.
+   * The lease.
    *
    * @generated from field: tollgate.v1.Lease lease = 1;
    */
   lease?: Lease | undefined;
 
   /**
-   * Every limit as it stands with this lease.
+   * The state of every limit, this lease included.
    *
    * @generated from field: repeated tollgate.v1.LimitStanding limits = 2;
    */
@@ -403,13 +403,13 @@ export declare type AcquireQuotaResponse = Message<"tollgate.v1.AcquireQuotaResp
 export declare const AcquireQuotaResponseSchema: GenMessage<AcquireQuotaResponse>;
 
 /**
- * A calculation that may be asked for.
+ * A calculation to check a quota for.
  *
  * @generated from message tollgate.v1.CheckQuotaRequest
  */
 export declare type CheckQuotaRequest = Message<"tollgate.v1.CheckQuotaRequest"> & {
   /**
-   * Whose quota.
+   * The user of the quota.
    *
    * @generated from field: string username = 1;
    */
@@ -430,7 +430,7 @@ export declare type CheckQuotaRequest = Message<"tollgate.v1.CheckQuotaRequest">
   methodGroup: Method_Group;
 
   /**
-   * How many points would be sent.
+   * The number of points.
    *
    * @generated from field: uint32 points = 4;
    */
@@ -444,13 +444,13 @@ export declare type CheckQuotaRequest = Message<"tollgate.v1.CheckQuotaRequest">
 export declare const CheckQuotaRequestSchema: GenMessage<CheckQuotaRequest>;
 
 /**
- * The calculation would be allowed.
+ * The calculation would be granted.
  *
  * @generated from message tollgate.v1.CheckQuotaResponse
  */
 export declare type CheckQuotaResponse = Message<"tollgate.v1.CheckQuotaResponse"> & {
   /**
-   * Every limit as it stands without it.
+   * The state of every limit, without the calculation.
    *
    * @generated from field: repeated tollgate.v1.LimitStanding limits = 1;
    */
@@ -464,13 +464,13 @@ export declare type CheckQuotaResponse = Message<"tollgate.v1.CheckQuotaResponse
 export declare const CheckQuotaResponseSchema: GenMessage<CheckQuotaResponse>;
 
 /**
- * Calculations to be allowed, each by itself.
+ * Independent calculations to acquire quotas for.
  *
  * @generated from message tollgate.v1.BatchAcquireQuotaRequest
  */
 export declare type BatchAcquireQuotaRequest = Message<"tollgate.v1.BatchAcquireQuotaRequest"> & {
   /**
-   * In this order.
+   * The requests, decided in this order.
    *
    * @generated from field: repeated tollgate.v1.AcquireQuotaRequest requests = 1;
    */
@@ -504,13 +504,13 @@ export declare type BatchAcquireQuotaResponse = Message<"tollgate.v1.BatchAcquir
 export declare const BatchAcquireQuotaResponseSchema: GenMessage<BatchAcquireQuotaResponse>;
 
 /**
- * A calculation to be allowed.
+ * A calculation to acquire a quota for.
  *
  * @generated from message tollgate.v1.AcquireQuotasRequest
  */
 export declare type AcquireQuotasRequest = Message<"tollgate.v1.AcquireQuotasRequest"> & {
   /**
-   * Whose quota.
+   * The user of the quota.
    *
    * @generated from field: string username = 1;
    */
@@ -531,28 +531,28 @@ export declare type AcquireQuotasRequest = Message<"tollgate.v1.AcquireQuotasReq
   methodGroup: Method_Group;
 
   /**
-   * How many points are sent.
+   * The number of points.
    *
    * @generated from field: uint32 points = 4;
    */
   points: number;
 
   /**
-   * The caller's own name of this operation, the same in every retry of it, for 24 hours.
+   * The caller's id of this operation. Use the same id in every retry, for up to 24 hours.
    *
    * @generated from field: string operation_id = 5;
    */
   operationId: string;
 
   /**
-   * How long the lease lives without being renewed. Absent: 60.
+   * The lifetime of the lease without a renewal, in seconds. Default: 60.
    *
    * @generated from field: optional uint32 ttl_seconds = 6;
    */
   ttlSeconds?: number | undefined;
 
   /**
-   * The tracecode of the calculation. Absent: the call's own.
+   * The tracecode of the calculation. Default: that of the call.
    *
    * @generated from field: optional string tracecode = 7;
    */
@@ -566,7 +566,7 @@ export declare type AcquireQuotasRequest = Message<"tollgate.v1.AcquireQuotasReq
 export declare const AcquireQuotasRequestSchema: GenMessage<AcquireQuotasRequest>;
 
 /**
- * What became of the next request.
+ * The decision on the next request.
  *
  * @generated from message tollgate.v1.AcquireQuotasResponse
  */
@@ -578,7 +578,7 @@ export declare type AcquireQuotasResponse = Message<"tollgate.v1.AcquireQuotasRe
    */
   decision: {
     /**
-     * The permission.
+     * The lease.
      *
      * @generated from field: tollgate.v1.AcquireQuotaResponse granted = 1;
      */
@@ -586,7 +586,7 @@ export declare type AcquireQuotasResponse = Message<"tollgate.v1.AcquireQuotasRe
     case: "granted";
   } | {
     /**
-     * What AcquireQuota would have failed with.
+     * The error that AcquireQuota would return.
      *
      * @generated from field: tollgate.v1.Refusal refused = 2;
      */
@@ -602,7 +602,7 @@ export declare type AcquireQuotasResponse = Message<"tollgate.v1.AcquireQuotasRe
 export declare const AcquireQuotasResponseSchema: GenMessage<AcquireQuotasResponse>;
 
 /**
- * What became of one request.
+ * The decision on one request.
  *
  * @generated from message tollgate.v1.QuotaDecision
  */
@@ -614,7 +614,7 @@ export declare type QuotaDecision = Message<"tollgate.v1.QuotaDecision"> & {
    */
   decision: {
     /**
-     * The permission.
+     * The lease.
      *
      * @generated from field: tollgate.v1.AcquireQuotaResponse granted = 1;
      */
@@ -622,7 +622,7 @@ export declare type QuotaDecision = Message<"tollgate.v1.QuotaDecision"> & {
     case: "granted";
   } | {
     /**
-     * What AcquireQuota would have failed with.
+     * The error that AcquireQuota would return.
      *
      * @generated from field: tollgate.v1.Refusal refused = 2;
      */
@@ -638,27 +638,27 @@ export declare type QuotaDecision = Message<"tollgate.v1.QuotaDecision"> & {
 export declare const QuotaDecisionSchema: GenMessage<QuotaDecision>;
 
 /**
- * An error told in band.
+ * A refusal inside a successful response.
  *
  * @generated from message tollgate.v1.Refusal
  */
 export declare type Refusal = Message<"tollgate.v1.Refusal"> & {
   /**
-   * The code of gRPC.
+   * The gRPC status code.
    *
    * @generated from field: uint32 code = 1;
    */
   code: number;
 
   /**
-   * For programs: DAILY_POINTS_EXCEEDED. Empty where the code says all.
+   * The reason, such as DAILY_POINTS_EXCEEDED.
    *
    * @generated from field: string reason = 2;
    */
   reason: string;
 
   /**
-   * For people.
+   * The message, for people.
    *
    * @generated from field: string message = 3;
    */
@@ -672,7 +672,7 @@ export declare type Refusal = Message<"tollgate.v1.Refusal"> & {
   violations: LimitStanding_Name[];
 
   /**
-   * When asking again has a chance. Absent where waiting cannot help.
+   * The delay before a retry. Absent when waiting does not help.
    *
    * @generated from field: google.protobuf.Duration retry_delay = 5;
    */
@@ -699,7 +699,7 @@ export declare type RenewLeaseRequest = Message<"tollgate.v1.RenewLeaseRequest">
   leaseId: string;
 
   /**
-   * How long it lives from now on. Absent: 60.
+   * The lifetime from now on, in seconds. Default: 60.
    *
    * @generated from field: optional uint32 ttl_seconds = 2;
    */
@@ -719,14 +719,14 @@ export declare const RenewLeaseRequestSchema: GenMessage<RenewLeaseRequest>;
  */
 export declare type RenewLeaseResponse = Message<"tollgate.v1.RenewLeaseResponse"> & {
   /**
-   * As it is now.
+   * The present state.
    *
    * @generated from field: tollgate.v1.Lease lease = 1;
    */
   lease?: Lease | undefined;
 
   /**
-   * Every limit as it stands.
+   * The state of every limit.
    *
    * @generated from field: repeated tollgate.v1.LimitStanding limits = 2;
    */
@@ -740,7 +740,7 @@ export declare type RenewLeaseResponse = Message<"tollgate.v1.RenewLeaseResponse
 export declare const RenewLeaseResponseSchema: GenMessage<RenewLeaseResponse>;
 
 /**
- * What a calculation took.
+ * The result of a calculation.
  *
  * @generated from message tollgate.v1.SettleLeaseRequest
  */
@@ -753,14 +753,14 @@ export declare type SettleLeaseRequest = Message<"tollgate.v1.SettleLeaseRequest
   leaseId: string;
 
   /**
-   * The points that were sent. To be named even where there were none: an absent field must not give back everything.
+   * The charged points. Must be set, even to 0: an absent field must not refund everything.
    *
    * @generated from field: optional uint32 points = 2;
    */
   points?: number | undefined;
 
   /**
-   * 64-bit hashes of the points, by which unique ones are counted in a day.
+   * 64-bit hashes of the points. Unique points of a day are counted by them.
    *
    * @generated from field: repeated fixed64 point_keys = 3;
    */
@@ -774,21 +774,21 @@ export declare type SettleLeaseRequest = Message<"tollgate.v1.SettleLeaseRequest
   duration?: Duration | undefined;
 
   /**
-   * How it ended.
+   * How the calculation ended.
    *
    * @generated from field: tollgate.v1.Outcome.Name outcome = 5;
    */
   outcome: Outcome_Name;
 
   /**
-   * What was calculated, as the audit log names it. Absent: settle_lease.
+   * The operation for the audit log. Default: settle_lease.
    *
    * @generated from field: optional string operation = 6;
    */
   operation?: string | undefined;
 
   /**
-   * The server that calculated. Absent: the user of the service that asked for the lease.
+   * The server that calculated. Default: the account that acquired the lease.
    *
    * @generated from field: optional string server = 7;
    */
@@ -808,14 +808,14 @@ export declare const SettleLeaseRequestSchema: GenMessage<SettleLeaseRequest>;
  */
 export declare type SettleLeaseResponse = Message<"tollgate.v1.SettleLeaseResponse"> & {
   /**
-   * As it is now.
+   * The present state.
    *
    * @generated from field: tollgate.v1.Lease lease = 1;
    */
   lease?: Lease | undefined;
 
   /**
-   * Whether it had expired: its slot may have been somebody else's meanwhile. Renew more often.
+   * Whether the lease had expired before. Its slot may have been granted to another calculation: renew more often.
    *
    * @generated from field: bool lease_expired = 2;
    */
@@ -829,7 +829,7 @@ export declare type SettleLeaseResponse = Message<"tollgate.v1.SettleLeaseRespon
 export declare const SettleLeaseResponseSchema: GenMessage<SettleLeaseResponse>;
 
 /**
- * A lease that is not needed.
+ * A lease to release.
  *
  * @generated from message tollgate.v1.ReleaseLeaseRequest
  */
@@ -855,7 +855,7 @@ export declare const ReleaseLeaseRequestSchema: GenMessage<ReleaseLeaseRequest>;
  */
 export declare type ReleaseLeaseResponse = Message<"tollgate.v1.ReleaseLeaseResponse"> & {
   /**
-   * As it is now.
+   * The present state.
    *
    * @generated from field: tollgate.v1.Lease lease = 1;
    */
@@ -869,13 +869,13 @@ export declare type ReleaseLeaseResponse = Message<"tollgate.v1.ReleaseLeaseResp
 export declare const ReleaseLeaseResponseSchema: GenMessage<ReleaseLeaseResponse>;
 
 /**
- * Whose usage.
+ * The user to read the usage of.
  *
  * @generated from message tollgate.v1.GetQuotaUsageRequest
  */
 export declare type GetQuotaUsageRequest = Message<"tollgate.v1.GetQuotaUsageRequest"> & {
   /**
-   * Whose quota.
+   * The user of the quota.
    *
    * @generated from field: string username = 1;
    */
@@ -889,13 +889,13 @@ export declare type GetQuotaUsageRequest = Message<"tollgate.v1.GetQuotaUsageReq
 export declare const GetQuotaUsageRequestSchema: GenMessage<GetQuotaUsageRequest>;
 
 /**
- * What a user has used.
+ * The usage of a user.
  *
  * @generated from message tollgate.v1.GetQuotaUsageResponse
  */
 export declare type GetQuotaUsageResponse = Message<"tollgate.v1.GetQuotaUsageResponse"> & {
   /**
-   * One for every service and method group with a quota.
+   * One entry for each service and method group with a quota.
    *
    * @generated from field: repeated tollgate.v1.MethodUsage usages = 1;
    */
@@ -909,7 +909,7 @@ export declare type GetQuotaUsageResponse = Message<"tollgate.v1.GetQuotaUsageRe
 export declare const GetQuotaUsageResponseSchema: GenMessage<GetQuotaUsageResponse>;
 
 /**
- * What a user has used of one service and method group.
+ * The usage of one service and method group.
  *
  * @generated from message tollgate.v1.MethodUsage
  */
@@ -929,7 +929,7 @@ export declare type MethodUsage = Message<"tollgate.v1.MethodUsage"> & {
   methodGroup: Method_Group;
 
   /**
-   * Every limit as it stands.
+   * The state of every limit.
    *
    * @generated from field: repeated tollgate.v1.LimitStanding limits = 3;
    */
@@ -943,13 +943,13 @@ export declare type MethodUsage = Message<"tollgate.v1.MethodUsage"> & {
 export declare const MethodUsageSchema: GenMessage<MethodUsage>;
 
 /**
- * Whose leases.
+ * The user to list leases of.
  *
  * @generated from message tollgate.v1.ListLeasesRequest
  */
 export declare type ListLeasesRequest = Message<"tollgate.v1.ListLeasesRequest"> & {
   /**
-   * Whose quota.
+   * The user of the quota.
    *
    * @generated from field: string username = 1;
    */
@@ -1003,14 +1003,14 @@ export declare type HeldLease = Message<"tollgate.v1.HeldLease"> & {
   tracecode: string;
 
   /**
-   * The user of the service that asked.
+   * The account that acquired the lease.
    *
    * @generated from field: string holder = 3;
    */
   holder: string;
 
   /**
-   * How long it has been held.
+   * The time since the grant.
    *
    * @generated from field: google.protobuf.Duration age = 4;
    */
@@ -1050,7 +1050,7 @@ export declare const ForceReleaseLeaseRequestSchema: GenMessage<ForceReleaseLeas
  */
 export declare type ForceReleaseLeaseResponse = Message<"tollgate.v1.ForceReleaseLeaseResponse"> & {
   /**
-   * As it is now.
+   * The present state.
    *
    * @generated from field: tollgate.v1.Lease lease = 1;
    */
@@ -1064,20 +1064,21 @@ export declare type ForceReleaseLeaseResponse = Message<"tollgate.v1.ForceReleas
 export declare const ForceReleaseLeaseResponseSchema: GenMessage<ForceReleaseLeaseResponse>;
 
 /**
- * The quotas in use. Services ask before every calculation and tell after it.
+ * The quotas in use. Services call it before and after every calculation.
  *
- * A refusal is an error with a reason: DAILY_POINTS_EXCEEDED, DATE_WINDOW_POINTS_EXCEEDED or CONCURRENCY_LIMIT_EXCEEDED
- * where a limit is reached, REQUEST_POINTS_EXCEEDED where the request alone is too large, USER_DISABLED or NO_QUOTA where
- * the user may not calculate at all. gRPC callers get QuotaFailure for every violated limit, and RetryInfo where waiting
- * helps.
+ * A refusal is an error with a reason. A reached limit is DAILY_POINTS_EXCEEDED, DATE_WINDOW_POINTS_EXCEEDED or
+ * CONCURRENCY_LIMIT_EXCEEDED. A request that is too large by itself is REQUEST_POINTS_EXCEEDED. A user who may not
+ * calculate at all is USER_DISABLED or NO_QUOTA. gRPC callers get QuotaFailure with every violated limit, and
+ * RetryInfo when waiting helps.
  *
  * @generated from service tollgate.v1.QuotaService
  */
 export declare const QuotaService: GenService<{
   /**
-   * Asks for a calculation: all limits at once, all or nothing. Grants a lease that holds a slot and reserves the points
-   * until it is settled, released or expires. The same operation_id and points return the same lease and are charged
-   * once; other points are refused: OPERATION_POINTS_DIFFER. A refusal is not remembered: ask again later.
+   * Acquires a lease for a calculation. Checks all limits at once, all or nothing. The lease holds a slot and reserves
+   * the points until it is settled, released or expires. The same operation_id and points return the same live lease
+   * and are charged once. Other points are refused with OPERATION_POINTS_DIFFER. A refusal is not remembered: retry
+   * later.
    *
    * @generated from rpc tollgate.v1.QuotaService.AcquireQuota
    */
@@ -1087,7 +1088,7 @@ export declare const QuotaService: GenService<{
     output: typeof AcquireQuotaResponseSchema;
   },
   /**
-   * The answer that AcquireQuota would give now, changing nothing.
+   * Returns the decision of AcquireQuota and changes nothing.
    *
    * @generated from rpc tollgate.v1.QuotaService.CheckQuota
    */
@@ -1097,7 +1098,7 @@ export declare const QuotaService: GenService<{
     output: typeof CheckQuotaResponseSchema;
   },
   /**
-   * Many independent decisions, in the order of the requests. A refusal stands in its place.
+   * Decides many independent requests, in order. A refusal is a decision in its place.
    *
    * @generated from rpc tollgate.v1.QuotaService.BatchAcquireQuota
    */
@@ -1107,7 +1108,7 @@ export declare const QuotaService: GenService<{
     output: typeof BatchAcquireQuotaResponseSchema;
   },
   /**
-   * As BatchAcquireQuota, on a stream: a decision for every request, in order.
+   * Decides requests on a stream like BatchAcquireQuota: one decision for each request, in order.
    *
    * @generated from rpc tollgate.v1.QuotaService.AcquireQuotas
    */
@@ -1117,8 +1118,8 @@ export declare const QuotaService: GenService<{
     output: typeof AcquireQuotasResponseSchema;
   },
   /**
-   * Extends a live lease. One that has expired is taken again if there is room; where there is none, or the lease has
-   * ended, the reason is LEASE_LOST. A calculation that runs may go on: settle it as if it had kept its lease.
+   * Extends a live lease. An expired lease is taken again if there is room. Without room, or if the lease was settled
+   * or released, the reason is LEASE_LOST. A running calculation may continue: settle it as if it had kept its lease.
    *
    * @generated from rpc tollgate.v1.QuotaService.RenewLease
    */
@@ -1128,9 +1129,9 @@ export declare const QuotaService: GenService<{
     output: typeof RenewLeaseResponseSchema;
   },
   /**
-   * The calculation is over. Its points take the place of the reserved ones, on the day and in the window of the
-   * acquire, even beyond the limits; the slot is free. It may come late and more than once. Answered when it is durable,
-   * and with it the usage and the audit action of the calculation.
+   * Ends a calculation. Its points replace the reserved points, on the day and in the window of the acquire, even
+   * beyond the limits. The slot becomes free. The call may come late and more than once. Answered when the settlement
+   * is durable with the usage and the audit action of the calculation.
    *
    * @generated from rpc tollgate.v1.QuotaService.SettleLease
    */
@@ -1140,7 +1141,7 @@ export declare const QuotaService: GenService<{
     output: typeof SettleLeaseResponseSchema;
   },
   /**
-   * The calculation never ran: slot and points are free again. A settled lease stays settled.
+   * Releases the lease of a calculation that never ran: slot and points become free. A settled lease stays settled.
    *
    * @generated from rpc tollgate.v1.QuotaService.ReleaseLease
    */
@@ -1150,7 +1151,7 @@ export declare const QuotaService: GenService<{
     output: typeof ReleaseLeaseResponseSchema;
   },
   /**
-   * What a user has used and reserved now, for every service and method group with a quota.
+   * Returns what a user has used and reserved now, for every service and method group with a quota.
    *
    * @generated from rpc tollgate.v1.QuotaService.GetQuotaUsage
    */
@@ -1160,7 +1161,7 @@ export declare const QuotaService: GenService<{
     output: typeof GetQuotaUsageResponseSchema;
   },
   /**
-   * Who holds the slots of a user, the first to expire first.
+   * Lists the live leases of a user and their holders, the first to expire first.
    *
    * @generated from rpc tollgate.v1.QuotaService.ListLeases
    */

@@ -52,7 +52,7 @@ export const Lease_StateSchema = /*@__PURE__*/
   enumDesc(file_tollgate_v1_lease, 1, 0);
 
 /**
- * What became of it.
+ * The state of the lease.
  *
  * @generated from enum tollgate.v1.Lease.State
  */
@@ -249,12 +249,12 @@ export const ForceReleaseLeaseResponseSchema = /*@__PURE__*/
   messageDesc(file_tollgate_v1_lease, 26);
 
 /**
- * The quotas in use. Services ask before every calculation and tell after it.
+ * The quotas in use. Services call it before and after every calculation.
  *
- * A refusal is an error with a reason: DAILY_POINTS_EXCEEDED, DATE_WINDOW_POINTS_EXCEEDED or CONCURRENCY_LIMIT_EXCEEDED
- * where a limit is reached, REQUEST_POINTS_EXCEEDED where the request alone is too large, USER_DISABLED or NO_QUOTA where
- * the user may not calculate at all. gRPC callers get QuotaFailure for every violated limit, and RetryInfo where waiting
- * helps.
+ * A refusal is an error with a reason. A reached limit is DAILY_POINTS_EXCEEDED, DATE_WINDOW_POINTS_EXCEEDED or
+ * CONCURRENCY_LIMIT_EXCEEDED. A request that is too large by itself is REQUEST_POINTS_EXCEEDED. A user who may not
+ * calculate at all is USER_DISABLED or NO_QUOTA. gRPC callers get QuotaFailure with every violated limit, and
+ * RetryInfo when waiting helps.
  *
  * @generated from service tollgate.v1.QuotaService
  */

@@ -31,7 +31,7 @@ export declare const SortSchema: GenMessage<Sort>;
  */
 export enum Sort_Direction {
   /**
-   * Absent: ASC.
+   * The default: ASC.
    *
    * @generated from enum value: UNSPECIFIED = 0;
    */
@@ -58,13 +58,13 @@ export enum Sort_Direction {
 export declare const Sort_DirectionSchema: GenEnum<Sort_Direction>;
 
 /**
- * How many there are.
+ * The number of items.
  *
  * @generated from message tollgate.v1.Total
  */
 export declare type Total = Message<"tollgate.v1.Total"> & {
   /**
-   * How many there are.
+   * The number of items.
    *
    * @generated from field: uint32 total = 1;
    */
@@ -84,14 +84,14 @@ export declare const TotalSchema: GenMessage<Total>;
  */
 export declare type TotalStatistics = Message<"tollgate.v1.TotalStatistics"> & {
   /**
-   * All that the caller may see.
+   * All items that the caller may see.
    *
    * @generated from field: tollgate.v1.Total overall = 1;
    */
   overall?: Total | undefined;
 
   /**
-   * Those that the request selects.
+   * The items that the request selects.
    *
    * @generated from field: tollgate.v1.Total filter = 2;
    */

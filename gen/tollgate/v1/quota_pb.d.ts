@@ -12,7 +12,7 @@ import type { Method_Group, Service_Name } from "./tracedata_pb.js";
 export declare const file_tollgate_v1_quota: GenFile;
 
 /**
- * What a user may use.
+ * The quotas of a user.
  *
  * @generated from message tollgate.v1.QuotaBase
  */
@@ -32,7 +32,7 @@ export declare type QuotaBase = Message<"tollgate.v1.QuotaBase"> & {
 export declare const QuotaBaseSchema: GenMessage<QuotaBase>;
 
 /**
- * What a user may use of one service.
+ * The quotas of one service.
  *
  * @generated from message tollgate.v1.ServiceQuota
  */
@@ -59,7 +59,7 @@ export declare type ServiceQuota = Message<"tollgate.v1.ServiceQuota"> & {
 export declare const ServiceQuotaSchema: GenMessage<ServiceQuota>;
 
 /**
- * The limits of one method group; 0 allows nothing.
+ * The limits of one method group. 0 allows nothing.
  *
  * @generated from message tollgate.v1.MethodQuota
  */
@@ -86,15 +86,15 @@ export declare type MethodQuota = Message<"tollgate.v1.MethodQuota"> & {
   pointsPerDay?: number | undefined;
 
   /**
-   * The most points in the period, or in the calendar month for the base quota; null does not limit. Not taken into
-   * account in a period of one day.
+   * The most points in the period, or in the calendar month for the base quota. Null means no limit. Ignored in a
+   * period of one day.
    *
    * @generated from field: optional uint32 points_per_date_window = 4;
    */
   pointsPerDateWindow?: number | undefined;
 
   /**
-   * The most calculations at once; null does not limit.
+   * The most concurrent calculations. Null means no limit.
    *
    * @generated from field: optional uint32 max_concurrent_execution = 5;
    */
@@ -149,7 +149,7 @@ export declare type UpdateQuotasRequest = Message<"tollgate.v1.UpdateQuotasReque
 export declare const UpdateQuotasRequestSchema: GenMessage<UpdateQuotasRequest>;
 
 /**
- * The quotas are set.
+ * The quotas were set.
  *
  * @generated from message tollgate.v1.UpdateQuotasResponse
  */
@@ -163,7 +163,7 @@ export declare type UpdateQuotasResponse = Message<"tollgate.v1.UpdateQuotasResp
 export declare const UpdateQuotasResponseSchema: GenMessage<UpdateQuotasResponse>;
 
 /**
- * Whose quotas to read.
+ * The user to read quotas of.
  *
  * @generated from message tollgate.v1.ReadQuotasRequest
  */
@@ -183,7 +183,7 @@ export declare type ReadQuotasRequest = Message<"tollgate.v1.ReadQuotasRequest">
 export declare const ReadQuotasRequestSchema: GenMessage<ReadQuotasRequest>;
 
 /**
- * Which quotas to remove.
+ * The quotas to remove.
  *
  * @generated from message tollgate.v1.DeleteQuotasRequest
  */
@@ -217,7 +217,7 @@ export declare type DeleteQuotasRequest = Message<"tollgate.v1.DeleteQuotasReque
 export declare const DeleteQuotasRequestSchema: GenMessage<DeleteQuotasRequest>;
 
 /**
- * The quotas are removed.
+ * The quotas were removed.
  *
  * @generated from message tollgate.v1.DeleteQuotasResponse
  */
@@ -318,9 +318,8 @@ export declare const PeriodQuotaSchema: GenMessage<PeriodQuota>;
  */
 export declare const QuotaAdminService: GenService<{
   /**
-   * Setting the quotas for the user for a specific time period from date to date. A full replacement of what it names:
-   * without from and to the base quota, with both the quota of the days from..to (to excluded). 409 when the period
-   * overlaps another one of the same service and method group.
+   * Sets the quotas of a user. Replaces the base quota, or with from and to the quota of these days (to excluded). 409
+   * when the period overlaps another one of the same service and method group.
    *
    * @generated from rpc tollgate.v1.QuotaAdminService.UpdateQuotas
    */
@@ -330,7 +329,7 @@ export declare const QuotaAdminService: GenService<{
     output: typeof UpdateQuotasResponseSchema;
   },
   /**
-   * Obtaining the quotas for the user.
+   * Reads the quotas of a user.
    *
    * @generated from rpc tollgate.v1.QuotaAdminService.ReadQuotas
    */
@@ -340,7 +339,7 @@ export declare const QuotaAdminService: GenService<{
     output: typeof ReadQuotasResponseSchema;
   },
   /**
-   * Quota removal for the user (with from and to, of that period alone).
+   * Removes the quotas of a user. With from and to, removes the quota of that period only.
    *
    * @generated from rpc tollgate.v1.QuotaAdminService.DeleteQuotas
    */

@@ -13,7 +13,7 @@ import type { Method_Group, Service_Name } from "./tracedata_pb.js";
 export declare const file_tollgate_v1_statistics: GenFile;
 
 /**
- * Whose statistics to read, and of which days.
+ * The user and days of the statistics.
  *
  * @generated from message tollgate.v1.ReadStatisticsRequest
  */
@@ -47,7 +47,7 @@ export declare type ReadStatisticsRequest = Message<"tollgate.v1.ReadStatisticsR
 export declare const ReadStatisticsRequestSchema: GenMessage<ReadStatisticsRequest>;
 
 /**
- * Whose report to make, and of which days.
+ * The user and days of the report.
  *
  * @generated from message tollgate.v1.ReadReportRequest
  */
@@ -121,7 +121,7 @@ export declare type ReadStatisticsResponse = Message<"tollgate.v1.ReadStatistics
 export declare const ReadStatisticsResponseSchema: GenMessage<ReadStatisticsResponse>;
 
 /**
- * What a user has used.
+ * The usage of a user.
  *
  * @generated from message tollgate.v1.UserStatistics
  */
@@ -148,7 +148,7 @@ export declare type UserStatistics = Message<"tollgate.v1.UserStatistics"> & {
 export declare const UserStatisticsSchema: GenMessage<UserStatistics>;
 
 /**
- * What a user has used on a day.
+ * The usage of a day.
  *
  * @generated from message tollgate.v1.DayStatistics
  */
@@ -175,7 +175,7 @@ export declare type DayStatistics = Message<"tollgate.v1.DayStatistics"> & {
 export declare const DayStatisticsSchema: GenMessage<DayStatistics>;
 
 /**
- * What a user has used of a service on a day.
+ * The usage of a service on a day.
  *
  * @generated from message tollgate.v1.ServiceStatistics
  */
@@ -202,7 +202,7 @@ export declare type ServiceStatistics = Message<"tollgate.v1.ServiceStatistics">
 export declare const ServiceStatisticsSchema: GenMessage<ServiceStatistics>;
 
 /**
- * What a user has used of a group of methods on a day.
+ * The usage of a method group on a day.
  *
  * @generated from message tollgate.v1.MethodStatistics
  */
@@ -215,14 +215,14 @@ export declare type MethodStatistics = Message<"tollgate.v1.MethodStatistics"> &
   methodGroup: Method_Group;
 
   /**
-   * The points of that day, each counted once.
+   * The unique points of the day.
    *
    * @generated from field: uint64 unique_points_per_day = 2;
    */
   uniquePointsPerDay: bigint;
 
   /**
-   * All points that were sent.
+   * All points sent.
    *
    * @generated from field: uint64 points_per_day = 3;
    */
@@ -236,16 +236,16 @@ export declare type MethodStatistics = Message<"tollgate.v1.MethodStatistics"> &
 export declare const MethodStatisticsSchema: GenMessage<MethodStatistics>;
 
 /**
- * How much was used.
+ * Usage statistics and the report.
  *
  * @generated from service tollgate.v1.StatisticsService
  */
 export declare const StatisticsService: GenService<{
   /**
-   * User statistics for the period. Without username: all users the caller may see. Without from: from the beginning of
-   * the current month; without to: up to the present day. `to` is excluded. Days are days in each user's timezone, as it
-   * was at the time. The stream's messages are pages: merged, they are the answer. A user who was deleted is still
-   * there, and is not the one who was created later under the same name.
+   * Reads statistics of users for a period. Defaults: username is all users that the caller may see, from is the
+   * beginning of the current month, to is the present day. `to` is excluded. Days are days in each user's timezone at
+   * the time. The messages of the stream are pages: merged, they are the answer. Deleted users are included, apart
+   * from later users of the same name.
    *
    * @generated from rpc tollgate.v1.StatisticsService.ReadStatistics
    */
@@ -255,8 +255,8 @@ export declare const StatisticsService: GenService<{
     output: typeof ReadStatisticsResponseSchema;
   },
   /**
-   * Report by user for the period, as XLSX: totals by company and by user, every row of the statistics, and a table by
-   * day. The period rules of ReadStatistics. The stream's messages are the file, piece by piece.
+   * Makes a report for a period as XLSX: totals by company and by user, every row of the statistics, and a table by
+   * day. The period has the rules of ReadStatistics. The messages of the stream are the parts of the file.
    *
    * @generated from rpc tollgate.v1.StatisticsService.ReadReport
    */

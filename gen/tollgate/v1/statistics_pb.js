@@ -74,7 +74,7 @@ export const MethodStatisticsSchema = /*@__PURE__*/
   messageDesc(file_tollgate_v1_statistics, 7);
 
 /**
- * How much was used.
+ * Usage statistics and the report.
  *
  * @generated from service tollgate.v1.StatisticsService
  */

@@ -12,7 +12,7 @@ import type { HttpBody } from "../../google/api/httpbody_pb.js";
 export declare const file_tollgate_v1_system: GenFile;
 
 /**
- * Nothing to say.
+ * The request has no fields.
  *
  * @generated from message tollgate.v1.CheckRequest
  */
@@ -26,13 +26,13 @@ export declare type CheckRequest = Message<"tollgate.v1.CheckRequest"> & {
 export declare const CheckRequestSchema: GenMessage<CheckRequest>;
 
 /**
- * How well the service works.
+ * The health of the service.
  *
  * @generated from message tollgate.v1.CheckResponse
  */
 export declare type CheckResponse = Message<"tollgate.v1.CheckResponse"> & {
   /**
-   * From 0, nothing works, to 1, all works.
+   * 0 when nothing works, 1 when everything works.
    *
    * @generated from field: double health = 1;
    */
@@ -46,7 +46,7 @@ export declare type CheckResponse = Message<"tollgate.v1.CheckResponse"> & {
 export declare const CheckResponseSchema: GenMessage<CheckResponse>;
 
 /**
- * Nothing to say.
+ * The request has no fields.
  *
  * @generated from message tollgate.v1.VersionRequest
  */
@@ -94,7 +94,7 @@ export declare type VersionResponse = Message<"tollgate.v1.VersionResponse"> & {
 export declare const VersionResponseSchema: GenMessage<VersionResponse>;
 
 /**
- * Which file to read.
+ * The file to read.
  *
  * @generated from message tollgate.v1.FileRequest
  */
@@ -134,7 +134,7 @@ export declare type FileResponse = Message<"tollgate.v1.FileResponse"> & {
 export declare const FileResponseSchema: GenMessage<FileResponse>;
 
 /**
- * The service about itself.
+ * The state and version of the service.
  *
  * @generated from service tollgate.v1.SystemService
  */

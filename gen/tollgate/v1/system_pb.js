@@ -59,7 +59,7 @@ export const FileResponseSchema = /*@__PURE__*/
   messageDesc(file_tollgate_v1_system, 5);
 
 /**
- * The service about itself.
+ * The state and version of the service.
  *
  * @generated from service tollgate.v1.SystemService
  */

@@ -66,7 +66,7 @@ export declare type CreateTokenResponse = Message<"tollgate.v1.CreateTokenRespon
 export declare const CreateTokenResponseSchema: GenMessage<CreateTokenResponse>;
 
 /**
- * A token to look at.
+ * The token to validate.
  *
  * @generated from message tollgate.v1.ValidateTokenRequest
  */
@@ -99,7 +99,7 @@ export declare type ValidateTokenResponse = Message<"tollgate.v1.ValidateTokenRe
   valid: boolean;
 
   /**
-   * The token's user; null where it is not valid.
+   * The user of the token. Null when the token is not valid.
    *
    * @generated from field: google.protobuf.StringValue username = 2;
    */
@@ -120,20 +120,20 @@ export declare type ValidateTokenResponse = Message<"tollgate.v1.ValidateTokenRe
 export declare const ValidateTokenResponseSchema: GenMessage<ValidateTokenResponse>;
 
 /**
- * The old and the new password.
+ * The current and the new password.
  *
  * @generated from message tollgate.v1.UpdatePasswordRequest
  */
 export declare type UpdatePasswordRequest = Message<"tollgate.v1.UpdatePasswordRequest"> & {
   /**
-   * The password until now, of any length that a login may have.
+   * The current password.
    *
    * @generated from field: string current_password = 1;
    */
   currentPassword: string;
 
   /**
-   * The password from now on.
+   * The new password.
    *
    * @generated from field: string new_password = 2;
    */
@@ -173,7 +173,7 @@ export declare const UpdatePasswordResponseSchema: GenMessage<UpdatePasswordResp
  */
 export declare const AuthService: GenService<{
   /**
-   * A token for a username and its password. Too many failures slow down that name and address: 429 then.
+   * Creates a token for a username and password. After too many failures the name and address are refused with 429.
    *
    * @generated from rpc tollgate.v1.AuthService.CreateToken
    */
@@ -193,7 +193,7 @@ export declare const AuthService: GenService<{
     output: typeof ValidateTokenResponseSchema;
   },
   /**
-   * The caller changes the caller's own password; earlier tokens of that user stop working; a new token is returned.
+   * Changes the caller's own password. Revokes the user's earlier tokens and returns a new one.
    *
    * @generated from rpc tollgate.v1.AuthService.UpdatePassword
    */

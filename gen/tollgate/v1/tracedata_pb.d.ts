@@ -32,7 +32,7 @@ export declare const ServiceSchema: GenMessage<Service>;
  */
 export enum Service_Name {
   /**
-   * Never sent.
+   * The default of the protocol. Never sent.
    *
    * @generated from enum value: UNSPECIFIED = 0;
    */
@@ -149,14 +149,14 @@ export declare const MethodSchema: GenMessage<Method>;
  */
 export enum Method_Group {
   /**
-   * Never sent.
+   * The default of the protocol. Never sent.
    *
    * @generated from enum value: UNSPECIFIED = 0;
    */
   UNSPECIFIED = 0,
 
   /**
-   * Counted, never stored with data.
+   * Counted. No data is stored.
    *
    * @generated from enum value: NOTRACE = 1;
    */
@@ -246,7 +246,7 @@ export enum Method_Group {
 export declare const Method_GroupSchema: GenEnum<Method_Group>;
 
 /**
- * What joins a call, its error, its audit record, its data and its log lines.
+ * The context that joins a call with its error, audit action, data and log lines.
  *
  * @generated from message tollgate.v1.Tracedata
  */
@@ -287,7 +287,7 @@ export declare type Tracedata = Message<"tollgate.v1.Tracedata"> & {
   operation: string;
 
   /**
-   * When it was called.
+   * The time of the call.
    *
    * @generated from field: google.protobuf.Timestamp time = 6;
    */

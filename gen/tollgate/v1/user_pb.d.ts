@@ -83,13 +83,13 @@ export declare type User = Message<"tollgate.v1.User"> & {
 export declare const UserSchema: GenMessage<User>;
 
 /**
- * Users by what they may do.
+ * Groups of users.
  *
  * @generated from enum tollgate.v1.User.Group
  */
 export enum User_Group {
   /**
-   * Absent: TOTAL.
+   * The default: TOTAL.
    *
    * @generated from enum value: UNSPECIFIED = 0;
    */
@@ -143,8 +143,8 @@ export declare type UserRequest = Message<"tollgate.v1.UserRequest"> & {
   username: string;
 
   /**
-   * Password. Null: the user cannot log in; in an update, the stored one stays. An update of oneself may repeat the
-   * current password; another one is set by POST /admin/password or POST /account/password.
+   * Password. Null means that the user cannot log in; in an update, it keeps the stored one. An update of oneself may
+   * repeat the current password. Set another one by POST /admin/password or POST /account/password.
    *
    * @generated from field: google.protobuf.StringValue password = 2;
    */
@@ -247,7 +247,7 @@ export declare type CreateUserResponse = Message<"tollgate.v1.CreateUserResponse
 export declare const CreateUserResponseSchema: GenMessage<CreateUserResponse>;
 
 /**
- * The user as it is to be.
+ * The new state of the user.
  *
  * @generated from message tollgate.v1.UpdateUserRequest
  */
@@ -287,7 +287,7 @@ export declare type UpdateUserResponse = Message<"tollgate.v1.UpdateUserResponse
 export declare const UpdateUserResponseSchema: GenMessage<UpdateUserResponse>;
 
 /**
- * What to change of a user.
+ * The change of a user.
  *
  * @generated from message tollgate.v1.PatchUserRequest
  */
@@ -307,8 +307,8 @@ export declare type PatchUserRequest = Message<"tollgate.v1.PatchUserRequest"> &
   user?: UserPatch | undefined;
 
   /**
-   * The fields to change, by their names in the .proto. Over HTTP the keys of the body are the mask. Absent: the fields
-   * that are set.
+   * The fields to change, by their names in the .proto. Over HTTP the keys of the body are the mask. Default: the
+   * fields that are set.
    *
    * @generated from field: google.protobuf.FieldMask update_mask = 3;
    */
@@ -322,13 +322,13 @@ export declare type PatchUserRequest = Message<"tollgate.v1.PatchUserRequest"> &
 export declare const PatchUserRequestSchema: GenMessage<PatchUserRequest>;
 
 /**
- * Changes of a user.
+ * The changed fields of a user.
  *
  * @generated from message tollgate.v1.UserPatch
  */
 export declare type UserPatch = Message<"tollgate.v1.UserPatch"> & {
   /**
-   * Password. Absent and null leave the stored one, as in an update.
+   * Password. Absent and null keep the stored one, as in an update.
    *
    * @generated from field: optional string password = 2;
    */
@@ -411,7 +411,7 @@ export declare type PatchUserResponse = Message<"tollgate.v1.PatchUserResponse">
 export declare const PatchUserResponseSchema: GenMessage<PatchUserResponse>;
 
 /**
- * Which user to read.
+ * The user to read.
  *
  * @generated from message tollgate.v1.ReadUserRequest
  */
@@ -431,7 +431,7 @@ export declare type ReadUserRequest = Message<"tollgate.v1.ReadUserRequest"> & {
 export declare const ReadUserRequestSchema: GenMessage<ReadUserRequest>;
 
 /**
- * The user that was asked for.
+ * The user.
  *
  * @generated from message tollgate.v1.ReadUserResponse
  */
@@ -451,7 +451,7 @@ export declare type ReadUserResponse = Message<"tollgate.v1.ReadUserResponse"> &
 export declare const ReadUserResponseSchema: GenMessage<ReadUserResponse>;
 
 /**
- * Which user to remove.
+ * The user to remove.
  *
  * @generated from message tollgate.v1.DeleteUserRequest
  */
@@ -471,7 +471,7 @@ export declare type DeleteUserRequest = Message<"tollgate.v1.DeleteUserRequest">
 export declare const DeleteUserRequestSchema: GenMessage<DeleteUserRequest>;
 
 /**
- * The user is removed.
+ * The user was removed.
  *
  * @generated from message tollgate.v1.DeleteUserResponse
  */
@@ -485,7 +485,7 @@ export declare type DeleteUserResponse = Message<"tollgate.v1.DeleteUserResponse
 export declare const DeleteUserResponseSchema: GenMessage<DeleteUserResponse>;
 
 /**
- * Which users to list, and how.
+ * The selection and order of a list of users.
  *
  * @generated from message tollgate.v1.ReadUsersRequest
  */
@@ -580,14 +580,14 @@ export declare const ReadUsersResponseSchema: GenMessage<ReadUsersResponse>;
  */
 export declare type UserListStatistics = Message<"tollgate.v1.UserListStatistics"> & {
   /**
-   * All that the caller may see.
+   * All items that the caller may see.
    *
    * @generated from field: tollgate.v1.UserTotals overall = 1;
    */
   overall?: UserTotals | undefined;
 
   /**
-   * Those that the request selects.
+   * The items that the request selects.
    *
    * @generated from field: tollgate.v1.UserTotals filter = 2;
    */
@@ -648,7 +648,7 @@ export declare const UserTotalsSchema: GenMessage<UserTotals>;
  */
 export declare const UserService: GenService<{
   /**
-   * New user creation. 409 when the username exists; 400 when the company does not.
+   * Creates a user. 409 when the username exists. 400 when the company does not.
    *
    * @generated from rpc tollgate.v1.UserService.CreateUser
    */
@@ -658,9 +658,8 @@ export declare const UserService: GenService<{
     output: typeof CreateUserResponseSchema;
   },
   /**
-   * Updating the user information by login. The username field cannot be changed. A full replacement: a field that
-   * is absent takes its default. An absent or null password leaves the stored one. To change single fields: PATCH
-   * /admin/users/{username}.
+   * Updates a user. The username does not change. Replaces all fields: an absent field takes its default. An absent or
+   * null password keeps the stored one. To change single fields: PATCH /admin/users/{username}.
    *
    * @generated from rpc tollgate.v1.UserService.UpdateUser
    */
@@ -670,8 +669,8 @@ export declare const UserService: GenService<{
     output: typeof UpdateUserResponseSchema;
   },
   /**
-   * Changes what the body names of a user: what is absent stays, null clears (JSON merge patch, RFC 7396). The rules of
-   * an update hold.
+   * Changes the fields in the body. Absent fields stay, null clears a field (JSON merge patch, RFC 7396). The rules of
+   * an update apply.
    *
    * @generated from rpc tollgate.v1.UserService.PatchUser
    */
@@ -681,7 +680,7 @@ export declare const UserService: GenService<{
     output: typeof PatchUserResponseSchema;
   },
   /**
-   * Getting a list of users. The stream's messages are pages: merged, they are the answer.
+   * Lists users. The messages of the stream are pages: merged, they are the answer.
    *
    * @generated from rpc tollgate.v1.UserService.ReadUsers
    */
@@ -691,7 +690,7 @@ export declare const UserService: GenService<{
     output: typeof ReadUsersResponseSchema;
   },
   /**
-   * Getting user information by login.
+   * Reads a user by username.
    *
    * @generated from rpc tollgate.v1.UserService.ReadUser
    */
@@ -701,7 +700,7 @@ export declare const UserService: GenService<{
     output: typeof ReadUserResponseSchema;
   },
   /**
-   * Removing a user by login. Quotas and tokens go with it; audit records and statistics stay.
+   * Removes a user by username, with its quotas and tokens. Audit actions and statistics stay.
    *
    * @generated from rpc tollgate.v1.UserService.DeleteUser
    */

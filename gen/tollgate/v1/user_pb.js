@@ -31,7 +31,7 @@ export const User_GroupSchema = /*@__PURE__*/
   enumDesc(file_tollgate_v1_user, 0, 0);
 
 /**
- * Users by what they may do.
+ * Groups of users.
  *
  * @generated from enum tollgate.v1.User.Group
  */
