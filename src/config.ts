@@ -54,32 +54,32 @@ export const settings = {
   DATABASE_URL: setting(text, "", "PostgreSQL, `postgres://…`. Empty: an embedded server with its data in DATA_DIR."),
   DATABASE_POOL: setting(
     // Lists and uploads may keep up to three of five; a change may need one beside its own.
-    count(5, 1000, "must be 5 to 1000: long lists and uploads keep some, and everybody else needs the others"),
+    count(5, 1000, "must be 5 to 1000: long lists and uploads hold some, and all other calls need the rest"),
     "10",
-    "Connections to PostgreSQL, 5 or more; what needs no token has four beside them.",
+    "Connections to PostgreSQL, 5 or more. Calls without a token have four more of their own.",
   ),
   DATABASE_TIMEOUT_MS: setting(
     count(100, 600_000),
     "10000",
-    "The longest a statement may run; one of a long list may run for two minutes at least.",
+    "The longest time of a statement. A statement of a long list may run for at least two minutes.",
   ),
   REDIS_URL: setting(
     text,
     "",
-    "Redis, for the counters of quotas: `redis://host`, `redis+cluster://host,host`, `redis+sentinel://host,host/master`, or `rediss…` with TLS. Empty: they are kept in this process, and there may be one server only.",
+    "Redis, for the counters of quotas: `redis://host`, `redis+cluster://host,host`, `redis+sentinel://host,host/master`, or `rediss…` with TLS. Empty: counters are kept in this process, and only one server may run.",
   ),
   DATA_DIR: setting(text, ".tollgate", "Folder of the embedded server's data and key."),
   TOKEN_KEYS: setting(
     secrets,
     "",
-    "Secrets that tokens are signed with, comma-separated, 32 characters or more each, 10 of them different, no repeated text, no run and no placeholder: the first one signs, all are accepted. Needed with DATABASE_URL; otherwise one is made and kept in DATA_DIR.",
+    "Secrets that sign tokens, comma-separated. The first one signs, all are accepted. Each must have 32 characters or more, 10 of them different, and must not be a repeated text, a run or a placeholder. Must be set with DATABASE_URL. Otherwise one is made and kept in DATA_DIR.",
   ),
   PASSWORD_POLICY: setting(
     z.enum(["basic", "strict"]),
     "basic",
-    "Which new passwords are taken. `basic`: 5 to 256 characters. `strict`: nor one of the 10,000 most common ones, nor one that contains the username.",
+    "Rules for new passwords. `basic`: 5 to 256 characters. `strict`: also not one of the 10,000 most common ones, and not one that contains the username.",
   ),
-  ADMIN_USERNAME: setting(word(2), "admin", "The administrator whom the first start makes."),
+  ADMIN_USERNAME: setting(word(2), "admin", "The administrator that the first start creates."),
   ADMIN_PASSWORD: setting(
     upTo(256).refine((password) => password === "" || password.length >= 5, "must have 5 characters or more"),
     "",
@@ -91,32 +91,32 @@ export const settings = {
   QUOTA_DEFAULT: setting(
     oneOf("refuse", "unlimited"),
     "refuse",
-    "What users may do of a service and method group for which they have no quota.",
+    "Whether a user without a quota for a service and method group is refused or unlimited.",
   ),
   QUOTA_FAIL_OPEN: setting(
     flag,
     "false",
-    "`true`: while Redis is out of reach, each server grants by itself what the ledger leaves, marked `degraded_open`. `false`: it answers UNAVAILABLE.",
+    "`true`: while Redis is unavailable, each server decides alone from the ledger and marks grants `degraded_open`. `false`: it answers UNAVAILABLE.",
   ),
   QUOTA_REMEMBER_SECONDS: setting(
     count(60, 604_800),
     "86400",
-    "How long the counters remember an operation that has ended. A repeated acquire of a settled one is refused so long; after that it is granted, and charged once by the ledger if it is settled on the same day.",
+    "How long the counters remember an ended operation. A repeated acquire of a settled operation is refused during this time. Later it is granted, and the ledger charges it once if it is settled on the same day.",
   ),
   QUOTA_REMEMBER_OPERATIONS: setting(
     count(100, 100_000),
     "2000",
-    "How many ended operations the counters remember of a user, service and method group, the last ones; each takes about 250 bytes.",
+    "How many of the last ended operations the counters remember for a user, service and method group. Each takes about 250 bytes.",
   ),
   LEDGER_ACK: setting(
     oneOf("later", "commit"),
     "later",
-    "When a grant is answered: before it is written to PostgreSQL (`later`, within 50 ms), or after (`commit`, some milliseconds slower).",
+    "When a grant is answered: before it is committed to PostgreSQL, which follows within 50 ms (`later`), or after (`commit`, some milliseconds slower).",
   ),
   LEDGER_RETENTION_DAYS: setting(count(40, 100_000), "400", "How long the leases of a day are kept."),
   AUDIT_RETENTION_DAYS: setting(count(40, 100_000), "400", "How long the audit log of a day is kept."),
   DATA_RETENTION_DAYS: setting(count(1, 100_000), "90", "How long the data of a tracecode is kept."),
-  DATA_MAX_BYTES: setting(count(1, 4_294_967_296), "268435456", "The largest data of a tracecode that is taken."),
+  DATA_MAX_BYTES: setting(count(1, 4_294_967_296), "268435456", "The largest data of a tracecode."),
   TRUSTED_PROXIES: setting(count(0, 10), "0", "Proxies in front that add an address to X-Forwarded-For."),
   TLS_CERT: setting(text, "", "File of the certificate chain, PEM. With TLS_KEY: the port accepts TLS only."),
   TLS_KEY: setting(text, "", "File of the certificate's key, PEM."),
@@ -124,7 +124,7 @@ export const settings = {
   BODY_TIMEOUT_MS: setting(
     count(100, 600_000),
     "30000",
-    "How long a caller may take to send the body of a call or the next piece of an upload, and how far an upload may fall behind 128 KiB a second; other streams may stand still.",
+    "The longest time to send the body of a call or the next part of an upload, and how far an upload may fall behind 128 KiB a second. Other streams may pause.",
   ),
   DRAIN_MS: setting(count(0, 600_000), "10000", "How long running calls may take after SIGTERM."),
   SERVER_NAME: setting(
@@ -132,8 +132,12 @@ export const settings = {
     "",
     "The name of this server in tracedata and log. Empty: the host's name.",
   ),
-  LOG_LEVEL: setting(oneOf("fatal", "error", "warn", "info", "debug", "silent"), "info", "Least level that is logged."),
-  COMMIT: setting(text, "", "Commit that the image was built from. Empty: git tells."),
+  LOG_LEVEL: setting(
+    oneOf("fatal", "error", "warn", "info", "debug", "silent"),
+    "info",
+    "The lowest level that is logged.",
+  ),
+  COMMIT: setting(text, "", "The commit of the image. Empty: read from git."),
 } as const;
 
 export type Config = { readonly [Name in keyof typeof settings]: z.output<(typeof settings)[Name]["schema"]> };

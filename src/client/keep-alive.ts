@@ -6,23 +6,23 @@ import type { Clock } from "./retry.ts";
 export interface KeepAliveOptions {
   readonly client: Client<typeof QuotaService>;
   readonly leaseId: string;
-  /** Absent: the service's default. */
+  /** Default: that of the service. */
   readonly ttlSeconds: number | undefined;
-  /** How often to renew: a third of the time to live. */
+  /** The renewal interval: a third of the lifetime. */
   readonly intervalMs: number;
   readonly headers: Headers | Record<string, string>;
   readonly clock: Clock;
-  /** With it, a worker thread renews. */
+  /** The address for renewals from a worker thread. Undefined: the event loop renews. */
   readonly baseUrl: string | undefined;
 }
 
 export interface Renewal {
-  /** Resolves when it renews, even if the event loop is blocked from then on. */
+  /** Resolves when renewals run, even if the event loop is blocked from then on. */
   readonly ready: Promise<void>;
   stop(): void;
 }
 
-/** Renews a lease until it is stopped. An attempt that fails is followed by the next one. */
+/** Renews a lease until stop() is called. A failed attempt is followed by the next one. */
 export function keepAlive(options: KeepAliveOptions): Renewal {
   return options.baseUrl === undefined ? renewHere(options) : renewInThread(options, options.baseUrl);
 }
@@ -35,7 +35,7 @@ function renewHere({ client, leaseId, ttlSeconds, intervalMs, headers, clock }: 
     while (!signal.aborted) {
       await clock.wait(intervalMs, signal);
       if (signal.aborted) return;
-      // The next one may succeed, and the settlement does not need it.
+      // The next attempt may succeed, and a settlement does not need a live lease.
       await client.renewLease(request, { headers, signal, timeoutMs: intervalMs }).catch(() => undefined);
     }
   };
@@ -44,11 +44,11 @@ function renewHere({ client, leaseId, ttlSeconds, intervalMs, headers, clock }: 
 }
 
 interface Thread {
-  /** Resolves when the order is on its way to a thread that runs. */
+  /** Resolves when the order was sent to a running thread. */
   send(order: ThreadOrder): Promise<void>;
 }
 
-/** One for all leases of the process, started by the first. */
+/** One thread for all leases of the process, started by the first lease. */
 let thread: Thread | undefined;
 const active = new Map<number, ThreadOrder>();
 let keys = 0;
@@ -88,12 +88,12 @@ function startThread(): Thread {
   };
 }
 
-/** Resolves when the thread runs, or has failed: then another one is started, and renews what is active. */
+/** Resolves when the thread runs or has failed. After a failure another thread starts and renews the active leases. */
 async function openWorker() {
-  // Loaded when it is used: browsers have none.
+  // Loaded on use: browsers have no worker_threads.
   const { Worker } = await import("node:worker_threads");
   const worker = new Worker(renewThreadProgram, { eval: true });
-  // It keeps no process running that has nothing else to do.
+  // The thread must not keep the process running.
   worker.unref();
   await new Promise<void>((resolve) => {
     worker.once("message", () => resolve());

@@ -1,20 +1,20 @@
-/** What the thread is told: to renew a lease from now on, or no more. */
+/** An order to the thread: start or stop the renewals of a lease. */
 export type ThreadOrder =
   | { readonly kind: "stop"; readonly key: number }
   | {
       readonly kind: "start";
       readonly key: number;
-      /** Of the RPC. */
+      /** The URL of the RPC. */
       readonly url: string;
       readonly headers: Readonly<Record<string, string>>;
-      /** JSON of the request. */
+      /** The JSON of the request. */
       readonly body: string;
       readonly intervalMs: number;
     };
 
 /**
- * The program of the thread, which renews by JSON over HTTP. A text: it runs the same from the sources, from dist and
- * from a bundle, where a file of its own would not be found. Says "ready" when it takes orders.
+ * The program of the thread, which renews by JSON over HTTP. It is a text, so that it runs from the sources, from dist and
+ * from a bundle, where a separate file would not be found. Posts "ready" when it accepts orders.
  */
 export const renewThreadProgram = `
 const { parentPort } = require("node:worker_threads");
@@ -31,7 +31,7 @@ parentPort.on("message", (order) => {
       body,
       signal: AbortSignal.timeout(intervalMs),
     })
-      // A body that is not read keeps its connection. The next attempt may succeed where this one fails.
+      // An unread body would hold its connection. A failed attempt is followed by the next one.
       .then((response) => response.arrayBuffer())
       .catch(() => undefined);
   };

@@ -2,13 +2,13 @@ import { durationMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { RetryInfoSchema } from "#gen/google/rpc/error_details_pb.js";
 
-/** Time and chance from outside, so that a test needs no real minute. */
+/** Time and randomness, injected so that tests do not wait. */
 export interface Clock {
-  /** Milliseconds; only differences count. */
+  /** Milliseconds. Only differences are used. */
   now(): number;
-  /** Resolves after so long, or when the signal is aborted. */
+  /** Resolves after the time, or when the signal is aborted. */
   wait(milliseconds: number, signal: AbortSignal): Promise<void>;
-  /** 0..1, for jitter. */
+  /** Returns 0..1, for jitter. */
   random(): number;
 }
 
@@ -30,11 +30,11 @@ export const systemClock: Clock = {
 
 export interface RetryOptions {
   readonly clock: Clock;
-  /** Ends the retries. */
+  /** Aborts the retries. */
   readonly signal: AbortSignal;
-  /** How long transport errors are retried, from the first call on. */
+  /** How long transport errors are retried, from the first call. */
   readonly retryForMs: number;
-  /** How long refusals that say when to ask again are waited for, from the first call on. */
+  /** How long refusals with RetryInfo are retried, from the first call. */
   readonly maxWaitMs: number;
 }
 
@@ -43,7 +43,8 @@ const backoffMs = { first: 100, most: 5000 };
 /**
  * Calls until the service answers. Retries transport errors with exponential backoff and jitter, and refusals after the
  * delay of their RetryInfo.
- * @throws the last error when its time is over, at once when retrying cannot help; the signal's reason when it is aborted
+ * @throws the last error when the time is over, or at once when a retry cannot help; the reason of the signal when it is
+ * aborted
  */
 export async function retrying<Answer>(
   call: () => Promise<Answer>,
@@ -56,11 +57,12 @@ export async function retrying<Answer>(
       return await call();
     } catch (error) {
       signal.throwIfAborted();
-      const told = retryInfoMs(error);
+      const retryInfo = retryInfoMs(error);
       const isTransport = isTransportError(error);
-      if (!isTransport && (told === undefined || ConnectError.from(error).code !== Code.ResourceExhausted)) throw error;
+      if (!isTransport && (retryInfo === undefined || ConnectError.from(error).code !== Code.ResourceExhausted))
+        throw error;
       const backoff = Math.min(backoffMs.first * 2 ** attempt, backoffMs.most) * (0.5 + clock.random() / 2);
-      const delayMs = isTransport ? Math.max(told ?? 0, backoff) : (told ?? 0);
+      const delayMs = isTransport ? Math.max(retryInfo ?? 0, backoff) : (retryInfo ?? 0);
       const limitMs = isTransport ? retryForMs : maxWaitMs;
       if (clock.now() - startedMs + delayMs > limitMs) throw error;
       await clock.wait(delayMs, signal);
@@ -68,7 +70,7 @@ export async function retrying<Answer>(
   }
 }
 
-/** Codes that a broken connection, a timeout or a proxy is reported with. An answer of the service has details. */
+/** Codes of broken connections, timeouts and proxies. Errors of the service itself have details. */
 const transportCodes: readonly Code[] = [
   Code.Aborted,
   Code.Canceled,
@@ -78,7 +80,7 @@ const transportCodes: readonly Code[] = [
   Code.Unknown,
 ];
 
-/** Whether the call may have failed on its way, so that the same call may succeed: the service may have acted on it. */
+/** Whether the call may have failed in transport, so that a retry may succeed. The service may have executed it. */
 function isTransportError(error: unknown): boolean {
   const { code, details } = ConnectError.from(error);
   if (code === Code.Unavailable || code === Code.DeadlineExceeded) return true;

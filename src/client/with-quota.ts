@@ -13,42 +13,42 @@ import { type Clock, type RetryOptions, retrying, systemClock } from "./retry.ts
 export type { Clock } from "./retry.ts";
 
 export type QuotaRequest = Omit<MessageInitShape<typeof AcquireQuotaRequestSchema>, "operationId" | "$typeName"> & {
-  /** The same in every retry of the operation. Absent: one is made. */
+  /** The id of the operation, the same in every retry. Default: a new one. */
   readonly operationId?: string;
 };
 
-/** What a calculation took, beside its result. */
+/** The result of a calculation, with its points. */
 export interface Calculated<Result> {
   readonly result: Result;
   /** The points that were sent. */
   readonly points: number;
-  /** 64-bit hashes of the points, by which unique ones are counted. */
+  /** 64-bit hashes of the points. Unique points are counted by them. */
   readonly pointKeys?: readonly bigint[];
 }
 
 export interface QuotaCallOptions {
   /** Metadata of every call: the token. */
   readonly headers?: Headers | Record<string, string>;
-  /** Ends the wait for a quota, and is passed on to the calculation. */
+  /** Aborts the wait for a quota, and is passed to the calculation. */
   readonly signal?: AbortSignal;
-  /** The longest wait for a refused quota to be free; a longer one is the caller's error. Default: 5,000. */
+  /** The longest wait after a refusal. A refusal with a longer delay is thrown. Default: 5,000. */
   readonly maxWaitMs?: number;
-  /** How long calls that fail on their way are retried. Default: 60,000. */
+  /** How long transport errors are retried. Default: 60,000. */
   readonly retryForMs?: number;
-  /** How long one attempt may take before it is retried. Default: 10,000. */
+  /** The timeout of one attempt. Default: 10,000. */
   readonly attemptTimeoutMs?: number;
   /**
-   * Renews from a worker thread: the lease outlives a calculation that blocks the event loop. The thread has its own
-   * HTTP connection, to this address: "http://tollgate:8080". Absent: the event loop renews.
+   * Renews from a worker thread, so that the lease outlives a calculation that blocks the event loop. The thread opens its
+   * own HTTP connection to this address, such as "http://tollgate:8080". Default: the event loop renews.
    */
   readonly renewFromThread?: { readonly baseUrl: string };
-  /** Default: the system's. */
+  /** Default: the clock of the system. */
   readonly clock?: Clock;
 }
 
 /**
- * The calculation has a result, and the service does not know it: nothing is lost. Settle the lease later, with
- * SettleLease and these points: it may come late and more than once.
+ * The calculation has a result, but its settlement failed. Settle the lease later by SettleLease with these points. The
+ * call may come late and more than once.
  */
 export class SettlementError<Result> extends Error {
   override readonly name = "SettlementError";
@@ -69,15 +69,14 @@ export class SettlementError<Result> extends Error {
 const defaultWaitMs = 5000;
 const defaultRetryMs = 60_000;
 const defaultAttemptMs = 10_000;
-/** A lease that could not be released expires by itself: its caller does not wait long for that. */
+/** A release is retried for this long only: the lease expires by itself. */
 const releaseForMs = 5000;
 
 /**
- * Runs a calculation under a quota: acquires, renews while it runs, settles when it has a result, releases when it has
- * none. Refusals are waited for where the service says how long (RetryInfo), and calls that fail on their way are
- * retried, all under the same operation_id: an operation is charged once.
- * A lost lease does not stop the calculation: it is settled as if it had kept it.
- * @throws the refusal; the calculation's own error; SettlementError when there is a result that could not be settled
+ * Runs a calculation under a quota: acquires a lease, renews it during the calculation, settles it after a result and
+ * releases it after an error. Retries refusals after the delay of their RetryInfo, and transport errors, all with the same
+ * operation_id, so an operation is charged once. A lost lease does not stop the calculation: it is settled like any other.
+ * @throws the refusal; the error of the calculation; SettlementError when the result could not be settled
  */
 export async function withQuota<Result>(
   client: Client<typeof QuotaService>,
@@ -105,7 +104,7 @@ export async function withQuota<Result>(
     calculated = await run(signal);
   } catch (error) {
     const release = () => client.releaseLease({ leaseId }, { headers, timeoutMs });
-    // The calculation's error is the caller's. A lease that was not released expires.
+    // The error of the calculation is thrown. A lease that was not released expires.
     await retrying(release, { ...retry, signal: never, retryForMs: releaseForMs }).catch(() => undefined);
     throw error;
   } finally {
@@ -116,7 +115,7 @@ export async function withQuota<Result>(
   const duration = durationFromMs(Math.round(clock.now() - started));
   const settlement = { leaseId, points, pointKeys: [...pointKeys], duration, outcome: Outcome_Name.SUCCESS };
   try {
-    // Not under the caller's signal: what has run is charged, even when its caller has left.
+    // Without the signal of the caller: a finished calculation is charged even if the caller has left.
     await retrying(() => client.settleLease(settlement, { headers, timeoutMs }), { ...retry, signal: never });
   } catch (error) {
     throw new SettlementError(leaseId, calculated, error);
@@ -138,7 +137,7 @@ export async function withQuota<Result>(
 
 const never = new AbortController().signal;
 
-/** A lease that has ended holds no slot: the calculation must not run under it. */
+/** The error for a lease that is not live: it holds no slot, so the calculation must not run. */
 function notActive(state: Lease_State | undefined): Error {
   const name = state === undefined ? "absent" : Lease_State[state];
   return new Error(`the lease must be ACTIVE to run under it, and is ${name}`);

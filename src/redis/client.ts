@@ -2,14 +2,14 @@ import { Cluster, Redis } from "ioredis";
 import type { Logger } from "pino";
 import { parseRedisUrl } from "./url.ts";
 
-/** How long a caller waits for Redis before it goes on without. */
+/** The timeout of a command and of a connect. */
 const commandTimeoutMs = 1000;
-/** How often the nodes of a Cluster are asked who is master of what. */
+/** How often the slots of a Cluster are read. */
 const refreshMs = 1000;
 
 /**
- * A client that connects by itself and again. While there is no connection, commands fail at once: whoever asks has
- * another way, and no queue of old questions meets a Redis that has just come back.
+ * Opens a client that connects and reconnects by itself. Without a connection, commands fail at once: callers have another
+ * way, and no queue of old commands meets a Redis that has just come back.
  * @param url see parseRedisUrl
  */
 export function openRedis(url: string, logger: Logger): Redis | Cluster {
@@ -20,7 +20,7 @@ export function openRedis(url: string, logger: Logger): Redis | Cluster {
 
 function connect(url: string): Redis | Cluster {
   const address = parseRedisUrl(url);
-  if (address === undefined) throw new Error("not the address of a Redis");
+  if (address === undefined) throw new Error("must be the address of a Redis server");
   const { kind, hosts, username, password, hasTls, path } = address;
   const common = {
     ...(username !== "" && { username }),
@@ -28,7 +28,7 @@ function connect(url: string): Redis | Cluster {
     ...(hasTls && { tls: {} }),
     commandTimeout: commandTimeoutMs,
     connectTimeout: commandTimeoutMs,
-    // A connection that has gone silent is left. After commandTimeout: a slow answer must not end it.
+    // Closes a silent connection. Longer than commandTimeout, so that a slow reply does not close it.
     socketTimeout: 2 * commandTimeoutMs,
     maxRetriesPerRequest: 0,
   };
@@ -37,7 +37,7 @@ function connect(url: string): Redis | Cluster {
     case "single":
       return new Redis({ ...common, ...again, ...hosts[0], db: Number(path) });
     case "sentinel":
-      // failoverDetector: leaves a master that was deposed and still answers.
+      // failoverDetector disconnects from a master that was replaced and still answers.
       return new Redis({
         ...common,
         ...again,
@@ -51,7 +51,7 @@ function connect(url: string): Redis | Cluster {
         redisOptions: common,
         enableOfflineQueue: false,
         slotsRefreshInterval: refreshMs,
-        // What was asked of a master that has gone is not asked of its replica, which may have lost what came before.
+        // A command to a lost master is not sent to its replica, which may lack earlier writes.
         retryDelayOnFailover: 0,
         retryDelayOnClusterDown: 0,
       });
