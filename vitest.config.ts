@@ -24,8 +24,8 @@ const timeouts = { testTimeout: 30_000, hookTimeout: 120_000, expect: { poll: { 
 // vitest reads its configuration from a default export only.
 export default defineConfig({
   test: {
-    // Tests wait for servers more than they calculate: one worker more than the cores of a small machine.
-    maxWorkers: 3,
+    // The servers of a worker need a core as well: more workers than cores make deadlines of tests a matter of luck.
+    maxWorkers: 2,
     // What runs in a process of its own is not counted.
     coverage: { include: ["src/**/*.ts"], reporter: ["text", "json-summary"], reportOnFailure: true },
     projects: [

@@ -325,7 +325,7 @@ describe.each(engines)("quotas with counters %s", (name) => {
     }
     const decided: string[] = [];
     const stream = async () => {
-      for await (const { decision } of client().acquireQuotas(send(), { timeoutMs: 1000 })) {
+      for await (const { decision } of client().acquireQuotas(send(), { timeoutMs: 3000 })) {
         decided.push(decision.case ?? "");
       }
     };
