@@ -38,7 +38,8 @@ export default defineConfig({
         },
       },
       { test: { name: "server", include: withServer, exclude: slow, globalSetup: servers, ...timeouts } },
-      { test: { name: "slow", include: slow, globalSetup: servers, ...timeouts } },
+      // Each starts processes, some of them several times.
+      { test: { name: "slow", include: slow, globalSetup: servers, ...timeouts, testTimeout: 180_000 } },
     ],
   },
 });
