@@ -17,7 +17,7 @@ function converters(serverId?: number): number[] {
     const [, pid, parent, state, command = ""] = /^ *(\d+) +(\d+) +(\S+) +(.*)$/.exec(line) ?? [];
     const isIts = serverId === undefined || Number(parent) === serverId;
     // A zombie has ended.
-    const runs = state?.startsWith("Z") === false && command.endsWith(" process.ts json");
+    const runs = state?.startsWith("Z") === false && command.endsWith(" child.ts json");
     return isIts && runs ? [Number(pid)] : [];
   });
 }
