@@ -30,7 +30,7 @@ test.each<[string, NodeJS.Signals, boolean, string, number | "cut"]>([
 ])(
   "after %s no converter is left, and nothing is logged as a fault",
   {
-    timeout: 60_000,
+    timeout: 180_000,
   },
   async (_what, signal, toGroup, DRAIN_MS, expected) => {
     const { url, drop } = await createTestDatabase();

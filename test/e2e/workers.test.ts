@@ -38,7 +38,7 @@ describe.skipIf(noRedis !== "")(`WORKERS=2 ${noRedis}`, () => {
     ADMIN_PASSWORD: "first administrator",
   });
 
-  test("serve one port, are started again when they fall, and drain together", { timeout: 60_000 }, async () => {
+  test("serve one port, are started again when they fall, and drain together", { timeout: 180_000 }, async () => {
     const server = await startProcess(settings());
     const answers = async () => (await fetch(`${server.url}/admin/system/check`)).status;
     const workers = childrenOf(server.process.pid);
