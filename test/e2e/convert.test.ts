@@ -166,9 +166,13 @@ test.each<[string, Partial<typeof limits>, string]>([
   ["memory", { memoryMb: 12 }, "it is too large: its conversion needs more than 12 MB of memory or 60 seconds"],
   ["time", { timeMs: 50 }, "it is too large: its conversion needs more than 512 MB of memory or 0.05 seconds"],
   ["space", { maxBytes: 9 }, "it is too large: the result exceeds 9 bytes"],
-])("a conversion that needs too much %s is refused with the rule", { timeout: 180_000 }, async (_what, less, reason) => {
-  await expect(convertInChild(Buffer.from(large), "json", never, { ...limits, ...less })).rejects.toThrow(reason);
-});
+])(
+  "a conversion that needs too much %s is refused with the rule",
+  { timeout: 180_000 },
+  async (_what, less, reason) => {
+    await expect(convertInChild(Buffer.from(large), "json", never, { ...limits, ...less })).rejects.toThrow(reason);
+  },
+);
 
 test.each<[string, WorkbookParts, number, string]>([
   [
