@@ -1,7 +1,6 @@
 import { expect, test } from "vitest";
 import { convertBytes } from "../../src/data/convert/convert-bytes.ts";
 import { archiveOf, rawWorkbook } from "../support/archive.ts";
-import { noLibreOffice, sheetsOf } from "../support/libreoffice.ts";
 
 async function run(bytes: Buffer, from: "json" | "xlsx"): Promise<Buffer> {
   const all: Buffer[] = [];
@@ -48,11 +47,3 @@ function declareSmallSizes(xlsx: Buffer): Buffer {
   }
   return xlsx;
 }
-
-test.skipIf(noLibreOffice !== "")(`a text is never a formula ${noLibreOffice}`, { timeout: 180_000 }, async () => {
-  const texts = ["=1+1", "+1+1", "-1+1", "@SUM(1)", '=HYPERLINK("http://example.com")'];
-  const sheets = await sheetsOf(await run(Buffer.from(JSON.stringify(texts.map((text) => ({ text })))), "json"));
-  expect(sheets["data"]?.slice(1).map(([, text]) => text?.replaceAll(/^"|"$/g, "").replaceAll('""', '"'))).toEqual(
-    texts,
-  );
-});
