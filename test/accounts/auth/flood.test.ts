@@ -70,3 +70,12 @@ test("of 40 passwords at once no more than the limit is told apart, the right on
   const count = (status: number) => answers.filter((answer) => answer.status === status).length;
   expect([count(401), count(200), count(429)]).toEqual([5, 0, 35]);
 });
+
+test("a flood of right logins is not taken for failures", async () => {
+  const username = await app.user();
+  const flood = Array.from({ length: 90 }, () => login(username, password, "10.2.0.1"));
+  const statuses = new Set((await Promise.all(flood)).map(({ status }) => status));
+  expect([...statuses].toSorted()).toEqual([200, 503]);
+  const { rows } = await app.database.raw("select points from login_attempt where key like '%10.2.0.1%'");
+  expect(rows).toEqual([]);
+});
