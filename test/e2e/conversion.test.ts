@@ -17,7 +17,7 @@ function converters(serverId?: number): number[] {
     const [, pid, parent, state, command = ""] = /^ *(\d+) +(\d+) +(\S+) +(.*)$/.exec(line) ?? [];
     const isIts = serverId === undefined || Number(parent) === serverId;
     // A zombie has ended.
-    const runs = state?.startsWith("Z") === false && command.endsWith(" process.ts json");
+    const runs = state?.startsWith("Z") === false && command.endsWith(" child.ts json");
     return isIts && runs ? [Number(pid)] : [];
   });
 }
@@ -30,7 +30,7 @@ test.each<[string, NodeJS.Signals, boolean, string, number | "cut"]>([
 ])(
   "after %s no converter is left, and nothing is logged as a fault",
   {
-    timeout: 60_000,
+    timeout: 180_000,
   },
   async (_what, signal, toGroup, DRAIN_MS, expected) => {
     const { url, drop } = await createTestDatabase();

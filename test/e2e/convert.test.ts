@@ -53,7 +53,7 @@ const stored = (text: string, onRead: () => void = () => undefined) => ({
   },
 });
 
-test("the service answers other calls while a large workbook is converted", { timeout: 60_000 }, async () => {
+test("the service answers other calls while a large workbook is converted", { timeout: 180_000 }, async () => {
   const row = '<row><c t="str"><v>text</v></c></row>';
   const numbered = Array.from({ length: 300_000 }, (_none, at) => row.replace("<row>", `<row r="${at + 1}">`));
   const rows = numbered.map((one, at) => one.replace("<c ", `<c r="A${at + 1}" `)).join("");
@@ -73,7 +73,7 @@ test("the service answers other calls while a large workbook is converted", { ti
   expect(slowestMs).toBeLessThan(1000);
 });
 
-test("conversions finish in the order in which they were requested", { timeout: 60_000 }, async () => {
+test("conversions finish in the order in which they were requested", { timeout: 180_000 }, async () => {
   const done: string[] = [];
   const run = async (text: string, name: string) => {
     (await convert(stored(text), never)).release();
@@ -166,9 +166,13 @@ test.each<[string, Partial<typeof limits>, string]>([
   ["memory", { memoryMb: 12 }, "it is too large: its conversion needs more than 12 MB of memory or 60 seconds"],
   ["time", { timeMs: 50 }, "it is too large: its conversion needs more than 512 MB of memory or 0.05 seconds"],
   ["space", { maxBytes: 9 }, "it is too large: the result exceeds 9 bytes"],
-])("a conversion that needs too much %s is refused with the rule", { timeout: 60_000 }, async (_what, less, reason) => {
-  await expect(convertInChild(Buffer.from(large), "json", never, { ...limits, ...less })).rejects.toThrow(reason);
-});
+])(
+  "a conversion that needs too much %s is refused with the rule",
+  { timeout: 180_000 },
+  async (_what, less, reason) => {
+    await expect(convertInChild(Buffer.from(large), "json", never, { ...limits, ...less })).rejects.toThrow(reason);
+  },
+);
 
 test.each<[string, WorkbookParts, number, string]>([
   [
@@ -182,7 +186,7 @@ test.each<[string, WorkbookParts, number, string]>([
   ["texts", { strings: `<si>${"<r><t>a</t></r>".repeat(3_000_000)}</si>` }, 400, "it has more than 6000000 elements"],
 ])(
   "a workbook with a bomb of %s does not disturb other calls",
-  { timeout: 60_000 },
+  { timeout: 180_000 },
   async (_what, parts, status, text) => {
     const answer = await get(await put(rawWorkbook(parts), contentTypes.xlsx), "JSON");
     expect([answer.status, answer.text]).toEqual([status, expect.stringContaining(text)]);

@@ -57,7 +57,7 @@ describe.skipIf(noRedis !== "")(`with workers ${noRedis}`, () => {
     expect((await fetch(`${server.url}/admin/system/check`)).status).toBe(200);
     expect(await server.end()).toBe(0);
     await redis.kill();
-  }, 60_000);
+  }, 180_000);
 });
 
 test("what the ledger could not write by the end of the drain is counted in the log, and the exit code is 3", async () => {

@@ -47,7 +47,7 @@ test("every difference is a line, and the command ends with 1", async () => {
 });
 
 test.each<[string[], RegExp]>([
-  [[], /^--from YYYY-MM-DD and --to YYYY-MM-DD are needed\n$/],
+  [[], /^--from YYYY-MM-DD and --to YYYY-MM-DD must be set\n$/],
   [["--from", "2024-02-30", "--to", "2024-06-01"], /^.*--from.*2024-02-30\n$/],
   [["--form", "2024-02-01"], /^Unknown option '--form'.*\n$/],
 ])("refuses %o in one line, and ends with 2", (parameters, message) => {
@@ -59,6 +59,6 @@ test("says so of a database without tables", async () => {
   stand = await createTestDatabase({ empty: true });
   expect(run("--from", "2024-05-01", "--to", "2024-06-01")).toEqual([
     2,
-    "there is no usage: no server has been started on this database\n",
+    "the database must hold usage: start a server on it first\n",
   ]);
 });

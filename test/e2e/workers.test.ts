@@ -38,7 +38,7 @@ describe.skipIf(noRedis !== "")(`WORKERS=2 ${noRedis}`, () => {
     ADMIN_PASSWORD: "first administrator",
   });
 
-  test("serve one port, are started again when they fall, and drain together", { timeout: 60_000 }, async () => {
+  test("serve one port, are started again when they fall, and drain together", { timeout: 180_000 }, async () => {
     const server = await startProcess(settings());
     const answers = async () => (await fetch(`${server.url}/admin/system/check`)).status;
     const workers = childrenOf(server.process.pid);
@@ -59,7 +59,7 @@ describe.skipIf(noRedis !== "")(`WORKERS=2 ${noRedis}`, () => {
     expect(last.filter(isRunning)).toEqual([]);
   });
 
-  test("end with the reason when they cannot serve", { timeout: 30_000 }, async () => {
+  test("end with the reason when they cannot serve", { timeout: 180_000 }, async () => {
     const { code, output } = await runProcess({ ...settings(), HOST: "192.0.2.1" });
     expect(code).toBe(1);
     expect(output.match(/HOST and PORT/g)).toHaveLength(1);
