@@ -1,0 +1,66 @@
+import type { Logger } from "pino";
+import type { Config } from "../config.ts";
+import { type Database, openDatabase } from "../postgres/database.ts";
+import { startEmbedded } from "../postgres/embedded/embedded.ts";
+import { migrate } from "../postgres/migrate.ts";
+import { holdServerLock } from "../postgres/server-lock.ts";
+import type { Closers } from "./closers.ts";
+import { withSettingNames } from "./setting-errors.ts";
+
+export interface Databases {
+  /** For connections outside the pools. */
+  readonly url: string;
+  readonly isEmbedded: boolean;
+  readonly database: Database;
+  /** A pool of its own: unauthenticated callers must not take connections from the ledger and authenticated calls. */
+  readonly publicDatabase: Database;
+}
+
+export interface DatabasesOptions {
+  readonly logger: Logger;
+  /** Called when the embedded database ends unexpectedly. */
+  readonly onFailure: (reason: string) => void;
+  /** Called when another server counts on the same database: this one must drain and end. */
+  readonly onTakeover: (reason: string) => void;
+}
+
+/** Connections for work that needs no token: logins, health checks, and finding the user of a token. */
+const publicPoolSize = 4;
+
+/** Connects to PostgreSQL, or starts the embedded one, which is this server's alone, and migrates the tables. */
+export async function openDatabases(config: Config, options: DatabasesOptions, closers: Closers): Promise<Databases> {
+  const isEmbedded = config.DATABASE_URL === "";
+  const url = isEmbedded ? await openEmbedded(config, options, closers) : config.DATABASE_URL;
+  const open = (poolSize: number): Database => {
+    const opened = openDatabase({ url, poolSize, statementTimeoutMs: config.DATABASE_TIMEOUT_MS });
+    closers.push(() => opened.destroy());
+    return opened;
+  };
+  const database = open(config.DATABASE_POOL);
+  const publicDatabase = open(publicPoolSize);
+  if (!isEmbedded) {
+    await withSettingNames("DATABASE_URL", database.raw("select 1"));
+    await holdLock(url, config, options, closers);
+  }
+  await migrate(database);
+  return { url, isEmbedded, database, publicDatabase };
+}
+
+async function openEmbedded(config: Config, { onFailure }: DatabasesOptions, closers: Closers): Promise<string> {
+  const onExit = (): void => onFailure("the embedded PostgreSQL has ended");
+  const embedded = await startEmbedded({ folder: config.DATA_DIR, onExit });
+  closers.push(() => embedded.stop());
+  return embedded.url;
+}
+
+async function holdLock(
+  url: string,
+  { SERVER_NAME, REDIS_URL }: Config,
+  { logger, onTakeover }: DatabasesOptions,
+  closers: Closers,
+): Promise<void> {
+  const isShared = REDIS_URL !== "";
+  const holding = holdServerLock({ url, serverName: SERVER_NAME, isShared, logger, onTakeover });
+  const lock = await withSettingNames("REDIS_URL", holding);
+  closers.push(() => lock.close());
+}

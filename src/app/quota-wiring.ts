@@ -1,0 +1,112 @@
+import { setTimeout as wait } from "node:timers/promises";
+import type { Cluster, Redis } from "ioredis";
+import type { Logger } from "pino";
+import type { Authenticator } from "../accounts/auth/service.ts";
+import type { UserHistory } from "../audit/user-history.ts";
+import type { Config } from "../config.ts";
+import { type Notifications, openNotifications } from "../postgres/notifications.ts";
+import { createCorrections } from "../quotas/counters/corrections.ts";
+import { createLedger, type Ledger } from "../quotas/ledger/ledger.ts";
+import { createSubjects, type Subjects } from "../quotas/limits/subjects.ts";
+import { openEngine, openQuotas, type Quotas } from "../quotas/open-quotas.ts";
+import type { ActionWriter, UsageWriter } from "../shared/records.ts";
+import type { Closers } from "./closers.ts";
+import type { Databases } from "./databases.ts";
+
+export interface QuotaWiring {
+  readonly quotas: Quotas;
+  readonly ledger: Ledger;
+  readonly subjects: Subjects;
+  readonly notifications: Notifications;
+}
+
+export interface QuotaWiringResources {
+  readonly databases: Databases;
+  readonly redis: Redis | Cluster | undefined;
+  /** Milliseconds since the epoch. Undefined for the clock of Redis. */
+  readonly redisNow: (() => number) | undefined;
+  readonly secrets: readonly string[];
+  readonly actions: ActionWriter;
+  readonly usage: UsageWriter;
+  readonly authenticator: Authenticator;
+  readonly userHistory: UserHistory;
+  readonly logger: Logger;
+  /** Milliseconds since the epoch. */
+  readonly now: () => number;
+  /** By performance.now(): how long writing the ledger may take once this server stops. */
+  readonly flushDeadlineMs: () => number;
+  /** Called at the stop with the number of leases that were not written by then. */
+  readonly onUnwritten: (count: number) => void;
+}
+
+/**
+ * Wires the counters, the ledger and the notifications between servers. They form a circle: the ledger corrects the
+ * counters, the counters wait for the ledgers of all servers, and the notifications flush this server's ledger.
+ */
+export async function openQuotaWiring(
+  config: Config,
+  resources: QuotaWiringResources,
+  closers: Closers,
+): Promise<QuotaWiring> {
+  const { databases, redis, redisNow, secrets, authenticator, userHistory, logger, now, ...writing } = resources;
+  const { database, url } = databases;
+  const subjects = createSubjects({ database, now });
+  const ledger = createLedger({
+    database,
+    logger,
+    actions: writing.actions,
+    usage: writing.usage,
+    onContradiction: (meter) => void corrections.correct(meter),
+  });
+  const corrections = createCorrections({ forget: (meter) => quotas.counters.forget(meter), logger });
+  closers.push(async () => corrections.stop());
+  const remember = { ms: config.QUOTA_REMEMBER_SECONDS * 1000, operations: config.QUOTA_REMEMBER_OPERATIONS };
+  const engine = redis && openEngine({ redis, database, logger, now: redisNow, remember });
+  let leaveFailOpen = async (): Promise<void> => {};
+  const onFlush = async (): Promise<void> => {
+    // Every grant of Redis must have reached the ledger before it is flushed.
+    await engine?.drainReplies();
+    await ledger.flush();
+  };
+  const notifications = await openNotifications({
+    url,
+    logger,
+    onUsers(userIds) {
+      authenticator.forget(userIds);
+      subjects.invalidate(userIds);
+      userHistory.invalidate();
+    },
+    onGeneration: () => engine?.invalidateGeneration(),
+    onFlush,
+    async onRecall() {
+      await leaveFailOpen();
+      await onFlush();
+    },
+  });
+  closers.push(() => notifications.close());
+  closers.push(() => writeLedger(ledger, writing));
+  const quotas = openQuotas({
+    database,
+    engine,
+    ledger,
+    notifications,
+    subjects,
+    logger,
+    secrets,
+    now,
+    unlimitedByDefault: config.QUOTA_DEFAULT === "unlimited",
+    remember,
+    durable: config.LEDGER_ACK === "commit",
+    failOpen: config.QUOTA_FAIL_OPEN,
+  });
+  leaveFailOpen = quotas.leaveFailOpen;
+  return { quotas, ledger, subjects, notifications };
+}
+
+async function writeLedger(
+  ledger: Ledger,
+  { flushDeadlineMs, onUnwritten }: Pick<QuotaWiringResources, "flushDeadlineMs" | "onUnwritten">,
+): Promise<void> {
+  await Promise.race([ledger.flush(), wait(flushDeadlineMs() - performance.now(), undefined, { ref: false })]);
+  onUnwritten(ledger.pending());
+}

@@ -1,0 +1,72 @@
+import type { Logger } from "pino";
+import { findUserCompanies } from "../accounts/users/store.ts";
+import { createRollUp, dropAuditTotals } from "../audit/roll-up.ts";
+import { createSecurityLog } from "../audit/security-log.ts";
+import { createUserHistory, type UserHistory } from "../audit/user-history.ts";
+import { createActionWriter } from "../audit/writer.ts";
+import type { Config } from "../config.ts";
+import { dropFiles } from "../data/store.ts";
+import type { Database } from "../postgres/database.ts";
+import { startRetention } from "../postgres/retention.ts";
+import { dropChargedDays } from "../quotas/ledger/charged-days.ts";
+import { pointDays } from "../quotas/ledger/verify.ts";
+import type { ActionWriter, UsageWriter } from "../shared/records.ts";
+import type { SecurityLog } from "../shared/security-log.ts";
+import { createUsageWriter } from "../usage/writer.ts";
+import type { Closers } from "./closers.ts";
+
+/** The writers of audit actions and usage. Each is the only one of its tables in this process. */
+export interface RecordWriters {
+  readonly actions: ActionWriter;
+  readonly usage: UsageWriter;
+  readonly securityLog: SecurityLog;
+  readonly userHistory: UserHistory;
+}
+
+export interface RecordResources {
+  readonly database: Database;
+  readonly logger: Logger;
+  /** Milliseconds since the epoch. */
+  readonly now: () => number;
+}
+
+export function openRecordWriters(config: Config, resources: RecordResources, closers: Closers): RecordWriters {
+  const { database, logger, now } = resources;
+  const rollUp = createRollUp({ database, logger });
+  closers.push(() => rollUp.stop());
+  const actions = createActionWriter(database, rollUp);
+  const securityLog = createSecurityLog({
+    database,
+    logger,
+    actions,
+    companiesOf: (usernames) => findUserCompanies(database, usernames),
+    serverName: config.SERVER_NAME,
+    now,
+  });
+  closers.push(() => securityLog.stop());
+  return { actions, usage: createUsageWriter(database), securityLog, userHistory: createUserHistory(database) };
+}
+
+/** Deletes what is older than the settings keep it. */
+export function openRetention(config: Config, resources: RecordResources, closers: Closers): void {
+  const { database } = resources;
+  const stop = startRetention(resources, [
+    {
+      table: "lease",
+      days: config.LEDGER_RETENTION_DAYS,
+      deleteDependents: (beforeMs) => dropChargedDays(database, beforeMs),
+    },
+    { table: "usage_point", days: pointDays },
+    {
+      table: "audit_action",
+      days: config.AUDIT_RETENTION_DAYS,
+      deleteDependents: (beforeMs) => dropAuditTotals(database, beforeMs),
+    },
+    {
+      table: "data_chunk",
+      days: config.DATA_RETENTION_DAYS,
+      deleteDependents: (beforeMs) => dropFiles(database, beforeMs),
+    },
+  ]);
+  closers.push(async () => stop());
+}
