@@ -89,6 +89,8 @@ async function leftBehind(read: (signal: AbortSignal) => Promise<unknown>): Prom
   }
 }
 
+const ruleOfNames = "must contain only letters (a to z, A to Z), digits and underscores";
+
 describe.each(transports)("%s", (_name, transport) => {
   const users = () => createClient(UserService, transport());
   const companies = () => createClient(CompanyService, transport());
@@ -134,6 +136,7 @@ describe.each(transports)("%s", (_name, transport) => {
       .findDetails(BadRequestSchema)
       .flatMap(({ fieldViolations }) => fieldViolations.map(({ field }) => field));
     expect(fields.toSorted()).toEqual(["user.company_key", "user.timezone", "user.username"]);
+    expect(error.rawMessage).toContain(`user.company_key: ${ruleOfNames}`);
     const [tracedata] = error.findDetails(TracedataSchema);
     expect(tracedata).toMatchObject({
       code,
@@ -472,6 +475,11 @@ describe("HTTP/JSON", () => {
     const answer = await app.http("GET", "/admin/system/version", { headers: { tracecode: "mine" } });
     expect([answer.status, answer.body.validations[0].field]).toEqual([400, "tracecode"]);
     expect(answer.headers.get("tracecode")).toBe(answer.body.tracedata.code);
+  });
+
+  test("names the field and the rule of a name in the path that ends with a colon", async () => {
+    const answer = await app.http("DELETE", "/admin/users/admin:", { token: app.admin });
+    expect([answer.status, answer.body.validations]).toEqual([400, [{ field: "username", message: ruleOfNames }]]);
   });
 
   test("asks who is calling before it reads the request", async () => {
