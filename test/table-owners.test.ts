@@ -37,7 +37,7 @@ test.each([
     'await all(database).where({ id }).delete();\nfunction all(d) {\n  return d("lease");\n}',
   ],
   ["a builder with conflicts", 'await transaction("lease").insert({ id }).onConflict("id").ignore();'],
-  ["the deletion of old rows", 'await deleteBefore(database, "lease", "day", before);'],
+  ["the deletion of old rows", 'const sql = { deleteOld: deleteOldRows("lease", "day") };'],
 ])("a write by another part is seen in %s", (_name, source) => {
   const found = writesOf("audit/store.ts", source);
   expect(found).toEqual([{ file: "audit/store.ts", table: "lease" }]);
@@ -80,7 +80,7 @@ function isAllowed({ file, table }: Write): boolean {
   return owner !== undefined && file.startsWith(`${owner}/`);
 }
 
-/** The writes of a source: in SQL texts, with Knex's builder, and through `deleteBefore`. */
+/** The writes of a source: in SQL texts, with Knex's builder, and with `deleteOldRows`. */
 function writesOf(file: string, source: string): Write[] {
   const code = source.replaceAll(/^\s*(?:\/\/|\/?\*).*$/gm, "");
   const texts = [
@@ -90,7 +90,7 @@ function writesOf(file: string, source: string): Write[] {
   const builders = [...code.matchAll(/\.(?:insert\(|update\(\{|delete\(\)|del\(\)|upsert\(|truncate\(\))/g)].flatMap(
     ({ index }) => tablesOfBuilder(code, code.slice(0, index)).map((table) => ({ file, table })),
   );
-  const old = [...code.matchAll(/(?<!function )\bdeleteBefore\(\w+, "(\w+)"/g)].map(([, table]) => ({ file, table }));
+  const old = [...code.matchAll(/\bdeleteOldRows\("(\w+)"/g)].map(([, table]) => ({ file, table }));
   return [...texts, ...builders, ...old];
 }
 

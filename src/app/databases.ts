@@ -4,6 +4,7 @@ import { type Database, openDatabase } from "../postgres/database.ts";
 import { startEmbedded } from "../postgres/embedded/embedded.ts";
 import { migrate } from "../postgres/migrate.ts";
 import { holdServerLock } from "../postgres/server-lock.ts";
+import { checkConnection } from "../postgres/statements.ts";
 import type { Closers } from "./closers.ts";
 import { withSettingNames } from "./setting-errors.ts";
 
@@ -39,7 +40,7 @@ export async function openDatabases(config: Config, options: DatabasesOptions, c
   const database = open(config.DATABASE_POOL);
   const publicDatabase = open(publicPoolSize);
   if (!isEmbedded) {
-    await withSettingNames("DATABASE_URL", database.raw("select 1"));
+    await withSettingNames("DATABASE_URL", checkConnection(database));
     await holdLock(url, config, options, closers);
   }
   await migrate(database);

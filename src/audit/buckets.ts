@@ -127,7 +127,8 @@ function kept(
     database("audit_total")
       .select("start", "service", "total")
       .where({ ...total, span: span / hourMicros, ...method })
-      .whereRaw("start >= ? and start < ?", [toIsoTime(from), toIsoTime(to)]),
+      .where("start", ">=", toIsoTime(from))
+      .where("start", "<", toIsoTime(to)),
   );
   const pending = database
     .from(
@@ -139,7 +140,8 @@ function kept(
     )
     .select(database.raw("date_trunc(?, start, 'UTC') as start", [by]), "service", "total")
     .where({ ...user, ...method })
-    .whereRaw("start >= ? and start < ?", [toIsoTime(from), toIsoTime(to)]);
+    .where("start", ">=", toIsoTime(from))
+    .where("start", "<", toIsoTime(to));
   if (company !== undefined) void pending.where("company_key", company);
   if (visibleTo !== undefined) void pending.whereRaw("coalesce(visible_company, company_key) = ?", [visibleTo]);
 

@@ -51,7 +51,8 @@ function filterBranch(database: Database, selection: ActionFilter): Knex.QueryBu
   const query = database
     .from("audit_action")
     // Text parameters let the planner exclude partitions.
-    .whereRaw("time >= ? and time < ?", [toIsoTime(from), toIsoTime(to)])
+    .where("time", ">=", toIsoTime(from))
+    .where("time", "<", toIsoTime(to))
     .where({ ...user, ...method });
   // Literal, so that it matches the condition of the partial index.
   if (outcome === "not success") void query.whereRaw("outcome <> 1");

@@ -1,6 +1,7 @@
 import { LRUCache } from "lru-cache";
 import { textColumnOf } from "../postgres/columns.ts";
-import { type Database, preparedAs } from "../postgres/database.ts";
+import type { Database } from "../postgres/database.ts";
+import { defineStatements, keepPlan, queryRows } from "../postgres/statements.ts";
 import type { Micros } from "../shared/calendar.ts";
 
 /** The state of a user from a time on. */
@@ -80,14 +81,14 @@ export function createUserHistory(database: Database): UserHistory {
 }
 
 async function read(database: Database, names: readonly string[]): Promise<Row[]> {
-  const reading = database.raw<{ rows: Row[] }>(
-    `select username, (extract(epoch from since) * 1000000)::bigint as since,
-       case when company_key is not null then json_build_object(
-         'userId', user_id, 'username', username, 'companyKey', company_key, 'timezone', timezone
-       ) end as version
-     from user_standing where username = any(?::text[]) order by since`,
-    [textColumnOf(names, (name) => name)],
-  );
-  const { rows } = await reading.options(preparedAs("read_standings"));
-  return rows;
+  return queryRows(database, sql.readHistory, [textColumnOf(names, (name) => name)]);
 }
+
+const sql = defineStatements("user-history", {
+  readHistory: keepPlan(`
+    select username, (extract(epoch from since) * 1000000)::bigint as since,
+      case when company_key is not null then json_build_object(
+        'userId', user_id, 'username', username, 'companyKey', company_key, 'timezone', timezone
+      ) end as version
+    from user_standing where username = any($1::text[]) order by since`),
+});

@@ -1,6 +1,7 @@
 import { columnOf, textColumnOf } from "../postgres/columns.ts";
-import { type Database, preparedAs, type Transaction } from "../postgres/database.ts";
+import type { Database, Transaction } from "../postgres/database.ts";
 import { ensurePartitions } from "../postgres/partitions.ts";
+import { defineStatements, executeStatement, keepPlan, queryRows } from "../postgres/statements.ts";
 import { dayMicros, hourMicros, hourMs, toIsoTime } from "../shared/calendar.ts";
 import type { Action, ActionWriter } from "../shared/records.ts";
 import type { RollUp } from "./roll-up.ts";
@@ -48,77 +49,44 @@ function keyOf({ timeMicros, tracecode, operation, part = noPart }: Action): str
 
 /** Inserts actions and returns the number of new ones. Usually all are new, so their keys need not be returned. */
 async function insert(transaction: Transaction, actions: readonly Action[]): Promise<number> {
-  const inserting = transaction.raw<{ rowCount: number }>(
-    `insert into audit_action (
-       time, tracecode, operation, part, user_id, username, company_key, server, service, method_group, points,
-       duration_ms, outcome, resource, usage_day, visible_company, address, times
-     )
-     select timestamptz 'epoch' + micros * interval '1 microsecond', tracecode, operation, part, user_id, username,
-       company_key, server, service, method_group, points, duration_ms, outcome, resource,
-       date '1970-01-01' + usage_day, visible_company, address, times
-     from unnest(
-       ?::bigint[], ?::uuid[], ?::text[], ?::uuid[], ?::bigint[], ?::text[], ?::text[], ?::text[], ?::smallint[],
-       ?::smallint[], ?::bigint[], ?::bigint[], ?::smallint[], ?::text[], ?::integer[],
-       ?::text[], ?::text[], ?::integer[]
-     ) as action (
-       micros, tracecode, operation, part, user_id, username, company_key, server, service, method_group, points,
-       duration_ms, outcome, resource, usage_day, visible_company, address, times
-     )
-     -- In key order: two writers must not deadlock.
-     order by micros, tracecode, operation, part
-     on conflict do nothing`,
-    [
-      ...keyColumns(actions),
-      columnOf(actions, ({ userId }) => userId),
-      textColumnOf(actions, ({ username }) => username),
-      textColumnOf(actions, ({ companyKey }) => companyKey),
-      textColumnOf(actions, ({ server }) => server),
-      columnOf(actions, ({ service }) => service),
-      columnOf(actions, ({ methodGroup }) => methodGroup),
-      columnOf(actions, ({ points }) => points),
-      columnOf(actions, ({ durationMs }) => durationMs),
-      columnOf(actions, ({ outcome }) => outcome),
-      textColumnOf(actions, ({ resource }) => resource),
-      columnOf(actions, ({ usageDay }) => usageDay),
-      textColumnOf(actions, visibleCompanyOf),
-      textColumnOf(actions, ({ address }) => address),
-      columnOf(actions, ({ times }) => times),
-    ],
-  );
-  const { rowCount } = await inserting.options(preparedAs("add_actions"));
-  return rowCount;
+  return executeStatement(transaction, sql.insertActions, [
+    ...keyColumns(actions),
+    columnOf(actions, ({ userId }) => userId),
+    textColumnOf(actions, ({ username }) => username),
+    textColumnOf(actions, ({ companyKey }) => companyKey),
+    textColumnOf(actions, ({ server }) => server),
+    columnOf(actions, ({ service }) => service),
+    columnOf(actions, ({ methodGroup }) => methodGroup),
+    columnOf(actions, ({ points }) => points),
+    columnOf(actions, ({ durationMs }) => durationMs),
+    columnOf(actions, ({ outcome }) => outcome),
+    textColumnOf(actions, ({ resource }) => resource),
+    columnOf(actions, ({ usageDay }) => usageDay),
+    textColumnOf(actions, visibleCompanyOf),
+    textColumnOf(actions, ({ address }) => address),
+    columnOf(actions, ({ times }) => times),
+  ]);
 }
 
 /** Returns the keys of actions that this transaction has inserted. */
 async function readInserted(transaction: Transaction, actions: readonly Action[]): Promise<string[]> {
   const times = actions.map(({ timeMicros }) => timeMicros);
-  const { rows } = await transaction.raw<{ rows: { key: string }[] }>(
-    `select concat_ws(' ', micros, tracecode, part, operation) as key
-     from unnest(?::bigint[], ?::uuid[], ?::text[], ?::uuid[]) as action (micros, tracecode, operation, part)
-     join audit_action using (tracecode, operation, part)
-     where time = timestamptz 'epoch' + micros * interval '1 microsecond'
-       -- Text parameters let the planner exclude partitions, which are then neither read nor locked.
-       and time >= ? and time <= ?
-       and audit_action.xmin = pg_current_xact_id()::xid`,
-    [...keyColumns(actions), toIsoTime(Math.min(...times)), toIsoTime(Math.max(...times))],
-  );
+  const rows = await queryRows<{ key: string }>(transaction, sql.readInserted, [
+    ...keyColumns(actions),
+    toIsoTime(Math.min(...times)),
+    toIsoTime(Math.max(...times)),
+  ]);
   return rows.map(({ key }) => key);
 }
 
 /** Returns keys and facts of the actions that the log already has. */
 async function readKept(transaction: Transaction, actions: readonly Action[]) {
   const times = actions.map(({ timeMicros }) => timeMicros);
-  const { rows } = await transaction.raw<{ rows: { key: string; facts: string }[] }>(
-    `select concat_ws(' ', micros, tracecode, part, operation) as key,
-       concat_ws(' ', user_id, service, method_group, coalesce(points::text, '')) as facts
-     from unnest(?::bigint[], ?::uuid[], ?::text[], ?::uuid[]) as action (micros, tracecode, operation, part)
-     join audit_action using (tracecode, operation, part)
-     where time = timestamptz 'epoch' + micros * interval '1 microsecond'
-       -- Text parameters let the planner exclude partitions.
-       and time >= ? and time <= ?`,
-    [...keyColumns(actions), toIsoTime(Math.min(...times)), toIsoTime(Math.max(...times))],
-  );
-  return rows;
+  return queryRows<{ key: string; facts: string }>(transaction, sql.readLogged, [
+    ...keyColumns(actions),
+    toIsoTime(Math.min(...times)),
+    toIsoTime(Math.max(...times)),
+  ]);
 }
 
 /** Returns the columns of the primary key, for unnest. */
@@ -134,27 +102,17 @@ function keyColumns(actions: readonly Action[]): string[] {
 /** Writes the counts of the actions by hour. The roll-up moves them into the totals. */
 async function count(transaction: Transaction, actions: readonly Action[]): Promise<void> {
   const cells = [...cellsOf(actions).values()];
-  const counting = transaction.raw(
-    `insert into audit_pending (
-       starts, user_ids, usernames, company_keys, services, method_groups, operations, totals, visible_companies
-     )
-     values (
-       ?::timestamptz[], ?::bigint[], ?::text[], ?::text[], ?::smallint[], ?::smallint[], ?::text[], ?::bigint[],
-       ?::text[]
-     )`,
-    [
-      columnOf(cells, ({ action }) => new Date(hourOf(action) * hourMs).toISOString()),
-      columnOf(cells, ({ action }) => action.userId),
-      textColumnOf(cells, ({ action }) => action.username),
-      textColumnOf(cells, ({ action }) => action.companyKey),
-      columnOf(cells, ({ action }) => action.service),
-      columnOf(cells, ({ action }) => action.methodGroup),
-      textColumnOf(cells, ({ action }) => action.operation),
-      columnOf(cells, ({ total }) => total),
-      textColumnOf(cells, ({ action }) => visibleCompanyOf(action)),
-    ],
-  );
-  await counting.options(preparedAs("count_actions"));
+  await executeStatement(transaction, sql.insertPendingCounts, [
+    columnOf(cells, ({ action }) => new Date(hourOf(action) * hourMs).toISOString()),
+    columnOf(cells, ({ action }) => action.userId),
+    textColumnOf(cells, ({ action }) => action.username),
+    textColumnOf(cells, ({ action }) => action.companyKey),
+    columnOf(cells, ({ action }) => action.service),
+    columnOf(cells, ({ action }) => action.methodGroup),
+    textColumnOf(cells, ({ action }) => action.operation),
+    columnOf(cells, ({ total }) => total),
+    textColumnOf(cells, ({ action }) => visibleCompanyOf(action)),
+  ]);
 }
 
 function cellsOf(actions: readonly Action[]): Map<string, { readonly action: Action; total: number }> {
@@ -179,3 +137,49 @@ function visibleCompanyOf({ visibleCompany, companyKey }: Action): string | null
 function hourOf({ timeMicros }: Action): number {
   return Math.floor(timeMicros / hourMicros);
 }
+
+const sql = defineStatements("audit-writer", {
+  insertActions: keepPlan(`
+    insert into audit_action (
+      time, tracecode, operation, part, user_id, username, company_key, server, service, method_group, points,
+      duration_ms, outcome, resource, usage_day, visible_company, address, times
+    )
+    select timestamptz 'epoch' + micros * interval '1 microsecond', tracecode, operation, part, user_id, username,
+      company_key, server, service, method_group, points, duration_ms, outcome, resource,
+      date '1970-01-01' + usage_day, visible_company, address, times
+    from unnest(
+      $1::bigint[], $2::uuid[], $3::text[], $4::uuid[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::smallint[],
+      $10::smallint[], $11::bigint[], $12::bigint[], $13::smallint[], $14::text[], $15::integer[],
+      $16::text[], $17::text[], $18::integer[]
+    ) as action (
+      micros, tracecode, operation, part, user_id, username, company_key, server, service, method_group, points,
+      duration_ms, outcome, resource, usage_day, visible_company, address, times
+    )
+    -- In key order: two writers must not deadlock.
+    order by micros, tracecode, operation, part
+    on conflict do nothing`),
+  readInserted: `
+    select concat_ws(' ', micros, tracecode, part, operation) as key
+    from unnest($1::bigint[], $2::uuid[], $3::text[], $4::uuid[]) as action (micros, tracecode, operation, part)
+    join audit_action using (tracecode, operation, part)
+    where time = timestamptz 'epoch' + micros * interval '1 microsecond'
+      -- Text parameters let the planner exclude partitions, which are then neither read nor locked.
+      and time >= $5 and time <= $6
+      and audit_action.xmin = pg_current_xact_id()::xid`,
+  readLogged: `
+    select concat_ws(' ', micros, tracecode, part, operation) as key,
+      concat_ws(' ', user_id, service, method_group, coalesce(points::text, '')) as facts
+    from unnest($1::bigint[], $2::uuid[], $3::text[], $4::uuid[]) as action (micros, tracecode, operation, part)
+    join audit_action using (tracecode, operation, part)
+    where time = timestamptz 'epoch' + micros * interval '1 microsecond'
+      -- Text parameters let the planner exclude partitions.
+      and time >= $5 and time <= $6`,
+  insertPendingCounts: keepPlan(`
+    insert into audit_pending (
+      starts, user_ids, usernames, company_keys, services, method_groups, operations, totals, visible_companies
+    )
+    values (
+      $1::timestamptz[], $2::bigint[], $3::text[], $4::text[], $5::smallint[], $6::smallint[], $7::text[], $8::bigint[],
+      $9::text[]
+    )`),
+});

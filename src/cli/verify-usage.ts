@@ -5,7 +5,7 @@ import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
 import { readConfig } from "../config.ts";
 import { type Database, openDatabase } from "../postgres/database.ts";
 import { startEmbedded } from "../postgres/embedded/embedded.ts";
-import { type UsageDifference, verifyUsage } from "../quotas/ledger/verify.ts";
+import { hasUsageTables, type UsageDifference, verifyUsage } from "../quotas/ledger/verify.ts";
 import { verifyCounters } from "../quotas/ledger/verify-counters.ts";
 import { verifyLeases } from "../quotas/ledger/verify-leases.ts";
 import { openRedis } from "../redis/client.ts";
@@ -34,8 +34,7 @@ async function verify(): Promise<number> {
     config.DATABASE_URL === "" ? await startEmbedded({ folder: config.DATA_DIR, onExit: () => {} }) : undefined;
   const database = openDatabase({ url: embedded?.url ?? config.DATABASE_URL, poolSize: 1, statementTimeoutMs });
   try {
-    const { rows } = await database.raw("select to_regclass('usage_day') as usage");
-    if (rows[0]?.usage === null) throw new Error("the database must hold usage: start a server on it first");
+    if (!(await hasUsageTables(database))) throw new Error("the database must hold usage: start a server on it first");
     const today = dayAt(Date.now(), 0);
     const { compared, differences } = await verifyUsage(database, { ...period, today: toIsoDay(today) });
     for (const difference of differences) console.log(describe(difference));

@@ -1,6 +1,7 @@
 import type { Knex } from "knex";
 import type { Database, Transaction } from "../postgres/database.ts";
-import { deleteBefore } from "../postgres/retention.ts";
+import { deleteInBatches, deleteOldRows } from "../postgres/retention.ts";
+import { defineStatements, queryRows } from "../postgres/statements.ts";
 import { dayAt, toIsoDay } from "../shared/calendar.ts";
 import type { Scope } from "../shared/principal.ts";
 
@@ -62,10 +63,8 @@ export async function findCodesWithData(
   database: Database,
   traced: readonly Traced[],
 ): Promise<(pair: Traced) => boolean> {
-  const { rows } = await database.raw<{ rows: Traced[] }>(
-    "select distinct tracecode, user_id from data_file where tracecode = any(?::uuid[])",
-    [[...new Set(traced.map(({ tracecode }) => tracecode))]],
-  );
+  const tracecodes = [...new Set(traced.map(({ tracecode }) => tracecode))];
+  const rows = await queryRows<Traced>(database, sql.findTraced, [tracecodes]);
   const found = new Set(rows.map(keyOf));
   return (pair) => found.has(keyOf(pair));
 }
@@ -90,10 +89,8 @@ export async function findDataOwner(
 
 /** Reserves the id of a new file. */
 export async function nextFileId(transaction: Transaction): Promise<number> {
-  const { rows } = await transaction.raw<{ rows: { id: number }[] }>(
-    "select nextval(pg_get_serial_sequence('data_file', 'id')) as id",
-  );
-  return rows[0]?.id ?? 0;
+  const [row] = await queryRows<{ id: number }>(transaction, sql.nextFileId);
+  return row?.id ?? 0;
 }
 
 export async function insertFile(transaction: Transaction, file: DataFile): Promise<void> {
@@ -118,12 +115,7 @@ export async function* streamBytes(
   let at = from;
   while (at < to) {
     signal.throwIfAborted();
-    const { rows } = await database.raw<{ rows: { start: number; content: Buffer }[] }>(
-      `select start, content from data_chunk
-       where file_id = ? and day = ? and start <= ? order by start desc limit 1`,
-      [id, day, at],
-    );
-    const [chunk] = rows;
+    const [chunk] = await queryRows<{ start: number; content: Buffer }>(database, sql.readChunk, [id, day, at]);
     const content = chunk?.content.subarray(at - chunk.start, to - chunk.start);
     if (content === undefined || content.length === 0) throw new Error(`file ${id} has no byte ${at}`);
     yield content;
@@ -133,5 +125,14 @@ export async function* streamBytes(
 
 /** Deletes the rows of files of earlier days. Their chunks are dropped with their partitions. */
 export async function dropFiles(database: Database, beforeMs: number): Promise<void> {
-  await deleteBefore(database, "data_file", "day", toIsoDay(dayAt(beforeMs, 0)));
+  await deleteInBatches(database, sql.deleteFiles, toIsoDay(dayAt(beforeMs, 0)));
 }
+
+const sql = defineStatements("data", {
+  findTraced: "select distinct tracecode, user_id from data_file where tracecode = any($1::uuid[])",
+  nextFileId: "select nextval(pg_get_serial_sequence('data_file', 'id')) as id",
+  readChunk: `
+    select start, content from data_chunk
+    where file_id = $1 and day = $2 and start <= $3 order by start desc limit 1`,
+  deleteFiles: deleteOldRows("data_file", "day"),
+});

@@ -1,3 +1,6 @@
+import type { Transaction } from "./database.ts";
+import { defineStatements, queryRows } from "./statements.ts";
+
 /** Keys of the service's PostgreSQL advisory locks, which share one key space in a database. Each key is used once. */
 export const advisoryLocks = {
   /** Migrations run on one server at a time. */
@@ -12,3 +15,21 @@ export const advisoryLocks = {
   /** Held by every server: exclusive with counters in memory, shared with counters in Redis. */
   server: 7_043_030,
 } as const;
+
+type LockName = keyof typeof advisoryLocks;
+
+/** Waits for a lock, and holds it until the transaction ends. */
+export async function lockInTransaction(transaction: Transaction, lock: LockName): Promise<void> {
+  await queryRows(transaction, sql.lock, [advisoryLocks[lock]]);
+}
+
+/** Takes a lock until the transaction ends. Returns false when another session holds it. */
+export async function tryLockInTransaction(transaction: Transaction, lock: LockName): Promise<boolean> {
+  const [row] = await queryRows<{ free: boolean }>(transaction, sql.tryLock, [advisoryLocks[lock]]);
+  return row?.free === true;
+}
+
+const sql = defineStatements("advisory-locks", {
+  lock: "select pg_advisory_xact_lock($1)",
+  tryLock: "select pg_try_advisory_xact_lock($1) as free",
+});

@@ -1,5 +1,6 @@
 import { setTimeout as wait } from "node:timers/promises";
 import type { Database } from "./database.ts";
+import { defineStatements, queryRows } from "./statements.ts";
 
 export interface CancelOptions {
   /** The pool whose connections send the cancel. */
@@ -28,7 +29,7 @@ export async function cancelOnAbort<Result>(
   async function cancel(): Promise<void> {
     // Repeated: a cancel that arrives before its statement has no effect, and one without a free connection is not sent.
     while (!ended.signal.aborted) {
-      await database.raw("select pg_cancel_backend(?)", [pid]).catch(() => undefined);
+      await queryRows(database, sql.cancel, [pid]).catch(() => undefined);
       await wait(repeatMs, undefined, { signal: ended.signal }).catch(() => undefined);
     }
   }
@@ -47,3 +48,7 @@ export async function cancelOnAbort<Result>(
     signal.throwIfAborted();
   }
 }
+
+const sql = defineStatements("cancel-on-abort", {
+  cancel: "select pg_cancel_backend($1)",
+});

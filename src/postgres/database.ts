@@ -54,48 +54,6 @@ export function openDatabase({ url, poolSize, statementTimeoutMs }: DatabaseOpti
   });
 }
 
-/**
- * For `raw(…).options(…)`: a statement that PostgreSQL parses and plans once a connection, not at every call. Its text
- * and the types of its parameters never change.
- */
-export function preparedAs(name: string): { readonly name: string } {
-  return { name };
-}
-
-/** With a name, it is parsed and planned once a connection: its text never changes. `$1` is its first parameter. */
-export interface Query {
-  readonly name?: string;
-  readonly text: string;
-  readonly values: readonly unknown[];
-}
-
-/** What a builder has built. */
-export function queryOf(builder: Knex.QueryBuilder): Query {
-  const { sql, bindings } = builder.toSQL().toNative();
-  return { text: sql, values: bindings };
-}
-
-/** The rows of a query, past Knex's runner, which takes longer over a short one than all the rest of the server does. */
-export async function readRows<Row extends pg.QueryResultRow>(
-  database: Database,
-  { name, text, values }: Query,
-): Promise<Row[]> {
-  const client = database.client as Knex.Client;
-  const connection = (await client.acquireConnection()) as pg.Client;
-  try {
-    return await new Promise((resolve, reject) => {
-      const query = { ...(name !== undefined && { name }), text, values: [...values] };
-      connection.query<Row>(query, (error: Error | null, result) => {
-        if (error === null) resolve(result.rows);
-        // As Knex writes it: the log says which statement it was.
-        else reject(Object.assign(error, { message: `${text} - ${error.message}` }));
-      });
-    });
-  } finally {
-    await client.releaseConnection(connection);
-  }
-}
-
 /** How often a transaction is tried that others' transactions got in the way of. */
 const attempts = 4;
 const serializationFailure = "40001";

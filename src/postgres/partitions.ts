@@ -1,7 +1,8 @@
 import { type Day, toIsoDay } from "../shared/calendar.ts";
-import { advisoryLocks } from "./advisory-locks.ts";
+import { advisoryLocks, lockInTransaction } from "./advisory-locks.ts";
 import { type Database, inTransaction, type Transaction } from "./database.ts";
 import { isMissingPartition } from "./errors.ts";
+import { defineStatements, queryRows, queryText } from "./statements.ts";
 
 /** Tables with a partition for each day, by a column of type date or timestamptz (days in UTC). */
 export type Partitioned = "lease" | "usage_point" | "audit_action" | "data_chunk";
@@ -20,15 +21,13 @@ export async function ensurePartitions(database: Database, table: Partitioned, d
     const name = nameOf(table, day);
     if (known.has(name)) continue;
     await inTransaction(database, async (transaction) => {
-      await transaction.raw("select pg_advisory_xact_lock(?)", [advisoryLocks.partitions]);
+      await lockInTransaction(transaction, "partitions");
       const state = (await readTables(transaction, table)).find((partition) => partition.name === name)?.state;
       if (state === "attached") return;
       // An interrupted dropPartitions left this partition. Finish the detach and attach it again with its rows.
-      if (state === "detaching") await transaction.raw("alter table ?? detach partition ?? finalize", [table, name]);
-      if (state === undefined) await transaction.raw("create table ?? (like ?? including all)", [name, table]);
-      // Bounds take no parameters; these hold digits and signs only. A date column ignores the time.
-      const bounds = `from ('${toIsoDay(day)} 00:00+00') to ('${toIsoDay(day + 1)} 00:00+00')`;
-      await transaction.raw(`alter table ?? attach partition ?? for values ${bounds}`, [table, name]);
+      if (state === "detaching") await queryText(transaction, ddl.finishDetach(table, name));
+      if (state === undefined) await queryText(transaction, ddl.create(table, name));
+      await queryText(transaction, ddl.attach(table, name, day));
     });
     known.add(name);
   }
@@ -56,18 +55,19 @@ export async function dropPartitions(database: Database, table: Partitioned, bef
   // This transaction only holds the lock: DETACH CONCURRENTLY must run outside a transaction.
   await database.transaction(async (lock) => {
     // It is idle while up to a year of partitions is dropped.
-    await lock.raw("set local idle_in_transaction_session_timeout = 0");
+    await queryText(lock, "set local idle_in_transaction_session_timeout = 0");
     // No parameters: with them, the snapshot of the statement would stay open, and FINALIZE would wait for it.
-    const { rows } = await lock.raw<{ rows: { free: boolean }[] }>(
+    const [row] = await queryText<{ free: boolean }>(
+      lock,
       `select pg_try_advisory_xact_lock(${advisoryLocks.partitions}, '${table}'::regclass::oid::integer) as free`,
     );
-    if (rows[0]?.free !== true) return;
+    if (row?.free !== true) return;
     for (const { name, state } of await readTables(database, table)) {
       const isOld = name < nameOf(table, before);
-      if (state === "detaching") await database.raw("alter table ?? detach partition ?? finalize", [table, name]);
+      if (state === "detaching") await queryText(database, ddl.finishDetach(table, name));
       if (state === "attached" && isOld) {
         knownPartitions.get(database)?.delete(name);
-        await database.raw("alter table ?? detach partition ?? concurrently", [table, name]);
+        await queryText(database, ddl.detach(table, name));
       }
       if (isOld) await dropDetached(database, table, name);
     }
@@ -76,12 +76,12 @@ export async function dropPartitions(database: Database, table: Partitioned, bef
 
 async function dropDetached(database: Database, table: Partitioned, name: string): Promise<void> {
   await inTransaction(database, async (transaction) => {
-    await transaction.raw("select pg_advisory_xact_lock(?)", [advisoryLocks.partitions]);
+    await lockInTransaction(transaction, "partitions");
     // A writer of that day may have attached it again.
     const isDetached = (await readTables(transaction, table)).some(
       (partition) => partition.name === name && partition.state === "detached",
     );
-    if (isDetached) await transaction.raw("drop table ??", [name]);
+    if (isDetached) await queryText(transaction, ddl.drop(name));
   });
 }
 
@@ -96,16 +96,29 @@ interface DayTable {
  * a pending detach is finished.
  */
 async function readTables(database: Database | Transaction, table: Partitioned): Promise<DayTable[]> {
-  const { rows } = await database.raw<{ rows: DayTable[] }>(
-    `select relname as name,
-       case when inhrelid is null then 'detached' when inhdetachpending then 'detaching' else 'attached' end as state
-     from pg_class left join pg_inherits on inhrelid = pg_class.oid
-     where relnamespace = (select relnamespace from pg_class where oid = ?::regclass) and relname ~ ?
-     order by inhrelid is not null, not inhdetachpending, relname`,
-    [table, `^${table}_[0-9]{8}$`],
-  );
-  return rows;
+  return queryRows(database, sql.list, [table, `^${table}_[0-9]{8}$`]);
 }
+
+const sql = defineStatements("partitions", {
+  list: `
+    select relname as name,
+      case when inhrelid is null then 'detached' when inhdetachpending then 'detaching' else 'attached' end as state
+    from pg_class left join pg_inherits on inhrelid = pg_class.oid
+    where relnamespace = (select relnamespace from pg_class where oid = $1::regclass) and relname ~ $2
+    order by inhrelid is not null, not inhdetachpending, relname`,
+});
+
+/** DDL takes no parameters. Names and bounds hold letters, digits and signs only. */
+const ddl = {
+  create: (table: Partitioned, name: string) => `create table ${name} (like ${table} including all)`,
+  /** A date column ignores the time of a bound. */
+  attach: (table: Partitioned, name: string, day: Day) =>
+    `alter table ${table} attach partition ${name}
+     for values from ('${toIsoDay(day)} 00:00+00') to ('${toIsoDay(day + 1)} 00:00+00')`,
+  detach: (table: Partitioned, name: string) => `alter table ${table} detach partition ${name} concurrently`,
+  finishDetach: (table: Partitioned, name: string) => `alter table ${table} detach partition ${name} finalize`,
+  drop: (name: string) => `drop table ${name}`,
+};
 
 function nameOf(table: Partitioned, day: Day): string {
   return `${table}_${toIsoDay(day).replaceAll("-", "")}`;

@@ -2,6 +2,7 @@ import type { Logger } from "pino";
 import { dayAt, dayMs, hourMs } from "../shared/calendar.ts";
 import type { Database } from "./database.ts";
 import { dropPartitions, ensurePartitions, type Partitioned } from "./partitions.ts";
+import { executeStatement, type Statement } from "./statements.ts";
 
 export interface RetainedTable {
   readonly table: Partitioned;
@@ -62,16 +63,20 @@ export function startRetention(
 const batchRows = 5000;
 
 /**
- * Deletes the rows whose column is below a value, in batches: one statement for a backlog of a year would exceed
- * statement_timeout at every attempt.
+ * Returns the text of a statement that deletes rows of a table whose column is below `$1`, at most `$2` rows.
+ * An array, not a join: PostgreSQL then fetches the rows by ctid instead of scanning the table.
  */
-export async function deleteBefore(database: Database, table: string, column: string, before: string): Promise<void> {
+export function deleteOldRows(table: string, column: string): string {
+  return `delete from ${table} where ctid = any (array(select ctid from ${table} where ${column} < $1 limit $2))`;
+}
+
+/**
+ * Deletes old rows in batches: one statement for a backlog of a year would exceed statement_timeout at every attempt.
+ * @param statement a statement of `deleteOldRows`
+ */
+export async function deleteInBatches(database: Database, statement: Statement, before: string): Promise<void> {
   for (;;) {
-    const { rowCount } = await database.raw<{ rowCount: number }>(
-      // An array, not a join: PostgreSQL then fetches the rows by ctid instead of scanning the table.
-      "delete from ?? where ctid = any (array(select ctid from ?? where ?? < ? limit ?))",
-      [table, table, column, before, batchRows],
-    );
-    if (rowCount < batchRows) return;
+    const deleted = await executeStatement(database, statement, [before, batchRows]);
+    if (deleted < batchRows) return;
   }
 }

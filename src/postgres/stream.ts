@@ -4,7 +4,8 @@ import { unavailable } from "../shared/errors.ts";
 import { createTransferDeadline, type TransferDeadline } from "../shared/transfer-deadline.ts";
 import { acquireBulkSlot } from "./bulk-slots.ts";
 import { type CancelOptions, cancelOnAbort } from "./cancel-on-abort.ts";
-import { type Database, queryOf, readRows, type Transaction } from "./database.ts";
+import type { Database, Transaction } from "./database.ts";
+import { defineStatements, queryBuilt, queryRows, queryText } from "./statements.ts";
 
 export interface StreamOptions {
   /** The offset of the query. */
@@ -48,7 +49,7 @@ export async function* streamRows<Row extends QueryResultRow>(
   { offset, limit, signal, pace = ordinaryPace }: StreamOptions,
 ): AsyncGenerator<Row[]> {
   if (limit <= pageSize && offset + limit <= plainDepth) {
-    yield await readRows<Row>(database, queryOf(query));
+    yield await queryBuilt<Row>(database, query);
     return;
   }
   const releaseSlot = await acquireBulkSlot(database, { kind: "readers", signal });
@@ -80,23 +81,24 @@ async function* readCursor<Row>(
   query: Knex.QueryBuilder,
   { database, signal }: Pick<CancelOptions, "database" | "signal">,
 ): AsyncGenerator<Row[]> {
-  const { sql, bindings } = query.toSQL();
-  const { rows: settings } = await transaction.raw<{ rows: [{ pid: number }] }>(
-    `select pg_backend_pid() as pid, set_config(name, greatest(setting::bigint, ?::bigint)::text, true)
-     from pg_settings where name = 'statement_timeout'`,
-    [sortTimeoutMs],
-  );
-  const options = { database, signal, pid: settings[0].pid };
-  const declare = `declare list no scroll cursor for ${sql}`;
-  await cancelOnAbort(options, () => transaction.raw(declare, bindings as Knex.RawBinding[]));
+  const { sql: text, bindings } = query.toSQL().toNative();
+  const [settings] = await queryRows<{ pid: number }>(transaction, sql.raiseTimeout, [sortTimeoutMs]);
+  if (settings === undefined) throw new Error("PostgreSQL has no setting statement_timeout");
+  const options = { database, signal, pid: settings.pid };
+  await cancelOnAbort(options, () => queryText(transaction, `declare list no scroll cursor for ${text}`, bindings));
   // Each FETCH is a statement, so the timeout applies to a page, not to the list.
   for (;;) {
-    const fetch = () => transaction.raw<{ rows: Row[] }>(`fetch ${pageSize} from list`);
-    const { rows } = await cancelOnAbort(options, fetch);
+    const rows = await cancelOnAbort(options, () => queryText<Row>(transaction, `fetch ${pageSize} from list`));
     if (rows.length > 0) yield rows;
     if (rows.length < pageSize) return;
   }
 }
+
+const sql = defineStatements("stream", {
+  raiseTimeout: `
+    select pg_backend_pid() as pid, set_config(name, greatest(setting::bigint, $1::bigint)::text, true)
+    from pg_settings where name = 'statement_timeout'`,
+});
 
 interface PageOptions {
   readonly signal: AbortSignal;

@@ -1,5 +1,6 @@
 import type { Cluster, Redis } from "ioredis";
 import type { Database } from "../postgres/database.ts";
+import { checkConnection } from "../postgres/statements.ts";
 
 /**
  * Returns the health: 1 when all dependencies respond, 0.5 when Redis does not.
@@ -26,7 +27,7 @@ export function createHealthProbe({ database, redis, now }: ProbeOptions): Healt
 
   async function check(): Promise<number> {
     // The service cannot work without the database.
-    await database.raw("select 1");
+    await checkConnection(database);
     // The service works without Redis, but may refuse quota requests.
     const hasRedis = redis === undefined || (await redis.ping().then(Boolean, () => false));
     return hasRedis ? 1 : 0.5;

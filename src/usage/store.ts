@@ -43,8 +43,7 @@ export function selectUsage(
   const query = database("usage_day")
     .leftJoin("user_account", "user_account.id", "usage_day.user_id")
     .select("usage_day.user_id", "usage_day.username", "usage_day.company_key", "service", "method_group")
-    .select("requests", "points", "unique_points")
-    .select({ date: database.raw("date::text") })
+    .select("date", "requests", "points", "unique_points")
     .orderBy(["usage_day.username", "usage_day.user_id", "date", "service", "method_group", "usage_day.company_key"]);
   if (from !== undefined) void query.where("date", ">=", from);
   else {

@@ -10,8 +10,8 @@ import { create, toBinary } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { RecordActionsRequestSchema } from "#gen/tollgate/v1/audit_pb.js";
 import { columnOf } from "../../src/postgres/columns.ts";
-import { preparedAs } from "../../src/postgres/database.ts";
 import { ensurePartitions } from "../../src/postgres/partitions.ts";
+import { defineStatements, executeStatement, keepPlan } from "../../src/postgres/statements.ts";
 import { median, seconds, startStand, timed } from "./stand.ts";
 
 const sizes = [1_000_000, Number(process.argv[2] ?? 10_000_000)];
@@ -33,6 +33,22 @@ const queries = {
   "one day, sort by points": `from=${new Date((today - 2) * dayMs).toISOString()}&to=${new Date((today - 1) * dayMs).toISOString()}&sort_field=points_count`,
   today: "",
 };
+
+const sql = defineStatements("bench", {
+  insertBare: keepPlan(`
+    insert into bare (
+      time, tracecode, operation, part, user_id, username, company_key, server, service, method_group, points,
+      duration_ms, outcome, resource, usage_day
+    )
+    select to_timestamp(ms / 1000.0), tracecode, operation, part, user_id, username, company_key, server, service,
+      method_group, points, null, 0, null, date '1970-01-01' + usage_day
+    from unnest(
+      $1::bigint[], $2::uuid[], $3::text[], $4::uuid[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::smallint[],
+      $10::smallint[], $11::bigint[], $12::integer[]
+    ) as action (
+      ms, tracecode, operation, part, user_id, username, company_key, server, service, method_group, points, usage_day
+    )`),
+});
 
 const { database, server, token, get, memory, forgetPeak, end } = await startStand();
 try {
@@ -271,20 +287,5 @@ function toColumns(actions: Batch): string[] {
 }
 
 async function insert(columns: readonly string[]): Promise<void> {
-  const inserting = database.raw(
-    `insert into bare (
-       time, tracecode, operation, part, user_id, username, company_key, server, service, method_group, points,
-       duration_ms, outcome, resource, usage_day
-     )
-     select to_timestamp(ms / 1000.0), tracecode, operation, part, user_id, username, company_key, server, service,
-       method_group, points, null, 0, null, date '1970-01-01' + usage_day
-     from unnest(
-       ?::bigint[], ?::uuid[], ?::text[], ?::uuid[], ?::bigint[], ?::text[], ?::text[], ?::text[], ?::smallint[],
-       ?::smallint[], ?::bigint[], ?::integer[]
-     ) as action (
-       ms, tracecode, operation, part, user_id, username, company_key, server, service, method_group, points, usage_day
-     )`,
-    columns,
-  );
-  await inserting.options(preparedAs("insert_bare"));
+  await executeStatement(database, sql.insertBare, columns);
 }

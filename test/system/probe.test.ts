@@ -1,3 +1,4 @@
+import type { EventEmitter } from "node:events";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { createHealthProbe } from "../../src/system/probe.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
@@ -11,7 +12,7 @@ afterAll(() => postgres.drop());
 test("the database is asked once a second, however often the health is", async () => {
   let ms = 0;
   let queries = 0;
-  postgres.database.on("query", () => (queries += 1));
+  (postgres.database.client.pool as EventEmitter).on("acquireSuccess", () => (queries += 1));
   const probe = createHealthProbe({ database: postgres.database, redis: undefined, now: () => ms });
   const answers = await Promise.all(Array.from({ length: 3000 }, () => probe()));
   expect(new Set(answers)).toEqual(new Set([1]));

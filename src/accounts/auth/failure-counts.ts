@@ -1,6 +1,7 @@
 import type { Cluster, Redis } from "ioredis";
 import { textColumnOf } from "../../postgres/columns.ts";
-import { type Database, readRows } from "../../postgres/database.ts";
+import type { Database } from "../../postgres/database.ts";
+import { defineStatements, executeStatement, keepPlan, queryRows } from "../../postgres/statements.ts";
 
 /** The failed logins of a key in its window. The window begins with the first failure. */
 export interface FailureCount {
@@ -49,33 +50,37 @@ function countInDatabase(database: Database, now: () => number): FailureCounts {
     });
   return {
     async add(keys, windowMs) {
-      const text = `
-        with ended as (
-          delete from login_attempt where key in (
-            select key from login_attempt where expire <= $2 and key <> all ($1)
-            limit ${deletedByFailure} for update skip locked
-          )
-        )
-        insert into login_attempt as kept (key, points, expire)
-        -- In key order: two writers must not deadlock.
-        select key, 1, $3 from unnest($1::text[]) as key order by key
-        on conflict (key) do update set
-          points = case when kept.expire <= $2 then 1 else kept.points + 1 end,
-          expire = case when kept.expire <= $2 then excluded.expire else kept.expire end
-        returning key, points, expire`;
       const values = [textColumnOf(keys, (key) => key), now(), now() + windowMs];
-      return inOrder(keys, await readRows<Row>(database, { name: "add_login_failure", text, values }));
+      return inOrder(keys, await queryRows<Row>(database, sql.addFailure, values));
     },
     async read(keys) {
-      const text = "select key, points, expire from login_attempt where key = any ($1) and expire > $2";
       const values = [textColumnOf(keys, (key) => key), now()];
-      return inOrder(keys, await readRows<Row>(database, { name: "read_login_failures", text, values }));
+      return inOrder(keys, await queryRows<Row>(database, sql.readFailures, values));
     },
     async forget(key) {
-      await database("login_attempt").where({ key }).delete();
+      await executeStatement(database, sql.deleteFailures, [key]);
     },
   };
 }
+
+const sql = defineStatements("failure-counts", {
+  addFailure: keepPlan(`
+    with ended as (
+      delete from login_attempt where key in (
+        select key from login_attempt where expire <= $2 and key <> all ($1)
+        limit ${deletedByFailure} for update skip locked
+      )
+    )
+    insert into login_attempt as kept (key, points, expire)
+    -- In key order: two writers must not deadlock.
+    select key, 1, $3 from unnest($1::text[]) as key order by key
+    on conflict (key) do update set
+      points = case when kept.expire <= $2 then 1 else kept.points + 1 end,
+      expire = case when kept.expire <= $2 then excluded.expire else kept.expire end
+    returning key, points, expire`),
+  readFailures: keepPlan("select key, points, expire from login_attempt where key = any ($1) and expire > $2"),
+  deleteFailures: "delete from login_attempt where key = $1",
+});
 
 /** The keys of one call share a hash tag, so a Redis Cluster accepts them in one transaction. */
 function countInRedis(redis: Redis | Cluster, now: () => number): FailureCounts {

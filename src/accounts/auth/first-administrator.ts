@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
-import { advisoryLocks } from "../../postgres/advisory-locks.ts";
+import { lockInTransaction } from "../../postgres/advisory-locks.ts";
 import { type Database, inTransaction, type Transaction } from "../../postgres/database.ts";
+import { defineStatements, queryRows } from "../../postgres/statements.ts";
 
 export interface FirstAdministrator {
   readonly username: string;
@@ -41,11 +42,10 @@ export function createFirstAdministrator(
   { username, password, companyKey, handOver }: FirstAdministrator,
 ): Promise<boolean> {
   return inTransaction(database, async (transaction) => {
-    await transaction.raw("select pg_advisory_xact_lock(?)", [advisoryLocks.firstAdministrator]);
-    const existing = await transaction("user_account").first("id").whereRaw("'ADMIN' = any (roles)");
-    if (existing !== undefined) return false;
-    const taken = await transaction("user_account").first("id").where({ username });
-    if (taken !== undefined) throw new Error(`there is no administrator, and ADMIN_USERNAME is taken: ${username}`);
+    await lockInTransaction(transaction, "firstAdministrator");
+    if ((await queryRows(transaction, sql.findAdministrator)).length > 0) return false;
+    const isTaken = (await queryRows(transaction, sql.findByUsername, [username])).length > 0;
+    if (isTaken) throw new Error(`there is no administrator, and ADMIN_USERNAME is taken: ${username}`);
     const chosen = password === "" ? randomBytes(15).toString("base64url") : password;
     if (password === "") await handOver(chosen);
     await ensureCompany(transaction, companyKey);
@@ -63,3 +63,8 @@ export function createFirstAdministrator(
     return true;
   });
 }
+
+const sql = defineStatements("first-administrator", {
+  findAdministrator: "select id from user_account where 'ADMIN' = any (roles) limit 1",
+  findByUsername: "select id from user_account where username = $1",
+});

@@ -88,5 +88,5 @@ function matching(database: Database, scope: Scope, filter: string | undefined) 
 function visible(database: Database, scope: Scope) {
   const query = database<CompanyRow>("company");
   if (scope.kind === "everything") return query;
-  return scope.kind === "company" ? query.where({ key: scope.companyKey }) : query.whereRaw("false");
+  return scope.kind === "company" ? query.where({ key: scope.companyKey }) : query.where(false);
 }

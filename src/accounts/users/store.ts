@@ -1,6 +1,7 @@
-import { advisoryLocks } from "../../postgres/advisory-locks.ts";
+import { lockInTransaction } from "../../postgres/advisory-locks.ts";
 import { textColumnOf } from "../../postgres/columns.ts";
-import { type Database, type Query, readRows, type Transaction } from "../../postgres/database.ts";
+import type { Database, Transaction } from "../../postgres/database.ts";
+import { defineStatements, keepPlan, queryRows } from "../../postgres/statements.ts";
 import { type Page, toContainsPattern } from "../../shared/pagination.ts";
 import type { Scope } from "../../shared/principal.ts";
 
@@ -40,24 +41,18 @@ export async function insertUser(transaction: Transaction, user: NewUser): Promi
 }
 
 export async function findUser(database: Database, scope: Scope, username: string): Promise<UserRow | undefined> {
-  const [user] = await readRows<UserRow>(database, findQuery(scope, username));
+  const [user] = await findInScope(database, scope, username);
   return user;
 }
 
-const findText = `select ${columns.join(", ")} from user_account where username = $1`;
-
-function findQuery(scope: Scope, username: string): Query {
+function findInScope(database: Database, scope: Scope, username: string): Promise<UserRow[]> {
   switch (scope.kind) {
     case "everything":
-      return { name: "find_user", text: findText, values: [username] };
+      return queryRows(database, sql.findUser, [username]);
     case "company":
-      return {
-        name: "find_user_of_company",
-        text: `${findText} and company_key = $2`,
-        values: [username, scope.companyKey],
-      };
+      return queryRows(database, sql.findUserOfCompany, [username, scope.companyKey]);
     case "self":
-      return { name: "find_user_itself", text: `${findText} and id = $2`, values: [username, scope.userId] };
+      return queryRows(database, sql.findUserItself, [username, scope.userId]);
   }
 }
 
@@ -66,13 +61,22 @@ export async function findUserCompanies(
   database: Database,
   usernames: readonly string[],
 ): Promise<Map<string, string>> {
-  const rows = await readRows<Pick<UserRow, "username" | "company_key">>(database, {
-    name: "companies_of_users",
-    text: "select username, company_key from user_account where username = any ($1)",
-    values: [textColumnOf(usernames, (username) => username)],
-  });
+  const values = [textColumnOf(usernames, (username) => username)];
+  const rows = await queryRows<Pick<UserRow, "username" | "company_key">>(database, sql.findCompanies, values);
   return new Map(rows.map(({ username, company_key }) => [username, company_key]));
 }
+
+const userByName = `select ${columns.join(", ")} from user_account where username = $1`;
+
+const sql = defineStatements("users", {
+  findUser: keepPlan(userByName),
+  findUserOfCompany: keepPlan(`${userByName} and company_key = $2`),
+  findUserItself: keepPlan(`${userByName} and id = $2`),
+  findCompanies: keepPlan("select username, company_key from user_account where username = any ($1)"),
+  findAdministrator: `
+    select id from user_account
+    where 'ADMIN' = any (roles) and enabled and password_hash is not null limit 1`,
+});
 
 /** Finds a user and locks its row until the transaction ends. */
 export function findUserForUpdate(
@@ -92,14 +96,11 @@ export function findUserForUpdate(
  */
 export async function updateUser(transaction: Transaction, id: number, user: NewUser): Promise<void> {
   const { password_hash, ...fields } = user;
-  const endsTokens = password_hash !== null || !user.enabled;
-  await transaction("user_account")
+  const update = transaction("user_account")
     .where({ id })
-    .update({
-      ...fields,
-      ...(password_hash !== null && { password_hash }),
-      ...(endsTokens && { token_version: transaction.raw("token_version + 1") }),
-    });
+    .update({ ...fields, ...(password_hash !== null && { password_hash }) });
+  if (password_hash !== null || !user.enabled) void update.increment("token_version");
+  await update;
 }
 
 /** Stores a password unless it was changed since the token version was read. Returns the new token version. */
@@ -124,11 +125,8 @@ export async function deleteUser(transaction: Transaction, id: number): Promise<
  * who disable each other at the same time must not both succeed.
  */
 export async function hasAdministrator(transaction: Transaction): Promise<boolean> {
-  await transaction.raw("select pg_advisory_xact_lock(?)", [advisoryLocks.administrators]);
-  const remaining = await transaction("user_account")
-    .first("id")
-    .whereRaw("'ADMIN' = any (roles) and enabled and password_hash is not null");
-  return remaining !== undefined;
+  await lockInTransaction(transaction, "administrators");
+  return (await queryRows(transaction, sql.findAdministrator)).length > 0;
 }
 
 /** Returns the query for a page. Rows with equal sort values are ordered by username. */

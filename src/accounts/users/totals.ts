@@ -1,4 +1,5 @@
-import { type Database, queryOf, readRows } from "../../postgres/database.ts";
+import type { Database } from "../../postgres/database.ts";
+import { queryBuilt } from "../../postgres/statements.ts";
 import { filterUsers, type UserFilter } from "./store.ts";
 
 /** Numbers of users by group. */
@@ -39,9 +40,9 @@ async function readStoredCounts(database: Database, { scope, companyKey }: UserF
       coalesce(sum(active_admins), 0)::int as active_admins`),
   );
   if (scope.kind === "company") void query.where({ company_key: scope.companyKey });
-  if (scope.kind === "self") void query.whereRaw("false");
+  if (scope.kind === "self") void query.where(false);
   if (companyKey !== undefined) void query.where({ company_key: companyKey });
-  const [counts] = await readRows<Counts>(database, queryOf(query));
+  const [counts] = await queryBuilt<Counts>(database, query);
   return counts as Counts;
 }
 

@@ -2,6 +2,7 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import { Cluster, type Redis } from "ioredis";
 import type { Logger } from "pino";
 import type { Database } from "../../postgres/database.ts";
+import { defineStatements, queryRows } from "../../postgres/statements.ts";
 import type { CounterEngine } from "./engine.ts";
 
 export interface GuardOptions {
@@ -46,19 +47,13 @@ export function guardGeneration({ redis, engine, database, logger }: GuardOption
   /** @param from the generation to end even if the run id is the same */
   async function verify(from: number | undefined): Promise<void> {
     const runId = await readRunIds(redis);
-    const { rows } = await database.raw<{ rows: { generation: number; owner: string }[] }>(
-      `insert into counter_store as kept (run_id, generation) values (:runId, greatest(1, :latest::bigint))
-       on conflict (id) do update set run_id = excluded.run_id, generation = greatest(:latest::bigint,
-         kept.generation
-           + case when kept.run_id = excluded.run_id and kept.generation is distinct from :from::bigint then 0 else 1 end)
-       -- A copy of the database in the same server has the same identity but another oid.
-       returning generation, left(md5(identity::text || (
-         select oid from pg_database where datname = current_database()
-       )), 12) as owner`,
-      { runId, from: from ?? null, latest },
-    );
-    latest = Math.max(latest, rows[0]?.generation ?? 0);
-    engine.setGeneration(latest, rows[0]?.owner);
+    const [row] = await queryRows<{ generation: number; owner: string }>(database, sql.putGeneration, [
+      runId,
+      latest,
+      from ?? null,
+    ]);
+    latest = Math.max(latest, row?.generation ?? 0);
+    engine.setGeneration(latest, row?.owner);
     logger.info({ runId, generation: latest }, "counter generation verified");
   }
 
@@ -101,7 +96,7 @@ export function guardGeneration({ redis, engine, database, logger }: GuardOption
     ping: async () => void (await readRunIds(redis)),
     invalidateGeneration,
     async readGeneration() {
-      const row = await database<{ generation: number }>("counter_store").first("generation");
+      const [row] = await queryRows<{ generation: number }>(database, sql.readGeneration);
       return row?.generation ?? 0;
     },
     raiseGeneration: (from) => ready(from),
@@ -145,3 +140,16 @@ async function readRunIds(redis: Redis | Cluster): Promise<string> {
   );
   return ids.toSorted().join(" ");
 }
+
+const sql = defineStatements("generation", {
+  readGeneration: "select generation from counter_store",
+  putGeneration: `
+    insert into counter_store as kept (run_id, generation) values ($1, greatest(1, $2::bigint))
+    on conflict (id) do update set run_id = excluded.run_id, generation = greatest($2::bigint,
+      kept.generation
+        + case when kept.run_id = excluded.run_id and kept.generation is distinct from $3::bigint then 0 else 1 end)
+    -- A copy of the database in the same server has the same identity but another oid.
+    returning generation, left(md5(identity::text || (
+      select oid from pg_database where datname = current_database()
+    )), 12) as owner`,
+});

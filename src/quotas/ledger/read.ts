@@ -1,4 +1,5 @@
 import type { Database } from "../../postgres/database.ts";
+import { defineStatements, queryRows } from "../../postgres/statements.ts";
 import { type Day, dayMs, hourMs } from "../../shared/calendar.ts";
 import type { Lease, LeaseState, Meter, Missing, Remembered, Snapshot } from "../counters/engine.ts";
 import { type Holder, toHolderText } from "./entry.ts";
@@ -74,8 +75,9 @@ interface SnapshotRow {
 /** Reads the snapshot. If it names late days that it did not read, it is read again with them, which is rare. */
 async function readRow(database: Database, meter: Meter, of: SnapshotOf): Promise<SnapshotRow> {
   for (let lateDays: readonly string[] = []; ; ) {
-    const { rows } = await database.raw<{ rows: SnapshotRow[] }>(snapshotSql(lateDays), valuesOf(meter, of, lateDays));
-    const row = rows[0] as SnapshotRow;
+    const statement = lateDays.length === 0 ? sql.readSnapshot : sql.readSnapshotWithLateDays;
+    const [row] = await queryRows<SnapshotRow>(database, statement, valuesOf(meter, of, lateDays));
+    if (row === undefined) throw new Error("a snapshot has one row");
     const found = row.late_days ?? [];
     if (found.every((day) => lateDays.includes(day))) return row;
     lateDays = found;
@@ -86,26 +88,18 @@ function valuesOf(
   { userId, service, methodGroup }: Meter,
   { nowMs, day, window, remember }: SnapshotOf,
   lateDays: readonly string[],
-) {
+): unknown[] {
   const rememberedFromMs = nowMs - remember.ms;
-  return {
-    userId,
-    service,
-    methodGroup,
-    firstDay: Math.floor(rememberedFromMs / dayMs) - lateAfterDays + 1,
-    lateDays,
-    rememberedFrom: rememberedFromMs / 1000,
-    operations: remember.operations,
-    firstSum: Math.min(window.from, day - longestDay),
-  };
+  const firstDay = Math.floor(rememberedFromMs / dayMs) - lateAfterDays + 1;
+  const firstSum = Math.min(window.from, day - longestDay);
+  const values = [userId, service, methodGroup, firstDay, rememberedFromMs / 1000, remember.operations, firstSum];
+  return lateDays.length === 0 ? values : [...values, lateDays];
 }
 
 /** Returns the lines of EXPLAIN (ANALYZE, BUFFERS) for a snapshot. */
 export async function explainSnapshot(database: Database, meter: Meter, of: SnapshotOf): Promise<string[]> {
-  const { rows } = await database.raw<{ rows: { "QUERY PLAN": string }[] }>(
-    `explain (analyze, buffers) ${snapshotSql([])}`,
-    valuesOf(meter, of, []),
-  );
+  const explain = { ...sql.readSnapshot, text: `explain (analyze, buffers) ${sql.readSnapshot.text}` };
+  const rows = await queryRows<{ "QUERY PLAN": string }>(database, explain, valuesOf(meter, of, []));
   return rows.map((row) => row["QUERY PLAN"]);
 }
 
@@ -114,24 +108,19 @@ const againDays = 3;
 
 /** Finds a lease in the ledger. If the operation was granted again, finds the later lease. */
 export async function findLease(database: Database, key: LeaseKey): Promise<KnownLease | undefined> {
-  const { rows } = await database.raw<{ rows: (Row & { username: string })[] }>(
-    `select ${columns}, username from lease
-     where user_id = ? and service = ? and method_group = ? and operation_id = ?
-       and day between date '1970-01-01' + ?::integer and date '1970-01-01' + ?::integer
-     order by granted_at desc limit 1`,
-    [key.userId, key.service, key.methodGroup, key.operationId, key.day, key.day + againDays],
-  );
-  const [row] = rows;
+  const { userId, service, methodGroup, operationId, day } = key;
+  const values = [userId, service, methodGroup, operationId, day, day + againDays];
+  const [row] = await queryRows<Row & { username: string }>(database, sql.findLease, values);
   if (row === undefined) return undefined;
   return { companyKey: row.company_key, username: row.username, lease: toLease(row) };
 }
 
 /** Lists the methods for which a user may have live leases, by the earlier of this server's and PostgreSQL's clock. */
 export async function findMethods(database: Database, userId: number, nowMs: number) {
-  const { rows } = await database.raw<{ rows: { service: number; method_group: number }[] }>(
-    "select distinct service, method_group from lease where user_id = ? and state = 0 and expire_at > least(to_timestamp(?), now())",
-    [userId, nowMs / 1000],
-  );
+  const rows = await queryRows<{ service: number; method_group: number }>(database, sql.findMethods, [
+    userId,
+    nowMs / 1000,
+  ]);
   return rows.map(({ service, method_group: methodGroup }) => ({ service, methodGroup }));
 }
 
@@ -146,34 +135,44 @@ const columns = `operation_id, day - date '1970-01-01' as day, timezone, points,
   date_part('epoch', ended_at) * 1000 as ended_ms,
   state, settled_points, tracecode, holder, company_key`;
 
-const ofMeter = "user_id = :userId and service = :service and method_group = :methodGroup";
-
-/** There is no condition for an empty list: with one, PostgreSQL would not prune partitions. */
-function ofDays(lateDays: readonly string[]): string {
-  const isRecent = "day >= date '1970-01-01' + :firstDay::integer";
-  return lateDays.length === 0 ? isRecent : `(${isRecent} or day = any(:lateDays::date[]))`;
-}
+const ofMeter = "user_id = $1 and service = $2 and method_group = $3";
 
 /**
  * One statement, so all parts are of one snapshot. The parts read the indexes lease_granted, lease_ended, and the keys of
  * charged_day and late_day. Days are constants at planning, so PostgreSQL prunes all other partitions.
  */
-const snapshotSql = (lateDays: readonly string[]) => `select
-  (select json_agg(found) from (
-    (select ${columns} from lease
-     where ${ofMeter} and ${ofDays(lateDays)} and state = 0 and expire_at > to_timestamp(:rememberedFrom))
-    union all
-    (select ${columns} from lease
-     where ${ofMeter} and ${ofDays(lateDays)} and state > 0 and ended_at > to_timestamp(:rememberedFrom)
-     order by ended_at desc limit :operations)
-  ) as found) as leases,
-  (select json_agg(summed) from (
-    select day - date '1970-01-01' as day, timezone, points from charged_day
-    where ${ofMeter} and day >= date '1970-01-01' + :firstSum::integer
-  ) as summed) as sums,
-  (select json_agg(day) from late_day
-   where ${ofMeter} and until > to_timestamp(:rememberedFrom)
-     and day < date '1970-01-01' + :firstDay::integer) as late_days`;
+const snapshotOf = (days: string) => `
+  select
+    (select json_agg(found) from (
+      (select ${columns} from lease
+       where ${ofMeter} and ${days} and state = 0 and expire_at > to_timestamp($5))
+      union all
+      (select ${columns} from lease
+       where ${ofMeter} and ${days} and state > 0 and ended_at > to_timestamp($5)
+       order by ended_at desc limit $6)
+    ) as found) as leases,
+    (select json_agg(summed) from (
+      select day - date '1970-01-01' as day, timezone, points from charged_day
+      where ${ofMeter} and day >= date '1970-01-01' + $7::integer
+    ) as summed) as sums,
+    (select json_agg(day) from late_day
+     where ${ofMeter} and until > to_timestamp($5) and day < date '1970-01-01' + $4::integer) as late_days`;
+
+const isRecent = "day >= date '1970-01-01' + $4::integer";
+
+const sql = defineStatements("ledger-read", {
+  readSnapshot: snapshotOf(isRecent),
+  /** A statement of its own: with a condition for an empty list, PostgreSQL would not prune partitions. */
+  readSnapshotWithLateDays: snapshotOf(`(${isRecent} or day = any($8::date[]))`),
+  findLease: `
+    select ${columns}, username from lease
+    where user_id = $1 and service = $2 and method_group = $3 and operation_id = $4
+      and day between date '1970-01-01' + $5::integer and date '1970-01-01' + $6::integer
+    order by granted_at desc limit 1`,
+  findMethods: `
+    select distinct service, method_group from lease
+    where user_id = $1 and state = 0 and expire_at > least(to_timestamp($2), now())`,
+});
 
 const states: readonly LeaseState[] = ["active", "released", "settled"];
 

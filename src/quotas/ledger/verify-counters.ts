@@ -1,5 +1,6 @@
 import { Cluster, type Redis } from "ioredis";
 import type { Database } from "../../postgres/database.ts";
+import { defineStatements, queryRows } from "../../postgres/statements.ts";
 
 /** A settlement takes at most this long from the counters to the ledger. A longer difference is reported. */
 const settleMs = 1000;
@@ -18,14 +19,11 @@ export async function verifyCounters(database: Database, redis: Redis | Cluster)
 }
 
 async function findKeys(database: Database, redis: Redis | Cluster): Promise<string[]> {
-  const { rows } = await database.raw<{ rows: { owner: string }[] }>(
-    `select left(md5(identity::text || (select oid from pg_database where datname = current_database())), 12) as owner
-     from counter_store`,
-  );
-  if (rows[0] === undefined) return [];
+  const [row] = await queryRows<{ owner: string }>(database, sql.findOwner);
+  if (row === undefined) return [];
   const keys: string[] = [];
   for (const node of redis instanceof Cluster ? redis.nodes("master") : [redis]) {
-    const found = node.scanStream({ match: `tollgate:${rows[0].owner}:*:state`, count: 1000 });
+    const found = node.scanStream({ match: `tollgate:${row.owner}:*:state`, count: 1000 });
     for await (const part of found) keys.push(...(part as string[]));
   }
   return [...new Set(keys)];
@@ -38,27 +36,9 @@ async function differencesOf(database: Database, redis: Redis | Cluster, keys: r
     if (counted === undefined) continue;
     const [userId = 0, service = 0, methodGroup = 0] = /\{(\d+)\}:(\d+):(\d+):/.exec(key)?.slice(1).map(Number) ?? [];
     const { day, from, to, nowMs, meterState } = counted;
-    const { rows } = await database.raw<{ rows: [Record<keyof Standing, number>] }>(
-      `select * from (
-         select coalesce(sum(points) filter (where place = :day), 0)::float8 as "dayUsed",
-           coalesce(sum(points) filter (where place >= :from and place < :to), 0)::float8 as "windowUsed"
-         from (
-           select day - date '1970-01-01' as place, points from charged_day
-           where user_id = :userId and service = :service and method_group = :methodGroup
-         ) as charged
-       ) as used, (
-         select coalesce(sum(points) filter (where place = :day), 0)::float8 as "dayReserved",
-           coalesce(sum(points) filter (where place >= :from and place < :to), 0)::float8 as "windowReserved",
-           count(*)::float8 as running
-         from (
-           select day - date '1970-01-01' as place, points from lease
-           where user_id = :userId and service = :service and method_group = :methodGroup
-             and state = 0 and expire_at > to_timestamp(:nowMs::float8 / 1000)
-         ) as live
-       ) as reserved`,
-      { day, from, to, nowMs, userId, service, methodGroup },
-    );
-    const [ledger] = rows;
+    const values = [userId, service, methodGroup, day, from, to, nowMs];
+    const [ledger] = await queryRows<Record<keyof Standing, number>>(database, sql.sumLedger, values);
+    if (ledger === undefined) throw new Error("the sums of a meter are one row");
     const names = Object.keys(meterState) as (keyof Standing)[];
     const differing = names.filter((name) => ledger[name] !== meterState[name]);
     if (differing.length === 0) continue;
@@ -121,3 +101,27 @@ const readScript = `
   local live = redis.call('ZCOUNT', KEYS[2], '(' .. string.format('%.0f', now), '+inf')
   return { kept[1], kept[2], kept[3], string.format('%.0f', now), kept[4], kept[5], tostring(day_reserved),
     tostring(window_reserved), live }`;
+
+const sql = defineStatements("verify-counters", {
+  findOwner: `
+    select left(md5(identity::text || (select oid from pg_database where datname = current_database())), 12) as owner
+    from counter_store`,
+  sumLedger: `
+    select * from (
+      select coalesce(sum(points) filter (where place = $4), 0)::float8 as "dayUsed",
+        coalesce(sum(points) filter (where place >= $5 and place < $6), 0)::float8 as "windowUsed"
+      from (
+        select day - date '1970-01-01' as place, points from charged_day
+        where user_id = $1 and service = $2 and method_group = $3
+      ) as charged
+    ) as used, (
+      select coalesce(sum(points) filter (where place = $4), 0)::float8 as "dayReserved",
+        coalesce(sum(points) filter (where place >= $5 and place < $6), 0)::float8 as "windowReserved",
+        count(*)::float8 as running
+      from (
+        select day - date '1970-01-01' as place, points from lease
+        where user_id = $1 and service = $2 and method_group = $3
+          and state = 0 and expire_at > to_timestamp($7::float8 / 1000)
+      ) as live
+    ) as reserved`,
+});

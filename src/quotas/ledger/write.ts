@@ -1,7 +1,8 @@
 import { createHash } from "node:crypto";
 import { columnOf, textColumnOf } from "../../postgres/columns.ts";
-import { type Database, inTransaction, preparedAs, type Transaction } from "../../postgres/database.ts";
+import { type Database, inTransaction, type Transaction } from "../../postgres/database.ts";
 import { ensurePartitions, withPartitions } from "../../postgres/partitions.ts";
+import { defineStatements, keepPlan, queryRows } from "../../postgres/statements.ts";
 import { type Micros, toIsoDay } from "../../shared/calendar.ts";
 import type { Action, ActionWriter, RecordWriter, Usage, UsageWriter } from "../../shared/records.ts";
 import type { LedgerEntry } from "./entry.ts";
@@ -101,23 +102,14 @@ async function write({ database, actions, usage }: LedgerWriters, entries: reado
 /** How leases were settled that a batch did not change, by their keys. */
 async function findSettlements(transaction: Transaction, entries: readonly LedgerEntry[]) {
   if (entries.length === 0) return new Map<string, Settlement>();
-  const { rows } = await transaction.raw<{ rows: (Settlement & { key: string })[] }>(
-    `select concat_ws(' ', user_id, service, method_group, day - date '1970-01-01', operation_id) as key,
-       settled_points as points, (extract(epoch from granted_at) * 1000)::float8 as "grantedMs"
-     from lease join unnest(?::bigint[], ?::smallint[], ?::smallint[], ?::integer[], ?::uuid[])
-       as entry (user_id, service, method_group, of_day, operation_id)
-       using (user_id, service, method_group, operation_id)
-     -- The days once more: they name the partitions.
-     where day = date '1970-01-01' + of_day and state = 2 and day = any(?::date[])`,
-    [
-      columnOf(entries, ({ meter }) => meter.userId),
-      columnOf(entries, ({ meter }) => meter.service),
-      columnOf(entries, ({ meter }) => meter.methodGroup),
-      columnOf(entries, ({ day }) => day),
-      columnOf(entries, ({ operationId }) => operationId),
-      [...new Set(entries.map(({ day }) => toIsoDay(day)))],
-    ],
-  );
+  const rows = await queryRows<Settlement & { key: string }>(transaction, sql.findSettlements, [
+    columnOf(entries, ({ meter }) => meter.userId),
+    columnOf(entries, ({ meter }) => meter.service),
+    columnOf(entries, ({ meter }) => meter.methodGroup),
+    columnOf(entries, ({ day }) => day),
+    columnOf(entries, ({ operationId }) => operationId),
+    [...new Set(entries.map(({ day }) => toIsoDay(day)))],
+  ]);
   return new Map(
     rows.map(({ key, points, grantedMs }) => [key, { points, grantedMs: Math.round(grantedMs) }] as const),
   );
@@ -185,35 +177,33 @@ interface Kept {
  */
 async function putLeases(transaction: Transaction, entries: readonly LedgerEntry[]) {
   const ends = entries.map(({ end }) => (end.state === "settled" ? end : undefined));
-  const { rows } = await transaction
-    .raw<{ rows: Kept[] }>(putSql, [
-      columnOf(entries, ({ meter }) => meter.userId),
-      columnOf(entries, ({ meter }) => meter.service),
-      columnOf(entries, ({ meter }) => meter.methodGroup),
-      columnOf(entries, ({ day }) => day),
-      columnOf(entries, ({ operationId }) => operationId),
-      textColumnOf(entries, ({ username }) => username),
-      textColumnOf(entries, ({ companyKey }) => companyKey),
-      columnOf(entries, ({ timezone }) => timezone),
-      columnOf(entries, ({ points }) => points),
-      columnOf(entries, ({ grantedMs }) => grantedMs / 1000),
-      columnOf(entries, ({ expireMs }) => expireMs / 1000),
-      columnOf(entries, ({ end }) => stateNumbers[end.state]),
-      columnOf(entries, ({ end }) => (end.state === "granted" ? null : end.endedMs / 1000)),
-      columnOf(entries, ({ tracecode }) => tracecode),
-      textColumnOf(entries, ({ holder }) => holder),
-      columnOf(entries, ({ degraded }) => degraded),
-      columnOf(ends, (end) => end?.points),
-      columnOf(ends, (end) => end?.durationMs),
-      columnOf(ends, (end) => end?.outcome),
-      columnOf(entries, ({ isHolderKnown }) => isHolderKnown),
-    ])
-    .options(preparedAs("put_leases"));
+  const rows = await queryRows<Kept>(transaction, sql.putLeases, [
+    columnOf(entries, ({ meter }) => meter.userId),
+    columnOf(entries, ({ meter }) => meter.service),
+    columnOf(entries, ({ meter }) => meter.methodGroup),
+    columnOf(entries, ({ day }) => day),
+    columnOf(entries, ({ operationId }) => operationId),
+    textColumnOf(entries, ({ username }) => username),
+    textColumnOf(entries, ({ companyKey }) => companyKey),
+    columnOf(entries, ({ timezone }) => timezone),
+    columnOf(entries, ({ points }) => points),
+    columnOf(entries, ({ grantedMs }) => grantedMs / 1000),
+    columnOf(entries, ({ expireMs }) => expireMs / 1000),
+    columnOf(entries, ({ end }) => stateNumbers[end.state]),
+    columnOf(entries, ({ end }) => (end.state === "granted" ? null : end.endedMs / 1000)),
+    columnOf(entries, ({ tracecode }) => tracecode),
+    textColumnOf(entries, ({ holder }) => holder),
+    columnOf(entries, ({ degraded }) => degraded),
+    columnOf(ends, (end) => end?.points),
+    columnOf(ends, (end) => end?.durationMs),
+    columnOf(ends, (end) => end?.outcome),
+    columnOf(entries, ({ isHolderKnown }) => isHolderKnown),
+  ]);
   return new Map(rows.map((row) => [row.key, row]));
 }
 
 /**
- * Conditions of putSql. In fail-open, two servers may each grant one operation. A release at one of them ends each grant
+ * Conditions of putLeases. In fail-open, two servers may each grant one operation. A release at one of them ends each grant
  * that was made before it, whichever the ledger gets first.
  */
 const isEndedBefore =
@@ -230,74 +220,85 @@ const ofLaterHolder = (column: string) => `${column} = case when not ${isLater} 
          = (excluded.user_id, excluded.service, excluded.method_group, excluded.day, excluded.operation_id))
        then excluded.${column} else kept.${column} end`;
 
-const putSql = `with entry as materialized (
-   select user_id, service, method_group, date '1970-01-01' + day as day, operation_id, username, company_key, timezone,
-     points, to_timestamp(granted) as granted_at, to_timestamp(expire) as expire_at, state,
-     to_timestamp(ended) as ended_at, tracecode, holder, degraded, settled_points, duration_ms, outcome, is_holder_known
-   from unnest(
-     ?::bigint[], ?::smallint[], ?::smallint[], ?::integer[], ?::uuid[], ?::text[], ?::text[], ?::smallint[],
-     ?::bigint[], ?::float8[], ?::float8[], ?::smallint[], ?::float8[], ?::uuid[], ?::text[], ?::boolean[],
-     ?::bigint[], ?::bigint[], ?::smallint[], ?::boolean[]
-   ) as entry (
-     user_id, service, method_group, day, operation_id, username, company_key, timezone, points, granted, expire,
-     state, ended, tracecode, holder, degraded, settled_points, duration_ms, outcome, is_holder_known
-   ),
-   -- The trigger that adds up days for servers of the last release leaves this to us.
-   set_config('tollgate.adds_charged_days', 'on', true)
- ),
- put as (
-   insert into lease as kept (
-     user_id, service, method_group, day, operation_id, username, company_key, timezone, points, granted_at,
-     expire_at, state, ended_at, tracecode, holder, degraded, settled_points, duration_ms, outcome
-   )
-   select user_id, service, method_group, day, operation_id, username, company_key, timezone, points, granted_at,
-     expire_at, state, ended_at, tracecode, holder, degraded, settled_points, duration_ms, outcome
-   from entry
-   on conflict (user_id, service, method_group, day, operation_id) do update set
-     ${["timezone", "points", "granted_at"].map(ofLater).join(", ")},
-     ${["username", "company_key", "tracecode", "holder"].map(ofLaterHolder).join(", ")},
-     expire_at = case when ${isLater} then excluded.expire_at
-       when excluded.granted_at = kept.granted_at then greatest(kept.expire_at, excluded.expire_at)
-       else kept.expire_at end,
-     state = case when ${isLater} then excluded.state
-       when excluded.granted_at = kept.granted_at or excluded.state = 2 or ${endsLater} then greatest(kept.state, excluded.state)
-       else kept.state end,
-     ended_at = case when ${isLater} or (excluded.state = 2 and kept.state < 2) then excluded.ended_at
-       else coalesce(kept.ended_at, excluded.ended_at) end,
-     degraded = kept.degraded or excluded.degraded,
-     settled_points = coalesce(kept.settled_points, excluded.settled_points),
-     duration_ms = coalesce(kept.duration_ms, excluded.duration_ms),
-     outcome = coalesce(kept.outcome, excluded.outcome)
-   where (excluded.state < 2 and excluded.degraded and not kept.degraded)
-     or (kept.state < 2 and (
-       excluded.state = 2 or ${isLater} or (${endsLater} and kept.state = 0) or (
-         excluded.granted_at = kept.granted_at
-         and (excluded.state > kept.state or excluded.expire_at > kept.expire_at)
-       )
-     ))
-   returning user_id, service, method_group, day, operation_id, username, company_key, tracecode, holder, state
- ),
- changed as (
-   select put.*, entry.state = 2 as is_settled, entry.settled_points, entry.timezone
-   from put join entry using (user_id, service, method_group, day, operation_id)
- ),
- added as (
-   insert into charged_day as kept (user_id, service, method_group, day, timezone, points)
-   select user_id, service, method_group, day, min(timezone), sum(settled_points)
-   from changed where is_settled group by 1, 2, 3, 4
-   -- In key order: two writers must not deadlock.
-   order by 1, 2, 3, 4
-   on conflict (user_id, service, method_group, day) do update set
-     points = kept.points + excluded.points, timezone = least(kept.timezone, excluded.timezone)
- ),
- late as (
-   insert into late_day as kept (user_id, service, method_group, day, until)
-   select user_id, service, method_group, day, max(greatest(expire_at, ended_at))
-   from entry where greatest(expire_at, ended_at) > (day + ${lateAfterDays})::timestamp at time zone 'UTC'
-   group by 1, 2, 3, 4
-   order by 1, 2, 3, 4
-   on conflict (user_id, service, method_group, day) do update set until = greatest(kept.until, excluded.until)
- )
- select concat_ws(' ', user_id, service, method_group, day - date '1970-01-01', operation_id) as key, username,
-   company_key as "companyKey", tracecode, holder
- from changed`;
+const sql = defineStatements("ledger-write", {
+  putLeases: keepPlan(`
+    with entry as materialized (
+      select user_id, service, method_group, date '1970-01-01' + day as day, operation_id, username, company_key, timezone,
+        points, to_timestamp(granted) as granted_at, to_timestamp(expire) as expire_at, state,
+        to_timestamp(ended) as ended_at, tracecode, holder, degraded, settled_points, duration_ms, outcome, is_holder_known
+      from unnest(
+        $1::bigint[], $2::smallint[], $3::smallint[], $4::integer[], $5::uuid[], $6::text[], $7::text[], $8::smallint[],
+        $9::bigint[], $10::float8[], $11::float8[], $12::smallint[], $13::float8[], $14::uuid[], $15::text[], $16::boolean[],
+        $17::bigint[], $18::bigint[], $19::smallint[], $20::boolean[]
+      ) as entry (
+        user_id, service, method_group, day, operation_id, username, company_key, timezone, points, granted, expire,
+        state, ended, tracecode, holder, degraded, settled_points, duration_ms, outcome, is_holder_known
+      ),
+      -- The trigger that adds up days for servers of the last release leaves this to us.
+      set_config('tollgate.adds_charged_days', 'on', true)
+    ),
+    put as (
+      insert into lease as kept (
+        user_id, service, method_group, day, operation_id, username, company_key, timezone, points, granted_at,
+        expire_at, state, ended_at, tracecode, holder, degraded, settled_points, duration_ms, outcome
+      )
+      select user_id, service, method_group, day, operation_id, username, company_key, timezone, points, granted_at,
+        expire_at, state, ended_at, tracecode, holder, degraded, settled_points, duration_ms, outcome
+      from entry
+      on conflict (user_id, service, method_group, day, operation_id) do update set
+        ${["timezone", "points", "granted_at"].map(ofLater).join(", ")},
+        ${["username", "company_key", "tracecode", "holder"].map(ofLaterHolder).join(", ")},
+        expire_at = case when ${isLater} then excluded.expire_at
+          when excluded.granted_at = kept.granted_at then greatest(kept.expire_at, excluded.expire_at)
+          else kept.expire_at end,
+        state = case when ${isLater} then excluded.state
+          when excluded.granted_at = kept.granted_at or excluded.state = 2 or ${endsLater} then greatest(kept.state, excluded.state)
+          else kept.state end,
+        ended_at = case when ${isLater} or (excluded.state = 2 and kept.state < 2) then excluded.ended_at
+          else coalesce(kept.ended_at, excluded.ended_at) end,
+        degraded = kept.degraded or excluded.degraded,
+        settled_points = coalesce(kept.settled_points, excluded.settled_points),
+        duration_ms = coalesce(kept.duration_ms, excluded.duration_ms),
+        outcome = coalesce(kept.outcome, excluded.outcome)
+      where (excluded.state < 2 and excluded.degraded and not kept.degraded)
+        or (kept.state < 2 and (
+          excluded.state = 2 or ${isLater} or (${endsLater} and kept.state = 0) or (
+            excluded.granted_at = kept.granted_at
+            and (excluded.state > kept.state or excluded.expire_at > kept.expire_at)
+          )
+        ))
+      returning user_id, service, method_group, day, operation_id, username, company_key, tracecode, holder, state
+    ),
+    changed as (
+      select put.*, entry.state = 2 as is_settled, entry.settled_points, entry.timezone
+      from put join entry using (user_id, service, method_group, day, operation_id)
+    ),
+    added as (
+      insert into charged_day as kept (user_id, service, method_group, day, timezone, points)
+      select user_id, service, method_group, day, min(timezone), sum(settled_points)
+      from changed where is_settled group by 1, 2, 3, 4
+      -- In key order: two writers must not deadlock.
+      order by 1, 2, 3, 4
+      on conflict (user_id, service, method_group, day) do update set
+        points = kept.points + excluded.points, timezone = least(kept.timezone, excluded.timezone)
+    ),
+    late as (
+      insert into late_day as kept (user_id, service, method_group, day, until)
+      select user_id, service, method_group, day, max(greatest(expire_at, ended_at))
+      from entry where greatest(expire_at, ended_at) > (day + ${lateAfterDays})::timestamp at time zone 'UTC'
+      group by 1, 2, 3, 4
+      order by 1, 2, 3, 4
+      on conflict (user_id, service, method_group, day) do update set until = greatest(kept.until, excluded.until)
+    )
+    select concat_ws(' ', user_id, service, method_group, day - date '1970-01-01', operation_id) as key, username,
+      company_key as "companyKey", tracecode, holder
+    from changed`),
+  findSettlements: `
+    select concat_ws(' ', user_id, service, method_group, day - date '1970-01-01', operation_id) as key,
+      settled_points as points, (extract(epoch from granted_at) * 1000)::float8 as "grantedMs"
+    from lease join unnest($1::bigint[], $2::smallint[], $3::smallint[], $4::integer[], $5::uuid[])
+      as entry (user_id, service, method_group, of_day, operation_id)
+      using (user_id, service, method_group, operation_id)
+    -- The days once more: they name the partitions.
+    where day = date '1970-01-01' + of_day and state = 2 and day = any($6::date[])`,
+});

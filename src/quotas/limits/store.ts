@@ -1,5 +1,6 @@
 import type { Knex } from "knex";
 import type { Database, Transaction } from "../../postgres/database.ts";
+import { defineStatements, queryRows } from "../../postgres/statements.ts";
 import type { Scope } from "../../shared/principal.ts";
 import type { QuotaPeriod } from "./period.ts";
 
@@ -48,8 +49,7 @@ export async function replaceQuotas(
 ): Promise<void> {
   await ofPeriod(transaction, userId, period).delete();
   if (rows.length === 0) return;
-  const range = period === undefined ? null : transaction.raw("daterange(?, ?)", [period.from, period.to]);
-  await transaction("quota").insert(rows.map((row) => ({ ...row, user_id: userId, period: range })));
+  await transaction("quota").insert(rows.map((row) => ({ ...row, user_id: userId, period: toRange(period) })));
 }
 
 /** Returns the number of deleted rows. */
@@ -63,19 +63,23 @@ export async function deleteQuotas(transaction: Transaction, userId: number): Pr
 
 /** Lists the base quota first, then by period, each in insertion order. */
 export async function listQuotas(database: Database, userId: number): Promise<StoredQuota[]> {
-  return database("quota")
-    .select("service", "method_group", "points_per_request", "points_per_day", "points_per_date_window")
-    .select("max_concurrent_execution")
-    .select(database.raw(`lower(period)::text as "from", upper(period)::text as "to"`))
-    .where({ user_id: userId })
-    .orderByRaw("period nulls first, id");
+  return queryRows(database, sql.listQuotas, [userId]);
 }
 
+const sql = defineStatements("limits", {
+  listQuotas: `
+    select service, method_group, points_per_request, points_per_day, points_per_date_window, max_concurrent_execution,
+      lower(period)::text as "from", upper(period)::text as "to"
+    from quota where user_id = $1 order by period nulls first, id`,
+});
+
 function ofPeriod(transaction: Transaction, userId: number, period: QuotaPeriod | undefined): Knex.QueryBuilder {
-  const rows = transaction("quota").where({ user_id: userId });
-  return period === undefined
-    ? rows.whereNull("period")
-    : rows.whereRaw("period = daterange(?, ?)", [period.from, period.to]);
+  return transaction("quota").where({ user_id: userId, period: toRange(period) });
+}
+
+/** Formats a daterange. Null is the base quota. */
+function toRange(period: QuotaPeriod | undefined): string | null {
+  return period === undefined ? null : `[${period.from},${period.to})`;
 }
 
 function userQuery(database: Database, scope: Scope, username: string) {

@@ -1,5 +1,6 @@
 import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
 import type { Database } from "../../postgres/database.ts";
+import { defineStatements, keepPlan, queryRows } from "../../postgres/statements.ts";
 import { createFreshCache } from "../../shared/cache.ts";
 import { dayAt, toIsoDay } from "../../shared/calendar.ts";
 import type { Meter, QuotaLimits, Rules } from "../counters/engine.ts";
@@ -39,7 +40,7 @@ const clockDays = 5;
 export function createSubjects({ database, now }: SubjectsOptions): Subjects {
   const names = new Map<number, string>();
   const byName = createFreshCache<Subject>({
-    load: async (username) => keep(await find(database, { username }, now())),
+    load: async (username) => keep(await find(database, username, now())),
     max: maxSubjects,
     onForget: ({ userId }) => names.delete(userId),
   });
@@ -117,28 +118,30 @@ interface QuotaRow {
 }
 
 /** Reads a user and its quotas in one statement, so both are of one snapshot. Days are counted from 1970-01-01. */
-async function find(database: Database, where: { username: string }, nowMs: number): Promise<Subject | undefined> {
+async function find(database: Database, username: string, nowMs: number): Promise<Subject | undefined> {
   const today = toIsoDay(dayAt(nowMs, 0));
-  const row = await database<Row>("user_account")
-    .first("id", "username", "company_key", "enabled", "timezone")
-    .select({
-      quotas: database.raw(
-        `(select json_agg(json_build_object(
-            'service', service, 'method_group', method_group,
-            'from', lower(period) - date '1970-01-01', 'to', upper(period) - date '1970-01-01',
-            'points_per_request', points_per_request, 'points_per_day', points_per_day,
-            'points_per_date_window', points_per_date_window, 'max_concurrent_execution', max_concurrent_execution))
-          from quota
-          where user_id = user_account.id and (period is null or period && daterange(?::date - ?::integer, ?::date + ?::integer)))`,
-        [today, clockDays, today, clockDays + 1],
-      ),
-    })
-    .where(where);
+  const [row] = await queryRows<Row>(database, sql.findSubject, [username, today, clockDays]);
   return row === undefined ? undefined : toSubject(row);
 }
 
+const sql = defineStatements("subjects", {
+  findSubject: keepPlan(`
+    select id, username, company_key, enabled, timezone, (
+      select json_agg(json_build_object(
+        'service', service, 'method_group', method_group,
+        'from', lower(period) - date '1970-01-01', 'to', upper(period) - date '1970-01-01',
+        'points_per_request', points_per_request, 'points_per_day', points_per_day,
+        'points_per_date_window', points_per_date_window, 'max_concurrent_execution', max_concurrent_execution))
+      from quota
+      where user_id = user_account.id
+        and (period is null or period && daterange($2::date - $3::integer, $2::date + $3::integer + 1))
+    ) as quotas
+    from user_account where username = $1`),
+  findName: "select username from user_account where id = $1",
+});
+
 async function findName(database: Database, userId: number): Promise<string | undefined> {
-  const row = await database<Row>("user_account").first("username").where({ id: userId });
+  const [row] = await queryRows<Pick<Row, "username">>(database, sql.findName, [userId]);
   return row?.username;
 }
 
