@@ -3,12 +3,13 @@ import { connect, type Socket } from "node:net";
 /** HTTP/2 by hand: frames that no client library would send. */
 
 const preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-const types = { data: 0, headers: 1, settings: 4, windowUpdate: 8, continuation: 9 } as const;
+const types = { data: 0, headers: 1, rstStream: 3, settings: 4, windowUpdate: 8, continuation: 9 } as const;
 export const flags = { endStream: 1, endHeaders: 4 } as const;
 const initialWindowSize = 4;
+const headBytes = 9;
 
 export function frame(type: keyof typeof types, flag: number, stream: number, payload: Buffer): Buffer {
-  const head = Buffer.alloc(9);
+  const head = Buffer.alloc(headBytes);
   head.writeUIntBE(payload.length, 0, 3);
   head.writeUInt8(types[type], 3);
   head.writeUInt8(flag, 4);
@@ -38,6 +39,20 @@ export function openFrames(port: number, { window = 65_535 }: { readonly window?
   settings.writeUInt32BE(window, 2);
   socket.write(Buffer.concat([preface, frame("settings", 0, 0, settings)]));
   return socket;
+}
+
+/** Returns the ids of the streams that the server has reset so far. The set grows as frames arrive. */
+export function trackResets(socket: Socket): ReadonlySet<number> {
+  const reset = new Set<number>();
+  let rest = Buffer.alloc(0);
+  socket.on("data", (chunk: Buffer) => {
+    rest = Buffer.concat([rest, chunk]);
+    while (rest.length >= headBytes && rest.length >= headBytes + rest.readUIntBE(0, 3)) {
+      if (rest.readUInt8(3) === types.rstStream) reset.add(rest.readUInt32BE(5));
+      rest = rest.subarray(headBytes + rest.readUIntBE(0, 3));
+    }
+  });
+  return reset;
 }
 
 /** The ids of a client's first streams. */
