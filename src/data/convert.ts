@@ -31,6 +31,8 @@ let heldBytes = 0;
 
 /** One conversion at a time bounds the memory that conversions take. */
 const conversionQueue = pLimit(1);
+/** A caller that would wait longer gets an error that says when to retry, instead of silence. */
+const maxWaitMs = 10_000;
 
 /** @throws INVALID_ARGUMENT for a file that is neither JSON nor XLSX */
 export function kindOf({
@@ -44,11 +46,11 @@ export function kindOf({
 }
 
 /**
- * Converts JSON to a workbook, or a workbook to JSON. Conversions wait in a queue.
- * @throws INVALID_ARGUMENT with the reason when the file cannot be converted; UNAVAILABLE when results that are being sent
- * take too much memory; the signal's reason when it is aborted, in the queue too
+ * Converts JSON to a workbook, or a workbook to JSON. Conversions wait in a queue, for `waitMs` at most.
+ * @throws INVALID_ARGUMENT with the reason when the file cannot be converted; UNAVAILABLE when the conversion does not begin
+ * in time, or results that are being sent take too much memory; the signal's reason when it is aborted, in the queue too
  */
-export async function convert(file: StoredFile, signal: AbortSignal): Promise<Converted> {
+export async function convert(file: StoredFile, signal: AbortSignal, waitMs = maxWaitMs): Promise<Converted> {
   const from = kindOf(file);
   if (file.bytes > maxInputBytes) {
     throw notConvertible(`its size must be at most ${maxInputBytes} bytes, and is ${file.bytes}`);
@@ -57,7 +59,18 @@ export async function convert(file: StoredFile, signal: AbortSignal): Promise<Co
   return new Promise((resolve, reject) => {
     const onAbort = () => reject(signal.reason as Error);
     signal.addEventListener("abort", onAbort, { once: true });
-    conversionQueue(() => convertNow(file, from, signal))
+    const late = unavailable("TOO_BUSY", "other conversions take too long", 5000);
+    let isLate = false;
+    const timer = setTimeout(() => {
+      isLate = true;
+      reject(late);
+    }, waitMs);
+    const begin = async () => {
+      if (isLate) throw late;
+      clearTimeout(timer);
+      return convertNow(file, from, signal);
+    };
+    conversionQueue(begin)
       .finally(() => signal.removeEventListener("abort", onAbort))
       .then(resolve, (error: unknown) =>
         reject(error instanceof ConversionError ? notConvertible(error.message) : error),

@@ -100,6 +100,18 @@ test("an abort rejects at once, during the conversion and in the queue, and the 
   (await convert(stored('{"a":1}'), never)).release();
 });
 
+test("a conversion that waits too long is refused and does not run", async () => {
+  const first = convert(stored(large), never);
+  const late = convert(
+    stored('{"a":1}', () => expect.unreachable()),
+    never,
+    1,
+  );
+  await expect(late).rejects.toThrow("other conversions take too long");
+  (await first).release();
+  (await convert(stored('{"a":1}'), never)).release();
+});
+
 test("an abort ends the child process", async () => {
   const controller = new AbortController();
   const work = convertInChild(Buffer.from(large), "json", controller.signal, limits);

@@ -15,7 +15,7 @@ export interface Charge {
 
 /** What a lease certainly holds: whatever the calls that were not answered have done. */
 export function certainCharge(operation: Operation, lease: Lease, clock: Clock): Charge {
-  const settled = firstSettled(operation);
+  const settled = firstSettled(operation, lease);
   const endSent = firstEnd(operation, lease);
   const hasRelease = operation.ends.some(({ call }) => call === "release");
   const told = operation.ends.filter(({ call }) => call === "settle").map(({ points = 0 }) => points);

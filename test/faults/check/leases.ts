@@ -106,9 +106,13 @@ export function rowOf({ rows }: Operation, { granted }: Lease): Row | undefined 
   return rows.find(({ grantedMs }) => Math.abs(grantedMs - granted) <= 1) ?? (rows.length === 1 ? rows[0] : undefined);
 }
 
-/** When a settlement of the operation was first acknowledged; undefined: never. */
-export function firstSettled({ ends }: Operation): EndLine | undefined {
+/**
+ * Finds the first acknowledged settlement of an operation, or of one of its leases: an operation that is no longer
+ * remembered may be granted and settled again.
+ */
+export function firstSettled({ ends }: Operation, of?: Lease): EndLine | undefined {
   return ends
     .filter(({ call, failure }) => call === "settle" && failure === undefined)
+    .filter(({ lease, answer }) => of === undefined || (answer ?? lease) === of.lease)
     .toSorted((one, other) => one.answered - other.answered)[0];
 }

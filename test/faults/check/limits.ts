@@ -42,12 +42,16 @@ export function checkLimits({ operations, clock, versions, verdicts }: Options):
     const options = base.flatMap((one) => periods.map((period) => inForce(one, period, row?.day)));
     const name = `${operation.op} of ${user} ${group}, ${points} points, granted between ${sent.toFixed()} and ${answered.toFixed()}`;
     const slots = certain.slots();
-    // The last grant of those that run now was decided when all of them ran.
+    // The last grant of those that run now was decided when all of them ran. It may be of a later day than this one.
     const running = Math.max(slots.at(answered), slots.least(sent, answered) + 1);
+    const days = [row?.day ?? 0, ...possibleDays(user, sent, { sent, answered })];
+    const limits = base.flatMap((one) =>
+      periods.flatMap((period) => days.map((day) => inForce(one, period, day).limits)),
+    );
     verdicts.expect(
       "no grant beyond max_concurrent_execution",
-      options.some(({ limits }) => running <= limits.running),
-      () => `${name}: ${running} run, allowed are ${options.map(({ limits }) => limits.running).join(" or ")}`,
+      limits.some((limit) => running <= limit.running),
+      () => `${name}: ${running} run, allowed are ${[...new Set(limits.map((limit) => limit.running))].join(" or ")}`,
     );
     verdicts.expect(
       "no grant beyond points_per_request",
@@ -81,14 +85,13 @@ export function checkLimits({ operations, clock, versions, verdicts }: Options):
       () => `${name}: ${row.company}, not ${others.join(" or ")}`,
     );
     const zones = versions.timezones(user, 0, answered);
-    const first = Math.floor((clock.least(sent, answered) + Math.min(...zones) * hourMs) / dayMs);
-    const last = Math.floor((clock.most(0, answered) + Math.max(...zones) * hourMs) / dayMs);
+    const allDays = possibleDays(user, 0, lease);
     verdicts.expect(
       "a lease belongs to the user's day",
-      (first <= row.day && row.day <= last && zones.includes(row.timezone)) ||
+      (allDays.includes(row.day) && zones.includes(row.timezone)) ||
         operation.leases.size > 1 ||
         Math.abs(row.grantedMs - lease.granted) > 1,
-      () => `${name}: day ${row.day} at ${row.timezone} hours, not ${first} to ${last} at ${zones.join(" or ")}`,
+      () => `${name}: day ${row.day} at ${row.timezone} hours, not ${allDays.join(" or ")} at ${zones.join(" or ")}`,
     );
   }
 
@@ -109,14 +112,10 @@ export function checkLimits({ operations, clock, versions, verdicts }: Options):
         );
       }
       if (violated.includes("day")) {
-        const zones = versions.timezones(user, 0, answered);
-        const first = Math.floor((clock.least(sent, answered) + Math.min(...zones) * hourMs) / dayMs);
-        const last = Math.floor((clock.most(0, answered) + Math.max(...zones) * hourMs) / dayMs);
-        let most = 0;
-        for (let day = first; day <= last; day += 1) {
-          most = Math.max(most, possible.points(`day ${day}`, (of) => of === day).most(sent, answered));
-        }
-        most += possible.unplaced().most(sent, answered);
+        const used = possibleDays(user, 0, { sent, answered }).map((day) =>
+          possible.points(`day ${day}`, (of) => of === day).most(sent, answered),
+        );
+        const most = Math.max(0, ...used) + possible.unplaced().most(sent, answered);
         verdicts.expect(
           "no day charged with what nobody used",
           options.some((limits) => limits.perDay === 0 || most + points > limits.perDay),
@@ -124,6 +123,14 @@ export function checkLimits({ operations, clock, versions, verdicts }: Options):
         );
       }
     }
+  }
+
+  /** The days that the user may have had during the call, if the day in force may have begun at `sinceMs`. */
+  function possibleDays(user: string, sinceMs: number, { sent, answered }: Pick<Lease, "sent" | "answered">): number[] {
+    const zones = versions.timezones(user, 0, answered);
+    const first = Math.floor((clock.least(sent, answered) + Math.min(...zones) * hourMs) / dayMs);
+    const last = Math.floor((clock.most(sinceMs, answered) + Math.max(...zones) * hourMs) / dayMs);
+    return Array.from({ length: Math.max(0, last - first + 1) }, (_, index) => first + index);
   }
 
   /** A day begins after the later of the midnights at the offsets of the one before it and of the user. */
