@@ -94,6 +94,10 @@ test.each<[string, unknown]>([
     "keys that look like something else",
     { "": 1, "#": 2, "a.b": { "c[].d": [{ "#parent": 3, "\\": 4, _x0041_: 5, "\n": 6 }] } },
   ],
+  [
+    "texts and keys that are written as entities",
+    { a: "R&amp;D &lt; &gt; &quot; &apos;", "a&lt;b": 1, "R&amp;D": [{ "&#38;": "&#x26;" }] },
+  ],
   ["names that Excel reserves", { History: [{ a: 1 }], history: [{ b: [{ "{}": [{ c: 1 }] }] }] }],
   ["a name of surrogate pairs that is too long for a sheet", { [`a${"𝒳".repeat(20)}`]: [{ a: 1 }] }],
   ["a key that looks like the root", { "{}": [{ a: 1 }] }],
