@@ -54,6 +54,21 @@ export function openDatabase({ url, poolSize, statementTimeoutMs }: DatabaseOpti
   });
 }
 
+/** Runs work on a connection that is closed afterwards, so that its settings and session locks end with it. */
+export async function withOwnConnection<Result>(
+  database: Database,
+  work: (client: pg.Client) => Promise<Result>,
+): Promise<Result> {
+  const pool = database.client as Knex.Client;
+  const client = (await pool.acquireConnection()) as pg.Client;
+  try {
+    return await work(client);
+  } finally {
+    await client.end().catch(() => undefined);
+    await pool.releaseConnection(client);
+  }
+}
+
 /** How often a transaction is tried that others' transactions got in the way of. */
 const attempts = 4;
 const serializationFailure = "40001";

@@ -100,3 +100,91 @@ it("outlasts the time limit of a call", async () => {
   expect(await test.database("migration").pluck("name")).toEqual(["0001_one.sql"]);
   await impatient.destroy();
 });
+
+const buildsIndex = `-- transaction: off
+drop index concurrently if exists one_number;
+create index concurrently one_number on one (number);
+`;
+const one = "create table one (number integer); insert into one select generate_series(1, 1000)";
+
+async function isValid(index: string): Promise<boolean | undefined> {
+  const row = await test
+    .database("pg_index")
+    .where("indexrelid", test.database.raw("to_regclass(?)", [index]))
+    .first();
+  return row?.indisvalid;
+}
+
+it("runs a migration without a transaction, between others", async () => {
+  await migrateTo({ "0001_one.sql": one, "0002_index.sql": buildsIndex, "0003_two.sql": "create table two ()" });
+  expect(await isValid("one_number")).toBe(true);
+  expect(await test.database("migration").orderBy("number").pluck("number")).toEqual([1, 2, 3]);
+});
+
+it("servers that start together build an index concurrently once, and none waits for ever", async () => {
+  await migrateTo({ "0001_one.sql": one });
+  await writeFile(join(folder, "0002_index.sql"), buildsIndex);
+  const servers = Array.from({ length: 3 }, () =>
+    openDatabase({ url: test.url, poolSize: 1, statementTimeoutMs: 10_000 }),
+  );
+  // The build waits for this transaction: meanwhile the other servers wait for the build.
+  const writer = await test.database.transaction();
+  await writer.raw("insert into one values (1)");
+  const migrating = Promise.all(servers.map((database) => migrate(database, pathToFileURL(`${folder}/`))));
+  const building = () =>
+    test
+      .database("pg_stat_activity")
+      .whereLike("query", "%create index concurrently%")
+      .andWhere({ wait_event_type: "Lock" });
+  await expect.poll(async () => (await building()).length, { timeout: 30_000 }).toBe(1);
+  await writer.commit();
+  await migrating;
+  expect(await isValid("one_number")).toBe(true);
+  expect(await test.database("migration").pluck("number")).toEqual([1, 2]);
+  await Promise.all(servers.map((database) => database.destroy()));
+});
+
+it("a build that is killed in its middle is repeated, and its index is valid", async () => {
+  await migrateTo({ "0001_one.sql": one });
+  const writer = await test.database.transaction();
+  await writer.raw("insert into one values (1)");
+  const outcome = migrateTo({ "0002_index.sql": buildsIndex }).then(
+    () => "migrated",
+    (error: Error) => error.message,
+  );
+  const building = test
+    .database("pg_stat_activity")
+    .whereLike("query", "%create index concurrently%")
+    .where({ wait_event_type: "Lock" });
+  await expect.poll(async () => (await building.clone()).length, { timeout: 30_000 }).toBe(1);
+  const [{ pid }] = await building.clone();
+  await test.database.raw("select pg_terminate_backend(?, 5000)", [pid]);
+  await writer.commit();
+  expect(await outcome).toMatch("migration 0002_index.sql failed at statement 2 of 2; the next start repeats it from");
+  expect(await isValid("one_number")).toBe(false);
+  expect(await test.database("migration").pluck("number")).toEqual([1]);
+  await migrateTo({});
+  expect(await isValid("one_number")).toBe(true);
+  expect(await test.database("migration").pluck("number")).toEqual([1, 2]);
+});
+
+it("a statement that fails outside a transaction is named, and the migration can be repeated", async () => {
+  const failing =
+    "-- transaction: off\ncreate table if not exists two ();\ninsert into one values (1 / (select count(*) - 1 from one));\n";
+  await migrateTo({ "0001_one.sql": "create table one (number bigint); insert into one values (1)" });
+  await expect(migrateTo({ "0002_two.sql": failing })).rejects.toThrow(
+    "migration 0002_two.sql failed at statement 2 of 2; the next start repeats it from statement 1: division by zero",
+  );
+  expect(await tables()).toEqual(["migration", "one", "two"]);
+  await test.database("one").insert({ number: 2 });
+  await migrateTo({});
+  expect(await test.database("migration").pluck("number")).toEqual([1, 2]);
+});
+
+it("refuses a migration that takes the remains of a failed build for an index", async () => {
+  await migrateTo({ "0001_one.sql": `${one}; insert into one values (1)` });
+  const unique = "create unique index concurrently if not exists one_number on one (number);\n";
+  const files = { "0002_index.sql": `-- transaction: off\n${unique}` };
+  await expect(migrateTo(files)).rejects.toThrow("could not create unique index");
+  await expect(migrateTo({})).rejects.toThrow("it must drop them before it creates them: one_number");
+});
