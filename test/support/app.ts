@@ -16,7 +16,7 @@ export type Json = ReturnType<typeof JSON.parse>;
 export interface TestApp {
   readonly url: string;
   readonly database: Database;
-  /** For another server beside this one. */
+  /** The URL of the database, for a second server. */
   readonly databaseUrl: string;
   /** The token of the first administrator. */
   readonly admin: string;
@@ -24,13 +24,13 @@ export interface TestApp {
   readonly log: Json[];
   /** Calls the HTTP/JSON gateway. */
   http(method: string, path: string, options?: CallOptions): Promise<Answer>;
-  /** A token of a user; the password is the one that `user` gives. */
+  /** Logs a user in with the password that `user` sets, and returns the token. */
   token(username: string): Promise<string>;
   /** Creates a company and returns its key. */
   company(): Promise<string>;
-  /** Creates a user, in a company of its own where none is named, and returns the username. */
+  /** Creates a user, by default in a new company, and returns the username. */
   user(fields?: Json): Promise<string>;
-  /** Moves the server's clock; milliseconds from now on. */
+  /** Moves the server's clock forward. */
   advance(milliseconds: number): void;
   stop(): Promise<void>;
 }
@@ -47,14 +47,14 @@ const adminPassword = "first administrator";
 export interface TestAppOptions {
   /** Whether `advance` moves the clock of counters in Redis as well. */
   readonly movesRedis?: boolean;
-  /** Whether passwords take the time that they take in production. */
+  /** Whether passwords are hashed at the cost of production. */
   readonly hashesAtFullCost?: boolean;
 }
 
-/** The least that argon2 takes. Most tests have users, and few are about passwords. */
+/** The minimum cost of argon2. Most tests create users, and few test passwords. */
 const lowCost = { memoryCost: 8, timeCost: 1, parallelism: 1 };
 
-/** The whole server on a database of its own, on a free port. */
+/** Starts the whole server on its own database and a free port. */
 export async function startTestApp(
   settings: Record<string, string> = {},
   { movesRedis = false, hashesAtFullCost = false }: TestAppOptions = {},

@@ -2,7 +2,7 @@ import { crc32, deflateRawSync } from "node:zlib";
 
 const utf8Names = 0x0800;
 
-/** A ZIP archive of these files, with nothing in it that its readers do not look at. */
+/** Builds a minimal ZIP archive of these files. */
 export function archiveOf(files: Readonly<Record<string, string | Buffer>>): Buffer {
   const contents: Buffer[] = [];
   const directory: Buffer[] = [];
@@ -52,7 +52,7 @@ export interface WorkbookParts {
   readonly styles?: string;
 }
 
-/** A workbook of one sheet, as XML that nobody would write. */
+/** Builds a workbook of one sheet from raw XML, which may be invalid. */
 export function rawWorkbook({
   name = "Sheet1",
   rows = plainRows,
@@ -76,7 +76,7 @@ export function rawWorkbook({
 
 const plainRows = '<row r="1"><c r="A1" t="str"><v>a</v></c></row><row r="2"><c r="A2"><v>1</v></c></row>';
 
-/** What an archive's reader follows to another directory than the one at its end, which shows less. */
+/** Adds a ZIP64 directory that lists one file more than the plain directory at the end. */
 export function withDecoy(zip: Buffer): Buffer {
   const end = zip.length - 22;
   const start = zip.readUInt32LE(end + 16);

@@ -6,20 +6,20 @@ type JsonObject = { [key: string]: Json };
 export interface Allowance {
   /** Statuses beyond the contract's, `update_company 404`. */
   readonly additionalStatuses: readonly string[];
-  /** Differences that are meant, each by a part of its text. */
+  /** Intended differences, each by a part of its text. */
   readonly deliberate: readonly string[];
   /** Differences that are not built yet, each by a part of its text. */
   readonly pending: readonly string[];
 }
 
-/** Every difference, as `path: contract X, generated Y`; none when the document keeps the contract. */
+/** Lists every difference as `path: contract X, generated Y`. Empty when the document conforms to the contract. */
 export function differences(contract: JsonObject, generated: JsonObject, allowance: Allowance): string[] {
   const found: string[] = [];
   const paths = object(contract.paths);
   compare("security", contract.security, generated.security);
   const schemesOf = ({ components }: JsonObject) => object(components).securitySchemes;
   compare("components.securitySchemes", schemesOf(contract), schemesOf(generated));
-  // An allowance for nothing would hide the next mistake of that name.
+  // An unused allowance would hide a later mistake of the same name.
   const unused = new Set(allowance.additionalStatuses);
   for (const [path, item] of Object.entries(paths)) {
     const built = object(generated.paths)[path];
@@ -38,7 +38,7 @@ export function differences(contract: JsonObject, generated: JsonObject, allowan
   const parts = [...allowance.deliberate, ...allowance.pending];
   for (const part of parts) if (!found.some((text) => text.includes(part))) unused.add(part);
   const open = found.filter((text) => !parts.some((part) => text.includes(part)));
-  for (const allowed of unused) open.push(`${allowed}: is allowed, and there is no such difference`);
+  for (const allowed of unused) open.push(`${allowed}: is allowed, but there is no such difference`);
   return open;
 
   function compareOperation(at: string, expected: JsonObject, shared: Json[], actual: JsonObject): void {
@@ -93,7 +93,7 @@ export function differences(contract: JsonObject, generated: JsonObject, allowan
     }
   }
 
-  /** Whether the contract says the same by its default answer, or the part of a file by the whole. */
+  /** Whether the contract's default response covers a 4xx status, or its 200 response a 206. */
   function saysTheSame(status: string, expected: JsonObject, actual: Json): boolean {
     const general = status === "206" ? expected["200"] : /^4\d\d$/.test(status) ? expected.default : undefined;
     if (general === undefined) return false;
@@ -115,7 +115,7 @@ export function differences(contract: JsonObject, generated: JsonObject, allowan
     }
   }
 
-  /** "more": an answer may promise more than the contract, never less and nothing else. */
+  /** "more": a response may promise more than the contract, never less. */
   function compareSchema(at: string, expected: Json, actual: Json, rule: "equal" | "more"): void {
     const one = resolve(expected, contract);
     const other = resolve(actual, generated);
@@ -153,16 +153,16 @@ export function differences(contract: JsonObject, generated: JsonObject, allowan
   }
 }
 
-/** What explains, and says nothing that a program could observe. */
-/** A 64-bit integer is written as a string beyond 2^53. */
+/** Returns the type; a 64-bit integer, which is a string beyond 2^53, counts as an integer. */
 function typeOf({ type, pattern }: JsonObject): Json {
   const isLong = JSON.stringify(type) === '["integer","string"]' && pattern !== undefined;
   return isLong ? "integer" : type;
 }
 
+/** Keywords that only explain. */
 const ignored = new Set(["description", "example", "examples", "title"]);
 
-/** Without $ref and allOf. */
+/** Resolves $ref and allOf. */
 function resolve(value: Json, document: JsonObject): JsonObject {
   const schema = object(value);
   if (typeof schema.$ref === "string") {
@@ -178,24 +178,24 @@ function resolve(value: Json, document: JsonObject): JsonObject {
     .reduce(merge, beside);
 }
 
-function merge(one: JsonObject, other: JsonObject): JsonObject {
-  const merged = { ...one, ...other };
-  if (one.properties !== undefined && other.properties !== undefined) {
-    merged.properties = { ...object(one.properties), ...object(other.properties) };
+function merge(first: JsonObject, second: JsonObject): JsonObject {
+  const merged = { ...first, ...second };
+  if (first.properties !== undefined && second.properties !== undefined) {
+    merged.properties = { ...object(first.properties), ...object(second.properties) };
   }
-  if (one.required !== undefined && other.required !== undefined) {
-    merged.required = [...array(one.required), ...array(other.required)];
+  if (first.required !== undefined && second.required !== undefined) {
+    merged.required = [...array(first.required), ...array(second.required)];
   }
   return merged;
 }
 
 function object(value: Json): JsonObject {
   if (typeof value !== "object" || value === null || Array.isArray(value))
-    throw new Error(`no object: ${JSON.stringify(value)}`);
+    throw new Error(`not an object: ${JSON.stringify(value)}`);
   return value as JsonObject;
 }
 
 function array(value: Json): Json[] {
-  if (!Array.isArray(value)) throw new Error(`no list: ${JSON.stringify(value)}`);
+  if (!Array.isArray(value)) throw new Error(`not a list: ${JSON.stringify(value)}`);
   return value;
 }

@@ -6,18 +6,18 @@ import { type Database, openDatabase } from "../../src/postgres/database.ts";
 export interface TestDatabase {
   readonly url: string;
   readonly database: Database;
-  /** Closes the pool and removes the database, whoever else is connected to it. */
+  /** Closes the pool and drops the database, even while other clients are connected. */
   drop(): Promise<void>;
 }
 
 export interface TestDatabaseOptions {
   readonly poolSize?: number;
   readonly statementTimeoutMs?: number;
-  /** Nothing in it, not even the tables. */
+  /** Whether the database is empty, without even the tables. */
   readonly empty?: boolean;
 }
 
-/** A database of one's own, migrated and empty: a clone of the run's template. */
+/** Creates a migrated database without rows: a clone of the run's template. */
 export async function createTestDatabase({
   poolSize = 10,
   statementTimeoutMs = 10_000,

@@ -60,7 +60,7 @@ export function streamIds(count: number): number[] {
   return Array.from({ length: count }, (_, index) => 2 * index + 1);
 }
 
-/** Writes and waits until the kernel has taken it. False: the connection is closed. */
+/** Writes and waits until the kernel has accepted the bytes. Returns false when the connection is closed. */
 export async function writeAll(socket: Socket, bytes: Buffer): Promise<boolean> {
   if (socket.destroyed || !socket.writable) return false;
   await new Promise<void>((done) => {

@@ -47,12 +47,12 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
 
 async function startServer() {
   const folder = await mkdtemp(join(tmpdir(), "tollgate-test-"));
-  // Run by root, PostgreSQL is another user, who must find its folder in here.
+  // When root runs the tests, PostgreSQL runs as another user, which must be able to enter this folder.
   await chmod(folder, 0o711);
   const server = await startEmbedded({
     folder,
     settings: fastSettings,
-    onExit: () => process.stderr.write("the tests' PostgreSQL ended by itself\n"),
+    onExit: () => process.stderr.write("the PostgreSQL of the tests exited\n"),
   });
   const guard = guardAgainstKill(folder);
   const stop = async () => {
@@ -63,7 +63,7 @@ async function startServer() {
   return { url: server.superuserUrl, stop };
 }
 
-/** A run that is killed tears nothing down: then its pipe to this shell closes, and the shell does it. */
+/** Cleans up after a killed run: its pipe to this shell closes, and the shell stops PostgreSQL. */
 function guardAgainstKill(folder: string): ChildProcess {
   const script = `
     cat
@@ -81,11 +81,11 @@ async function makeTemplate(serverUrl: string, template: string): Promise<void> 
   const database = openDatabase({ url: url.href, poolSize: 2, statementTimeoutMs: 60_000 });
   await migrate(database);
   await database.destroy();
-  // A template that somebody is connected to cannot be cloned.
+  // A template with an open connection cannot be cloned.
   await administer(serverUrl, (client) => client.query(`alter database ${template} allow_connections false`));
 }
 
-/** Also the clones of tests that were cut off. */
+/** Drops the template and its clones, including those of interrupted tests. */
 async function dropAll(serverUrl: string, template: string): Promise<void> {
   await administer(serverUrl, async (client) => {
     const names = "select datname as name from pg_database where starts_with(datname, $1)";

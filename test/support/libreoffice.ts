@@ -4,11 +4,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 
-/** Why tests that need it are skipped; empty where they run. `.ci/run` counts a skip as a failure. */
+/** The reason to skip tests that need LibreOffice; empty where it is installed. `.ci/run` counts a skip as a failure. */
 export const noLibreOffice =
   spawnSync("soffice", ["--version"]).status === 0 ? "" : "skipped: install libreoffice-calc";
 
-/** Every formula is calculated anew; what the file says that they give is not believed. */
+/** Recalculates every formula instead of using the results stored in the file. */
 const settings = `<?xml version="1.0" encoding="UTF-8"?>
 <oor:items xmlns:oor="http://openoffice.org/2001/registry" xmlns:xs="http://www.w3.org/2001/XMLSchema">
 <item oor:path="/org.openoffice.Office.Calc/Formula/Load"><prop oor:name="OOXMLRecalcMode" oor:op="fuse"><value>0</value></prop></item>

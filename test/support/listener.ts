@@ -6,7 +6,7 @@ import { text } from "node:stream/consumers";
 import type { Response } from "../../src/pipeline/client-origin.ts";
 import { type Listener, type ListenerOptions, listen } from "../../src/transport/listener.ts";
 
-/** Made with openssl for 127.0.0.1 and localhost, valid for a hundred years, trusted by nobody but the tests. */
+/** Made with openssl for 127.0.0.1 and localhost, valid for a hundred years, trusted by the tests only. */
 export const certificate = readFileSync(new URL("tls/cert.pem", import.meta.url));
 export const tls = { cert: certificate, key: readFileSync(new URL("tls/key.pem", import.meta.url)) };
 
@@ -45,23 +45,23 @@ export async function openListener(options: Partial<ListenerOptions> = {}): Prom
   return { ...listener, held };
 }
 
-/** Closes what the test opened, whatever still runs. */
+/** Closes all listeners of the test, even with open requests. */
 export async function stopAll(): Promise<void> {
   await Promise.all(listeners.splice(0).map((listener) => listener.drain(0)));
 }
 
-/** The body of the answer. Fails when the stream ends without one, whether or not it says why. */
+/** Returns the body of the response. Fails when the stream ends without a response. */
 export async function getHttp2(session: ClientHttp2Session, path: string, headers?: OutgoingHttpHeaders) {
   session.on("error", () => undefined);
   const stream = session.request({ ":path": path, ...headers });
   const closed = once(stream, "close").then(() => {
-    throw new Error("the stream was closed without an answer");
+    throw new Error("the stream was closed without a response");
   });
   await Promise.race([once(stream, "response"), closed]);
   return text(stream);
 }
 
-/** All that the other side sends until it closes. */
+/** Reads everything that the peer sends until it closes. */
 export function everything(socket: Socket): Promise<string> {
   return text(socket);
 }

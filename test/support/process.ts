@@ -4,18 +4,18 @@ import { once } from "node:events";
 export interface ServerProcess {
   readonly process: ChildProcess;
   readonly url: string;
-  /** All that it has printed so far. */
+  /** The output so far, stdout and stderr. */
   output(): string;
-  /** Sends the signal and waits for the end. */
+  /** Sends the signal, waits for the exit and returns the exit code. */
   end(signal?: NodeJS.Signals): Promise<number | null>;
 }
 
 export interface StartOptions {
-  /** Whether it leads a group of its own, as what a shell starts in a terminal does. */
+  /** Whether it leads its own process group, as a command started in a terminal does. */
   readonly leadsGroup?: boolean;
 }
 
-/** Starts a command as a process of its own and waits until the server in it serves. */
+/** Starts a command as a process and waits until its server has started. */
 export async function startProcess(
   environment: Record<string, string>,
   command: readonly string[] = [process.execPath, "--import", "tsx", "src/main.ts"],
@@ -36,7 +36,7 @@ export async function startProcess(
   };
 }
 
-/** Runs the server to its end. */
+/** Runs the server until it exits. */
 export async function runProcess(
   environment: Record<string, string>,
 ): Promise<{ code: number | null; output: string }> {
@@ -54,7 +54,7 @@ function run(environment: Record<string, string>, [program = "", ...parameters]:
   return { child, output: () => chunks.join("") };
 }
 
-/** Waits until the output matches; fails when the process ends before. */
+/** Waits until the output matches. Fails when the process exits first. */
 async function until(child: ChildProcess, output: () => string, pattern: RegExp): Promise<void> {
   await new Promise<void>((done, fail) => {
     const look = () => pattern.test(output()) && done();

@@ -1,29 +1,29 @@
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 
-/** A TCP proxy in front of one server, which does to its connections what networks do. */
+/** A TCP proxy in front of one server that injects network faults. */
 export interface Proxy {
   readonly port: number;
   /** The address of a server as seen through this proxy: host and port are replaced. */
   url(direct: string): string;
-  /** Holds every piece back for so long, in both directions, in order. */
+  /** Delays every chunk in both directions, in order. */
   delay(milliseconds: number): void;
   /** Resets every connection. New ones work. */
   cut(): void;
-  /** Ends every connection towards the server alone: the client's side stays open for reading. */
+  /** Half-closes every connection towards the server: the client's side stays open for reading. */
   halfClose(): void;
   /**
-   * Swallows every piece in both directions, and ends nothing. "established": of the connections that there are now,
-   * new ones work. "all": of new ones as well, which are accepted and stay silent.
+   * Drops every chunk in both directions without closing. "established": on the present connections only.
+   * "all": on new connections too, which are accepted and stay silent.
    */
   blackHole(which: "established" | "all"): void;
-  /** Forwards requests and swallows answers on the connections that there are now. New ones work. */
+  /** Forwards requests and drops responses on the present connections. New connections work. */
   loseAnswers(): void;
   /** Resets every connection and refuses new ones, until restore(). */
   refuse(): Promise<void>;
-  /** Works again. Connections that lost pieces are reset: both ends see that they are broken. */
+  /** Ends all faults. Connections that lost chunks are reset, so that both ends notice. */
   restore(): Promise<void>;
-  /** How many connections there are now. */
+  /** The number of open connections. */
   connections(): number;
   close(): Promise<void>;
 }
@@ -31,7 +31,7 @@ export interface Proxy {
 interface Link {
   readonly client: Socket;
   readonly server: Socket;
-  /** Whose pieces are swallowed. */
+  /** The directions whose chunks are dropped. */
   readonly lost: { requests: boolean; answers: boolean };
 }
 
@@ -62,7 +62,7 @@ export async function startProxy(to: { readonly host: string; readonly port: num
   function forward(from: Socket, into: Socket, isLost: () => boolean): void {
     let held = 0;
     let last: Promise<unknown> = Promise.resolve();
-    // In order, also when the delay ends: a piece never overtakes one that is held back.
+    // Order holds when the delay ends: a chunk never overtakes a delayed one.
     const later = (work: () => void) => {
       if (delayMs === 0 && held === 0) return work();
       const due = performance.now() + delayMs;
@@ -87,7 +87,7 @@ export async function startProxy(to: { readonly host: string; readonly port: num
       });
     });
     from.on("end", () => later(() => isLost() || into.end()));
-    // A reset on one side is one on the other; a silent link keeps both.
+    // A close on one side closes the other; a silent link keeps both open.
     from.on("close", () => isLost() || into.destroy());
   }
 
@@ -148,7 +148,7 @@ export async function startProxy(to: { readonly host: string; readonly port: num
   };
 }
 
-/** Of a PostgreSQL or Redis URL. */
+/** Returns the host and port of a PostgreSQL or Redis URL. */
 export function addressOf(url: string): { host: string; port: number } {
   const { hostname, port } = new URL(url);
   return { host: hostname, port: Number(port) };

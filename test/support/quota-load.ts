@@ -15,14 +15,14 @@ export interface LoadSize {
   readonly users: number;
 }
 
-/** Two server processes on one Redis and one PostgreSQL, and planners who ask of both. */
+/** Two server processes on one Redis and one PostgreSQL, and planners that call both. */
 export interface QuotaLoad {
   readonly limits: { points_per_day: number; points_per_date_window: number; max_concurrent_execution: number };
-  /** Operations that have ended, whatever way. */
+  /** The number of operations that have ended, with any outcome. */
   done(): number;
-  /** Runs all operations, and returns the most that any user had running at once, as the callers saw it. */
+  /** Runs all operations and returns the maximum that any user had running at once, as the callers saw it. */
   run(): Promise<number>;
-  /** Waits until the ledger has every end, then compares what Redis, the ledger and the statistics say of each user. */
+  /** Waits until every lease has ended in the ledger, then compares Redis, ledger and statistics of each user. */
   booksAgree(): Promise<{ granted: number; degraded: number; mostPoints: number }>;
   stop(): Promise<void>;
 }
@@ -40,7 +40,7 @@ export async function startQuotaLoad(size: LoadSize, settings: Record<string, st
   };
   const first = await startProcess(environment);
   const servers = [first, await startProcess(environment)];
-  // A third of the operations finds no points any more.
+  // A third of the operations exceeds the points of the day.
   const perDay = Math.ceil((2 * size.operations) / size.users);
   const limits = { points_per_day: perDay, points_per_date_window: perDay * 10, max_concurrent_execution: 3 };
   const { token, usernames } = await createUsers(first.url, size.users, limits);
@@ -105,7 +105,7 @@ function createPlanner(baseUrl: string, token: string): Client<typeof QuotaServi
   return createClient(QuotaService, transport);
 }
 
-/** A service's token, and users of one company that have these limits. */
+/** Creates users of one company with these limits, and returns their names and a token of a service. */
 async function createUsers(url: string, count: number, limits: object) {
   const call = async (method: string, path: string, token: string, body: object) => {
     const headers = { "content-type": "application/json", ...(token !== "" && { authorization: `Bearer ${token}` }) };
@@ -130,7 +130,7 @@ async function createUsers(url: string, count: number, limits: object) {
   return { token: await login("planner"), usernames };
 }
 
-/** One operation from its beginning to its end, as a planner with an unreliable network would do it. */
+/** Runs one operation as a planner with an unreliable network does. */
 async function operation(
   clients: readonly Client<typeof QuotaService>[],
   username: string,
@@ -146,9 +146,9 @@ async function operation(
     operationId: randomUUID() as string,
   };
   const ignored = () => undefined;
-  // An acquire without an answer may have been granted: like the client library, it asks again for the same operation.
+  // An acquire without a response may have been granted: like the client library, retry the same operation.
   const granted: AcquireQuotaResponse[] = [];
-  const asked = () =>
+  const acquire = () =>
     any()
       .acquireQuota(request)
       .then((answer) => {
@@ -156,25 +156,25 @@ async function operation(
         return true;
       })
       .catch((error: unknown) => ConnectError.from(error).code !== Code.Unavailable);
-  await expect.poll(asked, { interval: 20, timeout: 30_000 }).toBe(true);
+  await expect.poll(acquire, { interval: 20, timeout: 30_000 }).toBe(true);
   const leaseId = granted[0]?.lease?.leaseId;
   if (leaseId === undefined) return;
   hold(username, 1);
-  // Sometimes the answer was lost, and the same is asked again of another server.
+  // Repeat some acquires on another server, as after a lost response.
   if (Math.random() < 0.2) await any().acquireQuota(request).catch(ignored);
   if (Math.random() < 0.2) await any().renewLease({ leaseId }).catch(ignored);
   hold(username, -1);
   const isReleased = Math.random() < 0.2;
   const settled = { leaseId, points: Math.max(0, points - 2), pointKeys: [BigInt(points)] };
   const end = () => (isReleased ? any().releaseLease({ leaseId }) : any().settleLease(settled));
-  // An end that was not acknowledged is told again until it is.
-  const told = () =>
+  // Retry an end until it is acknowledged.
+  const reportEnd = () =>
     end().then(
       () => true,
       () => false,
     );
-  await expect.poll(told, { interval: 20, timeout: 30_000 }).toBe(true);
-  if (Math.random() < 0.1) await told();
+  await expect.poll(reportEnd, { interval: 20, timeout: 30_000 }).toBe(true);
+  if (Math.random() < 0.1) await reportEnd();
 }
 
 interface LedgerSums {

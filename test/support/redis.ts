@@ -10,29 +10,29 @@ const installed = spawnSync("redis-server", ["--version"]).error === undefined;
 const given = process.env.REDIS_URL;
 const advice = "install redis-server (Debian: apt-get install redis-server)";
 
-/** Why tests that need a Redis are skipped; empty where they run. `.ci/run` counts a skip as a failure. */
+/** The reason to skip tests that need a Redis; empty where one is available. `.ci/run` counts a skip as a failure. */
 export const noRedis = installed || given !== undefined ? "" : `skipped: ${advice} or set REDIS_URL`;
-/** The same for tests that kill it, which they do not to one of somebody else. */
+/** The reason to skip tests that kill Redis: they never kill the one of REDIS_URL. */
 export const noOwnRedis = installed ? "" : `skipped: ${advice}`;
 
 export interface TestRedis {
   readonly url: string;
-  /** Ends the server at once, as a failure would. */
+  /** Kills the server, as a crash does. */
   kill(): Promise<void>;
-  /** Kills it and starts it anew, with nothing in it. */
+  /** Kills the server and starts an empty one on the same port. */
   restart(): Promise<void>;
-  /** Removes everything that is in it. */
+  /** Removes all keys. */
   flush(): Promise<void>;
-  /** Sends a command by redis-cli, and returns what that prints. */
+  /** Sends a command by redis-cli and returns its output. */
   send(...words: readonly string[]): string;
   /** The names of all keys, sorted. */
   keys(): string[];
-  /** Makes it answer nothing, its connections kept, until it is resumed. */
+  /** Stops the server from answering, with its connections open, until `resume`. */
   pause(): void;
   resume(): void;
 }
 
-/** A Redis of one's own, empty, in memory alone; the one of REDIS_URL where redis-server is not installed. */
+/** Starts an empty Redis in memory; uses the one of REDIS_URL where redis-server is not installed. */
 export async function startRedis(): Promise<TestRedis> {
   if (!installed && given !== undefined) {
     const ours = () => {
@@ -75,7 +75,7 @@ export interface TestRedisCluster {
   kill(): Promise<void>;
 }
 
-/** Three masters on loopback that have all slots between them, and as many replicas of each as asked for. */
+/** Starts a cluster of three masters on loopback, each with this many replicas. */
 export async function startRedisCluster({ replicas = 0 } = {}): Promise<TestRedisCluster> {
   const folder = await mkdtemp(join(tmpdir(), "tollgate-cluster-"));
   const nodes = await Promise.all(Array.from({ length: 3 * (1 + replicas) }, freePort));
@@ -91,7 +91,7 @@ export async function startRedisCluster({ replicas = 0 } = {}): Promise<TestRedi
     "--repl-diskless-sync-delay",
     "0",
   ];
-  // The bus of a node is by default 10,000 above its port, which need not exist.
+  // By default the cluster bus port is the port plus 10,000, which may exceed 65,535.
   const servers = await Promise.all(
     nodes.map(async (port) => start(port, [...clustered(port), "--cluster-port", String(await freePort())])),
   );
@@ -127,14 +127,14 @@ export async function startRedisCluster({ replicas = 0 } = {}): Promise<TestRedi
 
 export interface TestRedisSentinel {
   readonly url: string;
-  /** From here on the replica does not hear of what the master does. */
+  /** Stops the replication from the master to the replica. */
   partReplica(): Promise<void>;
   /** Ends the master; the Sentinel makes its replica the master after a second. */
   killMaster(): Promise<void>;
   kill(): Promise<void>;
 }
 
-/** A master and its replica, watched by one Sentinel, on loopback. */
+/** Starts a master, its replica and one Sentinel on loopback. */
 export async function startRedisSentinel(): Promise<TestRedisSentinel> {
   const folder = await mkdtemp(join(tmpdir(), "tollgate-sentinel-"));
   const [master, replica, sentinel] = await Promise.all([freePort(), freePort(), freePort()]);
@@ -190,7 +190,7 @@ async function end(server: ChildProcess): Promise<void> {
 
 async function ready(server: ChildProcess): Promise<void> {
   for await (const chunk of server.stdout ?? []) if (String(chunk).includes("Ready to accept connections")) return;
-  throw new Error("redis-server has ended before it was ready");
+  throw new Error("redis-server exited before it was ready");
 }
 
 async function freePort(): Promise<number> {

@@ -1,7 +1,7 @@
 import { readdirSync } from "node:fs";
 import type { DescService } from "@bufbuild/protobuf";
 
-/** Every service that there is a .proto for: one that is forgotten somewhere is found by its absence there. */
+/** Returns the service of every .proto file, so that a test notices one that its table misses. */
 export async function everyService(): Promise<DescService[]> {
   const folder = new URL("../../gen/tollgate/v1/", import.meta.url);
   const files = readdirSync(folder).filter((name) => name.endsWith("_pb.js"));

@@ -26,7 +26,7 @@ export const packageNamespace = "http://schemas.openxmlformats.org/package/2006"
 const contentType = "application/vnd.openxmlformats-officedocument.spreadsheetml";
 export const xmlStart = '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n';
 
-/** The smallest whole workbook of one sheet, as its parts. Its column `a` has the style of each cell. */
+/** Returns the parts of the smallest valid workbook of one sheet. */
 export function spreadsheetParts(options: SpreadsheetOptions = {}): Parts {
   const { cells = "", formats = [], strings = "", properties = "", calculation = "", sheetState = "" } = options;
   const rows = options.rows ?? `<row r="1"><c r="A1" t="str"><v>a</v></c></row><row r="2">${cells}</row>`;
@@ -70,7 +70,7 @@ export function relationships(...all: readonly string[]): string {
   return `${xmlStart}<Relationships xmlns="${packageNamespace}/relationships">${all.join("")}</Relationships>`;
 }
 
-/** The parts with some of them under other names, and texts replaced in all of them. */
+/** Renames some parts and replaces texts in all of them. */
 export function changeParts(
   parts: Parts,
   { rename = {}, replace = [] }: { rename?: Record<string, string>; replace?: readonly (readonly [string, string])[] },

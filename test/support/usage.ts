@@ -15,8 +15,8 @@ export async function makeUsage(app: TestApp): Promise<{ company: string; people
     ["carl", "2026-10-31", 2, 9, 3, 300_000, 7],
     ["carl", "2026-11-01", 2, 9, 3, 77, 77],
   ] as const;
-  for (const [who, date, service, method_group, requests, points, unique_points] of rows) {
-    const username = people[who];
+  for (const [person, date, service, method_group, requests, points, unique_points] of rows) {
+    const username = people[person];
     const { id: user_id, company_key } = await app.database("user_account").where({ username }).first();
     const row = { date, user_id, service, method_group, username, company_key, requests, points, unique_points };
     await app.database("usage_day").insert(row);
