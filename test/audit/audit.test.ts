@@ -24,7 +24,7 @@ beforeAll(async () => {
 });
 afterAll(() => app.stop());
 
-/** An action as a service tells it. */
+/** An action as a service reports it. */
 const action = (fields: Json = {}) => ({
   tracecode: randomUUID(),
   service: Service_Name.ROUTING,
@@ -44,7 +44,7 @@ async function read(query: Record<string, string>, token = app.admin): Promise<J
 const usageOf = (username: string) =>
   app.database("usage_day").where({ username }).select("requests", "points", "unique_points");
 
-describe("whether data is kept for an action", () => {
+describe("has_data of an action", () => {
   const upload = (tracecode: string, username: string) =>
     app.http("PUT", `/admin/data/${tracecode}?username=${username}`, { token: app.admin, body: {} });
   const hasData = async (username: string, token = app.admin): Promise<Record<string, boolean>> => {
@@ -52,7 +52,7 @@ describe("whether data is kept for an action", () => {
     return Object.fromEntries(actions.map((one: Json) => [one.tracedata.code, one.has_data]));
   };
 
-  test("is true whether the upload came before or after the action, and false without one", async () => {
+  test("is true when the upload came before or after the action, and false without an upload", async () => {
     const username = await app.user({ roles: ["USER"] });
     const [before, after, without] = [randomUUID(), randomUUID(), randomUUID()];
     await upload(before, username);
@@ -63,7 +63,7 @@ describe("whether data is kept for an action", () => {
     expect(await hasData(username)).toEqual({ [before]: true, [after]: true, [without]: false });
   });
 
-  test("is false for another user's data of the same tracecode, which the reader may not see", async () => {
+  test("is false for data of another user with the same tracecode", async () => {
     const username = await app.user({ roles: ["USER"] });
     const tracecode = randomUUID();
     await upload(tracecode, await app.user({ roles: ["USER"] }));
@@ -82,8 +82,8 @@ describe("whether data is kept for an action", () => {
   });
 });
 
-describe("what is recorded", () => {
-  test("a change by an administrator: who, what, which resource", async () => {
+describe("recording", () => {
+  test("records the caller, operation and resource of an administrator's change", async () => {
     const key = `changed_${Date.now()}`;
     const code = randomUUID();
     await app.http("POST", "/admin/companies", { token: app.admin, body: { key }, headers: { tracecode: code } });
@@ -109,7 +109,7 @@ describe("what is recorded", () => {
     ]);
   });
 
-  test("no refused change, and no secret of one that was made", async () => {
+  test("records no refused change, and no secret of an accepted one", async () => {
     const code = randomUUID();
     const headers = { tracecode: code };
     const body = { username: "nobody", company_key: "no_such_company", roles: [], password: "very secret indeed" };
@@ -122,7 +122,7 @@ describe("what is recorded", () => {
     expect(JSON.stringify(made)).not.toContain("secret");
   });
 
-  test("a settlement, once, with the names and the numbers that were told", async () => {
+  test("records a repeated settlement once, with its reported names and numbers", async () => {
     const username = await app.user();
     const tracecode = randomUUID();
     const leases = await Promise.all(
@@ -155,7 +155,7 @@ describe("what is recorded", () => {
     });
   });
 
-  test("a settlement of which no more is told than its points", async () => {
+  test("records a settlement that reports only its points", async () => {
     const username = await app.user();
     const request = { username, service: 2, methodGroup: 3, points: 5, operationId: randomUUID() };
     const { lease } = await quotas.acquireQuota(request, service);
@@ -167,11 +167,11 @@ describe("what is recorded", () => {
     expect(actions[0]).not.toHaveProperty("outcome");
   });
 
-  test("actions that a service tells, by batch and by stream, each once and with its usage", async () => {
+  test("records each action of a batch or stream once, with its usage", async () => {
     const username = await app.user({ timezone: 3 });
-    const told = [1, 2, 3].map(() => action({ username, pointKeys: [1n, 2n] }));
-    expect(await audit.recordActions({ actions: told }, service)).toMatchObject({ recorded: 3, repeated: 0 });
-    const more = [...told, action({ username, pointKeys: [2n, 3n], methodGroup: Method_Group.NOTRACE })];
+    const reported = [1, 2, 3].map(() => action({ username, pointKeys: [1n, 2n] }));
+    expect(await audit.recordActions({ actions: reported }, service)).toMatchObject({ recorded: 3, repeated: 0 });
+    const more = [...reported, action({ username, pointKeys: [2n, 3n], methodGroup: Method_Group.NOTRACE })];
     const twice = [more, more].map((actions) => ({ actions }));
     async function* stream() {
       yield* twice;
@@ -186,7 +186,7 @@ describe("what is recorded", () => {
     );
   });
 
-  test("an action that contradicts a recorded one is named in ALREADY_EXISTS, in a batch too, and the others count", async () => {
+  test("names a contradicting action in ALREADY_EXISTS and records the other actions of its batch", async () => {
     const [username, other] = [await app.user(), await app.user()];
     const first = action({ username });
     await audit.recordActions({ actions: [first] }, service);
@@ -201,7 +201,7 @@ describe("what is recorded", () => {
         expect.stringMatching(new RegExp(`actions\\[1\\] \\(${first.tracecode} ${first.operation}\\)$`)),
       ]);
     }
-    // Within one batch: the first one counts, the second is named.
+    // Within a batch, the first duplicate wins and the second is named.
     const [one, two] = [action({ username }), { points: 9 }];
     await expect(audit.recordActions({ actions: [one, { ...one, ...two }, one] }, service)).rejects.toThrow(
       "actions[1]",
@@ -212,7 +212,7 @@ describe("what is recorded", () => {
     expect(await usageOf(other)).toEqual([]);
   });
 
-  test("the same time to the microsecond is the same action, the next one another", async () => {
+  test("treats actions of the same microsecond as one, and of the next microsecond as another", async () => {
     const username = await app.user();
     const at = (nanos: number) => ({ seconds: BigInt(Math.floor(Date.now() / 1000) - 60), nanos });
     const tracecode = randomUUID();
@@ -225,7 +225,7 @@ describe("what is recorded", () => {
     expect(await usageOf(username)).toEqual([{ requests: 2, points: 14, unique_points: 0 }]);
   });
 
-  test("an action counts for the user's day of its own time", async () => {
+  test("counts an action on the user's local day of its time", async () => {
     const username = await app.user({ timezone: -11 });
     const time = new Date(Date.now() - 5 * 86_400_000);
     time.setUTCHours(10, 0, 0, 0);
@@ -234,7 +234,7 @@ describe("what is recorded", () => {
     expect(await app.database("usage_day").where({ username }).select("date")).toEqual([{ date: before }]);
   });
 
-  test("an action that is told late counts as of its own time, whatever has become of its user since", async () => {
+  test("counts a late action for the user as of its time, even after the user moved or was deleted", async () => {
     const username = await app.user({ timezone: 0 });
     const before = new Date();
     before.setUTCDate(before.getUTCDate() - 2);
@@ -248,8 +248,8 @@ describe("what is recorded", () => {
     const fields = { username, company_key, enabled: true, roles: [] };
     await app.http("PUT", "/admin/users", { token: app.admin, body: { ...fields, timezone: 3 } });
     await app.http("DELETE", `/admin/users/${username}`, { token: app.admin });
-    const told = action({ username, time: timestampFromDate(before) });
-    expect(await audit.recordActions({ actions: [told] }, service)).toMatchObject({ recorded: 1 });
+    const reported = action({ username, time: timestampFromDate(before) });
+    expect(await audit.recordActions({ actions: [reported] }, service)).toMatchObject({ recorded: 1 });
     const days = await app.database("usage_day").where({ username }).select("date", "company_key");
     expect(days).toEqual([{ date: before.toISOString().slice(0, 10), company_key }]);
 
@@ -263,23 +263,23 @@ describe("what is recorded", () => {
     expect(await audit.recordActions({ actions: [action({ username })] }, service)).toMatchObject({ recorded: 1 });
   });
 
-  test("an action counts in the company of its time, also right after its user has moved", async () => {
+  test("counts an action in the user's company of its time, even right after a move", async () => {
     const username = await app.user();
-    const told = { username, points: 7 };
-    await audit.recordActions({ actions: [action(told)] }, service);
+    const reported = { username, points: 7 };
+    await audit.recordActions({ actions: [action(reported)] }, service);
     const company_key = await app.company();
     const fields = { username, company_key, enabled: true, roles: [], timezone: 0 };
     await app.http("PUT", "/admin/users", { token: app.admin, body: fields });
-    await audit.recordActions({ actions: [action(told)] }, service);
+    await audit.recordActions({ actions: [action(reported)] }, service);
     const usage = await app.database("usage_day").where({ username }).select("company_key", "requests");
     expect(usage).toHaveLength(2);
     expect(usage).toContainEqual({ company_key, requests: 1 });
   });
 
-  test("what was told before is looked for on its own days alone", async () => {
+  test("looks for a repeated action only in the partition of its day", async () => {
     const username = await app.user();
-    const told = action({ username });
-    await audit.recordActions({ actions: [told] }, service);
+    const reported = action({ username });
+    await audit.recordActions({ actions: [reported] }, service);
     const old = new Date(Date.now() - 20 * 86_400_000);
     await audit.recordActions({ actions: [action({ username, time: timestampFromDate(old) })] }, service);
     const [partition] = await app
@@ -292,17 +292,19 @@ describe("what is recorded", () => {
       });
     const locked = await app.database.transaction(async (transaction) => {
       await transaction.raw("lock table ?? in access exclusive mode", [partition.name]);
-      return audit.recordActions({ actions: [told, action({ username })] }, { ...service, timeoutMs: 4000 });
+      return audit.recordActions({ actions: [reported, action({ username })] }, { ...service, timeoutMs: 4000 });
     });
     expect(locked).toMatchObject({ recorded: 1, repeated: 1 });
   });
 
-  test("many tell the same at once: it is recorded once, and used once", async () => {
+  test("records an action once when many callers report it at once", async () => {
     const users = await Promise.all([1, 2, 3].map(() => app.user()));
-    const told = Array.from({ length: 300 }, (_none, index) => action({ username: users[index % 3], pointKeys: [5n] }));
+    const reported = Array.from({ length: 300 }, (_none, index) =>
+      action({ username: users[index % 3], pointKeys: [5n] }),
+    );
     const answers = await Promise.all(
       Array.from({ length: 12 }, (_none, index) => {
-        const actions = index % 2 === 0 ? told : told.toReversed();
+        const actions = index % 2 === 0 ? reported : reported.toReversed();
         return audit.recordActions({ actions }, service);
       }),
     );
@@ -314,8 +316,8 @@ describe("what is recorded", () => {
   });
 });
 
-describe("what is refused", () => {
-  test("one wrong action, and with it the whole batch: every fault is named", async () => {
+describe("refuses", () => {
+  test("a batch with wrong actions, and names every violation", async () => {
     const username = await app.user();
     const wrong = [
       action({ username }),
@@ -338,7 +340,7 @@ describe("what is refused", () => {
     await expect(audit.recordActions({ actions }, service)).rejects.toThrow(field);
   });
 
-  test("a stream ends at a wrong batch, and keeps those before it", async () => {
+  test("a wrong batch of a stream, and keeps the batches before it", async () => {
     const username = await app.user();
     async function* stream() {
       yield { actions: [action({ username })] };
@@ -364,7 +366,7 @@ describe("what is refused", () => {
   });
 });
 
-test("without from it is the caller's own day, without to it ends now", async () => {
+test("a list starts at the caller's day without from, and ends now without to", async () => {
   const company_key = await app.company();
   const username = await app.user({ company_key, timezone: 0 });
   const reader = await app.token(await app.user({ company_key, roles: ["PARTNER"], timezone: -9 }));
@@ -380,19 +382,19 @@ test("without from it is the caller's own day, without to it ends now", async ()
   expect(await operations({ to: "2999-01-01T00:00:00+03:00" })).toEqual(["today", "later"]);
 });
 
-test("what was recorded and settled is what the usage says, until somebody changes it", async () => {
+test("usage verification finds no difference until a row is deleted", async () => {
   const username = await app.user({ timezone: 12 });
   const period = { from: "2020-01-01", to: "2999-01-01", today: new Date().toISOString().slice(0, 10) };
-  const told = [1, 2].map(() => action({ username, pointKeys: [1n, 2n] }));
-  await audit.recordActions({ actions: told }, service);
+  const reported = [1, 2].map(() => action({ username, pointKeys: [1n, 2n] }));
+  await audit.recordActions({ actions: reported }, service);
   expect((await verifyUsage(app.database, period)).differences).toEqual([]);
-  await app.database("audit_action").where({ tracecode: told[0]?.tracecode }).delete();
+  await app.database("audit_action").where({ tracecode: reported[0]?.tracecode }).delete();
   expect((await verifyUsage(app.database, period)).differences).toMatchObject([
     { username, usage: [2, 14, 2], ledger: [1, 7, 2] },
   ]);
 });
 
-test("tenants see their own, and a namesake does not see what a deleted user did", async () => {
+test("callers see only their own tenant, and no actions of a deleted user of the same name", async () => {
   const company_key = await app.company();
   const username = await app.user({ company_key, roles: ["USER"] });
   const colleague = await app.user({ company_key });
@@ -422,7 +424,7 @@ test("tenants see their own, and a namesake does not see what a deleted user did
   expect(await names(partner, { username })).toEqual([username]);
 });
 
-test("actions are filtered by their outcome, and counted right over hours, days and their edges", async () => {
+test("filters actions by outcome and counts them exactly over hours, days and their edges", async () => {
   const username = await app.user();
   const outcomes = ["SUCCESS", "FAILURE", "CANCELLED", "SUCCESS", "FAILURE"];
   const ms = Date.now();

@@ -3,15 +3,15 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { createRollUp } from "../../src/audit/roll-up.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 
-let stand: TestDatabase;
+let fixture: TestDatabase;
 beforeEach(async () => {
-  stand = await createTestDatabase({ statementTimeoutMs: 500 });
+  fixture = await createTestDatabase({ statementTimeoutMs: 500 });
 });
-afterEach(() => stand.drop());
+afterEach(() => fixture.drop());
 
-/** As a large import leaves them: hardly any cell is twice. */
-async function leave(batches: number, cells: number): Promise<void> {
-  await stand.database.transaction(async (transaction) => {
+/** Inserts pending totals as a large import does: nearly every cell is unique. */
+async function insertPending(batches: number, cells: number): Promise<void> {
+  await fixture.database.transaction(async (transaction) => {
     await transaction.raw("set local statement_timeout = 0");
     await transaction.raw(
       `insert into audit_pending (
@@ -30,13 +30,13 @@ async function leave(batches: number, cells: number): Promise<void> {
   });
 }
 
-test("more than can be moved within the time limit of a statement is moved in parts", { timeout: 60_000 }, async () => {
-  await leave(200, 100);
+test("moves pending totals in parts when all would exceed the statement timeout", { timeout: 60_000 }, async () => {
+  await insertPending(200, 100);
   const lines: string[] = [];
-  const rollUp = createRollUp({ database: stand.database, logger: pino({}, { write: (line) => lines.push(line) }) });
+  const rollUp = createRollUp({ database: fixture.database, logger: pino({}, { write: (line) => lines.push(line) }) });
   await rollUp.stop();
   expect(lines).toEqual([]);
-  expect(await stand.database("audit_pending").count()).toEqual([{ count: 0 }]);
-  const ofAll = stand.database("audit_total").where({ level: 0, span: 1 });
-  expect(await ofAll.select(stand.database.raw("sum(total)::integer as total"))).toEqual([{ total: 20_000 }]);
+  expect(await fixture.database("audit_pending").count()).toEqual([{ count: 0 }]);
+  const ofAll = fixture.database("audit_total").where({ level: 0, span: 1 });
+  expect(await ofAll.select(fixture.database.raw("sum(total)::integer as total"))).toEqual([{ total: 20_000 }]);
 });

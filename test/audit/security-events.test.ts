@@ -31,7 +31,7 @@ async function read(operations: readonly string[], query: Record<string, string>
   return found.flat();
 }
 
-/** What happened how often, sorted. What is repeated within a minute is in a second row. */
+/** Sums the counts of equal actions, sorted: repetitions within a minute are in a second row. */
 function summary(actions: readonly Json[]): string[] {
   const counts = new Map<string, number>();
   for (const { username, tracedata, resource, outcome, address: from, count } of actions) {
@@ -41,7 +41,7 @@ function summary(actions: readonly Json[]): string[] {
   return [...counts].map(([what, count]) => `${what} ${count}`).toSorted();
 }
 
-/** Waits until the log has what is expected. What is counted for a minute is written as well. */
+/** Waits for the expected log after one minute, when repetitions are flushed. */
 async function expectSoon(read: () => Promise<unknown>, expected: unknown): Promise<void> {
   app.advance(61_000);
   await expect.poll(read, { timeout: 20_000 }).toEqual(expected);
@@ -52,7 +52,7 @@ const partnerOf = async (company_key: string): Promise<string> =>
 describe("logins", () => {
   const operations = ["login", "login_lockout"];
 
-  test("are listed with their outcome, network and count: right ones, wrong ones, and lockouts", async () => {
+  test("are listed with their outcome, network and count, and so are lockouts", async () => {
     const username = await app.user();
     const from = address();
     await login(username, password, from);
@@ -74,7 +74,7 @@ describe("logins", () => {
     expect(summary(body.actions)).toEqual(await seen({ outcome: "FAILURE" }));
   });
 
-  test("with names that no user has are counted by network, without the name, for administrators alone", async () => {
+  test("with unknown names are counted by network, without the name, and shown to administrators only", async () => {
     const from = address();
     const names = ["my_own_secret_1", "my_own_secret_2", "my_own_secret_3"];
     for (const name of names) await login(name, "typed into the wrong field", from);
@@ -88,7 +88,7 @@ describe("logins", () => {
     for (const text of [...names, "wrong field"]) expect(rows).not.toContain(text);
   });
 
-  test("with a name of another company are to a partner as those with a name that does not exist", async () => {
+  test("with names of another company are hidden from a partner like unknown names", async () => {
     const company_key = await app.company();
     const partner = await partnerOf(company_key);
     const own = await app.user({ company_key });
@@ -107,7 +107,7 @@ describe("logins", () => {
     }
   });
 
-  test("of a flood are a row for each name and network, with their count", async () => {
+  test("of a flood are written as one row with a count for each name and network", async () => {
     const username = await app.user();
     const from = address();
     const before = await app.database("audit_action").count().first();
@@ -117,15 +117,15 @@ describe("logins", () => {
     const answers = await Promise.all(tries);
     const answered = (status: number) => answers.filter((answer) => answer.status === status).length;
     expect(answered(401) + answered(429)).toBeGreaterThan(100);
-    // What is repeated is written a minute later.
+    // Repetitions are written a minute later.
     app.advance(61_000);
     const times = async (operation: string) =>
       (await app.database("audit_action").where({ address: from, operation }).sum("times").first())?.sum ?? 0;
     await expect.poll(() => times("login"), { timeout: 20_000 }).toBe(answered(401));
-    // A lockout counts when it begins, too.
+    // The start of a lockout is counted too.
     await expect.poll(() => times("login_lockout"), { timeout: 20_000 }).toBeGreaterThanOrEqual(answered(429) + 1);
     expect(await times("login_lockout")).toBeLessThanOrEqual(answered(429) + 10);
-    // Failures and lockouts, with the name and without it, written twice at most.
+    // Failures and lockouts, with and without a name, each written at most twice.
     expect(Number((await app.database("audit_action").where({ address: from }).count().first())?.count)).toBeLessThan(
       9,
     );
@@ -133,7 +133,7 @@ describe("logins", () => {
     expect(Number(after?.count) - Number(before?.count)).toBeLessThanOrEqual(20);
   });
 
-  test("do not wait for the audit log, and are in it once it can be written", async () => {
+  test("do not wait for the audit log and are recorded when it is writable again", async () => {
     const username = await app.user();
     const from = address();
     const lock = await app.database.transaction();
@@ -146,7 +146,7 @@ describe("logins", () => {
       );
       return rows.length;
     };
-    // The flush is under way and stuck, and logins are answered all the same.
+    // Logins are answered although the flush waits for the lock.
     await expect.poll(waits, { timeout: 10_000 }).toBeGreaterThan(0);
     expect((await login(username, password, from)).status).toBe(200);
     await lock.rollback();
@@ -178,7 +178,7 @@ describe("changes of a user", () => {
   const patch = (username: string, body: Json) =>
     app.http("PATCH", `/admin/users/${username}`, { token: app.admin, body });
 
-  test.each(changes)("%s", async (_what, change, events) => {
+  test.each(changes)("%s: records its events", async (_what, change, events) => {
     const username = await app.user({ roles: ["USER", "BOT"] });
     expect((await change(username)).status).toBeLessThan(300);
     const found = (await read(operations, { outcome: "SUCCESS" })).filter(({ resource }) => resource === username);
@@ -186,7 +186,7 @@ describe("changes of a user", () => {
     expect(found.every((one) => one.username === "admin")).toBe(true);
   });
 
-  test("a user's own password", async () => {
+  test("a user's own password: records its events", async () => {
     const username = await app.user();
     const body = { current_password: password, new_password: "another horse" };
     await app.http("POST", "/admin/password", { token: await app.token(username), body });
@@ -213,7 +213,7 @@ describe("reads of another user's", () => {
     ["list_leases", (name) => `/quota/leases?username=${name}`],
   ];
 
-  test("are recorded for administrators and partners, and shown to the partners of the user's company", async () => {
+  test("data are recorded for administrators and partners, and shown to the partners of the user's company", async () => {
     const company_key = await app.company();
     const username = await app.user({ company_key, roles: ["USER"] });
     const reader = await app.user({ company_key, roles: ["PARTNER"] });
@@ -230,7 +230,7 @@ describe("reads of another user's", () => {
     const readers = async (token: string) => {
       const found = await read(operations, {}, token);
       const about = found.filter((one) => one.resource === username);
-      return about.map(({ username: who, tracedata }) => `${tracedata.operation} ${who}`).toSorted();
+      return about.map(({ username: reader, tracedata }) => `${tracedata.operation} ${reader}`).toSorted();
     };
     const expected = operations.flatMap((operation) => [`${operation} admin`, `${operation} ${reader}`]).toSorted();
     await expectSoon(() => readers(partner), expected);
@@ -240,7 +240,7 @@ describe("reads of another user's", () => {
     expect(await app.database("usage_day").where({ username })).toEqual([]);
   });
 
-  test("lists are recorded as reads of a company or of everything, and own data is not", async () => {
+  test("lists are recorded as reads of a company or of everything, and reads of own data are not", async () => {
     const company_key = await app.company();
     const username = await app.user({ company_key, roles: ["PARTNER"] });
     const partner = await app.token(username);

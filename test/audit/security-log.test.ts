@@ -6,14 +6,14 @@ import { createActionWriter } from "../../src/audit/writer.ts";
 import { failedLoginEvent, type SecurityEvent } from "../../src/shared/security-log.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 
-let stand: TestDatabase;
+let fixture: TestDatabase;
 beforeEach(async () => {
-  stand = await createTestDatabase({ statementTimeoutMs: 500 });
+  fixture = await createTestDatabase({ statementTimeoutMs: 500 });
 });
-afterEach(() => stand.drop());
+afterEach(() => fixture.drop());
 
 function open(lines: string[] = []) {
-  const { database } = stand;
+  const { database } = fixture;
   return createSecurityLog({
     database,
     logger: pino({}, { write: (line) => lines.push(line) }),
@@ -36,9 +36,9 @@ const read = (reader: number, username: string): SecurityEvent => ({
   user: { userId: reader, username: `reader_${reader}`, companyKey: "acme" },
   read: { username, companyKey: "acme" },
 });
-const rows = () => stand.database("audit_action").select("username", "operation", "resource", "address", "times");
+const rows = () => fixture.database("audit_action").select("username", "operation", "resource", "address", "times");
 
-test("memory and rows are bounded, and every event is counted, however many different ones there are", async () => {
+test("counts every event in a bounded number of rows", async () => {
   const log = open();
   for (let index = 0; index < 20_000; index += 1) log.record(failed(`10.${index >> 8}.${index & 255}.1`));
   for (let index = 0; index < 20_000; index += 1) log.record(read(1 + (index % 2), `user_${index}`));
@@ -51,7 +51,7 @@ test("memory and rows are bounded, and every event is counted, however many diff
   expect(ofLogins.filter(({ address }) => address === null)).toMatchObject([
     { username: "__unknown__", times: 19_000 },
   ]);
-  // A reader stays known, whatever the number of reads.
+  // A reader keeps its name, whatever the number of reads.
   expect([ofReads.length, sum(ofReads)]).toEqual([5002, 20_000]);
   expect(
     ofReads
@@ -61,7 +61,7 @@ test("memory and rows are bounded, and every event is counted, however many diff
   ).toEqual(["reader_1", "reader_2"]);
 });
 
-test("a flood of logins takes no place from reads", async () => {
+test("a flood of logins does not displace reads", async () => {
   const log = open();
   for (let index = 0; index < 5000; index += 1) log.record(failed(`10.${index >> 8}.${index & 255}.1`));
   log.record(read(1, "anna"));
@@ -69,11 +69,11 @@ test("a flood of logins takes no place from reads", async () => {
   expect((await rows()).filter(({ resource }) => resource === "anna")).toHaveLength(1);
 });
 
-test("what cannot be written is counted on and written when it can be", async () => {
+test("keeps counting events that cannot be written, and writes them later", async () => {
   const lines: string[] = [];
   const log = open(lines);
   log.record(failed("10.0.0.1"));
-  const lock = await stand.database.transaction();
+  const lock = await fixture.database.transaction();
   await lock.raw("lock table audit_action in access exclusive mode");
   await expect.poll(() => lines.length, { timeout: 10_000 }).toBeGreaterThan(0);
   log.record(failed("10.0.0.1"));

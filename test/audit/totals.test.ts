@@ -39,23 +39,23 @@ const actions: Action[] = Array.from({ length: 6000 }, (_none, index) => {
   };
 });
 
-let stand: TestDatabase;
+let fixture: TestDatabase;
 let rollUp: RollUp;
 beforeAll(async () => {
-  stand = await createTestDatabase();
-  rollUp = createRollUp({ database: stand.database, logger: pino({ level: "silent" }) });
-  // More batches than are moved at once; and those of the last third are still waiting when they are read.
+  fixture = await createTestDatabase();
+  rollUp = createRollUp({ database: fixture.database, logger: pino({ level: "silent" }) });
+  // More batches than one roll-up moves; those of the last quarter are still pending when they are read.
   await write(actions.slice(0, 4500));
   await rollUp.stop();
   await write(actions.slice(4500));
 });
-afterAll(() => stand.drop());
+afterAll(() => fixture.drop());
 
 async function write(some: readonly Action[]): Promise<void> {
-  const book = createActionWriter(stand.database, { ...rollUp, scheduleRollUp: () => undefined });
-  await book.prepare(some);
+  const writer = createActionWriter(fixture.database, { ...rollUp, scheduleRollUp: () => undefined });
+  await writer.prepare(some);
   for (let index = 0; index < some.length; index += 20) {
-    await stand.database.transaction((transaction) => book.write(transaction, some.slice(index, index + 20)));
+    await fixture.database.transaction((transaction) => writer.write(transaction, some.slice(index, index + 20)));
   }
 }
 
@@ -98,9 +98,9 @@ const selections = fc
     operation: optional("operation", fc.constantFrom("run_plan", "run_route", "rare_operation")),
   })
   .map(({ period, username, userId, company: ofCompany, visibleTo, service, group, operation }): ActionFilter => {
-    // As a user's own list: the number never comes without the name.
+    // A user's own list selects by number and name, never by number alone.
     const of = username["username"] !== undefined ? { ...username, ...userId } : {};
-    const [from, to] = period.toSorted((one, other) => one - other) as [number, number];
+    const [from, to] = period.toSorted((left, right) => left - right) as [number, number];
     return { from, to, user: of, ...ofCompany, ...visibleTo, method: { ...service, ...group, ...operation } };
   });
 const pages = fc.record({
@@ -111,14 +111,14 @@ const pages = fc.record({
 });
 
 async function read(selection: ActionFilter, page: Page): Promise<ActionRow[]> {
-  const buckets = await bucketsOf(stand.database, selection);
-  const rows = streamActions(stand.database, { selection, buckets, page, signal: silent });
+  const buckets = await bucketsOf(fixture.database, selection);
+  const rows = streamActions(fixture.database, { selection, buckets, page, signal: silent });
   const read: ActionRow[] = [];
   for await (const some of rows) read.push(...some);
   return read;
 }
 
-/** As the page would be if all of them were sorted here. */
+/** Computes the page by sorting all matching actions in memory. */
 function expected(selection: ActionFilter, { offset, limit, direction, sort }: Page): string[] {
   const keys: Record<string, (action: Action) => (string | number)[]> = {
     time: () => [],
@@ -127,8 +127,8 @@ function expected(selection: ActionFilter, { offset, limit, direction, sort }: P
     "company_key, username": ({ companyKey, username }) => [companyKey, username],
   };
   const keyOf = (action: Action) => [...(keys[sort]?.(action) ?? []), action.timeMicros, action.tracecode];
-  const compare = (one: Action, other: Action): number => {
-    const [left, right] = [keyOf(one), keyOf(other)];
+  const compare = (first: Action, second: Action): number => {
+    const [left, right] = [keyOf(first), keyOf(second)];
     const index = left.findIndex((value, at) => value !== right[at]);
     return index === -1 ? 0 : (left[index] as string) < (right[index] as string) ? -1 : 1;
   };
@@ -137,14 +137,14 @@ function expected(selection: ActionFilter, { offset, limit, direction, sort }: P
   return sorted.slice(offset, offset + limit).map(({ tracecode }) => tracecode);
 }
 
-test("what waited was moved, and what came later waits", async () => {
-  expect(await stand.database("audit_pending").count()).toEqual([{ count: 75 }]);
+test("the roll-up moves pending batches, and later batches stay pending", async () => {
+  expect(await fixture.database("audit_pending").count()).toEqual([{ count: 75 }]);
 });
 
-test("whatever is asked for is counted exactly and paged in order", { timeout: 120_000 }, async () => {
+test("counts every selection exactly and returns its pages in order", { timeout: 120_000 }, async () => {
   await fc.assert(
     fc.asyncProperty(selections, pages, async (selection, page) => {
-      const buckets = await bucketsOf(stand.database, selection);
+      const buckets = await bucketsOf(fixture.database, selection);
       expect(countActions(buckets)).toBe(actions.filter((action) => matches(selection, action)).length);
       const rows = await read(selection, page);
       expect(rows.map(({ tracecode }) => tracecode)).toEqual(expected(selection, page));
@@ -153,7 +153,7 @@ test("whatever is asked for is counted exactly and paged in order", { timeout: 1
   );
 });
 
-test("every field can be sorted by", async () => {
+test("sorts by every field", async () => {
   const selection: ActionFilter = { from: start, to: start + 9 * dayMicros, user: {}, method: {} };
   for (const sort of new Set(Object.values(sortableActionColumns))) {
     const rows = await read(selection, { offset: 3, limit: 5, sort, direction: "desc" });
@@ -161,16 +161,16 @@ test("every field can be sorted by", async () => {
   }
 });
 
-test("retention drops days, and their totals with them", async () => {
+test("retention drops days together with their totals", async () => {
   const selection: ActionFilter = { from: 0, to: start + 9 * dayMicros, user: {}, method: {} };
-  await dropPartitions(stand.database, "audit_action", firstDay + 1);
-  await dropAuditTotals(stand.database, ((firstDay + 1) * dayMicros) / 1000);
-  await stand.database("audit_pending").delete();
+  await dropPartitions(fixture.database, "audit_action", firstDay + 1);
+  await dropAuditTotals(fixture.database, ((firstDay + 1) * dayMicros) / 1000);
+  await fixture.database("audit_pending").delete();
   const kept = actions.slice(0, 4500).filter(({ timeMicros }) => timeMicros >= start + dayMicros);
-  expect(countActions(await bucketsOf(stand.database, selection))).toBe(kept.length);
+  expect(countActions(await bucketsOf(fixture.database, selection))).toBe(kept.length);
 });
 
-test("a user's page far into a day of many actions is read from their totals, which are kept by day alone", async () => {
+test("reads a user's page far into a busy day from totals that are kept by day", async () => {
   const [template] = actions as [Action];
   const busy = { ...template, username: "busy", userId: 70 };
   const from = start + 20 * dayMicros;

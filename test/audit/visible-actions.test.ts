@@ -9,7 +9,7 @@ afterAll(() => app.stop());
 
 const changes = ["create_company", "update_company", "create_user", "update_user", "update_quotas", "delete_user"];
 
-/** The changes that a caller sees, and whether the totals say as many. */
+/** Returns the changes that a caller sees, and checks that the totals agree. */
 async function read(token: string, query: Record<string, string> = {}): Promise<string[]> {
   const found: string[] = [];
   for (const operation_id of changes) {
@@ -21,8 +21,8 @@ async function read(token: string, query: Record<string, string> = {}): Promise<
   return found.toSorted();
 }
 
-/** Waits until all actions are counted in the kept totals. */
-async function tallied(): Promise<void> {
+/** Waits until the roll-up has counted all actions. */
+async function rolledUp(): Promise<void> {
   const pending = async () => Number((await app.database("audit_pending").count().first())?.count);
   await expect.poll(pending, { timeout: 10_000 }).toBe(0);
 }
@@ -39,7 +39,7 @@ const put = async (body: Json, token = app.admin): Promise<void> => {
   expect([answer.status, answer.body.message]).toEqual([200, undefined]);
 };
 
-test("partners see the changes that are about their own company, by administrators too, and no others", async () => {
+test("partners see only the changes of their own company, including those by administrators", async () => {
   // The administrator's own company has a partner as well.
   const colleague = await partnerOf("administration", "colleague");
   const [one, two] = [await app.company(), await app.company()];
@@ -58,7 +58,7 @@ test("partners see the changes that are about their own company, by administrato
     "create_user moving by admin",
     "create_user partner_one by admin",
     `update_company ${one} by admin`,
-    // By the partner, and the move: the user was theirs until then.
+    // The move belongs to the company that the user leaves.
     "update_user moving by admin",
     "update_user moving by partner_one",
   ].toSorted();
@@ -83,11 +83,11 @@ test("partners see the changes that are about their own company, by administrato
     expect(await read(app.admin, { company_key: one })).toEqual(["update_user moving by partner_one"]);
   };
   await check();
-  await tallied();
+  await rolledUp();
   await check();
 });
 
-test("the totals of a partner who sees another company's administrator are right over hours, days and their edges", async () => {
+test("a partner's totals include an administrator's actions over hours, days and their edges", async () => {
   const key = await app.company();
   const partner = await partnerOf(key, "counting");
   for (const detail of ["a", "b", "c"]) {
@@ -97,7 +97,7 @@ test("the totals of a partner who sees another company's administrator are right
     const { body } = await app.http("GET", `/admin/audit?operation_id=update_company&${query}`, { token: partner });
     return body.statistics.filter.total;
   };
-  await tallied();
+  await rolledUp();
   const hour = new Date(Math.floor(Date.now() / 3_600_000) * 3_600_000);
   const end = new Date(hour.getTime() + 25 * 3_600_000).toISOString();
   for (const query of ["", "username=admin&", "company_key=administration&"]) {

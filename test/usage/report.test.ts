@@ -28,7 +28,7 @@ async function open(file: Uint8Array): Promise<ExcelJs.Workbook> {
   return workbook;
 }
 
-test("says whose and of when it is, and is a file with a name", async () => {
+test("states its requester and period, and has a filename", async () => {
   const { response, file } = await report("from=2026-10-01&to=2026-11-01");
   expect(response.status).toBe(200);
   expect(response.headers.get("content-type")).toBe(
@@ -46,7 +46,7 @@ test("says whose and of when it is, and is a file with a name", async () => {
   ]);
 });
 
-test("an empty period has headings only", async () => {
+test("a report of an empty period has headings only", async () => {
   const { response, file } = await report("from=2026-10-05&to=2026-10-05");
   expect(response.status).toBe(200);
   const details = (await open(file)).getWorksheet("Details");
@@ -54,7 +54,7 @@ test("an empty period has headings only", async () => {
   expect(details?.getCell("A1").value).toBe("User");
 });
 
-test("the details are dates and numbers that can be filtered and counted with", async () => {
+test("the details are typed dates and numbers with a filter", async () => {
   const { file } = await report("from=2026-10-01&to=2026-11-01");
   const details = (await open(file)).getWorksheet("Details");
   expect(details?.autoFilter).toBe("A1:H6");
@@ -75,14 +75,14 @@ test("the details are dates and numbers that can be filtered and counted with", 
   expect(details?.getColumn(1).width).toBe(24);
 });
 
-test("a report of nothing is a report", async () => {
+test("a report without usage has a total of 0", async () => {
   const { file } = await report("from=2020-01-01&to=2020-02-01");
   const workbook = await open(file);
   expect(workbook.getWorksheet("Details")?.rowCount).toBe(1);
   expect(workbook.getWorksheet("Summary")?.getCell("C9").value).toEqual({ formula: "0" });
 });
 
-test("tenants report on their own", async () => {
+test("callers get a report of their own tenant only", async () => {
   const partner = await app.token(await app.user({ company_key: company, roles: ["PARTNER"] }));
   const names = async (token: string, query = "") => {
     const { file } = await report(`from=2026-10-01&to=2026-11-02${query}`, token);
@@ -95,7 +95,7 @@ test("tenants report on their own", async () => {
   expect(await names(app.admin, `&username=${people["carl"]}`)).toEqual(new Set([people["carl"]]));
 });
 
-test("a period that cannot be is refused before there is a file", async () => {
+test("refuses a period that ends before it begins", async () => {
   const { status, body } = await app.http("GET", "/admin/report?from=2026-10-02&to=2026-10-01", { token: app.admin });
   expect([status, body.message]).toEqual([400, "to: must not be before from"]);
 });
@@ -113,7 +113,9 @@ const row = (index: number): UsageRow => ({
   unique_points: 1,
 });
 
-test("nothing is made that nobody reads, and nothing is left when the reader goes", { timeout: 90_000 }, async () => {
+test("stops producing rows without a reader, and ends the source when the reader leaves", {
+  timeout: 90_000,
+}, async () => {
   let made = 0;
   async function* endless() {
     for (;;) yield Array.from({ length: 1000 }, () => row((made += 1)));
@@ -140,7 +142,7 @@ test("nothing is made that nobody reads, and nothing is left when the reader goe
   await expect.poll(() => ended).toBe(true);
 });
 
-test("what goes wrong in the middle is the reader's error, and ends the file", async () => {
+test("passes an error of the source to the reader", async () => {
   async function* pages() {
     yield [row(1)];
     throw new Error("the database is gone");
@@ -151,7 +153,7 @@ test("what goes wrong in the middle is the reader's error, and ends the file", a
   await expect(read()).rejects.toThrow("the database is gone");
 });
 
-test("what is too long for one sheet goes on in the next, and the formulas follow it", async () => {
+test("continues details in a second sheet, and the formulas cover both", async () => {
   const rows = Array.from({ length: 1050 }, (_none, index) => row(index));
   const workbook = await open(await read(rows, 1000));
   expect(workbook.worksheets.map(({ name, rowCount }) => [name, rowCount]).slice(1, 3)).toEqual([
@@ -172,7 +174,7 @@ async function read(rows: readonly UsageRow[], rowsPerSheet?: number): Promise<U
   return new Uint8Array(Buffer.concat(chunks));
 }
 
-/** A row of a user of his own, who is in a company. */
+/** A row of a separate user in the company. */
 const rowOf = (user_id: number, company_key: string): UsageRow => ({
   ...row(0),
   user_id,
@@ -181,7 +183,7 @@ const rowOf = (user_id: number, company_key: string): UsageRow => ({
   points: 10 ** user_id,
 });
 
-test("users who do not fit into a sheet are in the details alone; their companies' totals are told", async () => {
+test("shows only company totals in the summary when the users exceed a sheet", async () => {
   const rows = Array.from({ length: 30 }, (_none, index) => ({ ...rowOf(index, `company_${index % 2}`), points: 2 }));
   const summaryOf = async (rowsPerSheet: number) => {
     const summary = (await open(await read(rows, rowsPerSheet))).getWorksheet("Summary");
@@ -202,7 +204,7 @@ test("users who do not fit into a sheet are in the details alone; their companie
   expect(cells(13)[0]).toMatch(/30 users are too many for a sheet/);
 });
 
-test("days that do not fit into a sheet go on in the next", async () => {
+test("continues days in a second sheet", async () => {
   const workbook = await open(
     await read(
       Array.from({ length: 25 }, (_none, index) => row(index)),
@@ -220,7 +222,7 @@ test("days that do not fit into a sheet go on in the next", async () => {
   expect(next?.autoFilter).toBe("A1:E7");
 });
 
-test("companies that do not fit into a sheet are in the details alone; the total is told", async () => {
+test("shows only the total in the summary when the companies exceed a sheet", async () => {
   const rows = Array.from({ length: 30 }, (_none, index) => ({ ...rowOf(index, `company_${index}`), points: 2 }));
   const summaryOf = async (rowsPerSheet: number) => {
     const summary = (await open(await read(rows, rowsPerSheet))).getWorksheet("Summary");
@@ -241,7 +243,7 @@ test("companies that do not fit into a sheet are in the details alone; the total
   ]);
 });
 
-test("a user whose details lie apart in more places than a formula takes has numbers", async () => {
+test("writes a number instead of a formula that would have too many arguments", async () => {
   const summaryOf = async (moves: number) => {
     const rows = Array.from({ length: moves * 2 }, (_none, index) => ({
       ...row(index),
@@ -257,7 +259,7 @@ test("a user whose details lie apart in more places than a formula takes has num
   expect([apart?.formula, apart?.value]).toEqual([undefined, 201]);
 });
 
-test("the summary waits for its reader at every thousandth row", async () => {
+test("the summary waits for its reader after every thousand rows", async () => {
   const sums = createSums();
   for (let user = 0; user < 3500; user += 1)
     sums.add({ ...rowOf(user, `company_${user}`), points: 1 }, { sheet: "Details", row: user + 2 });

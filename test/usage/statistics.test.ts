@@ -29,7 +29,7 @@ interface Use {
   readonly points?: number;
 }
 
-/** Usage as the ledger would have written it. */
+/** Inserts usage as the ledger writes it. */
 async function use({ username, date, service = 2, method = 3, points = 1 }: Use): Promise<void> {
   const { id, company_key } = await app.database("user_account").where({ username }).first("id", "company_key");
   await app.database("usage_day").insert({
@@ -47,7 +47,7 @@ async function use({ username, date, service = 2, method = 3, points = 1 }: Use)
 
 const get = (query: string, token = app.admin) => app.http("GET", `/admin/statistics?${query}`, { token });
 
-/** Who has which days. */
+/** Returns the days with usage by username. */
 async function days(query: string, token?: string): Promise<Record<string, string[]>> {
   const { status, body } = await get(query, token);
   expect(status).toBe(200);
@@ -56,7 +56,7 @@ async function days(query: string, token?: string): Promise<Record<string, strin
   );
 }
 
-test("what was settled is there, by day, service and method group", async () => {
+test("lists settled usage by day, service and method group", async () => {
   const username = await app.user({ timezone: 3 });
   const headers = { authorization: `Bearer ${await app.token(await app.user({ roles: ["BOT"] }))}` };
   const client = createClient(QuotaService, createGrpcTransport({ baseUrl: app.url }));
@@ -95,7 +95,7 @@ test("what was settled is there, by day, service and method group", async () => 
   });
 });
 
-test("a company sees what was used in it, a user what is their own, and nobody the namesake's", async () => {
+test("a company sees the usage within it, and a user no usage of a deleted user of the same name", async () => {
   const [company_key, other] = [await app.company(), await app.company()];
   const username = await app.user({ company_key, username: "namesake" });
   await use({ username, date: "2030-05-01", points: 7 });
@@ -116,7 +116,7 @@ test("a company sees what was used in it, a user what is their own, and nobody t
   expect(await days(`${period}&username=namesake`, stranger)).toEqual({});
 });
 
-test("who moves in the middle of a day has used of it what they did in each company, and sees one day", async () => {
+test("splits the day of a user who changes company between both companies, and shows the user one day", async () => {
   const [before, after] = [await app.company(), await app.company()];
   const username = await app.user({ company_key: before, roles: ["USER"], timezone: 0 });
   const headers = { authorization: `Bearer ${await app.token(await app.user({ roles: ["BOT"] }))}` };
@@ -147,7 +147,7 @@ test("who moves in the middle of a day has used of it what they did in each comp
       methods: [{ method_group: "PLAN", points_per_day: points, unique_points_per_day: unique }],
     },
   ];
-  // A calculation that began before the move belongs to the company that it began in.
+  // A calculation belongs to the company in which it began.
   expect(await ofDay(await partner(before))).toEqual(used(15, 2));
   expect(await ofDay(await partner(after))).toEqual(used(500, 1));
   expect(await ofDay(await app.token(username))).toEqual(used(515, 3));
@@ -167,7 +167,7 @@ test.each<[string, string]>([
   expect([status, body.validations?.[0]?.field]).toEqual([400, field]);
 });
 
-test("many users come whole and in order, however many pages they are", async () => {
+test("returns many users completely and in order over many pages", async () => {
   const company_key = await app.company();
   await app.database.raw(
     `insert into usage_day (date, user_id, service, method_group, username, company_key, requests, points, unique_points)
@@ -196,7 +196,7 @@ test("many users come whole and in order, however many pages they are", async ()
   );
 });
 
-test("the days from..to, `to` excluded; without from the user's own month, without to the user's own day", async () => {
+test("covers from..to with `to` excluded; defaults to the user's month and ends before the user's day", async () => {
   const company_key = await app.company();
   const [west, east] = [await app.user({ company_key, timezone: -12 }), await app.user({ company_key, timezone: 12 })];
   const partner = await app.user({ company_key, roles: ["PARTNER"] });
@@ -209,7 +209,7 @@ test("the days from..to, `to` excluded; without from the user's own month, witho
     [west]: ["2031-02-01", "2031-02-27"],
     [east]: ["2031-02-01", "2031-02-27"],
   });
-  // West it is the last day of February, east the first two of March are not both over.
+  // In the west it is still February 28; in the east March 1 ends at 12:00.
   moveTo(Date.UTC(2031, 2, 1, 11, 59));
   expect(await read("")).toEqual({ [west]: ["2031-02-01", "2031-02-27"] });
   moveTo(Date.UTC(2031, 2, 1, 12, 0));

@@ -16,7 +16,7 @@ const login = (username: string, secret: string, address = "10.0.0.1") =>
     headers: { "x-forwarded-for": address },
   });
 
-test("logins that wait for PostgreSQL keep nobody else waiting, and the ledger is not behind", async () => {
+test("logins that wait for PostgreSQL delay neither other requests nor the ledger", async () => {
   const username = await app.user();
   const { id } = await app.database("user_account").where({ username }).first("id");
   await app.database("quota").insert({
@@ -55,7 +55,7 @@ test("logins that wait for PostgreSQL keep nobody else waiting, and the ledger i
   expect(app.log.filter(({ msg }) => msg === "batch write interrupted")).toEqual([]);
 });
 
-test("20 right logins at once for one name are all served: only failed logins count", async () => {
+test("accepts 20 correct logins for one name at once and counts no failure", async () => {
   const username = await app.user();
   const answers = await Promise.all(Array.from({ length: 20 }, () => login(username, password, "10.1.0.1")));
   expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200]));
@@ -63,7 +63,7 @@ test("20 right logins at once for one name are all served: only failed logins co
   expect(rows).toEqual([]);
 });
 
-test("of 40 passwords at once no more than the limit is told apart, the right one among them or not", async () => {
+test("checks no more than the limit of 40 passwords sent at once", async () => {
   const username = await app.user();
   const guesses = Array.from({ length: 40 }, (_, index) => (index === 39 ? password : `guess number ${index}`));
   const answers = await Promise.all(guesses.map((guess) => login(username, guess, "10.1.0.2")));
@@ -71,7 +71,7 @@ test("of 40 passwords at once no more than the limit is told apart, the right on
   expect([count(401), count(200), count(429)]).toEqual([5, 0, 35]);
 });
 
-test("a flood of right logins is not taken for failures", async () => {
+test("counts no failure in a flood of correct logins", async () => {
   const username = await app.user();
   const flood = Array.from({ length: 90 }, () => login(username, password, "10.2.0.1"));
   const statuses = new Set((await Promise.all(flood)).map(({ status }) => status));

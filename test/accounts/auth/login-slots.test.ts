@@ -20,7 +20,7 @@ function held() {
   };
 }
 
-test("no more logins run at once than there are slots, and networks take turns", async () => {
+test("runs at most as many logins as there are slots, and alternates between networks", async () => {
   const slots = createLoginSlots({ concurrency: 1 });
   const { started, work, endNext } = held();
   const names = ["a1", "a2", "a3", "a4", "b1", "c1"];
@@ -32,7 +32,7 @@ test("no more logins run at once than there are slots, and networks take turns",
   expect(started).toEqual(["a1", "a2", "b1", "c1", "a3", "a4"]);
 });
 
-test("what waits is bounded, in all and by network, and who leaves makes room", async () => {
+test("bounds the queue in total and per network, and frees the place of an aborted login", async () => {
   const slots = createLoginSlots({ concurrency: 1, queue: 3, queueOfNetwork: 2 });
   const { started, work, endNext } = held();
   const leaving = new AbortController();
@@ -51,7 +51,7 @@ test("what waits is bounded, in all and by network, and who leaves makes room", 
   expect(started).toEqual(["a", "a", "b", "c"]);
 });
 
-test("a login that fails frees its slot", async () => {
+test("frees the slot of a login that fails", async () => {
   const slots = createLoginSlots({ concurrency: 1 });
   const failing = () => Promise.reject(new Error("wrong"));
   await expect(slots.run({ network: "a", signal: never }, failing)).rejects.toThrow("wrong");

@@ -18,7 +18,7 @@ test.each([
   );
 });
 
-test("the strict policy takes what is neither, the basic one takes all", async () => {
+test("the strict policy accepts other passwords, and the basic policy accepts all", async () => {
   const given = { username: "anna", password: "correct horse", field: "password" };
   expect(await strict(given)).toBe("hash of correct horse");
   const basic = await createNewPasswords({ hash }, "basic");

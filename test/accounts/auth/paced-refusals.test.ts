@@ -6,7 +6,7 @@ afterEach(() => void vi.useRealTimers());
 
 const never = () => new AbortController().signal;
 
-test("refusals are answered at the pace, one at a time, however many ask", async () => {
+test("answers refusals one at a time at the configured rate", async () => {
   const refusals = createPacedRefusals({ perSecond: 100 });
   let answered = 0;
   for (let index = 0; index < 301; index += 1) void refusals.wait(never()).then(() => (answered += 1));
@@ -21,7 +21,7 @@ test("refusals are answered at the pace, one at a time, however many ask", async
   refusals.stop();
 });
 
-test("the newest refusal is answered first, and one that has waited long beside it", async () => {
+test("answers the newest refusal first, and beside it one that has waited too long", async () => {
   const refusals = createPacedRefusals({ perSecond: 10, maxWaitMs: 1000 });
   const answered: string[] = [];
   const wait = (name: string) => void refusals.wait(never()).then(() => answered.push(name));
@@ -36,7 +36,7 @@ test("the newest refusal is answered first, and one that has waited long beside 
   refusals.stop();
 });
 
-test("a caller that leaves, comes when too many wait, or is there at the end, waits no longer", async () => {
+test("releases a caller at once when it leaves, when the queue is full and at the stop", async () => {
   const refusals = createPacedRefusals({ perSecond: 20, capacity: 2 });
   const leaving = new AbortController();
   const answered: string[] = [];

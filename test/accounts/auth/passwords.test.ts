@@ -1,16 +1,16 @@
 import { expect, test } from "vitest";
 import { createPasswords } from "../../../src/accounts/auth/passwords.ts";
 
-test("a hash is argon2id, another one every time, and knows its password alone", async () => {
+test("a hash is argon2id, has its own salt and verifies only its password", async () => {
   const passwords = await createPasswords();
-  const [one, other] = await Promise.all([passwords.hash("secret"), passwords.hash("secret")]);
-  expect(one).toMatch(/^\$argon2id\$v=19\$m=19456,t=2,p=1\$/);
-  expect(one).not.toBe(other);
-  expect(await passwords.verify("secret", one)).toBe(true);
-  expect(await passwords.verify("Secret", one)).toBe(false);
+  const [first, second] = await Promise.all([passwords.hash("secret"), passwords.hash("secret")]);
+  expect(first).toMatch(/^\$argon2id\$v=19\$m=19456,t=2,p=1\$/);
+  expect(first).not.toBe(second);
+  expect(await passwords.verify("secret", first)).toBe(true);
+  expect(await passwords.verify("Secret", first)).toBe(false);
 });
 
-test("no password is right where there is no hash, and it takes as long to say so", async () => {
+test("refuses every password when there is no hash, in the time of a real verification", async () => {
   const passwords = await createPasswords({ concurrency: 1 });
   const stored = await passwords.hash("secret");
   const time = async (hash: string | null) => {
@@ -25,7 +25,7 @@ test("no password is right where there is no hash, and it takes as long to say s
   expect(unknown / known).toBeLessThan(3);
 });
 
-test("a flood of passwords to set is refused when the queue is full", async () => {
+test("refuses to hash a new password when the queue is full", async () => {
   const passwords = await createPasswords({ concurrency: 1, queue: 2 });
   const outcomes = await Promise.allSettled(Array.from({ length: 10 }, () => passwords.hash("secret")));
   expect(outcomes.filter(({ status }) => status === "fulfilled").length).toBe(3);

@@ -15,7 +15,7 @@ const login = (username: string, secret: string, fields: Json = {}, address = "1
   });
 const validate = async (token: string) => (await app.http("POST", "/admin/token/validation", { body: { token } })).body;
 
-test("a token says whose it is until its time is over", async () => {
+test("a token identifies its user until it expires", async () => {
   const username = await app.user({ roles: ["PARTNER", "USER"] });
   const { token } = (await login(username, password, { ttl_seconds: 60 })).body;
   expect(await validate(token)).toEqual({ valid: true, username, roles: ["PARTNER", "USER"] });
@@ -49,7 +49,7 @@ test.each([59, 31_556_927])("refuses a token's life of %i seconds", async (ttl_s
   expect([answer.status, answer.body.validations[0].field]).toEqual([400, "ttl_seconds"]);
 });
 
-test("answers a wrong password, an unknown name, a disabled user and one without a password alike", async () => {
+test("gives the same answer for a wrong password, an unknown name, a disabled user and a user without a password", async () => {
   const disabled = await app.user({ enabled: false });
   const passwordless = await app.user({ password: null });
   const known = await app.user();
@@ -62,7 +62,7 @@ test("answers a wrong password, an unknown name, a disabled user and one without
   for (const { status, body } of answers) expect([status, body.message]).toEqual([401, "wrong username or password"]);
 });
 
-test("a change of password ends earlier tokens, and only the current password makes it", async () => {
+test("a password change requires the current password and revokes earlier tokens", async () => {
   const username = await app.user({ roles: ["USER"] });
   const before = await app.token(username);
   const change = (current_password: string, token: string) =>
@@ -78,7 +78,7 @@ test("a change of password ends earlier tokens, and only the current password ma
   expect((await login(username, "the next one")).status).toBe(200);
 });
 
-test("a user who is disabled or deleted is refused at once, and one whose roles change has the new ones", async () => {
+test("applies a disable, a removal or a change of roles to the next request", async () => {
   const company_key = await app.company();
   const username = await app.user({ company_key, roles: ["PARTNER"] });
   const token = await app.token(username);
@@ -112,7 +112,7 @@ test("a user who is enabled again needs a new login", async () => {
   expect((await app.http("GET", "/admin/users", { token: await app.token(username) })).status).toBe(200);
 });
 
-test("too many failures slow down that name from that address, and nobody else", async () => {
+test("locks out only the pair of name and address that has failed too often", async () => {
   const username = await app.user();
   for (let failure = 0; failure < 5; failure += 1) {
     expect((await login(username, "wrong password", {}, "10.0.0.2")).status).toBe(401);
@@ -125,7 +125,7 @@ test("too many failures slow down that name from that address, and nobody else",
   expect((await login(other, password, {}, "10.0.0.2")).status).toBe(200);
 });
 
-test("many tries at once do not outrun the count", async () => {
+test("counts concurrent failures exactly", async () => {
   const username = await app.user();
   const tries = Array.from({ length: 20 }, () => login(username, "wrong password", {}, "10.0.0.4"));
   const statuses = (await Promise.all(tries)).map(({ status }) => status);
@@ -133,9 +133,9 @@ test("many tries at once do not outrun the count", async () => {
   expect(statuses.filter((status) => status === 429).length).toBe(15);
 });
 
-test("an address that fails with many names is slowed down as a whole", async () => {
+test("locks out an address that fails with many names", async () => {
   const statuses: number[] = [];
-  // In waves that the queue of hashes takes: a try that is not looked at does not count.
+  // Each wave fits into the hash queue: a login that the queue refuses is not counted.
   for (let wave = 0; wave < 11; wave += 1) {
     const tries = Array.from({ length: 10 }, (_, index) => login(`guess_${wave}_${index}`, password, {}, "10.0.0.5"));
     statuses.push(...(await Promise.all(tries)).map(({ status }) => status));
@@ -145,7 +145,7 @@ test("an address that fails with many names is slowed down as a whole", async ()
   expect((await login("admin", "first administrator", {}, "10.0.0.6")).status).toBe(200);
 });
 
-test("a success forgets the failures before it", async () => {
+test("a successful login resets the failures before it", async () => {
   const username = await app.user();
   for (let round = 0; round < 3; round += 1) {
     for (let failure = 0; failure < 3; failure += 1) await login(username, "wrong password", {}, "10.0.0.7");
@@ -153,7 +153,7 @@ test("a success forgets the failures before it", async () => {
   }
 });
 
-test("a wrong password of any length up to 1000 is a 401, a longer one is a 400", async () => {
+test("answers 401 for a wrong password of 1 to 1000 characters and 400 for any other length", async () => {
   const username = await app.user();
   const status = async (secret: string) => (await login(username, secret, {}, "10.0.0.8")).status;
   expect([await status("x"), await status("x".repeat(1000)), await status("x".repeat(1001)), await status("")]).toEqual(
@@ -161,7 +161,7 @@ test("a wrong password of any length up to 1000 is a 401, a longer one is a 400"
   );
 });
 
-test("a password is the same however its letters are composed", async () => {
+test("accepts a password in composed and decomposed Unicode form", async () => {
   const [composed, decomposed] = ["Pässwörd", "Pa\u0308sswo\u0308rd"];
   expect(decomposed).not.toBe(composed);
   const username = await app.user({ password: decomposed });
@@ -176,7 +176,7 @@ test("a token is shorter than 1000 characters, however long the names are", asyn
   expect((await app.token(username)).length).toBeLessThan(1000);
 });
 
-test("an update of oneself may repeat the current password, and sets no other one", async () => {
+test("an update of the caller's own user accepts the current password and refuses a new one", async () => {
   const company_key = await app.company();
   const username = await app.user({ company_key, roles: ["PARTNER"] });
   const token = await app.token(username);
@@ -197,7 +197,7 @@ test("an update of oneself may repeat the current password, and sets no other on
   expect((await login(username, password)).status).toBe(200);
 });
 
-test("no password and no token is in the log", async () => {
+test("logs neither passwords nor tokens", async () => {
   const username = await app.user();
   const token = await app.token(username);
   await login(username, "a wrong password");
@@ -206,7 +206,7 @@ test("no password and no token is in the log", async () => {
   for (const secret of [password, token, "a wrong password", app.admin]) expect(log).not.toContain(secret);
 });
 
-test("another server refuses who is disabled, and takes the token of a new password", async () => {
+test("another server refuses a deleted user and accepts the token of a new password", async () => {
   const redis = await startRedis();
   const first = await startTestApp({ REDIS_URL: redis.url });
   const other = await startTestApp({ DATABASE_URL: first.databaseUrl, REDIS_URL: redis.url });

@@ -21,7 +21,7 @@ function createThrottle(stores: Parameters<typeof createFailureCounts>[0], now =
   return createLoginThrottle(createFailureCounts(stores, now), limits, now);
 }
 
-/** How many of so many failures at once are answered as wrong passwords. */
+/** Reports failures at once, and returns how many were counted rather than locked out. */
 async function through(throttle: LoginThrottle, tries: number, name: (index: number) => string, address: string) {
   const outcomes = await Promise.allSettled(
     Array.from({ length: tries }, (_, index) => throttle.fail(name(index), address)),
@@ -30,7 +30,7 @@ async function through(throttle: LoginThrottle, tries: number, name: (index: num
 }
 
 async function conforms(throttle: LoginThrottle): Promise<void> {
-  // A Redis of somebody else may remember an earlier run.
+  // A Redis given by REDIS_URL may hold counts of an earlier run.
   const place = randomUUID();
   expect(await through(throttle, 2, () => "anna", `${place}.1`)).toBe(2);
   expect(throttle.refusalOf("anna", `${place}.1`)).toBeUndefined();
@@ -59,7 +59,7 @@ test.each([
   expect(networkOf(address)).toBe(network);
 });
 
-test("a network of IPv6 is one caller, however many addresses it has", async () => {
+test("counts all addresses of an IPv6 network as one", async () => {
   const throttle = createThrottle({ database: postgres.database, redis: undefined });
   const failures = Array.from({ length: 5 }, (_, index) => throttle.fail("peter", `2001:db8::${index + 1}`));
   const outcomes = await Promise.allSettled(failures);
@@ -71,7 +71,7 @@ test("counts in PostgreSQL", async () => {
   expect(Number((await postgres.database("login_attempt").count({ rows: "*" }))[0]?.rows)).toBeGreaterThan(3);
 });
 
-/** Counts what is asked of the counts. */
+/** Records the calls of the counts. */
 function watched(counts: FailureCounts): FailureCounts & { readonly asked: string[] } {
   const asked: string[] = [];
   const watch =
@@ -84,7 +84,7 @@ function watched(counts: FailureCounts): FailureCounts & { readonly asked: strin
   return { add: watch("add", add), read: watch("read", read), forget: watch("forget", forget), asked };
 }
 
-test("a failure is one write, a success without failures is none, and a known limit asks nothing", async () => {
+test("writes once for a failure, never for a success without failures, and asks nothing for a known limit", async () => {
   const counts = watched(createFailureCounts({ database: postgres.database, redis: undefined }, Date.now));
   const throttle = createLoginThrottle(counts, limits, Date.now);
   await throttle.succeed("anna", "192.0.2.9");
@@ -98,7 +98,7 @@ test("a failure is one write, a success without failures is none, and a known li
   expect(counts.asked).toEqual([]);
 });
 
-test("whoever removes the count of an address forgives it, within 30 seconds", async () => {
+test("a lockout whose count was deleted ends within 30 seconds", async () => {
   let ms = 6_000_000_000_000;
   const throttle = createThrottle({ database: postgres.database, redis: undefined }, () => ms);
   await through(throttle, 3, () => "anna", "192.0.2.3");
@@ -110,7 +110,7 @@ test("whoever removes the count of an address forgives it, within 30 seconds", a
   await throttle.succeed("anna", "192.0.2.3");
 });
 
-test("failures are forgotten when their window has ended, and their rows are removed", async () => {
+test("forgets failures when their window ends, and deletes their rows", async () => {
   let ms = 5_000_000_000_000;
   const throttle = createThrottle({ database: postgres.database, redis: undefined }, () => ms);
   expect(await through(throttle, 5, () => "anna", "192.0.2.1")).toBe(3);

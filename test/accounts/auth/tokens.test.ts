@@ -4,19 +4,19 @@ import { createTokens } from "../../../src/accounts/auth/tokens.ts";
 const claims = { userId: 7, tokenVersion: 3 };
 const [old, next] = ["the-old-secret-of-thirty-two-characters", "the-next-secret-of-thirty-two-characters"];
 
-test("tokens outlive the replacement of the secret by as long as the old one is listed", async () => {
+test("a token stays valid as long as its secret is listed", async () => {
   const token = await createTokens([old], Date.now).sign(claims, 60);
   expect(await createTokens([old, next], Date.now).verify(token)).toMatchObject(claims);
   expect(await createTokens([next, old], Date.now).verify(token)).toMatchObject(claims);
   expect(await createTokens([next], Date.now).verify(token)).toBeUndefined();
 });
 
-test("the first secret signs", async () => {
+test("signs with the first secret", async () => {
   const token = await createTokens([next, old], Date.now).sign(claims, 60);
   expect(await createTokens([next], Date.now).verify(token)).toMatchObject(claims);
 });
 
-test("a token is valid for its time and not a second longer", async () => {
+test("a token expires to the second", async () => {
   let now = 1_000_000_000_000;
   const tokens = createTokens([old], () => now);
   const token = await tokens.sign(claims, 60);

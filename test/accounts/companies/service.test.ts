@@ -21,7 +21,7 @@ test("creates a company, reads it, replaces its detail and removes it", async ()
   expect(gone.body.detail.tracedata.operation).toBe("read_company");
 });
 
-test("refuses a key that exists and leaves the company as it is", async () => {
+test("refuses a key that exists and leaves its company unchanged", async () => {
   await call("POST", "/admin/companies", { key: "twice", detail: "first" });
   expect((await call("POST", "/admin/companies", { key: "twice", detail: "second" })).status).toBe(409);
   expect((await call("GET", "/admin/companies/twice")).body.detail).toBe("first");
@@ -69,7 +69,7 @@ test("lists companies by page, order and filter, with both totals", async () => 
   expect(page.body.statistics.overall).toEqual({ total: rows[0].total });
 });
 
-test("takes % and _ as letters in a filter", async () => {
+test("matches % and _ literally in a filter", async () => {
   await call("POST", "/admin/companies", { key: "wild", detail: "100% of_it" });
   const found = async (filter: string) => {
     const { body } = await call("GET", `/admin/companies?filter=${encodeURIComponent(filter)}`);
@@ -93,7 +93,7 @@ test.each([
   }
 });
 
-test("answers an empty list with an empty list and totals", async () => {
+test("returns an empty list with totals when no company matches", async () => {
   const { body } = await call("GET", "/admin/companies?filter=nothing_like_it");
   expect(body.companies).toEqual([]);
   expect(body.statistics.filter).toEqual({ total: 0 });
@@ -114,7 +114,7 @@ test.each([
   expect([answer.status, answer.body.validations?.[0]?.field]).toEqual([400, field]);
 });
 
-test("the key of a deleted company whose users have left a history is not given away again", async () => {
+test("refuses the key of a deleted company whose history is kept", async () => {
   const key = await app.company();
   const username = await app.user({ company_key: key });
   await app.http("DELETE", `/admin/users/${username}`, { token: app.admin });

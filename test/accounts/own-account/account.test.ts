@@ -50,7 +50,7 @@ beforeAll(async () => {
     ];
     for (const { status, body } of answers) if (status >= 300) throw new Error(`${status} ${JSON.stringify(body)}`);
   }
-  // The logins are written later: totals that are compared must not change in between.
+  // Logins are recorded asynchronously: the totals must not change between the two reads.
   const logins = async () =>
     Number((await app.database("audit_action").where({ operation: "login" }).count().first())?.count);
   const all = 1 + Object.keys(users).length;
@@ -92,7 +92,7 @@ test.each<[account: string, admin: (name: string) => string, pick?: (body: Json)
   expect(isReport ? pick(own.body) : own.body).toEqual(pick(other.body));
 });
 
-test("nobody sees more of an account than its own, whatever the role", async () => {
+test("shows each caller only its own account, whatever the role", async () => {
   for (const { name, token, tracecode } of Object.values(users)) {
     const get = async (path: string) => (await app.http("GET", path, { token })).body;
     expect((await get("/account/info")).username).toBe(name);
@@ -106,7 +106,7 @@ test("nobody sees more of an account than its own, whatever the role", async () 
   }
 });
 
-test("tokens are bare JSON strings: the answer of a login, the body of a validation, the answer of a new password", async () => {
+test("exchanges tokens as bare JSON strings in login, validation and password change", async () => {
   const username = await app.user();
   const login = await app.http("POST", "/account/token/generation", { body: { username, password } });
   expect(login.headers.get("content-type")).toBe("application/json; charset=utf-8");
@@ -129,41 +129,38 @@ const transports: [string, () => Transport][] = [
   ["gRPC", () => createGrpcTransport({ baseUrl: app.url })],
 ];
 
-test.each(transports)(
-  "over %s each answer is the one that the administrative RPC gives that user",
-  async (_name, make) => {
-    const transport = make();
-    const { name: username, tracecode } = users.USER;
-    const login = await createClient(AuthService, transport).createToken({ username, password });
-    const options = { headers: { authorization: `Bearer ${login.token}` } };
-    const account = createClient(AccountService, transport);
-    /** The fields of all messages: the names of the messages differ. */
-    const all = async <Item extends { $typeName: string }>(items: AsyncIterable<Item>) => {
-      const list: Omit<Item, "$typeName">[] = [];
-      for await (const { $typeName: _name, ...fields } of items) list.push(fields);
-      return list;
-    };
-    const { account: info } = await account.readAccount({}, options);
-    const { user } = await createClient(UserService, transport).readUser({ username }, options);
-    expect(user).toMatchObject({ ...info, $typeName: user?.$typeName });
-    const quotas = await createClient(QuotaAdminService, transport).readQuotas({ username }, options);
-    expect((await account.readAccountQuota({}, options)).base).toEqual(quotas.base);
-    const statistics = createClient(StatisticsService, transport);
-    expect(await all(account.readAccountStatistics({}, options))).toEqual(
-      await all(statistics.readStatistics({}, options)),
-    );
-    expect((await all(account.readAccountReport({}, options)))[0]?.file?.contentType).toBe(
-      (await all(statistics.readReport({}, options)))[0]?.file?.contentType,
-    );
-    const audit = createClient(AuditService, transport);
-    const from = { seconds: 1_700_000_000n };
-    const to = { seconds: BigInt(Math.floor(Date.now() / 1000)) };
-    expect(await all(account.readAccountAudit({ from, to }, options))).toEqual(
-      await all(audit.readAudit({ from, to }, options)),
-    );
-    const data = createClient(DataService, transport);
-    expect(await all(account.readAccountData({ tracecode }, options))).toEqual(
-      await all(data.readData({ tracecode }, options)),
-    );
-  },
-);
+test.each(transports)("over %s each answer equals that of the administrative RPC", async (_name, make) => {
+  const transport = make();
+  const { name: username, tracecode } = users.USER;
+  const login = await createClient(AuthService, transport).createToken({ username, password });
+  const options = { headers: { authorization: `Bearer ${login.token}` } };
+  const account = createClient(AccountService, transport);
+  /** The fields of all messages: the names of the messages differ. */
+  const all = async <Item extends { $typeName: string }>(items: AsyncIterable<Item>) => {
+    const list: Omit<Item, "$typeName">[] = [];
+    for await (const { $typeName: _name, ...fields } of items) list.push(fields);
+    return list;
+  };
+  const { account: info } = await account.readAccount({}, options);
+  const { user } = await createClient(UserService, transport).readUser({ username }, options);
+  expect(user).toMatchObject({ ...info, $typeName: user?.$typeName });
+  const quotas = await createClient(QuotaAdminService, transport).readQuotas({ username }, options);
+  expect((await account.readAccountQuota({}, options)).base).toEqual(quotas.base);
+  const statistics = createClient(StatisticsService, transport);
+  expect(await all(account.readAccountStatistics({}, options))).toEqual(
+    await all(statistics.readStatistics({}, options)),
+  );
+  expect((await all(account.readAccountReport({}, options)))[0]?.file?.contentType).toBe(
+    (await all(statistics.readReport({}, options)))[0]?.file?.contentType,
+  );
+  const audit = createClient(AuditService, transport);
+  const from = { seconds: 1_700_000_000n };
+  const to = { seconds: BigInt(Math.floor(Date.now() / 1000)) };
+  expect(await all(account.readAccountAudit({ from, to }, options))).toEqual(
+    await all(audit.readAudit({ from, to }, options)),
+  );
+  const data = createClient(DataService, transport);
+  expect(await all(account.readAccountData({ tracecode }, options))).toEqual(
+    await all(data.readData({ tracecode }, options)),
+  );
+});

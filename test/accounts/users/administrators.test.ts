@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { startTestApp } from "../../support/app.ts";
 
-test("two administrators who disable each other at once leave one who can log in", async () => {
+test("one administrator stays enabled when two disable each other at once", async () => {
   const app = await startTestApp();
   const other = await app.user({ roles: ["ADMIN"], company_key: "administration" });
   const disable = (username: string, token: string) =>

@@ -16,7 +16,7 @@ const patch = (username: string, body: Json, token = app.admin) =>
 const read = async (username: string) => (await app.http("GET", `/admin/users/${username}`, { token: app.admin })).body;
 const full = { name: "Anna", email: "anna@company.com", phone: "+71112223333", roles: ["USER"], timezone: 3 };
 
-test("changes what the body names, clears what is null, and leaves the rest", async () => {
+test("changes the fields in the body, clears null fields and keeps the others", async () => {
   const username = await app.user(full);
   const before = await read(username);
   const blocked = await patch(username, { enabled: false });
@@ -26,7 +26,7 @@ test("changes what the body names, clears what is null, and leaves the rest", as
   expect((await patch(username, {})).body).toEqual({ ...before, name: null, timezone: 0, roles: [] });
 });
 
-test("a password that is absent or null stays, and another one replaces it", async () => {
+test("keeps the password when it is absent or null, and replaces it otherwise", async () => {
   const username = await app.user(full);
   await patch(username, { name: "Other" });
   await patch(username, { password: null });
@@ -37,7 +37,7 @@ test("a password that is absent or null stays, and another one replaces it", asy
   expect((await login("another password")).status).toBe(200);
 });
 
-test("one's own password is repeated or set elsewhere", async () => {
+test("accepts the caller's current password and refuses a new one", async () => {
   const username = await app.user({ ...full, roles: ["ADMIN"] });
   const own = await app.token(username);
   expect((await patch(username, { password }, own)).status).toBe(200);
@@ -49,7 +49,7 @@ test("one's own password is repeated or set elsewhere", async () => {
   await app.token(username);
 });
 
-test("a body may say that it is a merge patch", async () => {
+test("accepts the content type of a merge patch", async () => {
   const username = await app.user(full);
   const headers = { "content-type": "application/merge-patch+json" };
   const body = { name: null };
@@ -74,7 +74,7 @@ test.each<[Json, string]>([
   expect(await read(username)).toEqual(before);
 });
 
-test("keeps the rules of an update", async () => {
+test("applies the authorization rules of an update", async () => {
   const company_key = await app.company();
   const partner = await app.token(await app.user({ company_key, roles: ["PARTNER"] }));
   const username = await app.user({ company_key });
@@ -90,14 +90,14 @@ test("keeps the rules of an update", async () => {
   expect((await patch("missing", { enabled: false })).status).toBe(404);
 });
 
-test("is in the audit log", async () => {
+test("records a patch in the audit log", async () => {
   const username = await app.user(full);
   await patch(username, { enabled: false });
   const { body } = await app.http("GET", "/admin/audit?operation_id=patch_user", { token: app.admin });
   expect(body.actions.some(({ resource }: Json) => resource === username)).toBe(true);
 });
 
-test("over gRPC the mask says what changes or, without one, what is set", async () => {
+test("over gRPC a patch changes the fields of the mask, or the fields that are set when it has none", async () => {
   const username = await app.user(full);
   const options = { headers: { authorization: `Bearer ${app.admin}` } };
   const users = createClient(UserService, createGrpcTransport({ baseUrl: app.url }));
@@ -114,7 +114,7 @@ test("over gRPC the mask says what changes or, without one, what is set", async 
   await expect(masked(["timezone"])).rejects.toThrow("timezone: must not be null");
 });
 
-test("a company's detail is changed and cleared alone", async () => {
+test("changes and clears a company's detail", async () => {
   const key = await app.company();
   const change = (body: Json) => app.http("PATCH", `/admin/companies/${key}`, { token: app.admin, body });
   expect((await change({ detail: "ours" })).body).toEqual({ key, detail: "ours" });

@@ -21,7 +21,7 @@ const whole = {
   timezone: 3,
 };
 
-test("creates the specification's user, and the password never comes back", async () => {
+test("creates the specification's user and never returns the password", async () => {
   const created = await call("POST", "/admin/users", { ...whole, company_key, password: "my_password" });
   expect([created.status, created.body]).toEqual([201, { ...whole, company_key }]);
   expect((await call("GET", "/admin/users/my_username_for_login")).body).toEqual({ ...whole, company_key });
@@ -33,7 +33,7 @@ test("fills in the contract's defaults", async () => {
   expect(body).toEqual({ username: "plain", company_key, roles: ["USER"], ...defaults });
 });
 
-test("replaces a user, keeps the password that is absent, and null in a field empties it", async () => {
+test("replaces a user, keeps an absent password and clears a null field", async () => {
   const username = await app.user({ company_key, name: "Before", email: "a@b.example", timezone: 5 });
   const token = await app.token(username);
   const { body } = await call("PUT", "/admin/users", { username, company_key, roles: ["USER"], name: null });
@@ -77,14 +77,14 @@ test.each<[Json, string]>([
   expect((await call("GET", "/admin/users/never_made")).status).toBe(404);
 });
 
-test("refuses a username that exists, whatever its company", async () => {
+test("refuses a username that exists in any company", async () => {
   const username = await app.user({ company_key });
   const other = await app.company();
   const answer = await call("POST", "/admin/users", { username, company_key: other, roles: [] });
   expect([answer.status, answer.body.message]).toEqual([409, `user already exists: ${username}`]);
 });
 
-test("one of 20 who create the same user at once wins", async () => {
+test("creates a user once when 20 callers create it at once", async () => {
   const body = { username: "raced", company_key, roles: [] };
   const answers = await Promise.all(Array.from({ length: 20 }, () => call("POST", "/admin/users", body)));
   expect(answers.map(({ status }) => status).toSorted()).toEqual([201, ...Array.from({ length: 19 }, () => 409)]);
@@ -148,7 +148,7 @@ test("a partner's list and totals are those of the own company", async () => {
   expect([elsewhere.body.users, elsewhere.body.statistics.filter.total]).toEqual([[], 0]);
 });
 
-test("a list longer than a page is whole, in order and JSON", async () => {
+test("returns a list longer than a page complete, in order and as valid JSON", async () => {
   const own = await app.company();
   await app.database.raw(
     `insert into user_account (username, company_key, enabled, roles, timezone)
@@ -174,7 +174,7 @@ test("the totals stay right under concurrent changes", async () => {
   expect(body.statistics.filter).toEqual({ total: 18, active, blocked: 18 - active, admins: 0 });
 });
 
-test("a user who was deleted and made again does not have the old one's tokens or quotas", async () => {
+test("a user created with a deleted user's name gets neither its tokens nor its quotas", async () => {
   const username = await app.user({ company_key, roles: ["USER"] });
   const token = await app.token(username);
   const services = [{ service: "ROUTING", methods: [{ method_group: "PLAN", points_per_day: 5 }] }];
