@@ -21,7 +21,8 @@ export interface Caller {
   close(): void;
 }
 
-const timeoutMs = 20_000;
+/** Beyond every bound of the server: a conversion waits for 10 s and takes up to 30 s. */
+const timeoutMs = 60_000;
 
 /** One connection of each version of HTTP, and another when the server has ended it. */
 export function openCaller(url: string): Caller {
