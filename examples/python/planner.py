@@ -1,4 +1,4 @@
-"""Asks Tollgate for a quota before a calculation, and settles what the calculation took.
+"""Acquires quota from Tollgate before a calculation, and settles the points that the calculation used.
 
 Usage: PYTHONPATH=generated PASSWORD=... python3 planner.py HOST:PORT LOGIN USERNAME
 LOGIN is the planner's own user, with the role BOT. USERNAME is the user whose quota is used.
@@ -34,7 +34,7 @@ def login(channel: grpc.Channel, username: str, password: str) -> str:
 
 
 def acquire(channel: grpc.Channel, token: str, username: str, points: int) -> lease_pb2.Lease:
-    """Acquires a lease. It lives for 60 seconds: a longer calculation renews it with QuotaService/RenewLease."""
+    """Acquires a lease. It expires after 60 seconds: a longer calculation renews it with QuotaService/RenewLease."""
     request = lease_pb2.AcquireQuotaRequest(
         username=username,
         service=tracedata_pb2.Service.UNIVERSAL,
