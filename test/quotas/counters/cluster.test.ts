@@ -3,9 +3,9 @@ import { afterAll, beforeAll, describe } from "vitest";
 import type { CounterEngine } from "../../../src/quotas/counters/engine.ts";
 import { createRedisEngine } from "../../../src/quotas/counters/redis.ts";
 import { noOwnRedis, startRedisCluster, type TestRedisCluster } from "../../support/redis.ts";
-import { conforms, remember } from "./conformance.ts";
+import { remember, testConformance } from "./conformance.ts";
 
-describe.skipIf(noOwnRedis !== "")("the engine on a Redis Cluster of three", () => {
+describe.skipIf(noOwnRedis !== "")("the engine on a Redis Cluster of three nodes", () => {
   let servers: TestRedisCluster;
   let redis: Cluster;
   let engine: CounterEngine;
@@ -19,7 +19,7 @@ describe.skipIf(noOwnRedis !== "")("the engine on a Redis Cluster of three", () 
     redis.disconnect();
     await servers.kill();
   });
-  conforms(() => ({
+  testConformance(() => ({
     engine,
     setTime: (time) => {
       nowMs = time;

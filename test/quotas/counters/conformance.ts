@@ -21,13 +21,13 @@ export interface Subject {
   setTime(nowMs: number): void;
 }
 
-/** Where the ledger would find a lease: the engines do not look at it. */
+/** The day in a command locates the lease in the ledger. The engines ignore it. */
 const day = 0;
 const noon = Date.UTC(2026, 10, 24, 12);
 let users = 0;
 
-/** What every engine promises; see engine.ts. */
-export function conforms(subject: () => Subject): void {
+/** Declares the tests that every engine passes; src/quotas/counters/engine.ts states the contract. */
+export function testConformance(subject: () => Subject): void {
   let meter: Meter;
   beforeEach(() => {
     meter = newMeter();
@@ -41,22 +41,23 @@ export function conforms(subject: () => Subject): void {
 
   const rules = (quota: QuotaLimits = {}, timezone = 0): Rules => ({ timezone, quotas: [quota] });
 
-  /** Asks, and primes with nothing where counters are missing. */
-  async function ask(command: Command, given: Rules = rules(), snapshot: Partial<Snapshot> = {}): Promise<Reply> {
-    const asks: CounterRequest[] = [{ meter, rules: given, command }];
-    const [reply] = await subject().engine.run(asks);
+  /** Runs the command. Primes the counters with `snapshot` (default: empty) when they are missing, and runs it again. */
+  async function execute(command: Command, given: Rules = rules(), snapshot: Partial<Snapshot> = {}): Promise<Reply> {
+    const requests: CounterRequest[] = [{ meter, rules: given, command }];
+    const [reply] = await subject().engine.run(requests);
     if (reply?.kind !== "missing") return reply as Reply;
     await subject().engine.prime(meter, reply.token, emptySnapshot(reply, given, snapshot));
-    return (await subject().engine.run(asks))[0] as Reply;
+    return (await subject().engine.run(requests))[0] as Reply;
   }
 
   const acquire = (points: number, given?: Rules, operationId: string = randomUUID(), ttlMs = 60_000) =>
-    ask({ kind: "acquire", operationId, points, ttlMs, holder: "code service" }, given);
+    execute({ kind: "acquire", operationId, points, ttlMs, holder: "code service" }, given);
   const settle = (operationId: string, points: number, given?: Rules) =>
-    ask({ kind: "settle", operationId, day, points }, given);
-  const release = (operationId: string, given?: Rules) => ask({ kind: "release", operationId, day }, given);
-  const renew = (operationId: string, given?: Rules) => ask({ kind: "renew", operationId, day, ttlMs: 60_000 }, given);
-  const usage = async (given?: Rules) => standingOf(await ask({ kind: "usage" }, given));
+    execute({ kind: "settle", operationId, day, points }, given);
+  const release = (operationId: string, given?: Rules) => execute({ kind: "release", operationId, day }, given);
+  const renew = (operationId: string, given?: Rules) =>
+    execute({ kind: "renew", operationId, day, ttlMs: 60_000 }, given);
+  const usage = async (given?: Rules) => meterStateOf(await execute({ kind: "usage" }, given));
   const prime = (missing: Reply, given: Rules, snapshot: Partial<Snapshot>) =>
     subject().engine.prime(meter, (missing as Missing).token, emptySnapshot(missing, given, snapshot));
 
@@ -96,29 +97,37 @@ export function conforms(subject: () => Subject): void {
   });
 
   test.each<[string, QuotaLimits, number, string[]]>([
-    ["the request", { pointsPerRequest: 9 }, 10, ["pointsPerRequest"]],
-    ["the day", { pointsPerDay: 14 }, 10, ["pointsPerDay"]],
-    ["the window", { pointsPerDateWindow: 14 }, 10, ["pointsPerDateWindow"]],
-    ["the slots", { maxConcurrentExecution: 1 }, 10, ["maxConcurrentExecution"]],
+    ["the points of a request", { pointsPerRequest: 9 }, 10, ["pointsPerRequest"]],
+    ["the points of a day", { pointsPerDay: 14 }, 10, ["pointsPerDay"]],
+    ["the points of a window", { pointsPerDateWindow: 14 }, 10, ["pointsPerDateWindow"]],
+    ["the concurrency", { maxConcurrentExecution: 1 }, 10, ["maxConcurrentExecution"]],
     [
-      "several at once",
+      "several limits",
       { pointsPerRequest: 9, pointsPerDay: 14, pointsPerDateWindow: 100, maxConcurrentExecution: 1 },
       10,
       ["pointsPerRequest", "pointsPerDay", "maxConcurrentExecution"],
     ],
-    ["nothing allowed", { pointsPerDay: 0, maxConcurrentExecution: 0 }, 1, ["pointsPerDay", "maxConcurrentExecution"]],
-    ["a request of 0 points where 0 are allowed", { pointsPerRequest: 0 }, 0, ["pointsPerRequest"]],
-    ["a day of 0 points, with 0 points", { pointsPerDay: 0 }, 0, ["pointsPerDay"]],
-    ["a window of 0 points, with 0 points", { pointsPerDateWindow: 0 }, 0, ["pointsPerDateWindow"]],
-  ])("refuses beyond %s, names it, and changes nothing", async (_what, quota, points, violated) => {
-    const first = randomUUID();
-    await acquire(5, rules(), first);
-    expect(await acquire(points, rules(quota))).toMatchObject({ kind: "refused", violated, lease: undefined });
-    expect(await ask({ kind: "check", points }, rules(quota))).toMatchObject({ kind: "refused", violated });
-    expect(await usage()).toMatchObject({ dayReserved: 5, windowReserved: 5, running: 1 });
-  });
+    [
+      "a quota that allows nothing",
+      { pointsPerDay: 0, maxConcurrentExecution: 0 },
+      1,
+      ["pointsPerDay", "maxConcurrentExecution"],
+    ],
+    ["a request limit of 0, with 0 points", { pointsPerRequest: 0 }, 0, ["pointsPerRequest"]],
+    ["a day limit of 0, with 0 points", { pointsPerDay: 0 }, 0, ["pointsPerDay"]],
+    ["a window limit of 0, with 0 points", { pointsPerDateWindow: 0 }, 0, ["pointsPerDateWindow"]],
+  ])(
+    "refuses an acquire beyond %s, names each violated limit, and changes nothing",
+    async (_what, quota, points, violated) => {
+      const first = randomUUID();
+      await acquire(5, rules(), first);
+      expect(await acquire(points, rules(quota))).toMatchObject({ kind: "refused", violated, lease: undefined });
+      expect(await execute({ kind: "check", points }, rules(quota))).toMatchObject({ kind: "refused", violated });
+      expect(await usage()).toMatchObject({ dayReserved: 5, windowReserved: 5, running: 1 });
+    },
+  );
 
-  test("grants up to the limit, to the point", async () => {
+  test("grants exactly up to the limit", async () => {
     const quota = { pointsPerDay: 15 };
     await acquire(5, rules(quota));
     expect((await acquire(10, rules(quota))).kind).toBe("done");
@@ -126,7 +135,7 @@ export function conforms(subject: () => Subject): void {
     expect((await acquire(0, rules(quota))).kind).toBe("done");
   });
 
-  test("refuses everything where no quota holds, and still settles", async () => {
+  test("refuses every acquire when no quota applies, and still settles", async () => {
     const operationId = randomUUID();
     await acquire(5, rules(), operationId);
     const none: Rules = { timezone: 0, quotas: [] };
@@ -137,7 +146,7 @@ export function conforms(subject: () => Subject): void {
     });
   });
 
-  test("charges an operation once, however often it is asked for", async () => {
+  test("reserves points once when an operation is acquired repeatedly", async () => {
     const operationId = randomUUID();
     const first = await acquire(5, rules(), operationId);
     at(noon + 1000);
@@ -147,17 +156,17 @@ export function conforms(subject: () => Subject): void {
     expect((await usage()).dayReserved).toBe(5);
   });
 
-  test("does not remember a refusal", async () => {
+  test("grants an operation that it refused before", async () => {
     const operationId = randomUUID();
     expect((await acquire(5, rules({ pointsPerDay: 4 }), operationId)).kind).toBe("refused");
     expect((await acquire(5, rules({ pointsPerDay: 5 }), operationId)).kind).toBe("done");
   });
 
   test.each([
-    ["less", 3],
-    ["as much", 5],
-    ["more, beyond the limit", 50],
-  ])("a settlement of %s takes the place of what was reserved", async (_what, points) => {
+    ["fewer points", 3],
+    ["the same points", 5],
+    ["more points, beyond the limit", 50],
+  ])("a settlement with %s replaces the reservation", async (_what, points) => {
     const operationId = randomUUID();
     const quota = rules({ pointsPerDay: 10 });
     await acquire(5, quota, operationId);
@@ -167,7 +176,7 @@ export function conforms(subject: () => Subject): void {
       before: "active",
       lease: { state: "settled", settledPoints: points },
     });
-    expect(standingOf(settled)).toMatchObject({
+    expect(meterStateOf(settled)).toMatchObject({
       dayUsed: points,
       windowUsed: points,
       dayReserved: 0,
@@ -184,7 +193,7 @@ export function conforms(subject: () => Subject): void {
     ["released twice", ["release", "release"], "released", 0],
     ["settled, then released", ["settle", "release"], "settled", 7],
     ["released, then settled", ["release", "settle"], "settled", 7],
-  ])("a lease that is %s ends the same", async (_what, steps, state, used) => {
+  ])("a lease that is %s ends in the expected state", async (_what, steps, state, used) => {
     const operationId = randomUUID();
     await acquire(5, rules(), operationId);
     const step = {
@@ -196,7 +205,7 @@ export function conforms(subject: () => Subject): void {
     expect(await usage()).toMatchObject({ dayUsed: used, dayReserved: 0, running: 0 });
   });
 
-  test("an operation that is settled is not granted again", async () => {
+  test("refuses to acquire a settled operation again", async () => {
     const operationId = randomUUID();
     await acquire(5, rules(), operationId);
     await settle(operationId, 7);
@@ -212,8 +221,8 @@ export function conforms(subject: () => Subject): void {
   describe.each<[string, (operationId: string) => Promise<unknown>]>([
     ["released", (operationId) => release(operationId)],
     ["expired", async () => at(noon + 60_000)],
-  ])("an operation that is %s", (state, end) => {
-    test("is granted again as a new lease if there is room", async () => {
+  ])("an operation whose lease is %s", (state, end) => {
+    test("is granted again as a new lease while the limits allow it", async () => {
       const operationId = randomUUID();
       const quota = rules({ maxConcurrentExecution: 1, pointsPerDay: 10 });
       await acquire(5, quota, operationId);
@@ -229,7 +238,7 @@ export function conforms(subject: () => Subject): void {
       expect(await usage()).toMatchObject({ dayUsed: 4, dayReserved: 0, running: 0 });
     });
 
-    test("is refused where there is no room, and stays as it is", async () => {
+    test("is refused at the concurrency limit, and stays as it is", async () => {
       const operationId = randomUUID();
       const quota = rules({ maxConcurrentExecution: 1 });
       await acquire(5, quota, operationId);
@@ -244,7 +253,7 @@ export function conforms(subject: () => Subject): void {
       expect(await usage()).toMatchObject({ dayReserved: 1, running: 1 });
     });
 
-    test("is granted on a later day out of that day's points", async () => {
+    test("is granted on a later day from the points of that day", async () => {
       const operationId = randomUUID();
       const quota = rules({ pointsPerDay: 5 });
       await acquire(5, quota, operationId);
@@ -262,7 +271,7 @@ export function conforms(subject: () => Subject): void {
     });
   });
 
-  test("a lease that is not renewed frees its slot and its points", async () => {
+  test("an expired lease frees its slot and its points", async () => {
     const quota = rules({ maxConcurrentExecution: 1, pointsPerDay: 5 });
     const lost = randomUUID();
     await acquire(5, quota, lost);
@@ -277,7 +286,7 @@ export function conforms(subject: () => Subject): void {
     });
   });
 
-  test("a renewal extends a lease, and never shortens it", async () => {
+  test("a renewal extends a lease and never shortens it", async () => {
     const operationId = randomUUID();
     await acquire(5, rules(), operationId, 90_000);
     expect(leaseOf(await renew(operationId))?.expireMs).toBe(noon + 90_000);
@@ -291,7 +300,7 @@ export function conforms(subject: () => Subject): void {
     expect((await usage()).running).toBe(1);
   });
 
-  test("a renewal takes an expired lease again, if there is room", async () => {
+  test("a renewal revives an expired lease while the limits allow it", async () => {
     const quota = rules({ maxConcurrentExecution: 1 });
     const operationId = randomUUID();
     await acquire(5, quota, operationId);
@@ -312,7 +321,7 @@ export function conforms(subject: () => Subject): void {
     expect(await usage(quota)).toMatchObject({ dayReserved: 5, running: 1 });
   });
 
-  test("a renewal of what has ended changes nothing", async () => {
+  test("a renewal of a settled lease changes nothing", async () => {
     const operationId = randomUUID();
     await acquire(5, rules(), operationId);
     await settle(operationId, 2);
@@ -320,14 +329,14 @@ export function conforms(subject: () => Subject): void {
     expect((await usage()).running).toBe(0);
   });
 
-  test("knows nothing of an operation that was never granted", async () => {
+  test("answers unknown for an operation that was never granted", async () => {
     await usage();
     for (const command of [renew, release, (operationId: string) => settle(operationId, 1)]) {
       expect((await command(randomUUID())).kind).toBe("unknown");
     }
   });
 
-  test("remembers an operation that has ended for a day", async () => {
+  test("remembers an ended operation for a day", async () => {
     const operationId = randomUUID();
     await acquire(5, rules(), operationId);
     await settle(operationId, 5);
@@ -337,7 +346,7 @@ export function conforms(subject: () => Subject): void {
     expect((await settle(operationId, 5)).kind).toBe("unknown");
   });
 
-  test("has forgotten it in the very call that asks about it", async () => {
+  test("forgets an ended operation before it executes a command on it", async () => {
     const operationId = randomUUID();
     await acquire(5, rules(), operationId);
     await settle(operationId, 5);
@@ -349,7 +358,7 @@ export function conforms(subject: () => Subject): void {
     });
   });
 
-  test("remembers the configured number of ended operations, the last ones", async () => {
+  test("remembers the last ended operations, as many as configured", async () => {
     const operations = Array.from({ length: remember.operations + 2 }, () => randomUUID());
     for (const [index, operationId] of operations.entries()) {
       at(noon + index);
@@ -367,7 +376,7 @@ export function conforms(subject: () => Subject): void {
     expect(states).toEqual(["unknown", "unknown", ...operations.slice(2).map(() => "released"), "active"]);
   });
 
-  test("an expired lease is remembered from when it expired, whenever that is noticed", async () => {
+  test("an expired lease is remembered from its expiry, whenever the engine notices it", async () => {
     const operationId = randomUUID();
     await acquire(5, rules(), operationId);
     at(noon + 60_000 + dayMs - 1);
@@ -379,12 +388,12 @@ export function conforms(subject: () => Subject): void {
     expect((await settle(other, 5)).kind).toBe("unknown");
   });
 
-  test("lists live leases, the first to expire first", async () => {
+  test("lists live leases in order of expiry", async () => {
     const [first, second] = [randomUUID(), randomUUID()];
     await acquire(1, rules(), second, 90_000);
     await acquire(2, rules(), first, 30_000);
     await release(leaseOf(await acquire(3))?.operationId ?? "");
-    const reply = await ask({ kind: "leases" });
+    const reply = await execute({ kind: "leases" });
     const leases = reply.kind === "leases" ? reply.leases : [];
     expect(leases.map(({ operationId, points, holder }) => [operationId, points, holder])).toEqual([
       [first, 2, "code service"],
@@ -395,18 +404,18 @@ export function conforms(subject: () => Subject): void {
   describe("days and windows", () => {
     const timezones = Array.from({ length: 25 }, (_none, index) => index - 12);
 
-    test.each(timezones)("a day at UTC%i begins at its own midnight", async (timezone) => {
+    test.each(timezones)("a day at UTC%i begins at its local midnight", async (timezone) => {
       const quota = rules({ pointsPerDay: 5 }, timezone);
       const midnight = Date.UTC(2026, 10, 25) - timezone * hourMs;
       at(midnight - 1);
       const operationId = randomUUID();
       const before = await acquire(5, quota, operationId);
-      expect(standingOf(before).dayEndMs).toBe(midnight);
+      expect(meterStateOf(before).dayEndMs).toBe(midnight);
       expect((await acquire(1, quota)).kind).toBe("refused");
       at(midnight);
       const after = await acquire(5, quota);
       expect(after).toMatchObject({ kind: "done", meterState: { dayReserved: 5, windowReserved: 10, running: 2 } });
-      // It belongs to the day of its acquire.
+      // The settlement belongs to the day of the acquire.
       expect(await settle(operationId, 4, quota)).toMatchObject({
         meterState: { dayUsed: 0, windowUsed: 4, windowReserved: 5 },
       });
@@ -417,7 +426,7 @@ export function conforms(subject: () => Subject): void {
       ["2027-02-28", 31],
       ["2028-02-29", 31],
       ["2026-12-31", 31],
-    ])("the month after %s has %i days, and begins with nothing used", async (last, days) => {
+    ])("the month after %s has %i days, and begins with no used points", async (last, days) => {
       const midnight = Date.parse(`${last}T00:00:00Z`) + dayMs;
       at(midnight - 1);
       await acquire(5);
@@ -435,7 +444,7 @@ export function conforms(subject: () => Subject): void {
     test.each([
       ["west", 3, -5],
       ["east", -5, 3],
-    ])("a user who moves %s is granted no day twice", async (_where, from, to) => {
+    ])("a user whose timezone moves %s gets the points of a day once", async (_where, from, to) => {
       const operationId = randomUUID();
       await acquire(5, rules({ pointsPerDay: 5 }, from), operationId);
       await settle(operationId, 5, rules({ pointsPerDay: 5 }, from));
@@ -448,14 +457,14 @@ export function conforms(subject: () => Subject): void {
       expect((await acquire(5, moved)).kind).toBe("done");
     });
 
-    test("a quota of a period holds on its days, and its window is the period", async () => {
+    test("a quota of a period applies on the days of the period, and its window is the period", async () => {
       const today = dayAt(noon, 0);
       const period = { from: today + 1, to: today + 3 };
       const both: Rules = { timezone: 0, quotas: [{ pointsPerDateWindow: 100 }, { period, pointsPerDateWindow: 8 }] };
       await acquire(20, both);
       at(noon + dayMs);
       const inPeriod = await acquire(5, both);
-      expect(standingOf(inPeriod)).toMatchObject({
+      expect(meterStateOf(inPeriod)).toMatchObject({
         window: period,
         windowReserved: 5,
         limits: { pointsPerDateWindow: 8 },
@@ -473,30 +482,30 @@ export function conforms(subject: () => Subject): void {
       });
     });
 
-    test("a lease keeps the offset at which its day is counted after the user has moved", async () => {
+    test("a lease keeps the UTC offset of its day after the user's timezone changes", async () => {
       await acquire(5, rules({}, -12));
       const moved = await acquire(5, rules({}, 12));
       expect(leaseOf(moved)).toMatchObject({ day: dayAt(noon, -12), timezone: -12 });
     });
 
-    test("a settlement voids a window that is being read from the ledger", async () => {
+    test("a settlement invalidates a window that is being read from the ledger", async () => {
       const operationId = randomUUID();
       await acquire(5, rules(), operationId);
       const today = dayAt(noon, 0);
       const wide = rules({ period: { from: today - 3, to: today + 3 } });
-      const look = () => subject().engine.run([{ meter, rules: wide, command: { kind: "usage" } }]);
-      const [missing] = await look();
-      // Another server still has the old quota in its cache.
+      const readUsage = () => subject().engine.run([{ meter, rules: wide, command: { kind: "usage" } }]);
+      const [missing] = await readUsage();
+      // Another server, with the old quota in its cache, settles meanwhile.
       await settle(operationId, 4);
       await prime(missing as Reply, wide, { windowUsed: 40 });
-      expect((await look())[0]?.kind).toBe("missing");
-      expect(standingOf(await ask({ kind: "usage" }, wide, { windowUsed: 44 }))).toMatchObject({
+      expect((await readUsage())[0]?.kind).toBe("missing");
+      expect(meterStateOf(await execute({ kind: "usage" }, wide, { windowUsed: 44 }))).toMatchObject({
         dayUsed: 4,
         windowUsed: 44,
       });
     });
 
-    test("a window that is not at its beginning is asked of the ledger, and keeps the day", async () => {
+    test("a new window that began earlier is read from the ledger, and the counters of the day stay", async () => {
       const running = randomUUID();
       await acquire(5, rules(), running);
       const used = randomUUID();
@@ -504,12 +513,12 @@ export function conforms(subject: () => Subject): void {
       await settle(used, 3);
       const today = dayAt(noon, 0);
       const wide = rules({ period: { from: today - 3, to: today + 3 } });
-      const reply = await ask({ kind: "usage" }, wide, { windowUsed: 40 });
-      expect(standingOf(reply)).toMatchObject({ dayUsed: 3, dayReserved: 5, windowUsed: 40, windowReserved: 5 });
+      const reply = await execute({ kind: "usage" }, wide, { windowUsed: 40 });
+      expect(meterStateOf(reply)).toMatchObject({ dayUsed: 3, dayReserved: 5, windowUsed: 40, windowReserved: 5 });
     });
   });
 
-  describe("made again from the ledger", () => {
+  describe("counters primed from the ledger", () => {
     const lease = (fields: Partial<Lease>): Lease => ({
       operationId: randomUUID(),
       day: dayAt(noon, 0),
@@ -523,13 +532,13 @@ export function conforms(subject: () => Subject): void {
       ...fields,
     });
 
-    test("counts what the ledger knows", async () => {
+    test("hold the sums and the leases of the snapshot", async () => {
       const yesterday = lease({ day: dayAt(noon, 0) - 1 });
       const settled = lease({ state: "settled", settledPoints: 3, holder: "" });
       const late = lease({ expireMs: noon - 1 });
       const leases = [lease({}), yesterday, settled, late];
-      const reply = await ask({ kind: "usage" }, rules(), { dayUsed: 3, windowUsed: 30, leases });
-      expect(standingOf(reply)).toMatchObject({
+      const reply = await execute({ kind: "usage" }, rules(), { dayUsed: 3, windowUsed: 30, leases });
+      expect(meterStateOf(reply)).toMatchObject({
         dayUsed: 3,
         windowUsed: 30,
         dayReserved: 5,
@@ -540,7 +549,7 @@ export function conforms(subject: () => Subject): void {
       expect(await settle(late.operationId, 1)).toMatchObject({ kind: "done", before: "expired" });
     });
 
-    test("the first one counts, whatever comes later", async () => {
+    test("keep the first snapshot when later ones arrive", async () => {
       const given = rules();
       const [missing] = await subject().engine.run([{ meter, rules: given, command: { kind: "usage" } }]);
       const snapshots = Array.from({ length: 100 }, (_none, index) =>
@@ -553,54 +562,56 @@ export function conforms(subject: () => Subject): void {
       expect(await usage()).toMatchObject({ dayUsed: 7, windowUsed: 7, dayReserved: 1, running: 2 });
     });
 
-    test("a snapshot that was read before another loss does not count", async () => {
-      const look = async () => (await subject().engine.run([{ meter, rules: rules(), command: { kind: "usage" } }]))[0];
-      const before = (await look()) as Reply;
+    test("ignore a snapshot that was read before another loss", async () => {
+      const readUsage = async () =>
+        (await subject().engine.run([{ meter, rules: rules(), command: { kind: "usage" } }]))[0];
+      const before = (await readUsage()) as Reply;
       await acquire(5);
       await subject().engine.forget(meter);
-      // Nothing has asked for the meter since it was lost.
+      // No request has come for the meter since the loss.
       await prime(before, rules(), {});
-      expect((await look())?.kind).toBe("missing");
-      // Somebody has: they wait for another snapshot.
+      expect((await readUsage())?.kind).toBe("missing");
+      // After a request the meter waits for another snapshot.
       await prime(before, rules(), {});
-      expect((await look())?.kind).toBe("missing");
+      expect((await readUsage())?.kind).toBe("missing");
     });
 
-    test("requests of a missing meter get one token, and the first prime counts", async () => {
-      const look = async () => (await subject().engine.run([{ meter, rules: rules(), command: { kind: "usage" } }]))[0];
-      const [one, other] = [await look(), await look()] as Missing[];
-      expect(one?.token).toBe(other?.token);
-      await prime(one as Reply, rules(), { dayUsed: 1 });
-      await prime(other as Reply, rules(), { dayUsed: 2 });
+    test("give all requests of a missing meter the same token, and keep the first prime", async () => {
+      const readUsage = async () =>
+        (await subject().engine.run([{ meter, rules: rules(), command: { kind: "usage" } }]))[0];
+      const [first, second] = [await readUsage(), await readUsage()] as Missing[];
+      expect(first?.token).toBe(second?.token);
+      await prime(first as Reply, rules(), { dayUsed: 1 });
+      await prime(second as Reply, rules(), { dayUsed: 2 });
       expect((await usage()).dayUsed).toBe(1);
     });
 
-    test("of two leases with one operation the later one counts", async () => {
+    test("keep the later of two leases with the same operation", async () => {
       const first = lease({ grantedMs: noon - 2000, expireMs: noon - 1500, day: dayAt(noon, 0) - 1 });
       const second = lease({ operationId: first.operationId, points: 7 });
-      const reply = await ask({ kind: "usage" }, rules(), { leases: [first, second] });
-      expect(standingOf(reply)).toMatchObject({ dayReserved: 7, windowReserved: 7, running: 1 });
+      const reply = await execute({ kind: "usage" }, rules(), { leases: [first, second] });
+      expect(meterStateOf(reply)).toMatchObject({ dayReserved: 7, windowReserved: 7, running: 1 });
     });
 
-    test("an ended operation is remembered from its end", async () => {
+    test("remember an ended operation from its end", async () => {
       const ended = lease({ state: "released", endedMs: noon - dayMs + 1000, holder: "" });
-      await ask({ kind: "usage" }, rules(), { leases: [ended] });
+      await execute({ kind: "usage" }, rules(), { leases: [ended] });
       expect(await renew(ended.operationId)).toMatchObject({ before: "released" });
       at(noon + 1000);
       expect((await renew(ended.operationId)).kind).toBe("unknown");
     });
 
-    test("takes more leases than fit into one call", async () => {
+    test("take more leases than fit into one call of Redis", async () => {
       const leases = Array.from({ length: 2500 }, () => lease({ points: 2 }));
-      const reply = await ask({ kind: "usage" }, rules(), { leases });
-      expect(standingOf(reply)).toMatchObject({ dayReserved: 5000, running: 2500 });
+      const reply = await execute({ kind: "usage" }, rules(), { leases });
+      expect(meterStateOf(reply)).toMatchObject({ dayReserved: 5000, running: 2500 });
     });
 
-    test("a day that has not ended where the user was goes on", async () => {
-      // Primed with the day of the old offset, at which it is the 24th until 14:00 of the 25th.
+    test("continue a day that has not ended at the user's previous offset", async () => {
+      // Primed with the day at the old offset, UTC-12: there the 24th ends at 12:00 UTC of the 25th.
       at(Date.UTC(2026, 10, 25, 1));
-      const reply = await ask({ kind: "usage" }, rules({}, 0), { day: dayAt(noon, 0), timezone: -12, dayUsed: 9 });
-      expect(standingOf(reply)).toMatchObject({
+      const reply = await execute({ kind: "usage" }, rules({}, 0), { day: dayAt(noon, 0), timezone: -12, dayUsed: 9 });
+      expect(meterStateOf(reply)).toMatchObject({
         day: dayAt(noon, 0),
         dayUsed: 9,
         dayEndMs: Date.UTC(2026, 10, 25, 12),
@@ -609,15 +620,19 @@ export function conforms(subject: () => Subject): void {
 
     test.each<[string, Partial<Lease>, object]>([
       ["a running lease takes its slot", {}, { dayReserved: 5, dayUsed: 0, running: 1 }],
-      ["a late one can be settled", { expireMs: noon - 1 }, { dayReserved: 0, dayUsed: 0, running: 0 }],
+      ["an expired lease can be settled", { expireMs: noon - 1 }, { dayReserved: 0, dayUsed: 0, running: 0 }],
       [
-        "a settled one is not charged again",
+        "a settled lease is not charged again",
         { state: "settled", settledPoints: 4, holder: "" },
         { dayReserved: 0, dayUsed: 0, windowUsed: 0, running: 0 },
       ],
-      ["a released one is known", { state: "released", holder: "" }, { dayReserved: 0, dayUsed: 0, running: 0 }],
-      ["one of another day counts in the window", { day: dayAt(noon, 0) - 1 }, { dayReserved: 0, windowReserved: 5 }],
-    ])("restored, once: %s", async (_what, fields, meterState) => {
+      ["a released lease is known", { state: "released", holder: "" }, { dayReserved: 0, dayUsed: 0, running: 0 }],
+      [
+        "a lease of another day counts in the window",
+        { day: dayAt(noon, 0) - 1 },
+        { dayReserved: 0, windowReserved: 5 },
+      ],
+    ])("restore a lease once: %s", async (_what, fields, meterState) => {
       await usage();
       const lost = lease(fields);
       await subject().engine.restore(meter, rules(), lost);
@@ -626,17 +641,17 @@ export function conforms(subject: () => Subject): void {
       expect((await release(lost.operationId)).kind).toBe("done");
     });
 
-    test("restored after the clock was set back: it can be settled, however many operations are remembered", async () => {
+    test("settle a lease restored after the clock was set back, even when the list of ended operations is full", async () => {
       await usage();
       const ended = Array.from({ length: remember.operations }, () => lease({ state: "released", holder: "" }));
-      for (const one of ended) await subject().engine.restore(meter, rules(), one);
+      for (const endedLease of ended) await subject().engine.restore(meter, rules(), endedLease);
       at(noon - 3 * dayMs);
       const lost = lease({ expireMs: noon - 4 * dayMs });
       await subject().engine.restore(meter, rules(), lost);
       expect((await settle(lost.operationId, 4)).kind).toBe("done");
     });
 
-    test("another generation knows nothing", async () => {
+    test("are missing under another generation", async () => {
       await acquire(5);
       subject().engine.setGeneration(2);
       const [reply] = await subject().engine.run([{ meter, rules: rules(), command: { kind: "usage" } }]);
@@ -645,8 +660,8 @@ export function conforms(subject: () => Subject): void {
     });
   });
 
-  describe("at once", () => {
-    test("many callers never pass a limit together", async () => {
+  describe("concurrent callers", () => {
+    test("never exceed a limit together", async () => {
       await usage();
       const quota = rules({ pointsPerDay: 100, maxConcurrentExecution: 7 });
       const replies = await Promise.all(Array.from({ length: 100 }, () => acquire(9, quota)));
@@ -655,14 +670,14 @@ export function conforms(subject: () => Subject): void {
       expect(more.filter(({ kind }) => kind === "done").length).toBe(4);
     });
 
-    test("many callers of one operation are charged once", async () => {
+    test("reserve the points of one operation once", async () => {
       await usage();
       const operationId = randomUUID();
       await Promise.all(Array.from({ length: 100 }, () => acquire(3, rules(), operationId)));
       expect(await usage()).toMatchObject({ dayReserved: 3, running: 1 });
     });
 
-    test("a batch is answered in its order, over many meters", async () => {
+    test("get the answers of a batch in its order, across meters", async () => {
       await usage();
       const other = newMeter();
       const quota = rules({ pointsPerDay: 10 });
@@ -684,10 +699,10 @@ export function conforms(subject: () => Subject): void {
   });
 }
 
-/** What engines under test remember. */
+/** The bounds on ended operations that the engines under test remember. */
 export const remember = { ms: dayMs, operations: 50 };
 
-/** Of a user whom no other test has, in this process or another one. */
+/** Returns a meter of a user that no other test uses, in this process or another. */
 export function newMeter(): Meter {
   users += 1;
   return { userId: process.pid * 1_000_000 + users, service: 2, methodGroup: 3 };
@@ -699,7 +714,7 @@ export function emptySnapshot(missing: Reply, { timezone }: Rules, fields: Parti
   return { day, timezone, window, dayUsed: 0, windowUsed: 0, leases: [], ...fields };
 }
 
-export function standingOf(reply: Reply) {
+export function meterStateOf(reply: Reply) {
   if (reply.kind === "missing" || reply.kind === "stale") throw new Error(`the counters are ${reply.kind}`);
   return reply.meterState;
 }

@@ -6,19 +6,19 @@ import type { Meter } from "../../../src/quotas/counters/engine.ts";
 const logger = pino({ level: "silent" });
 const meter: Meter = { userId: 1, service: 2, methodGroup: 3 };
 
-test("a meter that the ledger contradicts is dropped as soon as the counters answer, and then not again", async () => {
-  const dropped: Meter[] = [];
+test("retries until the counters forget a contradicted meter, and then stops", async () => {
+  const forgotten: Meter[] = [];
   let failures = 2;
-  const forget = async (of: Meter) => {
+  const forget = async (meter: Meter) => {
     if (failures > 0) throw new Error(`no answer, ${(failures -= 1)} more`);
-    dropped.push(of);
+    forgotten.push(meter);
   };
   const { correct } = createCorrections({ forget, logger, retryMs: 1 });
   await correct(meter);
-  expect(dropped).toEqual([meter]);
+  expect(forgotten).toEqual([meter]);
 });
 
-test("many contradictions of a meter wait for one retry while the counters do not answer", async () => {
+test("several contradictions of one meter share one retry while the counters do not answer", async () => {
   let attempts = 0;
   const forget = () => Promise.reject(new Error(`no answer, ${(attempts += 1)}`));
   const { correct, stop } = createCorrections({ forget, logger, retryMs: 1 });

@@ -11,15 +11,15 @@ import { emptySnapshot, newMeter, remember } from "./conformance.ts";
 
 const rules = { timezone: 0, quotas: [{ pointsPerDay: 100 }] };
 
-describe.skipIf(noOwnRedis !== "").each(["in this process", "in Redis"])("counters %s that are missing", (name) => {
+describe.skipIf(noOwnRedis !== "").each(["in this process", "in Redis"])("missing counters %s", (name) => {
   let server: TestRedis;
   let redis: Redis;
   let engine: CounterEngine;
   let counters: Counters;
   let meter: Meter;
-  /** How often the ledger was read. */
+  /** The number of reads of the ledger. */
   let reads: number;
-  let hold: Promise<void> | undefined;
+  let readGate: Promise<void> | undefined;
   beforeAll(async () => {
     server = await startRedis();
     redis = new Redis(server.url);
@@ -34,12 +34,12 @@ describe.skipIf(noOwnRedis !== "").each(["in this process", "in Redis"])("counte
     engine.setGeneration(1);
     meter = newMeter();
     reads = 0;
-    hold = undefined;
+    readGate = undefined;
     counters = createCounters({
       engine,
       async readSnapshot(_meter, missing, given) {
         reads += 1;
-        await hold;
+        await readGate;
         return emptySnapshot(missing, given, { dayUsed: 40, windowUsed: 40 });
       },
       findLease: () => Promise.resolve(undefined),
@@ -52,7 +52,7 @@ describe.skipIf(noOwnRedis !== "").each(["in this process", "in Redis"])("counte
     command: { kind: "acquire" as const, operationId: randomUUID(), points, ttlMs: 60_000, holder: "code service" },
   });
 
-  test("are read once when 100 callers miss them at once, and each is decided once", async () => {
+  test("are read once when 100 callers miss them at the same time, and each caller gets one decision", async () => {
     const answers = await Promise.all(Array.from({ length: 100 }, () => counters.execute([acquire(1)])));
     const kinds = answers.map(([answer]) => answer?.kind);
     expect(reads).toBe(1);
@@ -61,7 +61,7 @@ describe.skipIf(noOwnRedis !== "").each(["in this process", "in Redis"])("counte
     );
   });
 
-  test("are read four at a time, whatever number of them is lost", async () => {
+  test("are read four at a time, however many are missing", async () => {
     const running = { now: 0, most: 0, flushes: 0 };
     const counted = createCounters({
       engine,
@@ -80,22 +80,24 @@ describe.skipIf(noOwnRedis !== "").each(["in this process", "in Redis"])("counte
     expect(running).toEqual({ now: 0, most: 4, flushes: 50 });
   });
 
-  test("do not delay requests that already have their answer", async () => {
-    const other = newMeter();
+  test("do not delay the answers of requests whose counters are present", async () => {
+    const missingMeter = newMeter();
     await counters.execute([acquire(1)]);
     let release: () => void = () => undefined;
-    hold = new Promise((resolve) => {
+    readGate = new Promise((resolve) => {
       release = resolve;
     });
     const answered: number[] = [];
-    const asking = counters.execute([acquire(1, other), acquire(1)], (_answer, index) => answered.push(index));
+    const executing = counters.execute([acquire(1, missingMeter), acquire(1)], (_answer, index) =>
+      answered.push(index),
+    );
     await expect.poll(() => answered).toEqual([1]);
     release();
-    expect((await asking).map(({ kind }) => kind)).toEqual(["done", "done"]);
+    expect((await executing).map(({ kind }) => kind)).toEqual(["done", "done"]);
     expect(answered).toEqual([1, 0]);
   });
 
-  test("know a lease of the ledger that was restored before another call has made them again", async () => {
+  test("restore a lease again when they are lost between the restore and the settlement", async () => {
     const operationId = randomUUID();
     const day = Math.floor(Date.now() / 86_400_000) - 3;
     const grantedMs = day * 86_400_000;
@@ -128,7 +130,7 @@ describe.skipIf(noOwnRedis !== "").each(["in this process", "in Redis"])("counte
     expect([answer?.kind, losses]).toEqual(["done", 2]);
   });
 
-  test("are UNAVAILABLE when they are lost again and again, not asked for without end", async () => {
+  test("fail with UNAVAILABLE when every attempt finds them missing", async () => {
     const forgetful = createCounters({
       engine: { ...engine, prime: () => Promise.resolve() },
       readSnapshot: (_meter, missing, given) => Promise.resolve(emptySnapshot(missing, given, {})),
@@ -139,44 +141,47 @@ describe.skipIf(noOwnRedis !== "").each(["in this process", "in Redis"])("counte
   });
 });
 
-describe.skipIf(noOwnRedis !== "")("a Redis that is lost", () => {
-  test.each(["before a prime", "before a restore"])("%s is UNAVAILABLE with RetryInfo", async (moment) => {
-    const server = await startRedis();
-    const redis = new Redis(server.url, { maxRetriesPerRequest: 0, enableOfflineQueue: false, lazyConnect: true });
-    redis.on("error", () => undefined);
-    await redis.connect();
-    const engine = createRedisEngine(redis, { remember });
-    engine.setGeneration(1);
-    const meter = newMeter();
-    const counters = createCounters({
-      engine,
-      async readSnapshot(_meter, missing, given) {
-        if (moment === "before a prime") redis.disconnect();
-        return emptySnapshot(missing, given, {});
-      },
-      async findLease(_meter, operationId, day) {
-        redis.disconnect();
-        const times = { grantedMs: Date.now(), expireMs: Date.now() + 60_000 };
-        return {
-          operationId,
-          day,
-          timezone: 0,
-          points: 1,
-          state: "active",
-          ...times,
-          settledPoints: undefined,
-          holder: "a b",
-        };
-      },
-    });
-    const granted = { operationId: randomUUID(), day: Math.floor(Date.now() / 86_400_000) };
-    const error: unknown = await counters
-      .execute([{ meter, rules, command: { kind: "renew", ttlMs: 60_000, ...granted } }])
-      .catch((thrown: unknown) => thrown);
-    expect(error).toBeInstanceOf(ConnectError);
-    const { code, details } = error as ConnectError;
-    // The reason, and when to try again.
-    expect([code, details.length]).toEqual([Code.Unavailable, 2]);
-    await server.kill();
-  });
+describe.skipIf(noOwnRedis !== "")("a connection to Redis that is lost", () => {
+  test.each(["before a prime", "before a restore"])(
+    "%s fails the call with UNAVAILABLE and RetryInfo",
+    async (moment) => {
+      const server = await startRedis();
+      const redis = new Redis(server.url, { maxRetriesPerRequest: 0, enableOfflineQueue: false, lazyConnect: true });
+      redis.on("error", () => undefined);
+      await redis.connect();
+      const engine = createRedisEngine(redis, { remember });
+      engine.setGeneration(1);
+      const meter = newMeter();
+      const counters = createCounters({
+        engine,
+        async readSnapshot(_meter, missing, given) {
+          if (moment === "before a prime") redis.disconnect();
+          return emptySnapshot(missing, given, {});
+        },
+        async findLease(_meter, operationId, day) {
+          redis.disconnect();
+          const times = { grantedMs: Date.now(), expireMs: Date.now() + 60_000 };
+          return {
+            operationId,
+            day,
+            timezone: 0,
+            points: 1,
+            state: "active",
+            ...times,
+            settledPoints: undefined,
+            holder: "a b",
+          };
+        },
+      });
+      const granted = { operationId: randomUUID(), day: Math.floor(Date.now() / 86_400_000) };
+      const error: unknown = await counters
+        .execute([{ meter, rules, command: { kind: "renew", ttlMs: 60_000, ...granted } }])
+        .catch((thrown: unknown) => thrown);
+      expect(error).toBeInstanceOf(ConnectError);
+      const { code, details } = error as ConnectError;
+      // ErrorInfo and RetryInfo.
+      expect([code, details.length]).toEqual([Code.Unavailable, 2]);
+      await server.kill();
+    },
+  );
 });

@@ -12,17 +12,17 @@ const rules = { timezone: 0, quotas: [{}] };
 
 describe.skipIf(noOwnRedis !== "")("the generation of counters in Redis", () => {
   let server: TestRedis;
-  let stand: TestDatabase;
+  let testDatabase: TestDatabase;
   const open: Redis[] = [];
   beforeEach(async () => {
-    [server, stand] = await Promise.all([startRedis(), createTestDatabase()]);
+    [server, testDatabase] = await Promise.all([startRedis(), createTestDatabase()]);
   });
   afterEach(async () => {
     for (const redis of open.splice(0)) redis.disconnect();
-    await Promise.all([server.kill(), stand.drop()]);
+    await Promise.all([server.kill(), testDatabase.drop()]);
   });
 
-  function openServer(database = stand.database): SharedEngine {
+  function openServer(database = testDatabase.database): SharedEngine {
     const redis = new Redis(server.url);
     redis.on("error", () => undefined);
     open.push(redis);
@@ -30,86 +30,86 @@ describe.skipIf(noOwnRedis !== "")("the generation of counters in Redis", () => 
     return guardGeneration({ redis, engine: createRedisEngine(redis, { remember }), database, logger });
   }
 
-  const generation = async () => (await stand.database("counter_store").first("generation"))?.generation;
+  const generation = async () => (await testDatabase.database("counter_store").first("generation"))?.generation;
   const usage = { meter: newMeter(), rules, command: { kind: "usage" as const } };
 
-  async function primed(engine: SharedEngine): Promise<void> {
+  async function prime(engine: SharedEngine): Promise<void> {
     const [missing] = await engine.run([usage]);
-    if (missing?.kind !== "missing") throw new Error("it is there already");
+    if (missing?.kind !== "missing") throw new Error("the counters are present already");
     await engine.prime(usage.meter, missing.token, emptySnapshot(missing, rules, {}));
   }
 
   test("is the same for servers of the same Redis, and rises when Redis restarts", async () => {
-    const [one, other] = [openServer(), openServer()];
-    await primed(one);
-    expect((await other.run([usage]))[0]?.kind).toBe("done");
+    const [first, second] = [openServer(), openServer()];
+    await prime(first);
+    expect((await second.run([usage]))[0]?.kind).toBe("done");
     expect(await generation()).toBe(1);
     await server.restart();
     await expect
       .poll(() =>
-        one.run([usage]).then(
+        first.run([usage]).then(
           ([reply]) => reply?.kind,
-          () => "away",
+          () => "unreachable",
         ),
       )
       .toBe("missing");
-    await other.run([usage]);
+    await second.run([usage]);
     expect(await generation()).toBe(2);
   });
 
-  test("is read from Redis by a server with an earlier one, also after PostgreSQL was restored", async () => {
-    const [one, other] = [openServer(), openServer()];
-    await primed(one);
-    await other.run([usage]);
-    await one.raiseGeneration(1);
-    await primed(one);
-    expect(await other.run([usage])).toEqual([{ kind: "stale", generation: 2 }]);
-    expect((await other.run([usage]))[0]?.kind).toBe("done");
+  test("is read from Redis by a server that has an earlier one, even when PostgreSQL was restored from a backup", async () => {
+    const [first, second] = [openServer(), openServer()];
+    await prime(first);
+    await second.run([usage]);
+    await first.raiseGeneration(1);
+    await prime(first);
+    expect(await second.run([usage])).toEqual([{ kind: "stale", generation: 2 }]);
+    expect((await second.run([usage]))[0]?.kind).toBe("done");
 
-    await stand.database("counter_store").update({ generation: 1 });
+    await testDatabase.database("counter_store").update({ generation: 1 });
     const third = openServer();
     expect((await third.run([usage]))[0]?.kind).toBe("stale");
     expect((await third.run([usage]))[0]?.kind).toBe("done");
     expect(await generation()).toBe(2);
   });
 
-  test("rises once when several servers end the same generation", async () => {
-    const [one, other] = [openServer(), openServer()];
-    await primed(one);
-    await other.run([usage]);
-    const seen = await Promise.all([one.readGeneration(), other.readGeneration()]);
+  test("rises once when several servers raise the same generation", async () => {
+    const [first, second] = [openServer(), openServer()];
+    await prime(first);
+    await second.run([usage]);
+    const seen = await Promise.all([first.readGeneration(), second.readGeneration()]);
     expect(seen).toEqual([1, 1]);
-    await Promise.all([one.raiseGeneration(1), other.raiseGeneration(1)]);
-    await one.raiseGeneration(1);
+    await Promise.all([first.raiseGeneration(1), second.raiseGeneration(1)]);
+    await first.raiseGeneration(1);
     expect(await generation()).toBe(2);
-    await one.raiseGeneration(2);
+    await first.raiseGeneration(2);
     expect(await generation()).toBe(3);
   });
 
-  test("of another database does not count: neither a copy's nor that of a fresh one", async () => {
-    await primed(openServer());
+  test("does not count when it belongs to another database: a copy, or a new one", async () => {
+    await prime(openServer());
     const copy = await createTestDatabase();
-    await copy.database("counter_store").insert(await stand.database("counter_store").first());
+    await copy.database("counter_store").insert(await testDatabase.database("counter_store").first());
     expect((await openServer(copy.database).run([usage]))[0]?.kind).toBe("missing");
-    // A fresh one draws an identity, and begins with the same generation.
-    await stand.database("counter_store").update({ identity: randomUUID() });
+    // A new database has a new random identity, and starts at the same generation.
+    await testDatabase.database("counter_store").update({ identity: randomUUID() });
     expect((await openServer().run([usage]))[0]?.kind).toBe("missing");
     expect(await generation()).toBe(1);
     for (const redis of open.splice(0)) redis.disconnect();
     await copy.drop();
   });
 
-  test("drainReplies waits until all replies of Redis were handled", async () => {
+  test("drainReplies waits until all replies of Redis are handled", async () => {
     const engine = openServer();
-    await primed(engine);
+    await prime(engine);
     const order: string[] = [];
     server.pause();
-    const asking = engine.run([usage]).then(() => order.push("acted"));
-    // It is on its way.
+    const running = engine.run([usage]).then(() => order.push("handled"));
+    // The request has left for Redis.
     await new Promise((resolve) => setImmediate(resolve));
-    const waiting = engine.drainReplies().then(() => order.push("answered"));
+    const draining = engine.drainReplies().then(() => order.push("drained"));
     server.resume();
-    await Promise.all([asking, waiting]);
-    expect(order).toEqual(["acted", "answered"]);
+    await Promise.all([running, draining]);
+    expect(order).toEqual(["handled", "drained"]);
   });
 });

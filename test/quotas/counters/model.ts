@@ -11,13 +11,13 @@ import type {
 import { windowAt } from "../../../src/quotas/counters/window.ts";
 import { dayAt, dayMs, hourMs } from "../../../src/shared/calendar.ts";
 
-interface Known {
+interface KnownOperation {
   readonly lease: Lease;
-  /** When an ended lease is forgotten. */
+  /** The time at which an ended lease is forgotten. */
   readonly forgetMs: number;
 }
 
-interface Decided {
+interface Outcome {
   readonly kind: string;
   readonly before?: LeaseState | undefined;
   readonly state?: LeaseState | undefined;
@@ -26,24 +26,24 @@ interface Decided {
 }
 
 /**
- * What a meter and the ledger behind it promise, said as simply as it can be: every lease there ever was, and all sums
- * made from them for every question. The number of ended operations is not bounded here, their time is.
+ * The simplest model of a meter and its ledger: it keeps every lease, and computes all sums from the leases for each
+ * command. Ended operations are bounded by their time only, not by their number.
  */
 export function createModel(remember: Remembered) {
-  /** The ledger, by day and operation. */
+  /** The leases of the ledger, by day and operation id. */
   const rows = new Map<string, Lease>();
-  /** What the counters know, by operation. */
-  const known = new Map<string, Known>();
+  /** The leases that the counters remember, by operation id. */
+  const known = new Map<string, KnownOperation>();
   let current: { day: number; offset: number } | undefined;
   let nowMs = 0;
 
-  return { ask, lose, snapshot, find };
+  return { execute, lose, snapshot, find };
 
-  /** The counters are lost, and made again from the ledger at the next question. */
+  /** Drops the counters, and primes them from the ledger. */
   function lose(atMs: number): void {
     nowMs = atMs;
     known.clear();
-    for (const row of [...rows.values()].toSorted((one, other) => one.grantedMs - other.grantedMs)) {
+    for (const row of [...rows.values()].toSorted((left, right) => left.grantedMs - right.grantedMs)) {
       const endMs = row.endedMs ?? row.expireMs;
       if (endMs > nowMs - remember.ms) known.set(row.operationId, { lease: row, forgetMs: endMs + remember.ms });
       else known.delete(row.operationId);
@@ -52,14 +52,14 @@ export function createModel(remember: Remembered) {
 
   function snapshot({ day, window }: Missing, { timezone }: Rules): Snapshot {
     const kept = current ?? { day, offset: timezone };
-    const leases = [...rows.values()].toSorted((one, other) => one.grantedMs - other.grantedMs);
+    const leases = [...rows.values()].toSorted((left, right) => left.grantedMs - right.grantedMs);
     const recent = leases.filter((row) => (row.endedMs ?? row.expireMs) > nowMs - remember.ms);
     return {
       day: kept.day,
       timezone: kept.offset,
       window,
-      dayUsed: charged((one) => one === kept.day),
-      windowUsed: charged((one) => window.from <= one && one < window.to),
+      dayUsed: charged((leaseDay) => leaseDay === kept.day),
+      windowUsed: charged((leaseDay) => window.from <= leaseDay && leaseDay < window.to),
       leases: recent,
     };
   }
@@ -74,7 +74,7 @@ export function createModel(remember: Remembered) {
       .reduce((sum, { settledPoints = 0 }) => sum + settledPoints, 0);
   }
 
-  /** Whether the ledger contradicts the counters: the operation was settled before it was granted again. */
+  /** Returns whether the ledger contradicts the counters: the operation was settled under an earlier grant. */
   function write(lease: Lease): boolean {
     const key = `${lease.day} ${lease.operationId}`;
     const row = rows.get(key);
@@ -83,7 +83,7 @@ export function createModel(remember: Remembered) {
     return false;
   }
 
-  function ask({ timezone, quotas }: Rules, command: Command, atMs: number) {
+  function execute({ timezone, quotas }: Rules, command: Command, atMs: number) {
     nowMs = atMs;
     for (const [operationId, { lease, forgetMs }] of known) {
       const isLate = lease.state === "active" && lease.expireMs <= nowMs;
@@ -119,10 +119,10 @@ export function createModel(remember: Remembered) {
     function sums() {
       const reserved = (isIn: (day: number) => boolean) =>
         running()
-          .filter((one) => isIn(one.day))
+          .filter((lease) => isIn(lease.day))
           .reduce((sum, { points }) => sum + points, 0);
-      const today = (one: number) => one === day;
-      const inWindow = (one: number) => window.from <= one && one < window.to;
+      const today = (leaseDay: number) => leaseDay === day;
+      const inWindow = (leaseDay: number) => window.from <= leaseDay && leaseDay < window.to;
       return {
         dayUsed: charged(today),
         windowUsed: charged(inWindow),
@@ -133,7 +133,7 @@ export function createModel(remember: Remembered) {
     }
 
     function running(): Lease[] {
-      return [...known.values()].map((one) => one.lease).filter(({ state }) => state === "active");
+      return [...known.values()].map(({ lease }) => lease).filter(({ state }) => state === "active");
     }
 
     function violated(ofDay: number, points: number, isNew: boolean): LimitName[] | undefined {
@@ -147,8 +147,8 @@ export function createModel(remember: Remembered) {
         maxConcurrentExecution: slots + 1,
       };
       const found = (Object.keys(reached) as LimitName[]).filter((name) => {
-        const most = limits[name];
-        return most !== undefined && ((reached[name] ?? 0) > most || most === 0);
+        const limit = limits[name];
+        return limit !== undefined && ((reached[name] ?? 0) > limit || limit === 0);
       });
       return found.length === 0 ? undefined : found;
     }
@@ -159,15 +159,15 @@ export function createModel(remember: Remembered) {
       return { kind: "done", before, state: next.state, contradicts: write(next) };
     }
 
-    function same() {
+    function unchanged() {
       return { kind: "done", before, state: before };
     }
 
-    function decide(): Decided {
+    function decide(): Outcome {
       switch (command.kind) {
         case "acquire": {
           const { operationId, points, ttlMs, holder } = command;
-          if (before === "active" && lease?.points === points) return same();
+          if (before === "active" && lease?.points === points) return unchanged();
           if (before === "active" || before === "settled") return { kind: "conflict" };
           const found = violated(day, points, true);
           if (found !== undefined) return { kind: "refused", violated: found };
@@ -181,18 +181,18 @@ export function createModel(remember: Remembered) {
         case "renew": {
           if (lease === undefined) return { kind: "unknown" };
           if (before === "active") return put({ expireMs: Math.max(lease.expireMs, nowMs + command.ttlMs) });
-          if (before !== "expired") return same();
+          if (before !== "expired") return unchanged();
           const found = violated(lease.day, lease.points, false);
           if (found !== undefined) return { kind: "refused", violated: found };
           return put({ state: "active", expireMs: nowMs + command.ttlMs });
         }
         case "settle":
           if (lease === undefined) return { kind: "unknown" };
-          if (before === "settled") return lease.settledPoints === command.points ? same() : { kind: "conflict" };
+          if (before === "settled") return lease.settledPoints === command.points ? unchanged() : { kind: "conflict" };
           return put({ state: "settled", settledPoints: command.points, endedMs: nowMs });
         case "release":
           if (lease === undefined) return { kind: "unknown" };
-          if (before === "settled" || before === "released") return same();
+          if (before === "settled" || before === "released") return unchanged();
           return put({ state: "released", endedMs: nowMs });
         case "usage":
           return { kind: "done" };

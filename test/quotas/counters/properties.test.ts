@@ -16,12 +16,12 @@ const operations = Array.from({ length: 5 }, (_none, index) => `00000000-0000-40
 
 interface Step {
   readonly command: Command;
-  /** Which of the operation's leases is meant, of those that were granted: the last one, the one before. */
+  /** Selects one of the operation's granted leases: 0 is the last, 1 the one before. */
   readonly back: number;
   readonly timezone: number;
   readonly quotas: readonly QuotaLimits[];
   readonly waitMs: number;
-  /** What happens to the engine before the step. */
+  /** The counters that the engine loses before the step. */
   readonly loss: "none" | "meter" | "generation";
 }
 
@@ -55,7 +55,7 @@ const limits = fc
   .map((all) => Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined)) as QuotaLimits);
 const dated = fc
   .record({ limits, from: fc.integer({ min: today - 1, max: today + 2 }), days: fc.integer({ min: 1, max: 3 }) })
-  .map(({ limits: own, from, days }) => ({ ...own, period: { from, to: from + days } }));
+  .map(({ limits: periodLimits, from, days }) => ({ ...periodLimits, period: { from, to: from + days } }));
 const quotas = fc.oneof(
   { weight: 4, arbitrary: limits.map((base) => [base]) },
   { weight: 2, arbitrary: fc.tuple(limits, dated).map((both) => both) },
@@ -78,7 +78,7 @@ const step: fc.Arbitrary<Step> = fc.record({
   loss: fc.constantFrom(...Array.from({ length: 10 }, () => "none" as const), "meter" as const, "generation" as const),
 });
 
-describe.skipIf(noOwnRedis !== "")("any calls in any order end as the model says", () => {
+describe.skipIf(noOwnRedis !== "")("counters agree with the model after any sequence of commands", () => {
   let server: TestRedis;
   let redis: Redis;
   let nowMs = start;
@@ -121,7 +121,7 @@ describe.skipIf(noOwnRedis !== "")("any calls in any order end as the model says
             const days = granted.get("operationId" in drawn ? drawn.operationId : "") ?? [];
             const command = "day" in drawn ? { ...drawn, day: days.at(-1 - back) ?? days.at(-1) ?? 0 } : drawn;
             const [answer] = await counters.execute([{ meter, rules, command }]);
-            const outcome = model.ask(rules, command, nowMs);
+            const outcome = model.execute(rules, command, nowMs);
             expect(observed(answer as Answer, command)).toEqual(expected(outcome, command));
             if (answer?.kind !== "done" || answer.lease === undefined) continue;
             const { operationId, day } = answer.lease;
@@ -132,7 +132,7 @@ describe.skipIf(noOwnRedis !== "")("any calls in any order end as the model says
         { numRuns: Number(process.env["RUNS"] ?? 150) },
       );
     },
-    // Some thousands by hand: RUNS=10000.
+    // For a long run by hand: RUNS=10000.
     Number(process.env["RUNS"] ?? 150) * 100,
   );
 });
@@ -149,7 +149,7 @@ function observed(answer: Answer, command: Command) {
   };
 }
 
-function expected(outcome: ReturnType<ReturnType<typeof createModel>["ask"]>, command: Command) {
+function expected(outcome: ReturnType<ReturnType<typeof createModel>["execute"]>, command: Command) {
   const { kind, before, state, dayEndMs, window, dayUsed, windowUsed, dayReserved, windowReserved, running } = outcome;
   return {
     kind,

@@ -5,7 +5,7 @@ import type { CounterEngine, Missing } from "../../../src/quotas/counters/engine
 import { keysOf } from "../../../src/quotas/counters/keys.ts";
 import { createRedisEngine } from "../../../src/quotas/counters/redis.ts";
 import { noOwnRedis, startRedis, type TestRedis } from "../../support/redis.ts";
-import { conforms, emptySnapshot, newMeter, remember } from "./conformance.ts";
+import { emptySnapshot, newMeter, remember, testConformance } from "./conformance.ts";
 
 describe.skipIf(noOwnRedis !== "")("the engine on Redis", () => {
   let server: TestRedis;
@@ -21,7 +21,7 @@ describe.skipIf(noOwnRedis !== "")("the engine on Redis", () => {
     redis.disconnect();
     await server.kill();
   });
-  conforms(() => ({
+  testConformance(() => ({
     engine,
     setTime: (time) => {
       nowMs = time;
@@ -31,45 +31,45 @@ describe.skipIf(noOwnRedis !== "")("the engine on Redis", () => {
   const rules = { timezone: 0, quotas: [{}] };
   const usage = (meter = newMeter()) => ({ meter, rules, command: { kind: "usage" as const } });
 
-  async function primed() {
-    const ask = usage();
-    const [missing] = await engine.run([ask]);
-    if (missing?.kind !== "missing") throw new Error("it is there already");
-    await engine.prime(ask.meter, missing.token, emptySnapshot(missing, rules, {}));
-    return ask;
+  async function primedUsage() {
+    const request = usage();
+    const [missing] = await engine.run([request]);
+    if (missing?.kind !== "missing") throw new Error("the counters are present already");
+    await engine.prime(request.meter, missing.token, emptySnapshot(missing, rules, {}));
+    return request;
   }
 
-  test("goes on when Redis has forgotten the script, also in the middle of a batch", async () => {
-    const asks = await Promise.all([primed(), primed(), primed()]);
+  test("loads the script again after SCRIPT FLUSH, in a batch and for a single request", async () => {
+    const requests = await Promise.all([primedUsage(), primedUsage(), primedUsage()]);
     await redis.script("FLUSH");
-    expect((await engine.run(asks)).map(({ kind }) => kind)).toEqual(["done", "done", "done"]);
+    expect((await engine.run(requests)).map(({ kind }) => kind)).toEqual(["done", "done", "done"]);
     await redis.script("FLUSH");
-    expect((await engine.run(asks.slice(1, 2)))[0]?.kind).toBe("done");
+    expect((await engine.run(requests.slice(1, 2)))[0]?.kind).toBe("done");
   });
 
-  test.each([0, 1])("notices that one of its two keys is gone: %i", async (which) => {
-    const ask = await primed();
-    await redis.del(keysOf(ask.meter, "")[which] ?? "");
-    expect((await engine.run([ask]))[0]?.kind).toBe("missing");
+  test.each([0, 1])("reports missing counters when key %i of its two keys is deleted", async (keyIndex) => {
+    const request = await primedUsage();
+    await redis.del(keysOf(request.meter, "")[keyIndex] ?? "");
+    expect((await engine.run([request]))[0]?.kind).toBe("missing");
   });
 
-  test("goes by Redis' own clock", async () => {
-    const own = createRedisEngine(redis, { remember });
-    own.setGeneration(1);
-    const ask = usage();
-    const [missing] = await own.run([ask]);
-    if (missing?.kind !== "missing") throw new Error("it is there already");
-    await own.prime(ask.meter, missing.token, emptySnapshot(missing, rules, {}));
+  test("uses the clock of Redis", async () => {
+    const withRedisTime = createRedisEngine(redis, { remember });
+    withRedisTime.setGeneration(1);
+    const request = usage();
+    const [missing] = await withRedisTime.run([request]);
+    if (missing?.kind !== "missing") throw new Error("the counters are present already");
+    await withRedisTime.prime(request.meter, missing.token, emptySnapshot(missing, rules, {}));
     const before = Date.now();
-    const [reply] = await own.run([ask]);
+    const [reply] = await withRedisTime.run([request]);
     const time = reply?.kind === "done" ? reply.meterState.nowMs : 0;
     expect(time).toBeGreaterThanOrEqual(before - 1);
     expect(time).toBeLessThanOrEqual(Date.now() + 1);
   });
 
   describe("two servers of different generations", () => {
-    const newer = () => createRedisEngine(redis, { now: () => nowMs, remember });
-    const take = (points: number) => ({
+    const createNewerEngine = () => createRedisEngine(redis, { now: () => nowMs, remember });
+    const acquire = (points: number) => ({
       kind: "acquire" as const,
       operationId: randomUUID(),
       points,
@@ -77,47 +77,47 @@ describe.skipIf(noOwnRedis !== "")("the engine on Redis", () => {
       holder: "",
     });
 
-    test("nothing is granted under the old one once the new one is being primed", async () => {
+    test("the server of the older generation grants nothing once the newer one has asked for the counters", async () => {
       engine.setGeneration(4);
-      const ask = await primed();
-      const later = newer();
-      later.setGeneration(5);
-      const [missing] = await later.run([ask]);
+      const request = await primedUsage();
+      const newerEngine = createNewerEngine();
+      newerEngine.setGeneration(5);
+      const [missing] = await newerEngine.run([request]);
       expect(missing?.kind).toBe("missing");
-      // What it would be granted now, the snapshot that the other one is reading might not have.
-      expect(await engine.run([{ ...ask, command: take(1) }])).toEqual([{ kind: "stale", generation: 5 }]);
+      // The newer server may already have read its snapshot: a grant made now could be missing there.
+      expect(await engine.run([{ ...request, command: acquire(1) }])).toEqual([{ kind: "stale", generation: 5 }]);
       await engine.prime(
-        ask.meter,
+        request.meter,
         (missing as Missing).token,
         emptySnapshot(missing as Missing, rules, { dayUsed: 4 }),
       );
-      await later.prime(
-        ask.meter,
+      await newerEngine.prime(
+        request.meter,
         (missing as Missing).token,
         emptySnapshot(missing as Missing, rules, { dayUsed: 5 }),
       );
-      expect(await engine.run([ask])).toEqual([{ kind: "stale", generation: 5 }]);
-      expect(await later.run([ask])).toMatchObject([{ kind: "done", meterState: { dayUsed: 5 } }]);
+      expect(await engine.run([request])).toEqual([{ kind: "stale", generation: 5 }]);
+      expect(await newerEngine.run([request])).toMatchObject([{ kind: "done", meterState: { dayUsed: 5 } }]);
       engine.setGeneration(5);
-      expect(await engine.run([ask])).toMatchObject([{ kind: "done", meterState: { dayUsed: 5 } }]);
+      expect(await engine.run([request])).toMatchObject([{ kind: "done", meterState: { dayUsed: 5 } }]);
     });
 
-    test("also where there was nothing yet", async () => {
+    test("a prime of the older generation counts for nothing when the newer one has asked for the counters", async () => {
       engine.setGeneration(6);
-      const ask = usage();
-      const [missing] = await engine.run([ask]);
-      const later = newer();
-      later.setGeneration(7);
-      await later.run([ask]);
-      await engine.prime(ask.meter, (missing as Missing).token, emptySnapshot(missing as Missing, rules, {}));
-      expect(await engine.run([ask])).toEqual([{ kind: "stale", generation: 7 }]);
-      expect((await later.run([ask]))[0]?.kind).toBe("missing");
+      const request = usage();
+      const [missing] = await engine.run([request]);
+      const newerEngine = createNewerEngine();
+      newerEngine.setGeneration(7);
+      await newerEngine.run([request]);
+      await engine.prime(request.meter, (missing as Missing).token, emptySnapshot(missing as Missing, rules, {}));
+      expect(await engine.run([request])).toEqual([{ kind: "stale", generation: 7 }]);
+      expect((await newerEngine.run([request]))[0]?.kind).toBe("missing");
     });
   });
 
-  test("leaves nothing behind of a snapshot that came too late", async () => {
-    const ask = await primed();
-    const keys = await redis.keys(`${keysOf(ask.meter, "")[0].replace(/:state$/, "")}*`);
+  test("leaves no keys of a snapshot that arrives too late", async () => {
+    const request = await primedUsage();
+    const keys = await redis.keys(`${keysOf(request.meter, "")[0].replace(/:state$/, "")}*`);
     const [missing] = await engine.run([usage()]);
     const lease = {
       operationId: randomUUID(),
@@ -131,19 +131,19 @@ describe.skipIf(noOwnRedis !== "")("the engine on Redis", () => {
       holder: "",
     };
     await engine.prime(
-      ask.meter,
+      request.meter,
       (missing as Missing).token,
       emptySnapshot(missing as Missing, rules, { leases: [lease] }),
     );
-    expect(await redis.keys(`${keysOf(ask.meter, "")[0].replace(/:state$/, "")}*`)).toEqual(keys);
+    expect(await redis.keys(`${keysOf(request.meter, "")[0].replace(/:state$/, "")}*`)).toEqual(keys);
   });
 
-  test("removes the keys of an unused meter", async () => {
+  test("the keys of a meter expire two days after its last use", async () => {
     nowMs = Date.now();
     const idleMs = 172_800_000;
-    const ask = await primed();
-    await engine.run([ask]);
-    for (const key of keysOf(ask.meter, "")) {
+    const request = await primedUsage();
+    await engine.run([request]);
+    for (const key of keysOf(request.meter, "")) {
       const left = await redis.pttl(key);
       expect(left).toBeGreaterThan(idleMs - 60_000);
       expect(left).toBeLessThanOrEqual(idleMs);

@@ -21,9 +21,9 @@ import { noOwnRedis, startRedis } from "../../support/redis.ts";
 import { emptySnapshot, remember } from "../counters/conformance.ts";
 
 const method = { service: Service_Name.ROUTING, methodGroup: Method_Group.PLAN };
-const asked = (username: string) => ({ username, ...method, points: 1, operationId: randomUUID() as string });
+const requestFor = (username: string) => ({ username, ...method, points: 1, operationId: randomUUID() as string });
 
-test("a commit that fails after the counters have failed leaves no rejection without a handler", async () => {
+test("a commit that fails after the counters fail causes no unhandled rejection", async () => {
   const { database, drop } = await createTestDatabase();
   const logger = pino({ level: "silent" });
   const actions = createActionWriter(database, createRollUp({ database, logger }));
@@ -39,10 +39,10 @@ test("a commit that fails after the counters have failed leaves no rejection wit
     quotas: new Map([["2/3", [{}]]]),
   };
   const engine = createMemoryEngine({ now: Date.now, remember });
-  /** Grants the first, then fails. */
+  /** Grants the first request, then fails. */
   const counters: Counters = {
     async execute([first], onAnswer) {
-      if (first === undefined) throw new Error("nothing was asked");
+      if (first === undefined) throw new Error("the batch is empty");
       const [missing] = await engine.run([first]);
       if (missing?.kind === "missing")
         await engine.prime(
@@ -69,7 +69,7 @@ test("a commit that fails after the counters have failed leaves no rejection wit
       ...ledger,
       commit: (entry: Parameters<typeof ledger.commit>[0]) => {
         committed = ledger.commit(entry);
-        // A promise of its own: the expectation below must not be what handles it.
+        // Returns a separate promise: the assertion below must not count as its handler.
         return committed.then(() => undefined);
       },
     },
@@ -83,7 +83,10 @@ test("a commit that fails after the counters have failed leaves no rejection wit
   const lock = await database.transaction();
   await lock.raw("lock table lease in access exclusive mode");
 
-  const requests = [create(AcquireQuotaRequestSchema, asked("user")), create(AcquireQuotaRequestSchema, asked("user"))];
+  const requests = [
+    create(AcquireQuotaRequestSchema, requestFor("user")),
+    create(AcquireQuotaRequestSchema, requestFor("user")),
+  ];
   const caller = { username: "planner", tracecode: randomUUID() };
   await expect(acquireLeases(options, requests, caller)).rejects.toThrow("the counters do not answer now");
   await expect(committed).rejects.toThrow("the ledger is behind");
@@ -96,7 +99,7 @@ test("a commit that fails after the counters have failed leaves no rejection wit
   await drop();
 });
 
-test("with LEDGER_ACK=commit nothing is granted that another server may have counted without", async () => {
+test("with LEDGER_ACK=commit an acquire or renewal whose commit is late fails with UNAVAILABLE", async () => {
   const app = await startTestApp({ LEDGER_ACK: "commit", DATABASE_TIMEOUT_MS: "20000" });
   const headers = { authorization: `Bearer ${await app.token(await app.user({ roles: ["BOT"] }))}` };
   const username = await app.user();
@@ -105,9 +108,9 @@ test("with LEDGER_ACK=commit nothing is granted that another server may have cou
   const quota = { service: "ROUTING", method_group: "PLAN", ...limits };
   await app.database("quota").insert({ user_id: id, ...quota });
   const client = createClient(QuotaService, createGrpcTransport({ baseUrl: app.url }));
-  const ended = await client.acquireQuota(asked(username), { headers });
+  const ended = await client.acquireQuota(requestFor(username), { headers });
   await client.releaseLease({ leaseId: ended.lease?.leaseId ?? "" }, { headers });
-  /** The code of a call whose lease is written late. */
+  /** Returns the code of a call whose lease is written late. */
   const codeOfLate = async (call: () => Promise<unknown>) => {
     const lock = await app.database.transaction();
     await lock.raw("lock table lease in exclusive mode");
@@ -115,14 +118,14 @@ test("with LEDGER_ACK=commit nothing is granted that another server may have cou
       () => "OK",
       (error: unknown) => ConnectError.from(error).code,
     );
-    // A barrier gives up on a server after two seconds; a commit after five.
+    // A barrier times out after two seconds, a commit after five.
     await new Promise((resolve) => setTimeout(resolve, 2500));
     await lock.rollback();
     return late;
   };
-  const request = asked(username);
+  const request = requestFor(username);
   expect(await codeOfLate(() => client.acquireQuota(request, { headers }))).toBe(Code.Unavailable);
-  // Still granted: another server may have answered a repeated request with this lease meanwhile.
+  // The lease stays granted: another server may have answered a retry with it meanwhile.
   const row = app.database("lease").where({ operation_id: request.operationId }).select("state");
   expect(await row).toEqual([{ state: 0 }]);
   const again = await client.acquireQuota(request, { headers });
@@ -133,8 +136,8 @@ test("with LEDGER_ACK=commit nothing is granted that another server may have cou
   await app.stop();
 });
 
-describe.skipIf(noOwnRedis !== "")("while Redis is away", () => {
-  test("a stream of acquires that stays open fails with UNAVAILABLE and RetryInfo", async () => {
+describe.skipIf(noOwnRedis !== "")("while Redis is down", () => {
+  test("an open stream of acquires fails with UNAVAILABLE and RetryInfo", async () => {
     const redis = await startRedis();
     const app = await startTestApp({ REDIS_URL: redis.url });
     const headers = { authorization: `Bearer ${await app.token(await app.user({ roles: ["BOT"] }))}` };
@@ -149,9 +152,9 @@ describe.skipIf(noOwnRedis !== "")("while Redis is away", () => {
     let sendNext: () => void = () => undefined;
     const next = new Promise<void>((resolve) => (sendNext = resolve));
     async function* requests() {
-      yield asked(username);
+      yield requestFor(username);
       await next;
-      yield asked(username);
+      yield requestFor(username);
       await open;
     }
     const decisions = client.acquireQuotas(requests(), { headers })[Symbol.asyncIterator]();
@@ -160,7 +163,7 @@ describe.skipIf(noOwnRedis !== "")("while Redis is away", () => {
     sendNext();
     const error = ConnectError.from(
       await decisions.next().then(
-        () => "no error",
+        () => "no failure",
         (thrown: unknown) => thrown,
       ),
     );

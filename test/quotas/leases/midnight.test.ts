@@ -15,10 +15,10 @@ const cases = ["in this process", "in Redis"].flatMap((engine) => timezones.map(
 
 let app: TestApp;
 let redis: TestRedis | undefined;
-/** The server's clock, as far as it has been moved. */
-let ahead = 0;
+/** How far the server's clock is ahead, in milliseconds. */
+let aheadMs = 0;
 beforeEach(async () => {
-  ahead = 0;
+  aheadMs = 0;
 });
 afterEach(async () => {
   await app.stop();
@@ -27,30 +27,30 @@ afterEach(async () => {
 });
 
 function moveTo(timeMs: number): void {
-  const step = timeMs - (Date.now() + ahead);
-  ahead += step;
+  const step = timeMs - (Date.now() + aheadMs);
+  aheadMs += step;
   app.advance(step);
 }
 
 test.skipIf(noOwnRedis !== "").each(cases)(
-  "at the midnight of UTC$timezone, under load, with counters $engine, each day has its points",
+  "grants each day's points once around midnight at UTC$timezone under load, with counters $engine",
   async ({ engine, timezone }) => {
     if (engine === "in Redis") redis = await startRedis();
     app = await startTestApp(redis === undefined ? {} : { REDIS_URL: redis.url }, { movesRedis: true });
     await app.user({ username: "planner", roles: ["BOT"] });
     const users = await Promise.all(
-      timezones.map(async (own) => {
-        const username = await app.user({ timezone: own });
+      timezones.map(async (timezone) => {
+        const username = await app.user({ timezone });
         const methods = [{ method_group: "PLAN", points_per_day: perDay }];
         const answer = await app.http("PUT", `/admin/quotas/${username}`, {
           token: app.admin,
           body: { services: [{ service: "ROUTING", methods }] },
         });
         expect(answer.status).toBe(204);
-        return { username, timezone: own };
+        return { username, timezone };
       }),
     );
-    const local = Date.now() + ahead + timezone * hourMs;
+    const local = Date.now() + aheadMs + timezone * hourMs;
     const midnight = (Math.floor(local / dayMs) + 1) * dayMs - timezone * hourMs;
     moveTo(midnight - 60_000);
     const headers = { authorization: `Bearer ${await app.token("planner")}` };
@@ -58,7 +58,7 @@ test.skipIf(noOwnRedis !== "").each(cases)(
 
     const granted = { before: 0, after: 0 };
     const progress = { isOver: false };
-    const mine = users.find((user) => user.timezone === timezone)?.username ?? "";
+    const observed = users.find((user) => user.timezone === timezone)?.username ?? "";
     const caller = async () => {
       while (!progress.isOver) {
         for (const { username } of users) {
@@ -68,7 +68,7 @@ test.skipIf(noOwnRedis !== "").each(cases)(
             .catch(() => undefined);
           const { lease } = answer ?? {};
           if (lease === undefined) continue;
-          if (username === mine)
+          if (username === observed)
             granted[Number(lease.grantedTime?.seconds) * 1000 < midnight ? "before" : "after"] += 1;
           await client.settleLease({ leaseId: lease.leaseId, points: 1 }, { headers });
         }
@@ -82,11 +82,11 @@ test.skipIf(noOwnRedis !== "").each(cases)(
     await Promise.all(callers);
 
     expect(granted.before).toBeLessThanOrEqual(perDay);
-    for (const { username, timezone: own } of users) {
+    for (const { username, timezone: userTimezone } of users) {
       const days = await app.database("usage_day").where({ username }).select("points").orderBy("date");
       const points = days.map((day) => day.points);
-      // Of the others it is still the same day.
-      expect(points).toEqual(own === timezone ? [granted.before, perDay] : [perDay]);
+      // For users at other offsets the day does not change.
+      expect(points).toEqual(userTimezone === timezone ? [granted.before, perDay] : [perDay]);
     }
   },
 );

@@ -8,14 +8,14 @@ import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
 import { type Json, startTestApp, type TestApp } from "../../support/app.ts";
 import { noOwnRedis, startRedis, type TestRedis } from "../../support/redis.ts";
 
-interface Stand {
+interface Fixture {
   app: TestApp;
   client: Client<typeof QuotaService>;
   token: string;
 }
 
-/** What a test asks for in its own way. */
-type Special = Partial<Pick<AcquireQuotaRequest, "username" | "service" | "methodGroup">> & {
+/** Fields of an acquire that a test overrides. */
+type Overrides = Partial<Pick<AcquireQuotaRequest, "username" | "service" | "methodGroup">> & {
   readonly tracecode?: string;
 };
 
@@ -23,18 +23,18 @@ const engines = [["in this process"], ["on Redis"]] as const;
 
 describe.each(engines)("quotas with counters %s", (name) => {
   let redis: TestRedis | undefined;
-  let stand: Stand;
+  let fixture: Fixture;
   beforeAll(async () => {
     if (name === "on Redis" && noOwnRedis === "") redis = await startRedis();
-    stand = await startStand(redis === undefined ? {} : { REDIS_URL: redis.url });
+    fixture = await startFixture(redis === undefined ? {} : { REDIS_URL: redis.url });
   });
   afterAll(async () => {
-    await stand.app.stop();
+    await fixture.app.stop();
     await redis?.kill();
   });
 
-  const app = () => stand.app;
-  const client = () => stand.client;
+  const app = () => fixture.app;
+  const client = () => fixture.client;
 
   async function user(limits: Json = {}, fields: Json = {}): Promise<string> {
     const username = await app().user(fields);
@@ -48,7 +48,7 @@ describe.each(engines)("quotas with counters %s", (name) => {
     expect(answer.status).toBeLessThan(300);
   }
 
-  const asked = (username: string, points: number, more: Special = {}) => ({
+  const requestFor = (username: string, points: number, more: Overrides = {}) => ({
     username,
     service: Service_Name.ROUTING,
     methodGroup: Method_Group.PLAN,
@@ -57,8 +57,8 @@ describe.each(engines)("quotas with counters %s", (name) => {
     ...more,
   });
 
-  test("in a period of one day the limit of the window is not taken into account", async () => {
-    // Where it is about noon: no midnight comes between the calls.
+  test("ignores the window limit in a period of one day", async () => {
+    // A timezone where it is about noon: no midnight falls between the calls.
     const timezone = 12 - new Date().getUTCHours();
     const username = await user({}, { timezone });
     const day = (offset: number) =>
@@ -69,29 +69,29 @@ describe.each(engines)("quotas with counters %s", (name) => {
       app().http(method, period(days), { token: app().admin, ...(body !== undefined && { body }) });
 
     expect((await change("PUT", 1, { services: [{ service: "ROUTING", methods }] })).status).toBe(204);
-    for (const points of [8, 8]) await client().acquireQuota(asked(username, points));
+    for (const points of [8, 8]) await client().acquireQuota(requestFor(username, points));
     const { usages } = await client().getQuotaUsage({ username });
-    const limitOf = (wanted: LimitStanding_Name) =>
-      usages.flatMap(({ limits }) => limits).find(({ name }) => name === wanted)?.limit;
+    const limitOf = (limitName: LimitStanding_Name) =>
+      usages.flatMap(({ limits }) => limits).find(({ name }) => name === limitName)?.limit;
     expect(limitOf(LimitStanding_Name.POINTS_PER_DAY)).toBe(100);
     expect(limitOf(LimitStanding_Name.POINTS_PER_DATE_WINDOW)).toBeUndefined();
 
     expect((await change("DELETE", 1)).status).toBe(204);
     expect((await change("PUT", 2, { services: [{ service: "ROUTING", methods }] })).status).toBe(204);
-    const error = await failure(client().acquireQuota(asked(username, 1)));
+    const error = await failure(client().acquireQuota(requestFor(username, 1)));
     expect(error.findDetails(ErrorInfoSchema)[0]?.reason).toBe("DATE_WINDOW_POINTS_EXCEEDED");
   });
 
-  test("an acquired lease is renewed, settled and accounted for", async () => {
+  test("acquires, renews and settles a lease, and accounts for it", async () => {
     const username = await user({ points_per_day: 100, points_per_date_window: 1000, max_concurrent_execution: 2 });
-    const granted = await client().acquireQuota(asked(username, 30));
+    const granted = await client().acquireQuota(requestFor(username, 30));
     expect(granted.lease).toMatchObject({
       username,
       points: 30,
       state: Lease_State.ACTIVE,
       renewInterval: { seconds: 20n },
     });
-    const meterState = (limit: LimitStanding_Name) => granted.limits.find((one) => one.name === limit);
+    const meterState = (limit: LimitStanding_Name) => granted.limits.find(({ name: limitName }) => limitName === limit);
     expect(meterState(LimitStanding_Name.POINTS_PER_DAY)).toMatchObject({
       limit: 100,
       used: 0,
@@ -129,12 +129,26 @@ describe.each(engines)("quotas with counters %s", (name) => {
   });
 
   test.each<[string, Json, number, string, Code, boolean]>([
-    ["the day", { points_per_day: 10 }, 8, "DAILY_POINTS_EXCEEDED", Code.ResourceExhausted, true],
-    ["the window", { points_per_date_window: 10 }, 8, "DATE_WINDOW_POINTS_EXCEEDED", Code.ResourceExhausted, true],
-    ["the slots", { max_concurrent_execution: 1 }, 8, "CONCURRENCY_LIMIT_EXCEEDED", Code.ResourceExhausted, true],
-    ["the request", { points_per_request: 7 }, 8, "REQUEST_POINTS_EXCEEDED", Code.FailedPrecondition, false],
+    ["the points of a day", { points_per_day: 10 }, 8, "DAILY_POINTS_EXCEEDED", Code.ResourceExhausted, true],
     [
-      "a day that is too short for it at all times",
+      "the points of a window",
+      { points_per_date_window: 10 },
+      8,
+      "DATE_WINDOW_POINTS_EXCEEDED",
+      Code.ResourceExhausted,
+      true,
+    ],
+    ["the concurrency", { max_concurrent_execution: 1 }, 8, "CONCURRENCY_LIMIT_EXCEEDED", Code.ResourceExhausted, true],
+    [
+      "the points of a request",
+      { points_per_request: 7 },
+      8,
+      "REQUEST_POINTS_EXCEEDED",
+      Code.FailedPrecondition,
+      false,
+    ],
+    [
+      "a day limit below the requested points",
       { points_per_day: 7 },
       8,
       "DAILY_POINTS_EXCEEDED",
@@ -142,24 +156,26 @@ describe.each(engines)("quotas with counters %s", (name) => {
       false,
     ],
   ])(
-    "a refusal for %s says why, and when to ask again",
+    "a refusal for %s names the reason, and RetryInfo when waiting helps",
     async (_what, limits, points, reason, code, isWorthWaiting) => {
       const username = await user(limits);
-      await client().acquireQuota(asked(username, 5));
-      const error = await failure(client().acquireQuota(asked(username, points)));
+      await client().acquireQuota(requestFor(username, 5));
+      const error = await failure(client().acquireQuota(requestFor(username, points)));
       expect([error.code, error.findDetails(ErrorInfoSchema)[0]?.reason]).toEqual([code, reason]);
       const [violation] = error.findDetails(QuotaFailureSchema)[0]?.violations ?? [];
       expect(violation).toMatchObject({ subject: `user:${username}` });
       expect(error.findDetails(RetryInfoSchema).length).toBe(isWorthWaiting ? 1 : 0);
-      const check = await failure(client().checkQuota({ ...asked(username, points), operationId: undefined } as never));
+      const check = await failure(
+        client().checkQuota({ ...requestFor(username, points), operationId: undefined } as never),
+      );
       expect(check.code).toBe(code);
     },
   );
 
-  test("names every violated limit, and the latest reset", async () => {
+  test("a refusal names every violated limit, and the latest reset", async () => {
     const username = await user({ points_per_day: 10, points_per_date_window: 10, max_concurrent_execution: 1 });
-    await client().acquireQuota(asked(username, 5));
-    const error = await failure(client().acquireQuota(asked(username, 6)));
+    await client().acquireQuota(requestFor(username, 5));
+    const error = await failure(client().acquireQuota(requestFor(username, 6)));
     expect(
       error.findDetails(QuotaFailureSchema)[0]?.violations.map(({ description }) => description.split(":")[0]),
     ).toEqual(["points_per_day", "points_per_date_window", "max_concurrent_execution"]);
@@ -170,11 +186,11 @@ describe.each(engines)("quotas with counters %s", (name) => {
   });
 
   test.each([-12, -5, 0, 3, 12])(
-    "at UTC%i the refusal of a day holds the seconds until its midnight",
+    "a refusal for the day limit at UTC%i holds the seconds until local midnight",
     async (timezone) => {
       const username = await user({ points_per_day: 5 }, { timezone });
-      await client().acquireQuota(asked(username, 5));
-      const error = await failure(client().acquireQuota(asked(username, 1)));
+      await client().acquireQuota(requestFor(username, 5));
+      const error = await failure(client().acquireQuota(requestFor(username, 1)));
       const local = Date.now() + timezone * 3_600_000;
       const untilMidnight = 86_400 - Math.floor((local % 86_400_000) / 1000);
       expect(Math.abs(Number(error.findDetails(RetryInfoSchema)[0]?.retryDelay?.seconds) - untilMidnight)).toBeLessThan(
@@ -183,12 +199,12 @@ describe.each(engines)("quotas with counters %s", (name) => {
     },
   );
 
-  test("over HTTP a refusal is 429 with Retry-After and the rate limit fields", async () => {
+  test("a refusal over HTTP is 429 with Retry-After and the rate limit headers", async () => {
     const username = await user({ points_per_day: 10, max_concurrent_execution: 3 });
     const body = { username, service: "ROUTING", method_group: "PLAN", points: 10 };
     const call = (more: Json) =>
       app().http("POST", "/quota/leases", {
-        token: stand.token,
+        token: fixture.token,
         body: { ...body, operation_id: randomUUID(), ...more },
       });
     const granted = await call({});
@@ -205,32 +221,32 @@ describe.each(engines)("quotas with counters %s", (name) => {
     );
     expect(refused.body.tracedata.operation).toBe("acquire_quota");
     const { lease_id: leaseId } = granted.body.lease;
-    const released = await app().http("POST", `/quota/leases/${leaseId}:release`, { token: stand.token, body: {} });
+    const released = await app().http("POST", `/quota/leases/${leaseId}:release`, { token: fixture.token, body: {} });
     expect(released).toMatchObject({ status: 200, body: { lease: { state: "RELEASED" } } });
     expect((await call({})).status).toBe(200);
   });
 
-  test.each<[string, Json, Special, Code, string]>([
-    ["a user who is disabled", { enabled: false }, {}, Code.PermissionDenied, "USER_DISABLED"],
+  test.each<[string, Json, Overrides, Code, string]>([
+    ["a disabled user", { enabled: false }, {}, Code.PermissionDenied, "USER_DISABLED"],
     ["a method without a quota", {}, { methodGroup: Method_Group.MATRIX }, Code.PermissionDenied, "NO_QUOTA"],
-    ["a user who does not exist", {}, { username: "nobody_at_all" }, Code.NotFound, "USER_NOT_FOUND"],
+    ["a user who does not exist", {}, { username: "missing_user" }, Code.NotFound, "USER_NOT_FOUND"],
   ])("refuses %s", async (_what, fields, more, code, reason) => {
     const username = await user({}, fields);
-    const error = await failure(client().acquireQuota(asked(username, 1, more)));
+    const error = await failure(client().acquireQuota(requestFor(username, 1, more)));
     expect([error.code, error.findDetails(ErrorInfoSchema)[0]?.reason]).toEqual([code, reason]);
   });
 
-  test("the same operation is the same lease; with other points it is another one's name", async () => {
+  test("a repeated operation gets the same lease, and is refused when its points differ", async () => {
     const username = await user({ points_per_day: 5 });
-    const request = asked(username, 5);
+    const request = requestFor(username, 5);
     const first = await client().acquireQuota(request);
     expect((await client().acquireQuota(request)).lease?.leaseId).toBe(first.lease?.leaseId);
     expect((await failure(client().acquireQuota({ ...request, points: 4 }))).code).toBe(Code.AlreadyExists);
   });
 
-  test("a batch and a stream decide each request by itself, in order", async () => {
+  test("a batch and a stream decide each request separately, in order", async () => {
     const username = await user({ points_per_day: 10 });
-    const requests = [6, 5, 4, 1].map((points) => asked(username, points));
+    const requests = [6, 5, 4, 1].map((points) => requestFor(username, points));
     const { decisions } = await client().batchAcquireQuota({ requests });
     expect(decisions.map(({ decision }) => decision.case)).toEqual(["granted", "refused", "granted", "refused"]);
     const refusal = decisions[1]?.decision;
@@ -239,20 +255,20 @@ describe.each(engines)("quotas with counters %s", (name) => {
       reason: "DAILY_POINTS_EXCEEDED",
       violations: [LimitStanding_Name.POINTS_PER_DAY],
     });
-    const other = await user({ points_per_day: 10 });
+    const streamUser = await user({ points_per_day: 10 });
     const streamed: (string | undefined)[] = [];
     async function* send() {
-      for (const points of [6, 5, 4, 1]) yield asked(other, points);
+      for (const points of [6, 5, 4, 1]) yield requestFor(streamUser, points);
     }
     for await (const { decision } of client().acquireQuotas(send())) streamed.push(decision.case);
     expect(streamed).toEqual(["granted", "refused", "granted", "refused"]);
   });
 
-  test("a stream that breaks leaves nothing behind that its leases do not give back", async () => {
+  test("the leases of a canceled stream expire and free their slots", async () => {
     const username = await user({ max_concurrent_execution: 3 });
     const leaving = new AbortController();
     async function* send() {
-      for (;;) yield { ...asked(username, 1), ttlSeconds: 1 };
+      for (;;) yield { ...requestFor(username, 1), ttlSeconds: 1 };
     }
     const running = async () => {
       const { usages } = await client().getQuotaUsage({ username });
@@ -269,15 +285,15 @@ describe.each(engines)("quotas with counters %s", (name) => {
     await expect.poll(running, { timeout: 5000 }).toBe(0);
   });
 
-  test("warm decisions go on while PostgreSQL does not write, and what they grant is written afterwards", async () => {
+  test("grants continue while PostgreSQL does not write, and are written afterwards", async () => {
     const username = await user({ points_per_day: 100 });
-    const { lease } = await client().acquireQuota(asked(username, 1));
+    const { lease } = await client().acquireQuota(requestFor(username, 1));
     await expect.poll(() => app().database("lease").where({ username })).toHaveLength(1);
     const lock = await app().database.transaction();
     try {
       await lock.raw("lock table lease in exclusive mode");
-      for (let times = 0; times < 20; times += 1) await client().acquireQuota(asked(username, 1));
-      // A settlement is answered when it is durable: not now.
+      for (let times = 0; times < 20; times += 1) await client().acquireQuota(requestFor(username, 1));
+      // A settlement is acknowledged only when it is durable.
       const leaseId = lease?.leaseId ?? "";
       expect((await failure(client().settleLease({ leaseId, points: 1 }))).code).toBe(Code.Unavailable);
     } finally {
@@ -289,20 +305,20 @@ describe.each(engines)("quotas with counters %s", (name) => {
       .toMatchObject([{ points: 1 }]);
   });
 
-  test("decisions end when as much waits to be written as may wait, and begin again when it is written", async () => {
-    // Small batches: one that takes longer than a command of Redis may is refused for that.
+  test("refuses grants with UNAVAILABLE while the write queue is full, and grants again once it is written", async () => {
+    // The batches are small: a large one could exceed the command timeout of Redis.
     const [username, size, batches] = [await user({}), 200, 125];
-    await client().acquireQuota(asked(username, 1));
+    await client().acquireQuota(requestFor(username, 1));
     const lock = await app().database.transaction();
     const granted = { before: 0, after: 0 };
-    const take = async () => {
-      const requests = Array.from({ length: size }, () => asked(username, 1));
+    const acquireBatch = async () => {
+      const requests = Array.from({ length: size }, () => requestFor(username, 1));
       return (await client().batchAcquireQuota({ requests })).decisions.length;
     };
     try {
       await lock.raw("lock table lease in exclusive mode");
       const refusal = async () => {
-        for (let batch = 0; batch < batches; batch += 1) granted.before += await take();
+        for (let batch = 0; batch < batches; batch += 1) granted.before += await acquireBatch();
       };
       const error = await failure(refusal());
       expect(error.code).toBe(Code.Unavailable);
@@ -311,18 +327,18 @@ describe.each(engines)("quotas with counters %s", (name) => {
     } finally {
       await lock.rollback();
     }
-    await expect.poll(() => take().catch(() => 0), { timeout: 10_000 }).toBe(size);
+    await expect.poll(() => acquireBatch().catch(() => 0), { timeout: 10_000 }).toBe(size);
     const written = () => app().database("lease").where({ username }).count("* as leases").first();
     await expect.poll(written, { timeout: 10_000 }).toEqual({ leases: 20_001 + size });
   }, 30_000);
 
-  test("a stream of decisions ends at its deadline, and holds no more than its leases", async () => {
+  test("a stream of acquires ends at its deadline, and its leases keep their slots", async () => {
     const username = await user({ max_concurrent_execution: 2 });
-    // What is read first is not part of the stream's second.
+    // Warm the caches first, so that the stream's deadline covers decisions only.
     await client().getQuotaUsage({ username });
     async function* send() {
       for (;;) {
-        yield asked(username, 1);
+        yield requestFor(username, 1);
         await new Promise((resolve) => setImmediate(resolve));
       }
     }
@@ -338,22 +354,22 @@ describe.each(engines)("quotas with counters %s", (name) => {
     expect(usages[0]?.limits.at(-1)?.reserved).toBe(2);
   });
 
-  test("a stream decides no further than its reader reads", async () => {
+  test("a stream stops deciding while its reader does not read", async () => {
     const username = await user({});
     let sent = 0;
     async function* send() {
-      for (; sent < 50_000; sent += 1) yield asked(username, 1);
+      for (; sent < 50_000; sent += 1) yield requestFor(username, 1);
     }
     const decisions = client().acquireQuotas(send())[Symbol.asyncIterator]();
     await decisions.next();
-    // It stands still for want of a reader, not of senders.
+    // Sending stops because the decisions are not read, not because the requests ran out.
     let before = -1;
     await expect
       .poll(
         () => {
-          const stands = sent === before;
+          const isStalled = sent === before;
           before = sent;
-          return stands;
+          return isStalled;
         },
         { interval: 300, timeout: 10_000 },
       )
@@ -362,30 +378,30 @@ describe.each(engines)("quotas with counters %s", (name) => {
     await decisions.return?.();
   }, 20_000);
 
-  test("lists the holders of slots, and an administrator frees one", async () => {
+  test("lists the leases with their holders, and lets an administrator force a release", async () => {
     const username = await user({ max_concurrent_execution: 1 });
     const tracecode = randomUUID();
-    const { lease } = await client().acquireQuota(asked(username, 1, { tracecode }));
+    const { lease } = await client().acquireQuota(requestFor(username, 1, { tracecode }));
     const { body } = await app().http("GET", `/quota/leases?username=${username}`, { token: app().admin });
     expect(body.leases).toMatchObject([
       { lease: { lease_id: lease?.leaseId, state: "ACTIVE" }, tracecode, holder: "planner" },
     ]);
     const path = `/quota/leases/${lease?.leaseId}:forceRelease`;
-    expect((await app().http("POST", path, { token: stand.token, body: {} })).status).toBe(403);
+    expect((await app().http("POST", path, { token: fixture.token, body: {} })).status).toBe(403);
     expect((await app().http("POST", path, { token: app().admin, body: {} })).status).toBe(200);
-    await client().acquireQuota(asked(username, 1));
+    await client().acquireQuota(requestFor(username, 1));
     expect(
       (await failure(client().renewLease({ leaseId: lease?.leaseId ?? "" }))).findDetails(ErrorInfoSchema)[0]?.reason,
     ).toBe("LEASE_LOST");
-    // What had been freed can still be settled: the calculation ran.
+    // A lease released by force can still be settled: the calculation ran.
     expect((await client().settleLease({ leaseId: lease?.leaseId ?? "", points: 1 })).lease?.state).toBe(
       Lease_State.SETTLED,
     );
   });
 
-  test("an administrator frees a slot only if the audit log says so, and once", async () => {
+  test("a forced release happens only together with its audit row, and writes one row when repeated", async () => {
     const username = await user({ max_concurrent_execution: 1 });
-    const { lease } = await client().acquireQuota(asked(username, 1));
+    const { lease } = await client().acquireQuota(requestFor(username, 1));
     const path = `/quota/leases/${lease?.leaseId}:forceRelease`;
     const force = async () => (await app().http("POST", path, { token: app().admin, body: {} })).status;
     const audited = () => app().database("audit_action").where({ resource: lease?.leaseId }).select("operation");
@@ -397,18 +413,18 @@ describe.each(engines)("quotas with counters %s", (name) => {
     } finally {
       await app().database.raw("drop trigger refuse on audit_action; drop function refuse");
     }
-    expect((await failure(client().acquireQuota(asked(username, 1)))).code).toBe(Code.ResourceExhausted);
+    expect((await failure(client().acquireQuota(requestFor(username, 1)))).code).toBe(Code.ResourceExhausted);
     expect([await force(), await force()]).toEqual([200, 200]);
     expect(await audited()).toEqual([{ operation: "force_release_lease" }]);
     expect(await app().database("lease").where({ operation_id: lease?.operationId }).select("state", "holder")).toEqual(
       [{ state: 1, holder: "planner" }],
     );
-    await client().acquireQuota(asked(username, 1));
+    await client().acquireQuota(requestFor(username, 1));
   });
 
-  test("an administrator releases an expired lease, which cannot be renewed, and the audit log has it", async () => {
+  test("an expired lease released by force cannot be renewed, and the audit log has the release", async () => {
     const username = await user({ max_concurrent_execution: 1 });
-    const { lease } = await client().acquireQuota({ ...asked(username, 1), ttlSeconds: 1 });
+    const { lease } = await client().acquireQuota({ ...requestFor(username, 1), ttlSeconds: 1 });
     const { leaseId = "" } = lease ?? {};
     const running = async () => (await client().listLeases({ username })).leases.length;
     await expect.poll(running, { timeout: 5000 }).toBe(0);
@@ -420,24 +436,24 @@ describe.each(engines)("quotas with counters %s", (name) => {
     expect((await failure(client().renewLease({ leaseId }))).code).toBe(Code.FailedPrecondition);
   });
 
-  test("others see nothing of a user's quotas", async () => {
+  test("a user of another company gets 404 for a user's quotas", async () => {
     const username = await user({});
-    const stranger = await app().user({ roles: ["PARTNER"] });
-    const token = await app().token(stranger);
+    const otherUser = await app().user({ roles: ["PARTNER"] });
+    const token = await app().token(otherUser);
     for (const path of [`/quota/usage/${username}`, `/quota/leases?username=${username}`]) {
       expect((await app().http("GET", path, { token })).status).toBe(404);
     }
   });
 
-  test("a changed quota holds at once, and so does a disabled user", async () => {
+  test("a changed quota and a disabled user take effect within a second", async () => {
     const username = await user({ points_per_day: 5 });
-    await client().acquireQuota(asked(username, 5));
+    await client().acquireQuota(requestFor(username, 5));
     await quota(username, { points_per_day: 6 });
     await expect
       .poll(
         () =>
           client()
-            .acquireQuota(asked(username, 1))
+            .acquireQuota(requestFor(username, 1))
             .then(
               () => true,
               () => false,
@@ -449,13 +465,13 @@ describe.each(engines)("quotas with counters %s", (name) => {
     const body = { username, company_key: company, roles: [], enabled: false };
     await app().http("PUT", "/admin/users", { token: app().admin, body });
     const reason = async () =>
-      (await failure(client().checkQuota(asked(username, 0) as never))).findDetails(ErrorInfoSchema)[0]?.reason;
+      (await failure(client().checkQuota(requestFor(username, 0) as never))).findDetails(ErrorInfoSchema)[0]?.reason;
     await expect.poll(reason, { timeout: 1000 }).toBe("USER_DISABLED");
   });
 
-  test("a lease of a user who was deleted can be settled", async () => {
+  test("settles a lease of a deleted user", async () => {
     const username = await user({});
-    const { lease } = await client().acquireQuota(asked(username, 5));
+    const { lease } = await client().acquireQuota(requestFor(username, 5));
     await expect.poll(() => app().database("lease").where({ username }).first()).toBeDefined();
     await app().http("DELETE", `/admin/users/${username}`, { token: app().admin });
     const settled = await client().settleLease({ leaseId: lease?.leaseId ?? "", points: 5 });
@@ -464,15 +480,15 @@ describe.each(engines)("quotas with counters %s", (name) => {
   });
 
   test.each<[string, string, Code]>([
-    ["what is no id", "nonsense", Code.InvalidArgument],
-    ["a lease that never was", "AQAAAAAAAQIDAABP4AAAAAAAAAAAAAAAAAAAAAA", Code.NotFound],
-  ])("says so of %s", async (_what, leaseId, code) => {
+    ["an invalid lease id", "nonsense", Code.InvalidArgument],
+    ["a lease that does not exist", "AQAAAAAAAQIDAABP4AAAAAAAAAAAAAAAAAAAAAA", Code.NotFound],
+  ])("refuses to settle %s", async (_what, leaseId, code) => {
     expect((await failure(client().settleLease({ leaseId, points: 1 }))).code).toBe(code);
   });
 });
 
-test("with LEDGER_ACK=commit a grant is in the ledger when it is answered", async () => {
-  const { app, client } = await startStand({ LEDGER_ACK: "commit", QUOTA_DEFAULT: "unlimited" });
+test("with LEDGER_ACK=commit a grant is in the ledger before the response", async () => {
+  const { app, client } = await startFixture({ LEDGER_ACK: "commit", QUOTA_DEFAULT: "unlimited" });
   const username = await app.user();
   const request = { username, service: Service_Name.ROUTING, methodGroup: Method_Group.PLAN, points: 1 };
   const acquire = () => client.acquireQuota({ ...request, operationId: randomUUID() });
@@ -487,7 +503,7 @@ test("with LEDGER_ACK=commit a grant is in the ledger when it is answered", asyn
   await app.stop();
 }, 15_000);
 
-async function startStand(settings: Record<string, string>): Promise<Stand> {
+async function startFixture(settings: Record<string, string>): Promise<Fixture> {
   const app = await startTestApp(settings);
   await app.user({ username: "planner", roles: ["BOT"] });
   const token = await app.token("planner");

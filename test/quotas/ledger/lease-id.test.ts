@@ -20,7 +20,7 @@ const lease: Lease = {
 const open = (...secrets: string[]) => createLeaseIds({ secrets, now: () => nowMs + dayMs });
 const ids = open("first", "second");
 
-test("an id says where its lease is and what was granted", () => {
+test("an id holds the place of its lease and the terms of the grant", () => {
   const { operationId, day } = lease;
   expect(ids.parse(ids.toId(meter, lease))).toEqual({
     ...meter,
@@ -30,19 +30,17 @@ test("an id says where its lease is and what was granted", () => {
   });
 });
 
-test("an id proves its lease under every key that is accepted, and for 40 days", () => {
+test("an id proves its lease under every accepted key, for 40 days", () => {
   const id = ids.toId(meter, lease);
-  const isProof = (one: { proof: unknown }) => one.proof !== undefined;
-  expect([open("second", "first"), open("other"), open("second")].map((one) => isProof(one.parse(id)))).toEqual([
-    true,
-    false,
-    false,
-  ]);
+  const hasProof = (parsed: { proof: unknown }) => parsed.proof !== undefined;
+  expect(
+    [open("second", "first"), open("other"), open("second")].map((leaseIds) => hasProof(leaseIds.parse(id))),
+  ).toEqual([true, false, false]);
   const late = (ms: number) => createLeaseIds({ secrets: ["first"], now: () => nowMs + ms }).parse(id);
-  expect([late(40 * dayMs), late(40 * dayMs + 1)].map(isProof)).toEqual([true, false]);
+  expect([late(40 * dayMs), late(40 * dayMs + 1)].map(hasProof)).toEqual([true, false]);
 });
 
-test("an id with any bit changed proves nothing, or is no id", () => {
+test("an id with any bit changed has no proof", () => {
   const bytes = Buffer.from(ids.toId(meter, lease), "base64url");
   for (let bit = 8; bit < bytes.length * 8; bit += 1) {
     const forged = Buffer.from(bytes);
@@ -51,7 +49,7 @@ test("an id with any bit changed proves nothing, or is no id", () => {
   }
 });
 
-test("an id of the release before has its place and no proof", () => {
+test("an id of release 1.0.0 has a place and no proof", () => {
   expect(ids.parse("AQAAAAAAAQIDAABP4AAAAAAAAAAAAAAAAAAAAAA")).toEqual({
     userId: 1,
     service: 2,
@@ -68,4 +66,4 @@ test.each([
   "AQAA",
   "AgAAAAAAAQIDAABP4AAAAAAAAAAAAAAAAAAAAAA",
   "AQAAAAAAAQIDAABP4AAAAAAAAAAAAAAAAAAAAAA=",
-])("%s is refused", (text) => expect(() => ids.parse(text)).toThrow("lease_id: must be a lease id"));
+])("refuses %j", (text) => expect(() => ids.parse(text)).toThrow("lease_id: must be a lease id"));

@@ -25,18 +25,18 @@ const meter: Meter = { userId: 7, service: 2, methodGroup: 3 };
 const logger = pino({ level: "silent" });
 const remember = { ms: dayMs, operations: 100 };
 
-let stand: TestDatabase;
+let testDatabase: TestDatabase;
 let ledger: Ledger;
 const contradicted: Meter[] = [];
 const onContradiction = (of: Meter) => void contradicted.push(of);
 beforeEach(async () => {
   contradicted.length = 0;
-  stand = await createTestDatabase();
-  ledger = createLedger({ ...books(stand.database), onContradiction, logger });
+  testDatabase = await createTestDatabase();
+  ledger = createLedger({ ...writersOf(testDatabase.database), onContradiction, logger });
 });
-afterEach(() => stand.drop());
+afterEach(() => testDatabase.drop());
 
-const books = (database: Database) => ({
+const writersOf = (database: Database) => ({
   database,
   actions: createActionWriter(database, createRollUp({ database, logger })),
   usage: createUsageWriter(database),
@@ -71,14 +71,14 @@ const settled = (points: number, pointKeys: bigint[] = []): LedgerEntry["end"] =
   server: undefined,
 });
 const released: LedgerEntry["end"] = { state: "released", endedMs: nowMs };
-const usage = () => stand.database("usage_day").select("requests", "points", "unique_points");
+const usage = () => testDatabase.database("usage_day").select("requests", "points", "unique_points");
 
-test("what was appended is there after a flush, and what was committed at once", async () => {
+test("writes appended entries on flush, and committed entries before commit returns", async () => {
   const [appended, committed] = [entry(), entry()];
   ledger.append(appended);
   await ledger.flush();
   await ledger.commit(committed);
-  const rows = await stand.database("lease").select("operation_id", "state", "points", "holder");
+  const rows = await testDatabase.database("lease").select("operation_id", "state", "points", "holder");
   expect(rows.map(({ operation_id: id }) => id).toSorted()).toEqual(
     [appended.operationId, committed.operationId].toSorted(),
   );
@@ -87,36 +87,39 @@ test("what was appended is there after a flush, and what was committed at once",
 
 test.each<[string, LedgerEntry["end"][], number, number]>([
   ["granted, settled", [{ state: "granted" }, settled(3)], 2, 3],
-  ["settled before the grant is written", [settled(3), { state: "granted" }], 2, 3],
+  ["settled before its grant is written", [settled(3), { state: "granted" }], 2, 3],
   ["settled three times", [settled(3), settled(3), settled(3)], 2, 3],
   ["released, then settled", [{ state: "granted" }, released, settled(3)], 2, 3],
   ["settled, then released", [settled(3), released], 2, 3],
   ["released", [{ state: "granted" }, released, { state: "granted" }], 1, 0],
-])("%s ends the same, in one batch and in many", async (_what, ends, state, points) => {
+])("a lease that is %s ends in one state, in one batch and in several", async (_what, ends, state, points) => {
   const operations = [randomUUID(), randomUUID()];
   for (const end of ends) await ledger.commit(entry({ operationId: operations[0] as string, end }));
   await Promise.all(ends.map((end) => ledger.commit(entry({ operationId: operations[1] as string, end }))));
-  expect((await stand.database("lease").select("state")).map((row) => row.state)).toEqual([state, state]);
+  expect((await testDatabase.database("lease").select("state")).map((row) => row.state)).toEqual([state, state]);
   expect(await usage()).toEqual(points === 0 ? [] : [{ requests: 2, points: 2 * points, unique_points: 0 }]);
 });
 
 describe("an operation that is granted again", () => {
   const operationId = randomUUID();
-  const later = { operationId, grantedMs: nowMs + 1000, expireMs: nowMs + 90_000, points: 9, holder: "other" };
+  const later = { operationId, grantedMs: nowMs + 1000, expireMs: nowMs + 90_000, points: 9, holder: "second" };
   const row = () =>
-    stand.database("lease").where({ operation_id: operationId }).first("state", "points", "holder", "ended_at");
+    testDatabase.database("lease").where({ operation_id: operationId }).first("state", "points", "holder", "ended_at");
 
-  test.each(["in one batch", "in many"])("runs after it was released, whatever comes late: %s", async (how) => {
-    const first = entry({ operationId });
-    const entries = [first, { ...first, end: released }, entry(later), { ...first, end: released }, first];
-    if (how === "in one batch") await Promise.all(entries.map((one) => ledger.commit(one)));
-    else for (const one of entries) await ledger.commit(one);
-    expect(await row()).toEqual({ state: 0, points: 9, holder: "other", ended_at: null });
-    await ledger.commit(entry({ ...later, end: settled(7) }));
-    expect(await row()).toMatchObject({ state: 2, points: 9 });
-    expect(await usage()).toEqual([{ requests: 1, points: 7, unique_points: 0 }]);
-    expect(contradicted).toEqual([]);
-  });
+  test.each(["in one batch", "in several batches"])(
+    "runs again after a release, despite late entries: %s",
+    async (how) => {
+      const first = entry({ operationId });
+      const entries = [first, { ...first, end: released }, entry(later), { ...first, end: released }, first];
+      if (how === "in one batch") await Promise.all(entries.map((written) => ledger.commit(written)));
+      else for (const written of entries) await ledger.commit(written);
+      expect(await row()).toEqual({ state: 0, points: 9, holder: "second", ended_at: null });
+      await ledger.commit(entry({ ...later, end: settled(7) }));
+      expect(await row()).toMatchObject({ state: 2, points: 9 });
+      expect(await usage()).toEqual([{ requests: 1, points: 7, unique_points: 0 }]);
+      expect(contradicted).toEqual([]);
+    },
+  );
 
   const orders = [
     [0, 1, 2],
@@ -127,105 +130,122 @@ describe("an operation that is granted again", () => {
     [1, 2, 0],
   ];
   test.each(orders)(
-    "by two servers in fail-open is ended by a release at the first: order %i %i %i",
+    "that two servers granted in fail-open ends when the first server releases it: order %i %i %i",
     async (...order) => {
-      const one = entry({ degraded: true });
-      const other = { ...one, grantedMs: nowMs + 20, expireMs: nowMs + 60_020 };
-      const entries = [one, { ...one, degraded: false, end: { ...released, endedMs: nowMs + 40 } }, other] as const;
-      for (const place of order) await ledger.commit(entries[place] as LedgerEntry);
-      // A late renewal of the other server's grant changes nothing.
-      await ledger.commit({ ...other, degraded: false, expireMs: nowMs + 90_000 });
-      expect(await stand.database("lease").select("state")).toEqual([{ state: 1 }]);
+      const first = entry({ degraded: true });
+      const second = { ...first, grantedMs: nowMs + 20, expireMs: nowMs + 60_020 };
+      const entries = [
+        first,
+        { ...first, degraded: false, end: { ...released, endedMs: nowMs + 40 } },
+        second,
+      ] as const;
+      for (const index of order) await ledger.commit(entries[index] as LedgerEntry);
+      // A late renewal of the second server's grant changes nothing.
+      await ledger.commit({ ...second, degraded: false, expireMs: nowMs + 90_000 });
+      expect(await testDatabase.database("lease").select("state")).toEqual([{ state: 1 }]);
 
-      const again = { ...one, degraded: false, grantedMs: nowMs + 40, expireMs: nowMs + 60_040 };
+      const again = { ...first, degraded: false, grantedMs: nowMs + 40, expireMs: nowMs + 60_040 };
       await ledger.commit(again);
-      expect(await stand.database("lease").select("state", "expire_at")).toEqual([
+      expect(await testDatabase.database("lease").select("state", "expire_at")).toEqual([
         { state: 0, expire_at: new Date(again.expireMs) },
       ]);
     },
   );
 
-  test.each(["in one batch", "in many"])("stays settled if it was: the counters are contradicted: %s", async (how) => {
-    const entries = [entry({ operationId, end: settled(3) }), entry(later), entry({ ...later, end: settled(4) })];
-    const outcomes = [];
-    if (how === "in one batch") outcomes.push(...(await Promise.all(entries.map((one) => ledger.commit(one)))));
-    else for (const one of entries) outcomes.push(await ledger.commit(one));
-    const settlement = { points: 3, grantedMs: nowMs };
-    expect(outcomes).toEqual([settlement, settlement, settlement]);
-    expect(contradicted).toEqual([meter, meter]);
-    expect(await usage()).toEqual([{ requests: 1, points: 3, unique_points: 0 }]);
-    expect(await stand.database("charged_day").select("points")).toEqual([{ points: 3 }]);
-  });
+  test.each(["in one batch", "in several batches"])(
+    "stays settled, and a later grant is reported as a contradiction: %s",
+    async (how) => {
+      const entries = [entry({ operationId, end: settled(3) }), entry(later), entry({ ...later, end: settled(4) })];
+      const outcomes = [];
+      if (how === "in one batch")
+        outcomes.push(...(await Promise.all(entries.map((written) => ledger.commit(written)))));
+      else for (const written of entries) outcomes.push(await ledger.commit(written));
+      const settlement = { points: 3, grantedMs: nowMs };
+      expect(outcomes).toEqual([settlement, settlement, settlement]);
+      expect(contradicted).toEqual([meter, meter]);
+      expect(await usage()).toEqual([{ requests: 1, points: 3, unique_points: 0 }]);
+      expect(await testDatabase.database("charged_day").select("points")).toEqual([{ points: 3 }]);
+    },
+  );
 });
 
-test("of two different settlements of a lease each writer learns which one counts", async () => {
-  const one = entry({ end: settled(5) });
-  const other = createLedger({ ...books(stand.database), onContradiction, logger });
-  const outcomes = await Promise.all([ledger.commit(one), other.commit({ ...one, end: settled(7) })]);
-  const [row] = await stand.database("lease").select("settled_points");
+test("two writers that settle a lease differently both get the settlement that counts", async () => {
+  const settlementEntry = entry({ end: settled(5) });
+  const secondLedger = createLedger({ ...writersOf(testDatabase.database), onContradiction, logger });
+  const outcomes = await Promise.all([
+    ledger.commit(settlementEntry),
+    secondLedger.commit({ ...settlementEntry, end: settled(7) }),
+  ]);
+  const [row] = await testDatabase.database("lease").select("settled_points");
   const settlement = { points: row?.settled_points, grantedMs: nowMs };
   expect(outcomes).toEqual([settlement, settlement]);
   expect(contradicted).toEqual([meter]);
-  expect(await stand.database("charged_day").select("points")).toEqual([{ points: row?.settled_points }]);
+  expect(await testDatabase.database("charged_day").select("points")).toEqual([{ points: row?.settled_points }]);
 });
 
-test("two servers that write the same at once count each operation once, and each point once", async () => {
-  const other = openDatabase({ url: stand.url, poolSize: 5, statementTimeoutMs: 10_000 });
-  const ledgers = [ledger, createLedger({ ...books(other), onContradiction, logger })];
+test("two servers that write the same entries concurrently count each operation and each point once", async () => {
+  const secondDatabase = openDatabase({ url: testDatabase.url, poolSize: 5, statementTimeoutMs: 10_000 });
+  const ledgers = [ledger, createLedger({ ...writersOf(secondDatabase), onContradiction, logger })];
   const operations = Array.from({ length: 300 }, () => randomUUID());
   const work = operations.flatMap((operationId, index) =>
-    ledgers.flatMap((one) => {
-      // 40 different points, of which each operation has three.
+    ledgers.flatMap((writer) => {
+      // There are 40 distinct points; each operation has three of them.
       const keys = [0, 1, 2].map((step) => BigInt((index * 7 + step) % 40) - 20n);
       const end = settled(
         index % 5,
         keys.map((key) => BigInt.asUintN(64, key)),
       );
       return [
-        one.commit(entry({ operationId })),
-        one.commit(entry({ operationId, end })),
-        one.commit(entry({ operationId, end })),
+        writer.commit(entry({ operationId })),
+        writer.commit(entry({ operationId, end })),
+        writer.commit(entry({ operationId, end })),
       ];
     }),
   );
   await Promise.all(work);
-  await other.destroy();
+  await secondDatabase.destroy();
   const points = operations.reduce((sum, _operation, index) => sum + (index % 5), 0);
   expect(await usage()).toEqual([{ requests: 300, points, unique_points: 40 }]);
-  expect(await stand.database("usage_point").count()).toEqual([{ count: 40 }]);
+  expect(await testDatabase.database("usage_point").count()).toEqual([{ count: 40 }]);
 });
 
-test("points that many companies' entries bring at once are counted once, for the one that is first", async () => {
-  const other = openDatabase({ url: stand.url, poolSize: 5, statementTimeoutMs: 10_000 });
-  const another = createLedger({ ...books(other), onContradiction, logger });
+test("points that entries of several companies share are counted once, for the company that writes first", async () => {
+  const secondDatabase = openDatabase({ url: testDatabase.url, poolSize: 5, statementTimeoutMs: 10_000 });
+  const secondLedger = createLedger({ ...writersOf(secondDatabase), onContradiction, logger });
   const work = Array.from({ length: 300 }, (_none, index) => {
     const keys = [0, 1, 2].map((step) => BigInt((index * 7 + step) % 40));
     const companyKey = `company_${index % 3}`;
-    const one = index % 2 === 0 ? ledger : another;
-    return one.commit(entry({ companyKey, end: settled(2, keys) }));
+    const writer = index % 2 === 0 ? ledger : secondLedger;
+    return writer.commit(entry({ companyKey, end: settled(2, keys) }));
   });
   await Promise.all(work);
-  await other.destroy();
+  await secondDatabase.destroy();
   const rows = await usage();
   expect(rows.map(({ requests, points }) => `${requests} ${points}`)).toEqual(["100 200", "100 200", "100 200"]);
   expect(rows.reduce((sum, { unique_points: unique }) => sum + unique, 0)).toBe(40);
 });
 
-test("an entry that cannot be written is left out alone", async () => {
-  const poison = entry({ tracecode: "no uuid" });
-  const good = Array.from({ length: 20 }, () => entry());
+test("an entry that cannot be written fails alone, and the rest of its batch is written", async () => {
+  const invalid = entry({ tracecode: "no uuid" });
+  const valid = Array.from({ length: 20 }, () => entry());
   const results = await Promise.allSettled(
-    [...good.slice(0, 7), poison, ...good.slice(7)].map((one) => ledger.commit(one)),
+    [...valid.slice(0, 7), invalid, ...valid.slice(7)].map((written) => ledger.commit(written)),
   );
   expect(results.filter(({ status }) => status === "rejected").length).toBe(1);
   expect(results[7]?.status).toBe("rejected");
-  expect(await stand.database("lease").count()).toEqual([{ count: 20 }]);
+  expect(await testDatabase.database("lease").count()).toEqual([{ count: 20 }]);
 });
 
-test("while PostgreSQL does not write, the queue fills, is full, and is written afterwards", async () => {
+test("the queue fills while PostgreSQL does not write, refuses commits when full, and is written afterwards", async () => {
   await ledger.commit(entry());
-  const small = createLedger({ ...books(stand.database), onContradiction, logger, capacity: 3, commitTimeoutMs: 100 });
-  const lock = await stand.database.transaction();
+  const small = createLedger({
+    ...writersOf(testDatabase.database),
+    onContradiction,
+    logger,
+    capacity: 3,
+    commitTimeoutMs: 100,
+  });
+  const lock = await testDatabase.database.transaction();
   await lock.raw("lock table lease in exclusive mode");
   const late = small.commit(entry()).catch((error: unknown) => ConnectError.from(error).code);
   small.append(entry());
@@ -233,50 +253,52 @@ test("while PostgreSQL does not write, the queue fills, is full, and is written 
   small.append(entry());
   expect(small.hasRoom()).toBe(false);
   await expect(small.commit(entry())).rejects.toMatchObject({ code: Code.Unavailable });
-  // A grant that was given is written, whatever waits.
+  // A grant that the caller already has is queued beyond the capacity.
   small.append(entry());
   expect(await late).toBe(Code.Unavailable);
   await lock.rollback();
   await small.flush();
   expect(small.hasRoom()).toBe(true);
-  expect(await stand.database("lease").count()).toEqual([{ count: 5 }]);
+  expect(await testDatabase.database("lease").count()).toEqual([{ count: 5 }]);
 });
 
-test("connections that are cut are tried again until everything is written", async () => {
+test("writes every entry although its connections are cut repeatedly", async () => {
   await ledger.commit(entry());
-  const cut = () =>
-    stand.database.raw(
+  const cutConnections = () =>
+    testDatabase.database.raw(
       "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()",
     );
   const work = Promise.allSettled(Array.from({ length: 2000 }, () => ledger.commit(entry())));
-  for (let times = 0; times < 5; times += 1) await cut();
+  for (let times = 0; times < 5; times += 1) await cutConnections();
   await work;
   await ledger.flush();
-  expect(await stand.database("lease").count()).toEqual([{ count: 2001 }]);
+  expect(await testDatabase.database("lease").count()).toEqual([{ count: 2001 }]);
 });
 
-test("days far back and far ahead have their partitions, and old ones go", async () => {
+test("creates partitions for days far back and far ahead, and drops old ones", async () => {
   await ledger.commit(entry({ day: today - 1000, end: settled(1, [1n]) }));
   await ledger.commit(entry({ day: today + 1000 }));
-  await Promise.all([1, 2, 3].map(() => ensurePartitions(openAnother(), "lease", new Set([today + 1, today + 2]))));
-  await dropPartitions(stand.database, "lease", today);
-  const rows = await stand.database("lease").select(stand.database.raw("day - date '1970-01-01' as day"));
+  await Promise.all([1, 2, 3].map(() => ensurePartitions(openOwnDatabase(), "lease", new Set([today + 1, today + 2]))));
+  await dropPartitions(testDatabase.database, "lease", today);
+  const rows = await testDatabase.database("lease").select(testDatabase.database.raw("day - date '1970-01-01' as day"));
   expect(rows).toEqual([{ day: today + 1000 }]);
-  for (const database of others.splice(0)) await database.destroy();
+  for (const database of openDatabases.splice(0)) await database.destroy();
 });
 
-test("a snapshot has what is running, what has ended lately, and the sums", async () => {
+test("a snapshot holds the running leases, the recently ended ones, and the sums", async () => {
   const running = entry();
   const yesterday = entry({ day: today - 1, end: settled(4) });
   const lastMonth = entry({
     day: month.from - 1,
     end: { ...settled(100), endedMs: nowMs - 2 * dayMs } as LedgerEntry["end"],
   });
-  const given = entry({ end: released });
+  const releasedLease = entry({ end: released });
   const done = entry({ end: settled(3) });
-  const foreign = entry({ meter: { ...meter, methodGroup: 4 }, end: settled(9) });
-  await Promise.all([running, yesterday, lastMonth, given, done, foreign].map((one) => ledger.commit(one)));
-  const snapshot = await readSnapshot(stand.database, meter, {
+  const otherMeter = entry({ meter: { ...meter, methodGroup: 4 }, end: settled(9) });
+  await Promise.all(
+    [running, yesterday, lastMonth, releasedLease, done, otherMeter].map((written) => ledger.commit(written)),
+  );
+  const snapshot = await readSnapshot(testDatabase.database, meter, {
     nowMs,
     day: today,
     window: month,
@@ -289,7 +311,7 @@ test("a snapshot has what is running, what has ended lately, and the sums", asyn
     expect.arrayContaining([
       [running.operationId, "active", undefined],
       [yesterday.operationId, "settled", 4],
-      [given.operationId, "released", undefined],
+      [releasedLease.operationId, "released", undefined],
       [done.operationId, "settled", 3],
     ]),
   );
@@ -308,51 +330,51 @@ test("a snapshot has what is running, what has ended lately, and the sums", asyn
   });
 });
 
-test("a snapshot has leases of days long ago that still run or have ended lately", async () => {
+test("a snapshot holds leases of past days that still run or ended recently", async () => {
   const old = (days: number) => ({ day: today - days, grantedMs: nowMs - days * dayMs });
   const renewed = entry(old(20));
   const late = entry({ ...old(30), end: { ...settled(3), endedMs: nowMs - 1000 } as LedgerEntry["end"] });
-  const over = entry({ ...old(25), expireMs: nowMs - 24 * dayMs });
-  const given = entry({ ...old(3), end: { ...released, endedMs: nowMs - 1000 } as LedgerEntry["end"] });
-  // Each day becomes a late one by what came last.
+  const expired = entry({ ...old(25), expireMs: nowMs - 24 * dayMs });
+  const releasedLease = entry({ ...old(3), end: { ...released, endedMs: nowMs - 1000 } as LedgerEntry["end"] });
+  // The last entry of each day makes it a late day.
   await ledger.commit({ ...renewed, expireMs: renewed.grantedMs + 60_000 });
-  await Promise.all([renewed, late, over, given].map((one) => ledger.commit(one)));
+  await Promise.all([renewed, late, expired, releasedLease].map((written) => ledger.commit(written)));
   const of = { nowMs, day: today, window: month, timezone: 0, remember };
-  const found = (await readSnapshot(stand.database, meter, of)).leases.map(({ operationId }) => operationId);
-  expect(found.toSorted()).toEqual([renewed, late, given].map(({ operationId }) => operationId).toSorted());
-  await dropChargedDays(stand.database, nowMs);
-  expect(await stand.database("late_day")).toEqual([]);
+  const found = (await readSnapshot(testDatabase.database, meter, of)).leases.map(({ operationId }) => operationId);
+  expect(found.toSorted()).toEqual([renewed, late, releasedLease].map(({ operationId }) => operationId).toSorted());
+  await dropChargedDays(testDatabase.database, nowMs);
+  expect(await testDatabase.database("late_day")).toEqual([]);
 });
 
-test("appended entries are written soon, and a short calculation is one row written once", async () => {
+test("writes an appended entry without a flush, and writes the row of a short calculation once", async () => {
   const [alone, short] = [entry(), entry()];
   ledger.append(alone);
-  const written = () => stand.database("lease").where({ operation_id: alone.operationId }).select("state");
+  const written = () => testDatabase.database("lease").where({ operation_id: alone.operationId }).select("state");
   await expect.poll(written, { timeout: 5000 }).toEqual([{ state: 0 }]);
-  const patient = createLedger({ ...books(stand.database), onContradiction, logger, holdMs: 600_000 });
-  patient.append(short);
+  const holdingLedger = createLedger({ ...writersOf(testDatabase.database), onContradiction, logger, holdMs: 600_000 });
+  holdingLedger.append(short);
   for (let turn = 0; turn < 3; turn += 1) await nextTurn();
-  await patient.commit({ ...short, end: settled(3) });
-  // A second version of the row would be at another place.
-  expect(await stand.database("lease").orderBy("ctid").select("state", "ctid")).toEqual([
+  await holdingLedger.commit({ ...short, end: settled(3) });
+  // A second version of the row would have another ctid.
+  expect(await testDatabase.database("lease").orderBy("ctid").select("state", "ctid")).toEqual([
     { state: 0, ctid: "(0,1)" },
     { state: 2, ctid: "(0,2)" },
   ]);
 });
 
-test("what takes longer at once than a statement may is written in parts", async () => {
+test("splits a batch that takes longer than the statement timeout", async () => {
   await ledger.commit(entry());
-  await stand.database.raw(`
+  await testDatabase.database.raw(`
     create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.1); return new; end $$;
     create trigger slow before insert on lease for each row execute function slow()`);
-  const impatient = openDatabase({ url: stand.url, poolSize: 2, statementTimeoutMs: 500 });
-  others.push(impatient);
-  const slow = createLedger({ ...books(impatient), onContradiction, logger });
+  const shortTimeout = openDatabase({ url: testDatabase.url, poolSize: 2, statementTimeoutMs: 500 });
+  openDatabases.push(shortTimeout);
+  const slow = createLedger({ ...writersOf(shortTimeout), onContradiction, logger });
   await Promise.all(Array.from({ length: 12 }, () => slow.commit(entry({ end: settled(1) }))));
   expect(await usage()).toEqual([{ requests: 12, points: 12, unique_points: 0 }]);
 });
 
-test("points that are more than a statement takes are counted once each", async () => {
+test("counts each point once when a settlement has more points than one statement takes", async () => {
   const keys = (from: number, to: number) => Array.from({ length: to - from }, (_, index) => BigInt(from + index));
   ledger.append(entry({ end: settled(1, keys(0, 30_000)) }));
   ledger.append(entry({ end: settled(1, [...keys(10_000, 35_000), ...keys(0, 5000)]) }));
@@ -360,48 +382,48 @@ test("points that are more than a statement takes are counted once each", async 
   expect(await usage()).toEqual([{ requests: 2, points: 2, unique_points: 35_000 }]);
 });
 
-test("a day that has not ended at the offset of its leases goes on in the snapshot", async () => {
-  // At noon UTC it is the 25th at UTC+12, and the user has moved to UTC.
+test("a snapshot continues a day that has not ended at the offset of its leases", async () => {
+  // At noon UTC it is already the 25th at UTC+12. The user's timezone changes from UTC+12 to UTC.
   await ledger.commit(entry({ day: today + 1, timezone: 12, end: settled(3) }));
   const of = { nowMs, day: today, window: month, timezone: 0, remember };
-  expect(await readSnapshot(stand.database, meter, of)).toMatchObject({
+  expect(await readSnapshot(testDatabase.database, meter, of)).toMatchObject({
     day: today + 1,
     timezone: 12,
     dayUsed: 3,
   });
-  const over = nowMs + 36 * 3_600_000;
-  expect(await readSnapshot(stand.database, meter, { ...of, nowMs: over, day: today + 2 })).toMatchObject({
+  const laterMs = nowMs + 36 * 3_600_000;
+  expect(await readSnapshot(testDatabase.database, meter, { ...of, nowMs: laterMs, day: today + 2 })).toMatchObject({
     day: today + 2,
     dayUsed: 0,
   });
 });
 
-test("finds a lease by what its id says, and the methods that run", async () => {
-  const one = entry();
-  await ledger.commit(one);
+test("finds a lease by the key in its id, and the methods with running leases", async () => {
+  const granted = entry();
+  await ledger.commit(granted);
   const { userId, service, methodGroup } = meter;
-  const key = { userId, service, methodGroup, day: today, operationId: one.operationId };
-  expect(await findLease(stand.database, key)).toMatchObject({
+  const key = { userId, service, methodGroup, day: today, operationId: granted.operationId };
+  expect(await findLease(testDatabase.database, key)).toMatchObject({
     companyKey: "company",
     username: "user",
     lease: { points: 5, timezone: 0 },
   });
-  expect(await findLease(stand.database, { ...key, day: today + 1 })).toBeUndefined();
-  expect(await findMethods(stand.database, 7, nowMs)).toEqual([{ service: 2, methodGroup: 3 }]);
-  expect(await findMethods(stand.database, 7, nowMs + 60_000)).toEqual([]);
+  expect(await findLease(testDatabase.database, { ...key, day: today + 1 })).toBeUndefined();
+  expect(await findMethods(testDatabase.database, 7, nowMs)).toEqual([{ service: 2, methodGroup: 3 }]);
+  expect(await findMethods(testDatabase.database, 7, nowMs + 60_000)).toEqual([]);
 });
 
-const others: ReturnType<typeof openDatabase>[] = [];
-function openAnother() {
-  const database = openDatabase({ url: stand.url, poolSize: 2, statementTimeoutMs: 10_000 });
-  others.push(database);
+const openDatabases: ReturnType<typeof openDatabase>[] = [];
+function openOwnDatabase() {
+  const database = openDatabase({ url: testDatabase.url, poolSize: 2, statementTimeoutMs: 10_000 });
+  openDatabases.push(database);
   return database;
 }
 
-describe("verifying the usage", () => {
+describe("verifyUsage", () => {
   const date = new Date(today * 86_400_000).toISOString().slice(0, 10);
   const next = new Date((today + 1) * 86_400_000).toISOString().slice(0, 10);
-  const verify = () => verifyUsage(stand.database, { from: date, to: next, today: date });
+  const verify = () => verifyUsage(testDatabase.database, { from: date, to: next, today: date });
   beforeEach(async () => {
     ledger.append(entry({ end: settled(3, [1n, 2n, 2n]) }));
     ledger.append(entry({ end: settled(2, [2n, 3n]) }));
@@ -410,7 +432,7 @@ describe("verifying the usage", () => {
     await ledger.flush();
   });
 
-  test("finds nothing where the ledger was written by the ledger", async () => {
+  test("reports nothing after the ledger's own writes", async () => {
     expect(await verify()).toEqual({ compared: 1, differences: [] });
   });
 
@@ -418,14 +440,14 @@ describe("verifying the usage", () => {
     ["requests", "update usage_day set requests = 3", { usage: [3, 5, 3], ledger: [2, 5, 3] }],
     ["points", "update usage_day set points = 6", { usage: [2, 6, 3], ledger: [2, 5, 3] }],
     ["unique points", "update usage_day set unique_points = 2", { usage: [2, 5, 2], ledger: [2, 5, 3] }],
-    ["a row that is missing", "delete from usage_day", { usage: null, ledger: [2, 5, 3] }],
-    ["leases that are missing", "delete from lease", { usage: [2, 5, 3], ledger: null }],
-  ])("finds a difference of %s", async (_what, statement, numbers) => {
-    await stand.database.raw(statement);
+    ["a missing row", "delete from usage_day", { usage: null, ledger: [2, 5, 3] }],
+    ["missing leases", "delete from lease", { usage: [2, 5, 3], ledger: null }],
+  ])("reports a difference of %s", async (_what, statement, numbers) => {
+    await testDatabase.database.raw(statement);
     expect(await verify()).toMatchObject({ compared: 1, differences: [{ date, username: "user", ...numbers }] });
   });
 
-  describe("of a user who moved that day", () => {
+  describe("for a user who changed the company that day", () => {
     const moved = { companyKey: "next" };
     beforeEach(async () => {
       ledger.append(entry({ ...moved, end: settled(7, [3n, 4n]) }));
@@ -433,54 +455,59 @@ describe("verifying the usage", () => {
       await ledger.flush();
     });
 
-    test("compares what was used in each company", async () => {
+    test("compares the usage of each company", async () => {
       const columns = ["company_key", "requests", "points", "unique_points"];
-      expect(await stand.database("usage_day").select(columns).orderBy("company_key")).toEqual([
+      expect(await testDatabase.database("usage_day").select(columns).orderBy("company_key")).toEqual([
         { company_key: "company", requests: 2, points: 5, unique_points: 3 },
         { company_key: "next", requests: 2, points: 8, unique_points: 2 },
       ]);
       expect(await verify()).toEqual({ compared: 2, differences: [] });
-      await stand.database("usage_day").where({ company_key: "next" }).update({ points: 9, unique_points: 3 });
+      await testDatabase.database("usage_day").where({ company_key: "next" }).update({ points: 9, unique_points: 3 });
       expect(await verify()).toMatchObject({
         compared: 2,
         differences: [
-          // Nobody knows which of them has one point too many.
+          // The ledger cannot tell which company has one point too many, so both are reported.
           { company_key: "company", usage: [2, 5, 3], ledger: [2, 5, 2] },
           { company_key: "next", usage: [2, 9, 3], ledger: [2, 8, 2] },
         ],
       });
     });
 
-    test("compares the companies together where an earlier version has counted all for the first", async () => {
-      await stand.database("usage_day").where({ company_key: "next" }).delete();
-      await stand.database("usage_day").update({ requests: 4, points: 13, unique_points: 5 });
+    test("compares the sum of the companies when an earlier version counted everything for the first", async () => {
+      await testDatabase.database("usage_day").where({ company_key: "next" }).delete();
+      await testDatabase.database("usage_day").update({ requests: 4, points: 13, unique_points: 5 });
       expect(await verify()).toEqual({ compared: 1, differences: [] });
-      await stand.database("usage_day").update({ points: 12 });
+      await testDatabase.database("usage_day").update({ points: 12 });
       expect((await verify()).differences).toMatchObject([
         { company_key: null, usage: [4, 12, 5], ledger: [4, 13, 5] },
       ]);
     });
   });
 
-  test("looks at its days only", async () => {
-    await stand.database.raw("update usage_day set points = 6");
-    expect(await verifyUsage(stand.database, { from: next, to: "9999-12-31", today: date })).toEqual({
+  test("compares the given days only", async () => {
+    await testDatabase.database.raw("update usage_day set points = 6");
+    expect(await verifyUsage(testDatabase.database, { from: next, to: "9999-12-31", today: date })).toEqual({
       compared: 0,
       differences: [],
     });
   });
 });
 
-test("entries of one lease wait as one while PostgreSQL is away, and beyond the capacity calls are UNAVAILABLE", async () => {
-  const small = createLedger({ ...books(stand.database), logger, onContradiction: () => undefined, capacity: 3 });
-  const lock = await stand.database.transaction();
+test("merges waiting entries of one lease, and fails calls beyond the capacity with UNAVAILABLE", async () => {
+  const small = createLedger({
+    ...writersOf(testDatabase.database),
+    logger,
+    onContradiction: () => undefined,
+    capacity: 3,
+  });
+  const lock = await testDatabase.database.transaction();
   await lock.raw("lock table lease in access exclusive mode");
   const renewed = entry();
   for (let renewal = 0; renewal < 1000; renewal += 1) {
     small.append({ ...renewed, expireMs: renewed.expireMs + renewal });
     if (renewal % 100 === 0) await new Promise(setImmediate);
   }
-  // One is being written, one waits.
+  // One entry is being written, one waits.
   expect([small.pending(), small.hasRoom()]).toEqual([expect.toSatisfy((count) => count <= 2), true]);
   small.append(entry());
   small.append(entry());
@@ -491,24 +518,28 @@ test("entries of one lease wait as one while PostgreSQL is away, and beyond the 
   }
   await lock.rollback();
   await small.flush();
-  const rows = await stand.database("lease").where({ operation_id: renewed.operationId }).select("expire_at");
+  const rows = await testDatabase.database("lease").where({ operation_id: renewed.operationId }).select("expire_at");
   expect(rows).toEqual([{ expire_at: new Date(renewed.expireMs + 999) }]);
 });
 
-test("of two settlements of one lease in a batch the first counts, both get the result, and the counters are reported", async () => {
+test("the first of two settlements of a lease in one batch counts, both callers get it, and the meter is reported", async () => {
   const contradicted: Meter[] = [];
-  const own = createLedger({ ...books(stand.database), logger, onContradiction: (one) => void contradicted.push(one) });
+  const reportingLedger = createLedger({
+    ...writersOf(testDatabase.database),
+    logger,
+    onContradiction: (reported) => void contradicted.push(reported),
+  });
   const lease = entry();
-  const commits = [3, 4].map((points) => own.commit({ ...lease, end: settled(points) }));
+  const commits = [3, 4].map((points) => reportingLedger.commit({ ...lease, end: settled(points) }));
   expect((await Promise.all(commits)).map((settlement) => settlement?.points)).toEqual([3, 3]);
   expect(contradicted).toEqual([lease.meter]);
 });
 
 test.each(["in one batch", "one after the other"])(
-  "a settlement that does not know the holder of a later grant keeps the company and tracecode of the lease, %s",
+  "a settlement without the holder of the later grant keeps the company and tracecode of the lease, %s",
   async (order) => {
     const first = entry({ companyKey: "company_of_grant" });
-    // The counters granted the operation again, that entry was lost, and they have forgotten the holder.
+    // The counters granted the operation again. That entry was lost, and the counters no longer have its holder.
     const settlement = {
       ...first,
       grantedMs: nowMs + 90_000,
@@ -522,10 +553,10 @@ test.each(["in one batch", "one after the other"])(
     if (order === "one after the other") await ledger.flush();
     await ledger.commit(settlement);
     const columns = ["company_key", "tracecode", "holder", "settled_points"] as const;
-    expect(await stand.database("lease").select(...columns)).toEqual([
+    expect(await testDatabase.database("lease").select(...columns)).toEqual([
       { company_key: "company_of_grant", tracecode: first.tracecode, holder: "planner", settled_points: 3 },
     ]);
-    expect(await stand.database("audit_action").select("company_key", "tracecode")).toEqual([
+    expect(await testDatabase.database("audit_action").select("company_key", "tracecode")).toEqual([
       { company_key: "company_of_grant", tracecode: first.tracecode },
     ]);
   },

@@ -13,7 +13,7 @@ import { noOwnRedis, startRedis } from "../../support/redis.ts";
 const all = { from: "2000-01-01", to: "9999-12-31" };
 
 test.skipIf(noOwnRedis !== "")(
-  "finds where counters, sums and the audit log differ from the settled leases",
+  "reports where counters, sums and the audit log differ from the settled leases",
   async () => {
     const server = await startRedis();
     const app = await startTestApp({ REDIS_URL: server.url });
@@ -31,7 +31,7 @@ test.skipIf(noOwnRedis !== "")(
     await client.settleLease({ leaseId: lease?.leaseId ?? "", points: 4 }, { headers });
     const held = { ...request, points: 7, operationId: randomUUID() as string };
     await client.acquireQuota(held, { headers });
-    // Expires with no call after it: what the counters still keep for it is not a difference.
+    // This lease expires, and no later call removes its reservation from the counters: not a difference.
     await client.acquireQuota({ ...request, operationId: randomUUID(), ttlSeconds: 1 }, { headers });
     await new Promise((resolve) => setTimeout(resolve, 1100));
     expect(await verifyLeases(app.database, all)).toEqual([]);

@@ -15,7 +15,7 @@ const quota = (points_per_day: number, method_group = "PLAN", service = "UNIVERS
 const limited = (limits: Json) => ({
   services: [{ service: "ROUTING", methods: [{ method_group: "PLAN", ...limits }] }],
 });
-/** What is read of it. */
+/** The body that GET returns for `quota(...)`. */
 const stored = (points_per_day: number, method_group = "PLAN", service = "UNIVERSAL") => ({
   services: [{ service, methods: [{ ...unlimited, method_group, points_per_day }] }],
 });
@@ -27,7 +27,7 @@ const unlimited = {
   max_concurrent_execution: null,
 };
 
-test("keeps the specification's quotas to the letter", async () => {
+test("returns the quotas of the specification unchanged", async () => {
   const username = await app.user();
   const body = {
     services: [
@@ -50,7 +50,7 @@ test("keeps the specification's quotas to the letter", async () => {
   expect((await call("GET", `/admin/quotas/${username}`)).body).toEqual({ base: body, additional: [] });
 });
 
-test("absent points take their maximum, an absent or null window and concurrency do not limit, and 0 stays 0", async () => {
+test("absent points default to their maximum, an absent or null window or concurrency is unlimited, and 0 stays 0", async () => {
   const username = await app.user();
   const methods = [
     { method_group: "ROUTE" },
@@ -69,7 +69,7 @@ test("absent points take their maximum, an absent or null window and concurrency
   expect(body.base.services[0].methods).toEqual(methods.map((method) => ({ ...unlimited, ...method })));
 });
 
-test("the singular path of the sister API answers as the plural one", async () => {
+test("the singular path /admin/quota serves the same quotas as /admin/quotas", async () => {
   const username = await app.user();
   expect((await call("PUT", `/admin/quota/${username}`, quota(7))).status).toBe(204);
   expect((await call("PUT", `/admin/quota/${username}?from=2026-01-01&to=2026-01-02`, quota(8))).status).toBe(204);
@@ -83,7 +83,7 @@ test("the singular path of the sister API answers as the plural one", async () =
   expect((await call("GET", `/admin/quotas/${username}`)).body).toEqual({ base: { services: [] }, additional: [] });
 });
 
-test("the base and each period are replaced as a whole, and each by itself", async () => {
+test("PUT replaces the base or one period as a whole, and leaves the others unchanged", async () => {
   const username = await app.user();
   const path = `/admin/quotas/${username}`;
   await call("PUT", path, { services: [...quota(1).services, ...quota(2, "ROUTE", "ROUTING").services] });
@@ -100,7 +100,7 @@ test("the base and each period are replaced as a whole, and each by itself", asy
   });
 });
 
-test("removes one period, or all", async () => {
+test("DELETE removes one period, or all quotas of the user", async () => {
   const username = await app.user();
   const path = `/admin/quotas/${username}`;
   await call("PUT", path, quota(1));
@@ -114,7 +114,7 @@ test("removes one period, or all", async () => {
   expect((await call("GET", path)).body).toEqual({ base: { services: [] }, additional: [] });
 });
 
-test("refuses a period that overlaps another one of the same service and method group, and changes nothing", async () => {
+test("refuses a quota whose period overlaps another of the same service and method group, and changes nothing", async () => {
   const username = await app.user();
   const path = `/admin/quotas/${username}`;
   await call("PUT", `${path}?from=2026-01-10&to=2026-01-20`, quota(1));
@@ -122,12 +122,12 @@ test("refuses a period that overlaps another one of the same service and method 
   const overlapping = await call("PUT", `${path}?from=2026-01-19&to=2026-01-25`, both);
   expect(overlapping.status).toBe(409);
   expect((await call("GET", path)).body.additional).toEqual([{ ...stored(1), from: "2026-01-10", to: "2026-01-20" }]);
-  // The day `to` is not in the period, and another method group is another quota.
+  // The day `to` is not in the period. Quotas of other method groups may overlap.
   expect((await call("PUT", `${path}?from=2026-01-20&to=2026-01-25`, quota(3))).status).toBe(204);
   expect((await call("PUT", `${path}?from=2026-01-12&to=2026-01-13`, quota(3, "ROUTE"))).status).toBe(204);
 });
 
-test("of 9 overlapping periods that are set at once, one is", async () => {
+test("accepts one of 9 overlapping periods that are set concurrently", async () => {
   const username = await app.user();
   const path = `/admin/quotas/${username}`;
   const set = (day: number) => call("PUT", `${path}?from=2026-05-0${day}&to=2026-06-01`, quota(day));
@@ -169,14 +169,14 @@ test.each<[string, Json, string]>([
   ["?from=0000-01-01&to=2026-03-05", quota(1), "from"],
   ["?from=yesterday&to=2026-03-05", quota(1), "from"],
   ["?from=2026-01-01T00:00:00Z&to=2026-03-05", quota(1), "from"],
-])("refuses %s %o and names %s", async (query, body, field) => {
+])("refuses %s %o and names the field %s", async (query, body, field) => {
   const username = await app.user();
   const answer = await call("PUT", `/admin/quotas/${username}${query}`, body);
   expect([answer.status, answer.body.validations?.[0]?.field]).toEqual([400, field]);
   expect((await call("GET", `/admin/quotas/${username}`)).body).toEqual({ base: { services: [] }, additional: [] });
 });
 
-test.each(["PUT", "GET", "DELETE"])("%s of a user who does not exist is 404", async (method) => {
+test.each(["PUT", "GET", "DELETE"])("%s answers 404 when the user does not exist", async (method) => {
   const answer = await call(method, "/admin/quotas/missing_user", method === "PUT" ? quota(1) : undefined);
   expect([answer.status, answer.body.resource_id]).toEqual([404, "missing_user"]);
 });
