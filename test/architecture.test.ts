@@ -7,7 +7,7 @@ interface Import {
   readonly to: string;
 }
 
-/** The floors of the parts directly below a folder of src: a path that ends with a slash, or nothing for src itself. */
+/** The floors of the parts directly below `root`, a path in src that ends with a slash. Empty: src itself. */
 interface FloorList {
   readonly root: string;
   readonly floors: ReadonlyMap<string, number>;
@@ -25,27 +25,30 @@ const lists = [
   ...["quotas", "accounts"].map((folder) => ({ root: `${folder}/`, floors: readFloors(`Within \`${folder}\``) })),
 ];
 
-test.each(lists)("each part of src/$root is on one floor, and each floor names what exists", ({ root, floors }) => {
-  const parts = new Set(files.filter((file) => file.startsWith(root)).map((file) => partOf(root, file)));
-  expect([...floors.keys()].toSorted()).toEqual([...parts].toSorted());
-});
+test.each(lists)(
+  "docs/architecture.md names each part of src/$root on one floor, and names no other part",
+  ({ root, floors }) => {
+    const parts = new Set(files.filter((file) => file.startsWith(root)).map((file) => partOf(root, file)));
+    expect([...floors.keys()].toSorted()).toEqual([...parts].toSorted());
+  },
+);
 
 test("a folder imports only from floors below its own", () => {
   expect(imports.length).toBeGreaterThan(500);
   expect(lists.flatMap((list) => violationsOf(list, imports))).toEqual([]);
 });
 
-test("files import each other in no circle, types included", () => {
+test("imports make no circle, types included", () => {
   expect(circleIn(imports)).toBeUndefined();
 });
 
-test("no two exports of src have one name", () => {
+test("every name that src exports is unique", () => {
   const sources = files.map((file): [string, string] => [file, readFileSync(join("src", file), "utf8")]);
   expect(sources.flatMap(([, source]) => exportsOf(source)).length).toBeGreaterThan(500);
   expect(sharedNamesOf(sources)).toEqual([]);
 });
 
-test("the checks see what they forbid", () => {
+test("the checks report each forbidden import, circle and shared name", () => {
   const [all, quotas, accounts] = lists as [FloorList, FloorList, FloorList];
   const forbidden = (list: FloorList, from: string, to: string) => violationsOf(list, [{ from, to }]);
   expect(forbidden(all, "shared/handler.ts", "app/app.ts")).toEqual(["shared/handler.ts imports app/app.ts"]);
@@ -68,7 +71,7 @@ test("the checks see what they forbid", () => {
   ).toEqual(["Row: a.ts, b.ts", "up: a.ts, b.ts"]);
 });
 
-/** The names that a file exports by a declaration. A re-export is not a second declaration. */
+/** Returns the names that a file declares and exports. Re-exports are left out. */
 function exportsOf(source: string): string[] {
   const named = /^export (?:declare |abstract |async )*(?:function\*?|const|let|class|interface|type|enum) +(\w+)/gm;
   const destructured = /^export const \{([^}]*)\}/gm;
@@ -80,7 +83,7 @@ function exportsOf(source: string): string[] {
   ].filter((name) => name !== "");
 }
 
-/** The names that more than one file exports, with the files. */
+/** Returns a line `name: files` for each name that more than one file exports, sorted. */
 function sharedNamesOf(sources: readonly (readonly [file: string, source: string])[]): string[] {
   const filesOf = new Map<string, string[]>();
   for (const [file, source] of sources) {
@@ -92,12 +95,12 @@ function sharedNamesOf(sources: readonly (readonly [file: string, source: string
     .toSorted();
 }
 
-/** The paths of the relative imports, types and dynamic imports included. */
+/** Returns the paths of the relative imports, types and dynamic imports included. */
 function importsOf(source: string): string[] {
   return [...source.matchAll(/(?:from|import\()\s*"(\.[^"]+\.ts)"/g)].map(([, path = ""]) => path);
 }
 
-/** The number of the floor of each part, 1 at the top: the numbered list that follows the heading. */
+/** Reads the numbered list after the heading. Returns the floor of each part, 1 at the top. */
 function readFloors(heading: string): ReadonlyMap<string, number> {
   const list = /\n(?:\d+\. .*\n)+/.exec(page.slice(page.indexOf(heading)))?.[0] ?? "";
   return new Map(
@@ -107,7 +110,7 @@ function readFloors(heading: string): ReadonlyMap<string, number> {
   );
 }
 
-/** The file or folder directly below the root that a file belongs to. */
+/** Returns the file or folder directly below the root that contains the file. */
 function partOf(root: string, file: string): string {
   return file.slice(root.length).split("/", 1)[0] ?? file;
 }
@@ -120,7 +123,7 @@ function violationsOf({ root, floors }: FloorList, edges: readonly Import[]): st
     .map(({ edge }) => `${edge.from} imports ${edge.to}`);
 }
 
-/** The files of one circle, the first again at the end; undefined where there is none. */
+/** Returns the files of one circle, with the first repeated at the end. Undefined if there is no circle. */
 function circleIn(edges: readonly Import[]): string[] | undefined {
   const targets = new Map<string, string[]>();
   for (const { from, to } of edges) targets.set(from, [...(targets.get(from) ?? []), to]);

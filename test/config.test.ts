@@ -4,7 +4,7 @@ import { readConfig, settings } from "../src/config.ts";
 
 const keys = "a-secret-for-tests-that-is-long-enough";
 
-test("without any variable the defaults hold", () => {
+test("an empty environment gives the defaults", () => {
   expect(readConfig({})).toMatchObject({
     PORT: 8080,
     HOST: "0.0.0.0",
@@ -14,7 +14,7 @@ test("without any variable the defaults hold", () => {
   });
 });
 
-test("an empty variable counts as an absent one", () => {
+test("an empty variable counts as absent", () => {
   expect(readConfig({ PORT: "", LOG_LEVEL: "" })).toMatchObject({ PORT: 8080, LOG_LEVEL: "info" });
 });
 
@@ -45,13 +45,13 @@ test.each<[Record<string, string>, string]>([
   [{ BODY_TIMEOUT_MS: "60000" }, "BODY_TIMEOUT_MS"],
   [{ DATA_MAX_BYTES: "471859201" }, "DATA_MAX_BYTES"],
 ])("refuses %o in one line that begins with %s", (environment, name) => {
-  const refusal = () => readConfig(environment);
-  expect(refusal).toThrow(new RegExp(`^${name}: [^\\n]+$`));
-  // The rule is in words, not in the terms of the library.
-  expect(refusal).not.toThrow(/Invalid|Too (big|small)|[{}\\^]/);
+  const read = () => readConfig(environment);
+  expect(read).toThrow(new RegExp(`^${name}: [^\\n]+$`));
+  // The message states the rule in words, not in the terms of the validation library.
+  expect(read).not.toThrow(/Invalid|Too (big|small)|[{}\\^]/);
 });
 
-test("no secret is in the message that refuses it", () => {
+test("the message that refuses a secret does not contain it", () => {
   expect(() => readConfig({ TOKEN_KEYS: "a-short-secret" })).toThrow(/^((?!a-short-secret).)*$/);
 });
 
@@ -70,11 +70,11 @@ test.each([
   "openssl rand -hex 32: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08".slice(22),
   "n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg=",
   "correct horse battery staple 1 and more",
-])("takes the token key %s", (key) => {
+])("accepts the token key %s", (key) => {
   expect(readConfig({ TOKEN_KEYS: key }).TOKEN_KEYS).toEqual([key]);
 });
 
-test("the page of settings lists each one", () => {
+test("docs/configuration.md lists each setting in the order of the table", () => {
   const page = readFileSync("docs/configuration.md", "utf8");
   expect([...page.matchAll(/^\| `(\w+)` \|/gm)].map(([, name]) => name)).toEqual(Object.keys(settings));
 });

@@ -7,19 +7,19 @@ const contract = () => parse(readFileSync("test/spec/admin-openapi.yaml", "utf8"
 const generated = () => parse(readFileSync("gen/openapi.yaml", "utf8"));
 
 const allowance = {
-  // A company that does not exist cannot be updated; the contract's default answer does not say how that looks.
+  // An update of a missing company answers 404. The contract covers it by its default response only.
   additionalStatuses: ["update_company 404"],
   deliberate: [
-    // The contract says in words that an answer may have no services.
+    // The contract states in prose that a response may have no services.
     "/admin/quotas/{username}.get.responses.200.application/json.properties.base.properties.services.minItems",
-    // The contract calls the body an object and says in words what it takes.
+    // The contract declares the body as an object and states its fields in prose.
     "/admin/users/{username}.patch.requestBody.application/json.properties",
   ],
-  // Remove a line with the change that builds it; the list ends empty.
+  // Differences that are not built yet. The change that builds one removes its line.
   pending: [],
 };
 
-test("the generated document says what the contract says", () => {
+test("the generated document agrees with the contract", () => {
   const [first] = differences(contract(), generated(), allowance);
   expect(first).toBeUndefined();
 });
@@ -30,9 +30,9 @@ test("every administrative operation of the generated document is in the contrac
       .filter(([path]) => path.startsWith("/admin/"))
       .flatMap(([path, item]) => Object.keys(item).map((verb) => `${verb} ${path}`));
   const inContract = operations(contract());
-  // The way in of what the contract's `read_data` reads, for services without gRPC.
-  const own = ["put /admin/data/{tracecode}"];
-  expect(operations(generated()).filter((operation) => !inContract.includes(operation))).toEqual(own);
+  // Lets services without gRPC store the data that the contract's `read_data` reads.
+  const additional = ["put /admin/data/{tracecode}"];
+  expect(operations(generated()).filter((operation) => !inContract.includes(operation))).toEqual(additional);
 });
 
 test.each<[string, (document: ReturnType<typeof generated>) => void, string]>([
@@ -61,7 +61,11 @@ test.each<[string, (document: ReturnType<typeof generated>) => void, string]>([
     },
     'contract ["company_key","roles","username"]',
   ],
-  ["the security of all", (document) => void (document.security = []), 'security: contract [{"ApiKeyAuth":[]}]'],
+  [
+    "the security of the document",
+    (document) => void (document.security = []),
+    'security: contract [{"ApiKeyAuth":[]}]',
+  ],
   [
     "the security of one operation",
     ({ paths }) => void (paths["/admin/users"].get.security = []),
@@ -73,22 +77,22 @@ test.each<[string, (document: ReturnType<typeof generated>) => void, string]>([
     "components.securitySchemes: contract",
   ],
   [
-    "a status that the contract has not",
+    "a status that the contract does not have",
     ({ paths }) => void (paths["/admin/users"].post.responses["409"] = {}),
     "responses.409: not in the contract",
   ],
   [
-    "an allowed status that is not there",
+    "an allowed status that is missing",
     ({ paths }) => delete paths["/admin/companies"].put.responses["404"],
     "update_company 404: is allowed, and there is no such difference",
   ],
   [
-    "a field of an answer",
+    "a field of a response",
     ({ components }) => delete components.schemas.user.properties.email,
     "responses.201.application/json.properties.email: missing",
   ],
   ["a path", ({ paths }) => delete paths["/admin/quotas/{username}"], "paths./admin/quotas/{username}: missing"],
-])("the comparison sees a difference in %s", (_what, plant, message) => {
+])("the comparison reports a difference in %s", (_what, plant, message) => {
   const planted = generated();
   plant(planted);
   expect(differences(contract(), planted, allowance).join("\n")).toContain(message);

@@ -1,15 +1,15 @@
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 
-test("every dependency says in docs/development.md why it is there, and no other package does", () => {
+test("docs/development.md gives a reason for every dependency and for no other package", () => {
   expect(documented(readFileSync("docs/development.md", "utf8"))).toEqual(declared());
 });
 
-test("every package that an install brings has a permitted licence", () => {
+test("every installed package has a permitted license", () => {
   expect(unpermitted(installed())).toEqual([]);
 });
 
-test("a package with another licence, or without one, is found", () => {
+test("the check reports a package with another license or without one", () => {
   const packages = [
     { name: "copyleft", license: "GPL-3.0-only" },
     { name: "silent", license: undefined },
@@ -36,7 +36,7 @@ const permitted = new Set([
   "MIT",
   "MIT/X11",
   "MIT-0",
-  // A copyleft of single files, which are used as they are.
+  // Copyleft per file. The files are used unchanged.
   "MPL-2.0",
   "Python-2.0",
   "Unlicense",
@@ -44,8 +44,8 @@ const permitted = new Set([
 ]);
 
 /**
- * Packages whose package.json names no licence. `buffers` comes with exceljs, below `binary`, which has the same author
- * and the MIT licence; only exceljs' reader loads it, and we do not use that.
+ * Licenses of packages whose package.json names none. `buffers` is a dependency of `binary`, which has the same author
+ * and the MIT license. Only the reader of exceljs loads it, and Tollgate does not use that reader.
  */
 const unnamed = new Map([["buffers", "MIT"]]);
 
@@ -53,13 +53,15 @@ function unpermitted(packages: readonly Package[]): Package[] {
   return packages.filter(({ name, license }) => !isPermitted(license ?? unnamed.get(name) ?? ""));
 }
 
-/** Of alternatives one is enough; of a conjunction all are needed. */
+/** Permits an SPDX expression if all licenses of one of its OR alternatives are permitted. */
 function isPermitted(expression: string): boolean {
   const text = expression.replaceAll(/[()]/g, "");
-  return text.split(" OR ").some((alternative) => alternative.split(" AND ").every((one) => permitted.has(one.trim())));
+  return text
+    .split(" OR ")
+    .some((alternative) => alternative.split(" AND ").every((license) => permitted.has(license.trim())));
 }
 
-/** Licences of packages that name them in the old form, `licenses`. */
+/** Licenses of packages that name them in the old field, `licenses`. */
 const inOldForm = new Map([["reserved", "MIT"]]);
 
 function installed(): Package[] {

@@ -7,7 +7,7 @@ const xlsx = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 const tracecode = "11111111-2222-3333-4444-555555555555";
 const user = "my_username_for_login";
 
-/** The examples of the text are of 21 February 2024: the server's clock says so, too. */
+/** The specification's examples are dated 21 February 2024, so the server's clock is set to that day. */
 const now = Date.parse("2024-02-21T18:00:00+03:00");
 
 let app: TestApp;
@@ -20,7 +20,7 @@ afterAll(() => app.stop());
 const call = (method: string, path: string, options: CallOptions = {}): Promise<Answer> =>
   app.http(method, path, { token: app.admin, ...options });
 
-/** The first JSON body of the text that begins like this. The text prints a list mark before each line of a body. */
+/** Returns the first JSON body in the text with this beginning. The text prints a list mark before each line of a body. */
 function printed(beginning: string): Json {
   const start = text.indexOf(`{- ${beginning}`);
   if (start === -1) throw new Error(`the text prints no such body: ${beginning}`);
@@ -34,29 +34,29 @@ function printed(beginning: string): Json {
   return JSON.parse(text.slice(start, end).replaceAll(/(?<=^|[{,[] ?)- /gm, ""));
 }
 
-/** The values that the text gives for a query parameter, such as `limit=10`. */
+/** Returns the example values of a query parameter in the text, without duplicates: `10` for `limit=10`. */
 function examplesOf(parameter: string): string[] {
   return [
     ...new Set([...text.matchAll(new RegExp(`Example: ${parameter}=(.+?) [A-Z]`, "g"))].map((match) => match[1] ?? "")),
   ];
 }
 
-describe("the bodies that the specification prints", () => {
-  test("a company is created, updated, read and listed", async () => {
+describe("the bodies in the specification", () => {
+  test("an administrator creates, updates, reads and lists a company", async () => {
     const company = printed('"key": "my_company"');
     expect(await call("POST", "/admin/companies", { body: company })).toMatchObject({ status: 201, body: company });
     expect(await call("PUT", "/admin/companies", { body: company })).toMatchObject({ status: 200, body: company });
     expect(await call("GET", "/admin/companies/my_company")).toMatchObject({ status: 200, body: company });
     const { status, body } = await call("GET", "/admin/companies?filter=my_company");
     expect(status).toBe(200);
-    // Beside it there is the first administrator's company.
+    // The total includes the company of the first administrator.
     expect(body).toEqual({
       companies: printed('"companies"').companies,
       statistics: { overall: { total: 2 }, filter: { total: 1 } },
     });
   });
 
-  test("a user is created, updated, read and listed, without the password", async () => {
+  test("an administrator creates, updates, reads and lists a user, without the password", async () => {
     const request = printed('"username": "my_username_for_login",\n- "password"');
     const answer = printed('"username": "my_username_for_login",\n- "name"');
     expect(await call("POST", "/admin/users", { body: request })).toMatchObject({ status: 201 });
@@ -71,7 +71,7 @@ describe("the bodies that the specification prints", () => {
     expect(Object.keys(body.statistics.filter)).toEqual(Object.keys(list.statistics.filter));
   });
 
-  test("quotas are set and read", async () => {
+  test("an administrator sets and reads quotas", async () => {
     const path = `/admin/quotas/${user}`;
     expect((await call("PUT", path, { body: printed('"services"') })).status).toBe(204);
     const { status, body } = await call("GET", path);
@@ -79,7 +79,7 @@ describe("the bodies that the specification prints", () => {
     expect(body).toMatchObject(printed('"base"'));
   });
 
-  test("an action is listed as it was recorded, and its points are in the statistics of its day", async () => {
+  test("the audit log lists an action as it was recorded, and the statistics of its day count its points", async () => {
     const { actions } = printed('"actions"');
     const { tracedata, method_group } = actions[0];
     const { code, server, service, operation, time } = tracedata;
@@ -114,7 +114,7 @@ describe("the bodies that the specification prints", () => {
     expect(statistics.body).toEqual(printed('"users": [\n- {\n- "username": "my_username_for_login",\n- "dates"'));
   });
 
-  test("a refusal has the fields of the printed error", async () => {
+  test("an error response has the fields of the printed error", async () => {
     const error = printed('"tracedata"');
     const { status, body } = await call("POST", "/admin/companies", { body: {}, headers: { tracecode } });
     expect(status).toBe(400);
@@ -131,13 +131,13 @@ describe("the bodies that the specification prints", () => {
     expect(Object.keys(body.detail.tracedata)).toEqual(Object.keys(missing.detail.tracedata));
   });
 
-  test("the version has the printed fields", async () => {
+  test("the version response has the printed fields", async () => {
     const { body } = await call("GET", "/admin/system/version");
     expect(Object.keys(body)).toEqual(Object.keys(printed('"major"')));
   });
 });
 
-describe("the parameters that the specification prints, as they stand", () => {
+describe("the query parameters in the specification", () => {
   const common = ["offset", "limit", "filter", "sort_direction"];
   const audit = [
     "offset",
@@ -156,11 +156,11 @@ describe("the parameters that the specification prints, as they stand", () => {
     ["/admin/audit", [...audit, "sort_direction"]],
     ["/admin/statistics", ["username"]],
     ["/admin/report", ["username"]],
-  ])("GET %s takes %j, each alone and all together", async (path, parameters) => {
+  ])("GET %s accepts %j, each alone and all together", async (path, parameters) => {
     const values = parameters.map((parameter) => {
-      const [value] = examplesOf(parameter).filter((one) => !/^\d{4}-\d\d-\d\d$/.test(one));
+      const [value] = examplesOf(parameter).filter((example) => !/^\d{4}-\d\d-\d\d$/.test(example));
       if (value === undefined) throw new Error(`the text has no example of ${parameter}`);
-      // A space is the one character that no URL holds. The plus of a time zone stays as it is printed.
+      // A URL must not contain a space. The plus of a time zone stays as it is printed.
       return `${parameter}=${value.replaceAll(" ", "%20")}`;
     });
     for (const query of [...values, values.join("&")]) {
@@ -170,15 +170,17 @@ describe("the parameters that the specification prints, as they stand", () => {
   });
 
   test.each([["/admin/companies"], ["/admin/audit"]])(
-    "GET %s has no field name to sort by, and says so",
+    "GET %s refuses sort_field=name and names the field",
     async (path) => {
       const { status, body } = await call("GET", `${path}?sort_field=name`);
       expect([status, body.validations[0].field]).toEqual([400, "sort_field"]);
     },
   );
 
-  test("from and to of one day are an empty period", async () => {
-    const [from, to] = [examplesOf("from"), examplesOf("to")].map((values) => values.find((one) => one.length === 10));
+  test("a period with equal from and to is empty", async () => {
+    const [from, to] = [examplesOf("from"), examplesOf("to")].map((values) =>
+      values.find((value) => value.length === 10),
+    );
     expect([from, to]).toEqual(["2024-02-22", "2024-02-22"]);
     const query = `from=${from}&to=${to}&username=${user}`;
     expect(await call("GET", `/admin/statistics?${query}`)).toMatchObject({ status: 200, body: { users: [] } });
@@ -186,18 +188,18 @@ describe("the parameters that the specification prints, as they stand", () => {
     expect([report.status, report.headers.get("content-type")]).toEqual([200, xlsx]);
   });
 
-  test("data is read by its flow type, stage and conversion", async () => {
+  test("an administrator reads data by flow type, stage and conversion", async () => {
     const parameters = ["data_flow_type", "data_flow_stage", "data_flow_convert"];
     const query = parameters.map((parameter) => `${parameter}=${examplesOf(parameter)[0]}`);
     expect(query).toEqual(["data_flow_type=OUTPUT", "data_flow_stage=1", "data_flow_convert=JSON"]);
-    const kept = { orders: [{ id: 1 }] };
+    const stored = { orders: [{ id: 1 }] };
     const path = `/admin/data/${tracecode}`;
-    const put = await call("PUT", `${path}?username=${user}&${query[0]}&${query[1]}`, { body: kept });
+    const put = await call("PUT", `${path}?username=${user}&${query[0]}&${query[1]}`, { body: stored });
     expect(put.status).toBe(200);
-    expect(await call("GET", `${path}?${query.join("&")}`)).toMatchObject({ status: 200, body: kept });
+    expect(await call("GET", `${path}?${query.join("&")}`)).toMatchObject({ status: 200, body: stored });
   });
 
-  test("a company with users is not removed; quotas and the user are", async () => {
+  test("a company with users cannot be deleted, but quotas and the user can", async () => {
     expect((await call("DELETE", "/admin/companies/my_company")).status).toBe(409);
     expect((await call("DELETE", `/admin/quotas/${user}`)).status).toBe(204);
     expect((await call("DELETE", `/admin/users/${user}`)).status).toBe(204);

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { expect, test } from "vitest";
 
-/** The parts that know nothing of Tollgate, each with what it stands on. */
+/** The parts that do not depend on Tollgate, with the packages that each may import and its main exports. */
 const parts = [
   {
     folders: ["gateway", "call"],
@@ -23,12 +23,12 @@ const parts = [
   },
 ];
 
-test.each(parts)("$folders import their own files and the packages they need alone", ({ folders, packages }) => {
+test.each(parts)("$folders import only their own files and the permitted packages", ({ folders, packages }) => {
   const files = filesOf(folders);
   const foreign = files.flatMap((file) =>
     importsOf(file)
-      .filter((one) => (one.startsWith(".") ? !files.includes(join(dirname(file), one)) : !packages.test(one)))
-      .map((one) => `${file}: ${one}`),
+      .filter((path) => (path.startsWith(".") ? !files.includes(join(dirname(file), path)) : !packages.test(path)))
+      .map((path) => `${file}: ${path}`),
   );
   expect(foreign).toEqual([]);
 });

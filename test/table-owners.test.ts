@@ -4,7 +4,7 @@ import { expect, test } from "vitest";
 
 interface Write {
   readonly file: string;
-  /** Undefined where the source does not show it. */
+  /** Undefined if the source does not show which table is written. */
   readonly table: string | undefined;
 }
 
@@ -13,38 +13,38 @@ const owners = readOwners(page.slice(page.indexOf("## Where state lives")));
 const files = readdirSync("src", { recursive: true, encoding: "utf8" }).filter((file) => file.endsWith(".ts"));
 const writes = files.flatMap((file) => writesOf(file, readFileSync(join("src", file), "utf8")));
 
-test("the page names every table of the migrations, and no other", () => {
+test("docs/architecture.md names every table of the migrations and no other", () => {
   expect([...owners.keys()].toSorted()).toEqual(readTables().toSorted());
 });
 
-test("each statement that writes a table stands with the writer of that table", () => {
+test("every statement that writes a table is in the folder that owns the table", () => {
   expect(writes.length).toBeGreaterThan(20);
   expect(writes.filter((write) => !isAllowed(write))).toEqual([]);
 });
 
-test("each writer of the page writes its table", () => {
+test("each owner that docs/architecture.md names writes its table", () => {
   const written = new Set(writes.map(({ table }) => table));
   expect([...owners].filter(([table, owner]) => owner !== undefined && !written.has(table))).toEqual([]);
 });
 
 test.each([
-  ["a text", "const text = `insert into lease as kept (id) values ($1)`;"],
-  ["a text that changes rows", "const text = `update lease as kept\n set points = 1`;"],
-  ["a text that deletes", "const text = `delete from lease where id = $1`;"],
+  ["an SQL text that inserts rows", "const text = `insert into lease as kept (id) values ($1)`;"],
+  ["an SQL text that updates rows", "const text = `update lease as kept\n set points = 1`;"],
+  ["an SQL text that deletes rows", "const text = `delete from lease where id = $1`;"],
   ["a builder", 'await transaction<Row>("lease").where({ id }).update({ points });'],
   [
-    "a builder of a function",
+    "a builder that a function returns",
     'await all(database).where({ id }).delete();\nfunction all(d) {\n  return d("lease");\n}',
   ],
-  ["a builder with conflicts", 'await transaction("lease").insert({ id }).onConflict("id").ignore();'],
-  ["the deletion of old rows", 'const sql = { deleteOld: deleteOldRows("lease", "day") };'],
-])("a write by another part is seen in %s", (_name, source) => {
+  ["a builder with onConflict", 'await transaction("lease").insert({ id }).onConflict("id").ignore();'],
+  ["a call of deleteOldRows", 'const sql = { deleteOld: deleteOldRows("lease", "day") };'],
+])("the check reports a write by another part in %s", (_name, source) => {
   const found = writesOf("audit/store.ts", source);
   expect(found).toEqual([{ file: "audit/store.ts", table: "lease" }]);
   expect(found.filter((write) => isAllowed(write))).toEqual([]);
 });
 
-/** The folder that writes each table; undefined where triggers alone do. */
+/** Returns the folder that writes each table. Undefined if only triggers write it. */
 function readOwners(section: string): ReadonlyMap<string, string | undefined> {
   const rows =
     section
@@ -80,7 +80,7 @@ function isAllowed({ file, table }: Write): boolean {
   return owner !== undefined && file.startsWith(`${owner}/`);
 }
 
-/** The writes of a source: in SQL texts, with Knex's builder, and with `deleteOldRows`. */
+/** Returns the writes in a source: SQL texts, calls of Knex's builder, and calls of `deleteOldRows`. */
 function writesOf(file: string, source: string): Write[] {
   const code = source.replaceAll(/^\s*(?:\/\/|\/?\*).*$/gm, "");
   const texts = [
@@ -94,7 +94,7 @@ function writesOf(file: string, source: string): Write[] {
   return [...texts, ...builders, ...old];
 }
 
-/** The tables that the builder before a write names itself, or that the function names which made the builder. */
+/** Returns the tables that the statement before a write names, or else the tables that the called functions name. */
 function tablesOfBuilder(code: string, before: string): (string | undefined)[] {
   const statement = before.slice(Math.max(before.lastIndexOf(";"), before.lastIndexOf("{\n")) + 1);
   const named = tablesNamedIn(statement);

@@ -15,7 +15,7 @@ import { certificate, everything, getHttp2, openListener, stopAll, tls } from ".
 
 afterEach(stopAll);
 
-/** Longer than any test may take: a drain that waits for it fails. */
+/** In milliseconds, longer than a test may take: a drain that waits until its limit fails. */
 const never = 600_000;
 
 function send(port: number, path: string, agent?: Agent): ClientRequest {
@@ -28,7 +28,7 @@ async function answerTo(request: ClientRequest): Promise<IncomingMessage> {
 }
 
 describe("a drain", () => {
-  test("lets a running HTTP/1.1 request finish and then closes its connection", async () => {
+  test("lets a running HTTP/1.1 request finish, then closes its connection", async () => {
     const { port, held, drain } = await openListener();
     const agent = new Agent({ keepAlive: true });
     const request = send(port, "/hold", agent);
@@ -41,7 +41,7 @@ describe("a drain", () => {
     await drained;
   });
 
-  test("closes the connection of an answer that had begun without saying so", async () => {
+  test("closes the connection of a response whose headers promised keep-alive", async () => {
     const { port, held, drain } = await openListener();
     const agent = new Agent({ keepAlive: true });
     const request = send(port, "/hold", agent);
@@ -55,7 +55,7 @@ describe("a drain", () => {
     await drained;
   });
 
-  test("waits for an answer that a slow reader has not taken yet", async () => {
+  test("waits until a slow client has read its response", async () => {
     const { port, held, drain } = await openListener();
     const request = send(port, "/hold", new Agent({ keepAlive: true }));
     const large = "x".repeat(20_000_000);
@@ -89,23 +89,23 @@ describe("a drain", () => {
     await drained;
   });
 
-  test("does the same with TLS", async () => {
+  test("lets running HTTP/1.1 requests and HTTP/2 streams finish over TLS", async () => {
     const { port, held, drain } = await openListener({ tls });
     const session = connectHttp2(`https://127.0.0.1:${port}`, { ca: certificate });
     const answer = getHttp2(session, "/hold");
     const running = await held();
     const socket = connectTls({ port, host: "127.0.0.1", ca: certificate, ALPNProtocols: ["http/1.1"] });
     socket.write("GET /hold HTTP/1.1\r\nhost: x\r\n\r\n");
-    const other = await held();
+    const second = await held();
     const drained = drain(never);
     running.end("finished");
-    other.end("as well");
+    second.end("as well");
     expect(await answer).toBe("finished");
     expect(await everything(socket)).toMatch(/connection: close[^]*as well/i);
     await drained;
   });
 
-  test("refuses new connections", async () => {
+  test("refuses new connections while a request runs", async () => {
     const { port, held, drain } = await openListener();
     const request = send(port, "/hold");
     const running = await held();
@@ -117,14 +117,14 @@ describe("a drain", () => {
   });
 
   test.each([
-    ["a connection that has said nothing", ""],
-    ["one that stopped within the preface", "PRI * HT"],
-    ["one that stopped within the headers", "GET / HTTP/1.1\r\n"],
+    ["a connection that sent nothing", ""],
+    ["a connection that stopped within the HTTP/2 preface", "PRI * HT"],
+    ["a connection that stopped within the headers", "GET / HTTP/1.1\r\n"],
   ])("does not wait for %s", async (_name, bytes) => {
     const { port, drain } = await openListener();
     const socket = connect(port, "127.0.0.1").on("error", () => undefined);
     await new Promise((done) => socket.write(bytes, done));
-    // Accepted in order: when the second is answered, the first has been read.
+    // The server accepts connections in order: once it answers the second, it has read from the first.
     await text(await answerTo(send(port, "/")));
     await drain(never);
     expect(await everything(socket)).toBe("");
@@ -134,7 +134,7 @@ describe("a drain", () => {
     ["HTTP/1.1", undefined],
     ["HTTP/2", undefined],
     ["HTTP/2 with TLS", tls],
-  ])("cuts what is still running over %s at its limit", async (protocol, secure) => {
+  ])("cuts a request that still runs over %s at the time limit", async (protocol, secure) => {
     const { port, held, drain } = await openListener({ tls: secure });
     const base = `${secure === undefined ? "http" : "https"}://127.0.0.1:${port}`;
     const answer =
@@ -152,10 +152,10 @@ describe("a drain", () => {
     expect(await outcome).toBe("cut");
   });
 
-  test("does not wait for a TLS handshake that ends after it began", async () => {
+  test("does not wait for a TLS handshake that ends after the drain began", async () => {
     const { port, drain } = await openListener({ tls });
     const late = connect(port, "127.0.0.1");
-    // Accepted in order: when the second is answered, the first has been accepted.
+    // The server accepts connections in order: once it answers the second, it has accepted the first.
     const session = connectHttp2(`https://127.0.0.1:${port}`, { ca: certificate });
     await getHttp2(session, "/");
     const drained = drain(never);
@@ -164,7 +164,7 @@ describe("a drain", () => {
     expect(await everything(socket)).toBe("");
   });
 
-  test("happens once, whoever asks again", async () => {
+  test("runs once: a second call returns the same promise", async () => {
     const { drain } = await openListener();
     const drained = drain(never);
     expect(drain(0)).toBe(drained);

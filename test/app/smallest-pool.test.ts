@@ -27,14 +27,14 @@ beforeAll(async () => {
 });
 afterAll(() => app.stop());
 
-/** A list that is longer than what waits on its way; who reads it has seen that it begins. */
-async function sleepingReader(): Promise<IncomingMessage> {
+/** Opens a list that is larger than all buffers on its way, and resolves at its headers without reading the body. */
+async function openStalledReader(): Promise<IncomingMessage> {
   const headers = { authorization: `Bearer ${app.admin}` };
   const [response] = await once(get(`${app.url}/admin/companies?limit=20000`, { headers }), "response");
   return response;
 }
 
-async function sleepingUpload(end: Promise<void>): Promise<bigint> {
+async function startStalledUpload(end: Promise<void>): Promise<bigint> {
   async function* messages() {
     yield { username, tracecode: randomUUID(), file: { data: randomBytes(600_000) } };
     await end;
@@ -44,8 +44,8 @@ async function sleepingUpload(end: Promise<void>): Promise<bigint> {
   return (await client.putData(messages(), { headers: { authorization: `Bearer ${app.admin}` } })).bytes;
 }
 
-/** Those that wait for somebody else; a transaction that is between two statements may be one more. */
-async function sleeping(): Promise<number> {
+/** Counts the transactions that are idle. A running transaction between two statements counts as well. */
+async function countIdleTransactions(): Promise<number> {
   const { rows } = await app.database.raw(
     "select 1 from pg_stat_activity where datname = current_database() and state = 'idle in transaction'",
   );
@@ -54,36 +54,36 @@ async function sleeping(): Promise<number> {
 
 const post = async (path: string, body: object) => app.http("POST", path, { token: app.admin, body });
 
-async function lease(): Promise<string> {
-  const asked = { username, service: "ROUTING", method_group: "PLAN", points: 1, operation_id: randomUUID() };
-  return (await post("/quota/leases", asked)).body.lease.lease_id;
+async function acquireLease(): Promise<string> {
+  const request = { username, service: "ROUTING", method_group: "PLAN", points: 1, operation_id: randomUUID() };
+  return (await post("/quota/leases", request)).body.lease.lease_id;
 }
 
-test("with the smallest pool everybody is answered while as many as may hold a connection sleep", {
+test("the smallest pool serves every request while as many calls as may hold a connection stall", {
   timeout: 60_000,
 }, async () => {
-  const [settled, forced] = [await lease(), await lease()];
-  const readers = [await sleepingReader(), await sleepingReader()];
-  let wake: () => void = () => undefined;
-  const end = new Promise<void>((done) => (wake = done));
-  const upload = sleepingUpload(end);
-  await expect.poll(sleeping, { timeout: 20_000 }).toBeGreaterThanOrEqual(3);
+  const [settled, forced] = [await acquireLease(), await acquireLease()];
+  const readers = [await openStalledReader(), await openStalledReader()];
+  let finishUpload: () => void = () => undefined;
+  const end = new Promise<void>((done) => (finishUpload = done));
+  const upload = startStalledUpload(end);
+  await expect.poll(countIdleTransactions, { timeout: 20_000 }).toBeGreaterThanOrEqual(3);
 
-  // What is remembered of the user is forgotten: who frees the lease looks for it.
+  // The update removes the user from the cache, so that the release must read the user from the database.
   const user = { username, company_key: "administration", roles: [] };
   const answers = [
     await app.http("PUT", "/admin/users", { token: app.admin, body: user }),
     ...(await Promise.all([
       post(`/quota/leases/${forced}:forceRelease`, {}),
       post(`/quota/leases/${settled}:settle`, { points: 2 }),
-      post("/admin/companies", { key: "while_others_sleep" }),
+      post("/admin/companies", { key: "while_others_stall" }),
       app.http("GET", "/admin/companies?limit=1000", { token: app.admin }),
     ])),
   ];
   expect(answers.map(({ status }) => status)).toEqual([200, 200, 200, 201, 200]);
-  expect(await sleeping()).toBeGreaterThanOrEqual(3);
+  expect(await countIdleTransactions()).toBeGreaterThanOrEqual(3);
 
-  wake();
+  finishUpload();
   for (const reader of readers) reader.resume();
   expect(await upload).toBe(1_200_000n);
 });

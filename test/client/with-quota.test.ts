@@ -18,7 +18,7 @@ beforeAll(async () => {
 });
 afterAll(() => app.stop());
 
-async function user(limits: Json): Promise<string> {
+async function createUser(limits: Json): Promise<string> {
   const username = await app.user();
   const body = { services: [{ service: "ROUTING", methods: [{ method_group: "PLAN", ...limits }] }] };
   await app.http("PUT", `/admin/quotas/${username}`, { token: app.admin, body });
@@ -38,8 +38,8 @@ const meterState = async (username: string) => {
   return { used: day?.used, reserved: day?.reserved, running: slots?.reserved };
 };
 
-test("a calculation runs under a lease, and is settled with what it took", async () => {
-  const username = await user({ points_per_day: 10 });
+test("withQuota runs a calculation under a lease and settles it with the points used", async () => {
+  const username = await createUser({ points_per_day: 10 });
   const result = await withQuota(
     client,
     request(username),
@@ -53,15 +53,15 @@ test("a calculation runs under a lease, and is settled with what it took", async
   expect(await meterState(username)).toEqual({ used: 3, reserved: 0, running: 0 });
 });
 
-test("a calculation that fails gives everything back, and its error is the caller's", async () => {
-  const username = await user({ points_per_day: 10 });
+test("a calculation that fails releases its points and slot, and its error reaches the caller", async () => {
+  const username = await createUser({ points_per_day: 10 });
   const failing = withQuota(client, request(username), () => Promise.reject(new Error("no road")), { headers });
   await expect(failing).rejects.toThrow("no road");
   expect(await meterState(username)).toEqual({ used: 0, reserved: 0, running: 0 });
 });
 
-test("a lease is renewed while the calculation runs", async () => {
-  const username = await user({});
+test("withQuota renews the lease while the calculation runs", async () => {
+  const username = await createUser({});
   const expiry = async () => (await client.listLeases({ username }, { headers })).leases[0]?.lease?.expireTime?.nanos;
   await withQuota(
     client,
@@ -75,8 +75,8 @@ test("a lease is renewed while the calculation runs", async () => {
   );
 });
 
-test("a slot that is taken is waited for, under the same operation", async () => {
-  const username = await user({ max_concurrent_execution: 1 });
+test("withQuota waits for a taken slot under the same operation id", async () => {
+  const username = await createUser({ max_concurrent_execution: 1 });
   const first = await client.acquireQuota({ ...request(username), operationId: randomUUID() }, { headers });
   const second = withQuota(client, request(username), async () => ({ result: "at last", points: 1 }), { headers });
   await expect.poll(() => app.log.filter(({ outcome }) => outcome === "ResourceExhausted").length).toBeGreaterThan(0);
@@ -84,8 +84,8 @@ test("a slot that is taken is waited for, under the same operation", async () =>
   expect(await second).toBe("at last");
 });
 
-test("a refusal that lasts longer than the caller waits is the caller's error, and nothing runs", async () => {
-  const username = await user({ points_per_day: 4 });
+test("a refusal that outlasts the wait reaches the caller, and the calculation does not run", async () => {
+  const username = await createUser({ points_per_day: 4 });
   let ran = false;
   const run = async () => {
     ran = true;
@@ -96,20 +96,20 @@ test("a refusal that lasts longer than the caller waits is the caller's error, a
   expect(ran).toBe(false);
 });
 
-test("a caller who leaves waits no longer", async () => {
-  const username = await user({ max_concurrent_execution: 1 });
+test("withQuota stops waiting when the caller aborts", async () => {
+  const username = await createUser({ max_concurrent_execution: 1 });
   await client.acquireQuota({ ...request(username), operationId: randomUUID() }, { headers });
-  const leaving = new AbortController();
+  const controller = new AbortController();
   const refusals = () => app.log.filter(({ outcome }) => outcome === "ResourceExhausted").length;
   const before = refusals();
   const run = async () => ({ result: undefined, points: 0 });
-  const waiting = withQuota(client, request(username), run, { headers, signal: leaving.signal, maxWaitMs: 60_000 });
+  const waiting = withQuota(client, request(username), run, { headers, signal: controller.signal, maxWaitMs: 60_000 });
   await expect.poll(refusals).toBeGreaterThan(before);
-  leaving.abort();
+  controller.abort();
   await expect(waiting).rejects.toThrow();
 });
 
-test("the package has what its callers need beside it", async () => {
+test("the package exports the generated services that its callers need", async () => {
   const { QuotaService: exported } = await import("tollgate/gen/tollgate/v1/lease_pb.js");
   expect(exported.typeName).toBe(QuotaService.typeName);
 });

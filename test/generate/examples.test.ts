@@ -5,15 +5,15 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { parse } from "yaml";
 import { startTestApp, type TestApp } from "../support/app.ts";
 
-/** JSON that a test looks into without declaring its shape. */
+/** JSON whose shape is not declared. */
 type Json = ReturnType<typeof JSON.parse>;
 
 const document: Json = parse(readFileSync("gen/openapi.yaml", "utf8"));
 const ajv = new Ajv2020({ strict: false, validateFormats: true });
-(addFormats as unknown as (one: Ajv2020) => void)(ajv);
+(addFormats as unknown as (instance: Ajv2020) => void)(ajv);
 ajv.addSchema(document, "openapi");
 
-test("every example of the document is valid by the schema that it stands in", () => {
+test("every example of the OpenAPI document is valid against its schema", () => {
   const examples = examplesIn(document, []);
   const places = ["/parameters/", "/requestBody/", "/components/schemas/"];
   expect(places.filter((place) => examples.some(({ schema }) => schema.includes(place)))).toEqual(places);
@@ -26,7 +26,7 @@ beforeAll(async () => {
 });
 afterAll(() => app.stop());
 
-test("every body that the document shows is accepted as it stands", async () => {
+test("the server accepts every example body of the OpenAPI document unchanged", async () => {
   const answers: Record<string, unknown> = {};
   const tokens = { admin: app.admin, user: "" };
   let lease = "";
@@ -47,7 +47,7 @@ test("every body that the document shows is accepted as it stands", async () => 
   await send("update_user");
   await send("update_quotas");
   tokens.user = (await send("create_token")).token;
-  // What a reader replaces, the document says in capitals.
+  // The document shows a placeholder in capitals, which the reader replaces with a token.
   await send("validate_token", tokens.admin, { token: tokens.user });
   lease = (await send("acquire_quota")).lease.lease_id;
   await send("check_quota");
@@ -59,16 +59,16 @@ test("every body that the document shows is accepted as it stands", async () => 
   lease = decisions[1].granted.lease.lease_id;
   await send("force_release_lease");
   const { actions } = requestOf("record_actions").body;
-  // The log takes what is younger than AUDIT_RETENTION_DAYS; the page shows the present time.
+  // The audit log accepts actions younger than AUDIT_RETENTION_DAYS only. The page replaces the time by the present one.
   await send("record_actions", tokens.admin, { actions: [{ ...actions[0], time: new Date().toISOString() }] });
   await send("update_password", tokens.user);
   await send("patch_user");
   expect(Object.entries(answers).filter(([, status]) => Number(status) >= 300)).toEqual([]);
-  expect(Object.keys(answers).toSorted()).toEqual(withBody().toSorted());
+  expect(Object.keys(answers).toSorted()).toEqual(operationsWithBody().toSorted());
 });
 
-/** The operations whose body is JSON. Those of /account have the bodies of /admin. */
-function withBody(): string[] {
+/** The ids of operations with a JSON body, without /account: its bodies equal those of /admin. */
+function operationsWithBody(): string[] {
   return operations()
     .filter(({ path, operation }) => !path.startsWith("/account/") && bodyOf(operation) !== undefined)
     .map(({ operation }) => operation.operationId);
@@ -86,7 +86,7 @@ function operations(): { verb: string; path: string; operation: Json }[] {
   );
 }
 
-/** The schema of the body, with its example. */
+/** Returns the schema of the JSON body, with its example. Undefined for an operation without one. */
 function bodyOf(operation: Json): Json {
   const schema = operation.requestBody?.content["application/json"]?.schema;
   return schema?.$ref === undefined ? schema : document.components.schemas[schema.$ref.split("/").at(-1)];
@@ -100,7 +100,7 @@ interface Example {
 
 function examplesIn(node: Json, path: readonly string[]): Example[] {
   if (typeof node !== "object" || node === null) return [];
-  // A parameter and a body may have examples beside their schema: one each, or by name.
+  // A parameter or a body may have `example`, or `examples` by name, beside its schema.
   const schema = pointer("schema" in node ? [...path, "schema"] : path);
   const several = Array.isArray(node.examples)
     ? node.examples

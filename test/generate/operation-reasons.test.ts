@@ -4,12 +4,12 @@ import { parse } from "yaml";
 import { operationReasons } from "../../src/generate/operation-reasons.ts";
 import { reasons } from "../../src/shared/reasons.ts";
 
-test("each operation names its own reasons, and none is of an operation that is not there", () => {
+test("every reason of a resource is listed by an operation that exists and documents its status", () => {
   const { paths } = parse(readFileSync("gen/openapi.yaml", "utf8"));
   const operations = Object.values(paths as object).flatMap((item) => Object.values(item as object));
   const operationIds = operations.map(({ operationId }) => operationId);
   expect(Object.keys(operationReasons).filter((name) => !operationIds.includes(name))).toEqual([]);
-  // What is no caller's fault stands for itself: 5xx is in no operation's list.
+  // Responses of 5xx are not documented per operation: the caller did not cause them.
   const undocumented = operations.flatMap(({ operationId, responses }) =>
     (operationReasons[operationId] ?? [])
       .filter((reason) => reasons[reason].status < 500 && !(String(reasons[reason].status) in responses))
@@ -17,8 +17,8 @@ test("each operation names its own reasons, and none is of an operation that is 
   );
   expect(undocumented).toEqual([]);
   const named = new Set(Object.values(operationReasons).flat());
-  const ofResources = Object.keys(reasons).filter((name) =>
+  const resourceReasons = Object.keys(reasons).filter((name) =>
     /^(ACTION|COMPANY|USER|DATA|QUOTA|LEASE|OPERATION|PERIOD)_/.test(name),
   );
-  expect(ofResources.filter((name) => !named.has(name as keyof typeof reasons))).toEqual([]);
+  expect(resourceReasons.filter((name) => !named.has(name as keyof typeof reasons))).toEqual([]);
 });

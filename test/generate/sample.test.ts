@@ -24,7 +24,7 @@ test.each([
   ],
   ["get", "/admin/report", ["curl -OJ http://localhost/admin/report", '-H "Authorization: Bearer $TOKEN"']],
   ["get", "/admin/users", ["curl http://localhost/admin/users", '-H "Authorization: Bearer $TOKEN"']],
-] as const)("%s %s is shown with all that it needs, and a file as one", (verb, path, lines) => {
+] as const)("the curl sample of %s %s has every argument that the call needs", (verb, path, lines) => {
   const operation = paths[path]?.[verb];
   if (operation === undefined) throw new Error(`${verb} ${path} is not in the document`);
   const { curl } = samplesOf("http://localhost", verb.toUpperCase(), path, operation, components.schemas);

@@ -20,7 +20,7 @@ test.each(pages)("PostgreSQL plans every statement of gen/sql/$name", async ({ t
   for (const statement of statements) {
     const count = Math.max(0, ...[...statement.matchAll(/\$(\d+)/g)].map(([, number]) => Number(number)));
     const values = count === 0 ? "" : `(${Array.from({ length: count }, () => "null").join(", ")})`;
-    // Raw texts hold no question mark of Knex.
+    // No bindings: a question mark in the statement is not a placeholder of Knex here.
     await database.raw(`prepare checked as ${statement}`).catch((error: Error) => {
       throw new Error(`${statement}\n${error.message}`, { cause: error });
     });
@@ -30,7 +30,7 @@ test.each(pages)("PostgreSQL plans every statement of gen/sql/$name", async ({ t
   }
 });
 
-/** Stands between the stores of the audit log: their calls send its SQL. */
+/** Builds parts of queries for the stores of the audit log. Calls of those stores send its SQL. */
 const partsOfStores = ["audit/matching.ts"];
 
 test("only files whose calls are in gen/sql build SQL with Knex", () => {

@@ -1,26 +1,26 @@
 import { expect, test } from "vitest";
 import { parseRedisUrl } from "../../src/redis/url.ts";
 
-const nothing = { kind: "single", username: "", password: "", hasTls: false, path: "" };
+const defaults = { kind: "single", username: "", password: "", hasTls: false, path: "" };
 const at = (host: string, port = 6379) => ({ host, port });
 
 test.each<[string, object]>([
-  ["redis://one", { ...nothing, hosts: [at("one")] }],
-  ["redis://127.0.0.1:7000/3", { ...nothing, hosts: [at("127.0.0.1", 7000)], path: "3" }],
-  ["rediss://:p%40ss@[::1]:7000", { ...nothing, hasTls: true, password: "p@ss", hosts: [at("::1", 7000)] }],
-  ["redis://anna:secret@one", { ...nothing, username: "anna", password: "secret", hosts: [at("one")] }],
-  ["redis+cluster://one,two:7001", { ...nothing, kind: "cluster", hosts: [at("one"), at("two", 7001)] }],
+  ["redis://one", { ...defaults, hosts: [at("one")] }],
+  ["redis://127.0.0.1:7000/3", { ...defaults, hosts: [at("127.0.0.1", 7000)], path: "3" }],
+  ["rediss://:p%40ss@[::1]:7000", { ...defaults, hasTls: true, password: "p@ss", hosts: [at("::1", 7000)] }],
+  ["redis://anna:secret@one", { ...defaults, username: "anna", password: "secret", hosts: [at("one")] }],
+  ["redis+cluster://one,two:7001", { ...defaults, kind: "cluster", hosts: [at("one"), at("two", 7001)] }],
   [
     "rediss+sentinel://s1,s2/main",
-    { ...nothing, kind: "sentinel", hasTls: true, path: "main", hosts: [at("s1", 26379), at("s2", 26379)] },
+    { ...defaults, kind: "sentinel", hasTls: true, path: "main", hosts: [at("s1", 26379), at("s2", 26379)] },
   ],
   [
     "redis+sentinel://s1/my-master.eu_1",
-    { ...nothing, kind: "sentinel", path: "my-master.eu_1", hosts: [at("s1", 26379)] },
+    { ...defaults, kind: "sentinel", path: "my-master.eu_1", hosts: [at("s1", 26379)] },
   ],
-  ["redis://:100%@one", { ...nothing, password: "100%", hosts: [at("one")] }],
-  ["redis://:50%25off@one", { ...nothing, password: "50%off", hosts: [at("one")] }],
-])("reads %s", (url, address) => {
+  ["redis://:100%@one", { ...defaults, password: "100%", hosts: [at("one")] }],
+  ["redis://:50%25off@one", { ...defaults, password: "50%off", hosts: [at("one")] }],
+])("parses the URL %s", (url, address) => {
   expect(parseRedisUrl(url)).toEqual(address);
 });
 
@@ -38,6 +38,6 @@ test.each([
   "redis+sentinel://one/my master",
   "redis://one/-1",
   "redis://one:65536",
-])("refuses %s", (url) => {
+])("returns undefined for the invalid URL %s", (url) => {
   expect(parseRedisUrl(url)).toBeUndefined();
 });

@@ -2,7 +2,7 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { createFreshCache } from "../../src/shared/cache.ts";
 
-/** The cache looks at its clock again when a timer says so. */
+/** The cache reads its clock when a timer fires, so both are fake. */
 beforeEach(() => void vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "Date"] }));
 afterEach(() => void vi.useRealTimers());
 const now = () => Date.now();
@@ -12,47 +12,47 @@ interface Loading {
   reject(error: Error): void;
 }
 
-/** A cache, and the loads that it has begun. */
-function create() {
+/** Creates a cache and the list of the loads that it started, oldest first. */
+function createCache() {
   const loads: Loading[] = [];
   const load = () => new Promise<{ version: number } | undefined>((resolve, reject) => loads.push({ resolve, reject }));
   return { cache: createFreshCache({ load, max: 10, now }), loads };
 }
 
 async function createLoaded() {
-  const { cache, loads } = create();
+  const { cache, loads } = createCache();
   const first = cache.get("key");
   loads[0]?.resolve({ version: 1 });
   await first;
   return { cache, loads };
 }
 
-test("what is loaded is there for those who ask meanwhile and later", async () => {
-  const { cache, loads } = create();
+test("concurrent and later reads share one load", async () => {
+  const { cache, loads } = createCache();
   const both = Promise.all([cache.get("key"), cache.get("key")]);
   loads[0]?.resolve({ version: 1 });
   expect(await both).toEqual([{ version: 1 }, { version: 1 }]);
   expect([cache.peek("key"), loads.length]).toEqual([{ version: 1 }, 1]);
 });
 
-test("what cannot be loaded, and was not before, is an error: it is not known that there is none", async () => {
-  const { cache, loads } = create();
-  const asked = cache.get("key");
+test("a first load that fails rejects the read, because absence is not proven", async () => {
+  const { cache, loads } = createCache();
+  const read = cache.get("key");
   loads[0]?.reject(new Error("away"));
-  await expect(asked).rejects.toThrow("away");
+  await expect(read).rejects.toThrow("away");
 });
 
-test("what is not there is asked for again", async () => {
-  const { cache, loads } = create();
-  const asked = cache.get("key");
+test("an absent value is loaded again at the next read", async () => {
+  const { cache, loads } = createCache();
+  const read = cache.get("key");
   loads[0]?.resolve(undefined);
-  expect(await asked).toBeUndefined();
+  expect(await read).toBeUndefined();
   const again = cache.get("key");
   loads[1]?.resolve({ version: 1 });
   expect(await again).toEqual({ version: 1 });
 });
 
-test("an old value serves on while it cannot be loaded, and nobody waits for each attempt", async () => {
+test("a stale value is served while loads fail, and later reads do not wait for an attempt", async () => {
   const { cache, loads } = await createLoaded();
   vi.advanceTimersByTime(6000);
   expect(cache.peek("key")).toBeUndefined();
@@ -65,7 +65,7 @@ test("an old value serves on while it cannot be loaded, and nobody waits for eac
   expect(await back).toEqual({ version: 2 });
 });
 
-test("a value in use is loaded again before it is old; a failure of that is nobody's", async () => {
+test("a value in use is refreshed before it is stale, and a failed refresh reaches no reader", async () => {
   const { cache, loads } = await createLoaded();
   for (let attempt = 1; attempt < 5; attempt += 1) {
     vi.advanceTimersByTime(4000);
@@ -82,9 +82,9 @@ test("a value in use is loaded again before it is old; a failure of that is nobo
 });
 
 test.each(["forget", "forgetAll"] as const)(
-  "%s while it loads: who asked before has it, the next one reads again",
+  "%s during a load: the earlier read gets the value, the next read loads again",
   async (how) => {
-    const { cache, loads } = create();
+    const { cache, loads } = createCache();
     const before = cache.get("key");
     cache[how]("key");
     const after = cache.get("key");
@@ -97,19 +97,19 @@ test.each(["forget", "forgetAll"] as const)(
   },
 );
 
-test("an old value that was forgotten does not serve on", async () => {
+test("a stale value is not served after it was forgotten", async () => {
   const { cache, loads } = await createLoaded();
   vi.advanceTimersByTime(6000);
-  const asked = cache.get("key");
+  const read = cache.get("key");
   cache.forget("key");
   loads[1]?.reject(new Error("away"));
-  await expect(asked).rejects.toThrow("away");
+  await expect(read).rejects.toThrow("away");
 });
 
-test("what is gone when it is loaded again is gone", async () => {
+test("a value that a reload does not find is no longer served", async () => {
   const { cache, loads } = await createLoaded();
   vi.advanceTimersByTime(6000);
-  const asked = cache.get("key");
+  const read = cache.get("key");
   loads[1]?.resolve(undefined);
-  expect([await asked, cache.peek("key")]).toEqual([undefined, undefined]);
+  expect([await read, cache.peek("key")]).toEqual([undefined, undefined]);
 });

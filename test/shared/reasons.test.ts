@@ -4,22 +4,22 @@ import { HttpError, type HttpReason } from "../../src/gateway/errors.ts";
 import { reasons } from "../../src/shared/reasons.ts";
 
 const names = Object.keys(reasons);
-/** The sources without the table itself, its page, and the type that repeats some of its names. */
+/** The sources without the table, the generator of its page, and the union type that repeats some of its names. */
 const sources = readdirSync("src", { recursive: true, encoding: "utf8" })
   .filter((path) => path.endsWith(".ts") && !/^(shared\/reasons\.ts|generate\/|client\/)/.test(path))
   .map((path) => ({ path, text: readFileSync(`src/${path}`, "utf8").replaceAll(/^ {2}\| "[A-Z_0-9]+".*$/gm, "") }));
 const all = sources.map(({ text }) => text).join("\n");
 
-test("every reason of the table is produced somewhere", () => {
+test("the source produces every reason of the table", () => {
   expect(names.filter((name) => !all.includes(`"${name}"`) && !byCode.includes(name))).toEqual([]);
 });
 
-/** Reasons of errors that the libraries of the protocols make. */
+/** Reasons that the table assigns to the errors of the protocol libraries, by code. */
 const byCode = [...readFileSync("src/shared/reasons.ts", "utf8").matchAll(/^ {2}\[[\w.]+, "([A-Z_]+)"\],$/gm)].map(
   ([, name]) => name,
 );
 
-test("every reason that is produced is in the table", () => {
+test("the table lists every reason that the source produces", () => {
   const makers = "callError|conflict|errorInfo|forbidden|plain|refusal|tooMany|unauthenticated|unavailable|HttpError";
   const produced = [...all.matchAll(new RegExp(`\\b(?:${makers})\\(\\s*"([A-Z][A-Z0-9_]+)"`, "g"))].map(
     ([, name]) => name ?? "",
@@ -28,22 +28,22 @@ test("every reason that is produced is in the table", () => {
   expect(produced.filter((name) => !names.includes(name))).toEqual([]);
 });
 
-test("an error is made in the few places that give it a reason", () => {
+test("only the files that give an error its reason construct a ConnectError", () => {
   const makers = sources.filter(({ text }) => text.includes("new ConnectError(")).map(({ path }) => path);
   expect(makers.toSorted()).toEqual([
     "call/errors.ts",
-    // Errors that libraries have made: they get a reason in shared/errors.ts.
+    // Converts errors of libraries. shared/errors.ts gives them a reason.
     "call/library-errors.ts",
-    // It writes trailers by Connect's code.
+    // Writes trailers with Connect's functions.
     "grpc/trailers.ts",
     "quotas/leases/refusal.ts",
     "shared/errors.ts",
-    // Errors that Connect has made come without a reason, and get one there.
+    // Gives a reason to errors that Connect itself makes.
     "transport/connect-errors.ts",
   ]);
 });
 
-test("docs/errors.md lists each reason with its cause and its cure", () => {
+test("docs/errors.md lists each reason with its status, its cause and its cure", () => {
   const page = readFileSync("docs/errors.md", "utf8");
   for (const [name, { status, cause, cure }] of Object.entries(reasons)) {
     const [, section = ""] = page.split(`\n## ${name}\n`);
@@ -52,8 +52,8 @@ test("docs/errors.md lists each reason with its cause and its cure", () => {
   }
 });
 
-test("the gateway's statuses are those of the table", () => {
-  const ofGateway: HttpReason[] = [
+test("errors of the gateway have the status and code of the table", () => {
+  const gatewayReasons: HttpReason[] = [
     "MALFORMED_HTTP",
     "HTTP_METHOD_UNKNOWN",
     "NO_SUCH_PATH",
@@ -64,7 +64,7 @@ test("the gateway's statuses are those of the table", () => {
     "UNSUPPORTED_MEDIA_TYPE",
     "HTTP_VERSION_NOT_SUPPORTED",
   ];
-  for (const reason of ofGateway) {
+  for (const reason of gatewayReasons) {
     const { status, code } = new HttpError(reason, "");
     expect({ status, code }).toMatchObject({ status: reasons[reason].status, code: reasons[reason].code });
   }

@@ -9,7 +9,7 @@ beforeAll(async () => {
 });
 afterAll(() => postgres.drop());
 
-test("the database is asked once a second, however often the health is", async () => {
+test("the probe queries the database once a second, however often it is called", async () => {
   let ms = 0;
   let queries = 0;
   (postgres.database.client.pool as EventEmitter).on("acquireSuccess", () => (queries += 1));
@@ -24,7 +24,7 @@ test("the database is asked once a second, however often the health is", async (
   expect(queries).toBe(2);
 });
 
-test("a failure is asked again after a second, too", async () => {
+test("a probe that fails rejects every call within its second", async () => {
   const { database, drop } = await createTestDatabase();
   let ms = 0;
   const probe = createHealthProbe({ database, redis: undefined, now: () => ms });

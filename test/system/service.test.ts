@@ -11,17 +11,17 @@ beforeAll(async () => {
 });
 afterAll(() => app.stop());
 
-test("checks itself", async () => {
+test("the health check answers 1", async () => {
   expect((await app.http("GET", "/admin/system/check")).body).toEqual({ health: 1 });
 });
 
-test("tells its version", async () => {
+test("the version endpoint answers the version of the package and the commit", async () => {
   const { version } = JSON.parse(readFileSync("package.json", "utf8"));
   const [major, minor, patch] = version.split(".").map(Number);
   expect((await app.http("GET", "/admin/system/version")).body).toEqual({ major, minor, build: `${patch}.1a2b3c4` });
 });
 
-test("serves the documentation, which needs nothing from elsewhere", async () => {
+test("the server serves the documentation, which loads nothing from other hosts", async () => {
   const { status, headers, body } = await app.http("GET", "/admin/file/admin_en.html");
   expect([status, headers.get("content-type")]).toEqual([200, "text/html; charset=utf-8"]);
   expect(headers.get("content-disposition")).toBe('inline; filename="admin_en.html"');
@@ -31,7 +31,7 @@ test("serves the documentation, which needs nothing from elsewhere", async () =>
   expect(body.length).toBeLessThan(400_000);
 });
 
-test("the documentation has an ETag, and If-Match and If-None-Match count", async () => {
+test("the documentation has an ETag and honors If-Match and If-None-Match", async () => {
   const path = "/admin/file/openapi.json";
   const etag = (await app.http("GET", path)).headers.get("etag") ?? "";
   expect(etag).toMatch(/^"[0-9a-f]{64}"$/);
@@ -47,18 +47,18 @@ test("the documentation has an ETag, and If-Match and If-None-Match count", asyn
 });
 
 test.each(["missing.html", "..%2f..%2fpackage.json", "%2e%2e%2fopenapi.yaml", "buf.yaml", "%00admin_en.html"])(
-  "has no file %s",
+  "the server answers 404 for the file %s",
   async (name) => {
     expect(await rawStatus(`/admin/file/${name}`)).toBe(404);
   },
 );
 
-test("a path with dots is no path", async () => {
+test("the server refuses a path that leaves the folder of files", async () => {
   expect(await rawStatus("/admin/file/../../package.json")).toBe(404);
   expect(await rawStatus("/admin/file/..")).toBe(400);
 });
 
-/** fetch would tidy the path. */
+/** Sends the path as it is: fetch would normalize it. */
 function rawStatus(path: string): Promise<number | undefined> {
   return new Promise((done, fail) => {
     request(app.url, { path }, (response) => {
@@ -70,7 +70,7 @@ function rawStatus(path: string): Promise<number | undefined> {
   });
 }
 
-test("serves the OpenAPI document as YAML and as JSON, which say the same", async () => {
+test("the server serves the same OpenAPI document as YAML and as JSON", async () => {
   const yaml = await app.http("GET", "/admin/file/openapi.yaml");
   const json = await app.http("GET", "/admin/file/openapi.json");
   expect([yaml.status, yaml.headers.get("content-type")]).toEqual([200, "application/yaml"]);
@@ -79,7 +79,7 @@ test("serves the OpenAPI document as YAML and as JSON, which say the same", asyn
   expect(json.body.openapi).toBe("3.1.0");
 });
 
-test("durations over HTTP/JSON are written in ISO 8601, and read as that and as protobuf's", async () => {
+test("HTTP/JSON writes durations in ISO 8601 and reads ISO 8601 and the protobuf form", async () => {
   const username = await app.user({ roles: ["USER"] });
   const quota = { services: [{ service: "ROUTING", methods: [{ method_group: "PLAN", points_per_request: 100 }] }] };
   await app.http("PUT", `/admin/quotas/${username}`, { token: app.admin, body: quota });
