@@ -84,7 +84,7 @@ test.each<[string, (document: ReturnType<typeof generated>) => void, string]>([
   [
     "an allowed status that is missing",
     ({ paths }) => delete paths["/admin/companies"].put.responses["404"],
-    "update_company 404: is allowed, and there is no such difference",
+    "update_company 404: is allowed, but there is no such difference",
   ],
   [
     "a field of a response",
