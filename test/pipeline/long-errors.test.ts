@@ -52,9 +52,9 @@ interface Case {
   readonly says: string;
   readonly method: DescMethodUnary;
   readonly request: object;
-  /** What the message says of the violations that it does not list. */
+  /** The end of the message, which counts the violations that are not listed. */
   readonly more: RegExp;
-  /** What the error may take of a header block: many clients read 8 KiB of headers in all. */
+  /** The bytes of headers that the error may use: many clients read at most 8 KiB of headers. */
   readonly headerLimit: number;
 }
 
@@ -98,7 +98,7 @@ const transports: [string, () => Transport][] = [
 ];
 
 describe.each(cases)("$says", ({ method, request, more, headerLimit }) => {
-  test.each(transports)("%s: a short error that names the first violations", async (_name, transport) => {
+  test.each(transports)("%s: gives a short error that names the first violations", async (_name, transport) => {
     const client = createClient(method.parent, transport()) as unknown as Record<
       string,
       (request: object, options: object) => Promise<unknown>
@@ -115,7 +115,7 @@ describe.each(cases)("$says", ({ method, request, more, headerLimit }) => {
     expect(badRequest && toBinary(BadRequestSchema, badRequest).length).toBeLessThan(2000);
   });
 
-  test("grpc-js: the header block is short", async () => {
+  test("grpc-js: gets a short header block", async () => {
     const client = new Client(app.url.replace("http://", ""), credentials.createInsecure());
     const metadata = new Metadata();
     metadata.set("authorization", `Bearer ${app.admin}`);
@@ -140,7 +140,7 @@ describe.each(cases)("$says", ({ method, request, more, headerLimit }) => {
   });
 });
 
-test("HTTP/JSON: a short body", async () => {
+test("HTTP/JSON: gives a short body", async () => {
   const actions = unknownUsers.actions?.map(({ username = "" }) => ({
     tracecode: randomUUID(),
     username,
@@ -172,6 +172,6 @@ test("HTTP/JSON: a short body", async () => {
   expect(body.validations.at(-1)).toEqual({ field: "", message: expect.stringMatching(/^and 2\d\d more$/) });
 });
 
-test("the log does not repeat a long value", () => {
+test("logs no long value", () => {
   expect(Math.max(...app.log.map((line) => JSON.stringify(line).length))).toBeLessThan(maxBodyBytes);
 });

@@ -22,7 +22,7 @@ const callers = {
 } as const;
 type Caller = keyof typeof callers;
 
-/** What a case works with: a new one for every case that changes it. */
+/** The users and companies of a case. Every case that changes them gets new ones. */
 interface World {
   /** The caller's. */
   readonly token: string | undefined;
@@ -59,7 +59,7 @@ const actionOf = (username: string) => ({
   method_group: "PLAN",
   time: new Date().toISOString(),
 });
-/** Of the release before, and not in the ledger. */
+/** The id of a lease in the form of the last release, which the ledger does not hold. */
 const noLease = "AQAAAAAAAQIDAABP4AAAAAAAAAAAAAAAAAAAAAA";
 const fresh = () => `fresh_${Math.random().toString(36).slice(2)}`;
 
@@ -444,7 +444,7 @@ async function makeWorld(caller: Caller): Promise<World> {
 }
 
 const worlds = new Map<Caller, Promise<World>>();
-/** For cases that change nothing: they read, or are refused. */
+/** Shared by cases that change nothing: they read or are refused. */
 function sharedWorld(caller: Caller): Promise<World> {
   const world = worlds.get(caller) ?? makeWorld(caller);
   worlds.set(caller, world);
@@ -497,7 +497,7 @@ const streams: Record<string, Readonly<Record<Caller, Code | undefined>>> = {
   },
 };
 
-test("every other RPC lets in who may call it", async () => {
+test("every streaming RPC admits exactly the roles that may call it", async () => {
   const all = (await everyService()).flatMap(({ methods }) => methods).filter((method) => isStreamOfRequests(method));
   expect(all.map(({ name }) => name).toSorted()).toEqual(Object.keys(streams).toSorted());
   const transport = createGrpcTransport({ baseUrl: app.url });
@@ -508,7 +508,7 @@ test("every other RPC lets in who may call it", async () => {
       const outcome = transport
         .stream(method, undefined, undefined, headers, (async function* () {})())
         .then(async ({ message }) => {
-          // Nothing was asked: who is let in is answered nothing, or that it was nothing.
+          // The request stream is empty: an admitted caller gets no message, or one empty summary.
           const expected = method.methodKind === "client_streaming" ? 1 : 0;
           let answers = 0;
           for await (const _answer of message) answers += 1;
@@ -524,11 +524,11 @@ function isStreamOfRequests(method: DescMethod): method is DescMethodClientStrea
   return method.methodKind === "client_streaming" || method.methodKind === "bidi_streaming";
 }
 
-test("the time of an answer does not tell a partner which names another company has", async () => {
+test("the response time does not reveal the usernames of another company to a partner", async () => {
   const stranger = await app.user({ company_key: await app.company() });
   const token = await app.token(await app.user({ roles: ["PARTNER"] }));
   const times: Record<string, number[]> = { [stranger]: [], missing: [] };
-  // In turns, so that whatever else the machine does slows both down.
+  // Alternating, so that other load on the machine slows both down.
   for (let round = 0; round < 60; round += 1) {
     for (const [name, list] of Object.entries(times)) {
       const began = performance.now();
@@ -536,13 +536,13 @@ test("the time of an answer does not tell a partner which names another company 
       list.push(performance.now() - began);
     }
   }
-  const median = (list: number[] = []) => list.toSorted((one, other) => one - other)[30] ?? Number.NaN;
+  const median = (list: number[] = []) => list.toSorted((left, right) => left - right)[30] ?? Number.NaN;
   const ratio = median(times[stranger]) / median(times.missing);
   expect(ratio).toBeGreaterThan(0.6);
   expect(ratio).toBeLessThan(1.6);
 });
 
-test("BOT beside another role works for all companies, and sees no more than the other role", async () => {
+test("BOT with another role works for all companies and reads no more than the other role", async () => {
   const stranger = await app.user({ company_key: await app.company() });
   const status = async (roles: string[], method: string, path: string, body?: object) => {
     const token = await app.token(await app.user({ roles }));

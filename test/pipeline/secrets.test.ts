@@ -41,7 +41,7 @@ const methods: DescMethod[] = services.flatMap((service) => service.methods);
 const canaries = ["7418529630741852", "canary_hunter2"] as const;
 const [digits, word] = canaries;
 
-/** What a caller may write for a value by mistake, as JSON or as no JSON at all; of secrets more than of others. */
+/** Values that a caller may write by mistake, in valid or invalid JSON; more of them for secrets. */
 function mistakes(field: DescField): string[] {
   const key = JSON.stringify(field.name);
   const ordinary = [`{${key}: ${digits}}`, `{${key}: ${word}}`];
@@ -122,7 +122,7 @@ describe("a mistyped value is in no answer and in no log line", () => {
     for (const { method, httpMethod, pattern, body } of services.flatMap((service) => bindingsOf(service))) {
       const path = pattern.replaceAll(/\{[^}]*\}/g, "some");
       const message = body === "*" ? method.input : body?.message;
-      // A file is no JSON.
+      // A file is not JSON.
       if (message?.typeName === "google.api.HttpBody") continue;
       for (const field of message?.fields ?? []) {
         for (const json of mistakesIn(field)) {

@@ -14,8 +14,8 @@ const never = new AbortController().signal;
 const take = (options: Partial<BulkSlotOptions> = {}) =>
   acquireBulkSlot(test.database, { kind: "uploads", signal: never, ...options });
 
-describe("a turn", () => {
-  it("that does not come in time is refused, with when to try again", async () => {
+describe("a bulk slot", () => {
+  it("that is not free in time is refused with a retry delay", async () => {
     const free = await take();
     const refused = await take({ waitMs: 50 }).catch((error: unknown) => ConnectError.from(error));
     expect(refused).toMatchObject({ code: Code.Unavailable, rawMessage: "too many uploads are in progress" });
@@ -23,7 +23,7 @@ describe("a turn", () => {
     free();
   });
 
-  it("is not lost to those who wait no more", async () => {
+  it("is not lost to callers that have stopped waiting", async () => {
     const free = await take();
     const call = new AbortController();
     const leaving = [take({ waitMs: 50 }), take({ signal: call.signal })];
@@ -35,7 +35,7 @@ describe("a turn", () => {
     (await take({ waitMs: 50 }))();
   });
 
-  it("goes to whoever has waited longest", async () => {
+  it("goes to the caller that has waited longest", async () => {
     const free = await take();
     const order: number[] = [];
     const waiting = [1, 2, 3].map(async (number) => {
@@ -48,7 +48,7 @@ describe("a turn", () => {
     expect(order).toEqual([1, 2, 3]);
   });
 
-  it("of a reader is none of an upload's", async () => {
+  it("of a reader does not count against uploads", async () => {
     const free = await take();
     const reader = take({ kind: "readers", waitMs: 50 });
     await expect(reader).resolves.toBeTypeOf("function");

@@ -2,18 +2,18 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { columnOf, textColumnOf } from "../../src/postgres/columns.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 
-let stand: TestDatabase;
+let fixture: TestDatabase;
 beforeAll(async () => {
-  stand = await createTestDatabase();
+  fixture = await createTestDatabase();
 });
-afterAll(() => stand.drop());
+afterAll(() => fixture.drop());
 
 async function read(type: string, column: string): Promise<unknown> {
-  const { rows } = await stand.database.raw<{ rows: { value: unknown }[] }>(`select ?::${type}[] as value`, [column]);
+  const { rows } = await fixture.database.raw<{ rows: { value: unknown }[] }>(`select ?::${type}[] as value`, [column]);
   return rows[0]?.value;
 }
 
-test("numbers and truth values arrive as they were, and what is missing as null", async () => {
+test("numbers and booleans arrive unchanged, and missing values as null", async () => {
   expect(
     await read(
       "float8",
@@ -34,7 +34,7 @@ test("numbers and truth values arrive as they were, and what is missing as null"
   ).toEqual(["-9223372036854775808"]);
 });
 
-test("text arrives as it was, whatever is in it", async () => {
+test("any text arrives unchanged", async () => {
   const texts = ["plain", "", "NULL", " ", ",", "{}", '"', "\\", '\\"\\\\', "$&", "a\nb", "ключ 🚚", "?", "'"];
   expect(
     await read(
@@ -44,7 +44,7 @@ test("text arrives as it was, whatever is in it", async () => {
   ).toEqual([...texts, null, null]);
 });
 
-test("no rows are an empty column", async () => {
+test("no rows make an empty column", async () => {
   expect(
     await read(
       "text",

@@ -12,7 +12,7 @@ beforeAll(async () => {
 
 afterAll(() => test.drop());
 
-/** A promise, and what fulfils it. */
+/** Returns a promise and the function that resolves it. */
 function signal(): [Promise<void>, () => void] {
   let give = (): void => undefined;
   const given = new Promise<void>((resolve) => {
@@ -32,7 +32,7 @@ describe("values", () => {
     expect(await valueOf("-5::bigint")).toBe(-5);
   });
 
-  it("fails rather than to round an integer beyond 2^53, and goes on working", async () => {
+  it("fails instead of rounding an integer beyond 2^53, and keeps working", async () => {
     await expect(valueOf("9007199254740993::bigint")).rejects.toThrow("beyond 2^53: 9007199254740993");
     expect(await valueOf("1")).toBe(1);
   });
@@ -43,7 +43,7 @@ describe("values", () => {
 });
 
 describe("limits", () => {
-  it("ends a statement that runs for too long", async () => {
+  it("cancels a statement that exceeds the timeout", async () => {
     const impatient = openDatabase({ url: test.url, poolSize: 1, statementTimeoutMs: 100 });
     await expect(impatient.raw("select pg_sleep(60)")).rejects.toMatchObject({ code: "57014" });
     await impatient.destroy();
@@ -76,7 +76,7 @@ describe("limits", () => {
     await single.destroy();
   });
 
-  it("lets what runs finish before it closes", async () => {
+  it("finishes running transactions before it closes", async () => {
     const [beginning, begun] = signal();
     const closing = openDatabase({ url: test.url, poolSize: 2, statementTimeoutMs: 10_000 });
     let finished = false;
@@ -93,7 +93,7 @@ describe("limits", () => {
 });
 
 describe("transactions", () => {
-  it("keep nothing of work that fails", async () => {
+  it("roll back work that fails", async () => {
     const work = inTransaction(database, async (transaction) => {
       await transaction("company").insert({ key: "half_done" });
       throw new Error("changed my mind");
@@ -102,7 +102,7 @@ describe("transactions", () => {
     expect(await database("company").where({ key: "half_done" })).toEqual([]);
   });
 
-  it("run again when they lock each other out, and both succeed", async () => {
+  it("run again after a deadlock, and both succeed", async () => {
     await database("company").insert([{ key: "deadlock_a" }, { key: "deadlock_b" }]);
     let runs = 0;
     let entered = 0;

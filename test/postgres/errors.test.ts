@@ -22,7 +22,7 @@ beforeAll(async () => {
 
 afterAll(() => test.drop());
 
-/** What the promise is rejected with. Fails when it is not. */
+/** Returns the error of a rejected promise. Fails when the promise is fulfilled. */
 async function errorOf(work: PromiseLike<unknown>): Promise<unknown> {
   return Promise.resolve(work).then(
     () => expect.fail("it should have failed"),
@@ -36,7 +36,7 @@ function raised(sqlState: string): Promise<unknown> {
 
 describe("an error of the database", () => {
   it.each(["08006", "53300", "57P01", "57014", "55P03", "40P01"])(
-    "is UNAVAILABLE when it passes: %s",
+    "is UNAVAILABLE when it is temporary: %s",
     async (state) => {
       const error = toDatabaseError(await raised(state));
       expect(error.code).toBe(Code.Unavailable);
@@ -44,21 +44,18 @@ describe("an error of the database", () => {
     },
   );
 
-  it.each(["42P01", "22012", "23514", "XX000"])("is INTERNAL when it is a fault of ours: %s", async (state) => {
+  it.each(["42P01", "22012", "23514", "XX000"])("is INTERNAL when it is a bug: %s", async (state) => {
     expect(toDatabaseError(await raised(state)).code).toBe(Code.Internal);
   });
 
-  it.each(["57014", "42601"])(
-    "tells the caller nothing of the statement, and the log everything: %s",
-    async (state) => {
-      const cause = await raised(state);
-      const error = toDatabaseError(cause);
-      expect(error.message).not.toMatch(/secret|raise|do \$\$/);
-      expect(error.cause).toBe(cause);
-    },
-  );
+  it.each(["57014", "42601"])("hides the statement from the caller and keeps it for the log: %s", async (state) => {
+    const cause = await raised(state);
+    const error = toDatabaseError(cause);
+    expect(error.message).not.toMatch(/secret|raise|do \$\$/);
+    expect(error.cause).toBe(cause);
+  });
 
-  it("leaves an error alone that a store has named", () => {
+  it("stays unchanged when it is already an error of the API", () => {
     const named = notFound("company", "nowhere");
     expect(toDatabaseError(named)).toBe(named);
   });
@@ -72,7 +69,7 @@ describe("a database that cannot be reached", () => {
     await database.destroy();
   });
 
-  it("is UNAVAILABLE when it accepts and says nothing", async () => {
+  it("is UNAVAILABLE when it accepts connections and never responds", async () => {
     const silent = createServer();
     await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
     const { port } = silent.address() as AddressInfo;
@@ -81,7 +78,7 @@ describe("a database that cannot be reached", () => {
     silent.close();
   });
 
-  it("is UNAVAILABLE when it hangs up under a call", async () => {
+  it("is UNAVAILABLE when it closes the connection during a call", async () => {
     const work = test.database.transaction(async (transaction) => {
       const { rows } = await transaction.raw("select pg_backend_pid() as id");
       await test.database.raw("select pg_terminate_backend(?, 5000)", [rows[0].id]);
@@ -90,18 +87,18 @@ describe("a database that cannot be reached", () => {
     expect(toDatabaseError(await errorOf(work)).code).toBe(Code.Unavailable);
   });
 
-  it("is UNAVAILABLE when all connections are taken", () => {
+  it("is UNAVAILABLE when all connections are in use", () => {
     expect(toDatabaseError(new knex.KnexTimeoutError("Timeout acquiring a connection")).code).toBe(Code.Unavailable);
   });
 
-  it("is not taken for a missing file", () => {
+  it("is distinguished from a missing file", () => {
     const missing = Object.assign(new Error("no such file"), { code: "ENOENT" });
     expect(toDatabaseError(missing).code).toBe(Code.Internal);
   });
 });
 
 describe("a violation", () => {
-  it("of uniqueness is told from others", async () => {
+  it("of uniqueness is distinguished from others", async () => {
     await test.database("company").insert({ key: "twice" });
     const error = await errorOf(test.database("company").insert({ key: "twice" }));
     expect([isUniqueViolation(error), isForeignKeyViolation(error), isExclusionViolation(error)]).toEqual([
@@ -111,14 +108,14 @@ describe("a violation", () => {
     ]);
   });
 
-  it("of a reference is told from others", async () => {
+  it("of a reference is distinguished from others", async () => {
     const user = { username: "homeless", company_key: "nowhere", enabled: true, roles: [], timezone: 0 };
     const error = await errorOf(test.database("user_account").insert(user));
     expect([isUniqueViolation(error), isForeignKeyViolation(error)]).toEqual([false, true]);
     expect(error).toMatchObject({ constraint: "user_account_company_key_fkey" });
   });
 
-  it("of the days that there are is told from that of a check", async () => {
+  it("of a missing partition is distinguished from that of a check", async () => {
     await test.database.raw("create table checked (number integer check (number > 0))");
     const check = await errorOf(test.database("checked").insert({ number: 0 }));
     const missing = await errorOf(
@@ -128,7 +125,7 @@ describe("a violation", () => {
     expect([check, missing, undefined].map(isMissingPartition)).toEqual([false, true, false]);
   });
 
-  it("is not seen in what is no error of the database", () => {
+  it("is not reported for other errors", () => {
     expect(isUniqueViolation(undefined)).toBe(false);
     expect(isUniqueViolation(new ConnectError("23505"))).toBe(false);
   });

@@ -30,7 +30,7 @@ async function tables(): Promise<string[]> {
   return test.database("pg_tables").where({ schemaname: "public" }).orderBy("tablename").pluck("tablename");
 }
 
-it("makes every table in an empty database, and nothing the second time", async () => {
+it("creates every table in an empty database, and changes nothing the second time", async () => {
   await migrate(test.database);
   const applied = await test.database("migration").orderBy("number");
   expect(applied[0]).toMatchObject({ number: 1, name: "0001_accounts.sql", applied_at: expect.any(Date) });
@@ -39,7 +39,7 @@ it("makes every table in an empty database, and nothing the second time", async 
   expect(await test.database("migration").orderBy("number")).toEqual(applied);
 });
 
-it("is done once when five servers start at the same time", async () => {
+it("runs once when five servers start at the same time", async () => {
   const servers = Array.from({ length: 5 }, () =>
     openDatabase({ url: test.url, poolSize: 2, statementTimeoutMs: 10_000 }),
   );
@@ -49,13 +49,13 @@ it("is done once when five servers start at the same time", async () => {
   await Promise.all(servers.map((database) => database.destroy()));
 });
 
-it("adds what is new to what is there", async () => {
+it("applies only new migrations", async () => {
   await migrateTo({ "0001_one.sql": "create table one ()" });
   await migrateTo({ "0002_two.sql": "create table two ()" });
   expect(await tables()).toEqual(["migration", "one", "two"]);
 });
 
-it("leaves the database as it was when one of them fails", async () => {
+it("leaves the database unchanged when a migration fails", async () => {
   const files = { "0001_one.sql": "create table one ()", "0002_two.sql": "create table two (); select 1 / 0" };
   await expect(migrateTo(files)).rejects.toThrow("division by zero");
   expect(await tables()).toEqual([]);
@@ -74,7 +74,7 @@ it("refuses a database that is newer than the code", async () => {
   await expect(migrateTo({})).rejects.toThrow("the database is newer than this server: it has migration 0002_two.sql");
 });
 
-it("takes a gap in the numbers, and what fills it later", async () => {
+it("accepts a gap in the numbers, and a migration that fills it later", async () => {
   await migrateTo({ "0001_one.sql": "create table one ()", "0003_three.sql": "create table three ()" });
   await migrateTo({ "0002_two.sql": "create table two ()" });
   expect(await tables()).toEqual(["migration", "one", "three", "two"]);
@@ -86,14 +86,14 @@ it.each(["0001_other.sql", "other.sql"])("refuses %s, which has no number of its
   );
 });
 
-it("takes a question mark for what it is", async () => {
+it("passes a question mark through unchanged", async () => {
   await migrateTo({
     "0001_one.sql": `create table one as select '{"a": 1}'::jsonb ? 'a' as answer, 'why?' as question`,
   });
   expect(await test.database("one").first()).toEqual({ answer: true, question: "why?" });
 });
 
-it("outlasts the time limit of a call", async () => {
+it("may take longer than the statement timeout", async () => {
   const impatient = openDatabase({ url: test.url, poolSize: 1, statementTimeoutMs: 100 });
   await writeFile(join(folder, "0001_one.sql"), "select pg_sleep(0.3)");
   await migrate(impatient, pathToFileURL(`${folder}/`));

@@ -5,73 +5,73 @@ import { toDatabaseError } from "../../src/postgres/errors.ts";
 import { type Notifications, openNotifications } from "../../src/postgres/notifications.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 
-let stand: TestDatabase;
+let fixture: TestDatabase;
 let opened: Notifications[] = [];
 const logged: { msg: string }[] = [];
 const logger = pino({}, { write: (line: string) => logged.push(JSON.parse(line)) });
 beforeEach(async () => {
-  stand = await createTestDatabase();
+  fixture = await createTestDatabase();
   logged.length = 0;
 });
 afterEach(async () => {
   for (const notifications of opened) await notifications.close();
   opened = [];
-  await stand.drop();
+  await fixture.drop();
 });
 
 async function open(onFlush: () => Promise<void> = async () => undefined, onRecall = onFlush) {
-  const heard: (readonly number[] | "all")[] = [];
+  const received: (readonly number[] | "all")[] = [];
   const notifications = await openNotifications({
-    url: stand.url,
+    url: fixture.url,
     logger,
-    onUsers: (users) => void heard.push(users),
+    onUsers: (users) => void received.push(users),
     onGeneration: () => undefined,
     onFlush,
     onRecall,
   });
   opened.push(notifications);
-  return { notifications, heard };
+  return { notifications, received };
 }
 
-test("every server hears which users have changed, and whose quotas", async () => {
+test("notifies every server of the users whose account or quotas have changed", async () => {
   const servers = [await open(), await open()];
-  await stand.database("company").insert({ key: "company" });
+  await fixture.database("company").insert({ key: "company" });
   const user = { username: "user", company_key: "company", enabled: true, roles: [], timezone: 0 };
-  const [{ id }] = (await stand.database("user_account").insert(user).returning("id")) as [{ id: number }];
+  const [{ id }] = (await fixture.database("user_account").insert(user).returning("id")) as [{ id: number }];
   const changes = [
-    () => stand.database("user_account").where({ id }).update({ enabled: false }),
+    () => fixture.database("user_account").where({ id }).update({ enabled: false }),
     () =>
-      stand
+      fixture
         .database("quota")
         .insert({ user_id: id, service: "ROUTING", method_group: "PLAN", points_per_request: 10, points_per_day: 10 }),
-    () => stand.database("quota").where({ user_id: id }).delete(),
-    () => stand.database("user_account").where({ id }).delete(),
+    () => fixture.database("quota").where({ user_id: id }).delete(),
+    () => fixture.database("user_account").where({ id }).delete(),
   ];
   for (const change of changes) {
-    for (const { heard } of servers) heard.length = 0;
+    for (const { received } of servers) received.length = 0;
     await change();
-    for (const { heard } of servers) await expect.poll(() => heard).toEqual([[id]]);
+    for (const { received } of servers) await expect.poll(() => received).toEqual([[id]]);
   }
 });
 
-test("many changes at once are told as one", async () => {
-  const { heard } = await open();
-  await stand.database("company").insert({ key: "company" });
-  await stand.database.raw(
+test("combines many changes at once into one notification", async () => {
+  const { received } = await open();
+  await fixture.database("company").insert({ key: "company" });
+  await fixture.database.raw(
     "insert into user_account (username, company_key, enabled, roles, timezone) select 'user_' || n, 'company', true, '{}', 0 from generate_series(1, 101) n",
   );
-  heard.length = 0;
-  await stand.database("user_account").update({ enabled: false });
-  await expect.poll(() => heard).toEqual(["all"]);
+  received.length = 0;
+  await fixture.database("user_account").update({ enabled: false });
+  await expect.poll(() => received).toEqual(["all"]);
 });
 
-test("after an interruption everything may have changed, and the bus works on", async () => {
-  const { notifications, heard } = await open();
-  heard.length = 0;
-  await stand.database.raw(
+test("reports that everything may have changed after an interruption, and keeps working", async () => {
+  const { notifications, received } = await open();
+  received.length = 0;
+  await fixture.database.raw(
     "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'tollgate_bus' and datname = current_database()",
   );
-  await expect.poll(() => heard).toEqual(["all"]);
+  await expect.poll(() => received).toEqual(["all"]);
   await notifications.barrier();
 });
 
@@ -87,14 +87,14 @@ test("a barrier waits until every server has flushed", async () => {
   let passed = false;
   const barrier = notifications.barrier().then(() => (passed = true));
   await expect.poll(() => asked).toBe(1);
-  await stand.database.raw("select 1");
+  await fixture.database.raw("select 1");
   expect(passed).toBe(false);
   free();
   await barrier;
   expect(logged).toEqual([]);
 });
 
-test("a recall waits until every server has come back, and asks none of them to flush", async () => {
+test("a recall waits for every server's reply and requests no flush", async () => {
   const asked: string[] = [];
   const note = (what: string) => async () => void asked.push(what);
   await open(note("flush"), note("recall"));
@@ -104,7 +104,7 @@ test("a recall waits until every server has come back, and asks none of them to 
   expect(logged).toEqual([]);
 });
 
-test("those who ask together share a barrier; who asks later gets another", async () => {
+test("concurrent callers share a barrier, and a later caller gets another", async () => {
   let flushes = 0;
   const { notifications } = await open(async () => void (flushes += 1));
   await Promise.all(Array.from({ length: 50 }, () => notifications.barrier()));
@@ -113,7 +113,7 @@ test("those who ask together share a barrier; who asks later gets another", asyn
   expect(flushes).toBe(2);
 });
 
-test("barriers that are asked for while others run end when all have flushed, and none is given up", async () => {
+test("barriers requested while others run end when all servers have flushed, and none times out", async () => {
   await open();
   const { notifications } = await open();
   const barriers: Promise<void>[] = [];
@@ -125,7 +125,7 @@ test("barriers that are asked for while others run end when all have flushed, an
   expect(logged).toEqual([]);
 });
 
-test("at most four barriers of a server are under way, however many are asked for", async () => {
+test("runs at most four barriers of a server at once", async () => {
   const running = { now: 0, most: 0 };
   await open(async () => {
     running.most = Math.max(running.most, (running.now += 1));
@@ -151,18 +151,18 @@ test("a barrier whose connection ends fails at once", async () => {
   const { notifications } = await open();
   const barrier = notifications.barrier().catch((error: unknown) => (error as Error).message);
   await expect.poll(() => asked).toBe(1);
-  await stand.database.raw(
+  await fixture.database.raw(
     "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'tollgate_bus' and datname = current_database()",
   );
   expect(await barrier).toBe("the notification connection is lost");
   expect(logged.map(({ msg }) => msg)).not.toContain("flush request timed out");
 });
 
-test("a server knows whether barriers have waited for it", async () => {
+test("a server knows whether barriers wait for it", async () => {
   const { notifications } = await open();
   const presence = notifications.presence();
   expect([presence.isHeld(), await presence.confirm()]).toEqual([true, true]);
-  await stand.database.raw(
+  await fixture.database.raw(
     "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'tollgate_bus' and datname = current_database()",
   );
   expect(await presence.confirm()).toBe(false);
@@ -170,30 +170,30 @@ test("a server knows whether barriers have waited for it", async () => {
   expect(presence.isHeld()).toBe(false);
 });
 
-test("a server that hangs is not waited for for ever", async () => {
+test("a barrier times out on a server that hangs", async () => {
   await open(() => new Promise<void>(() => undefined));
   const { notifications } = await open();
   await notifications.barrier();
   expect(logged.map(({ msg }) => msg)).toEqual(["flush request timed out"]);
 });
 
-test("who has caught up has heard of every change before", async () => {
-  const { notifications, heard } = await open();
-  await stand.database("company").insert({ key: "company" });
+test("catching up delivers every earlier change", async () => {
+  const { notifications, received } = await open();
+  await fixture.database("company").insert({ key: "company" });
   const user = { username: "user", company_key: "company", enabled: true, roles: [], timezone: 0 };
-  const [{ id }] = (await stand.database("user_account").insert(user).returning("id")) as [{ id: number }];
+  const [{ id }] = (await fixture.database("user_account").insert(user).returning("id")) as [{ id: number }];
   for (let times = 0; times < 50; times += 1) {
-    heard.length = 0;
-    await stand
+    received.length = 0;
+    await fixture
       .database("user_account")
       .where({ id })
       .update({ enabled: times % 2 === 0 });
     await notifications.caughtUp();
-    expect(heard).toEqual([[id]]);
+    expect(received).toEqual([[id]]);
   }
 });
 
-test("a barrier without a connection is UNAVAILABLE to a caller, not a fault of ours", async () => {
+test("a barrier without a connection fails with UNAVAILABLE", async () => {
   const { notifications } = await open();
   await notifications.close();
   const error: unknown = await notifications.barrier().catch((thrown: unknown) => thrown);

@@ -20,31 +20,31 @@ const dayMs = 86_400_000;
 const today = Math.floor(Date.UTC(2026, 10, 24) / dayMs);
 const nameOf = (day: number) => `lease_${new Date(day * dayMs).toISOString().slice(0, 10).replaceAll("-", "")}`;
 
-let stand: TestDatabase;
+let fixture: TestDatabase;
 let others: Database[] = [];
 beforeEach(async () => {
-  stand = await createTestDatabase();
+  fixture = await createTestDatabase();
 });
 afterEach(async () => {
   for (const database of others) await database.destroy();
   others = [];
-  await stand.drop();
+  await fixture.drop();
 });
 
 /** The pool of another server. */
 function openAnother(statementTimeoutMs = 10_000): Database {
-  const database = openDatabase({ url: stand.url, poolSize: 2, statementTimeoutMs });
+  const database = openDatabase({ url: fixture.url, poolSize: 2, statementTimeoutMs });
   others.push(database);
   return database;
 }
 
 async function makeDays(...days: number[]): Promise<void> {
-  await ensurePartitions(stand.database, "lease", new Set(days));
+  await ensurePartitions(fixture.database, "lease", new Set(days));
 }
 
-/** The tables that are named as days are, and whether they are partitions. */
+/** The tables named like days, and whether they are attached partitions. */
 async function daysThere(): Promise<Record<string, boolean>> {
-  const { rows } = await stand.database.raw<{ rows: { name: string; attached: boolean }[] }>(
+  const { rows } = await fixture.database.raw<{ rows: { name: string; attached: boolean }[] }>(
     `select relname as name, inhrelid is not null and not inhdetachpending as attached
      from pg_class left join pg_inherits on inhrelid = pg_class.oid
      where relkind = 'r' and relname like 'lease\\_%' order by relname`,
@@ -52,14 +52,14 @@ async function daysThere(): Promise<Record<string, boolean>> {
   return Object.fromEntries(rows.map(({ name, attached }) => [name, attached]));
 }
 
-/** A transaction that has read a day: nobody can drop it. */
+/** Opens a transaction that has read a day: the day cannot be dropped. */
 async function readDay(day: number): Promise<Transaction> {
-  const reader = await stand.database.transaction();
+  const reader = await fixture.database.transaction();
   await reader(nameOf(day)).count();
   return reader;
 }
 
-/** Leaves the day as one that is being detached, for ever. */
+/** Interrupts the detaching of a day, which stays pending. */
 async function cutShort(day: number): Promise<void> {
   const reader = await readDay(day);
   await expect(dropPartitions(openAnother(200), "lease", day + 1)).rejects.toMatchObject({ code: "55P03" });
@@ -67,45 +67,45 @@ async function cutShort(day: number): Promise<void> {
 }
 
 describe("dropping old days", () => {
-  test("ends what was cut short, and goes on with the days after it", async () => {
+  test("finishes an interrupted detach and continues with later days", async () => {
     await makeDays(today - 3, today - 2, today);
     await cutShort(today - 3);
-    await dropPartitions(stand.database, "lease", today);
+    await dropPartitions(fixture.database, "lease", today);
     expect(await daysThere()).toEqual({ [nameOf(today)]: true });
   });
 
-  test("drops a table that was detached by a server that then fell", async () => {
+  test("drops a table detached by a server that crashed", async () => {
     await makeDays(today - 2, today - 1, today);
-    await stand.database.raw("alter table lease detach partition ??", [nameOf(today - 2)]);
-    await dropPartitions(stand.database, "lease", today);
+    await fixture.database.raw("alter table lease detach partition ??", [nameOf(today - 2)]);
+    await dropPartitions(fixture.database, "lease", today);
     expect(await daysThere()).toEqual({ [nameOf(today)]: true });
   });
 
-  test("leaves alone what is detached and not old, and what is no day", async () => {
+  test("keeps detached days that are not old, and tables that are not days", async () => {
     await makeDays(today);
-    await stand.database.raw("alter table lease detach partition ??", [nameOf(today)]);
-    await stand.database.raw("create table lease_2001 (); create table lease_20010101_backup ()");
-    await dropPartitions(stand.database, "lease", today);
+    await fixture.database.raw("alter table lease detach partition ??", [nameOf(today)]);
+    await fixture.database.raw("create table lease_2001 (); create table lease_20010101_backup ()");
+    await dropPartitions(fixture.database, "lease", today);
     expect(Object.keys(await daysThere())).toEqual(["lease_2001", "lease_20010101_backup", nameOf(today)]);
   });
 
   test("by several servers at once fails none of them", async () => {
     await makeDays(...Array.from({ length: 8 }, (_none, index) => today - index));
     await Promise.all([1, 2, 3].map(() => dropPartitions(openAnother(), "lease", today)));
-    await dropPartitions(stand.database, "lease", today);
+    await dropPartitions(fixture.database, "lease", today);
     expect(await daysThere()).toEqual({ [nameOf(today)]: true });
   });
 });
 
 describe("a day that is needed again", () => {
-  test("gets the table back that was detached from it", async () => {
+  test("gets its detached table attached again", async () => {
     await makeDays(today);
-    await stand.database.raw("alter table lease detach partition ??", [nameOf(today)]);
+    await fixture.database.raw("alter table lease detach partition ??", [nameOf(today)]);
     await ensurePartitions(openAnother(), "lease", new Set([today]));
     expect(await daysThere()).toEqual({ [nameOf(today)]: true });
   });
 
-  test("gets the table back whose detaching was cut short", async () => {
+  test("gets its table attached again after an interrupted detach", async () => {
     await makeDays(today);
     await cutShort(today);
     await ensurePartitions(openAnother(), "lease", new Set([today]));
@@ -113,7 +113,7 @@ describe("a day that is needed again", () => {
   });
 });
 
-describe("what another server has dropped is made again", () => {
+describe("a partition that another server has dropped is created again", () => {
   const silent = pino({ level: "silent" });
   const oldDay = today - 30;
   const whose = { userId: 7, username: "user", companyKey: "company", service: 2, methodGroup: 3 };
@@ -123,11 +123,11 @@ describe("what another server has dropped is made again", () => {
     return { ...whose, ...what, timeMicros: oldDay * dayMs * 1000 };
   };
   const books = () => ({
-    database: stand.database,
-    actions: createActionWriter(stand.database, createRollUp({ database: stand.database, logger: silent })),
-    usage: createUsageWriter(stand.database),
+    database: fixture.database,
+    actions: createActionWriter(fixture.database, createRollUp({ database: fixture.database, logger: silent })),
+    usage: createUsageWriter(fixture.database),
   });
-  const count = async (table: string) => Number((await stand.database(table).count().first())?.["count"]);
+  const count = async (table: string) => Number((await fixture.database(table).count().first())?.["count"]);
 
   test("when an action of that day is recorded", async () => {
     const record = async () => {
@@ -169,18 +169,18 @@ describe("what another server has dropped is made again", () => {
     await settle();
     await dropPartitions(openAnother(), "lease", today);
     await settle();
-    expect(await stand.database("usage_day").select("requests")).toEqual([{ requests: 2 }]);
+    expect(await fixture.database("usage_day").select("requests")).toEqual([{ requests: 2 }]);
     expect(await count("lease")).toBe(1);
   });
 
-  test("when something is changed on that day", async () => {
+  test("when a change on that day is recorded", async () => {
     const app = await startTestApp();
     try {
       await app.company();
       await dropPartitions(app.database, "audit_action", Math.floor(Date.now() / dayMs) + 10);
       const { status } = await app.http("POST", "/admin/companies", { token: app.admin, body: { key: "later" } });
       expect(status).toBe(201);
-      // The login of the administrator is recorded too, a moment later.
+      // The administrator's login is recorded too, asynchronously.
       expect(await app.database("audit_action").where({ resource: "later" }).count()).toEqual([{ count: 1 }]);
     } finally {
       await app.stop();
@@ -189,7 +189,7 @@ describe("what another server has dropped is made again", () => {
 
   const limits = { maxBytes: 1e9, pieceTimeoutMs: 10_000 };
   const put = (requests: AsyncIterable<PutDataRequest>) => {
-    const options = { database: stand.database, findUser: async () => whose, now: () => oldDay * dayMs, ...limits };
+    const options = { database: fixture.database, findUser: async () => whose, now: () => oldDay * dayMs, ...limits };
     return storeUpload(options, requests, { isHttp: true, signal: new AbortController().signal });
   };
   const first = (data: Uint8Array) =>
@@ -201,7 +201,7 @@ describe("what another server has dropped is made again", () => {
       file: { data },
     });
 
-  test("when data of that day is put", async () => {
+  test("when data of that day is uploaded", async () => {
     async function* requests() {
       yield first(Buffer.from("one"));
     }
@@ -211,16 +211,16 @@ describe("what another server has dropped is made again", () => {
     expect(await count("data_chunk")).toBe(1);
   });
 
-  test("but data is not kept of which some has been let go", async () => {
+  test("but an upload fails when its day is dropped meanwhile", async () => {
     async function* requests() {
       yield first(Buffer.alloc(300_000));
-      // The first chunk is being written: the day can only begin to go.
+      // The first chunk is being written: the drop can only begin.
       await expect.poll(locked).toBe(true);
       await dropPartitions(openAnother(200), "data_chunk", today).catch(() => undefined);
       yield create(PutDataRequestSchema, { file: { data: Buffer.alloc(300_000) } });
     }
     const locked = async () => {
-      const locks = stand
+      const locks = fixture
         .database("pg_locks")
         .whereRaw("relation = 'data_chunk'::regclass and mode = 'RowExclusiveLock'");
       return (await locks).length > 0;

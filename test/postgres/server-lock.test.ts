@@ -23,14 +23,14 @@ async function hold(serverName: string, isShared: boolean, url = fixture.url) {
   return lock;
 }
 
-test("a second server that counts in its own process does not start, and the message names the first", async () => {
+test("refuses a second server that counts in its own process, and names the first", async () => {
   await hold("first", false);
   await expect(hold("second", false)).rejects.toThrow(
     /^another server runs on this database: first\. .*set the same REDIS_URL/,
   );
 });
 
-test("servers with Redis run together, and not beside one that counts in its own process", async () => {
+test("servers with Redis run together, and refuse one that counts in its own process", async () => {
   await hold("one", true);
   await hold("two", true);
   await expect(hold("three", false)).rejects.toThrow("another server runs on this database: one, two.");
@@ -48,7 +48,7 @@ test("a start waits for a predecessor that ends", async () => {
   await expect(second).resolves.toBeDefined();
 });
 
-test("a lost lock is taken again; when another server has it, this one is told", async () => {
+test("takes a lost lock again, and reports a takeover when another server holds it", async () => {
   const proxy = await startProxy(addressOf(fixture.url));
   await hold("first", false, proxy.url(fixture.url));
   const holders = async () =>

@@ -35,14 +35,14 @@ describe("a pool", () => {
   });
   afterEach(() => database.destroy());
 
-  test("leaves a connection that has gone silent, and goes on with a new one", async () => {
+  test("replaces a connection that has gone silent", async () => {
     await database.raw("select 1");
     proxy.blackHole("established");
     expect(await codeOf(database.raw("select 1"))).toBe(Code.Unavailable);
     expect((await database.raw("select 2 as two")).rows).toEqual([{ two: 2 }]);
   });
 
-  test("waits for a statement on which PostgreSQL is at work", async () => {
+  test("waits for a statement that PostgreSQL is still running", async () => {
     const slow = database.transaction(async (transaction) => {
       await transaction.raw("set local statement_timeout = 0");
       return (await transaction.raw("select 'done' as state, pg_sleep(3)")).rows[0].state as string;
@@ -51,7 +51,7 @@ describe("a pool", () => {
   });
 });
 
-test("a bus whose connection has gone silent hears changes again, and does not hold up who catches up", async () => {
+test("notifications arrive again after their connection has gone silent, and catching up is not delayed", async () => {
   const heard: (readonly number[] | "all")[] = [];
   const notifications = await openNotifications({
     url: proxy.url(fixture.url),
@@ -70,7 +70,7 @@ test("a bus whose connection has gone silent hears changes again, and does not h
   await notifications.close();
 });
 
-test.skipIf(noOwnRedis !== "")("a connection to Redis that has gone silent is left for a new one", async () => {
+test.skipIf(noOwnRedis !== "")("replaces a Redis connection that has gone silent", async () => {
   const server = await startRedis();
   const way = await startProxy(addressOf(server.url));
   const redis = openRedis(way.url(server.url), logger);
@@ -83,7 +83,7 @@ test.skipIf(noOwnRedis !== "")("a connection to Redis that has gone silent is le
   await server.kill();
 });
 
-test("a change whose commit is not answered is answered with UNAVAILABLE, and can be read", async () => {
+test("a change whose commit gets no response fails with UNAVAILABLE and can be read", async () => {
   const app = await startTestApp({ DATABASE_URL: proxy.url(fixture.url), DATABASE_TIMEOUT_MS: "1000" });
   const username = await app.user();
   const lock = await fixture.database.transaction();

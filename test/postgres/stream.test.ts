@@ -35,7 +35,7 @@ function stream(count: number, options: Partial<StreamOptions> = {}) {
   });
 }
 
-/** Connections that somebody has. */
+/** The number of connections in use. */
 function taken(): number {
   return database.client.pool.numUsed();
 }
@@ -50,19 +50,19 @@ function upTo(count: number): number[] {
   return Array.from({ length: count }, (_, index) => index + 1);
 }
 
-describe("the rows", () => {
-  it.each([0, 1, 1000, 1001, 2000, 2500])("come all, once and in order: %i", async (count) => {
+describe("rows", () => {
+  it.each([0, 1, 1000, 1001, 2000, 2500])("arrive completely, once and in order: %i", async (count) => {
     expect(await readAll(stream(count))).toEqual(upTo(count));
     expect(taken()).toBe(0);
   });
 
-  it("come in pages of a thousand, not all at once", async () => {
+  it("arrive in pages of a thousand", async () => {
     const sizes: number[] = [];
     for await (const page of stream(2500)) sizes.push(page.length);
     expect(sizes).toEqual([1000, 1000, 500]);
   });
 
-  it("come though the first page takes longer than a call may, as when all of them are sorted first", async () => {
+  it("arrive when the first page takes longer than the statement timeout", async () => {
     const slow = numbers(1001).select(database.raw("pg_sleep(case when number = 1 then 1.2 else 0 end)"));
     const options = { offset: 0, limit: 1001, signal: new AbortController().signal };
     expect(await readAll(streamRows<Row>(database, slow, options))).toEqual(upTo(1001));
@@ -75,7 +75,7 @@ describe("the rows", () => {
     [0, 1001, "2min"],
     [9981, 20, "2min"],
     [1_000_000, 10, "2min"],
-  ])("have the time of a sort where one is to be expected: offset %i, limit %i", async (offset, limit, longest) => {
+  ])("get a longer timeout for a large sort: offset %i, limit %i", async (offset, limit, longest) => {
     const query = database
       .select(database.raw("number, current_setting('statement_timeout') as longest"))
       .from(numbers(offset + limit).as("numbers"))
@@ -90,7 +90,7 @@ describe("the rows", () => {
     await pages.return(undefined);
   });
 
-  it("of a page far in come though it takes longer than a call may to get there", async () => {
+  it("of a far page arrive when the offset takes longer than the statement timeout", async () => {
     const slow = numbers(1_000_010)
       .select(database.raw("case when number = 1 then pg_sleep(1.2) end"))
       .offset(1_000_000)
@@ -101,7 +101,7 @@ describe("the rows", () => {
     );
   });
 
-  it("are those of one moment, whatever is written meanwhile", async () => {
+  it("come from one snapshot during concurrent writes", async () => {
     await database.raw("insert into company (key) select 'company_' || i from generate_series(1, 1500) as i");
     const pages = streamRows(database, database("company").select("key").limit(5000), {
       offset: 0,
@@ -114,7 +114,7 @@ describe("the rows", () => {
     await pages.next();
   });
 
-  it("may take longer than one statement may", async () => {
+  it("may take longer in total than the statement timeout", async () => {
     const query = database
       .select(database.raw("i, case when i % 1000 = 0 then pg_sleep(0.4) end"))
       .from(database.raw("generate_series(1, 4000) as i"));
@@ -127,8 +127,8 @@ describe("the rows", () => {
   });
 });
 
-describe("the connection goes back", () => {
-  it("when the reader has enough", async () => {
+describe("the connection is released", () => {
+  it("when the reader stops early", async () => {
     for (let round = 0; round < 6; round += 1) {
       for await (const page of stream(5000)) {
         expect(page).toHaveLength(1000);
@@ -138,7 +138,7 @@ describe("the connection goes back", () => {
     expect(taken()).toBe(0);
   });
 
-  it("when all rows are there, before the reader has taken the last of them", async () => {
+  it("when all rows are fetched, before the reader takes the last page", async () => {
     const last = stream(1500);
     await last.next();
     expect(taken()).toBe(1);
@@ -184,7 +184,7 @@ describe("the connection goes back", () => {
     expect(await readAll(stream(1500))).toEqual(upTo(1500));
   });
 
-  it("when the call is aborted, even while the reader sleeps over a page", async () => {
+  it("when the call is aborted while the reader stalls on a page", async () => {
     const call = new AbortController();
     const pages = stream(5000, { signal: call.signal });
     await pages.next();
@@ -194,14 +194,14 @@ describe("the connection goes back", () => {
     await expect(pages.next()).rejects.toThrow("went away");
   });
 
-  it("when the reader sleeps for too long, and the reader is told", async () => {
+  it("when the reader stalls for too long, and the reader gets UNAVAILABLE", async () => {
     const pages = stream(5000, { pace: { slackMs: 50, pageMs: 1000 } });
     await pages.next();
     await vi.waitFor(() => expect(taken()).toBe(0));
     await expect(pages.next()).rejects.toMatchObject({ code: Code.Unavailable });
   });
 
-  it("when the reader stays behind page by page, never for long", async () => {
+  it("when the reader stays below the minimum rate", async () => {
     const pages = stream(100_000, { pace: { slackMs: 1000, pageMs: 10 } });
     const read = async () => {
       for await (const page of pages) await new Promise((resolve) => setTimeout(resolve, page.length / 10));
@@ -210,7 +210,7 @@ describe("the connection goes back", () => {
     expect(taken()).toBe(0);
   });
 
-  it("not before its time when the reader keeps the pace, however long the list is", async () => {
+  it("only at the end when the reader keeps the minimum rate", async () => {
     const pages = stream(100_000, { pace: { slackMs: 2000, pageMs: 100 } });
     let count = 0;
     for await (const page of pages) {
@@ -221,8 +221,8 @@ describe("the connection goes back", () => {
   });
 });
 
-describe("a statement under way", () => {
-  /** Its first row takes longer than any test may. */
+describe("a running statement", () => {
+  /** The first row takes longer than any test. */
   const endless = () => numbers(5000).select(database.raw("pg_sleep(case when number = 1 then 100 else 0 end)"));
 
   function begin(call: AbortController) {
@@ -239,7 +239,7 @@ describe("a statement under way", () => {
     return rows.length;
   }
 
-  it("is cancelled when the call is aborted, and its connection and its turn go back", async () => {
+  it("is canceled when the call is aborted, and its connection and slot are released", async () => {
     const calls = [new AbortController(), new AbortController()];
     const waiting = calls.map(begin);
     await vi.waitFor(async () => expect(await fetching()).toBe(2));
@@ -250,7 +250,7 @@ describe("a statement under way", () => {
     expect(await readAll(stream(1500))).toEqual(upTo(1500));
   });
 
-  it("is cancelled as soon as a connection is free to say so", async () => {
+  it("is canceled as soon as a connection for the cancel request is free", async () => {
     const call = new AbortController();
     const next = begin(call);
     await vi.waitFor(async () => expect(await fetching()).toBe(1));
@@ -262,7 +262,7 @@ describe("a statement under way", () => {
     expect(taken()).toBe(0);
   });
 
-  it("that has ended keeps its connection until the cancel has come, too", async () => {
+  it("that has ended keeps its connection until the cancel request is done", async () => {
     const observer = openDatabase({ url: test.url, poolSize: 1, statementTimeoutMs: 1000 });
     const call = new AbortController();
     const short = numbers(5000).select(database.raw("pg_sleep(case when number = 1 then 2 else 0 end)"));
@@ -283,7 +283,7 @@ describe("a statement under way", () => {
     }
   });
 
-  it("is all that a cancel hits, whenever it comes: who has the connection next is left alone", async () => {
+  it("is the only statement that a cancel request hits, not the next one on the connection", async () => {
     for (let round = 0; round < 40; round += 1) {
       const call = new AbortController();
       const next = begin(call);
@@ -298,7 +298,7 @@ describe("a statement under way", () => {
   it.each([
     [1000, "2min"],
     [300_000, "5min"],
-  ])("may take two minutes, or what any may if that is longer: %i ms", async (statementTimeoutMs, longest) => {
+  ])("may take two minutes, or the statement timeout if that is longer: %i ms", async (statementTimeoutMs, longest) => {
     const other = await createTestDatabase({ poolSize: 2, statementTimeoutMs });
     try {
       const query = other.database.select(other.database.raw("current_setting('statement_timeout') as longest"));
@@ -311,8 +311,8 @@ describe("a statement under way", () => {
   });
 });
 
-describe("streams take turns", () => {
-  it("so that they leave half of the connections to others", async () => {
+describe("slots of streams", () => {
+  it("leave half of the connections to other work", async () => {
     const open = [stream(5000), stream(5000)];
     for (const pages of open) await pages.next();
     const third = stream(5000);
@@ -325,13 +325,13 @@ describe("streams take turns", () => {
     for (const pages of [...open, third]) await pages.return(undefined);
   });
 
-  it("and the turn of a reader who never comes back goes to the next one", async () => {
+  it("pass from a reader that never returns to the next one", async () => {
     const sleepers = [1, 2].map(() => stream(5000, { pace: { slackMs: 50, pageMs: 1000 } }));
     for (const pages of sleepers) await pages.next();
     expect(await readAll(stream(1500))).toEqual(upTo(1500));
   });
 
-  it("and who waits can be aborted, without losing the turn to nobody", async () => {
+  it("are not lost to a waiting call that is aborted", async () => {
     const open = [stream(5000), stream(5000)];
     for (const pages of open) await pages.next();
     const call = new AbortController();
@@ -347,7 +347,7 @@ describe("streams take turns", () => {
     expect(taken()).toBe(0);
   });
 
-  it("and a call that is aborted before it begins takes none", async () => {
+  it("are not taken by a call that is aborted before it begins", async () => {
     await expect(stream(5000, { signal: AbortSignal.abort(new Error("too late")) }).next()).rejects.toThrow("too late");
     expect(taken()).toBe(0);
   });

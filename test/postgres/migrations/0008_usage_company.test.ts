@@ -13,7 +13,7 @@ beforeEach(async () => {
 
 afterEach(() => test.drop());
 
-it("keeps the usage that is there, and adds to it by company from then on", async () => {
+it("keeps existing usage, and adds new usage by company", async () => {
   const before = {
     date: "2026-10-10",
     user_id: 7,
@@ -29,13 +29,13 @@ it("keeps the usage that is there, and adds to it by company from then on", asyn
   await migrate(test.database);
   expect(await test.database("usage_day")).toEqual([before]);
 
-  const book = createUsageWriter(test.database);
+  const writer = createUsageWriter(test.database);
   const day = Date.UTC(2026, 9, 10) / 86_400_000;
   const usages = ["first", "second"].map((companyKey) => {
     return { day, userId: 7, username: "anna", companyKey, service: 2, methodGroup: 3, points: 5, pointKeys: [1n] };
   });
-  await book.prepare(usages);
-  await test.database.transaction((transaction) => book.write(transaction, usages));
+  await writer.prepare(usages);
+  await test.database.transaction((transaction) => writer.write(transaction, usages));
   expect(await test.database("usage_day").orderBy("company_key")).toEqual([
     { ...before, requests: 3, points: 515, unique_points: 5 },
     { ...before, company_key: "second", requests: 1, points: 5, unique_points: 0 },

@@ -10,7 +10,7 @@ let test: TestDatabase;
 beforeEach(async () => {
   test = await createTestDatabase({ empty: true });
   await migrateUpTo(test.database, 7);
-  // Who comes later has a higher number.
+  // Later users have higher numbers.
   await test.database.raw("alter table user_account alter column id restart with 2000");
 });
 
@@ -24,8 +24,8 @@ async function use(user_id: number, username: string, company_key: string, date:
   await test.database("usage_day").insert({ user_id, username, company_key, date, ...method, ...used });
 }
 
-/** Whose an action is that is told late. */
-async function whose(username: string, time: string) {
+/** Returns the user and company of an action reported late. */
+async function userAt(username: string, time: string) {
   const standing = (await createUserHistory(test.database).find([username]))(username, micros(time));
   return standing && [standing.userId, standing.companyKey];
 }
@@ -34,12 +34,12 @@ async function create(username: string, company_key: string, created_at: string)
   await test.database("company").insert({ key: company_key }).onConflict().ignore();
   const user = { username, company_key, enabled: true, roles: [], timezone: 3, created_at };
   const [{ id }] = await test.database("user_account").insert(user).returning("id");
-  // As it was filled when the table was made.
+  // Set as the migration that created the table sets it.
   await test.database("user_standing").where({ user_id: id }).update({ since: created_at });
   return id;
 }
 
-it("knows the companies of users who are gone, by whatever they have left", async () => {
+it("knows the companies of deleted users from their usage, audit totals and data", async () => {
   await use(1001, "user", "of_usage", "2026-01-01");
   await use(1002, "moved", "same_day", "2026-01-01");
   await test.database("audit_total").insert({
@@ -73,28 +73,28 @@ it("knows the companies of users who are gone, by whatever they have left", asyn
     test.database.transaction((transaction) => hasCompanyHistory(transaction, key)),
   );
   expect(await Promise.all(known)).toEqual([true, true, true, true, true, true, false]);
-  // Who is there stays where they are.
-  expect(await whose("living", "2026-03-01")).toEqual([living, "present"]);
+  // An existing user stays in the present company.
+  expect(await userAt("living", "2026-03-01")).toEqual([living, "present"]);
 });
 
-it("leaves late actions to whoever had the name at their time, and none to a namesake", async () => {
+it("assigns late actions to the user who had the name at their time", async () => {
   await use(1001, "anna", "first", "2026-01-10");
   await use(1001, "anna", "first", "2026-02-10");
   await use(1002, "anna", "second", "2026-03-10");
   await use(1004, "bert", "first", "2026-01-10");
-  // On the day on which the namesake was made.
+  // On the day on which the later user of that name was created.
   await use(1003, "carl", "first", "2026-04-10");
   const anna = await create("anna", "third", "2026-04-10 12:00Z");
   const carl = await create("carl", "third", "2026-04-09 11:00Z");
   await migrate(test.database);
-  expect(await whose("anna", "2026-01-10T05:00:00Z")).toEqual([1001, "first"]);
-  expect(await whose("anna", "2026-02-20")).toEqual([1001, "first"]);
-  expect(await whose("anna", "2026-03-11")).toEqual([1002, "second"]);
-  expect(await whose("anna", "2026-04-10T13:00:00Z")).toEqual([anna, "third"]);
-  expect(await whose("anna", "9999-01-01")).toEqual([anna, "third"]);
-  expect(await whose("carl", "2026-04-09T10:00:00Z")).toEqual([1003, "first"]);
-  expect(await whose("carl", "9999-01-01")).toEqual([carl, "third"]);
-  expect(await whose("bert", "2026-01-11")).toEqual([1004, "first"]);
-  // Nobody has that name any more.
-  expect(await whose("bert", "9999-01-01")).toBeUndefined();
+  expect(await userAt("anna", "2026-01-10T05:00:00Z")).toEqual([1001, "first"]);
+  expect(await userAt("anna", "2026-02-20")).toEqual([1001, "first"]);
+  expect(await userAt("anna", "2026-03-11")).toEqual([1002, "second"]);
+  expect(await userAt("anna", "2026-04-10T13:00:00Z")).toEqual([anna, "third"]);
+  expect(await userAt("anna", "9999-01-01")).toEqual([anna, "third"]);
+  expect(await userAt("carl", "2026-04-09T10:00:00Z")).toEqual([1003, "first"]);
+  expect(await userAt("carl", "9999-01-01")).toEqual([carl, "third"]);
+  expect(await userAt("bert", "2026-01-11")).toEqual([1004, "first"]);
+  // No user has that name any more.
+  expect(await userAt("bert", "9999-01-01")).toBeUndefined();
 });

@@ -5,19 +5,19 @@ import { migrate } from "../../../src/postgres/migrate.ts";
 import { createTestDatabase, type TestDatabase } from "../../support/database.ts";
 import { migrateUpTo } from "../../support/migrations.ts";
 
-let stand: TestDatabase;
+let fixture: TestDatabase;
 beforeEach(async () => {
-  stand = await createTestDatabase({ empty: true });
-  await migrateUpTo(stand.database, 9);
-  await stand.database.raw(
+  fixture = await createTestDatabase({ empty: true });
+  await migrateUpTo(fixture.database, 9);
+  await fixture.database.raw(
     "create table lease_20261124 partition of lease for values from ('2026-11-24') to ('2026-11-25')",
   );
 });
-afterEach(() => stand.drop());
+afterEach(() => fixture.drop());
 
-/** As the last release writes a lease. */
+/** Writes a lease as the last release does. */
 function put(operation: number, state: number, points: number | null) {
-  return stand.database.raw(
+  return fixture.database.raw(
     `insert into lease as kept (
        day, user_id, service, method_group, operation_id, username, company_key, timezone, points, granted_at,
        expire_at, state, ended_at, tracecode, holder, settled_points)
@@ -29,13 +29,13 @@ function put(operation: number, state: number, points: number | null) {
   );
 }
 
-const charged = () => stand.database("charged_day").select("user_id", "timezone", "points");
+const charged = () => fixture.database("charged_day").select("user_id", "timezone", "points");
 
-test("adds up what is settled already, and what servers of the last release still settle", async () => {
+test("sums settled leases, including those that servers of the last release still settle", async () => {
   await put(1, 2, 4);
   await put(2, 0, null);
   await put(3, 1, null);
-  await migrate(stand.database);
+  await migrate(fixture.database);
   expect(await charged()).toEqual([{ user_id: 7, timezone: -3, points: 4 }]);
   await put(2, 2, 10);
   await put(4, 2, 100);
@@ -44,22 +44,22 @@ test("adds up what is settled already, and what servers of the last release stil
   expect(await charged()).toEqual([{ user_id: 7, timezone: -3, points: 114 }]);
 });
 
-test("servers of the last release are told to look at the generation, and find none", async () => {
+test("notifies servers of the last release of a new generation, and hides its table from them", async () => {
   const verify = () =>
-    stand.database.raw(
+    fixture.database.raw(
       `insert into counter_generation as kept (run_id, generation) values ('a', 1)
        on conflict (id) do update set run_id = excluded.run_id returning generation`,
     );
   await verify();
-  const client = new pg.Client({ connectionString: stand.url });
+  const client = new pg.Client({ connectionString: fixture.url });
   await client.connect();
   await client.query("listen tollgate");
   const notified = once(client, "notification");
-  await migrate(stand.database);
+  await migrate(fixture.database);
   expect((await notified)[0]).toMatchObject({ payload: "generation" });
   await client.end();
   await expect(verify()).rejects.toThrow('relation "counter_generation" does not exist');
-  expect(await stand.database("counter_store").select("run_id", "generation")).toEqual([
+  expect(await fixture.database("counter_store").select("run_id", "generation")).toEqual([
     { run_id: "a", generation: 2 },
   ]);
 });

@@ -11,7 +11,7 @@ beforeEach(async () => {
 });
 afterEach(() => fixture.drop());
 
-/** Puts a lease of some days ago as the last release does. */
+/** Writes a lease of some days ago as the last release does. */
 function put(days: number, userId: number, expires: string, ended: string | null) {
   return fixture.database.raw(
     `insert into lease as kept (
@@ -28,7 +28,7 @@ function put(days: number, userId: number, expires: string, ended: string | null
 const lateDays = async () =>
   (await fixture.database("late_day").orderBy("user_id").select("user_id")).map((row) => row.user_id);
 
-test("old days that matter are noted, and so are those that servers of the last release make matter", async () => {
+test("notes old days with open or recent leases, and those that servers of the last release add", async () => {
   await put(10, 1, "1 minute", null);
   await put(10, 2, "-9 days", "-1 hour");
   await put(10, 3, "-9 days", null);

@@ -19,7 +19,7 @@ beforeEach(async () => {
 
 afterEach(() => test.drop());
 
-it("shows recorded changes to the company of what they have changed, in lists and totals", async () => {
+it("shows existing changes to the company of the changed resource, in lists and totals", async () => {
   const { database } = test;
   const at = (minute: number) => new Date(hour + minute * 60_000);
   await database("user_standing").insert([
@@ -53,7 +53,7 @@ it("shows recorded changes to the company of what they have changed, in lists an
     action(15, "run_plan", null, routing),
   ];
   await database("audit_action").insert(actions);
-  // As the last release has counted them.
+  // Totals as the last release counts them.
   for (const [span, start] of [
     [1, new Date(hour)],
     [24, new Date(Date.UTC(2026, 9, 10))],

@@ -13,7 +13,7 @@ beforeEach(async () => {
 
 afterEach(() => test.drop());
 
-it("finds users of the last release whose names hold a final sigma or are decomposed, by the index", async () => {
+it("finds existing users whose names have a final sigma or are decomposed, by the index", async () => {
   const { database } = test;
   await database("company").insert({ key: "acme", detail: "Οδός" });
   const names = { greek: "ΝΙΚΟΣ ΠΑΠΑΔΟΠΟΥΛΟΣ", swedish: "A\u030Asa", plain: "Anna" };
