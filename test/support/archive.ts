@@ -76,7 +76,7 @@ export function rawWorkbook({
 
 const plainRows = '<row r="1"><c r="A1" t="str"><v>a</v></c></row><row r="2"><c r="A2"><v>1</v></c></row>';
 
-/** Adds a ZIP64 directory that lists one file more than the plain directory at the end. */
+/** Adds a ZIP64 record that points to the real directory, and a plain end record whose directory has only the first file. */
 export function withDecoy(zip: Buffer): Buffer {
   const end = zip.length - 22;
   const start = zip.readUInt32LE(end + 16);
