@@ -6,12 +6,12 @@ import { promisify } from "node:util";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { password, startTestApp } from "../support/app.ts";
 
-/** The generators want another TypeScript than ours: they are a package of their own, with a lock file of its own. */
+/** The generators need another TypeScript version, so they are a separate package with its own lock file. */
 const own = "test/clients";
 let folder: string;
 
 beforeAll(async () => {
-  // It changes nothing where what the lock file names is installed.
+  // npm install changes nothing when the packages of the lock file are installed.
   const install = ["install", "--no-save", "--prefer-offline"];
   await promisify(execFile)("npm", install, { cwd: own });
   folder = await mkdtemp(join(tmpdir(), "tollgate-clients-"));
@@ -22,10 +22,10 @@ beforeAll(async () => {
 
 afterAll(() => rm(folder, { recursive: true }));
 
-test("three generators make clients that type-check, and the client of one runs the tour", {
+test("three generators create clients that type-check, and the openapi-fetch client runs the tour", {
   timeout: 120_000,
 }, async () => {
-  // A field with a default need not be sent, which openapi-typescript has to be told.
+  // Without this option openapi-typescript requires fields that have a default.
   const optionalDefaults = "--default-non-nullable=false";
   await run("openapi-typescript", "openapi.yaml", "-o", "generated/openapi-fetch.d.ts", optionalDefaults);
   await run(
@@ -47,7 +47,7 @@ test("three generators make clients that type-check, and the client of one runs 
   const app = await startTestApp();
   try {
     await app.user({ username: "operator", roles: ["ADMIN"] });
-    // It is noon for anna: no midnight comes between two calls.
+    // It is noon in anna's timezone: no midnight falls between two calls.
     const TIMEZONE = String(12 - new Date().getUTCHours());
     const env = {
       ...process.env,
@@ -79,7 +79,7 @@ refused 409 COMPANY_HAS_USERS
 deleted 204 204 404
 `;
 
-/** Runs a program of the package, which fails with what it printed. */
+/** Runs a program of the package. @throws Error with its output when it fails */
 async function run(program: string, ...args: string[]): Promise<void> {
   const path = resolve(own, "node_modules/.bin", program);
   const env = { ...process.env, NO_COLOR: "1", DISABLE_TELEMETRY: "1" };

@@ -1,4 +1,4 @@
-/** The tour of the README, by a client that was generated from gen/openapi.yaml. Its settings are variables. */
+/** The tour of the README with a client generated from gen/openapi.yaml. Environment variables hold the settings. */
 import createClient from "openapi-fetch";
 import type { paths } from "./generated/openapi-fetch";
 

@@ -7,28 +7,28 @@ import { startProcess } from "../support/process.ts";
 
 const adminPassword = "first administrator";
 const keys = { TOKEN_KEYS: "a-secret-for-tests-that-is-long-enough", ADMIN_PASSWORD: adminPassword };
-/** What takes seconds to be converted. */
+/** JSON whose conversion takes seconds. */
 const large = JSON.stringify(Array.from({ length: 30_000 }, (_none, id) => ({ id, a: "x", b: id / 7, c: `y${id}` })));
 
-/** Converters that run: of this server, or of one that may be gone. */
+/** Returns the running converters: of this server, or of any server. */
 function converters(serverId?: number): number[] {
   const processes = execFileSync("ps", ["-A", "-o", "pid=,ppid=,stat=,args="], { encoding: "utf8" }).split("\n");
   return processes.flatMap((line) => {
     const [, pid, parent, state, command = ""] = /^ *(\d+) +(\d+) +(\S+) +(.*)$/.exec(line) ?? [];
-    const isIts = serverId === undefined || Number(parent) === serverId;
-    // A zombie has ended.
+    const isChild = serverId === undefined || Number(parent) === serverId;
+    // A zombie process has ended already.
     const runs = state?.startsWith("Z") === false && command.endsWith(" child.ts json");
-    return isIts && runs ? [Number(pid)] : [];
+    return isChild && runs ? [Number(pid)] : [];
   });
 }
 
 test.each<[string, NodeJS.Signals, boolean, string, number | "cut"]>([
-  ["Ctrl-C in its terminal, which all of its processes get", "SIGINT", true, "30000", 200],
+  ["Ctrl-C, which reaches the whole process group", "SIGINT", true, "30000", 200],
   ["SIGTERM", "SIGTERM", false, "30000", 200],
-  ["Ctrl-C in its terminal and no time to drain", "SIGINT", true, "0", "cut"],
-  ["SIGTERM and no time to drain", "SIGTERM", false, "0", "cut"],
+  ["Ctrl-C without time to drain", "SIGINT", true, "0", "cut"],
+  ["SIGTERM without time to drain", "SIGTERM", false, "0", "cut"],
 ])(
-  "after %s no converter is left, and nothing is logged as a fault",
+  "no converter runs after %s, and the log has no error",
   {
     timeout: 180_000,
   },
@@ -36,17 +36,17 @@ test.each<[string, NodeJS.Signals, boolean, string, number | "cut"]>([
     const { url, drop } = await createTestDatabase();
     const server = await startProcess({ ...keys, DATABASE_URL: url, DRAIN_MS }, undefined, { leadsGroup: true });
     const pid = server.process.pid ?? 0;
-    const ask = async (path: string, init: RequestInit, token = "") => {
+    const send = async (path: string, init: RequestInit, token = "") => {
       const headers = { "content-type": "application/json", authorization: `Bearer ${token}` };
       return fetch(`${server.url}${path}`, { ...init, headers });
     };
     const login = JSON.stringify({ username: "admin", password: adminPassword });
-    const answer = await ask("/admin/token/generation", { method: "POST", body: login });
+    const answer = await send("/admin/token/generation", { method: "POST", body: login });
     const { token } = JSON.parse(await answer.text());
     const path = `/admin/data/${randomUUID()}`;
-    expect((await ask(`${path}?username=admin`, { method: "PUT", body: large }, token)).status).toBe(200);
+    expect((await send(`${path}?username=admin`, { method: "PUT", body: large }, token)).status).toBe(200);
 
-    const converted = ask(`${path}?data_flow_convert=XLSX`, {}, token).then(
+    const converted = send(`${path}?data_flow_convert=XLSX`, {}, token).then(
       async (response) => [response.status, (await response.arrayBuffer()).byteLength > 100_000],
       () => ["cut", true],
     );

@@ -56,7 +56,7 @@ const stored = (text: string, onRead: () => void = () => undefined) => ({
 test("the service answers other calls while a large workbook is converted", { timeout: 180_000 }, async () => {
   const row = '<row><c t="str"><v>text</v></c></row>';
   const numbered = Array.from({ length: 300_000 }, (_none, at) => row.replace("<row>", `<row r="${at + 1}">`));
-  const rows = numbered.map((one, at) => one.replace("<c ", `<c r="A${at + 1}" `)).join("");
+  const rows = numbered.map((row, index) => row.replace("<c ", `<c r="A${index + 1}" `)).join("");
   const tracecode = await put(rawWorkbook({ rows }), contentTypes.xlsx);
   const conversion = { isOver: false };
   const converted = get(tracecode, "JSON").finally(() => (conversion.isOver = true));
@@ -87,16 +87,16 @@ test("an abort rejects at once, during the conversion and in the queue, and the 
   const middle = new AbortController();
   const queue = new AbortController();
   const first = convert(
-    stored(large, () => middle.abort(new Error("gone from the middle"))),
+    stored(large, () => middle.abort(new Error("aborted during the conversion"))),
     middle.signal,
   );
   const second = convert(
     stored(large, () => expect.unreachable()),
     queue.signal,
   );
-  queue.abort(new Error("gone from the queue"));
-  await expect(second).rejects.toThrow("gone from the queue");
-  await expect(first).rejects.toThrow("gone from the middle");
+  queue.abort(new Error("aborted in the queue"));
+  await expect(second).rejects.toThrow("aborted in the queue");
+  await expect(first).rejects.toThrow("aborted during the conversion");
   (await convert(stored('{"a":1}'), never)).release();
 });
 
@@ -124,7 +124,7 @@ test("SIGTERM to the child process does not end the conversion", async () => {
   const converter = spawn(process.execPath, command, { cwd: "src/data/convert" });
   converter.stdout.resume();
   const ended = once(converter, "close");
-  // More than a pipe holds: once it is written, the process has started to read.
+  // The input exceeds the buffer of the pipe: once it is written, the process has started to read.
   await promisify<string, void>((part, done) => converter.stdin.write(part, done))(large.slice(0, 1_000_000));
   converter.kill("SIGTERM");
   converter.stdin.end(large.slice(1_000_000));
@@ -155,7 +155,7 @@ test("the results of slow readers have a limit in total, and a reader that disco
   const [slow, gone] = [new AbortController(), new AbortController()];
   const held: Converted[] = [];
   for (const { signal } of [slow, slow, slow, gone]) held.push(await convert(growing(), signal));
-  const sum = held.reduce((bytes, one) => bytes + one.bytes.length, 0);
+  const sum = held.reduce((total, { bytes }) => total + bytes.length, 0);
   expect(sum).toBeGreaterThan(200_000_000);
   expect(sum).toBeLessThanOrEqual(268_435_456);
 
@@ -166,7 +166,7 @@ test("the results of slow readers have a limit in total, and a reader that disco
   });
   gone.abort(new Error("gone"));
   (await small()).release();
-  // A second release does not count.
+  // A second release has no effect.
   held[3]?.release();
   held.push(await convert(growing(), slow.signal));
   await expect(small()).rejects.toMatchObject({ code: Code.Unavailable });
@@ -226,7 +226,7 @@ test("a value that the JSON would lose is refused with the rule", async () => {
   ]);
 });
 
-test("a bomb behind a decoy directory is refused", async () => {
+test("refuses a ZIP bomb behind a decoy directory", async () => {
   const bomb = withDecoy(rawWorkbook({ strings: `<si><t>${"x".repeat(150_000_000)}</t></si>` }));
   const answer = await get(await put(bomb, contentTypes.xlsx), "JSON");
   expect([answer.status, JSON.parse(answer.text).message]).toEqual([
@@ -244,8 +244,8 @@ test.each(["json", "xlsx"] as const)("%s that needs no conversion is returned un
     contentTypes[kind],
     true,
   ]);
-  const other = await get(tracecode, kind === "json" ? "XLSX" : "JSON");
-  expect([other.status, JSON.parse(other.text).message]).toEqual([
+  const converted = await get(tracecode, kind === "json" ? "XLSX" : "JSON");
+  expect([converted.status, JSON.parse(converted.text).message]).toEqual([
     400,
     "data_flow_convert: the data cannot be converted: its size must be at most 4194304 bytes, and is 5000002",
   ]);

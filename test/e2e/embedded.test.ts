@@ -17,7 +17,7 @@ let children: ChildProcess[];
 
 beforeEach(async () => {
   parent = await mkdtemp(join(tmpdir(), "tollgate-embedded-"));
-  // Run by root, PostgreSQL is another user, who must find its folder in here.
+  // When root runs the tests, PostgreSQL runs as another user, who must be able to enter this folder.
   await chmod(parent, 0o711);
   folder = join(parent, "data");
   running = [];
@@ -26,7 +26,7 @@ beforeEach(async () => {
 
 afterEach(async () => {
   for (const child of children) await killed(child);
-  // The server outlives the process that was killed: taken over, so that it can be stopped.
+  // PostgreSQL outlives the killed process. Starting again takes it over, so that it can be stopped.
   if (children.length > 0 && running.length === 0) await start();
   await Promise.all(running.map((server) => server.stop()));
   await rm(parent, { recursive: true });
@@ -39,7 +39,7 @@ async function start(onExit = (): void => undefined): Promise<EmbeddedServer> {
 }
 
 async function stop(server: EmbeddedServer): Promise<void> {
-  running = running.filter((other) => other !== server);
+  running = running.filter((candidate) => candidate !== server);
   await server.stop();
 }
 
@@ -52,7 +52,7 @@ async function query(server: { url: string }, sql: string): Promise<Record<strin
   }
 }
 
-/** Another process that has the folder. */
+/** A separate process that runs PostgreSQL on the folder. */
 async function startElsewhere(): Promise<{ pid: number; url: string; kill(): Promise<void> }> {
   const module = new URL("../../src/postgres/embedded/embedded.ts", import.meta.url).href;
   const script = `
@@ -65,7 +65,7 @@ async function startElsewhere(): Promise<{ pid: number; url: string; kill(): Pro
   children.push(child);
   const url = await new Promise<string>((resolve, reject) => {
     createInterface(child.stdout).once("line", resolve);
-    child.once("exit", () => reject(new Error("the other process ended")));
+    child.once("exit", () => reject(new Error("the separate process ended")));
   });
   return { pid: child.pid ?? 0, url, kill: () => killed(child) };
 }
@@ -89,7 +89,7 @@ describe("the embedded server", () => {
     expect(await query(await start(), "select number from kept")).toEqual([{ number: 7 }]);
   });
 
-  it("listens to this machine alone, behind a password that others cannot read", async () => {
+  it("listens on this machine only, and keeps its password unreadable for other users", async () => {
     const server = await start();
     expect(await query(server, "show listen_addresses")).toEqual([{ listen_addresses: "127.0.0.1" }]);
     expect((await readdir(folder)).toSorted()).toEqual(["postgres", "postgres.password"]);
@@ -100,7 +100,7 @@ describe("the embedded server", () => {
     await expect(query({ url: url.href }, "select 1")).rejects.toThrow("password authentication failed");
   });
 
-  it("is used by a role that is no superuser, in a folder that is closed to others", async () => {
+  it("is used by a role without superuser rights, in a folder closed to other users", async () => {
     const server = await start();
     const [role] = await query(server, "select rolname, rolsuper from pg_roles where rolname = current_user");
     expect(role).toEqual({ rolname: "tollgate_service", rolsuper: false });
@@ -108,14 +108,14 @@ describe("the embedded server", () => {
     expect((await stat(folder)).mode & 0o777).toBe(0o700);
   });
 
-  it("leaves a folder open that others use too", async () => {
+  it("keeps the mode of a folder that other users share", async () => {
     await mkdir(folder, { mode: 0o711 });
     await writeFile(join(folder, "another-file"), "");
     await start();
     expect((await stat(folder)).mode & 0o777).toBe(0o711);
   });
 
-  it("takes over a data folder in which everything belongs to the superuser, as the release before left it", async () => {
+  it("takes over a data folder of release 1.0.0, in which the superuser owns everything", async () => {
     const first = await start();
     const asSuperuser = { url: first.superuserUrl };
     await query(asSuperuser, "alter database tollgate owner to tollgate");
@@ -137,14 +137,14 @@ describe("the embedded server", () => {
     await second.destroy();
   });
 
-  it("leaves the process's signals to the process", async () => {
+  it("installs no signal handlers in the process", async () => {
     const signals = ["SIGINT", "SIGTERM", "SIGHUP", "exit", "beforeExit"];
     const before = signals.map((signal) => process.listenerCount(signal));
     await start();
     expect(signals.map((signal) => process.listenerCount(signal))).toEqual(before);
   });
 
-  it("tells when it ends by itself, and not when it is stopped", async () => {
+  it("reports its end when it ends by itself, and not when it is stopped", async () => {
     const onExit = vi.fn<() => void>();
     const server = await start(onExit);
     await stop(server);
@@ -156,8 +156,8 @@ describe("the embedded server", () => {
   });
 });
 
-describe("a folder", () => {
-  it("that is closed to all but its owner, as /root is, works too", async () => {
+describe("a data folder", () => {
+  it("works below a folder that only its owner can enter, such as /root", async () => {
     await chmod(parent, 0o700);
     const server = await start();
     expect(await query(server, "create table kept as select 7 as number")).toEqual([]);
@@ -165,15 +165,15 @@ describe("a folder", () => {
     expect(await query(await start(), "select number from kept")).toEqual([{ number: 7 }]);
   });
 
-  it("that another process has is refused on one line that names the process", async () => {
-    const other = await startElsewhere();
+  it("is refused in one line that names the process when another process uses it", async () => {
+    const separate = await startElsewhere();
     await expect(start()).rejects.toThrow(
-      `${folder} is in use by process ${other.pid}: stop it, or set another DATA_DIR`,
+      `${folder} is in use by process ${separate.pid}: stop it, or set another DATA_DIR`,
     );
-    expect(await query(other, "select 1 as one")).toEqual([{ one: 1 }]);
+    expect(await query(separate, "select 1 as one")).toEqual([{ one: 1 }]);
   });
 
-  it("has one server when two start in the same moment", async () => {
+  it("gets one server when two start at the same time", async () => {
     const results = await Promise.allSettled([start(), start()]);
     expect(results.map(({ status }) => status).toSorted()).toEqual(["fulfilled", "rejected"]);
     expect(results.find(({ status }) => status === "rejected")).toMatchObject({
@@ -181,29 +181,29 @@ describe("a folder", () => {
     });
   });
 
-  it("whose process was killed is taken over with its running server", async () => {
-    const other = await startElsewhere();
-    await query(other, "create table kept as select 7 as number");
-    await other.kill();
+  it("is taken over with its running server after its process was killed", async () => {
+    const separate = await startElsewhere();
+    await query(separate, "create table kept as select 7 as number");
+    await separate.kill();
     expect(await query(await start(), "select number from kept")).toEqual([{ number: 7 }]);
   });
 
-  it("whose server was killed starts again with what was committed", async () => {
-    const other = await startElsewhere();
-    await query(other, "create table kept as select 7 as number");
+  it("keeps committed data after its server was killed", async () => {
+    const separate = await startElsewhere();
+    await query(separate, "create table kept as select 7 as number");
     process.kill(await postmaster(), "SIGKILL");
-    await other.kill();
+    await separate.kill();
     expect(await query(await start(), "select number from kept")).toEqual([{ number: 7 }]);
   });
 
-  it("with the number of a process that is another's now starts all the same", async () => {
+  it("starts when its recorded process id now belongs to another program", async () => {
     await stop(await start());
     const stale = `${process.pid}\n${folder}/postgres\n1700000000\n1\n\n127.0.0.1\n`;
     await writeFile(join(folder, "postgres", "postmaster.pid"), stale);
     expect(await query(await start(), "select 1 as one")).toEqual([{ one: 1 }]);
   });
 
-  it("that PostgreSQL cannot read says where the reason is", async () => {
+  it("that PostgreSQL cannot read is refused with the place of the reason", async () => {
     await stop(await start());
     await writeFile(join(folder, "postgres", "PG_VERSION"), "9.6\n");
     await expect(start()).rejects.toThrow(

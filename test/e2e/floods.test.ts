@@ -8,25 +8,25 @@ import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 import { flags, frame, openFrames, requestHeaders, streamIds, trackResets, writeAll } from "../support/frames.ts";
 import { type ServerProcess, startProcess } from "../support/process.ts";
 
-/** Attacks that once ended the process. Each is bounded by what it may send. */
+/** An attack that once ended the process. A budget bounds what it sends. */
 interface Flood {
   readonly says: string;
-  /** Returns how many connections the server left open, and how many calls that it should have ended. */
+  /** Returns the number of connections and calls that the server should have ended, and left open. */
   readonly send: (port: number, budget: Budget) => Promise<number>;
-  /** The longest that a call of another caller may take. */
+  /** The maximum time of another caller's call, in milliseconds. */
   readonly maxWaitMs?: number;
 }
 
-/** What a flood may still send. */
+/** The bytes that a flood may still send. */
 interface Budget {
   bytes: number;
 }
 
 const heapMegabytes = 256;
-/** Of each connection. FLOOD_MEGABYTES is for a long flood: some 50 ended the process before the limits were there. */
+/** The bytes of each connection. FLOOD_MEGABYTES makes a flood longer: without the limits some 50 ended the process. */
 const connectionBytes = 400_000;
 const floodBytes = Number(process.env["FLOOD_MEGABYTES"] ?? 0.4) * 1e6;
-/** Beyond what the server takes when it is idle: a heap that its collector fills to the limit, and buffers. */
+/** Memory beyond that of the idle server: a heap that the collector fills to its limit, and buffers. */
 const headroomMegabytes = 220;
 const maxSlowdown = 25;
 
@@ -119,12 +119,12 @@ const floods: Flood[] = [
   }),
 ];
 
-let firstMegabytes: number;
+let idleMegabytes: number;
 
 test.each(floods.map((flood) => [flood.says, flood] as const))(
   "survives %s",
   async (_says, { send, maxWaitMs = Number.POSITIVE_INFINITY }) => {
-    firstMegabytes ??= await residentMegabytes();
+    idleMegabytes ??= await residentMegabytes();
     const idleMs = median(await measureWaits(() => false));
     let isFlooding = true;
     const flood = send(port(), { bytes: floodBytes }).finally(() => (isFlooding = false));
@@ -136,7 +136,7 @@ test.each(floods.map((flood) => [flood.says, flood] as const))(
     if (process.env["FLOOD_MEGABYTES"] !== undefined) console.log({ idleMs, busyMs, slowestMs, leftOpen, megabytes });
     if (!isAlive()) throw new Error(`the server has ended: ${server.output()}`);
     expect(leftOpen, "connections and calls that the server left open").toBe(0);
-    expect(megabytes, "resident memory").toBeLessThan(firstMegabytes + headroomMegabytes);
+    expect(megabytes, "resident memory").toBeLessThan(idleMegabytes + headroomMegabytes);
     expect(busyMs / idleMs, "how much slower others are served").toBeLessThan(maxSlowdown);
     expect(slowestMs, "how long another caller waits").toBeLessThan(maxWaitMs);
   },
@@ -150,11 +150,11 @@ interface TinyFrames {
   readonly method?: string;
   readonly streams?: number;
   readonly window?: number;
-  /** Whether the server answers and resets calls at once. It ends the connection only when the pieces come faster. */
+  /** Whether the server answers and resets calls immediately. It ends the connection only when pieces arrive faster. */
   readonly isAnswered?: boolean;
 }
 
-/** DATA frames of one byte, in turn on many streams of one connection; no body ends. */
+/** Sends DATA frames of one byte, in turn on many streams of one connection. No body ends. */
 function tinyFrames(
   what: string,
   { path, type, body, method, streams = 300, window = 65_535, isAnswered = false }: TinyFrames,
@@ -200,7 +200,7 @@ async function countOpen(socket: Socket, ids: readonly number[], reset: Readonly
   return ids.length - reset.size;
 }
 
-/** Whether the server ends the connection; ends it otherwise. */
+/** Returns whether the server ends the connection. Closes it otherwise. */
 async function isEnded(socket: Socket): Promise<boolean> {
   const byServer = await new Promise<boolean>((done) => {
     if (socket.destroyed) return done(true);
@@ -214,7 +214,7 @@ async function isEnded(socket: Socket): Promise<boolean> {
   return byServer;
 }
 
-/** Calls that never go on, on many connections that stay open. */
+/** Calls that make no progress, on many connections that stay open. */
 function waitingCalls(what: string, headers: Buffer, { flag = 0, window = 65_535 } = {}): Flood {
   const ids = streamIds(1_000);
   const heads = Buffer.concat(ids.map((id) => frame("headers", flags.endHeaders | flag, id, headers)));
@@ -234,7 +234,7 @@ function waitingCalls(what: string, headers: Buffer, { flag = 0, window = 65_535
   };
 }
 
-/** Connections beyond the first ones send a few chunks each. */
+/** Opens connections that send a few chunks each, beyond the first ones. */
 async function tinyChunks(to: number, budget: Budget): Promise<number> {
   const head = `POST /admin/token/generation HTTP/1.1\r\nhost: x\r\ncontent-type: ${json}\r\ntransfer-encoding: chunked\r\n\r\n`;
   const chunks = Buffer.from("1\r\n \r\n".repeat(100));
@@ -245,7 +245,7 @@ async function tinyChunks(to: number, budget: Budget): Promise<number> {
     const sendsAll = isLong || number < 40;
     let isOpen = await writeAll(socket, Buffer.from(head));
     for (let turn = 0; turn < (sendsAll ? 150 : 1) && isOpen && budget.bytes > 0; turn += 1) {
-      // What the first ones send is bounded by their number.
+      // The number of the first connections bounds what they send.
       if (isLong) budget.bytes -= chunks.length;
       isOpen = await writeAll(socket, chunks);
     }
@@ -256,7 +256,7 @@ async function tinyChunks(to: number, budget: Budget): Promise<number> {
   return (await Promise.all(connections)).filter((ended) => !ended).length;
 }
 
-/** Each question is the first one of its call, so the answer has every file: 76 kB. */
+/** Each question is the first of its call, so the response has every file: 76 kB. */
 async function questions(to: number): Promise<number> {
   const headers = requestHeaders(reflectionPath, grpc);
   const calls = streamIds(400).map((id) =>

@@ -38,7 +38,7 @@ test.each(["rejection", "exception"])(
 );
 
 describe.skipIf(noRedis !== "")(`with workers ${noRedis}`, () => {
-  test("a worker with an unexpected error drains and is started again; the others serve", async () => {
+  test("a worker with an unexpected error drains and is replaced while the other workers serve", async () => {
     const redis = await startRedis();
     const server = await startProcess(
       { ...keys, DATABASE_URL: fixture.url, REDIS_URL: redis.url, WORKERS: "2" },
@@ -48,7 +48,7 @@ describe.skipIf(noRedis !== "")(`with workers ${noRedis}`, () => {
     const workers = () => readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").split(" ").filter(Boolean);
     const before = workers();
     process.kill(Number(before[0]), "SIGUSR2");
-    await expect.poll(() => workers().filter((one) => !before.includes(one)).length, { timeout: 20_000 }).toBe(1);
+    await expect.poll(() => workers().filter((pid) => !before.includes(pid)).length, { timeout: 20_000 }).toBe(1);
     expect(server.output()).toContain('"code":2');
     const sessions =
       "select 1 from pg_stat_activity where application_name = 'tollgate_bus' and datname = current_database()";
@@ -60,7 +60,7 @@ describe.skipIf(noRedis !== "")(`with workers ${noRedis}`, () => {
   }, 180_000);
 });
 
-test("what the ledger could not write by the end of the drain is counted in the log, and the exit code is 3", async () => {
+test("logs the number of ledger entries lost at the end of the drain, and exits with 3", async () => {
   const proxy = await startProxy(addressOf(fixture.url));
   const server = await startProcess({ ...keys, DATABASE_URL: proxy.url(fixture.url), DRAIN_MS: "300" });
   const post = async (path: string, body: object, token = ""): Promise<Json> =>
@@ -87,7 +87,7 @@ test("what the ledger could not write by the end of the drain is counted in the 
       { username: "admin", service: "ROUTING", method_group: "PLAN", points: 1, operation_id: randomUUID() },
       token,
     );
-  // Answered when the server has heard of the quota: what it remembers of the user holds from here on.
+  // The response comes after the server has processed the notification of the quota: its cache is fresh from here on.
   await post("/admin/companies", { key: "company_1" }, token);
   await acquire();
   await expect.poll(() => fixture.database("lease").count()).toEqual([{ count: 1 }]);

@@ -31,12 +31,12 @@ describe.skipIf(noBrowser !== "")(`the reference page in a browser ${noBrowser}`
     await app.stop();
   });
 
-  test("loads nothing but itself, and runs without an error", () => {
+  test("loads no other resource, and runs without an error", () => {
     expect(requested.filter((url) => !url.endsWith("/favicon.ico"))).toEqual([`${app.url}/admin/file/admin_en.html`]);
     expect(problems.filter((text) => !text.includes("404"))).toEqual([]);
   });
 
-  test("search leaves what has all the words", async () => {
+  test("the search shows the operations that contain all words", async () => {
     await page.fill("#search", "max_concurrent_execution quotas");
     expect(await page.isVisible("#update_quotas")).toBe(true);
     expect(await page.isVisible("#create_company")).toBe(false);
@@ -45,13 +45,13 @@ describe.skipIf(noBrowser !== "")(`the reference page in a browser ${noBrowser}`
     expect(await page.isVisible("#create_company")).toBe(true);
   });
 
-  test("a button copies the sample, with the address that the page came from", async () => {
+  test("a button copies the sample with the address of the page", async () => {
     await page.click("#read_users pre.curl button");
     const copied = await page.evaluate("navigator.clipboard.readText()");
     expect(copied).toBe(`curl ${app.url}/admin/users \\\n  -H "Authorization: Bearer $TOKEN"`);
   });
 
-  // Each uses what those before it have made, and the last removes it.
+  // Each operation uses the resources that the earlier ones created. The last one removes them.
   test.each([
     [
       "curl",
@@ -87,7 +87,7 @@ describe.skipIf(noBrowser !== "")(`the reference page in a browser ${noBrowser}`
   );
 
   test.each(["light", "dark"] as const)(
-    "a phone gets folded contents and no sideways scrolling, %s",
+    "shows a phone a collapsed table of contents and no horizontal scrolling, %s",
     async (colorScheme) => {
       const phone = await browser.newPage({ viewport: { width: 390, height: 844 }, colorScheme });
       await phone.goto(`${app.url}/admin/file/admin_en.html`);

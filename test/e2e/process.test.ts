@@ -28,7 +28,7 @@ const post = async (url: string, body: Json, token?: string) => {
 };
 const login = async ({ url }: ServerProcess, password: string): Promise<string> =>
   (await post(`${url}/admin/token/generation`, { username: "admin", password })).body.token;
-/** As an operator reads it, who saw the name of the file in the log. */
+/** Reads the first password from the file that the log names. */
 const firstPassword = async (folder: string): Promise<string> =>
   (await readFile(join(folder, "admin.password"), "utf8")).trim();
 const isValid = async ({ url }: ServerProcess, token: string): Promise<boolean> =>
@@ -42,7 +42,7 @@ describe("on the embedded PostgreSQL", () => {
   });
   afterAll(() => rm(folder, { recursive: true }));
 
-  test("the first start makes an administrator, the next one has the same data and key, SIGTERM ends with 0", async () => {
+  test("the first start creates an administrator, the next start keeps data and key, and SIGTERM exits with 0", async () => {
     const first = await startProcess({ DATA_DIR: folder });
     const password = await firstPassword(folder);
     const token = await login(first, password);
@@ -59,7 +59,7 @@ describe("on the embedded PostgreSQL", () => {
     expect(await second.end("SIGINT")).toBe(0);
   });
 
-  test("in a terminal the log is lines for a person, and nothing else is printed", async () => {
+  test("in a terminal the output is a readable log and nothing else", async () => {
     const server = [process.execPath, "--import", "tsx", "src/main.ts"].join(" ");
     const terminal = spawn("script", ["-qec", server, "/dev/null"], {
       env: { PATH: process.env.PATH, HOME: process.env.HOME, DATA_DIR: folder, HOST: "127.0.0.1", PORT: "0" },
@@ -73,21 +73,21 @@ describe("on the embedded PostgreSQL", () => {
     expect(lines.at(-1)).toContain('server started {"url":"http://127.0.0.1:');
   });
 
-  test("the password of a first start that fails later is in the data folder", async () => {
-    const other = await mkdtemp(join(tmpdir(), "tollgate-taken-"));
+  test("the data folder keeps the first password when the first start fails later", async () => {
+    const takenFolder = await mkdtemp(join(tmpdir(), "tollgate-taken-"));
     const taken = createServer().listen(0, "127.0.0.1");
     await once(taken, "listening");
     const { port } = taken.address() as AddressInfo;
-    const { code } = await runProcess({ DATA_DIR: other, PORT: String(port) });
+    const { code } = await runProcess({ DATA_DIR: takenFolder, PORT: String(port) });
     taken.close();
-    const password = await firstPassword(other);
-    const next = await startProcess({ DATA_DIR: other });
+    const password = await firstPassword(takenFolder);
+    const next = await startProcess({ DATA_DIR: takenFolder });
     expect([code, await isValid(next, await login(next, password))]).toEqual([1, true]);
     expect(await next.end()).toBe(0);
-    await rm(other, { recursive: true });
+    await rm(takenFolder, { recursive: true });
   });
 
-  test("a second server on the same folder does not start, and the first one goes on", async () => {
+  test("a second server on the same folder does not start, and the first one keeps running", async () => {
     const first = await startProcess({ DATA_DIR: folder });
     const { code, output } = await runProcess({ DATA_DIR: folder });
     expect(code).toBe(1);
@@ -96,7 +96,7 @@ describe("on the embedded PostgreSQL", () => {
     expect(await first.end()).toBe(0);
   });
 
-  test("a server that was killed leaves no lock behind", async () => {
+  test("a killed server leaves no lock behind", async () => {
     const first = await startProcess({ DATA_DIR: folder });
     await first.end("SIGKILL");
     const second = await startProcess({ DATA_DIR: folder });
@@ -104,7 +104,7 @@ describe("on the embedded PostgreSQL", () => {
     expect(await second.end()).toBe(0);
   });
 
-  test("a server whose PostgreSQL dies says so and ends", async () => {
+  test("a server whose PostgreSQL dies logs it and exits", async () => {
     const server = await startProcess({ DATA_DIR: folder });
     const [pid] = (await readFile(join(folder, "postgres", "postmaster.pid"), "utf8")).split("\n");
     process.kill(Number(pid), "SIGQUIT");
@@ -144,20 +144,20 @@ test("a database that does not answer stops the start with one line", async () =
   expect(output).not.toContain("secret");
 });
 
-test("servers that start at once on an empty database take turns, and accept each other's tokens", async () => {
+test("servers that start concurrently on an empty database migrate it once, and accept each other's tokens", async () => {
   const { url, database, drop } = await createTestDatabase({ empty: true });
   const redis = await startRedis();
   const settings = { ...keys, DATABASE_URL: url, REDIS_URL: redis.url };
   const servers = await Promise.all([1, 2, 3].map(() => startProcess(settings)));
   expect(await database("user_account").count({ users: "*" })).toEqual([{ users: 1 }]);
-  const [one, two] = servers as [ServerProcess, ServerProcess];
-  expect(await isValid(two, await login(one, adminPassword))).toBe(true);
+  const [first, second] = servers as [ServerProcess, ServerProcess];
+  expect(await isValid(second, await login(first, adminPassword))).toBe(true);
   expect(await Promise.all(servers.map((server) => server.end()))).toEqual([0, 0, 0]);
   await redis.kill();
   await drop();
 });
 
-test("a second server without REDIS_URL does not start, says why, and the first one goes on", async () => {
+test("a second server without REDIS_URL does not start and names the reason, and the first one keeps running", async () => {
   const { url, drop } = await createTestDatabase();
   const first = await startProcess({ ...keys, DATABASE_URL: url, SERVER_NAME: "the_first" });
   const { code, output } = await runProcess({ ...keys, DATABASE_URL: url });
@@ -170,7 +170,7 @@ test("a second server without REDIS_URL does not start, says why, and the first 
   await drop();
 });
 
-test("SIGTERM lets a running call finish, takes no new one, and ends with 0", async () => {
+test("SIGTERM lets a running call finish, accepts no new one, and exits with 0", async () => {
   const { url, database, drop } = await createTestDatabase();
   const server = await startProcess({ ...keys, DATABASE_URL: url });
   const token = await login(server, adminPassword);
@@ -195,7 +195,7 @@ test("SIGTERM lets a running call finish, takes no new one, and ends with 0", as
   await drop();
 });
 
-test("a call that does not finish within the drain's limit is cut, and the server ends", async () => {
+test("the drain cuts a call that exceeds its limit, and the server exits", async () => {
   const { url, database, drop } = await createTestDatabase();
   const server = await startProcess({ ...keys, DATABASE_URL: url, DRAIN_MS: "200" });
   const token = await login(server, adminPassword);
@@ -215,29 +215,29 @@ test("a call that does not finish within the drain's limit is cut, and the serve
   await drop();
 });
 
-/** Asks again until it is so; the test's own time limit ends what never comes. */
+/** Repeats the check until it holds. The test's timeout bounds it. */
 async function waitFor(isSo: () => Promise<boolean>): Promise<void> {
   while (!(await isSo()));
 }
 
 test.each<[string, Record<string, string>, RegExp]>([
+  ["a missing certificate", { TLS_CERT: "missing.pem", TLS_KEY: "missing.pem" }, /^TLS_CERT and TLS_KEY: ENOENT/],
   [
-    "a certificate that is not there",
-    { TLS_CERT: "missing.pem", TLS_KEY: "missing.pem" },
-    /^TLS_CERT and TLS_KEY: ENOENT/,
+    "a file that is not a certificate",
+    { TLS_CERT: "package.json", TLS_KEY: "package.json" },
+    /^TLS_CERT and TLS_KEY: /,
   ],
-  ["a file that is no certificate", { TLS_CERT: "package.json", TLS_KEY: "package.json" }, /^TLS_CERT and TLS_KEY: /],
-  ["an address that is not this machine's", { HOST: "192.0.2.1" }, /^HOST and PORT: .*192\.0\.2\.1/],
-])("a start with %s says which setting it is", async (_what, settings, line) => {
+  ["an address of another machine", { HOST: "192.0.2.1" }, /^HOST and PORT: .*192\.0\.2\.1/],
+])("a start with %s fails and names the setting", async (_what, settings, line) => {
   const { url, drop } = await createTestDatabase();
   const { code, output } = await runProcess({ ...keys, DATABASE_URL: url, ...settings });
   await drop();
-  // What began and is cut off by the end may say so in the log.
-  const said = output.split("\n").filter((text) => text !== "" && !text.startsWith("{"));
-  expect([code, said]).toEqual([1, [expect.stringMatching(line)]]);
+  // Work that the exit interrupts may write log lines.
+  const printed = output.split("\n").filter((text) => text !== "" && !text.startsWith("{"));
+  expect([code, printed]).toEqual([1, [expect.stringMatching(line)]]);
 });
 
-test("a settlement, an action and data that were answered are there after the server was killed", async () => {
+test("acknowledged settlements, actions and data survive a killed server", async () => {
   const { url, database, drop } = await createTestDatabase();
   const server = await startProcess({ ...keys, DATABASE_URL: url });
   const { token } = (await post(`${server.url}/admin/token/generation`, { username: "admin", password: adminPassword }))
@@ -250,15 +250,15 @@ test("a settlement, an action and data that were answered are there after the se
     points_per_request: 1_000_000,
     points_per_day: 100_000_000,
   });
-  const asked = { username: "admin", service: "ROUTING", method_group: "PLAN", points: 1 };
-  const one = async (index: number) => {
+  const request = { username: "admin", service: "ROUTING", method_group: "PLAN", points: 1 };
+  const acquireAndSettle = async (index: number) => {
     const operation_id = `00000000-0000-4000-8000-${String(index).padStart(12, "0")}`;
-    const { body } = await post(`${server.url}/quota/leases`, { ...asked, operation_id }, token);
+    const { body } = await post(`${server.url}/quota/leases`, { ...request, operation_id }, token);
     return post(`${server.url}/quota/leases/${body.lease.lease_id}:settle`, { points: 2 }, token);
   };
-  const tell = () => {
+  const recordAction = () => {
     const [tracecode, time] = [randomUUID(), new Date().toISOString()];
-    const action = { ...asked, tracecode, operation: "run_plan", time };
+    const action = { ...request, tracecode, operation: "run_plan", time };
     return post(`${server.url}/audit/actions`, { actions: [action] }, token);
   };
   const put = async () => {
@@ -266,7 +266,11 @@ test("a settlement, an action and data that were answered are there after the se
     const init = { method: "PUT", headers: { authorization: `Bearer ${token}` }, body: Buffer.alloc(600_000, 1) };
     return fetch(`${server.url}${path}`, init);
   };
-  const tasks = Array.from({ length: 50 }, (_none, index) => [one(index), tell(), ...(index < 5 ? [put()] : [])]);
+  const tasks = Array.from({ length: 50 }, (_none, index) => [
+    acquireAndSettle(index),
+    recordAction(),
+    ...(index < 5 ? [put()] : []),
+  ]);
   const answers = await Promise.all(tasks.flat());
   server.process.kill("SIGKILL");
   expect(answers.map(({ status }) => status)).toEqual(answers.map(() => 200));

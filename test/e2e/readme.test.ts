@@ -12,7 +12,7 @@ interface Step {
   readonly prints: string;
 }
 
-/** The commands of the tour: the README's, then those of docs/tour.md, which go on where it ends. */
+/** The commands of the tour: those of the README, then those of docs/tour.md, which continue them. */
 function tour(): Step[] {
   const pages = ["README.md", "docs/tour.md"].map((page) => readFileSync(page, "utf8")).join("\n");
   const blocks = pages.matchAll(/```console\n([\s\S]*?)```/g);
@@ -24,7 +24,7 @@ function tour(): Step[] {
   );
 }
 
-test("every command of the tour prints what its page says, after npm start", {
+test("after npm start every command of the tour prints the output on its page", {
   timeout: 120_000,
 }, async () => {
   const folder = await mkdtemp(join(tmpdir(), "tollgate-tour-"));
@@ -46,7 +46,7 @@ test("every command of the tour prints what its page says, after npm start", {
     }
   } finally {
     await server.end();
-    // npm itself ends by the signal; that the server behind it has ended in order shows in its database's folder.
+    // The signal ends npm itself. The folder of the database shows that the server behind it shut down in order.
     await expect.poll(() => existsSync(join(folder, "postgres", "postmaster.pid"))).toBe(false);
     await rm(folder, { recursive: true });
   }

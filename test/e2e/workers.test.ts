@@ -4,11 +4,11 @@ import { createTestDatabase } from "../support/database.ts";
 import { runProcess, startProcess } from "../support/process.ts";
 import { noRedis, startRedis } from "../support/redis.ts";
 
-type Stand = Awaited<ReturnType<typeof createTestDatabase>> & {
+type Fixture = Awaited<ReturnType<typeof createTestDatabase>> & {
   readonly redis: Awaited<ReturnType<typeof startRedis>>;
 };
 
-/** The processes that a process has started. */
+/** Returns the child processes of a process. */
 function childrenOf(pid: number | undefined): number[] {
   return readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").split(" ").filter(Boolean).map(Number);
 }
@@ -22,23 +22,23 @@ const isRunning = (pid: number) => {
 };
 
 describe.skipIf(noRedis !== "")(`WORKERS=2 ${noRedis}`, () => {
-  let stand: Stand;
+  let fixture: Fixture;
   beforeAll(async () => {
-    stand = { ...(await createTestDatabase()), redis: await startRedis() };
+    fixture = { ...(await createTestDatabase()), redis: await startRedis() };
   });
   afterAll(async () => {
-    await stand.redis.kill();
-    await stand.drop();
+    await fixture.redis.kill();
+    await fixture.drop();
   });
   const settings = () => ({
     WORKERS: "2",
-    DATABASE_URL: stand.url,
-    REDIS_URL: stand.redis.url,
+    DATABASE_URL: fixture.url,
+    REDIS_URL: fixture.redis.url,
     TOKEN_KEYS: "a-secret-for-tests-that-is-long-enough",
     ADMIN_PASSWORD: "first administrator",
   });
 
-  test("serve one port, are started again when they fall, and drain together", { timeout: 180_000 }, async () => {
+  test("workers serve one port, are restarted when they die, and drain together", { timeout: 180_000 }, async () => {
     const server = await startProcess(settings());
     const answers = async () => (await fetch(`${server.url}/admin/system/check`)).status;
     const workers = childrenOf(server.process.pid);
@@ -46,11 +46,11 @@ describe.skipIf(noRedis !== "")(`WORKERS=2 ${noRedis}`, () => {
     expect(await answers()).toBe(200);
 
     process.kill(workers[0] as number, "SIGKILL");
-    // The other one goes on meanwhile.
+    // The other worker keeps serving meanwhile.
     expect(await answers()).toBe(200);
     await expect.poll(() => childrenOf(server.process.pid).filter((pid) => !workers.includes(pid)).length).toBe(1);
     expect(server.output()).toMatch(/a worker has fallen/);
-    // Each of two takes every second connection: both serve.
+    // The two workers take connections in turn: both serve.
     const both = async () => Promise.all([answers(), answers(), answers(), answers()]);
     await expect.poll(both, { timeout: 20_000 }).toEqual([200, 200, 200, 200]);
 
@@ -59,7 +59,7 @@ describe.skipIf(noRedis !== "")(`WORKERS=2 ${noRedis}`, () => {
     expect(last.filter(isRunning)).toEqual([]);
   });
 
-  test("end with the reason when they cannot serve", { timeout: 180_000 }, async () => {
+  test("workers that cannot listen end the process with the reason", { timeout: 180_000 }, async () => {
     const { code, output } = await runProcess({ ...settings(), HOST: "192.0.2.1" });
     expect(code).toBe(1);
     expect(output.match(/HOST and PORT/g)).toHaveLength(1);

@@ -10,7 +10,7 @@ const python = ["python3", "/usr/bin/python3"].find(
   (program) => spawnSync(program, ["-c", "import grpc, google.protobuf"]).status === 0,
 );
 const hasProtoc = spawnSync("protoc", ["--version"]).status === 0;
-/** Why the tests are skipped; empty where they run. `.ci/run` counts a skip as a failure. */
+/** The reason to skip the tests, or empty. `.ci/run` counts a skip as a failure. */
 const skipReason = hasProtoc && python !== undefined ? "" : "skipped: install protobuf-compiler python3-grpcio";
 const password = "a password of the planner";
 
@@ -22,7 +22,7 @@ describe.skipIf(skipReason !== "")(`examples/python ${skipReason}`, () => {
     await Promise.all(["proto", "gen", "examples"].map((name) => cp(name, join(folder, name), { recursive: true })));
     app = await startTestApp();
     await app.user({ username: "planner", password, roles: ["BOT"] });
-    // It is noon for anna: no midnight comes between two calls.
+    // It is noon in anna's timezone: no midnight falls between two calls.
     await app.user({ username: "anna", timezone: 12 - new Date().getUTCHours() });
     const methods = [{ method_group: "PLAN", points_per_day: 1500 }];
     const body = { services: [{ service: "UNIVERSAL", methods }] };
@@ -34,7 +34,7 @@ describe.skipIf(skipReason !== "")(`examples/python ${skipReason}`, () => {
     await rm(folder, { recursive: true });
   });
 
-  test("prints what its README says, with the code that the README's commands generate", async () => {
+  test("prints the output in its README, with the code that the README's commands generate", async () => {
     const { commands, prints } = readExample(await readFile("examples/python/README.md", "utf8"));
     expect(commands.length).toBe(5);
     const script = commands
@@ -57,7 +57,7 @@ describe.skipIf(skipReason !== "")(`examples/python ${skipReason}`, () => {
   });
 });
 
-/** The commands of a README's console blocks, and what all of them print together. */
+/** Returns the commands of a README's console blocks, and their joined output. */
 function readExample(text: string): { commands: string[]; prints: string } {
   const blocks = [...text.matchAll(/```console\n([\s\S]*?)```/g)].map(([, block = ""]) => block);
   const lines = blocks.join("").split(/(?<=\n)/);

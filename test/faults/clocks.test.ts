@@ -11,17 +11,17 @@ import { noOwnRedis, startRedis, type TestRedis } from "../support/redis.ts";
 describe.skipIf(noOwnRedis !== "").each([3, -3])("a server whose clock is %i days ahead of another's", (days) => {
   let redis: TestRedis;
   let app: TestApp;
-  let other: TestApp;
+  let secondApp: TestApp;
   let clients: Client<typeof QuotaService>[];
   beforeEach(async () => {
     redis = await startRedis();
     app = await startTestApp({ REDIS_URL: redis.url });
-    other = await startTestApp({ REDIS_URL: redis.url, DATABASE_URL: app.databaseUrl });
-    other.advance(days * dayMs);
+    secondApp = await startTestApp({ REDIS_URL: redis.url, DATABASE_URL: app.databaseUrl });
+    secondApp.advance(days * dayMs);
     const planner = await app.user({ roles: ["BOT"] });
     clients = await Promise.all(
-      [app, other].map(async (server) => {
-        // Each has a token of its own clock.
+      [app, secondApp].map(async (server) => {
+        // Each server needs a token issued by its own clock.
         const authorization = `Bearer ${await server.token(planner)}`;
         const transport = createGrpcTransport({
           baseUrl: server.url,
@@ -37,7 +37,7 @@ describe.skipIf(noOwnRedis !== "").each([3, -3])("a server whose clock is %i day
     );
   });
   afterEach(async () => {
-    await other.stop();
+    await secondApp.stop();
     await app.stop();
     await redis.kill();
   });
@@ -58,7 +58,7 @@ describe.skipIf(noOwnRedis !== "").each([3, -3])("a server whose clock is %i day
     return clients[place]?.acquireQuota({ username, ...method, points, operationId: randomUUID() });
   }
 
-  test("counts all leases that run after Redis was emptied, whichever server makes the counters again", async () => {
+  test("counts all running leases after FLUSHALL, whichever server rebuilds the counters", async () => {
     for (const place of [0, 1]) {
       const username = await user({ max_concurrent_execution: 3, points_per_day: 30 });
       for (const at of [0, 1, place]) await acquireAt(at, username, 10);
@@ -71,7 +71,7 @@ describe.skipIf(noOwnRedis !== "").each([3, -3])("a server whose clock is %i day
     }
   });
 
-  test("goes by the quota that holds on the day of Redis' clock", async () => {
+  test("applies the quota that is valid on the day of Redis' clock", async () => {
     const [from, to] = [0, dayMs].map((ms) => new Date(Date.now() + ms).toISOString().slice(0, 10));
     const username = await user({ points_per_day: 5 }, `?from=${from}&to=${to}`);
     await expect(acquireAt(1, username, 6)).rejects.toThrow("points_per_day");

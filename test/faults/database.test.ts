@@ -5,19 +5,19 @@ import { expect, test } from "vitest";
 import { startTestApp } from "../support/app.ts";
 import { createTestDatabase } from "../support/database.ts";
 
-/** What is remembered of users is read again after that. */
+/** Cached users are read again after this time, in milliseconds. */
 const freshMs = 5000;
 
-/** A way to a server that can be closed. */
+/** A TCP proxy that can be closed. */
 async function openWay(to: { readonly host: string; readonly port: number }, port = 0) {
   const sockets = new Set<Socket>();
   const way = createServer((socket) => {
-    const other = connect(to);
-    for (const one of [socket, other]) {
-      sockets.add(one);
-      one.on("error", () => undefined).once("close", () => sockets.delete(one));
+    const upstream = connect(to);
+    for (const end of [socket, upstream]) {
+      sockets.add(end);
+      end.on("error", () => undefined).once("close", () => sockets.delete(end));
     }
-    socket.pipe(other).pipe(socket);
+    socket.pipe(upstream).pipe(socket);
   });
   await once(way.listen(port, "127.0.0.1"), "listening");
   return {
@@ -30,7 +30,7 @@ async function openWay(to: { readonly host: string; readonly port: number }, por
   };
 }
 
-test("while PostgreSQL is away who is known goes on, and nobody is taken for somebody who does not exist", {
+test("while PostgreSQL is down, cached users are served, and uncached users are not reported as missing", {
   timeout: 60_000,
 }, async () => {
   const { url, database, drop } = await createTestDatabase();
@@ -51,9 +51,9 @@ test("while PostgreSQL is away who is known goes on, and nobody is taken for som
     points_per_request: 100,
     points_per_day: 1000,
   });
-  const check = async (who: string, name: string) => {
+  const check = async (token: string, name: string) => {
     const body = { username: name, service: "ROUTING", method_group: "PLAN", points: 1 };
-    return (await app.http("POST", "/quota/leases:check", { token: who, body })).status;
+    return (await app.http("POST", "/quota/leases:check", { token, body })).status;
   };
   await expect.poll(() => check(token, username)).toBe(200);
 

@@ -87,13 +87,15 @@ describe.skipIf(noOwnRedis !== "")("with QUOTA_FAIL_OPEN", () => {
   test.each(faults)(
     "two servers raise the generation once, not once each, after Redis %s",
     async (_what, lose, mend) => {
-      const other = await startTestApp({
+      const secondApp = await startTestApp({
         DATABASE_URL: app.databaseUrl,
         REDIS_URL: redis.url,
         QUOTA_FAIL_OPEN: "true",
         DATABASE_TIMEOUT_MS: "2000",
       });
-      const clients = [app, other].map(({ url }) => createClient(QuotaService, createGrpcTransport({ baseUrl: url })));
+      const clients = [app, secondApp].map(({ url }) =>
+        createClient(QuotaService, createGrpcTransport({ baseUrl: url })),
+      );
       const [username, operations] = [await user(), [randomUUID(), randomUUID()] as string[]];
       const acquireAt = async (place: number, points = 0, operationId: string = randomUUID()) => {
         const request = { username, ...method, points, operationId };
@@ -108,28 +110,30 @@ describe.skipIf(noOwnRedis !== "")("with QUOTA_FAIL_OPEN", () => {
       await mend();
       const back = () => Promise.all([0, 1].map((place) => acquireAt(place)));
       await expect.poll(back, { timeout: 10_000 }).toEqual([false, false]);
-      // Both go on being asked: neither finds anything to raise any more.
+      // Both servers keep receiving requests, and neither raises the generation again.
       for (let times = 0; times < 3; times += 1) expect(await back()).toEqual([false, false]);
       expect(await generation()).toBe(before + 1);
       expect(await dayOf(username)).toEqual({ used: 0, reserved: 60 });
-      await other.stop();
+      await secondApp.stop();
     },
     20_000,
   );
 
-  test("a release at one of two servers ends each grant of its operation", async () => {
-    const other = await startTestApp({
+  test("a release at one of two servers ends every grant of its operation", async () => {
+    const secondApp = await startTestApp({
       DATABASE_URL: app.databaseUrl,
       REDIS_URL: redis.url,
       QUOTA_FAIL_OPEN: "true",
       DATABASE_TIMEOUT_MS: "2000",
     });
-    const clients = [app, other].map(({ url }) => createClient(QuotaService, createGrpcTransport({ baseUrl: url })));
+    const clients = [app, secondApp].map(({ url }) =>
+      createClient(QuotaService, createGrpcTransport({ baseUrl: url })),
+    );
     const [username, operationId] = [await user(), randomUUID() as string];
     const acquireAt = async (place: number, points: number, id: string = randomUUID()) =>
       (await clients[place]?.acquireQuota({ username, ...method, points, operationId: id }, { headers }))?.lease;
     await redis.kill();
-    // Each server has counters of its own from now on, so neither knows the grant of the other.
+    // From here on each server has its own counters, so neither knows the other's grant.
     for (const place of [0, 1]) expect((await acquireAt(place, 0))?.degradedOpen).toBe(true);
     const leases = [await acquireAt(0, 30, operationId), await acquireAt(1, 30, operationId)];
     expect(new Set(leases.map((lease) => lease?.leaseId)).size).toBe(2);
@@ -140,13 +144,13 @@ describe.skipIf(noOwnRedis !== "")("with QUOTA_FAIL_OPEN", () => {
     await expect.poll(back, { timeout: 10_000 }).toEqual([false, false]);
     expect(await dayOf(username)).toEqual({ used: 0, reserved: 0 });
     expect(await app.database("lease").where({ operation_id: operationId })).toMatchObject([{ state: 1 }]);
-    // The operation may be granted again, and is live then.
+    // The operation can be granted again, and its lease is then active.
     expect(await acquireAt(1, 20, operationId)).toBeDefined();
     expect(await dayOf(username)).toEqual({ used: 0, reserved: 20 });
-    await other.stop();
+    await secondApp.stop();
   }, 20_000);
 
-  test("while it is PostgreSQL that does not answer, what is warm in Redis goes on there", async () => {
+  test("users with counters in Redis are served from Redis while PostgreSQL does not answer", async () => {
     const [warm, cold] = [await user(), await user()];
     await acquire(warm, 1);
     const lock = await app.database.transaction();

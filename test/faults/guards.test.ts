@@ -4,11 +4,11 @@ import { checkHistory } from "./check/check.ts";
 import { type Guard, guards, withoutGuard } from "./guards.ts";
 import { optionsOf, runHistory, timeoutOf } from "./history/run.ts";
 
-/** A guard whose loss only a rare order of events shows has more than one try. */
+/** Attempts per guard: the loss of some guards shows only in a rare order of events. */
 const seeds = [1, 2, 3];
-/** `npm run test:faults:guards`: minutes for each guard. FAULTS_GUARDS is a part of their names. */
-const wanted = process.env["FAULTS_GUARDS"];
-const chosen = guards.filter(({ name }) => wanted !== undefined && name.includes(wanted));
+/** `npm run test:faults:guards` takes minutes for each guard. FAULTS_GUARDS selects guards by a part of their names. */
+const selected = process.env["FAULTS_GUARDS"];
+const chosen = guards.filter(({ name }) => selected !== undefined && name.includes(selected));
 const size = { ...optionsOf(process.env), operations: 5000, faults: 8, users: 6 };
 
 test.each(guards)("there is a guard to switch off: $name", async ({ file, find }) => {

@@ -3,16 +3,16 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-/** Something in the service that keeps the books right, and how to switch it off in a copy of the code. */
+/** A check in the service that keeps its records consistent, and the edit that disables it in a copy of the code. */
 export interface Guard {
   readonly name: string;
   readonly file: string;
-  /** Stands in the file once. */
+  /** Source text that occurs exactly once in the file. */
   readonly find: string;
   readonly replace: string;
-  /** The faults that show it, by how their names begin. */
+  /** The prefix of the names of faults that reveal the missing guard. */
   readonly faults: string;
-  /** The pause between two changes of users. Default: the pause of every history. */
+  /** The pause between two changes of users, in milliseconds. Default: the pause of every history. */
   readonly changePauseMs?: number;
 }
 
@@ -47,7 +47,7 @@ export const guards: readonly Guard[] = [
     faults: "server: ",
   },
   {
-    name: "a restored lease does not charge what it has charged",
+    name: "a restored lease is not charged again",
     file: "src/quotas/counters/meter.lua",
     find: "  lease = parse(holder)\n",
     replace: "  lease = parse(holder)\n  if lease.state == 's' then charge(lease) end\n",
@@ -66,16 +66,16 @@ export const guards: readonly Guard[] = [
     find: "if from <= of_day and of_day < to then over(4, 'pointsPerDateWindow', window_used + window_reserved + wanted) end",
     replace: "",
     faults: "clock: +1",
-    // The checker allows each limit of the last seconds, so limits must stand for longer.
+    // The checker accepts every limit of the last seconds, so limits must change less often.
     changePauseMs: 15_000,
   },
   {
-    name: "a day goes on at the offset at which it is counted",
+    name: "a day continues at the UTC offset at which it is counted",
     file: "src/quotas/ledger/read.ts",
     find: "const current = continues ?",
     replace: "const current = false as boolean ?",
     faults: "redis: FLUSHALL",
-    // A user must move far west to east shortly before the loss.
+    // A user's timezone must move far from west to east shortly before the loss.
     changePauseMs: 100,
   },
   {
@@ -93,7 +93,7 @@ export const guards: readonly Guard[] = [
     faults: "redis: FLUSHALL",
   },
   {
-    name: "a settlement is answered when it is committed",
+    name: "a settlement is acknowledged only after its commit",
     file: "src/quotas/leases/lifecycle.ts",
     find: "const kept = await options.ledger.commit(",
     replace:
@@ -102,7 +102,7 @@ export const guards: readonly Guard[] = [
   },
 ];
 
-/** A copy of the code with the guard switched off; its folder, and how to remove it. */
+/** Copies the code with the guard disabled. Returns the folder and a function that removes it. */
 export async function withoutGuard({
   file,
   find,
@@ -115,7 +115,7 @@ export async function withoutGuard({
   }
   for (const part of ["gen", "node_modules"]) await symlink(join(root, part), join(folder, part));
   const text = await readFile(join(folder, file), "utf8");
-  if (text.split(find).length !== 2) throw new Error(`${file} does not have once: ${find}`);
+  if (text.split(find).length !== 2) throw new Error(`${file} must contain this text exactly once: ${find}`);
   await writeFile(
     join(folder, file),
     text.replace(find, () => replace),

@@ -2,13 +2,13 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { type QuotaLoad, startQuotaLoad } from "../support/quota-load.ts";
 import { noOwnRedis, startRedis, startRedisCluster, type TestRedis, type TestRedisCluster } from "../support/redis.ts";
 
-/** By hand, for hours if need be: LOAD="200000 64 50 20" npx vitest run test/faults/quota.test.ts. */
+/** For a long run by hand: LOAD="200000 64 50 20" npx vitest run test/faults/quota.test.ts. */
 const [operations = 0, callers = 0, users = 0, losses = 0] = (process.env["LOAD"] ?? "3000 32 10 6")
   .split(" ")
   .map(Number);
 const timeout = 60_000 + operations * 10;
 
-/** Loses something again and again, evenly over the run. */
+/** Injects a loss repeatedly, at even intervals over the run. */
 async function loseDuring(load: QuotaLoad, times: number, lose: () => Promise<void>): Promise<number> {
   const running = load.run();
   for (let loss = 1; loss <= times; loss += 1) {
@@ -19,10 +19,10 @@ async function loseDuring(load: QuotaLoad, times: number, lose: () => Promise<vo
   return running;
 }
 
-/** Which limits were passed, after all books agree. */
+/** Returns the exceeded limits, after ledger, usage and audit log agree. */
 async function passed({ limits, booksAgree }: QuotaLoad, most: number): Promise<string[]> {
   const { mostPoints, granted, degraded } = await booksAgree();
-  // A run that is refused everything would pass no limit either.
+  // A run in which every request is refused would exceed no limit either.
   expect(granted).toBeGreaterThan(operations / 10);
   expect(degraded).toBe(0);
   return [
@@ -42,22 +42,22 @@ describe.skipIf(noOwnRedis !== "")("two server processes on one Redis and one Po
     await redis.kill();
   });
 
-  test("mixed calls of many callers: no limit is passed, and all books agree to the point", { timeout }, async () => {
+  test("mixed calls of many callers exceed no limit, and ledger, usage and audit log agree", { timeout }, async () => {
     load = await startQuotaLoad({ operations, callers, users }, { REDIS_URL: redis.url });
     expect(await passed(load, await load.run())).toEqual([]);
   });
 
-  test("the same while Redis is killed and starts empty, again and again", { timeout }, async () => {
+  test("mixed calls exceed no limit while Redis is repeatedly killed and restarted empty", { timeout }, async () => {
     load = await startQuotaLoad({ operations, callers, users }, { REDIS_URL: redis.url });
     expect(await passed(load, await loseDuring(load, losses, () => redis.restart()))).toEqual([]);
   });
 
-  test("the same while Redis is emptied, again and again", { timeout }, async () => {
+  test("mixed calls exceed no limit while Redis is repeatedly flushed", { timeout }, async () => {
     load = await startQuotaLoad({ operations, callers, users }, { REDIS_URL: redis.url });
     expect(await passed(load, await loseDuring(load, losses, () => redis.flush()))).toEqual([]);
   });
 
-  test("servers that go on without Redis charge later what they granted meanwhile", {
+  test("servers that fail open without Redis charge their grants once Redis is back", {
     timeout: timeout + 100_000,
   }, async () => {
     load = await startQuotaLoad({ operations, callers, users }, { REDIS_URL: redis.url, QUOTA_FAIL_OPEN: "true" });
@@ -68,7 +68,7 @@ describe.skipIf(noOwnRedis !== "")("two server processes on one Redis and one Po
       await redis.restart();
     };
     await loseDuring(load, losses, away);
-    // As soon as both have found Redis again.
+    // Continues once both servers are connected to Redis again.
     const { degraded } = await vi.waitFor(load.booksAgree, { timeout: 100_000, interval: 100 });
     expect(degraded).toBeGreaterThan(0);
   });
@@ -85,7 +85,7 @@ describe.skipIf(noOwnRedis !== "")("two server processes on a Redis Cluster with
     await cluster.kill();
   });
 
-  test("a replica takes over in the middle: nothing is lost, and no limit is passed", { timeout }, async () => {
+  test("a failover to a replica during the run loses nothing and exceeds no limit", { timeout }, async () => {
     load = await startQuotaLoad({ operations, callers, users }, { REDIS_URL: cluster.url });
     const most = await loseDuring(load, 1, () => cluster.killMasterOf("{3}"));
     expect(await passed(load, most)).toEqual([]);

@@ -15,8 +15,8 @@ const limits = { points_per_day: 500, max_concurrent_execution: 3 };
 describe.skipIf(noOwnRedis !== "")("two servers on one Redis and one PostgreSQL", () => {
   let redis: TestRedis;
   let app: TestApp;
-  let other: TestApp;
-  /** Between the other server and PostgreSQL. */
+  let secondApp: TestApp;
+  /** The proxy between the second server and PostgreSQL. */
   let proxy: Proxy;
   let clients: Client<typeof QuotaService>[];
   let headers: { authorization: string };
@@ -26,16 +26,16 @@ describe.skipIf(noOwnRedis !== "")("two servers on one Redis and one PostgreSQL"
     redis = await startRedis();
     app = await startTestApp({ REDIS_URL: redis.url });
     proxy = await startProxy(addressOf(app.databaseUrl));
-    other = await startTestApp({ REDIS_URL: redis.url, DATABASE_URL: proxy.url(app.databaseUrl) });
+    secondApp = await startTestApp({ REDIS_URL: redis.url, DATABASE_URL: proxy.url(app.databaseUrl) });
     headers = { authorization: `Bearer ${await app.token(await app.user({ roles: ["BOT"] }))}` };
-    clients = [app, other].map(({ url }) => createClient(QuotaService, createGrpcTransport({ baseUrl: url })));
+    clients = [app, secondApp].map(({ url }) => createClient(QuotaService, createGrpcTransport({ baseUrl: url })));
     companies = [await app.company(), await app.company()];
     username = await app.user({ company_key: companies[0] });
     const body = { services: [{ service: "ROUTING", methods: [{ method_group: "PLAN", ...limits }] }] };
     await app.http("PUT", `/admin/quotas/${username}`, { token: app.admin, body });
   });
   afterEach(async () => {
-    await other.stop();
+    await secondApp.stop();
     await proxy.close();
     await app.stop();
     await redis.kill();
@@ -72,7 +72,7 @@ describe.skipIf(noOwnRedis !== "")("two servers on one Redis and one PostgreSQL"
   const settleAt = async (place: number, leaseId: string, points: number) =>
     void (await clients[place]?.settleLease({ leaseId, points }, { headers }));
 
-  /** Settled points by company, as each of the books has them. */
+  /** Settled points by company: from the ledger, the usage and the audit log. */
   async function readBooks() {
     const of = async (table: string, points: string, where: object) => {
       const rows = await app
@@ -99,7 +99,7 @@ describe.skipIf(noOwnRedis !== "")("two servers on one Redis and one PostgreSQL"
   const notices = [
     ["hear of it at once", 2, () => Promise.resolve()],
     [
-      // For five seconds.
+      // The cache entry lives for five seconds.
       "go by a stale cache",
       1,
       () => app.database.raw("alter table user_account disable trigger user_account_changed_notify"),
@@ -121,7 +121,7 @@ describe.skipIf(noOwnRedis !== "")("two servers on one Redis and one PostgreSQL"
           try {
             const leaseId = await acquireAt(index % 2, points);
             most = Math.max(most, (running += 1));
-            // Later than the grant, and on the other server.
+            // After the grant, and on the second server.
             await readLimits(1);
             running -= 1;
             await settleAt((index + 1) % 2, leaseId, points);
@@ -151,7 +151,7 @@ describe.skipIf(noOwnRedis !== "")("two servers on one Redis and one PostgreSQL"
     60_000,
   );
 
-  test("a lease is charged to the company of its grant, though another server settles it before the grant is written", async () => {
+  test("charges a lease to the company of its grant when another server settles it before the grant is written", async () => {
     await acquireAt(1, 0);
     await proxy.refuse();
     const leaseId = await acquireAt(1, 30);
@@ -165,7 +165,7 @@ describe.skipIf(noOwnRedis !== "")("two servers on one Redis and one PostgreSQL"
     expect(await readBooks()).toEqual(books);
   });
 
-  test("of two different settlements of one lease, one is answered OK, whatever is lost meanwhile", async () => {
+  test("acknowledges one of two different settlements of a lease, even when a response is lost between them", async () => {
     const leaseId = await acquireAt(1, 9);
     await expect.poll(() => app.database("lease").where({ username }).count()).toEqual([{ count: 1 }]);
     await proxy.refuse();
@@ -173,7 +173,7 @@ describe.skipIf(noOwnRedis !== "")("two servers on one Redis and one PostgreSQL"
       () => "OK",
       (error: unknown) => ConnectError.from(error).message,
     );
-    // The counters have it, and its server cannot write it.
+    // The counters have the first settlement, and its server cannot write it.
     await expect.poll(async () => (await readLimits(0)).used).toBe(5);
     await redis.flush();
     await settleAt(0, leaseId, 7);

@@ -10,7 +10,7 @@ import { startProcess } from "../support/process.ts";
 import { addressOf, type Proxy, startProxy } from "../support/proxy.ts";
 import { startRedis, type TestRedis } from "../support/redis.ts";
 
-/** The waits of retries take no time: a minute of them is over in a moment. Those between renewals never end. */
+/** Waits between retries return at once. Waits between renewals never end. */
 const fastClock = (): Clock => {
   let nowMs = 0;
   return {
@@ -78,7 +78,7 @@ const leases = () => fixture.database("lease").where({ username }).select("state
 const usage = () => fixture.database("usage_day").where({ username }).select("requests", "points");
 const settledOnce = [{ requests: 1, points: 3 }];
 
-test("a settlement that is cut on its way is sent again, and charged once", async () => {
+test("a settlement whose request is cut off is sent again, and charges once", async () => {
   const lock = await fixture.database.transaction();
   const settled = calculate(async () => {
     await expect.poll(leases).toHaveLength(1);
@@ -93,7 +93,7 @@ test("a settlement that is cut on its way is sent again, and charged once", asyn
   expect(await usage()).toEqual(settledOnce);
 });
 
-test("a settlement whose answer is lost is sent again, and charged once", async () => {
+test("a settlement whose response is lost is sent again, and charges once", async () => {
   const settled = calculate(async () => proxy.loseAnswers());
   await expect.poll(usage, { timeout: 10_000 }).toEqual(settledOnce);
   proxy.cut();
@@ -101,8 +101,8 @@ test("a settlement whose answer is lost is sent again, and charged once", async 
   expect(await usage()).toEqual(settledOnce);
 });
 
-test("an acquire whose answer is lost is sent again, and runs once under one lease", async () => {
-  // The connection whose answers are lost is there before.
+test("an acquire whose response is lost is sent again, and the calculation runs once under one lease", async () => {
+  // Opens the connection first whose responses will be lost.
   await client.getQuotaUsage({ username }, { headers });
   proxy.loseAnswers();
   let runs = 0;
@@ -114,13 +114,13 @@ test("an acquire whose answer is lost is sent again, and runs once under one lea
   expect([runs, await leases()]).toEqual([1, [{ state: 2, settled_points: 3 }]]);
 });
 
-test("a connection that goes silent is left, and the settlement is sent over a new one", async () => {
+test("abandons a silent connection, and sends the settlement over a new one", async () => {
   const settled = calculate(async () => proxy.blackHole("established"), { attemptTimeoutMs: 1500 });
   expect(await settled).toBe("a route");
   expect(await usage()).toEqual(settledOnce);
 }, 30_000);
 
-test("the service is stopped before the settlement and started again: it is charged once", async () => {
+test("a settlement charges once when the service restarts before it", async () => {
   const port = new URL(app.url).port;
   const settled = calculate(async () => {
     await app.stop();
@@ -133,7 +133,7 @@ test("the service is stopped before the settlement and started again: it is char
 }, 60_000);
 
 describe("a result that cannot be settled", () => {
-  test("is in the error with what settles it later, and the lease is not released", async () => {
+  test("is attached to the error with the data to settle it later, and the lease is not released", async () => {
     const failed: unknown = await calculate(() => proxy.refuse(), { clock: fastClock() }).catch(
       (error: unknown) => error,
     );
@@ -170,12 +170,12 @@ describe("a result that cannot be settled", () => {
   });
 });
 
-test("a lease that is not ACTIVE is not run", async () => {
+test("does not run the calculation when the lease is not ACTIVE", async () => {
   let ran = false;
   const ended: Client<typeof QuotaService> = {
     ...client,
-    async acquireQuota(asked, callOptions) {
-      const answer = await client.acquireQuota(asked, callOptions);
+    async acquireQuota(request, callOptions) {
+      const answer = await client.acquireQuota(request, callOptions);
       if (answer.lease !== undefined) answer.lease.state = Lease_State.RELEASED;
       return answer;
     },
@@ -188,8 +188,8 @@ test("a lease that is not ACTIVE is not run", async () => {
   expect(ran).toBe(false);
 });
 
-test("a calculation that blocks the event loop keeps its lease, renewed from a thread", async () => {
-  // A process of its own: the server must not be blocked.
+test("a worker thread renews the lease of a calculation that blocks the event loop", async () => {
+  // Runs in a separate process, so that the server is not blocked.
   const server = await startProcess({
     DATABASE_URL: fixture.url,
     REDIS_URL: redis.url,

@@ -14,11 +14,11 @@ interface Options {
   readonly verdicts: Verdicts;
 }
 
-/** For so long, and among so many of its meter, an operation that has ended is remembered: less than the defaults. */
+/** How long, and among how many of its meter, an ended operation is remembered: below the defaults. */
 const rememberedMs = 23 * 3_600_000;
 const rememberedOperations = 1500;
 
-/** What was acknowledged is in the ledger, and no two answers contradict each other. */
+/** Checks that every acknowledged settlement is in the ledger, and that no two answers contradict each other. */
 export function checkAnswers({ operations, lines, clock, isCommit, verdicts }: Options): void {
   const settledTimes = new Map(
     [...groupBy(operations, ({ user, group }) => `${user} ${group}`)].map(([meter, of]) => [
@@ -38,42 +38,42 @@ export function checkAnswers({ operations, lines, clock, isCommit, verdicts }: O
     const settles = ends.filter(({ call }) => call === "settle");
     const acknowledged = settles.filter(({ failure }) => failure === undefined);
     for (const [lease, of] of groupBy(acknowledged, ({ lease: id }) => id)) {
-      const told = new Set(of.map(({ points: one }) => one));
+      const acknowledgedPoints = new Set(of.map(({ points }) => points));
       verdicts.expect(
         "one lease, one settlement",
-        told.size === 1,
-        () => `${lease} of ${op}, ${user}: ${[...told].join(" and ")}`,
+        acknowledgedPoints.size === 1,
+        () => `${lease} of ${op}, ${user}: ${[...acknowledgedPoints].join(" and ")}`,
       );
     }
-    for (const { points: told } of acknowledged) {
+    for (const { points: acknowledgedPoints } of acknowledged) {
       verdicts.expect(
         "no acknowledged settlement lost",
-        rows.some(({ state, settledPoints }) => state === 2 && settledPoints === told),
-        () => `${op} of ${user}: ${told} acknowledged, the ledger has ${JSON.stringify(rows)}`,
+        rows.some(({ state, settledPoints }) => state === 2 && settledPoints === acknowledgedPoints),
+        () => `${op} of ${user}: ${acknowledgedPoints} acknowledged, the ledger has ${JSON.stringify(rows)}`,
       );
     }
     for (const { state, settledPoints, points: reserved } of rows) {
       if (state === 2) {
         verdicts.expect(
-          "no settlement that nobody sent",
-          settles.some(({ points: told }) => told === settledPoints),
+          "every settlement was sent by a caller",
+          settles.some(({ points: sentPoints }) => sentPoints === settledPoints),
           () => `${op} of ${user}: settled with ${settledPoints}`,
         );
       }
       verdicts.expect(
-        "a lease has the points that were asked for",
+        "a lease has the requested points",
         reserved === points,
         () => `${op}: ${reserved}, not ${points}`,
       );
     }
-    for (const { failure, points: told, answered, lease } of settles) {
+    for (const { failure, points: sentPoints, answered, lease } of settles) {
       if (failure === undefined || isOpen(failure)) continue;
-      const isOther = settles.some((other) => other.points !== told && other.sent < answered);
+      const isOther = settles.some((other) => other.points !== sentPoints && other.sent < answered);
       verdicts.expect(
-        "a settlement is refused for another settlement alone",
+        "a settlement is refused only for a different settlement",
         failure.reason === "LEASE_SETTLED_DIFFERENTLY" && isOther,
         () =>
-          `${lease} of ${op}, ${user}, ${told} points, answered ${answered.toFixed()}: ${failure.code} ${failure.reason} ${failure.message}; ${leases.size} leases`,
+          `${lease} of ${op}, ${user}, ${sentPoints} points, answered ${answered.toFixed()}: ${failure.code} ${failure.reason} ${failure.message}; ${leases.size} leases`,
       );
     }
   }
@@ -90,7 +90,7 @@ export function checkAnswers({ operations, lines, clock, isCommit, verdicts }: O
     }
   }
 
-  /** A settled operation is not granted again while it is remembered. */
+  /** Checks that a settled operation is not granted again while it is remembered. */
   function checkRepeats(operation: Operation): void {
     const settled = firstSettled(operation);
     if (settled === undefined) return;
@@ -109,7 +109,7 @@ export function checkAnswers({ operations, lines, clock, isCommit, verdicts }: O
     }
   }
 
-  /** A lease that lives is not refused its renewal. */
+  /** Checks that the renewal of an active lease is not refused. */
   function checkRenewals(operation: Operation): void {
     const renewals = operation.ends.filter(
       ({ call, failure }) => call === "renew" && failure !== undefined && !isOpen(failure),
@@ -128,7 +128,7 @@ export function checkAnswers({ operations, lines, clock, isCommit, verdicts }: O
     }
   }
 
-  /** An error that callers cannot act upon; errors without details are the client's own, of a broken connection. */
+  /** An error that callers cannot act upon. Errors without details come from the client's own broken connection. */
   function checkError(line: Line): void {
     const failures =
       line.call === "acquire" ? line.items.map(({ failure }) => failure) : "failure" in line ? [line.failure] : [];

@@ -4,7 +4,7 @@ import type { Operation, Row } from "./leases.ts";
 import type { Verdicts } from "./verdicts.ts";
 import type { Versions } from "./versions.ts";
 
-/** Each returns a row for each difference between two books that must say the same. */
+/** Each query returns a row for each difference between two records that must agree. */
 const comparisons: Readonly<Record<string, string>> = {
   "usage equals leases and recorded actions": `
     with used as (
@@ -91,7 +91,7 @@ export async function checkBooks(client: pg.Client, verdicts: Verdicts): Promise
   }
 }
 
-/** Actions that were acknowledged are there, once. */
+/** Checks that every acknowledged action exists exactly once. */
 export async function checkRecorded(client: pg.Client, lines: readonly Line[], verdicts: Verdicts): Promise<void> {
   const { rows } = await client.query<{ tracecode: string; points: string; count: string }>(
     "select tracecode, sum(points) as points, count(*) from audit_action where operation = 'recorded_calculation' group by 1",
@@ -110,7 +110,7 @@ export async function checkRecorded(client: pg.Client, lines: readonly Line[], v
   }
 }
 
-/** Users are as the last acknowledged change has left them, or one that was not acknowledged. */
+/** Checks that each user has the state of the last acknowledged change, or of a later unacknowledged one. */
 export async function checkUsers(client: pg.Client, versions: Versions, users: readonly string[], verdicts: Verdicts) {
   const { rows } = await client.query<{ username: string; company_key: string; timezone: number }>(
     "select username, company_key, timezone from user_account",
@@ -132,7 +132,7 @@ export async function checkUsers(client: pg.Client, versions: Versions, users: r
   }
 }
 
-/** The counters have used what the ledger has of some day and window, and hold nothing. */
+/** Checks that the counters match the ledger in some day and window, and hold no reservation. */
 export function checkCounters(lines: readonly Line[], operations: readonly Operation[], verdicts: Verdicts): void {
   const used = new Map<string, Map<number, number>>();
   for (const { user, group, rows } of operations) {
@@ -169,9 +169,9 @@ export function checkCounters(lines: readonly Line[], operations: readonly Opera
   }
 }
 
-/** The sums of every run of days. */
+/** Returns the sums of every range of consecutive days. */
 function sumsOf(days: readonly (readonly [number, number])[]): Set<number> {
-  const sorted = days.toSorted(([one], [other]) => one - other);
+  const sorted = days.toSorted(([left], [right]) => left - right);
   const sums = new Set([0]);
   for (let from = 0; from < sorted.length; from += 1) {
     let sum = 0;

@@ -2,24 +2,24 @@ import type { Clock, Span } from "./clock.ts";
 import { firstSettled, isOpen, type Lease, type Operation, rowOf } from "./leases.ts";
 import type { Step } from "./steps.ts";
 
-/** What one lease holds and charges, from when to when. */
+/** The points and the slot that one lease holds over time. */
 export interface Charge {
-  /** The day of its points; undefined where no row tells it. */
+  /** The day of its points. Undefined when no row gives it. */
   readonly day: number | undefined;
   readonly steps: readonly Step[];
-  /** Of the slot alone: 1 or 0. */
+  /** The slot alone: 1 or 0. */
   readonly slot: readonly Step[];
-  /** Increases that no limit refuses: of settlements beyond what was reserved. */
+  /** Increases that no limit refuses: settlements beyond the reserved points. */
   readonly beyond: readonly Step[];
 }
 
-/** What a lease certainly holds: whatever the calls that were not answered have done. */
+/** Returns what a lease certainly holds, whatever the unanswered calls did. */
 export function certainCharge(operation: Operation, lease: Lease, clock: Clock): Charge {
   const settled = firstSettled(operation, lease);
   const endSent = firstEnd(operation, lease);
   const hasRelease = operation.ends.some(({ call }) => call === "release");
-  const told = operation.ends.filter(({ call }) => call === "settle").map(({ points = 0 }) => points);
-  const inDoubt = hasRelease ? 0 : Math.min(operation.points, ...told);
+  const settledPoints = operation.ends.filter(({ call }) => call === "settle").map(({ points = 0 }) => points);
+  const inDoubt = hasRelease ? 0 : Math.min(operation.points, ...settledPoints);
   const isLast = [...operation.leases.values()].at(-1) === lease;
   const settledAt =
     isLast && settled !== undefined ? Math.max(settled.answered, lease.answered) : Number.POSITIVE_INFINITY;
@@ -44,13 +44,16 @@ export function certainCharge(operation: Operation, lease: Lease, clock: Clock):
   return { day: rowOf(operation, lease)?.day, steps, slot, beyond };
 }
 
-/** What an operation may hold at most: each call that was not answered may have taken effect. */
+/** Returns the most that an operation may hold: each unanswered call may have taken effect. */
 export function possibleCharge(operation: Operation, clock: Clock): Charge {
   const { attempts, ends, points, rows, leases } = operation;
   const granting = attempts.filter(({ item }) => item.lease !== undefined || isOpen(item.failure));
-  const told = ends.filter(({ call, failure }) => call === "settle" && (failure === undefined || isOpen(failure)));
+  const settlements = ends.filter(
+    ({ call, failure }) => call === "settle" && (failure === undefined || isOpen(failure)),
+  );
   const day = rows.length === 1 ? rows[0]?.day : undefined;
-  if (granting.length === 0 && told.length === 0 && rows.length === 0) return { day, steps: [], slot: [], beyond: [] };
+  if (granting.length === 0 && settlements.length === 0 && rows.length === 0)
+    return { day, steps: [], slot: [], beyond: [] };
   const from = Math.min(...attempts.map(({ sent }) => sent));
   const lasts = [
     ...granting
@@ -65,7 +68,7 @@ export function possibleCharge(operation: Operation, clock: Clock): Charge {
   const certainEnd = ends
     .filter(({ call, failure }) => call !== "renew" && failure === undefined)
     .map(({ answered }) => answered);
-  // An operation that was asked for again after its end may hold again.
+  // An operation that is requested again after its end may hold points again.
   const lastAsked = Math.max(...granting.map(({ sent }) => sent), Number.NEGATIVE_INFINITY);
   const gone = Math.min(...certainEnd.filter((at) => at > lastAsked), Number.POSITIVE_INFINITY);
   const isDelayed =
@@ -82,20 +85,20 @@ export function possibleCharge(operation: Operation, clock: Clock): Charge {
     add(steps, span.from, Math.min(span.to, until), points);
     add(slot, span.from, Math.min(span.to, until), 1);
   }
-  const most = Math.max(...told.map(({ points: one = 0 }) => one), 0);
-  if (told.length > 0) steps.push({ at: Math.min(...told.map(({ sent }) => sent)), by: most });
+  const most = Math.max(...settlements.map(({ points = 0 }) => points), 0);
+  if (settlements.length > 0) steps.push({ at: Math.min(...settlements.map(({ sent }) => sent)), by: most });
   return { day, steps, slot, beyond: [] };
 }
 
-/** The longest that a call may be under way after its caller has given up, and the longest lease that is asked for. */
+/** The maximum time that a call may run after its caller gave up, and the longest requested lease. */
 const lateMs = 25_000;
 const mostTtlMs = 20_000;
 
-/** When a call that may end the lease was first sent. */
+/** Returns when a call that may end the lease was first sent. */
 function firstEnd({ ends }: Operation, { sent }: Lease): number {
   const sents = ends
     .filter(({ call, failure }) => call !== "renew" && (failure === undefined || isOpen(failure)))
-    // One that was answered before the lease was asked for has ended an earlier one.
+    // A call answered before the lease was requested ended an earlier lease.
     .filter(({ answered, failure }) => answered >= sent || isOpen(failure))
     .map((one) => one.sent);
   return Math.min(...sents, Number.POSITIVE_INFINITY);
@@ -108,7 +111,7 @@ function add(steps: Step[], from: number, to: number, by: number): void {
 
 function union(spans: readonly Span[]): Span[] {
   const result: Span[] = [];
-  for (const span of spans.toSorted((one, other) => one.from - other.from)) {
+  for (const span of spans.toSorted((left, right) => left.from - right.from)) {
     const last = result.at(-1);
     if (last !== undefined && span.from <= last.to)
       result[result.length - 1] = { from: last.from, to: Math.max(last.to, span.to) };

@@ -11,8 +11,7 @@ import { createVerdicts, type Verdicts } from "./verdicts.ts";
 import { createVersions } from "./versions.ts";
 
 /**
- * Judges a history by what the callers have recorded and by SQL, and by nothing else: no code of the service is
- * imported here.
+ * Checks a history by the records of its callers and by SQL alone. It imports no code of the service.
  */
 export async function checkHistory(historyFile: string, databaseUrl: string): Promise<Verdicts> {
   const lines = await readLines(historyFile);

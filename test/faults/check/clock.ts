@@ -7,7 +7,7 @@ export interface Clock {
   least(from: number, to: number): number;
   /** The first moment, not before `from`, when any reading may have shown this time. Readings take a while to count. */
   mayReach(timeMs: number, from: number): number;
-  /** The moments from `from` on at which a reading may still have shown an earlier time. */
+  /** Returns the spans, from `from` on, in which a reading may still have shown an earlier time. */
   mayPrecede(timeMs: number, from: number): Span[];
 }
 
@@ -20,9 +20,9 @@ interface Segment extends Span {
   readonly offsetMs: number;
 }
 
-/** The longest from the reading of a clock to the moment when what was decided by it counts: a call's deadline. */
+/** The maximum time between a clock reading and the effect of its decision: a call's deadline. */
 const readingMs = 10_000;
-/** How exactly servers of one machine read one clock. */
+/** The clock error between servers of one machine, in milliseconds. */
 const fuzzMs = 50;
 
 export function createClock(lines: readonly Line[]): Clock {
@@ -37,23 +37,25 @@ export function createClock(lines: readonly Line[]): Clock {
       { from: line.sent, to: Number.POSITIVE_INFINITY, offsetMs: line.offsetMs },
     );
   }
-  const during = (from: number, to: number) => segments.filter((one) => one.from <= to && from <= one.to);
+  const during = (from: number, to: number) => segments.filter((segment) => segment.from <= to && from <= segment.to);
 
   return {
-    most: (from, to) => Math.max(...during(from, to).map((one) => Math.min(to, one.to) + one.offsetMs)) + fuzzMs,
-    least: (from, to) => Math.min(...during(from, to).map((one) => Math.max(from, one.from) + one.offsetMs)) - fuzzMs,
+    most: (from, to) =>
+      Math.max(...during(from, to).map((segment) => Math.min(to, segment.to) + segment.offsetMs)) + fuzzMs,
+    least: (from, to) =>
+      Math.min(...during(from, to).map((segment) => Math.max(from, segment.from) + segment.offsetMs)) - fuzzMs,
     mayReach(timeMs, from) {
       const early = from - readingMs;
       let first = Number.POSITIVE_INFINITY;
-      for (const one of during(early, Number.POSITIVE_INFINITY)) {
-        const at = Math.max(timeMs - fuzzMs - one.offsetMs, one.from, early);
-        if (at <= one.to) first = Math.min(first, at);
+      for (const segment of during(early, Number.POSITIVE_INFINITY)) {
+        const at = Math.max(timeMs - fuzzMs - segment.offsetMs, segment.from, early);
+        if (at <= segment.to) first = Math.min(first, at);
       }
       return Math.max(first, from);
     },
     mayPrecede(timeMs, from) {
-      return during(from, Number.POSITIVE_INFINITY).flatMap((one) => {
-        const [begin, end] = [Math.max(from, one.from), Math.min(one.to, timeMs + fuzzMs - one.offsetMs)];
+      return during(from, Number.POSITIVE_INFINITY).flatMap((segment) => {
+        const [begin, end] = [Math.max(from, segment.from), Math.min(segment.to, timeMs + fuzzMs - segment.offsetMs)];
         return begin < end ? [{ from: begin, to: end }] : [];
       });
     },

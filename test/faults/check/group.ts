@@ -1,4 +1,4 @@
-/** Lists of items by their keys, in the order of the items. */
+/** Groups items by key, in the order of the items. */
 export function groupBy<Item, Key>(items: Iterable<Item>, keyOf: (item: Item) => Key): Map<Key, Item[]> {
   const groups = new Map<Key, Item[]>();
   for (const item of items) {

@@ -1,6 +1,6 @@
 import type { AcquireItem, AcquireLine, EndLine, Failure, Line } from "../history/records.ts";
 
-/** All that was asked and answered of one operation of a user and method group. */
+/** All requests and answers of one operation of a user and method group. */
 export interface Operation {
   readonly user: string;
   readonly group: number;
@@ -10,7 +10,7 @@ export interface Operation {
   readonly ends: EndLine[];
   /** By lease id, in the order of their first answers. */
   readonly leases: Map<string, Lease>;
-  /** As the ledger has it; one for each day on which it was granted. */
+  /** The rows of the ledger: one for each day on which the operation was granted. */
   rows: readonly Row[];
 }
 
@@ -24,12 +24,12 @@ export interface Attempt {
 /** One grant. */
 export interface Lease {
   readonly lease: string;
-  /** When it may have been granted: from when it was first asked for until it was first answered. */
+  /** The time span of the grant: from the first request to the first answer. */
   readonly sent: number;
   readonly answered: number;
   /** By Redis' clock. */
   readonly granted: number;
-  /** Answers that say until when it lives. */
+  /** Answers that state the expiry. */
   readonly acks: { readonly sent: number; readonly answered: number; readonly expire: number }[];
 }
 
@@ -78,7 +78,7 @@ export function collectOperations(lines: readonly Line[], rows: readonly Row[]):
 function collectLeases({ attempts, ends, leases }: Operation): void {
   const granted = attempts
     .filter(({ item }) => item.lease !== undefined && item.isActive === true)
-    .toSorted((one, other) => one.answered - other.answered);
+    .toSorted((left, right) => left.answered - right.answered);
   for (const { sent, answered, item } of granted) {
     const { lease = "", granted: grantedMs = 0, expire = 0 } = item;
     const known = leases.get(lease);
@@ -86,7 +86,7 @@ function collectLeases({ attempts, ends, leases }: Operation): void {
       known.acks.push({ sent, answered, expire });
       continue;
     }
-    // Any earlier attempt may have been the one that was granted.
+    // Any earlier attempt may be the granted one.
     const first = Math.min(...attempts.filter(({ sent: one }) => one <= answered).map((one) => one.sent));
     leases.set(lease, { lease, sent: first, answered, granted: grantedMs, acks: [{ sent, answered, expire }] });
   }
@@ -96,12 +96,12 @@ function collectLeases({ attempts, ends, leases }: Operation): void {
   }
 }
 
-/** Whether the call may have taken effect, now or later: nothing but a refusal with a reason says that it has not. */
+/** Returns whether the call may have taken effect, or may still: only a refusal with a reason rules it out. */
 export function isOpen(failure: Failure | undefined): boolean {
   return failure !== undefined && (failure.reason === "" || failure.code === "Unavailable");
 }
 
-/** The row of a lease: of its grant, or of a later one on the same day. */
+/** Returns the row of a lease: of its grant, or of a later grant on the same day. */
 export function rowOf({ rows }: Operation, { granted }: Lease): Row | undefined {
   return rows.find(({ grantedMs }) => Math.abs(grantedMs - granted) <= 1) ?? (rows.length === 1 ? rows[0] : undefined);
 }
@@ -114,5 +114,5 @@ export function firstSettled({ ends }: Operation, of?: Lease): EndLine | undefin
   return ends
     .filter(({ call, failure }) => call === "settle" && failure === undefined)
     .filter(({ lease, answer }) => of === undefined || (answer ?? lease) === of.lease)
-    .toSorted((one, other) => one.answered - other.answered)[0];
+    .toSorted((left, right) => left.answered - right.answered)[0];
 }

@@ -1,8 +1,8 @@
-/** A sum that changes at moments. */
+/** A sum that changes at points in time. */
 export interface Steps {
-  /** The sum after every change up to this moment, this one included. */
+  /** Returns the sum after all changes up to and including this time. */
   at(time: number): number;
-  /** The least and the greatest sum from a moment, its own changes included, to before another one. */
+  /** Returns the least and the greatest sum from a time (its own changes included) to before another time. */
   least(from: number, to: number): number;
   most(from: number, to: number): number;
 }
@@ -13,13 +13,13 @@ export interface Step {
 }
 
 export function createSteps(steps: readonly Step[]): Steps {
-  const sorted = steps.filter(({ at }) => Number.isFinite(at)).toSorted((one, other) => one.at - other.at);
+  const sorted = steps.filter(({ at }) => Number.isFinite(at)).toSorted((left, right) => left.at - right.at);
   const times = sorted.map(({ at }) => at);
   let sum = 0;
   const sums = sorted.map(({ by }) => (sum += by));
   const sumAt = (place: number) => (place < 0 ? 0 : (sums[place] as number));
 
-  /** The place of the last change up to this moment; -1: there is none. */
+  /** Returns the index of the last change up to this time, or -1. */
   function placeOf(time: number): number {
     let [low, high] = [0, times.length];
     while (low < high) {
@@ -30,11 +30,11 @@ export function createSteps(steps: readonly Step[]): Steps {
     return low - 1;
   }
 
-  function fold(from: number, to: number, better: (one: number, other: number) => number): number {
+  function fold(from: number, to: number, better: (left: number, right: number) => number): number {
     const first = placeOf(from);
     let result = sumAt(first);
     for (let place = first + 1; place < times.length && (times[place] as number) < to; place += 1) {
-      // Changes of one moment are one change.
+      // Changes at the same time count as one change.
       if (times[place + 1] !== times[place]) result = better(result, sumAt(place));
     }
     return result;

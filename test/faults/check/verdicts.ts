@@ -1,10 +1,10 @@
-/** What was checked, how often, and where it does not hold. */
+/** Counts the comparisons of each check, and collects the failures. */
 export interface Verdicts {
-  /** Counts one comparison; `failure` says what is wrong when it does not hold. */
+  /** Counts one comparison. `failure` describes it when it does not hold. */
   expect(check: string, holds: boolean, failure: () => string): void;
-  /** One line for each check, in the order of their names. */
+  /** Returns one line for each check, sorted by name. */
   lines(): string[];
-  /** The first failures of each check, each with the name of the check in front. */
+  /** Returns the first failures of each check, prefixed with the name of the check. */
   failures(): string[];
 }
 
@@ -12,7 +12,7 @@ const mostShown = 5;
 
 export function createVerdicts(): Verdicts {
   const checks = new Map<string, { count: number; failed: number; shown: string[] }>();
-  const sorted = () => [...checks].toSorted(([one], [other]) => (one < other ? -1 : 1));
+  const sorted = () => [...checks].toSorted(([left], [right]) => (left < right ? -1 : 1));
   return {
     expect(check, holds, failure) {
       const known = checks.get(check) ?? { count: 0, failed: 0, shown: [] };

@@ -2,14 +2,14 @@ import type { ChangeLine, FaultLine, Limits, Line } from "../history/records.ts"
 import type { Span } from "./clock.ts";
 import { groupBy } from "./group.ts";
 
-/** What may have been in force for a user between two moments. */
+/** The settings that may have been in force for a user between two times. */
 export interface Versions {
   limits(user: string, group: number, from: number, to: number): { base: Limits[]; periods: (Period | undefined)[] };
   timezones(user: string, from: number, to: number): number[];
-  /** Each offset that the user may have had, and when. */
+  /** Each UTC offset that the user may have had, and its time span. */
   timezoneSpans(user: string): readonly (Span & { readonly value: number })[];
   companies(user: string, from: number, to: number): string[];
-  /** When the user may have been made, and when it is certainly gone. */
+  /** The earliest time at which the user may exist, and the time from which it certainly does not. */
   life(user: string): Span;
 }
 
@@ -23,9 +23,9 @@ interface Version<Value> extends Span {
   readonly value: Value;
 }
 
-/** A server that was not told of a change reads again after five seconds, once it reaches PostgreSQL. */
+/** A server that missed the notification of a change reads again after five seconds, once it reaches PostgreSQL. */
 const staleMs = 6000;
-/** The longest that a change which was not acknowledged may take effect after it was sent. */
+/** The maximum time after sending within which an unacknowledged change may take effect. */
 const lateMs = 25_000;
 
 export function createVersions(lines: readonly Line[]): Versions {
@@ -36,7 +36,7 @@ export function createVersions(lines: readonly Line[]): Versions {
   );
   const cached = new Map<string, Version<unknown>[]>();
 
-  /** Every value of one kind, and from when to when it may have been in force. */
+  /** Returns every value of one kind, with the time span in which it may have been in force. */
   function versionsOf<Value>(
     user: string,
     kind: string,
@@ -63,7 +63,7 @@ export function createVersions(lines: readonly Line[]): Versions {
   }
 
   const valuesOf = <Value>(versions: readonly Version<Value>[], from: number, to: number) =>
-    versions.filter((one) => one.from <= to && from <= one.to).map(({ value }) => value);
+    versions.filter((version) => version.from <= to && from <= version.to).map(({ value }) => value);
 
   return {
     limits(user, group, from, to) {
@@ -102,7 +102,7 @@ export function createVersions(lines: readonly Line[]): Versions {
   }
 }
 
-/** How long a server may go on with what was changed by then: faults keep it from hearing of it and from reading it. */
+/** How long a server may keep using old settings: faults keep it from notifications and from reading. */
 function lastUse(answered: number, faults: readonly FaultLine[]): number {
   let until = answered + staleMs;
   for (const fault of faults) {
