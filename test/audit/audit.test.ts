@@ -49,7 +49,7 @@ describe("has_data of an action", () => {
     app.http("PUT", `/admin/data/${tracecode}?username=${username}`, { token: app.admin, body: {} });
   const hasData = async (username: string, token = app.admin): Promise<Record<string, boolean>> => {
     const { actions } = await read({ username }, token);
-    return Object.fromEntries(actions.map((one: Json) => [one.tracedata.code, one.has_data]));
+    return Object.fromEntries(actions.map((listed: Json) => [listed.tracedata.code, listed.has_data]));
   };
 
   test("is true when the upload came before or after the action, and false without an upload", async () => {
@@ -187,10 +187,10 @@ describe("recording", () => {
   });
 
   test("names a contradicting action in ALREADY_EXISTS and records the other actions of its batch", async () => {
-    const [username, other] = [await app.user(), await app.user()];
+    const [username, otherUser] = [await app.user(), await app.user()];
     const first = action({ username });
     await audit.recordActions({ actions: [first] }, service);
-    const changes = [{ username: other }, { service: 5 }, { methodGroup: Method_Group.NOTRACE }, { points: 8 }];
+    const changes = [{ username: otherUser }, { service: 5 }, { methodGroup: Method_Group.NOTRACE }, { points: 8 }];
     for (const change of changes) {
       const actions = [action({ username }), { ...first, ...change }, first];
       const error = ConnectError.from(
@@ -202,14 +202,17 @@ describe("recording", () => {
       ]);
     }
     // Within a batch, the first duplicate wins and the second is named.
-    const [one, two] = [action({ username }), { points: 9 }];
-    await expect(audit.recordActions({ actions: [one, { ...one, ...two }, one] }, service)).rejects.toThrow(
-      "actions[1]",
-    );
-    expect(await audit.recordActions({ actions: [first, one] }, service)).toMatchObject({ recorded: 0, repeated: 2 });
+    const [original, change] = [action({ username }), { points: 9 }];
+    await expect(
+      audit.recordActions({ actions: [original, { ...original, ...change }, original] }, service),
+    ).rejects.toThrow("actions[1]");
+    expect(await audit.recordActions({ actions: [first, original] }, service)).toMatchObject({
+      recorded: 0,
+      repeated: 2,
+    });
     expect((await read({ username })).actions).toHaveLength(1 + changes.length + 1);
-    expect((await read({ username: other })).actions).toEqual([]);
-    expect(await usageOf(other)).toEqual([]);
+    expect((await read({ username: otherUser })).actions).toEqual([]);
+    expect(await usageOf(otherUser)).toEqual([]);
   });
 
   test("treats actions of the same microsecond as one, and of the next microsecond as another", async () => {
@@ -398,26 +401,26 @@ test("callers see only their own tenant, and no actions of a deleted user of the
   const company_key = await app.company();
   const username = await app.user({ company_key, roles: ["USER"] });
   const colleague = await app.user({ company_key });
-  const stranger = await app.user();
+  const outsider = await app.user();
   await audit.recordActions(
-    { actions: [username, colleague, stranger].map((name) => action({ username: name })) },
+    { actions: [username, colleague, outsider].map((name) => action({ username: name })) },
     service,
   );
   const names = async (token: string, query: Record<string, string> = {}) => {
     const { actions, statistics } = await read({ service_name: "ROUTING", ...query }, token);
     expect(statistics.filter.total).toBe(actions.length);
-    return actions.map((one: Json) => one.username);
+    return actions.map((listed: Json) => listed.username);
   };
   const partner = await app.token(await app.user({ company_key, roles: ["PARTNER"] }));
   expect(await names(await app.token(username))).toEqual([username]);
   expect(await names(await app.token(username), { username: colleague })).toEqual([]);
   expect((await names(partner)).toSorted()).toEqual([username, colleague].toSorted());
-  expect(await names(partner, { username: stranger })).toEqual([]);
-  const [{ company_key: other }] = await app.database("user_account").where({ username: stranger });
-  expect(await names(partner, { company_key: other })).toEqual([]);
+  expect(await names(partner, { username: outsider })).toEqual([]);
+  const [{ company_key: otherCompany }] = await app.database("user_account").where({ username: outsider });
+  expect(await names(partner, { company_key: otherCompany })).toEqual([]);
 
   await app.http("DELETE", `/admin/users/${username}`, { token: app.admin });
-  await app.user({ username, company_key: other, roles: ["USER"] });
+  await app.user({ username, company_key: otherCompany, roles: ["USER"] });
   expect(await names(await app.token(username))).toEqual([]);
   expect((await read({}, await app.token(username))).statistics.overall.total).toBe(0);
   expect(await names(app.admin, { username })).toEqual([username]);

@@ -81,7 +81,7 @@ describe("logins", () => {
     const company_key = "__unknown__";
     await app.http("POST", "/admin/companies", { token: app.admin, body: { key: company_key } });
     const ofNetwork = async (token = app.admin) =>
-      (await read(["login"], { username: "__unknown__" }, token)).filter((one) => one.address === from);
+      (await read(["login"], { username: "__unknown__" }, token)).filter((event) => event.address === from);
     await expectSoon(async () => summary(await ofNetwork()), [`__unknown__ login - FAILURE ${from} 3`]);
     expect(await ofNetwork(await partnerOf(company_key))).toEqual([]);
     const rows = JSON.stringify(await app.database("audit_action").select());
@@ -92,17 +92,17 @@ describe("logins", () => {
     const company_key = await app.company();
     const partner = await partnerOf(company_key);
     const own = await app.user({ company_key });
-    const other = await app.user();
+    const outsider = await app.user();
     const from = address();
-    for (const name of [own, other, "such_a_user_is_not"]) await login(name, "wrong", from);
+    for (const name of [own, outsider, "no_such_user"]) await login(name, "wrong", from);
     const list = async (token: string) => {
       const all = await read(["login"], { outcome: "FAILURE" }, token);
-      return all.filter((one) => one.address === from).map(({ username }) => username);
+      return all.filter((event) => event.address === from).map(({ username }) => username);
     };
-    const ofAll = ["__unknown__", own, other].toSorted();
+    const ofAll = ["__unknown__", own, outsider].toSorted();
     await expectSoon(async () => [...new Set(await list(app.admin))].toSorted(), ofAll);
     expect(await list(partner)).toEqual([own]);
-    for (const username of [other, "such_a_user_is_not", "__unknown__"]) {
+    for (const username of [outsider, "no_such_user", "__unknown__"]) {
       expect(await read(["login"], { username }, partner)).toEqual([]);
     }
   });
@@ -183,7 +183,7 @@ describe("changes of a user", () => {
     expect((await change(username)).status).toBeLessThan(300);
     const found = (await read(operations, { outcome: "SUCCESS" })).filter(({ resource }) => resource === username);
     expect(found.map(({ tracedata }) => tracedata.operation).toSorted()).toEqual(events);
-    expect(found.every((one) => one.username === "admin")).toBe(true);
+    expect(found.every((event) => event.username === "admin")).toBe(true);
   });
 
   test("a user's own password: records its events", async () => {
@@ -229,7 +229,7 @@ describe("reads of another user's", () => {
     const operations = reads.map(([operation]) => operation);
     const readers = async (token: string) => {
       const found = await read(operations, {}, token);
-      const about = found.filter((one) => one.resource === username);
+      const about = found.filter((event) => event.resource === username);
       return about.map(({ username: reader, tracedata }) => `${tracedata.operation} ${reader}`).toSorted();
     };
     const expected = operations.flatMap((operation) => [`${operation} admin`, `${operation} ${reader}`]).toSorted();

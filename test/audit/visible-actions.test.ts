@@ -16,7 +16,9 @@ async function read(token: string, query: Record<string, string> = {}): Promise<
     const path = `/admin/audit?${new URLSearchParams({ operation_id, limit: "1000", ...query }).toString()}`;
     const { body } = await app.http("GET", path, { token });
     expect(body.statistics.filter.total).toBe(body.actions.length);
-    found.push(...body.actions.map((one: Json) => `${one.tracedata.operation} ${one.resource} by ${one.username}`));
+    found.push(
+      ...body.actions.map((listed: Json) => `${listed.tracedata.operation} ${listed.resource} by ${listed.username}`),
+    );
   }
   return found.toSorted();
 }
@@ -42,45 +44,45 @@ const put = async (body: Json, token = app.admin): Promise<void> => {
 test("partners see only the changes of their own company, including those by administrators", async () => {
   // The administrator's own company has a partner as well.
   const colleague = await partnerOf("administration", "colleague");
-  const [one, two] = [await app.company(), await app.company()];
-  const [first, second] = [await partnerOf(one, "partner_one"), await partnerOf(two, "partner_two")];
-  await app.user({ username: "moving", company_key: one });
-  await app.http("PUT", "/admin/companies", { token: app.admin, body: { key: one, detail: "first" } });
-  await put({ username: "moving", company_key: one, name: "In one" }, first);
-  await put({ username: "moving", company_key: two });
-  await put({ username: "moving", company_key: two, name: "In two" });
+  const [firstKey, secondKey] = [await app.company(), await app.company()];
+  const [first, second] = [await partnerOf(firstKey, "partner_one"), await partnerOf(secondKey, "partner_two")];
+  await app.user({ username: "moving", company_key: firstKey });
+  await app.http("PUT", "/admin/companies", { token: app.admin, body: { key: firstKey, detail: "first" } });
+  await put({ username: "moving", company_key: firstKey, name: "In first" }, first);
+  await put({ username: "moving", company_key: secondKey });
+  await put({ username: "moving", company_key: secondKey, name: "In second" });
   const quota = { services: [] };
   await app.http("PUT", "/admin/quotas/moving", { token: app.admin, body: quota });
   await app.http("DELETE", "/admin/users/moving", { token: app.admin });
 
-  const ofOne = [
-    `create_company ${one} by admin`,
+  const ofFirst = [
+    `create_company ${firstKey} by admin`,
     "create_user moving by admin",
     "create_user partner_one by admin",
-    `update_company ${one} by admin`,
+    `update_company ${firstKey} by admin`,
     // The move belongs to the company that the user leaves.
     "update_user moving by admin",
     "update_user moving by partner_one",
   ].toSorted();
-  const ofTwo = [
-    `create_company ${two} by admin`,
+  const ofSecond = [
+    `create_company ${secondKey} by admin`,
     "create_user partner_two by admin",
     "update_user moving by admin",
     "delete_user moving by admin",
   ].toSorted();
   const check = async () => {
-    expect(await read(first)).toEqual(ofOne);
-    expect((await read(second)).filter((line) => !line.startsWith("update_quotas"))).toEqual(ofTwo);
+    expect(await read(first)).toEqual(ofFirst);
+    expect((await read(second)).filter((line) => !line.startsWith("update_quotas"))).toEqual(ofSecond);
     expect(await read(colleague)).toEqual(["create_user colleague by admin"]);
-    expect(await read(first, { username: "admin" })).toEqual(ofOne.filter((line) => line.endsWith("by admin")));
+    expect(await read(first, { username: "admin" })).toEqual(ofFirst.filter((line) => line.endsWith("by admin")));
     expect(await read(first, { username: "partner_one" })).toEqual(["update_user moving by partner_one"]);
-    expect(await read(first, { company_key: one })).toEqual(["update_user moving by partner_one"]);
+    expect(await read(first, { company_key: firstKey })).toEqual(["update_user moving by partner_one"]);
     expect(await read(first, { company_key: "administration" })).toEqual(
-      ofOne.filter((line) => line.endsWith("by admin")),
+      ofFirst.filter((line) => line.endsWith("by admin")),
     );
-    expect(await read(first, { company_key: two })).toEqual([]);
+    expect(await read(first, { company_key: secondKey })).toEqual([]);
     expect(await read(first, { username: "partner_two" })).toEqual([]);
-    expect(await read(app.admin, { company_key: one })).toEqual(["update_user moving by partner_one"]);
+    expect(await read(app.admin, { company_key: firstKey })).toEqual(["update_user moving by partner_one"]);
   };
   await check();
   await rolledUp();

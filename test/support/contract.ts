@@ -29,10 +29,10 @@ export function differences(contract: JsonObject, generated: JsonObject, allowan
     }
     const { parameters: shared = [], ...operations } = object(item);
     for (const [verb, operation] of Object.entries(operations)) {
-      const other = object(built)[verb];
+      const actual = object(built)[verb];
       const at = `paths.${path}.${verb}`;
-      if (other === undefined) found.push(`${at}: missing`);
-      else compareOperation(at, object(operation), array(shared), object(other));
+      if (actual === undefined) found.push(`${at}: missing`);
+      else compareOperation(at, object(operation), array(shared), object(actual));
     }
   }
   const parts = [...allowance.deliberate, ...allowance.pending];
@@ -53,20 +53,22 @@ export function differences(contract: JsonObject, generated: JsonObject, allowan
   function compareParameters(at: string, expected: Json[], actual: Json[]): void {
     const byName = (list: Json[], document: JsonObject) =>
       new Map(
-        list.map((one) => resolve(one, document)).map((one) => [`${String(one.name)} in ${String(one.in)}`, one]),
+        list
+          .map((parameter) => resolve(parameter, document))
+          .map((parameter) => [`${String(parameter.name)} in ${String(parameter.in)}`, parameter]),
       );
-    const wanted = byName(expected, contract);
-    const given = byName(actual, generated);
-    for (const name of new Set([...wanted.keys(), ...given.keys()])) {
-      const one = wanted.get(name);
-      const other = given.get(name);
+    const expectedByName = byName(expected, contract);
+    const actualByName = byName(actual, generated);
+    for (const name of new Set([...expectedByName.keys(), ...actualByName.keys()])) {
+      const left = expectedByName.get(name);
+      const right = actualByName.get(name);
       const place = `${at}.parameters.${name}`;
-      if (one === undefined || other === undefined)
-        found.push(`${place}: ${one === undefined ? "not in the contract" : "missing"}`);
+      if (left === undefined || right === undefined)
+        found.push(`${place}: ${left === undefined ? "not in the contract" : "missing"}`);
       else {
-        compare(`${place}.required`, one.required ?? false, other.required ?? false);
-        compare(`${place}.deprecated`, one.deprecated ?? false, other.deprecated ?? false);
-        compareSchema(`${place}.schema`, one.schema, other.schema, "equal");
+        compare(`${place}.required`, left.required ?? false, right.required ?? false);
+        compare(`${place}.deprecated`, left.deprecated ?? false, right.deprecated ?? false);
+        compareSchema(`${place}.schema`, left.schema, right.schema, "equal");
       }
     }
   }
@@ -84,7 +86,7 @@ export function differences(contract: JsonObject, generated: JsonObject, allowan
     for (const status of new Set([...Object.keys(expected), ...Object.keys(actual)])) {
       const place = `${at}.responses.${status}`;
       if (actual[status] === undefined) found.push(`${place}: missing`);
-      else if (expected[status] === undefined && saysTheSame(status, expected, actual[status])) continue;
+      else if (expected[status] === undefined && isCovered(status, expected, actual[status])) continue;
       else if (expected[status] === undefined) {
         const allowed = `${operationId} ${status}`;
         if (!allowance.additionalStatuses.includes(allowed)) found.push(`${place}: not in the contract`);
@@ -94,7 +96,7 @@ export function differences(contract: JsonObject, generated: JsonObject, allowan
   }
 
   /** Whether the contract's default response covers a 4xx status, or its 200 response a 206. */
-  function saysTheSame(status: string, expected: JsonObject, actual: Json): boolean {
+  function isCovered(status: string, expected: JsonObject, actual: Json): boolean {
     const general = status === "206" ? expected["200"] : /^4\d\d$/.test(status) ? expected.default : undefined;
     if (general === undefined) return false;
     const before = found.length;
@@ -103,34 +105,35 @@ export function differences(contract: JsonObject, generated: JsonObject, allowan
   }
 
   function compareContent(at: string, expected: JsonObject, actual: JsonObject, rule: "equal" | "more"): void {
-    const wanted = object(expected.content ?? {});
-    const given = object(actual.content ?? {});
+    const expectedContent = object(expected.content ?? {});
+    const actualContent = object(actual.content ?? {});
     // A file may have more types than the contract prints.
-    const kept = Object.keys(given).filter((type) => rule === "equal" || type in wanted);
-    compare(`${at}.content`, Object.keys(wanted).toSorted(), kept.toSorted());
-    for (const [type, media] of Object.entries(wanted)) {
-      if (given[type] !== undefined) {
-        compareSchema(`${at}.${type}`, object(media).schema, object(given[type]).schema, rule);
+    const compared = Object.keys(actualContent).filter((type) => rule === "equal" || type in expectedContent);
+    compare(`${at}.content`, Object.keys(expectedContent).toSorted(), compared.toSorted());
+    for (const [type, media] of Object.entries(expectedContent)) {
+      if (actualContent[type] !== undefined) {
+        compareSchema(`${at}.${type}`, object(media).schema, object(actualContent[type]).schema, rule);
       }
     }
   }
 
   /** "more": a response may promise more than the contract, never less. */
   function compareSchema(at: string, expected: Json, actual: Json, rule: "equal" | "more"): void {
-    const one = resolve(expected, contract);
-    const other = resolve(actual, generated);
-    for (const keyword of new Set([...Object.keys(one), ...Object.keys(other)])) {
+    const left = resolve(expected, contract);
+    const right = resolve(actual, generated);
+    for (const keyword of new Set([...Object.keys(left), ...Object.keys(right)])) {
       if (ignored.has(keyword) || keyword.startsWith("x-")) continue;
       const place = `${at}.${keyword}`;
-      if (rule === "more" && one[keyword] === undefined) continue;
+      if (rule === "more" && left[keyword] === undefined) continue;
       if (keyword === "properties")
-        compareProperties(place, object(one.properties ?? {}), object(other.properties ?? {}), rule);
-      else if (keyword === "items") compareSchema(place, one.items ?? {}, other.items ?? {}, rule);
+        compareProperties(place, object(left.properties ?? {}), object(right.properties ?? {}), rule);
+      else if (keyword === "items") compareSchema(place, left.items ?? {}, right.items ?? {}, rule);
       else if (keyword === "required")
-        compareRequired(place, array(one.required ?? []), array(other.required ?? []), rule);
-      else if (keyword === "enum") compare(place, array(one.enum ?? []).toSorted(), array(other.enum ?? []).toSorted());
-      else if (keyword === "type") compare(place, one.type, typeOf(other));
-      else compare(place, one[keyword], other[keyword]);
+        compareRequired(place, array(left.required ?? []), array(right.required ?? []), rule);
+      else if (keyword === "enum")
+        compare(place, array(left.enum ?? []).toSorted(), array(right.enum ?? []).toSorted());
+      else if (keyword === "type") compare(place, left.type, typeOf(right));
+      else compare(place, left[keyword], right[keyword]);
     }
   }
 
@@ -143,13 +146,13 @@ export function differences(contract: JsonObject, generated: JsonObject, allowan
   }
 
   function compareRequired(at: string, expected: Json[], actual: Json[], rule: "equal" | "more"): void {
-    const kept = rule === "more" ? actual.filter((name) => expected.includes(name)) : actual;
-    compare(at, expected.toSorted(), kept.toSorted());
+    const compared = rule === "more" ? actual.filter((name) => expected.includes(name)) : actual;
+    compare(at, expected.toSorted(), compared.toSorted());
   }
 
   function compare(at: string, expected: Json, actual: Json): void {
-    const [one, other] = [JSON.stringify(expected), JSON.stringify(actual)];
-    if (one !== other) found.push(`${at}: contract ${one}, generated ${other}`);
+    const [left, right] = [JSON.stringify(expected), JSON.stringify(actual)];
+    if (left !== right) found.push(`${at}: contract ${left}, generated ${right}`);
   }
 }
 
@@ -159,7 +162,7 @@ function typeOf({ type, pattern }: JsonObject): Json {
   return isLong ? "integer" : type;
 }
 
-/** Keywords that only explain. */
+/** Keywords that do not change what a caller may send or receive. */
 const ignored = new Set(["description", "example", "examples", "title"]);
 
 /** Resolves $ref and allOf. */

@@ -250,7 +250,7 @@ test("writes a number instead of a formula that would have too many arguments", 
       user_id: 1,
       username: "user_1",
     }));
-    const moving = rows.map((one, index) => ({ ...one, company_key: index % 2 === 0 ? "one" : "other" }));
+    const moving = rows.map((row, index) => ({ ...row, company_key: index % 2 === 0 ? "one" : "other" }));
     const summary = (await open(await read(moving))).getWorksheet("Summary");
     return summary?.getCell("C14");
   };

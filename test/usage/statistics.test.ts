@@ -96,11 +96,11 @@ test("lists settled usage by day, service and method group", async () => {
 });
 
 test("a company sees the usage within it, and a user no usage of a deleted user of the same name", async () => {
-  const [company_key, other] = [await app.company(), await app.company()];
+  const [company_key, otherCompany] = [await app.company(), await app.company()];
   const username = await app.user({ company_key, username: "namesake" });
   await use({ username, date: "2030-05-01", points: 7 });
   await app.http("DELETE", `/admin/users/${username}`, { token: app.admin });
-  await app.user({ company_key: other, username: "namesake", roles: ["USER"] });
+  await app.user({ company_key: otherCompany, username: "namesake", roles: ["USER"] });
   await use({ username, date: "2030-05-02", points: 8 });
 
   const period = "from=2030-05-01&to=2030-06-01";
@@ -112,8 +112,8 @@ test("a company sees the usage within it, and a user no usage of a deleted user 
     ["2030-05-01"],
     ["2030-05-02"],
   ]);
-  const stranger = await app.token(await app.user({ roles: ["USER"] }));
-  expect(await days(`${period}&username=namesake`, stranger)).toEqual({});
+  const outsider = await app.token(await app.user({ roles: ["USER"] }));
+  expect(await days(`${period}&username=namesake`, outsider)).toEqual({});
 });
 
 test("splits the day of a user who changes company between both companies, and shows the user one day", async () => {
@@ -183,7 +183,7 @@ test("returns many users completely and in order over many pages", async () => {
     pages += 1;
     for (const { username, dates } of page.users) {
       const points = dates.map(({ services }) => services[0]?.methods[0]?.pointsPerDay ?? -1n);
-      users.push({ username, days: dates.length, points: points.reduce((sum, one) => sum + one, 0n) });
+      users.push({ username, days: dates.length, points: points.reduce((sum, value) => sum + value, 0n) });
     }
   }
   expect(pages).toBeGreaterThan(10);

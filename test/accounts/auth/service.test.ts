@@ -121,8 +121,8 @@ test("locks out only the pair of name and address that has failed too often", as
   expect(slowed.status).toBe(429);
   expect(Number(slowed.headers.get("retry-after"))).toBeGreaterThan(800);
   expect((await login(username, password, {}, "10.0.0.3")).status).toBe(200);
-  const other = await app.user();
-  expect((await login(other, password, {}, "10.0.0.2")).status).toBe(200);
+  const secondName = await app.user();
+  expect((await login(secondName, password, {}, "10.0.0.2")).status).toBe(200);
 });
 
 test("counts concurrent failures exactly", async () => {
@@ -209,11 +209,11 @@ test("logs neither passwords nor tokens", async () => {
 test("another server refuses a deleted user and accepts the token of a new password", async () => {
   const redis = await startRedis();
   const first = await startTestApp({ REDIS_URL: redis.url });
-  const other = await startTestApp({ DATABASE_URL: first.databaseUrl, REDIS_URL: redis.url });
+  const second = await startTestApp({ DATABASE_URL: first.databaseUrl, REDIS_URL: redis.url });
   try {
     const username = await first.user({ roles: ["USER"] });
     const token = await first.token(username);
-    const status = async (of: string) => (await other.http("GET", `/admin/users/${username}`, { token: of })).status;
+    const status = async (of: string) => (await second.http("GET", `/admin/users/${username}`, { token: of })).status;
     expect(await status(token)).toBe(200);
     const body = { current_password: password, new_password: "the next one" };
     const fresh = (await first.http("POST", "/admin/password", { token, body })).body.token;
@@ -222,7 +222,7 @@ test("another server refuses a deleted user and accepts the token of a new passw
     await first.http("DELETE", `/admin/users/${username}`, { token: first.admin });
     await expect.poll(() => status(fresh), { timeout: 5000 }).toBe(401);
   } finally {
-    await other.stop();
+    await second.stop();
     await first.stop();
     await redis.kill();
   }

@@ -72,30 +72,30 @@ test("counts in PostgreSQL", async () => {
 });
 
 /** Records the calls of the counts. */
-function watched(counts: FailureCounts): FailureCounts & { readonly asked: string[] } {
-  const asked: string[] = [];
+function watched(counts: FailureCounts): FailureCounts & { readonly calls: string[] } {
+  const calls: string[] = [];
   const watch =
     <Given extends unknown[], Result>(name: string, work: (...given: Given) => Result) =>
     (...given: Given) => {
-      asked.push(name);
+      calls.push(name);
       return work(...given);
     };
   const { add, read, forget } = counts;
-  return { add: watch("add", add), read: watch("read", read), forget: watch("forget", forget), asked };
+  return { add: watch("add", add), read: watch("read", read), forget: watch("forget", forget), calls };
 }
 
-test("writes once for a failure, never for a success without failures, and asks nothing for a known limit", async () => {
+test("writes once for a failure, never for a success without failures, and reads nothing for a known limit", async () => {
   const counts = watched(createFailureCounts({ database: postgres.database, redis: undefined }, Date.now));
   const throttle = createLoginThrottle(counts, limits, Date.now);
   await throttle.succeed("anna", "192.0.2.9");
-  expect(counts.asked).toEqual(["read"]);
+  expect(counts.calls).toEqual(["read"]);
   await throttle.fail("anna", "192.0.2.9");
   await throttle.succeed("anna", "192.0.2.9");
-  expect(counts.asked).toEqual(["read", "add", "read", "forget"]);
+  expect(counts.calls).toEqual(["read", "add", "read", "forget"]);
   await through(throttle, 4, () => "anna", "192.0.2.9");
-  counts.asked.length = 0;
+  counts.calls.length = 0;
   for (let round = 0; round < 100; round += 1) expect(throttle.refusalOf("anna", "192.0.2.9")).toBeDefined();
-  expect(counts.asked).toEqual([]);
+  expect(counts.calls).toEqual([]);
 });
 
 test("a lockout whose count was deleted ends within 30 seconds", async () => {
@@ -123,9 +123,9 @@ test("forgets failures when their window ends, and deletes their rows", async ()
   expect(rows).toEqual([]);
 });
 
-/** Two servers that share one Redis and one PostgreSQL. */
+/** Runs the work with the throttles of two servers that share one Redis and one PostgreSQL. */
 async function withTwoServers(
-  work: (one: LoginThrottle, two: LoginThrottle, redis: TestRedis, database: Database) => Promise<void>,
+  work: (first: LoginThrottle, second: LoginThrottle, redis: TestRedis, database: Database) => Promise<void>,
 ): Promise<void> {
   const server = await startRedis();
   const connect = () => openRedis(server.url, pino({ level: "silent" }));
@@ -133,8 +133,8 @@ async function withTwoServers(
   await Promise.all([first, second].map((redis) => new Promise((ready) => redis.once("ready", ready))));
   const { database, drop } = await createTestDatabase();
   try {
-    const [one, two] = [first, second].map((redis) => createThrottle({ database, redis }));
-    await work(one as LoginThrottle, two as LoginThrottle, server, database);
+    const [firstThrottle, secondThrottle] = [first, second].map((redis) => createThrottle({ database, redis }));
+    await work(firstThrottle as LoginThrottle, secondThrottle as LoginThrottle, server, database);
   } finally {
     for (const redis of [first, second]) redis.disconnect();
     await server.kill();
@@ -143,21 +143,21 @@ async function withTwoServers(
 }
 
 test.skipIf(noRedis !== "")(`counts in Redis, for all servers together ${noRedis}`, () =>
-  withTwoServers(async (one, two, _server, database) => {
-    await conforms(one);
+  withTwoServers(async (first, second, _server, database) => {
+    await conforms(first);
     const address = randomUUID();
-    expect(await through(one, 2, () => "anna", address)).toBe(2);
-    expect(await through(two, 5, () => "anna", address)).toBe(1);
+    expect(await through(first, 2, () => "anna", address)).toBe(2);
+    expect(await through(second, 5, () => "anna", address)).toBe(1);
     expect(await database("login_attempt").count({ rows: "*" })).toEqual([{ rows: 0 }]);
   }),
 );
 
 test.skipIf(noOwnRedis !== "")(`counts in PostgreSQL while Redis is gone ${noOwnRedis}`, () =>
-  withTwoServers(async (one, two, server) => {
+  withTwoServers(async (first, second, server) => {
     await server.kill();
-    await conforms(one);
+    await conforms(first);
     const address = randomUUID();
-    expect(await through(one, 2, () => "anna", address)).toBe(2);
-    expect(await through(two, 5, () => "anna", address)).toBe(1);
+    expect(await through(first, 2, () => "anna", address)).toBe(2);
+    expect(await through(second, 5, () => "anna", address)).toBe(1);
   }),
 );

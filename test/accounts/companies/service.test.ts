@@ -41,7 +41,7 @@ test.each([
 ])("refuses %o and names %s", async (body, field) => {
   const answer = await call("POST", "/admin/companies", body);
   expect(answer.status).toBe(400);
-  expect(answer.body.validations.map((one: { field: string }) => one.field)).toEqual([field]);
+  expect(answer.body.validations.map((entry: { field: string }) => entry.field)).toEqual([field]);
   expect(answer.body.tracedata.operation).toBe("create_company");
   expect((await call("GET", "/admin/companies/good")).status).toBe(404);
 });
@@ -89,7 +89,7 @@ test.each([
   await call("POST", "/admin/companies", { key, detail });
   for (const filter of filters) {
     const { body } = await call("GET", `/admin/companies?filter=${encodeURIComponent(filter)}`);
-    expect([filter, body.companies.map((one: { key: string }) => one.key)]).toEqual([filter, [key]]);
+    expect([filter, body.companies.map((entry: { key: string }) => entry.key)]).toEqual([filter, [key]]);
   }
 });
 

@@ -79,12 +79,12 @@ test("applies the authorization rules of an update", async () => {
   const partner = await app.token(await app.user({ company_key, roles: ["PARTNER"] }));
   const username = await app.user({ company_key });
   const chief = await app.user({ company_key, roles: ["ADMIN"] });
-  const stranger = await app.user();
+  const outsider = await app.user();
   expect((await patch(username, { name: "Anna" }, partner)).status).toBe(200);
   expect((await patch(username, { roles: ["ADMIN"] }, partner)).status).toBe(403);
   expect((await patch(username, { roles: ["BOT"] }, partner)).status).toBe(403);
   expect((await patch(chief, { name: "Anna" }, partner)).status).toBe(403);
-  expect((await patch(stranger, { name: "Anna" }, partner)).status).toBe(404);
+  expect((await patch(outsider, { name: "Anna" }, partner)).status).toBe(404);
   expect((await patch(username, { name: "Anna" }, await app.token(username))).status).toBe(403);
   expect((await patch("admin", { enabled: false })).status).toBe(409);
   expect((await patch("missing", { enabled: false })).status).toBe(404);

@@ -79,8 +79,8 @@ test.each<[Json, string]>([
 
 test("refuses a username that exists in any company", async () => {
   const username = await app.user({ company_key });
-  const other = await app.company();
-  const answer = await call("POST", "/admin/users", { username, company_key: other, roles: [] });
+  const otherCompany = await app.company();
+  const answer = await call("POST", "/admin/users", { username, company_key: otherCompany, roles: [] });
   expect([answer.status, answer.body.message]).toEqual([409, `user already exists: ${username}`]);
 });
 
