@@ -20,14 +20,14 @@ async function loseDuring(load: QuotaLoad, times: number, lose: () => Promise<vo
 }
 
 /** Returns the exceeded limits, after ledger, usage and audit log agree. */
-async function passed({ limits, booksAgree }: QuotaLoad, most: number): Promise<string[]> {
-  const { mostPoints, granted, degraded } = await booksAgree();
+async function passed({ limits, expectUsageAgrees }: QuotaLoad, maxRunning: number): Promise<string[]> {
+  const { maxPoints, granted, degraded } = await expectUsageAgrees();
   // A run in which every request is refused would exceed no limit either.
   expect(granted).toBeGreaterThan(operations / 10);
   expect(degraded).toBe(0);
   return [
-    ...(most > limits.max_concurrent_execution ? ["max_concurrent_execution"] : []),
-    ...(mostPoints > limits.points_per_day ? ["points_per_day"] : []),
+    ...(maxRunning > limits.max_concurrent_execution ? ["max_concurrent_execution"] : []),
+    ...(maxPoints > limits.points_per_day ? ["points_per_day"] : []),
   ];
 }
 
@@ -69,7 +69,7 @@ describe.skipIf(noOwnRedis !== "")("two server processes on one Redis and one Po
     };
     await loseDuring(load, losses, away);
     // Continues once both servers are connected to Redis again.
-    const { degraded } = await vi.waitFor(load.booksAgree, { timeout: 100_000, interval: 100 });
+    const { degraded } = await vi.waitFor(load.expectUsageAgrees, { timeout: 100_000, interval: 100 });
     expect(degraded).toBeGreaterThan(0);
   });
 });

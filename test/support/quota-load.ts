@@ -23,7 +23,7 @@ export interface QuotaLoad {
   /** Runs all operations and returns the maximum that any user had running at once, as the callers saw it. */
   run(): Promise<number>;
   /** Waits until every lease has ended in the ledger, then compares Redis, ledger and statistics of each user. */
-  booksAgree(): Promise<{ granted: number; degraded: number; mostPoints: number }>;
+  expectUsageAgrees(): Promise<{ granted: number; degraded: number; maxPoints: number }>;
   stop(): Promise<void>;
 }
 
@@ -52,12 +52,12 @@ export async function startQuotaLoad(size: LoadSize, settings: Record<string, st
     done: () => progress.done,
     async run() {
       const running = new Map<string, number>();
-      let most = 0;
+      let maxRunning = 0;
       let left = size.operations;
       const hold = (username: string, change: number) => {
         const now = (running.get(username) ?? 0) + change;
         running.set(username, now);
-        most = Math.max(most, now);
+        maxRunning = Math.max(maxRunning, now);
       };
       const caller = async () => {
         while ((left -= 1) >= 0) {
@@ -66,12 +66,12 @@ export async function startQuotaLoad(size: LoadSize, settings: Record<string, st
         }
       };
       await Promise.all(Array.from({ length: size.callers }, caller));
-      return most;
+      return maxRunning;
     },
-    async booksAgree() {
+    async expectUsageAgrees() {
       await expect.poll(() => database("lease").where({ state: 0 }), { timeout: 10_000 }).toEqual([]);
-      const books = await Promise.all(usernames.map((username) => readBooks(database, pick(clients), username)));
-      for (const { counters, ledger, statistics } of books) {
+      const usages = await Promise.all(usernames.map((username) => readUsage(database, pick(clients), username)));
+      for (const { counters, ledger, statistics } of usages) {
         expect(statistics).toEqual({ points: ledger.points, requests: ledger.requests });
         expect(counters).toEqual({ day: ledger.points, window: ledger.points, reserved: 0, running: 0 });
       }
@@ -80,9 +80,9 @@ export async function startQuotaLoad(size: LoadSize, settings: Record<string, st
       expect(differences).toEqual([]);
       const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
       return {
-        granted: sum(books.map(({ ledger }) => ledger.leases)),
-        degraded: sum(books.map(({ ledger }) => ledger.degraded)),
-        mostPoints: Math.max(...books.map(({ ledger }) => ledger.points)),
+        granted: sum(usages.map(({ ledger }) => ledger.leases)),
+        degraded: sum(usages.map(({ ledger }) => ledger.degraded)),
+        maxPoints: Math.max(...usages.map(({ ledger }) => ledger.points)),
       };
     },
     async stop() {
@@ -184,7 +184,7 @@ interface LedgerSums {
   requests: number;
 }
 
-async function readBooks(database: Database, client: Client<typeof QuotaService>, username: string) {
+async function readUsage(database: Database, client: Client<typeof QuotaService>, username: string) {
   const { usages } = await client.getQuotaUsage({ username });
   const [, day, window, slots] = usages[0]?.limits ?? [];
   const ledger = await database("lease")

@@ -35,18 +35,18 @@ export interface TestRedis {
 /** Starts an empty Redis in memory; uses the one of REDIS_URL where redis-server is not installed. */
 export async function startRedis(): Promise<TestRedis> {
   if (!installed && given !== undefined) {
-    const ours = () => {
+    const unsupported = () => {
       throw new Error(noOwnRedis);
     };
     return {
       url: given,
       kill: async () => undefined,
-      restart: ours,
-      flush: ours,
-      send: ours,
-      keys: ours,
-      pause: ours,
-      resume: ours,
+      restart: unsupported,
+      flush: unsupported,
+      send: unsupported,
+      keys: unsupported,
+      pause: unsupported,
+      resume: unsupported,
     };
   }
   const port = await freePort();
