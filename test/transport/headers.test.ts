@@ -14,33 +14,33 @@ const json = { "content-type": "application/json" };
 const authorized = () => ({ authorization: `Bearer ${app.admin}` });
 
 test.each<[string, string, string, () => RequestInit]>([
-  ["a user", "/admin/users/admin", "GET", () => ({ headers: authorized() })],
-  ["a list", "/admin/users", "GET", () => ({ headers: authorized() })],
+  ["a response with a user", "/admin/users/admin", "GET", () => ({ headers: authorized() })],
+  ["a response with a list", "/admin/users", "GET", () => ({ headers: authorized() })],
   ["a report", "/admin/report", "GET", () => ({ headers: authorized() })],
-  ["no answer", "/admin/users", "OPTIONS", () => ({})],
-  ["no token", "/admin/users", "GET", () => ({})],
-  ["an unknown path", "/nowhere", "GET", () => ({})],
-  ["a method that is not allowed", "/admin/users", "BREW", () => ({})],
+  ["a response to OPTIONS", "/admin/users", "OPTIONS", () => ({})],
+  ["a refusal of a missing token", "/admin/users", "GET", () => ({})],
+  ["a refusal of an unknown path", "/nowhere", "GET", () => ({})],
+  ["a refusal of a method", "/admin/users", "BREW", () => ({})],
   [
-    "Connect",
+    "a Connect response",
     "/tollgate.v1.UserService/ReadUser",
     "POST",
     () => ({ headers: { ...json, ...authorized() }, body: '{"username":"admin"}' }),
   ],
-  ["an error of Connect", "/tollgate.v1.UserService/ReadUser", "POST", () => ({ headers: json, body: "{}" })],
-  ["a wrong type", "/tollgate.v1.UserService/ReadUser", "POST", () => ({ body: "{}" })],
+  ["a Connect error", "/tollgate.v1.UserService/ReadUser", "POST", () => ({ headers: json, body: "{}" })],
+  ["a refusal of a content type", "/tollgate.v1.UserService/ReadUser", "POST", () => ({ body: "{}" })],
   [
-    "gRPC-Web",
+    "a gRPC-Web response",
     "/tollgate.v1.SystemService/Check",
     "POST",
     () => ({ headers: { "content-type": "application/grpc-web+proto" }, body: "\0\0\0\0\0" }),
   ],
-])("%s is neither kept by a cache nor guessed at by a browser", async (_what, path, method, init) => {
+])("%s is sent with no-store and nosniff", async (_what, path, method, init) => {
   const { headers } = await fetch(`${app.url}${path}`, { method, ...init() });
   expect([headers.get("cache-control"), headers.get("x-content-type-options")]).toEqual(["no-store", "nosniff"]);
 });
 
-test("the documentation may be kept for a while, and is not guessed at", async () => {
+test("the documentation is sent with a max-age of 300 seconds and nosniff", async () => {
   const { headers } = await fetch(`${app.url}/admin/file/admin_en.html`);
   expect([headers.get("cache-control"), headers.get("x-content-type-options")]).toEqual([
     "public, max-age=300",
@@ -48,7 +48,7 @@ test("the documentation may be kept for a while, and is not guessed at", async (
   ]);
 });
 
-test("nor is what answers bytes that are no HTTP", async () => {
+test("the response to bytes that are not HTTP is sent with no-store and nosniff", async () => {
   const socket = connect(Number(new URL(app.url).port), "127.0.0.1");
   socket.end("no HTTP at all\r\n\r\n");
   let text = "";
@@ -59,7 +59,7 @@ test("nor is what answers bytes that are no HTTP", async () => {
   expect(text).toContain("x-content-type-options: nosniff\r\n");
 });
 
-test("nor is unary gRPC", async () => {
+test("a unary gRPC response is sent with no-store and nosniff", async () => {
   const session = connectHttp2(app.url);
   const stream = session.request({
     ":method": "POST",

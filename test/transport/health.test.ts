@@ -17,7 +17,7 @@ async function openHealth() {
   return { health, client: createClient(Health, createGrpcTransport({ baseUrl: `http://127.0.0.1:${port}` })) };
 }
 
-/** The statuses that a watch tells, one at a time; undefined at its end. */
+/** Reads the statuses of a watch one at a time. Undefined at its end. */
 function reader(watch: AsyncIterable<{ status: Status }>): () => Promise<Status | undefined> {
   const statuses = watch[Symbol.asyncIterator]();
   return async () => {
@@ -26,14 +26,14 @@ function reader(watch: AsyncIterable<{ status: Status }>): () => Promise<Status 
   };
 }
 
-test("serves as a whole and each of its services, and says so", async () => {
+test("a check of the server or of a known service answers SERVING", async () => {
   const { client, health } = await openHealth();
   expect((await client.check({})).status).toBe(Status.SERVING);
   expect((await client.check({ service: "example.Known" })).status).toBe(Status.SERVING);
   expect(health.check()).toBe(Status.SERVING);
 });
 
-test("a check of an unknown service is NOT_FOUND", async () => {
+test("a check of an unknown service fails with NOT_FOUND", async () => {
   const { client } = await openHealth();
   const error = await client
     .check({ service: "example.Unknown" })
@@ -41,7 +41,7 @@ test("a check of an unknown service is NOT_FOUND", async () => {
   expect(error).toMatchObject({ code: Code.NotFound });
 });
 
-test("lists all it knows", async () => {
+test("lists the status of the server and of each known service", async () => {
   const { client, health } = await openHealth();
   health.set(Status.NOT_SERVING);
   const { statuses } = await client.list({});
@@ -49,7 +49,7 @@ test("lists all it knows", async () => {
   expect(statuses["example.Known"]?.status).toBe(Status.NOT_SERVING);
 });
 
-test("a watch tells every change once and ends at the stop", async () => {
+test("a watch sends every change once and ends at the stop", async () => {
   const { client, health } = await openHealth();
   const next = reader(client.watch({ service: "example.Known" }));
   expect(await next()).toBe(Status.SERVING);
@@ -63,7 +63,7 @@ test("a watch tells every change once and ends at the stop", async () => {
   expect(await next()).toBeUndefined();
 });
 
-test("a watch of an unknown service says so, stays open, and ends at the stop", async () => {
+test("a watch of an unknown service sends SERVICE_UNKNOWN, stays open, and ends at the stop", async () => {
   const { client, health } = await openHealth();
   const next = reader(client.watch({ service: "example.Unknown" }));
   expect(await next()).toBe(Status.SERVICE_UNKNOWN);
@@ -71,7 +71,7 @@ test("a watch of an unknown service says so, stays open, and ends at the stop", 
   const end = next().finally(() => {
     ended = true;
   });
-  // Another call on the same connection: what the server had to say to the watch would have come before its answer.
+  // A message of the watch would arrive before the response to this later call on the same connection.
   health.set(Status.NOT_SERVING);
   await client.check({});
   expect(ended).toBe(false);
@@ -79,7 +79,7 @@ test("a watch of an unknown service says so, stays open, and ends at the stop", 
   expect(await end).toBeUndefined();
 });
 
-test("a watch ends when its watcher leaves", async () => {
+test("a watch ends when its client cancels", async () => {
   const health = createHealth([]);
   const context = createHandlerContext({
     service: Health,
@@ -96,7 +96,7 @@ test("a watch ends when its watcher leaves", async () => {
   expect(await end).toBeUndefined();
 });
 
-test("once stopped it stays NOT_SERVING, and a watch that comes late is told and ended", async () => {
+test("a stopped server stays NOT_SERVING, and a later watch gets that status and ends", async () => {
   const { client, health } = await openHealth();
   health.stop();
   health.set(Status.SERVING);

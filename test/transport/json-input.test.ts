@@ -9,7 +9,7 @@ beforeAll(async () => {
 });
 afterAll(() => app.stop());
 
-/** What a transport answers to RecordActions with a JSON message: an error code, and all that it says. */
+/** The response of a transport to RecordActions with a JSON message: an error code, and the whole text. */
 interface Outcome {
   readonly code: string;
   readonly text: string;
@@ -67,7 +67,7 @@ describe.each(transports)("$name", ({ name, record }) => {
     { field: "point_keys[0]", sent: action('"point_keys":["+3"]') },
     { field: "points", sent: action('"points":"0x10"') },
     { field: "points", sent: action('"points":1,"points":2') },
-    // JSON.parse reads these as other numbers, or as Infinity.
+    // JSON.parse rounds these to another number or to Infinity.
     { field: "point_keys[0]", sent: action('"point_keys":[9007199254740993]') },
     { field: "point_keys[0]", sent: action('"point_keys":[18446744073709551616]') },
     { field: "point_keys[0]", sent: action('"point_keys":["18446744073709551616"]') },
@@ -91,7 +91,7 @@ describe.each(transports)("$name", ({ name, record }) => {
     expect(text).toContain(`actions[0].${field}`);
   });
 
-  test("reads numbers and durations in all of their forms", async () => {
+  test("reads numbers and durations in every permitted form", async () => {
     const forms = '"points":"1e1","point_keys":["1e2","1.0",1.5e1,2.0],"duration":"PT1M30.5S","outcome":"SUCCESS"';
     const answer = await record(action(forms, name));
     expect(answer.text).not.toContain("actions[0]");
@@ -101,7 +101,7 @@ describe.each(transports)("$name", ({ name, record }) => {
   });
 });
 
-test("Connect names the fields in google.rpc.BadRequest, too", async () => {
+test("Connect names the fields in google.rpc.BadRequest", async () => {
   const answer = await post(path, "application/json", action('"points":"0x10","duration":"5s30m"'));
   const { details } = (await answer.json()) as { details: { type: string; value: string }[] };
   const value = details.find(({ type }) => type === "google.rpc.BadRequest")?.value ?? "";

@@ -20,7 +20,7 @@ async function get(port: number, path: string, options: object = {}): Promise<In
   return response;
 }
 
-/** Each byte in a packet of its own, as far as the kernel lets it. */
+/** Writes each byte in its own packet, as far as the kernel permits. */
 async function writeSlowly(socket: Socket, bytes: Buffer): Promise<void> {
   for (const byte of bytes) {
     await new Promise((done) => socket.write(Buffer.of(byte), done));
@@ -45,7 +45,7 @@ describe("one port", () => {
     expect(session.alpnProtocol).toBe("h2");
   });
 
-  test("knows HTTP/2 whose preface comes byte by byte", async () => {
+  test("recognizes HTTP/2 when the preface arrives byte by byte", async () => {
     const { port } = await openListener();
     const socket = connect(port, "127.0.0.1").setNoDelay();
     await writeSlowly(socket, Buffer.concat([preface, emptySettings]));
@@ -53,14 +53,14 @@ describe("one port", () => {
     expect(answer[3], "the type of the first frame, SETTINGS").toBe(4);
   });
 
-  test("knows HTTP/1.1 that comes byte by byte and begins as the preface does", async () => {
+  test("recognizes HTTP/1.1 that arrives byte by byte and begins like the HTTP/2 preface", async () => {
     const { port } = await openListener();
     const socket = connect(port, "127.0.0.1").setNoDelay();
     await writeSlowly(socket, Buffer.from("PUT /slow HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"));
     expect(await everything(socket)).toMatch(/^HTTP\/1.1 200 OK\r\n[^]*HTTP\/1.1 \/slow$/);
   });
 
-  test("passes on every byte of a large request", async () => {
+  test("forwards every byte of a large request", async () => {
     const { port } = await openListener({
       onRequest: (request, response) => void buffer(request).then(({ length }) => response.end(String(length))),
     });
@@ -72,7 +72,7 @@ describe("one port", () => {
     expect(await text(stream)).toBe("5000000");
   });
 
-  test("answers over HTTP/1.1 who asks to upgrade to HTTP/2", async () => {
+  test("answers a request to upgrade to HTTP/2 over HTTP/1.1", async () => {
     const { port } = await openListener();
     const headers = { connection: "Upgrade, HTTP2-Settings", upgrade: "h2c", "http2-settings": "AAMAAABkAAQAAP__" };
     const response = await get(port, "/", { headers });
@@ -93,7 +93,7 @@ describe("one port", () => {
     agent.destroy();
   });
 
-  test("reads the next request where the body of the one before was not read to its end", async () => {
+  test("reads the next request although the previous body was not read to its end", async () => {
     const { port } = await openListener({
       limits: { lingerTimeoutMs: 100 },
       async onRequest(request, response) {
@@ -149,7 +149,7 @@ describe("limits", () => {
     expect(answer).toMatch(/^HTTP\/1.1 408 /);
   });
 
-  test("cut a request whose body does not come", async () => {
+  test("cut a request whose body does not arrive", async () => {
     const { port, held } = await openListener({ limits: { ...limits, requestTimeoutMs: 200 } });
     const socket = connect(port, "127.0.0.1");
     socket.write("POST /hold HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nhalf");
@@ -157,32 +157,32 @@ describe("limits", () => {
     expect(await everything(socket)).toMatch(/^HTTP\/1.1 408 /);
   });
 
-  test("end an HTTP/2 connection without calls, and leave one whose call is quiet", async () => {
+  test("end an HTTP/2 connection without calls, and keep one with a silent call", async () => {
     const { port, held } = await openListener({ limits: { sessionIdleTimeoutMs: 100 } });
     const session = connectHttp2(`http://127.0.0.1:${port}`);
     const quiet = getHttp2(session, "/hold");
     const response = await held();
-    // Opened later, so its time is over later.
+    // This connection opens later, so its limit passes later.
     await once(connectHttp2(`http://127.0.0.1:${port}`), "close");
     expect(await getHttp2(session, "/another")).toBe("HTTP/2.0 /another");
     response.end("late");
     expect(await quiet).toBe("late");
   });
 
-  test("end an HTTP/2 connection without calls whose peer does not leave", async () => {
+  test("end an HTTP/2 connection without calls whose peer does not close it", async () => {
     const { port } = await openListener({ limits: { ...limits, sessionIdleTimeoutMs: 100 } });
     const socket = connect({ port, host: "127.0.0.1", allowHalfOpen: true });
     socket.write(Buffer.concat([preface, emptySettings]));
     socket.resume();
     await once(socket, "end");
-    // Written on, so that the reset is noticed.
+    // The writes make the client notice the reset.
     const trickle = setInterval(() => socket.write(emptySettings), 20);
     const error = await new Promise<NodeJS.ErrnoException>((done) => socket.once("error", done));
     clearInterval(trickle);
     expect(["ECONNRESET", "EPIPE"]).toContain(error.code);
   });
 
-  test("end an HTTP/2 connection whose headers do not come to their end", async () => {
+  test("end an HTTP/2 connection whose headers never end", async () => {
     const { port } = await openListener({ limits });
     const socket = openFrames(port);
     socket.write(frame("headers", flags.endStream, 1, requestHeaders("/", "text/plain")));
@@ -190,7 +190,7 @@ describe("limits", () => {
     expect(socket.destroyed).toBe(true);
   });
 
-  test("end an HTTP/2 connection without calls, whatever its pings", async () => {
+  test("end an HTTP/2 connection that sends pings and no calls", async () => {
     const { port } = await openListener({ limits: { ...limits, sessionIdleTimeoutMs: 100 } });
     const session = connectHttp2(`http://127.0.0.1:${port}`);
     const pings = setInterval(() => !session.destroyed && session.ping(() => undefined), 20);
@@ -199,14 +199,14 @@ describe("limits", () => {
     expect(session.destroyed).toBe(true);
   });
 
-  test("end an HTTP/1.1 connection whose answered request goes on", async () => {
+  test("end an HTTP/1.1 connection whose request body continues after the response", async () => {
     const { port } = await openListener({ limits: { lingerTimeoutMs: 100 } });
     const socket = connect(port, "127.0.0.1").on("error", () => undefined);
     socket.write("POST /nowhere HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n");
     const trickle = setInterval(() => socket.write("x"), 20);
     let answer = "";
     socket.on("data", (chunk) => (answer += String(chunk)));
-    // What is under way when the server closes makes it a reset.
+    // Bytes in flight turn the close of the server into a reset.
     await new Promise<void>((done) => socket.once("close", () => done()));
     clearInterval(trickle);
     expect(answer).toMatch(/^HTTP\/1.1 200 /);
@@ -219,14 +219,14 @@ describe("limits", () => {
     expect(response.statusCode).toBe(431);
     expect(await text(response)).toBe(badRequest);
     const session = connectHttp2(`http://127.0.0.1:${port}`);
-    // The server's settings hold from when the client has acknowledged them.
+    // The settings of the server apply once the client has acknowledged them.
     expect(await getHttp2(session, "/before")).toBe("HTTP/2.0 /before");
     await expect(getHttp2(session, "/", headers)).rejects.toMatchObject({ code: "ERR_HTTP2_STREAM_ERROR" });
     expect(await getHttp2(session, "/after")).toBe("HTTP/2.0 /after");
   });
 });
 
-describe("what is no HTTP", () => {
+describe("input that is not HTTP", () => {
   test.each([
     ["not HTTP at all", "nonsense\r\n\r\n"],
     ["a header without a name", "GET / HTTP/1.1\r\nhost: x\r\n: y\r\n\r\n"],
@@ -257,7 +257,7 @@ describe("what is no HTTP", () => {
     },
   );
 
-  test("a method that HTTP does not know is answered with 501", async () => {
+  test("an unknown method is answered with 501", async () => {
     const { port } = await openListener();
     const socket = connect(port, "127.0.0.1");
     socket.write("GET /first HTTP/1.1\r\nhost: x\r\n\r\n");
@@ -268,7 +268,7 @@ describe("what is no HTTP", () => {
     expect(answer.endsWith(badRequest)).toBe(true);
   });
 
-  test("ends the HTTP/2 connection that it comes on, and no other", async () => {
+  test("ends its own HTTP/2 connection and no other", async () => {
     const { port } = await openListener();
     const session = connectHttp2(`http://127.0.0.1:${port}`);
     const socket = connect(port, "127.0.0.1");
@@ -277,7 +277,7 @@ describe("what is no HTTP", () => {
     expect(await getHttp2(session, "/other")).toBe("HTTP/2.0 /other");
   });
 
-  test("is not answered in the middle of another answer", async () => {
+  test("is not answered in the middle of another response", async () => {
     const { port, held } = await openListener();
     const socket = connect(port, "127.0.0.1");
     socket.write("POST /hold HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n");
@@ -294,11 +294,11 @@ describe("a connection that is reset", () => {
     ["within the headers", "GET / HTTP/1.1\r\nhost", false],
     ["within the body", "POST /hold HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nhalf", true],
     ["as HTTP/2", Buffer.concat([preface, emptySettings]), false],
-  ])("%s hurts no other", async (_name, bytes, isHeld) => {
+  ])("%s does not affect other connections", async (_name, bytes, isHeld) => {
     const { port, held } = await openListener();
     const socket = connect(port, "127.0.0.1");
     await new Promise((done) => socket.write(bytes, done));
-    // Answered later than the first connection was read.
+    // This response arrives after the server has read from the first connection.
     await text(await get(port, "/another"));
     const response = isHeld ? await held() : undefined;
     const closed = response && new Promise<void>((done) => response.on("close", done));
@@ -308,7 +308,7 @@ describe("a connection that is reset", () => {
   });
 });
 
-test("an HTTP/1.1 answer that a stranger does not read ends with the time of a call", async () => {
+test("an HTTP/1.1 response that an unauthenticated client does not read ends at the time limit of a call", async () => {
   const unauthenticated = createUnauthenticatedConnections({ maxConnections: 10, maxStreams: 10, streamMs: 200 });
   const { port, held } = await openListener({ unauthenticated });
   const socket = connect(port, "127.0.0.1").on("error", () => undefined);

@@ -45,7 +45,7 @@ describe.each([
     return (await promisify(execFile)(buf, ["curl", ...protocol, ...options])).stdout;
   }
 
-  /** One question on a stream of its own. */
+  /** Sends one request on its own stream. */
   async function ask(messageRequest: Question) {
     const client = createClient(service as typeof ServerReflection, createGrpcTransport({ baseUrl: url }));
     async function* questions() {
@@ -77,7 +77,7 @@ describe.each([
     expect(version).toEqual({ major: 4, minor: 2, build: "7" });
   });
 
-  test("answers many questions on one stream, in order", async () => {
+  test("answers many requests on one stream, in order", async () => {
     const client = createClient(service as typeof ServerReflection, createGrpcTransport({ baseUrl: url }));
     const names = ["tollgate/v1/system.proto", "tollgate/v1/none.proto", "google/protobuf/descriptor.proto"];
     async function* questions() {
@@ -104,7 +104,7 @@ describe.each([
     expect(files[1]).toBe(1);
   });
 
-  test("takes no more questions on a stream than any tool asks", async () => {
+  test("limits the number of requests on a stream", async () => {
     const client = createClient(service as typeof ServerReflection, createGrpcTransport({ baseUrl: url }));
     async function* questions() {
       for (;;) yield { messageRequest: { case: "listServices" as const, value: "" } };
@@ -122,7 +122,7 @@ describe.each([
     expect(await ask({ case: "listServices", value: "" })).toMatchObject({ value: { service: names } });
   });
 
-  test("gives a file with all that it imports and with its custom options", async () => {
+  test("returns a file with all its imports and custom options", async () => {
     const files = await filesFor({ case: "fileByFilename", value: "tollgate/v1/system.proto" });
     const [system] = files;
     if (system?.name !== "tollgate/v1/system.proto") throw new Error(`another file comes first: ${system?.name}`);
@@ -162,16 +162,16 @@ describe.each([
     ["file", { case: "fileByFilename", value: "tollgate/v1/none.proto" }],
     ["symbol", { case: "fileContainingSymbol", value: "tollgate.v1.SystemService.None" }],
     ["type", { case: "allExtensionNumbersOfType", value: "tollgate.v1.None" }],
-  ])("says that there is no such %s", async (_kind, question) => {
+  ])("answers that the %s does not exist", async (_kind, question) => {
     expect(await ask(question)).toMatchObject({ case: "errorResponse", value: { errorCode: Code.NotFound } });
   });
 
-  test("refuses an empty question", async () => {
+  test("refuses an empty request", async () => {
     expect(await ask(undefined)).toMatchObject({ case: "errorResponse", value: { errorCode: Code.InvalidArgument } });
   });
 });
 
-test("an answer with a file costs about as much as one without: its bytes are made once", async () => {
+test("a response with a file costs about as much as one without, because its bytes are serialized once", async () => {
   const reflection = createReflection([Health, SystemService, ServerReflection]);
   const timeOf = async (messageRequest: Question) => {
     const started = performance.now();
@@ -185,6 +185,6 @@ test("an answer with a file costs about as much as one without: its bytes are ma
   };
   const file: Question = { case: "fileByFilename", value: "tollgate/v1/system.proto" };
   await timeOf(file);
-  // Serialized for each answer, the files took a hundred times as long.
+  // A response took a hundred times as long when its files were serialized each time.
   expect(await timeOf(file)).toBeLessThan(30 * (await timeOf({ case: "listServices", value: "" })));
 });

@@ -56,7 +56,7 @@ async function failure(call: Promise<unknown>): Promise<ConnectError> {
   throw new Error(`expected a failure: ${String(outcome)}`);
 }
 
-/** Whether a call was logged as cut off: by its own clock or the caller's going away, whichever was heard of first. */
+/** Whether the log shows that a call was cut off, by its deadline or by the disconnect of the caller. */
 function cutOff(of: string): boolean {
   return app.log.some(({ operation, outcome }) => operation === of && /DeadlineExceeded|Canceled/.test(outcome));
 }
@@ -72,7 +72,7 @@ async function waitingFor(lock: Transaction, table: string): Promise<number> {
 
 const period = { from: "2026-11-01", to: "2026-11-30" };
 
-/** What the database is still at for a caller who has left, some time before it would have given up by itself. */
+/** The queries that still run for a caller who has disconnected, before their own timeout. */
 async function leftBehind(read: (signal: AbortSignal) => Promise<unknown>): Promise<number> {
   const lock = await app.database.transaction();
   const waiting = () => waitingFor(lock, "usage_day");
@@ -95,7 +95,7 @@ describe.each(transports)("%s", (_name, transport) => {
   const users = () => createClient(UserService, transport());
   const companies = () => createClient(CompanyService, transport());
 
-  test("changes and reads what HTTP/JSON reads", async () => {
+  test("changes and reads the same data as HTTP/JSON", async () => {
     const key = `transport_${randomUUID().replaceAll("-", "")}`;
     const created = await companies().createCompany(
       { company: { key, detail: "by another transport" } },
@@ -108,15 +108,15 @@ describe.each(transports)("%s", (_name, transport) => {
     });
   });
 
-  test("takes a deadline beyond what a timer holds", async () => {
+  test("accepts a deadline longer than the maximum of a timer", async () => {
     const headers = { ...bearer(), "grpc-timeout": "99999999H", "connect-timeout-ms": "2147483648" };
-    // A deadline that is over after a millisecond may be later than one answer.
+    // A deadline of one millisecond may end after a response.
     for (let calls = 0; calls < 20; calls += 1) {
       expect(await users().readUser({ username: "admin" }, { headers })).toMatchObject({ user: { username: "admin" } });
     }
   });
 
-  test("streams a list in pages whose merge is the answer", async () => {
+  test("streams a list in pages that merge to the unary response", async () => {
     const usernames: string[] = [];
     let total = 0;
     for await (const page of users().readUsers({}, { headers: bearer() })) {
@@ -173,7 +173,7 @@ describe.each(transports)("%s", (_name, transport) => {
     expect(returned).toBe(code);
   });
 
-  test("tells when to try again", async () => {
+  test("states when to retry", async () => {
     const username = await app.user();
     const auth = createClient(AuthService, transport());
     const guess = () => failure(auth.createToken({ username, password: "wrong password" }));
@@ -183,11 +183,11 @@ describe.each(transports)("%s", (_name, transport) => {
     expect(Number(slowed.findDetails(RetryInfoSchema)[0]?.retryDelay?.seconds)).toBeGreaterThan(800);
   });
 
-  test("ends at the caller's deadline, while the database still works", async () => {
+  test("ends at the caller's deadline while the query still runs", async () => {
     const lock = await app.database.transaction();
     await lock.raw("lock table company in access exclusive mode");
     const late = companies().readCompany({ key: "administration" }, { headers: bearer(), timeoutMs: 1000 });
-    // The database itself would give up after five seconds, with UNAVAILABLE.
+    // The query itself would time out after five seconds, with UNAVAILABLE.
     expect((await failure(late)).code).toBe(Code.DeadlineExceeded);
     try {
       await expect.poll(() => cutOff("read_company"), { timeout: 3000 }).toBe(true);
@@ -197,7 +197,7 @@ describe.each(transports)("%s", (_name, transport) => {
     app.log.length = 0;
   });
 
-  test("ends a list at the caller's deadline, while the database still works", async () => {
+  test("ends a list at the caller's deadline while the query still runs", async () => {
     const lock = await app.database.transaction();
     await lock.raw("lock table company in access exclusive mode");
     const read = async () => {
@@ -212,7 +212,7 @@ describe.each(transports)("%s", (_name, transport) => {
     app.log.length = 0;
   });
 
-  test("ends in the database what a caller who has left had asked for", async () => {
+  test("cancels the query of a caller who disconnects", async () => {
     const statistics = createClient(StatisticsService, transport());
     const read = async (signal: AbortSignal) => {
       for await (const _page of statistics.readStatistics(period, { headers: bearer(), signal }));
@@ -220,7 +220,7 @@ describe.each(transports)("%s", (_name, transport) => {
     expect(await leftBehind(read)).toBe(0);
   });
 
-  test("ends at the caller's deadline while it finds out who calls", async () => {
+  test("ends at the caller's deadline during authentication", async () => {
     const username = await app.user();
     const headers = { authorization: `Bearer ${await app.token(username)}` };
     const lock = await app.database.transaction();
@@ -244,7 +244,7 @@ describe.each(transports)("%s", (_name, transport) => {
   });
 });
 
-test("HTTP/JSON ends a list at the caller's deadline, while the database still works", async () => {
+test("HTTP/JSON ends a list at the caller's deadline while the query still runs", async () => {
   const lock = await app.database.transaction();
   await lock.raw("lock table company in access exclusive mode");
   try {
@@ -253,19 +253,19 @@ test("HTTP/JSON ends a list at the caller's deadline, while the database still w
       headers: { "connect-timeout-ms": "500" },
     });
     expect([status, body.message]).toEqual([504, "the deadline has passed"]);
-    // Nobody waits any more, and the database has not given up yet.
+    // The caller no longer waits, and the query has not timed out yet.
     expect(await waitingFor(lock, "company")).toBeGreaterThan(0);
   } finally {
     await lock.rollback();
   }
 });
 
-test("HTTP/JSON ends in the database what a caller who has left had asked for", async () => {
+test("HTTP/JSON cancels the query of a caller who disconnects", async () => {
   const path = `/admin/statistics?from=${period.from}&to=${period.to}`;
   expect(await leftBehind((signal) => fetch(`${app.url}${path}`, { headers: bearer(), signal }))).toBe(0);
 });
 
-describe("what Connect refuses by itself carries tracedata and is logged", () => {
+describe("a refusal by Connect itself carries tracedata and is logged", () => {
   const garbage = Buffer.from([0xff, 0xff, 0xff]);
   const enveloped = Buffer.concat([Buffer.from([0, 0, 0, 0, garbage.length]), garbage]);
   const post = (type: string, body: string | Uint8Array, token: string | undefined = app.admin) =>
@@ -296,7 +296,7 @@ describe("what Connect refuses by itself carries tracedata and is logged", () =>
     expect(logged(tracecode)).toBe(true);
   });
 
-  test("gRPC-Web: no message", async () => {
+  test("gRPC-Web: a missing message", async () => {
     const answer = await post("application/grpc-web+proto", enveloped);
     const bytes = Buffer.from(await answer.arrayBuffer());
     expect(bytes[0]).toBe(0x80);
@@ -304,7 +304,7 @@ describe("what Connect refuses by itself carries tracedata and is logged", () =>
     expect(logged(answer.headers.get("tracecode"))).toBe(true);
   });
 
-  test("gRPC: no message, on a unary call and on a stream", async () => {
+  test("gRPC: a missing message on a unary call and on a stream", async () => {
     for (const [path, operation] of [
       ["/tollgate.v1.UserService/ReadUser", "read_user"],
       ["/tollgate.v1.UserService/ReadUsers", "read_users"],
@@ -315,7 +315,7 @@ describe("what Connect refuses by itself carries tracedata and is logged", () =>
     }
   });
 
-  test("Connect, a stream: no message", async () => {
+  test("Connect: a missing message on a stream", async () => {
     const answer = await fetch(`${app.url}/tollgate.v1.UserService/ReadUsers`, {
       method: "POST",
       headers: { "content-type": "application/connect+proto", authorization: `Bearer ${app.admin}` },
@@ -342,14 +342,14 @@ describe("what Connect refuses by itself carries tracedata and is logged", () =>
     expect(tracedata).toMatchObject({ code: answer.headers.get("tracecode"), operation: "read_user" });
   });
 
-  test("asks who is calling before it reads the request", async () => {
+  test("authenticates the caller before it reads the request", async () => {
     const answer = await post("application/json", "{", "");
     expect([answer.status, ((await answer.json()) as { code: string }).code]).toEqual([401, "unauthenticated"]);
     const { trailers } = await grpc("/tollgate.v1.UserService/ReadUser", enveloped, {});
     expect(trailers["grpc-status"]).toBe("16");
   });
 
-  test("ends the wait for a body that does not come", async () => {
+  test("stops waiting for a body that does not arrive", async () => {
     const impatient = await startTestApp({ BODY_TIMEOUT_MS: "200" });
     const session = connect(impatient.url);
     const held = (path: string, type: string) => {
@@ -371,7 +371,7 @@ describe("what Connect refuses by itself carries tracedata and is logged", () =>
     await impatient.stop();
   });
 
-  test("callers without a token may send little", async () => {
+  test("refuses a large body from a caller without a token", async () => {
     const body = JSON.stringify({ username: "admin", password: "x".repeat(20_000) });
     const headers = { "content-type": "application/json" };
     const connect = await fetch(`${app.url}/tollgate.v1.AuthService/CreateToken`, { method: "POST", headers, body });
@@ -387,7 +387,7 @@ function statusOf(header: unknown): [code: number, operations: string[]] {
   return [status.code, traces.map(({ value }) => fromBinary(TracedataSchema, value).operation)];
 }
 
-/** A unary call of bytes as they are, and what ends it. */
+/** Sends the bytes unchanged as a unary call. Returns its headers and trailers. */
 async function grpc(path: string, body: Buffer, headers: Record<string, string>) {
   const session = connect(app.url);
   const stream = session.request({
@@ -456,7 +456,7 @@ describe("HTTP/JSON", () => {
     expect([answer.status, answer.body.tracedata?.operation]).toEqual([status, "create_company"]);
   });
 
-  test("serves a request that names the server in its target, as one to a proxy does", async () => {
+  test("serves a request with an absolute URL as its target", async () => {
     const { port } = new URL(app.url);
     const socket = connectSocket(Number(port), "127.0.0.1");
     socket.write(`GET ${app.url}/admin/system/version HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n`);
@@ -471,7 +471,7 @@ describe("HTTP/JSON", () => {
     expect([head.status, head.headers.get("content-length")]).toEqual([200, get.headers.get("content-length")]);
   });
 
-  test("refuses a tracecode that is no UUID, and answers with one of its own", async () => {
+  test("refuses a tracecode that is not a UUID, and answers with a new one", async () => {
     const answer = await app.http("GET", "/admin/system/version", { headers: { tracecode: "mine" } });
     expect([answer.status, answer.body.validations[0].field]).toEqual([400, "tracecode"]);
     expect(answer.headers.get("tracecode")).toBe(answer.body.tracedata.code);
@@ -482,11 +482,11 @@ describe("HTTP/JSON", () => {
     expect([answer.status, answer.body.validations]).toEqual([400, [{ field: "username", message: ruleOfNames }]]);
   });
 
-  test("asks who is calling before it reads the request", async () => {
+  test("authenticates the caller before it reads the request", async () => {
     expect((await app.http("POST", "/admin/companies", { body: "not json" })).status).toBe(401);
   });
 
-  test("takes both spellings of a field, and not both at once", async () => {
+  test("accepts both spellings of a field, but not both at once", async () => {
     const { body } = await app.http("GET", "/admin/users?sortField=username&limit=1", { token: app.admin });
     expect(body.users.length).toBe(1);
     const twice = await app.http("GET", "/admin/users?sortField=username&sort_field=name", { token: app.admin });
@@ -494,7 +494,7 @@ describe("HTTP/JSON", () => {
   });
 });
 
-test("a fault of ours is told as no more than that, and logged with its cause", async () => {
+test("an internal error is answered without its cause and logged with it", async () => {
   await app.database.raw("alter table quota rename to quota_gone");
   const answer = await app.http("GET", "/admin/quotas/admin", { token: app.admin });
   await app.database.raw("alter table quota_gone rename to quota");

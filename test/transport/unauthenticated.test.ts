@@ -13,7 +13,7 @@ function open() {
   return { connection: new EventEmitter(), end };
 }
 
-test("one connection too many ends the oldest that nobody has authenticated", () => {
+test("a connection above the limit ends the oldest unauthenticated connection", () => {
   const unauthenticated = createUnauthenticatedConnections(limits);
   const all = [open(), open(), open(), open()] as const;
   const [known, oldest, ...others] = all;
@@ -24,7 +24,7 @@ test("one connection too many ends the oldest that nobody has authenticated", ()
   expect(all.map(({ end }) => end.mock.calls.length)).toEqual([0, 1, 0, 0]);
 });
 
-test("a connection that has closed makes room", () => {
+test("a closed connection no longer counts", () => {
   const unauthenticated = createUnauthenticatedConnections(limits);
   const all = [open(), open(), open()] as const;
   for (const { connection, end } of all) {
@@ -34,7 +34,7 @@ test("a connection that has closed makes room", () => {
   expect(all.map(({ end }) => end.mock.calls.length)).toEqual([0, 0, 0]);
 });
 
-test("one call too many ends the oldest, and calls of known callers do not count", () => {
+test("a call above the limit ends the oldest unauthenticated call, and authenticated calls do not count", () => {
   const unauthenticated = createUnauthenticatedConnections(limits);
   const [known, stranger] = [open(), open()];
   for (const { connection, end } of [known, stranger]) unauthenticated.enterConnection(connection, end);
@@ -47,7 +47,7 @@ test("one call too many ends the oldest, and calls of known callers do not count
   expect(calls.map(({ end }) => end.mock.calls.length)).toEqual([0, 0, 0, 1, 0, 0]);
 });
 
-test("a stream of reflection that is silent ends", async () => {
+test("a silent reflection stream ends with DEADLINE_EXCEEDED", async () => {
   const app = await startTestApp({ BODY_TIMEOUT_MS: "200" });
   const reflection = createClient(ServerReflection, createGrpcTransport({ baseUrl: app.url }));
   async function* silence() {
@@ -60,7 +60,7 @@ test("a stream of reflection that is silent ends", async () => {
   await app.stop();
 });
 
-test("of calls that come at once few start in one turn, and calls of known callers start between them", async () => {
+test("concurrent unauthenticated calls start in small groups, and authenticated calls start between them", async () => {
   const unauthenticated = createUnauthenticatedConnections(limits);
   const [known, stranger] = [open(), open()];
   for (const { connection, end } of [known, stranger]) unauthenticated.enterConnection(connection, end);
@@ -79,7 +79,7 @@ test("of calls that come at once few start in one turn, and calls of known calle
   expect(started).toHaveLength(41);
 });
 
-test("a call that began before its caller was known lasts as long as it likes", () => {
+test("a call that began before its caller was authenticated has no time limit", () => {
   vi.useFakeTimers();
   try {
     const unauthenticated = createUnauthenticatedConnections(limits);
