@@ -24,13 +24,13 @@ function refusal(work: () => void): Code | undefined {
   }
 }
 
-test("an RPC that declares nothing is refused to everybody, whatever the roles", () => {
+test("an RPC that declares no rule refuses every caller, whatever the roles", () => {
   expect(isPublic(Health.method.check)).toBe(false);
   expect(refusal(() => authorize(Health.method.check, everything))).toBe(Code.PermissionDenied);
   expect(refusal(() => authorize(CompanyService.method.createCompany, everything))).toBeUndefined();
 });
 
-test("every RPC that changes something is declared audited, and no other", async () => {
+test("exactly the RPCs that change something are declared audited", async () => {
   const all = (await everyService()).flatMap(({ methods }) => methods);
   const audited = all.filter((method) => isAudited(method)).map(({ name }) => name);
   expect(audited.toSorted()).toEqual([

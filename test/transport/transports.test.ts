@@ -72,7 +72,7 @@ async function waitingFor(lock: Transaction, table: string): Promise<number> {
 
 const period = { from: "2026-11-01", to: "2026-11-30" };
 
-/** The queries that still run for a caller who has disconnected, before their own timeout. */
+/** Returns the number of queries that still run 3 seconds after their caller has disconnected. */
 async function leftBehind(read: (signal: AbortSignal) => Promise<unknown>): Promise<number> {
   const lock = await app.database.transaction();
   const waiting = () => waitingFor(lock, "usage_day");
@@ -110,7 +110,7 @@ describe.each(transports)("%s", (_name, transport) => {
 
   test("accepts a deadline longer than the maximum of a timer", async () => {
     const headers = { ...bearer(), "grpc-timeout": "99999999H", "connect-timeout-ms": "2147483648" };
-    // A deadline of one millisecond may end after a response.
+    // A timer that overflows fires after 1 ms. A single response may be faster, so the test sends 20 requests.
     for (let calls = 0; calls < 20; calls += 1) {
       expect(await users().readUser({ username: "admin" }, { headers })).toMatchObject({ user: { username: "admin" } });
     }
