@@ -15,7 +15,7 @@ export const minUploadBytesPerSecond = 131_072;
 /** One row of docs/configuration.md. */
 interface Setting<Schema extends z.ZodType = z.ZodType> {
   readonly schema: Schema;
-  /** As docs/configuration.md prints it. */
+  /** The default value in docs/configuration.md. */
   readonly default: string;
   readonly meaning: string;
 }

@@ -1,20 +1,20 @@
 import cluster from "node:cluster";
 import pino, { type DestinationStream, type Logger } from "pino";
 import { noticesOf, startApp } from "./app/app.ts";
-import { startWorkers, tellServing } from "./app/workers.ts";
+import { reportServing, startWorkers } from "./app/workers.ts";
 import { type Config, ConfigError, readConfig } from "./config.ts";
 
-/** What this process runs: the server, or the workers that are one each. */
+/** The running server, or the workers that each run one. */
 interface Running {
   /** Resolves with the exit code. */
   readonly stop: () => Promise<number>;
-  /** The longest that may take. */
+  /** The longest time that `stop` may take. */
   readonly limitMs: number;
 }
 
-/** Exit codes; docs/operations.md, "Exit codes". A process that drained has 0. */
+/** The exit codes of docs/operations.md, "Health and shutdown". A complete drain has 0. */
 const exitCodes = { failed: 1, fault: 2, unwritten: 3 };
-/** Beyond the drain: for what a worker closes after it. */
+/** The time to close resources after the drain. */
 const closeMs = 10_000;
 
 let running: Running | undefined;
@@ -33,7 +33,7 @@ try {
   running =
     config.WORKERS > 1 && cluster.isPrimary ? await runWorkers(config, logger) : await runServer(config, logger);
 
-  // The signal came while the start was under way: what was opened is closed in order.
+  // A signal came during the start: close the opened resources in order.
   if (stopping) end(running);
 } catch (error) {
   fail(error instanceof ConfigError ? error.message : `Tollgate does not start: ${messageOf(error)}`);
@@ -41,7 +41,7 @@ try {
 
 async function runServer(config: Config, logger: Logger): Promise<Running> {
   const app = await startApp(config, { logger, now: Date.now, onFailure: fail, onTakeover, announce: console.error });
-  if (cluster.isWorker) tellServing(app.started);
+  if (cluster.isWorker) reportServing(app.started);
   else noticesOf(logger).info(app.started, "server started");
   return {
     stop: async () => ((await app.stop()).unwritten > 0 ? exitCodes.unwritten : 0),
@@ -56,21 +56,21 @@ async function runWorkers(config: Config, logger: Logger): Promise<Running> {
   return { stop: workers.stop, limitMs: config.DRAIN_MS + 2 * closeMs };
 }
 
-/** The log is JSON; in a terminal it is the same lines for a person. */
+/** Opens standard output for JSON lines, or for readable lines in a terminal. */
 async function openLog(): Promise<DestinationStream> {
   if (!process.stdout.isTTY) return pino.destination(1);
   const { default: pretty } = await import("pino-pretty");
   return pretty({ sync: true, singleLine: true, ignore: "pid,hostname,server", translateTime: "SYS:HH:MM:ss.l" });
 }
 
-/** A second signal comes from somebody in a hurry, or from npm, which passes on what the terminal sent us too. */
+/** Starts the drain once. A second signal is ignored: npm forwards signals that the terminal has sent to us as well. */
 function stop(): void {
   if (!stopping && running !== undefined) end(running);
   stopping = true;
 }
 
 function end({ stop: close, limitMs }: Running): void {
-  // A silent connection must not keep the process: what was to be written has had its time by then.
+  // A silent connection must not keep the process running: all writes have had their time by then.
   setTimeout(() => fail("not everything was closed in time"), limitMs).unref();
   close().then(
     (code) => process.exit(isFaulty ? exitCodes.fault : isTakenOver ? exitCodes.failed : code),
@@ -78,17 +78,17 @@ function end({ stop: close, limitMs }: Running): void {
   );
 }
 
-/** Another server counts on the same database: this one grants nothing more once it has drained. */
+/** Drains and exits, because another server counts on the same database. */
 function onTakeover(reason: string): void {
   console.error(reason);
   isTakenOver = true;
   stop();
 }
 
-/** The last resort: the state after an unexpected error is unknown, so the process drains and is started again. */
+/** Drains and exits after an unexpected error, because the state of the process is unknown. */
 function endFaulty(error: unknown, event: string, logger: Logger): void {
   isFaulty = true;
-  logger.fatal({ err: error, event }, "unexpected error: the process drains and ends");
+  logger.fatal({ err: error, event }, "unexpected error; draining");
   stop();
 }
 
@@ -97,7 +97,7 @@ function fail(reason: string): never {
   process.exit(isFaulty ? exitCodes.fault : exitCodes.failed);
 }
 
-/** One line: where several addresses were tried, Node's error has its text in the first of its causes. */
+/** Returns the message of an error. After several connection attempts, Node has it in the first of the causes. */
 function messageOf(error: unknown): string {
   if (error instanceof AggregateError) return messageOf(error.errors[0]);
   return error instanceof Error ? error.message : String(error);

@@ -19,7 +19,7 @@ import { openQuotaWiring } from "./quota-wiring.ts";
 import { openRecordWriters, openRetention } from "./records.ts";
 import { createRoutes } from "./services.ts";
 
-/** What an operator wants to know of a server that has started. */
+/** The fields of the log line "server started". */
 export interface Started {
   readonly url: string;
   readonly documentation: string;
@@ -29,12 +29,8 @@ export interface Started {
 
 export interface App {
   readonly url: string;
-  /** The fields of the log line "server started". */
   readonly started: Started;
-  /**
-   * Drains and closes everything. `unwritten`: leases that the ledger could not write within DRAIN_MS; the log says how
-   * many, too.
-   */
+  /** Drains and closes everything. `unwritten` is the number of leases that the ledger could not write within DRAIN_MS. */
   stop(): Promise<{ readonly unwritten: number }>;
 }
 
@@ -42,19 +38,19 @@ export interface AppOptions {
   readonly logger: Logger;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
-  /** Tests move the clock of the counters in Redis; without it Redis' own counts. */
+  /** Replaces the clock of Redis in tests. Milliseconds since the epoch. */
   readonly redisNow?: (() => number) | undefined;
-  /** Tests that are not about passwords hash them at a low cost. No setting changes it. */
+  /** Lowers the cost of password hashes in tests. No setting changes it. */
   readonly passwordCost?: HashCost | undefined;
   /** Called when the embedded database ends unexpectedly. */
   readonly onFailure: (reason: string) => void;
-  /** Called when another server counts on the same database: this one must drain and end. */
+  /** Called when another server counts on the same database: this server must drain and exit. */
   readonly onTakeover: (reason: string) => void;
   /** Shows a line to the person who starts the server; the log never has it. */
   readonly announce: (line: string) => void;
 }
 
-/** A log whose lines LOG_LEVEL does not hide: an operator needs what a start says. */
+/** Returns a logger whose lines LOG_LEVEL does not hide, for the lines of a start. */
 export function noticesOf(logger: Logger): Logger {
   return logger.child({}, { level: "info" });
 }
@@ -76,8 +72,7 @@ export async function startApp(config: Config, options: AppOptions): Promise<App
       flushDeadlineMs: () => Math.max(drainEndMs, performance.now() + minFlushMs),
       onUnwritten(count) {
         unwritten = count;
-        if (count > 0)
-          logger.error({ unwritten: count }, "the ledger was not written before the drain ended: it is lost");
+        if (count > 0) logger.error({ unwritten: count }, "ledger not written before the drain ended");
       },
     });
     return {
@@ -90,7 +85,7 @@ export async function startApp(config: Config, options: AppOptions): Promise<App
       },
     };
   } catch (error) {
-    await closeAll(closers).catch((close: unknown) => logger.error({ err: close }, "not closed"));
+    await closeAll(closers).catch((close: unknown) => logger.error({ err: close }, "close failed"));
     throw error;
   }
 }
@@ -163,7 +158,7 @@ async function openApp(
     now,
   });
   const url = await openListener(config, { routes, pipeline, unauthenticated, logger, now }, closers);
-  // Closed first: the drain would wait for refusals.
+  // Stops first: otherwise the drain waits for delayed refusals.
   closers.push(async () => refusals.stop());
   return url;
 }

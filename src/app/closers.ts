@@ -1,4 +1,4 @@
-/** How to close what a start has opened, in the order of opening. Each part that opens something adds to it. */
+/** Functions that close the opened resources, in the order of opening. Each part that opens a resource adds one. */
 export type Closers = (() => Promise<unknown>)[];
 
 /**

@@ -21,14 +21,14 @@ export interface DatabasesOptions {
   readonly logger: Logger;
   /** Called when the embedded database ends unexpectedly. */
   readonly onFailure: (reason: string) => void;
-  /** Called when another server counts on the same database: this one must drain and end. */
+  /** Called when another server counts on the same database: this server must drain and exit. */
   readonly onTakeover: (reason: string) => void;
 }
 
 /** Connections for work that needs no token: logins, health checks, and finding the user of a token. */
 const publicPoolSize = 4;
 
-/** Connects to PostgreSQL, or starts the embedded one, which is this server's alone, and migrates the tables. */
+/** Connects to PostgreSQL, or starts the embedded server for this process alone. Then migrates the tables. */
 export async function openDatabases(config: Config, options: DatabasesOptions, closers: Closers): Promise<Databases> {
   const isEmbedded = config.DATABASE_URL === "";
   const url = isEmbedded ? await openEmbedded(config, options, closers) : config.DATABASE_URL;

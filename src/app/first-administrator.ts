@@ -38,7 +38,7 @@ export async function ensureAdministrator(
   if (isCreated) notices.info({ username, passwordFile }, "first administrator created");
 }
 
-/** Writes the password to a file that only its owner may read. An earlier one belongs to no administrator. */
+/** Writes the password to a file that only its owner may read. A file of an earlier failed start is replaced. */
 async function writePassword(file: string, password: string): Promise<void> {
   await rm(file, { force: true });
   await writeFile(file, `${password}\n`, { mode: 0o600, flag: "wx", flush: true });

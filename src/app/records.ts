@@ -47,7 +47,7 @@ export function openRecordWriters(config: Config, resources: RecordResources, cl
   return { actions, usage: createUsageWriter(database), securityLog, userHistory: createUserHistory(database) };
 }
 
-/** Deletes what is older than the settings keep it. */
+/** Starts retention: deletes rows that are older than the settings allow. */
 export function openRetention(config: Config, resources: RecordResources, closers: Closers): void {
   const { database } = resources;
   const stop = startRetention(resources, [

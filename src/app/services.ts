@@ -30,7 +30,7 @@ import { systemHandlers } from "../system/service.ts";
 import type { Version } from "../system/version.ts";
 import { statisticsHandlers } from "../usage/service.ts";
 
-/** What the services stand on. */
+/** The parts that the services need. */
 export interface Resources {
   readonly database: Database;
   /** Whether the database and Redis answer. */
@@ -49,7 +49,7 @@ export interface Resources {
   readonly now: () => number;
 }
 
-/** Every service there is: the table of contents. */
+/** Creates the route of every service: the table of contents of the server. */
 export function createRoutes(pipeline: Pipeline, resources: Resources): Route[] {
   const { database, quotas } = resources;
   const users = userHandlers(resources);

@@ -4,7 +4,7 @@ import { setTimeout as wait } from "node:timers/promises";
 import type { Logger } from "pino";
 import type { Started } from "./app.ts";
 
-/** What a worker tells the process that started it: that it serves, and how. */
+/** The message that a worker sends to its parent process when it accepts calls. */
 interface Serving {
   readonly started: Started;
 }
@@ -17,29 +17,29 @@ export interface WorkersOptions {
 }
 
 export interface Workers {
-  /** What the first of them reports. */
+  /** The report of the first worker. */
   readonly started: Started;
-  /** Tells all of them to drain, and resolves when they have ended, with the highest of their exit codes. */
+  /** Drains all workers. Resolves when they have exited, with the highest of their exit codes. */
   stop(): Promise<number>;
 }
 
-/** A worker that falls again and again is started again ever more rarely. */
+/** The delay before a restart. It doubles each time that a worker exits early. */
 const restartMs = { first: 100, most: 30_000 };
-/** Who has served for so long has not fallen over its own start. */
+/** A worker that exits after this time is restarted after the first delay again. */
 const steadyMs = 60_000;
-/** What a worker that a signal has ended counts as. */
+/** The exit code of a worker that a signal has killed. */
 const killedCode = 1;
 
 /**
- * Runs this program as many times, on one port: this process accepts the connections and deals them out. A worker that
- * falls is started again.
- * @throws Error when one of them does not come to serve at first; it has said why
+ * Runs this program in `count` worker processes on one port. This process accepts the connections and distributes them.
+ * A worker that exits is restarted.
+ * @throws Error when a worker exits during the start; the worker has printed the reason
  */
 export async function startWorkers({ count, logger, endMs }: WorkersOptions): Promise<Workers> {
   let stopping = false;
   let stopped: Promise<number> | undefined;
   try {
-    // The first alone: it brings the tables up to date, and what keeps it from serving is said once.
+    // The first worker starts alone: it migrates the tables, and an error of the start is printed once.
     const started = await begin();
     await Promise.all(Array.from({ length: count - 1 }, begin));
     return { started, stop };
@@ -60,7 +60,7 @@ export async function startWorkers({ count, logger, endMs }: WorkersOptions): Pr
     worker.once("exit", (code, signal) => {
       if (stopping) return;
       const isSteady = Date.now() - since > steadyMs;
-      logger.error({ pid: worker.process.pid, code, signal }, "a worker has fallen: it is started again");
+      logger.error({ pid: worker.process.pid, code, signal }, "worker exited; restarting");
       void restart(isSteady ? restartMs.first : delayMs);
     });
   }
@@ -77,8 +77,8 @@ export async function startWorkers({ count, logger, endMs }: WorkersOptions): Pr
   }
 }
 
-/** Tells the process that started this one, if one did, that it serves. */
-export function tellServing(started: Started): void {
+/** Reports to the parent process that this worker accepts calls. */
+export function reportServing(started: Started): void {
   process.send?.({ started } satisfies Serving);
 }
 
@@ -89,7 +89,7 @@ function all(): Worker[] {
 function served(worker: Worker): Promise<Started> {
   return new Promise((resolve, reject) => {
     worker.once("message", ({ started }: Serving) => resolve(started));
-    worker.once("exit", () => reject(new Error("a worker does not serve")));
+    worker.once("exit", () => reject(new Error("a worker exited during its start")));
   });
 }
 
@@ -100,7 +100,7 @@ async function endAll(endMs: number): Promise<number> {
     const timer = setTimeout(() => worker.process.kill("SIGKILL"), endMs);
     const [code, signal] = (await exited) as [code: number | null, signal: NodeJS.Signals | null];
     clearTimeout(timer);
-    // SIGTERM itself ends a worker only before it serves: it has nothing to lose then.
+    // The signal kills a worker only before it handles signals: it has no work to lose then.
     return code ?? (signal === "SIGTERM" ? 0 : killedCode);
   });
   return Math.max(0, ...(await Promise.all(ends)));

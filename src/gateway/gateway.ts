@@ -1,10 +1,10 @@
+import type { IncomingHttpHeaders } from "node:http";
 import { METHODS } from "node:http";
 import type { Message, Registry } from "@bufbuild/protobuf";
 import type { ContextValues, HandlerContext } from "@connectrpc/connect";
 import { createContext } from "../call/context.ts";
 import type { ServiceOptions } from "../call/service-options.ts";
 import { type Binding, bindingsOf } from "./binding.ts";
-import { headersFor } from "./conditions.ts";
 import { HttpError } from "./errors.ts";
 import type { DescribeError, Exchange, GatewayRequest, GatewayResponse } from "./exchange.ts";
 import { defaultJsonLimits, type JsonLimits } from "./json/scan.ts";
@@ -139,4 +139,11 @@ function routesOf({ service, implementation }: GatewayOptions["services"][number
 function splitOnce(text: string, separator: string): [before: string, after: string] {
   const index = text.indexOf(separator);
   return index === -1 ? [text, ""] : [text.slice(0, index), text.slice(index + 1)];
+}
+
+/** Leaves Range out for methods other than GET, where it has no meaning (RFC 9110, 14.2). */
+function headersFor(method: string, headers: IncomingHttpHeaders): IncomingHttpHeaders {
+  if (method === "GET" || headers.range === undefined) return headers;
+  const { range: _ignored, ...others } = headers;
+  return others;
 }

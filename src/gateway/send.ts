@@ -1,5 +1,6 @@
 import { once } from "node:events";
 import { constants } from "node:http2";
+import { toNodeHeaders } from "../call/headers.ts";
 import type { GatewayResponse } from "./exchange.ts";
 
 export const jsonType = "application/json; charset=utf-8";
@@ -16,7 +17,7 @@ export interface Head {
 export function sendBody(response: GatewayResponse, head: Head, body: string | Uint8Array): void {
   const length = Buffer.byteLength(body);
   response.writeHead(head.status, {
-    ...toNodeHeaders(head.headers),
+    ...(head.headers && toNodeHeaders(head.headers)),
     "content-type": head.contentType,
     "content-length": length,
   });
@@ -25,13 +26,13 @@ export function sendBody(response: GatewayResponse, head: Head, body: string | U
 
 /** Sends a response without a body. */
 export function sendEmpty(response: GatewayResponse, { status, headers }: Pick<Head, "status" | "headers">): void {
-  response.writeHead(status, toNodeHeaders(headers));
+  response.writeHead(status, headers && toNodeHeaders(headers));
   response.end();
 }
 
 /** Starts a response that is written in pieces. */
 export function startBody(response: GatewayResponse, { status, headers, contentType }: Head): void {
-  response.writeHead(status, { ...toNodeHeaders(headers), "content-type": contentType });
+  response.writeHead(status, { ...(headers && toNodeHeaders(headers)), "content-type": contentType });
 }
 
 /**
@@ -58,15 +59,3 @@ export function destroyResponse(response: GatewayResponse): void {
 export function isResponseOpen(response: GatewayResponse): boolean {
   return "stream" in response ? !response.stream.closed && !response.stream.destroyed : !response.destroyed;
 }
-
-/** Leaves out connection-specific headers: Node writes them itself, and HTTP/2 forbids them. */
-function toNodeHeaders(headers: Headers | undefined): Record<string, string | string[]> | undefined {
-  if (headers === undefined) return undefined;
-  const result: Record<string, string | string[]> = {};
-  for (const [name, value] of headers) if (!connectionHeaders.has(name)) result[name] = value;
-  const cookies = headers.getSetCookie();
-  if (cookies.length > 0) result["set-cookie"] = cookies;
-  return result;
-}
-
-const connectionHeaders: ReadonlySet<string> = new Set(["connection", "keep-alive", "transfer-encoding", "upgrade"]);

@@ -4,16 +4,16 @@ import { settings } from "../config.ts";
 
 const introduction = `# Configuration
 
-This page is made from \`src/config.ts\` by \`npm run gen\`.
+\`npm run gen\` generates this page from \`src/config.ts\`.
 
-Settings are environment variables. A value that cannot be used stops the start with one line that names the variable and
-the rule. An empty variable counts as absent.
+Settings are environment variables. If a value is invalid, the server does not start, and prints one line with the variable
+and the rule. An empty variable counts as absent.
 
 | Variable | Default | Meaning |
 | --- | --- | --- |
 `;
 
-/** The table of settings as a page of Markdown. */
+/** Returns the table of settings as a Markdown page. */
 function configurationPage(): string {
   const rows = Object.entries(settings).map(
     ([name, { default: fallback, meaning }]) =>

@@ -5,19 +5,19 @@ import { reasons } from "../shared/reasons.ts";
 
 const introduction = `# Errors
 
-This page is made from \`src/shared/reasons.ts\` by \`npm run gen\`.
+\`npm run gen\` generates this page from \`src/shared/reasons.ts\`.
 
-Every error has a **reason**, a constant for programs. HTTP/JSON answers have it as \`reason\` beside \`message\`; with a
-missing resource both are in \`detail\`. gRPC, gRPC-Web and Connect answers have it in the detail \`google.rpc.ErrorInfo\`,
-with the domain \`tollgate\`. A message is for people and may change. A reason does not change.
+Every error has a **reason**, a constant for programs. HTTP/JSON answers have it as \`reason\` beside \`message\`; if a
+resource is missing, both are in \`detail\`. gRPC, gRPC-Web and Connect answers have it in the detail
+\`google.rpc.ErrorInfo\`, with the domain \`tollgate\`. A message is for people and may change. A reason does not change.
 
-A long error is cut: \`message\` and the violations together take some 4 KiB at most, and say how many more there are.
+Long errors are shortened: \`message\` and the violations together have some 4 KiB at most, and state the number of omitted
+violations.
 
-**Retry** says whether the same call, sent again unchanged, may succeed. \`Retry-After\` (HTTP) and \`google.rpc.RetryInfo\`
-(gRPC) say when.
+**Retry** says whether the same call may succeed later. \`Retry-After\` (HTTP) and \`google.rpc.RetryInfo\` (gRPC) say when.
 `;
 
-/** The table of reasons as a page of Markdown. */
+/** Returns the table of reasons as a Markdown page. */
 function errorsPage(): string {
   const sections = Object.entries(reasons).map(
     ([name, { code, status, retry, cause, cure }]) =>

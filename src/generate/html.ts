@@ -1,9 +1,9 @@
-/** HTML that is ready to be written; text becomes it by being escaped. */
+/** Escaped HTML. */
 export interface Html {
   readonly html: string;
 }
 
-/** A template whose values are escaped, unless they are HTML already; a list is its items one after the other. */
+/** Builds HTML from a template. Escapes values that are not HTML, and joins the items of a list. */
 export function html(
   parts: TemplateStringsArray,
   ...values: readonly (string | number | Html | readonly Html[])[]
@@ -11,7 +11,7 @@ export function html(
   return { html: parts.reduce((text, part, index) => text + render(values[index - 1] ?? "") + part) };
 }
 
-/** What a comment says: text, whose words in backticks are code. */
+/** Converts the text of a comment to HTML. Words in backticks become code. */
 export function prose(text: string): readonly Html[] {
   return text.split("`").map((part, index) => (index % 2 === 1 ? html`<code>${part}</code>` : html`${part}`));
 }

@@ -13,13 +13,13 @@ import { parametersTable, schemaTable } from "./tables.ts";
 export interface PageOptions {
   readonly document: OpenApi;
   readonly services: readonly DescService[];
-  /** What the .proto says above a declaration. */
+  /** Returns the comment above a declaration in the .proto file. */
   readonly describe: (desc: AnyDesc) => string;
-  /** Who may call the RPC, for a person. */
+  /** Returns the callers that may call the RPC, as text. */
   readonly callersOf: (method: DescMethod) => string;
 }
 
-/** The documentation as one page. It loads nothing, and it can be read without its script. */
+/** Creates the reference page. It loads no other file, and is readable without its script. */
 export function createPage(options: PageOptions): string {
   const { document, services } = options;
   const operations = Object.entries(document.paths).flatMap(([path, item]) =>
@@ -60,8 +60,8 @@ ${document.tags.map(
 ${ofTag(name).map(({ verb, path, operation }) => operationSection(verb, path, operation, options))}`,
 )}
 <h2>gRPC, gRPC-Web and Connect</h2>
-<p>The same operations on the same port. The server answers reflection, so <code>buf curl</code> needs no schema. A list
-comes as a stream of pages whose merge is the answer.</p>
+<p>These are the same operations on the same port. The server supports reflection, so <code>buf curl</code> needs no schema. A
+list is a stream of pages, which the client merges.</p>
 ${servicesSections(options)}
 </main>
 <script>${{ html: script }}</script>
@@ -73,22 +73,22 @@ function introduction({ info, servers, components }: OpenApi): Html {
   const url = urlOf(servers);
   return html`<h2 id="start">Start</h2>
 <p>${info.description}</p>
-<p>Ask for a token with your name and password. Every sample takes it from the variable <code>TOKEN</code> of the
-environment and runs as it is pasted; one on a lease takes its id from <code>LEASE_ID</code>. TypeScript runs with <code>npx tsx</code>, Python needs no package.</p>
+<p>Create a token with your name and password. Every sample reads it from the environment variable <code>TOKEN</code>; samples
+for a lease read its id from <code>LEASE_ID</code>. Run TypeScript with <code>npx tsx</code>; Python needs no package.</p>
 <pre class="run">export TOKEN=$(curl -s -X POST ${url}/admin/token/generation -H 'Content-Type: application/json' \\
   -d '{"username":"admin","password":"YOUR_PASSWORD"}' | cut -d '"' -f 4)</pre>
 <pre class="run">curl ${url}/admin/users ${authorization}</pre>
 <h2 id="errors">Errors</h2>
-<p>Every error says what is wrong in <code>message</code> for people and in <code>reason</code> for programs, names the fields in <code>validations</code>, and carries
-<code>tracedata</code>. Its <code>code</code> is the call's tracecode: send your own in the header <code>tracecode</code> (a
-UUID) or read the one that was made from the answer's header of that name, and quote it when you ask about a call.</p>
+<p>Every error has a <code>message</code> for people, a <code>reason</code> for programs, the invalid fields in <code>validations</code>, and
+<code>tracedata</code>. <code>tracedata.code</code> is the tracecode of the call. Send your own in the header <code>tracecode</code> (a
+UUID), or read the generated one from that header of the answer. Give it to the operator with a question about a call.</p>
 <table>
-<tr><th>400</th><td>The request breaks a rule; <code>validations</code> names the field and the rule. Nothing has changed.</td></tr>
-<tr><th>401</th><td>There is no token, or it is not valid now.</td></tr>
+<tr><th>400</th><td>The request breaks a rule; <code>validations</code> names the field and the rule. The call has changed no data.</td></tr>
+<tr><th>401</th><td>The token is missing or not valid.</td></tr>
 <tr><th>403</th><td>Your roles do not allow this.</td></tr>
-<tr><th>404</th><td>There is no such resource, or it is another company's: <code>resource_id</code> names it, and <code>message</code> and <code>tracedata</code> are in <code>detail</code>. A path that does not exist has them at the top, as all others.</td></tr>
+<tr><th>404</th><td>The resource does not exist, or belongs to another company: <code>resource_id</code> names it, and <code>message</code> and <code>tracedata</code> are in <code>detail</code>. For an unknown path they are at the top, as in other errors.</td></tr>
 <tr><th>405, 413, 415</th><td>The method, the size or the type of the request is wrong.</td></tr>
-<tr><th>409</th><td>The key exists already, or the state of things forbids the change.</td></tr>
+<tr><th>409</th><td>The key exists already, or the state of the resource does not allow the change.</td></tr>
 <tr><th>429, 503</th><td>Try again after the seconds in <code>Retry-After</code>.</td></tr>
 </table>
 <details open><summary>The body of an error</summary>${schemaTable({ $ref: "#/components/schemas/error" }, components.schemas, "whole")}</details>
@@ -127,14 +127,14 @@ ${errorsOf(operationId)}
 </section>`;
 }
 
-/** The reasons that are this operation's own, each linked to its cause and cure. */
+/** Lists the reasons that only this operation has, each linked to its cause and cure. */
 function errorsOf(operationId: string): Html {
   const own = operationReasons[rpcOf(operationId)] ?? [];
   return html`<h4>Errors</h4>
 <p>${own.map((reason) => html`<a class="reason" href="#${reason}">${String(reasons[reason].status)} ${reason}</a> `)}<a href="#errors">${own.length === 0 ? "" : "and "}those of every operation</a></p>`;
 }
 
-/** The name of the RPC in snake_case: a path below /account that is a further binding has it behind a prefix. */
+/** Returns the name of the RPC in snake_case. An additional binding below /account has it after a prefix. */
 function rpcOf(operationId: string): string {
   return operationId.replace(/^account_/, "");
 }

@@ -10,10 +10,10 @@ import { createRouter } from "../gateway/router.ts";
 import { isPublic } from "../pipeline/authorization.ts";
 import { createPage } from "./page.ts";
 
-/** The order in which the documentation tells of the services, by tag; others come after. */
+/** The order of the services in the documentation, by tag. Other services follow. */
 const readingOrder = ["auth", "companies", "users", "quotas", "system"];
 
-/** Writes what is generated from the annotations: the OpenAPI document and the documentation page. */
+/** Generates the OpenAPI document and the reference page from the .proto files. */
 runNodeJs(
   createEcmaScriptPlugin({
     name: "protoc-gen-tollgate",
@@ -21,7 +21,7 @@ runNodeJs(
     generateTs(schema) {
       const files = schema.files.filter(({ proto }) => proto.package === "tollgate.v1");
       const services = files.flatMap((file) => file.services).toSorted((one, other) => placeOf(one) - placeOf(other));
-      // Routes that collide fail here, when they are written, not when the server starts.
+      // Colliding routes must fail here, and not at the start of the server.
       createRouter(services.flatMap((service) => bindingsOf(service)));
       const document = createDocument(services, {
         info: {
@@ -49,7 +49,7 @@ runNodeJs(
   }),
 );
 
-/** Readers of YAML 1.1 take an unquoted date for a time. */
+/** YAML 1.1 quotes dates: its readers parse an unquoted date as a time. */
 const yamlOptions = { version: "1.1", lineWidth: 120, aliasDuplicateObjects: false } as const;
 
 function placeOf(service: DescService): number {
@@ -64,10 +64,10 @@ function describe(desc: AnyDesc): string {
 }
 
 function callersOf(method: DescMethod): string {
-  const { public: anybody, signedIn, roles } = getOption(method, access);
-  if (anybody) return "anybody, without a token";
-  if (signedIn) return "anybody with a token";
-  return roles.length === 0 ? "nobody" : roles.map((role) => Role_Name[role]).join(", ");
+  const { public: isOpen, signedIn, roles } = getOption(method, access);
+  if (isOpen) return "all callers, without a token";
+  if (signedIn) return "all callers with a token";
+  return roles.length === 0 ? "no caller" : roles.map((role) => Role_Name[role]).join(", ");
 }
 
 function messageOf(schema: Schema, name: string) {

@@ -4,7 +4,7 @@ import type { Schema } from "../gateway/openapi/rules.ts";
 /** The named schemas of a document. */
 export type Components = Readonly<Record<string, Schema>>;
 
-/** The schema itself where it is a reference, with what stands beside the reference. */
+/** Returns the schema that a reference names, with the keywords beside the reference. Returns other schemas unchanged. */
 export function resolve(schema: Schema, components: Components): Schema {
   const name = referenceOf(schema);
   if (name === undefined) return schema;
@@ -12,15 +12,15 @@ export function resolve(schema: Schema, components: Components): Schema {
   return { ...components[name], ...beside };
 }
 
-/** The name of the component that a schema refers to. */
+/** Returns the name of the component that a schema refers to. */
 export function referenceOf({ $ref }: Schema): string | undefined {
   return typeof $ref === "string" ? $ref.split("/").at(-1) : undefined;
 }
 
 /**
- * A value of the schema: its example, its default, or one made of its type; a text without either is its name in
+ * Returns a value of the schema: its example, its default, or a value of its type. A string without either is its name in
  * capitals, for the reader to replace.
- * @param extent "required" leaves out what a request may leave out
+ * @param extent "required" leaves out optional fields
  */
 export function sampleOf(schema: Schema, components: Components, extent: "whole" | "required", name = "text"): unknown {
   const { example, examples, default: fallback, enum: names, type, ...rest } = resolve(schema, components);
@@ -44,8 +44,8 @@ export function sampleOf(schema: Schema, components: Components, extent: "whole"
 }
 
 /**
- * One call in the languages that the page shows. Each runs as it is pasted once TOKEN is set in the environment, and
- * LEASE_ID for an operation on a lease: only a server makes ids of leases.
+ * One call in the languages of the page. A pasted sample runs if TOKEN is set in the environment. An operation on a lease
+ * also needs LEASE_ID, because only a server creates lease ids.
  */
 export interface Samples {
   readonly curl: string;
@@ -53,7 +53,7 @@ export interface Samples {
   readonly python: string;
 }
 
-/** Samples of an operation with the example values of its fields. */
+/** Creates the samples of an operation with the example values of its fields. */
 export function samplesOf(
   url: string,
   verb: string,
@@ -138,7 +138,7 @@ function urlInShell(url: string): string {
   return url.includes(leaseId) ? `"${url.replace(leaseId, "$LEASE_ID")}"` : quote(url);
 }
 
-/** What has no declared form is a file. */
+/** Returns whether the content is a file: it has no schema. */
 export function isFile(content: Content | undefined): boolean {
   if (content === undefined) return false;
   const json = content["application/json"];

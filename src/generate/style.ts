@@ -1,4 +1,4 @@
-/** The documentation page's look, light and dark. */
+/** The CSS of the reference page, light and dark. */
 export const style = `
 :root { color-scheme: light dark; --line: light-dark(#e3e6ea, #30363d); --soft: light-dark(#f6f8fa, #161b22); --text: light-dark(#1f2328, #e6edf3); --dim: light-dark(#59636e, #9198a1); --link: light-dark(#0a58ca, #6cb0ff); }
 * { box-sizing: border-box; }

@@ -11,14 +11,14 @@ ${parameters.map(
 )}</table>`;
 }
 
-/** The fields of a message, those of nested ones indented below, and an example. */
+/** Creates a table of the fields of a message, with nested fields indented, and an example. */
 export function schemaTable(schema: Schema, components: Components, extent: "whole" | "required"): Html {
   const rows = rowsOf(resolve(schema, components), components, [referenceOf(schema) ?? ""]);
   if (rows.length === 0) return html`<p class="small">No fields.</p>`;
   return html`<table>${rows}</table><pre>${JSON.stringify(sampleOf(schema, components, extent), undefined, 2)}</pre>`;
 }
 
-/** @param around the names of the messages that hold this one: one within itself is not followed, it has no end */
+/** @param around the names of the enclosing messages. A recursive message is not expanded again. */
 function rowsOf(schema: Schema, components: Components, around: readonly string[]): Html[] {
   const required = (schema.required ?? []) as string[];
   return Object.entries((schema.properties ?? {}) as Record<string, Schema>).flatMap(([name, property]) => {

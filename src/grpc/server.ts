@@ -11,10 +11,11 @@ import { Code, ConnectError, type ContextValues, type HandlerContext } from "@co
 import { parseTimeout } from "@connectrpc/connect/protocol-grpc";
 import { createContext, type LightContext, untilInterrupted } from "../call/context.ts";
 import { callError } from "../call/errors.ts";
+import { toNodeHeaders } from "../call/headers.ts";
 import type { ServiceOptions } from "../call/service-options.ts";
 import { encodeMessageEnvelope } from "./encode.ts";
 import { readEnvelope } from "./envelope.ts";
-import { toNodeHeaders, toTrailers } from "./trailers.ts";
+import { toTrailers } from "./trailers.ts";
 
 export interface GrpcServerOptions extends ServiceOptions {
   /** Returns the values for the handler's context, and headers for every response. */

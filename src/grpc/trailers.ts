@@ -3,6 +3,7 @@ import { create } from "@bufbuild/protobuf";
 import { ConnectError } from "@connectrpc/connect";
 import { grpcStatusOk, headerStatusDetailsBin, setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
 import { StatusSchema } from "#gen/google/rpc/status_pb.js";
+import { toNodeHeaders } from "../call/headers.ts";
 import { encodeMessage } from "./encode.ts";
 
 /**
@@ -29,23 +30,3 @@ function toStatus({ code, rawMessage: message, details }: ConnectError): Buffer 
   }));
   return Buffer.from(encodeMessage(StatusSchema, create(StatusSchema, { code, message, details: packed })));
 }
-
-/** Leaves out connection-specific headers: Node throws for them, and for trailers the error cannot be caught. */
-export function toNodeHeaders(headers: Headers): OutgoingHttpHeaders {
-  const result: OutgoingHttpHeaders = {};
-  for (const [name, value] of headers) if (!connectionHeaders.has(name)) result[name] = value;
-  const cookies = headers.getSetCookie();
-  if (cookies.length > 0) result["set-cookie"] = cookies;
-  return result;
-}
-
-/** Headers that Node refuses to send over HTTP/2. */
-const connectionHeaders: ReadonlySet<string> = new Set([
-  "connection",
-  "http2-settings",
-  "keep-alive",
-  "proxy-connection",
-  "te",
-  "transfer-encoding",
-  "upgrade",
-]);

@@ -4,7 +4,7 @@ export interface RedisAddress {
   readonly username: string;
   readonly password: string;
   readonly hasTls: boolean;
-  /** Of a single server: the number of the database. Of Sentinels: the name of the master. */
+  /** The database number of a single server, or the master name of Sentinels. */
   readonly path: string;
 }
 
@@ -12,10 +12,11 @@ const pattern = /^(rediss?)(?:\+(cluster|sentinel))?:\/\/(?:([^@/:]*)(?::([^@/]*
 const hostPattern = /^(?:\[([\da-f:.]+)\]|([^\s:[\]]+))(?::(\d{1,5}))?$/i;
 
 /**
- * `redis://user:password@host:port/number`, `rediss://` with TLS; `redis+cluster://` with some hosts of a Cluster,
- * commas between them, of which the others are learnt; `redis+sentinel://` with the hosts of Sentinels, and the name of
- * the master (letters, digits, `.`, `-` and `_`) after the slash. A name or a password may be percent-encoded.
- * @returns undefined for what is none of them
+ * Parses an address of Redis. `rediss` instead of `redis` means TLS. A name or a password may be percent-encoded.
+ * - `redis://user:password@host:port/number`
+ * - `redis+cluster://host,host`: some hosts of a Cluster, which names the others
+ * - `redis+sentinel://host,host/master`: the Sentinels, and the name of the master (letters, digits, `.`, `-` and `_`)
+ * @returns undefined when the text has none of these forms
  */
 export function parseRedisUrl(url: string): RedisAddress | undefined {
   const [match, scheme, kind = "single", username = "", password = "", hosts = "", path = ""] = pattern.exec(url) ?? [];
@@ -38,7 +39,7 @@ export function parseRedisUrl(url: string): RedisAddress | undefined {
   };
 }
 
-/** A percent sign that begins no code stands for itself. Undefined for what is not UTF-8. */
+/** Decodes percent-encoding. Keeps a percent sign without a code. Returns undefined when the text is not UTF-8. */
 function decode(text: string): string | undefined {
   try {
     return decodeURIComponent(text.replace(/%(?![\da-f]{2})/gi, "%25"));

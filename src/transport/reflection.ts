@@ -18,13 +18,13 @@ import { refusal } from "../shared/errors.ts";
 
 type Answer = NonNullable<MessageInitShape<typeof ServerReflectionResponseSchema>["messageResponse"]>;
 
-/** More questions than any tool asks on one stream; a client that has more opens another one. */
-const maxQuestions = 1_000;
+/** The maximum number of requests on one stream. No tool sends as many. */
+const maxRequests = 1_000;
 
 /**
- * grpc.reflection over the descriptors of these services and all that they import, so that `buf curl` and its like
- * need no schema. v1 and v1alpha have the same messages: one implementation serves both. Each file is serialized once,
- * and goes to a stream with the first answer that needs it; the file that was asked for goes each time.
+ * Creates grpc.reflection over the descriptors of the services and their imports, so that tools such as `buf curl` need
+ * no schema. v1 and v1alpha have the same messages, so one implementation serves both. Each file is serialized once. An
+ * answer has the requested file, and those of its imports that the stream has not sent yet.
  */
 export function createReflection(
   services: readonly DescService[],
@@ -37,11 +37,11 @@ export function createReflection(
   const implementation: ServiceImpl<typeof ServerReflection> = {
     async *serverReflectionInfo(requests) {
       const sent = new Set<DescFile>();
-      let asked = 0;
+      let received = 0;
       for await (const originalRequest of requests) {
-        asked += 1;
-        if (asked > maxQuestions) {
-          throw refusal("TOO_LARGE", `a stream takes ${maxQuestions} questions`);
+        received += 1;
+        if (received > maxRequests) {
+          throw refusal("TOO_LARGE", `a reflection stream may have at most ${maxRequests} requests`);
         }
         yield { validHost: originalRequest.host, originalRequest, messageResponse: answer(originalRequest, sent) };
       }
@@ -71,11 +71,11 @@ export function createReflection(
         return { case: "allExtensionNumbersResponse", value: { baseTypeName: request.value, extensionNumber } };
       }
       default:
-        return failure(Code.InvalidArgument, "this is no request that reflection knows");
+        return failure(Code.InvalidArgument, "must be a request of grpc.reflection");
     }
   }
 
-  /** The file, and all that it imports and the stream has not sent yet: a client need not ask again. */
+  /** Answers with the file and those of its imports that the stream has not sent yet. */
   function fileAnswer(file: DescFile | undefined, name: string, sent: Set<DescFile>): Answer {
     if (file === undefined) return failure(Code.NotFound, `not found: ${name}`);
     const needed = withImports([file]).filter((one) => one === file || !sent.has(one));

@@ -35,7 +35,7 @@ export async function writeSummary(sheet: Sheet, { head, sums, rowsPerSheet }: S
   heading("Usage");
   sheet.add(["From", head.from ?? "the first day of each user's month"]);
   sheet.add(["To (excluded)", head.to ?? "each user's present day"]);
-  sheet.add(["User", head.username ?? "everybody"]);
+  sheet.add(["User", head.username ?? "all users"]);
   sheet.add(["Asked by", head.requestedBy]);
   sheet.add(["Made", head.made.toISOString().replace(/\.\d+Z$/, "Z")]);
   sheet.add([]);

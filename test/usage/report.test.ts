@@ -41,7 +41,7 @@ test("states its requester and period, and has a filename", async () => {
   expect([2, 3, 4, 5].map((row) => summary?.getCell(row, 2).value)).toEqual([
     "2026-10-01",
     "2026-11-01",
-    "everybody",
+    "all users",
     "administration / admin",
   ]);
 });

@@ -2,7 +2,7 @@
 // @generated from file gateway/v1/annotations.proto (package gateway.v1, syntax proto3)
 /* eslint-disable */
 
-// What the HTTP/JSON gateway needs to know beyond google.api.http: statuses and the shape of the document.
+// Options of the HTTP/JSON gateway beyond google.api.http: statuses and the OpenAPI document.
 
 import type { GenExtension, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
@@ -20,35 +20,35 @@ export declare const file_gateway_v1_annotations: GenFile;
  */
 export declare type Operation = Message<"gateway.v1.Operation"> & {
   /**
-   * The status of success; 0 is 200, or 204 where the response has no fields.
+   * The status of success. 0 means 200, or 204 when the response has no fields.
    *
    * @generated from field: int32 status = 1;
    */
   status: number;
 
   /**
-   * Whether the resource that the request names can be missing: the document then prints a 404.
+   * Whether the requested resource can be missing: the document then lists 404.
    *
    * @generated from field: bool not_found = 2;
    */
   notFound: boolean;
 
   /**
-   * The media types of an HttpBody response; the document prints them.
+   * The media types of an HttpBody response, for the document.
    *
    * @generated from field: repeated string media_types = 3;
    */
   mediaTypes: string[];
 
   /**
-   * Statuses of errors that the document cannot know: 409, 429. Those that all operations of a kind have are not listed.
+   * Error statuses of this operation, such as 409 and 429. Statuses that all operations of a kind have are not listed.
    *
    * @generated from field: repeated int32 errors = 4;
    */
   errors: number[];
 
   /**
-   * Whether a part of the file can be asked for with Range: 206 and 416.
+   * Whether the response supports Range: 206 and 416.
    *
    * @generated from field: bool ranges = 5;
    */
@@ -62,7 +62,7 @@ export declare type Operation = Message<"gateway.v1.Operation"> & {
 export declare const OperationSchema: GenMessage<Operation>;
 
 /**
- * How the document describes one field, where the validation rules do not say it already.
+ * The description of one field in the document, beyond its validation rules.
  *
  * @generated from message gateway.v1.Schema
  */
@@ -75,7 +75,7 @@ export declare type Schema = Message<"gateway.v1.Schema"> & {
   format: string;
 
   /**
-   * Whether the items of a list of messages differ from each other; the rule itself is a CEL rule.
+   * Whether the items of a list of messages are unique. The rule itself is a CEL rule.
    *
    * @generated from field: bool unique_items = 2;
    */
@@ -89,15 +89,15 @@ export declare type Schema = Message<"gateway.v1.Schema"> & {
   example: string;
 
   /**
-   * Whether the value is a secret: a password or a token. It is in no log line and in no error. debug_redact says the
-   * same to newer compilers; protoc 3.21 does not know it.
+   * Whether the value is a secret, such as a password or a token. Log lines and errors never contain it. protoc 3.21 does
+   * not support debug_redact, which newer compilers have for this.
    *
    * @generated from field: bool secret = 4;
    */
   secret: boolean;
 
   /**
-   * Whether JSON may have null for an `optional` scalar; an answer that leaves it out has null.
+   * Whether an `optional` scalar may be null in JSON. An answer without a value has null.
    *
    * @generated from field: bool nullable = 5;
    */
@@ -132,9 +132,8 @@ export declare const tag: GenExtension<ServiceOptions, string>;
 export declare const schema: GenExtension<FieldOptions, Schema>;
 
 /**
- * What the field is set to where a request leaves it out, before the request is validated; the name of an enum's value. Null says that
- * an absent value counts as null.
- * Only a field that knows its absence has one: `optional`.
+ * The value of the field when a request leaves it out, set before validation. An enum has the name of its value. Null
+ * means that an absent value counts as null. Only an `optional` field may have a default.
  *
  * @generated from extension: google.protobuf.Value default_value = 50104;
  */

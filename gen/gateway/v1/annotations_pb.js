@@ -2,7 +2,7 @@
 // @generated from file gateway/v1/annotations.proto (package gateway.v1, syntax proto3)
 /* eslint-disable */
 
-// What the HTTP/JSON gateway needs to know beyond google.api.http: statuses and the shape of the document.
+// Options of the HTTP/JSON gateway beyond google.api.http: statuses and the OpenAPI document.
 
 import { extDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_google_protobuf_descriptor, file_google_protobuf_struct } from "@bufbuild/protobuf/wkt";
@@ -52,9 +52,8 @@ export const schema = /*@__PURE__*/
   extDesc(file_gateway_v1_annotations, 2);
 
 /**
- * What the field is set to where a request leaves it out, before the request is validated; the name of an enum's value. Null says that
- * an absent value counts as null.
- * Only a field that knows its absence has one: `optional`.
+ * The value of the field when a request leaves it out, set before validation. An enum has the name of its value. Null
+ * means that an absent value counts as null. Only an `optional` field may have a default.
  *
  * @generated from extension: google.protobuf.Value default_value = 50104;
  */

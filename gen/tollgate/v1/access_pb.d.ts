@@ -119,7 +119,7 @@ export declare type Access = Message<"tollgate.v1.Access"> & {
 export declare const AccessSchema: GenMessage<Access>;
 
 /**
- * Who may call the RPC, and whether it is audited.
+ * The callers that may call the RPC, and whether it is audited.
  *
  * @generated from extension: tollgate.v1.Access access = 50000;
  */

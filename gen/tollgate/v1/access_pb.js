@@ -40,7 +40,7 @@ export const AccessSchema = /*@__PURE__*/
   messageDesc(file_tollgate_v1_access, 1);
 
 /**
- * Who may call the RPC, and whether it is audited.
+ * The callers that may call the RPC, and whether it is audited.
  *
  * @generated from extension: tollgate.v1.Access access = 50000;
  */

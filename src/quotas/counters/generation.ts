@@ -59,10 +59,10 @@ export function guardGeneration({ redis, engine, database, logger }: GuardOption
 
   async function ready(from?: number): Promise<void> {
     if (from !== undefined || verified === undefined) verified = verify(from);
-    const mine = verified;
-    await mine.catch((error: unknown) => {
+    const current = verified;
+    await current.catch((error: unknown) => {
       // The next request tries again.
-      if (verified === mine) verified = undefined;
+      if (verified === current) verified = undefined;
       throw error;
     });
   }
