@@ -2,16 +2,16 @@ import { Agent, request } from "node:http";
 import { type ClientHttp2Session, connect } from "node:http2";
 import type { Sent } from "./requests.ts";
 
-/** What a request is answered with. */
+/** The answer to a request. */
 export interface Got {
-  /** 0 where there was no answer: the server has ended the stream or the connection. */
+  /** 0 without an answer: the server ended the stream or the connection. */
   readonly status: number;
   readonly headers: Record<string, unknown>;
   readonly trailers: Record<string, unknown>;
   readonly body: Buffer;
-  /** How the stream was reset; 0 where it was not. */
+  /** The reset code of the stream, or 0. */
   readonly rstCode: number;
-  /** Why a connection of HTTP/1.1 ended without an answer. */
+  /** The reason why an HTTP/1.1 connection ended without an answer. */
   readonly lost?: string;
 }
 
@@ -21,10 +21,10 @@ export interface Caller {
   close(): void;
 }
 
-/** Beyond every bound of the server: a conversion waits for 10 s and takes up to 30 s. */
+/** Longer than every limit of the server: a conversion waits for 10 s and takes up to 30 s. */
 const timeoutMs = 60_000;
 
-/** One connection of each version of HTTP, and another when the server has ended it. */
+/** One connection for each version of HTTP, opened again after the server ends it. */
 export function openCaller(url: string): Caller {
   const http1 = openHttp1(url);
   const http2 = openHttp2(url);
@@ -56,7 +56,7 @@ function openHttp2(url: string): Caller {
         stream.on("data", (chunk: Buffer) => chunks.push(chunk));
         stream.on("error", () => undefined);
         const settle = () => done({ ...got, body: Buffer.concat(chunks), rstCode: stream.rstCode ?? 0 });
-        // A stream whose body is no longer wanted ends, and Node's client does not close it.
+        // A stream whose body the server no longer needs ends, and Node's client does not close it.
         stream.once("end", () => setImmediate(settle)).once("close", settle);
         if (isCut) stream.write(body);
         else if (body.length > 0) stream.end(body);
@@ -81,7 +81,7 @@ function openHttp1(url: string): Caller {
           answer.once("close", () => {
             const { statusCode = 0, headers: received, trailers } = answer;
             done({ status: statusCode, headers: received, trailers, body: Buffer.concat(chunks), rstCode: 0 });
-            // The rest of a body that is cut never comes: the connection is of no use.
+            // The rest of a truncated body never comes: the connection cannot be used again.
             if (isCut) call.destroy();
           });
         });

@@ -1,6 +1,6 @@
-/** A source of choices that is the same for the same seed (mulberry32). */
+/** A source of pseudo-random choices (mulberry32). A seed always gives the same choices. */
 export interface Dice {
-  /** A whole number from 0 on, below the limit. */
+  /** Returns an integer from 0 to below the limit. */
   below(limit: number): number;
   chance(probability: number): boolean;
   pick<Item>(items: readonly Item[]): Item;

@@ -11,21 +11,21 @@ import { judge, type Outcome } from "./judge.ts";
 import { adminPassword, createKnown, type Known } from "./known.ts";
 import { makeRequest, type Sent, type Transport, transports } from "./requests.ts";
 
-/** Of all transports together; `npm run test:fuzz` makes 100,000. A fault names its seed, from which it can be repeated. */
+/** The calls over all transports; `npm run test:fuzz` makes 100,000. A fault names its seed, which repeats it. */
 const calls = Number(process.env["FUZZ_CALLS"] ?? 600);
 const firstSeed = Number(process.env["FUZZ_SEED"] ?? 1);
 const lanes = 8;
 const heapMegabytes = 256;
 const growthMegabytes = 160;
-/** So many calls reach each method with each kind of value. */
+/** Enough calls to reach each method with each kind of value. */
 const manyCalls = 20_000;
-/** Calls remove what exists; it is made again after so many. */
+/** Calls delete resources, which are created again after this many calls. */
 const restoredEvery = 300;
 
 let database: TestDatabase;
 let server: ServerProcess;
 let methods: DescMethod[];
-/** Those that the gateway has. */
+/** The methods with an HTTP binding. */
 let bound: DescMethod[];
 let known: Known;
 
@@ -39,7 +39,7 @@ beforeAll(async () => {
       ADMIN_PASSWORD: adminPassword,
       LOG_LEVEL: "error",
       BODY_TIMEOUT_MS: "500",
-      // Refused logins wait for each other.
+      // Refused logins are processed one at a time.
       LOGIN_FAILURES: "1000000",
       LOGIN_FAILURES_BY_ADDRESS: "1000000",
     },

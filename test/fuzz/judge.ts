@@ -12,20 +12,20 @@ import type { Got } from "./callers.ts";
 import type { Sent } from "./requests.ts";
 
 export interface Outcome {
-  /** A status or code, or how there was none. */
+  /** A status or code, or the reason why there is none. */
   readonly status: string;
   readonly kind: "ok" | "refused" | "unavailable" | "reset";
-  /** What must not be. */
+  /** The violated rule. */
   readonly fault?: string | undefined;
-  /** The JSON of the answer's messages. */
+  /** The messages of the answer as JSON. */
   readonly json?: string;
 }
 
-/** Whether an answer keeps what every answer promises. */
+/** Checks the rules that every answer must keep. */
 export function judge(sent: Sent, got: Got): Outcome {
   if (got.status === 0) {
-    // The server ends a stream or a connection that breaks the protocol, and says so by the code.
-    // Over HTTP/1.1 it says so by an answer.
+    // The server ends a stream or a connection that violates the protocol, with an error code.
+    // Over HTTP/1.1 the server sends an error response.
     if (got.lost !== undefined) return { status: got.lost, kind: "reset", fault: `no answer: ${got.lost}` };
     const isFault = got.rstCode === 2;
     return { status: `reset ${got.rstCode}`, kind: "reset", fault: isFault ? "reset with INTERNAL_ERROR" : undefined };
@@ -59,10 +59,10 @@ function judgeConnect({ method }: Sent, { status, headers, body }: Got): Outcome
   return { status: String(status), kind: "ok", json };
 }
 
-/** The error of a Connect call; of a bare refusal of HTTP, such as a 415, none. */
+/** Returns the error of a Connect call. A plain HTTP refusal, such as 415, has none. */
 function errorOf(body: Buffer, status: number): ConnectError | undefined {
   if (!body.toString().startsWith('{"code"')) {
-    // A stream in both directions is not to be had over HTTP/1.1.
+    // HTTP/1.1 does not support bidirectional streams.
     if (status >= 500 && status !== 505) throw new Error(`${status} without an error`);
     return undefined;
   }
@@ -107,7 +107,7 @@ function refused(status: string, error: ConnectError | undefined): Outcome {
   return { status, kind: "refused", fault: isNamed ? undefined : `no field is named: ${error.message}` };
 }
 
-/** What is wrong with a whole body, rather than with a field of it. */
+/** Errors of a whole body, as opposed to one of its fields. */
 const wholeBody = /^(the body |and \d+ more$|must be an object$|must not nest deeper|the message )/;
 
 function isNaming({ field, description }: { readonly field: string; readonly description: string }): boolean {
@@ -121,12 +121,12 @@ function readJson(desc: DescMessage, text: string): string {
 
 function readBinary(desc: DescMessage, bytes: Uint8Array): string {
   const message = fromBinary(desc, bytes);
-  // What an answer holds that its type does not know is a fault, too.
+  // A field that the type of the answer does not have is a fault.
   if ((message.$unknown?.length ?? 0) > 0) throw new Error("unknown fields");
   return toJsonString(desc, message, { useProtoFieldName: true });
 }
 
-/** The messages of a body of envelopes, and the one with the flag of the last. */
+/** Returns the messages of a body of envelopes, and the end-of-stream message. */
 function split(body: Buffer, lastFlag: number | undefined): { messages: Buffer[]; last: Buffer | undefined } {
   const messages: Buffer[] = [];
   let last: Buffer | undefined;
@@ -143,20 +143,20 @@ function split(body: Buffer, lastFlag: number | undefined): { messages: Buffer[]
 
 const document = parse(readFileSync("gen/openapi.yaml", "utf8"));
 const ajv = new Ajv2020({ strict: false, validateFormats: true });
-(addFormats as unknown as (one: Ajv2020) => void)(ajv);
+(addFormats as unknown as (instance: Ajv2020) => void)(ajv);
 // ISO 8601 has fractions of seconds, and so has the contract's own example; the format of JSON Schema has none.
 ajv.addFormat("duration", /^P(?=\w)(\d+Y)?(\d+M)?(\d+D)?(T(?=\d)(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?$/);
 ajv.addSchema(document, "openapi");
 
-/** Why an answer of the gateway is not what the OpenAPI document says; undefined where it is. */
+/** Returns why an answer of the gateway violates the OpenAPI document, or undefined. */
 function schemaFault(sent: Sent, status: number, received: Got["headers"], text: string): string | undefined {
   const { template = "", headers, isAlias = false } = sent;
-  // Another binding may answer otherwise; the document has none of its answers, and errors are the same.
+  // Another binding may have other responses, which the document does not describe. Its errors are the same.
   if (isAlias && status < 400) return undefined;
   const type = String(received["content-type"] ?? "");
   const verb = String(headers[":method"]).toLowerCase();
   const responses = document.paths[template]?.[verb]?.responses;
-  // A path whose variables are more than one segment, or none, is no operation: its 404 is an error like others.
+  // A path whose variables have several segments, or none, matches no operation: its 404 is an ordinary error.
   const isOperation = responses?.[status] !== undefined && !(status === 404 && text.includes('"NO_SUCH_PATH"'));
   const key = isOperation ? String(status) : "default";
   const content = responses?.[key]?.content;
@@ -167,7 +167,7 @@ function schemaFault(sent: Sent, status: number, received: Got["headers"], text:
     return content === undefined || isFile || status === 304 ? undefined : `${status} has no body`;
   }
   const media = type.replace(/;.*/, "");
-  const isListed = Object.keys(content ?? {}).some((one) => one === media || one === "*/*");
+  const isListed = Object.keys(content ?? {}).some((mediaType) => mediaType === media || mediaType === "*/*");
   if (!isListed) return `${status} of ${verb} ${template} has the type ${type}`;
   if (media !== "application/json" || content[media]?.schema === undefined) return undefined;
   const pointer = ["paths", template, verb, "responses", key, "content", media, "schema"];

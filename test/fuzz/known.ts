@@ -1,14 +1,14 @@
 import type { Json } from "../support/app.ts";
 
-/** What exists on the server, so that calls reach the handlers. */
+/** The resources that exist on the server, so that calls reach the handlers. */
 export interface Known {
-  /** Texts of things that exist, by the name of the field. */
+  /** Texts of existing resources, by the name of the field. */
   values(field: string): readonly string[];
-  /** Reads the names of new things out of the JSON of an answer. */
+  /** Reads the names of new resources from the JSON of an answer. */
   learn(method: string, json: string): void;
-  /** Makes again what calls have removed. */
+  /** Creates the resources again that calls deleted. */
   restore(): Promise<void>;
-  /** Tokens to choose from: of the administrator for most calls, of others, and none. */
+  /** The tokens to choose from: the administrator's for most calls, those of other users, and none. */
   tokens(method: string): readonly string[];
 }
 
@@ -19,7 +19,7 @@ const staff = { fuzz_bot: "BOT", fuzz_partner: "PARTNER", fuzz_user: "USER" };
 /** Changes its own password. No other call names it: its token must last until the change. */
 const changer = "fuzz_changer";
 const company = "fuzz_company";
-/** What has data: of a user, and of the administrator, who makes most calls. */
+/** Tracecodes with data: of a user, and of the administrator, who makes most calls. */
 const dataOf = {
   fuzz_1: "11111111-2222-4333-8444-555555555555",
   admin: "11111111-2222-4333-8444-666666666666",
@@ -27,7 +27,7 @@ const dataOf = {
 const keptNames = 12;
 const noToken = "no.token.atall";
 
-/** Makes a company, users with quotas, and callers of each role. */
+/** Creates a company, users with quotas, and callers of each role. */
 export async function createKnown(url: string): Promise<Known> {
   const admin = await login("admin", adminPassword);
   const values: Record<string, string[]> = {
@@ -61,7 +61,7 @@ export async function createKnown(url: string): Promise<Known> {
         ? [ofChanger, admin]
         : [...Array.from({ length: 20 }, () => admin), ...others, "", noToken],
     learn(method, json) {
-      // The change ends the token that it was made with.
+      // The change invalidates its own token.
       if (method === "UpdatePassword") ofChanger = /"([\w-]+\.[\w-]+\.[\w-]+)"/.exec(json)?.[1] ?? ofChanger;
       for (const [, field = "", value = ""] of json.matchAll(/"(lease_id|operation_id|tracecode|code)":"([^"\\]+)"/g)) {
         const names = values[field === "code" ? "tracecode" : field];
@@ -83,14 +83,14 @@ export async function createKnown(url: string): Promise<Known> {
           { service: "UNIVERSAL", methods },
         ];
         await send("PUT", `/admin/quotas/${username}`, { services });
-        const asked = {
+        const request = {
           username,
           service: "ROUTING",
           method_group: "PLAN",
           points: 1,
           operation_id: crypto.randomUUID(),
         };
-        known.learn("AcquireQuota", await send("POST", "/quota/leases", asked));
+        known.learn("AcquireQuota", await send("POST", "/quota/leases", request));
       }
       for (const [username, tracecode] of Object.entries(dataOf)) {
         for (const stage of [0, 1]) {
@@ -102,7 +102,7 @@ export async function createKnown(url: string): Promise<Known> {
       const own = { username: changer, company_key: changer, roles: ["USER"], password: userPassword, enabled: true };
       await send("POST", "/admin/users", own);
       await send("PUT", "/admin/users", own);
-      // A change that is under way sets another password, until the next time.
+      // A concurrent call may set another password, until the next refresh.
       ofChanger = await login(changer, userPassword).catch(() => ofChanger);
     },
   };

@@ -28,11 +28,11 @@ export interface Sent {
   readonly method: DescMethod;
   readonly headers: Record<string, string>;
   readonly body: Buffer;
-  /** Whether the body's end is never sent. */
+  /** Whether the end of the body is never sent. */
   readonly isCut: boolean;
-  /** Of the gateway: the path as OpenAPI has it. */
+  /** The path of the operation in the OpenAPI document. Set for gateway calls only. */
   readonly template?: string;
-  /** Whether the path that was called is another one, which OpenAPI does not have. */
+  /** Whether the call uses another path, which the OpenAPI document does not have. */
   readonly isAlias?: boolean;
 }
 
@@ -41,7 +41,7 @@ const fastBrotli = { params: { [constants.BROTLI_PARAM_QUALITY]: 1 } };
 const brotliBomb = brotliCompressSync(Buffer.alloc(20_000_000, "0"));
 
 export function makeRequest(dice: Dice, transport: Transport, method: DescMethod, known: Known): Sent {
-  // Half of all calls are as the .proto wants them.
+  // Half of all calls are valid by the .proto.
   const oddness = dice.pick([0, 0, 0, 0.05, 0.1, 0.3]);
   const choice: Choice = { dice, oddness, known: (field) => known.values(field) };
   const isBroken = oddness > 0;
@@ -50,7 +50,7 @@ export function makeRequest(dice: Dice, transport: Transport, method: DescMethod
     : toProtocol(choice, transport.replace(", HTTP/1.1", ""), method);
   const token = dice.pick(known.tokens(method.name));
   const headers = { ...made.headers, ...(token !== "" && { authorization: `Bearer ${token}` }) };
-  // Streams may stand still.
+  // Streams may stall.
   const canBeCut = isBroken && made.body.length > 0 && method.methodKind === "unary";
   return { transport, method, ...made, headers, isCut: canBeCut && dice.chance(0.02) };
 }
@@ -119,7 +119,7 @@ function typeOf(protocol: string, isUnary: boolean): string {
   }
 }
 
-/** The message in binary; of what is no message, nothing. */
+/** Returns the message in binary, or no bytes when it is not a message. */
 function toBytes({ input }: DescMethod, text: string): Buffer {
   try {
     return Buffer.from(toBinary(input, fromJsonString(input, text, { ignoreUnknownFields: true })));
@@ -140,14 +140,14 @@ function toGateway(choice: Choice, method: DescMethod): Made {
   const inPath = new Set<string>();
   let path = template.replace(/\{([^}=]*)[^}]*\}/g, (_all, name: string) => {
     inPath.add(name);
-    const field = method.input.fields.find((one) => one.name === name);
+    const field = method.input.fields.find((candidate) => candidate.name === name);
     if (field === undefined || dice.chance(oddness)) return dice.pick(oddSegments);
     return encodeURIComponent(textOfJson(writeOne(choice, field)));
   });
   const bodyField = method.input.fields.find(({ name }) => name === rule.body);
   if (rule.body !== "*") {
-    const asked = method.input.fields.filter(({ name }) => name !== rule.body && !inPath.has(name));
-    const query = asked
+    const parameterFields = method.input.fields.filter(({ name }) => name !== rule.body && !inPath.has(name));
+    const query = parameterFields
       .filter(({ fieldKind, message }) => fieldKind !== "map" && (message === undefined || dice.chance(0.5)))
       .filter(({ name }) => dice.chance(name === "username" || name === "method_group" ? 0.9 : 0.25))
       .map((field) => `${field.name}=${encodeURIComponent(textOfJson(writeOne(choice, field)))}`);
@@ -165,7 +165,7 @@ function toGateway(choice: Choice, method: DescMethod): Made {
     body = compress(dice, "gzip", body, isBroken);
   }
   if (body.length > 0) headers["content-type"] = isBroken && dice.chance(0.03) ? "text/plain" : "application/json";
-  // The document has the first binding; what is answered on the others is the same.
+  // The document has the first binding. The other bindings have the same answers.
   const { value: documented } = (rules[0] ?? rule).pattern;
   return {
     headers,
@@ -175,7 +175,7 @@ function toGateway(choice: Choice, method: DescMethod): Made {
   };
 }
 
-/** What a path or a query says for a value: the text of a string, everything else as JSON has it. */
+/** Returns a value as text for a path or a query: a string as it is, everything else as JSON. */
 function textOfJson(json: string): string {
   try {
     const value: unknown = JSON.parse(json);

@@ -8,17 +8,17 @@ import {
 import { FieldBehavior, field_behavior } from "#gen/google/api/field_behavior_pb.js";
 import type { Dice } from "./dice.ts";
 
-/** How values are chosen. */
+/** The settings for choosing values. */
 export interface Choice {
   readonly dice: Dice;
-  /** How often a value is one that its field does not take; 0: never, as far as the .proto says it. */
+  /** The share of values that the field must refuse. 0 gives only values that are valid by the .proto. */
   readonly oddness: number;
-  /** Texts of things that exist, by the name of the field: users, leases, tracecodes. */
+  /** Texts of existing resources, by the name of the field: users, leases, tracecodes. */
   readonly known: (field: string) => readonly string[];
 }
 
 const texts = ["fuzz_1", "2026-11-25", "00000000-0000-4000-8000-000000000000", "a", ""];
-/** As JSON texts, so that what JSON.stringify never writes is among them. */
+/** JSON texts, including some that JSON.stringify never writes. */
 const oddTexts = [
   '"\\ud800"',
   '"\\u0000"',
@@ -53,8 +53,9 @@ const wrongTypes = ["null", "true", "{}", "[]", '"x"', "12", "[[[]]]", '{"a":1}'
 const oddTimes = ['"2026-09-31T00:00:00Z"', '"2023-02-29T00:00:00Z"', '"24:00"', '"1s"', '"5s30m"', "0"];
 
 /**
- * The JSON text of a message: its fields as their rules have them, on their bounds too, and by the oddness beyond them.
- * @param leftOut the fields that it does not have, at its top
+ * Returns the JSON text of a message. Its fields keep their rules, including the bounds, or break them as often as the
+ * oddness says.
+ * @param leftOut the top-level fields to omit
  */
 export function writeJson(
   choice: Choice,
@@ -73,7 +74,7 @@ export function writeJson(
   return `{${members.join(",")}}`;
 
   function isGiven(field: DescField): boolean {
-    // Of a oneof, one.
+    // Sets one member of each oneof.
     if (field.oneof !== undefined && chosen.has(field.oneof) && !dice.chance(oddness / 4)) return false;
     const isTaken = isRequired(field) ? !dice.chance(oddness / 2) : dice.chance(depth > 4 ? 0.1 : 0.5);
     if (isTaken && field.oneof !== undefined) chosen.add(field.oneof);
@@ -85,7 +86,7 @@ export function writeJson(
   }
 }
 
-/** The JSON text of one value of a field: of an item, where the field is a list. */
+/** Returns the JSON text of one value of a field: of an item when the field is a list. */
 export function writeOne(choice: Choice, field: DescField, depth = 0): string {
   const { dice, oddness } = choice;
   const rules = itemRules(field);
@@ -114,19 +115,19 @@ export function writeOne(choice: Choice, field: DescField, depth = 0): string {
 function writeField(choice: Choice, field: DescField, depth: number): string {
   const { dice, oddness } = choice;
   if (dice.chance(oddness / 2)) return dice.pick(wrongTypes);
-  const one = () => writeOne(choice, field, depth);
-  if (field.fieldKind === "map") return `{"a":${one()},"__proto__":${one()}}`;
-  if (field.fieldKind !== "list") return one();
+  const single = () => writeOne(choice, field, depth);
+  if (field.fieldKind === "map") return `{"a":${single()},"__proto__":${single()}}`;
+  if (field.fieldKind !== "list") return single();
   const rules = getOption(field, rulesOption).type;
   const { minItems = 0n, maxItems = 3n } = rules.case === "repeated" ? rules.value : {};
   if (dice.chance(oddness / 8)) {
-    // Within a long list there is no other one.
+    // A long list contains no other long list.
     const item = writeOne({ ...choice, oddness: 0 }, field, depth + 5);
     const count = dice.pick([Math.min(5_000, Number(maxItems)), Math.min(5_000, Number(maxItems) + 1), 5_000]);
     return `[${Array.from({ length: count }, () => item).join(",")}]`;
   }
   const least = dice.chance(oddness) ? 0 : Number(minItems);
-  return `[${Array.from({ length: least + dice.below(2) }, one).join(",")}]`;
+  return `[${Array.from({ length: least + dice.below(2) }, single).join(",")}]`;
 }
 
 function writeMessage(choice: Choice, field: DescField, desc: DescMessage, depth: number): string {
@@ -159,7 +160,7 @@ function isRequired(field: DescField): boolean {
   return getOption(field, field_behavior).includes(FieldBehavior.REQUIRED) || getOption(field, rulesOption).required;
 }
 
-/** The rules of a value, or of a list's items. */
+/** Returns the rules of a value, or of the items of a list. */
 function itemRules(field: DescField): FieldRules["type"] {
   const { type } = getOption(field, rulesOption);
   return type.case === "repeated" ? (type.value.items?.type ?? { case: undefined }) : type;
@@ -189,7 +190,7 @@ function beyondNumbers(rules: FieldRules["type"]): string[] {
   return bounds(rules).flatMap((bound) => [String(bound + 1), String(bound - 1), `${bound}.5`]);
 }
 
-/** A text as its rules have it, of the least and the most length too. */
+/** Returns a text that keeps its rules, sometimes of the minimum or maximum length. */
 function textOf(dice: Dice, rules: FieldRules["type"]): string {
   if (rules.case !== "string") return dice.pick(texts);
   const { wellKnown, pattern } = rules.value;
@@ -215,7 +216,7 @@ function uuid(dice: Dice): string {
   return `00000000-0000-4000-8000-${digits}`;
 }
 
-/** Breaks the bytes of a body in one of the ways in which they break. */
+/** Corrupts the bytes of a body in one of several ways. */
 export function breakBytes(dice: Dice, bytes: Buffer): Buffer {
   switch (dice.below(9)) {
     case 0:
@@ -239,7 +240,7 @@ export function breakBytes(dice: Dice, bytes: Buffer): Buffer {
       // An overlong slash within a text.
       return Buffer.concat([Buffer.from('{"username":"'), Buffer.from([0xc0, 0xaf]), Buffer.from('"}')]);
     default:
-      // A group of protobuf within a group, and so on.
+      // Nested groups of protobuf.
       return Buffer.alloc(3_000, 0x0b);
   }
 }

@@ -117,7 +117,7 @@ export function checkLimits({ operations, clock, versions, verdicts }: Options):
         );
         const most = Math.max(0, ...used) + possible.unplaced().most(sent, answered);
         verdicts.expect(
-          "no day charged with points of another day",
+          "no acquire refused below points_per_day",
           options.some((limits) => limits.perDay === 0 || most + points > limits.perDay),
           () => `${name}: at most ${most} used, allowed are ${options.map((limits) => limits.perDay).join(" or ")}`,
         );

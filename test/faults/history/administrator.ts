@@ -5,14 +5,14 @@ import type { Change, Limits } from "./records.ts";
 import { groups } from "./workload.ts";
 import { adminPassword, type World } from "./world.ts";
 
-/** An administrator who changes one user after the other while planners work. */
+/** An administrator who changes users in turn while planners work. */
 export interface Administrator {
-  /** The users there are now: a deleted one is replaced. */
+  /** The current users. A new user replaces a deleted one. */
   users(): readonly string[];
-  /** Makes the first users. */
+  /** Creates the first users. */
   begin(count: number): Promise<void>;
   run(isOver: () => boolean): Promise<void>;
-  /** How many changes were acknowledged, by kind. */
+  /** The number of acknowledged changes, by kind. */
   readonly changes: Map<string, number>;
 }
 
@@ -34,7 +34,7 @@ export function createAdministrator(world: World, token: string, random: Random,
       const { status, body: text } = await http(url, method, path, { token, ...(body && { body }) });
       const isDone =
         (status >= 200 && status < 300) ||
-        // An attempt before this one has done it.
+        // An earlier attempt took effect.
         (what.kind === "created" && status === 409) ||
         (status === 404 && (what.kind === "deleted" || (what.kind === "period" && what.limits === undefined)));
       const failure = { code: String(status), reason: "", message: text };
@@ -48,13 +48,13 @@ export function createAdministrator(world: World, token: string, random: Random,
   }
 
   function limits(): Record<number, Limits> {
-    const one = (): Limits => ({
+    const randomLimits = (): Limits => ({
       perRequest: random.chance(0.05) ? 0 : random.between(9, 30),
       perDay: random.chance(0.03) ? 0 : random.between(100, 3000),
       ...(random.chance(0.7) && { perWindow: random.between(100, random.chance(0.5) ? 600 : 8000) }),
       running: random.chance(0.03) ? 0 : random.between(2, 30),
     });
-    return Object.fromEntries(groups.map((group) => [group, one()]));
+    return Object.fromEntries(groups.map((group) => [group, randomLimits()]));
   }
 
   function quotaOf(all: Record<number, Limits>): object {
@@ -112,8 +112,8 @@ export function createAdministrator(world: World, token: string, random: Random,
       const timezone = random.chance(0.4) ? random.pick([-12, 12]) : random.between(-12, 12);
       await patch({ kind: "timezone", timezone }, { timezone });
     } else {
-      const other = await create();
-      users = users.map((name) => (name === user ? other : name));
+      const replacement = await create();
+      users = users.map((name) => (name === user ? replacement : name));
       await change(user, { kind: "deleted" }, "DELETE", `/admin/users/${user}`);
     }
   }

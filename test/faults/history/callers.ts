@@ -9,7 +9,7 @@ import type { Random } from "./random.ts";
 import type { AcquireItem, AcquireLine, EndLine, Failure } from "./records.ts";
 import type { World } from "./world.ts";
 
-/** A lease that a caller was granted. */
+/** A lease that was granted to a caller. */
 export interface Held {
   readonly user: string;
   readonly group: number;
@@ -22,12 +22,12 @@ export interface Asked extends Omit<Held, "lease"> {
   readonly ttl: number;
 }
 
-/** The calls of a planner, each recorded with its answer. */
+/** The calls of a planner. Each is recorded with its answer. */
 export interface Calls {
-  /** Counts what was answered, with a grant or a refusal. */
+  /** The number of answered acquires, grants and refusals. */
   readonly progress: { operations: number };
   acquire(how: AcquireLine["how"], server: number, asked: readonly Asked[]): Promise<(Held | undefined)[]>;
-  /** Whether the answer says what became of the lease: "open" may have taken effect, or not. */
+  /** The outcome for the lease: an "open" call may have taken effect, or not. */
   end(kind: EndLine["call"], server: number, held: Held, points?: number): Promise<"ok" | "refused" | "open">;
   recordActions(server: number, users: readonly string[], group: number): Promise<void>;
 }
@@ -152,7 +152,7 @@ interface Decision {
     | { readonly case: undefined };
 }
 
-/** Whether the call may have taken effect, now or later: nothing but a refusal with a reason says that it has not. */
+/** Returns whether the call may have taken effect, or may still: only a refusal with a reason rules it out. */
 export function isOpen(failure: Failure | undefined): boolean {
   return failure !== undefined && (failure.reason === "" || failure.code === "Unavailable");
 }

@@ -12,14 +12,14 @@ export interface Planner {
   readonly audit: Client<typeof AuditService>;
 }
 
-/** How long a caller waits for any answer. */
+/** The timeout of every call. */
 export const deadlineMs = 8000;
-/** Longer than any run, by any moved clock. */
+/** Longer than any run by any moved clock. */
 const tokenSeconds = 31_000_000;
 
 /**
- * A client of each server. A call that times out leaves its connection, which may be silent: the next call opens another.
- * Pings of connect-node would notice it earlier, but an error of a session that was left ends this process.
+ * A client of each server. A call that times out abandons its connection, which may be silent: the next call opens
+ * another. Pings of connect-node would notice it earlier, but an error of an abandoned session ends this process.
  */
 export function createPlanners(world: World, token: string): Planner[] {
   const authorized: Interceptor = (next) => (request) => {
@@ -57,7 +57,7 @@ function connectTo(url: string, interceptors: Interceptor[]): Planner {
     baseUrl: url,
     interceptors,
     defaultTimeoutMs: deadlineMs,
-    // A socket that is reset after its session has left it would end this process.
+    // Without this listener, a socket reset after its session is gone would end this process.
     nodeOptions: {
       createConnection: ({ hostname, port }) => connect(Number(port), hostname).on("error", () => undefined),
     },
@@ -72,7 +72,7 @@ export function failureOf(error: unknown): Failure {
 }
 
 export interface HttpAnswer {
-  /** 0: not answered. */
+  /** The HTTP status, or 0 without a response. */
   readonly status: number;
   readonly body: string;
 }

@@ -3,7 +3,7 @@ import type { Proxy } from "../../support/proxy.ts";
 import type { Random } from "./random.ts";
 import { type LinkName, linkNames, type Server, type World } from "./world.ts";
 
-/** Something that breaks, lasts for a while, and is over when the promise resolves. */
+/** A fault that lasts for a while. It is over when the promise resolves. */
 export interface Fault {
   readonly kind: string;
   run(context: FaultContext): Promise<void>;
@@ -15,13 +15,13 @@ export interface FaultContext {
 }
 
 const dayMs = 86_400_000;
-/** No more days pass than point keys are kept for. */
+/** The maximum number of days that pass: point keys are kept as long. */
 const furthestMs = 26 * dayMs;
 
 const lastingMs = ({ random }: FaultContext) => wait(random.between(300, 2500));
 const anyServer = ({ world, random }: FaultContext) => random.pick(world.servers);
 
-/** Servers that a fault holds: two faults at once never end or stop the same one. */
+/** Servers that a fault uses: two concurrent faults never kill or stop the same server. */
 const held = new Set<Server>();
 
 async function withServer(context: FaultContext, work: (server: Server) => Promise<void>): Promise<void> {
@@ -67,7 +67,7 @@ const ofServers: Fault[] = [
 const ofRedis: Fault[] = [
   {
     kind: "redis: FLUSHALL",
-    // Again while servers make the counters again.
+    // A second time while servers rebuild the counters.
     async run({ world, random }) {
       for (let times = random.between(1, 6); times > 0; times -= 1) {
         await world.redis.flush();
@@ -146,7 +146,7 @@ const ofClocks: Fault[] = [1, -1, 3, -3].map((days) => ({
   async run(context) {
     const { world } = context;
     await world.moveClock(days * dayMs);
-    // Days pass; a clock that was set back is set right again.
+    // Days pass. A clock that was set back is corrected.
     if (days > 0 && world.movedMs() <= furthestMs) return;
     await lastingMs(context);
     await world.moveClock(-days * dayMs);
@@ -166,8 +166,8 @@ const ofOneClock: Fault[] = [1, -1, 3, -3].map((days) => ({
 const kinds = [ofServers, ofRedis, ofPostgres, ofLinks, ofClocks, ofOneClock];
 
 /**
- * So many faults: each kind has its turn, whatever the number of its forms, in an order of the seed.
- * @param only how the names begin; empty: all faults
+ * Returns the given number of faults: each kind in turn, whatever the number of its variants, in an order by the seed.
+ * @param only the prefix of the names; empty selects all faults
  */
 export function planFaults(count: number, random: Random, only: string): Fault[] {
   const queues = kinds.map((list) => shuffle(list, random).filter(({ kind }) => kind.startsWith(only)));
@@ -185,6 +185,6 @@ export function planFaults(count: number, random: Random, only: string): Fault[]
 function shuffle<Item>(items: readonly Item[], random: Random): Item[] {
   return items
     .map((item) => ({ item, at: random.next() }))
-    .toSorted((one, other) => one.at - other.at)
+    .toSorted((left, right) => left.at - right.at)
     .map(({ item }) => item);
 }

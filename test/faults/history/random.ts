@@ -1,8 +1,8 @@
-/** Numbers that one seed always makes the same. */
+/** A sequence of pseudo-random numbers. A seed always gives the same sequence. */
 export interface Random {
-  /** 0 to below 1. */
+  /** Returns a number from 0 to below 1. */
   next(): number;
-  /** A whole number from..to, both included. */
+  /** Returns an integer from `from` to `to`, both included. */
   between(from: number, to: number): number;
   chance(probability: number): boolean;
   pick<Item>(items: readonly Item[]): Item;

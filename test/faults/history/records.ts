@@ -1,4 +1,4 @@
-/** The history of a run, a JSON line each. Callers write it, and the checker reads it: it is all that both share. */
+/** The history of a run, one JSON line per record. Callers write it and the checker reads it: they share nothing else. */
 export type Line =
   | AcquireLine
   | EndLine
@@ -9,16 +9,16 @@ export type Line =
   | UsageLine
   | { readonly call: "start"; readonly baseMs: number; readonly isCommit: boolean };
 
-/** When a call was sent and answered, in milliseconds of the callers' steady clock. */
+/** The times at which a call was sent and answered, in milliseconds of the callers' steady clock. */
 interface Timed {
   readonly sent: number;
   readonly answered: number;
 }
 
-/** A call that was not answered OK. Without a reason the call may have taken effect. */
+/** A failed call. Without a reason the call may have taken effect. */
 export interface Failure {
   readonly code: string;
-  /** From the error's details: a refusal has one. */
+  /** From the details of the error. Every refusal has a reason. */
   readonly reason: string;
   readonly message: string;
 }
@@ -45,7 +45,7 @@ export interface AcquireItem {
   readonly violated?: readonly string[];
 }
 
-/** A call about a lease that was granted. */
+/** A call on a granted lease. */
 export interface EndLine extends Timed {
   readonly call: "renew" | "settle" | "release";
   readonly server: number;
@@ -53,16 +53,16 @@ export interface EndLine extends Timed {
   readonly group: number;
   readonly op: string;
   readonly lease: string;
-  /** Of a settlement. */
+  /** The points of a settlement. */
   readonly points?: number;
-  /** As the answer says, by Redis' clock. */
+  /** As stated in the answer, by Redis' clock. */
   readonly expire?: number;
   /** The lease that the answer names. */
   readonly answer?: string;
   readonly failure?: Failure;
 }
 
-/** Calculations without a lease. */
+/** Reported calculations without a lease. */
 export interface RecordLine extends Timed {
   readonly call: "record";
   readonly server: number;
@@ -73,12 +73,12 @@ export interface RecordLine extends Timed {
 export interface Limits {
   readonly perRequest: number;
   readonly perDay: number;
-  /** Undefined: not limited. */
+  /** Undefined means unlimited. */
   readonly perWindow?: number;
   readonly running: number;
 }
 
-/** A change of a user. One user's changes are sent one after the other. */
+/** A change of a user. The changes of one user are sent sequentially. */
 export interface ChangeLine extends Timed {
   readonly call: "change";
   readonly user: string;
@@ -100,7 +100,7 @@ export type Change =
   | { readonly kind: "company"; readonly company: string }
   | { readonly kind: "deleted" };
 
-/** The clock of Redis is moved to be so far ahead of the callers' steady clock. */
+/** Moves the clock of Redis to this distance ahead of the callers' steady clock. */
 export interface ClockLine extends Timed {
   readonly call: "clock";
   readonly offsetMs: number;
@@ -112,7 +112,7 @@ export interface FaultLine extends Timed {
   readonly kind: string;
 }
 
-/** What the counters say of a user at the end. */
+/** The counters of a user at the end. */
 export interface UsageLine extends Timed {
   readonly call: "usage";
   readonly server: number;

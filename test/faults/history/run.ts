@@ -16,9 +16,9 @@ export interface RunOptions {
   readonly users: number;
   readonly settings: Readonly<Record<string, string>>;
   readonly source: string;
-  /** Which kinds of faults, by how their names begin; empty: all. */
+  /** The prefix of the names of the faults. Empty selects all. */
   readonly only: string;
-  /** The pause between two changes of users. */
+  /** The pause between two changes of users, in milliseconds. */
   readonly changePauseMs: number;
 }
 
@@ -27,11 +27,11 @@ export interface RunSummary {
   readonly seconds: number;
   readonly faults: ReadonlyMap<string, number>;
   readonly changes: ReadonlyMap<string, number>;
-  /** What went wrong beside the history: a server that does not serve again, an exit code. */
+  /** Failures outside the history: a server that does not serve again, an exit code. */
   readonly troubles: readonly string[];
 }
 
-/** What the environment asks for; docs/development.md, "Faults". */
+/** Reads the options from the environment; see docs/development.md, "Faults". */
 export function optionsOf(environment: Readonly<Record<string, string | undefined>>): RunOptions {
   const number = (name: string, byDefault: number) => Number(environment[name] ?? byDefault);
   return {
@@ -47,12 +47,12 @@ export function optionsOf(environment: Readonly<Record<string, string | undefine
   };
 }
 
-/** Ample: a machine may be busy, and each fault lasts. */
+/** The timeout is generous: a machine may be busy, and each fault takes time. */
 export function timeoutOf({ operations, faults }: RunOptions): number {
   return 180_000 + operations * 20 + faults * 60_000;
 }
 
-/** The summary as lines. */
+/** Returns the summary as lines. */
 export function describeRun({ seed }: RunOptions, { operations, seconds, faults, changes }: RunSummary): string[] {
   const list = (counts: ReadonlyMap<string, number>) =>
     [...counts].toSorted().map(([kind, count]) => `  ${count} × ${kind}`);
@@ -68,12 +68,12 @@ export function describeRun({ seed }: RunOptions, { operations, seconds, faults,
 }
 
 const recoveryLimitMs = 60_000;
-/** Every fourth fault meets the next one. */
+/** Every fourth fault overlaps the next one. */
 const doubleChance = 0.25;
 const prober = "prober";
 const dayMs = 86_400_000;
 
-/** Runs one history in a world, to the point where all leases have ended and the counters were asked. */
+/** Runs one history in a world until all leases have ended and the counters are read. */
 export async function runHistory(options: RunOptions): Promise<{ world: World; summary: RunSummary }> {
   const { operations, faults: count, seed, callers, settings, source } = options;
   const world = await startWorld({ servers: 2, settings, source });
@@ -139,7 +139,7 @@ export async function runHistory(options: RunOptions): Promise<{ world: World; s
       areFaultsOver = true;
     }
 
-    /** Waits until each server decides and writes again. */
+    /** Waits until every server decides and writes again. */
     async function recover(after: string): Promise<void> {
       await Promise.all(
         world.servers.map(async ({ index, process }) => {
@@ -165,9 +165,9 @@ export async function runHistory(options: RunOptions): Promise<{ world: World; s
       return decided.status > 0 && decided.status < 500 && written.status === 201;
     }
 
-    /** Every lease has ended, and what the servers hold back is written. */
+    /** Waits until every lease has ended and the servers have written their queues. */
     async function finish(): Promise<void> {
-      // Also for leases that were granted while the clock was ahead.
+      // Long enough for leases that were granted while the clock was ahead.
       await world.moveClock(world.furthestMs() - world.movedMs() + dayMs);
       await wait(3000);
       for (const { index, url: own } of world.servers) {

@@ -7,9 +7,9 @@ import type { Random } from "./random.ts";
 export const groups = [Method_Group.PLAN, Method_Group.MATRIX] as const;
 
 export interface Workload {
-  /** Runs callers until so many operations were answered and the faults are over, then ends what they hold. */
+  /** Runs callers until enough operations are answered and the faults are over, then ends their leases. */
   run(callers: number, isOver: () => boolean): Promise<void>;
-  /** Why leases were not settled: none is expected. */
+  /** The reasons why leases were not settled. The expected value is empty. */
   readonly stuck: string[];
 }
 
@@ -17,18 +17,18 @@ export interface WorkloadOptions {
   readonly calls: Calls;
   readonly random: Random;
   readonly servers: number;
-  /** The users there are now. */
+  /** The current users. */
   readonly users: () => readonly string[];
 }
 
-/** How many ended and abandoned leases are kept for repeats hours and days later. */
+/** The number of ended and abandoned leases that are kept for repetitions hours and days later. */
 const mostKept = 3000;
 const settleLimitMs = 90_000;
 
-/** Planners: each acquires alone, in a batch or on a stream, and ends what it was granted in one of many ways. */
+/** Planners: each acquires with a call, a batch or a stream, and ends its leases in one of many ways. */
 export function createWorkload({ calls, random, servers, users }: WorkloadOptions): Workload {
   const stuck: string[] = [];
-  /** Settled leases and the points that were acknowledged. */
+  /** Settled leases with their acknowledged points. */
   const settled: { held: Held; points: number }[] = [];
   /** Leases that no caller ended. */
   const abandoned: Held[] = [];
@@ -44,10 +44,10 @@ export function createWorkload({ calls, random, servers, users }: WorkloadOption
     return { user: random.pick(users()), group: random.pick(groups), op: randomUUID(), points, ttl };
   }
 
-  async function one(): Promise<void> {
+  async function runSingle(): Promise<void> {
     const asked = ask(random.chance(0.3) ? random.between(1, 3) : 20);
     let [held] = await calls.acquire("single", anyServer(), [asked]);
-    // The answer may be lost: the same is asked again of another server.
+    // The answer may be lost: the request is repeated at another server.
     if (random.chance(held === undefined ? 0.5 : 0.15)) {
       const [again] = await calls.acquire("single", anyServer(), [asked]);
       held ??= again;
@@ -61,13 +61,13 @@ export function createWorkload({ calls, random, servers, users }: WorkloadOption
   async function many(how: "batch" | "stream"): Promise<void> {
     const asked = Array.from({ length: random.between(30, 120) }, () => ask(random.between(3, 20)));
     const granted = await calls.acquire(how, anyServer(), asked);
-    const held = granted.filter((one) => one !== undefined);
+    const held = granted.filter((lease) => lease !== undefined);
     if (held.length === 0) return wait(random.between(20, 100));
     if (random.chance(0.1)) await calls.acquire(how, anyServer(), asked);
     await Promise.all(held.map(end));
   }
 
-  /** One way in which a lease ends. */
+  /** Ends a lease in one way. */
   async function end(held: Held): Promise<void> {
     const kind = random.next();
     if (kind < 0.12) return release(held);
@@ -81,27 +81,27 @@ export function createWorkload({ calls, random, servers, users }: WorkloadOption
     return random.chance(0.1) ? points + random.between(1, 10) : random.between(0, points);
   }
 
-  /** Repeats a settlement until it is acknowledged: a planner never gives a finished calculation up. */
+  /** Repeats a settlement until it is acknowledged: a planner never abandons a finished calculation. */
   async function settle(held: Held, points: number): Promise<void> {
     const giveUpMs = performance.now() + settleLimitMs;
     for (;;) {
       const outcome = await calls.end("settle", anyServer(), held, points);
       if (outcome === "ok") return keep(settled, { held, points });
-      // The checker judges it.
+      // The checker verifies this answer.
       if (outcome === "refused") return;
       if (performance.now() > giveUpMs) return void stuck.push(`${held.lease} was not settled in ${settleLimitMs} ms`);
       await wait(random.between(30, 150));
     }
   }
 
-  /** Two settlements with other points at once, of any two servers: at most one of them is right. */
+  /** Sends two settlements with different points concurrently to any two servers: at most one may succeed. */
   async function settleTwice(held: Held): Promise<void> {
     const points = pointsOf(held);
-    const settling = (told: number) => calls.end("settle", anyServer(), held, told);
+    const settling = (settled: number) => calls.end("settle", anyServer(), held, settled);
     const outcomes = await Promise.all([settling(points), settling(points + 1)]);
     if (outcomes.includes("ok")) return;
-    // One of them may have taken effect in the counters: that one is repeated until it is acknowledged.
-    for (const told of [points, points + 1]) await settle(held, told);
+    // One of the two may have taken effect in the counters: it is repeated until it is acknowledged.
+    for (const settled of [points, points + 1]) await settle(held, settled);
   }
 
   async function release(held: Held): Promise<void> {
@@ -109,7 +109,7 @@ export function createWorkload({ calls, random, servers, users }: WorkloadOption
       if ((await calls.end("release", anyServer(), held)) !== "open") break;
       await wait(50);
     }
-    // The calculation ran after all, or the operation is asked for again.
+    // The calculation ran after all, or the operation is requested again.
     if (random.chance(0.05)) await settle(held, held.points);
     else if (random.chance(0.1)) {
       const [again] = await calls.acquire("single", anyServer(), [{ ...held, ttl: 5 }]);
@@ -117,7 +117,7 @@ export function createWorkload({ calls, random, servers, users }: WorkloadOption
     }
   }
 
-  /** Repeats what was ended, minutes or days later by the moved clock. */
+  /** Repeats the calls on ended leases, minutes or days later by the moved clock. */
   async function repeat(): Promise<void> {
     const past = settled.length > 0 ? random.pick(settled) : undefined;
     if (past !== undefined) {
@@ -140,7 +140,7 @@ export function createWorkload({ calls, random, servers, users }: WorkloadOption
 
   const step = async () => {
     const kind = random.next();
-    if (kind < 0.5) return one();
+    if (kind < 0.5) return runSingle();
     if (kind < 0.68) return many("batch");
     if (kind < 0.8) return many("stream");
     if (kind < 0.97) return repeat();

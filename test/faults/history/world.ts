@@ -12,39 +12,39 @@ import type { Line } from "./records.ts";
 /** One server process, with a proxy on each of its links. */
 export interface Server {
   readonly index: number;
-  /** Where callers reach it, through `callers`; the same after a restart. */
+  /** The address for callers, through `callers`. It stays after a restart. */
   readonly url: string;
   readonly links: Readonly<Record<LinkName, Proxy>>;
   process: ServerProcess;
-  /** Starts it again after it has ended. */
+  /** Restarts the server after it has ended. */
   start(): Promise<void>;
-  /** Moves this server's own clock, on top of Redis'. */
+  /** Moves this server's own clock, in addition to Redis'. */
   skew(offsetMs: number): void;
 }
 
 export const linkNames = ["postgres", "redis", "callers"] as const;
 export type LinkName = (typeof linkNames)[number];
 
-/** Real processes on one database and one Redis, and the record of what was asked of them. */
+/** Real processes on one database and one Redis, and the record of their requests. */
 export interface World {
   readonly servers: readonly Server[];
   readonly redis: TestRedis;
   readonly databaseUrl: string;
   readonly historyFile: string;
   record(line: Line): void;
-  /** Ends the record: the file has every line then. */
+  /** Ends the record. After that the file has every line. */
   closeHistory(): Promise<void>;
-  /** Where it was: a run that is right leaves nothing. */
+  /** The folder of the run. A run without failures removes it. */
   removeHistory(): Promise<void>;
-  /** Moves Redis' clock, and with it those of all servers; milliseconds more than now. */
+  /** Moves Redis' clock, and with it those of all servers, by milliseconds. */
   moveClock(byMs: number): Promise<void>;
-  /** How far Redis' clock was moved. */
+  /** The offset of Redis' clock, in milliseconds. */
   movedMs(): number;
-  /** The furthest that it was moved. */
+  /** The greatest offset so far, in milliseconds. */
   furthestMs(): number;
   /** Today by Redis' clock, in days from 1970-01-01, UTC. */
   today(): number;
-  /** Runs statements as an administrator of the database, on a connection of their own. */
+  /** Runs statements as an administrator of the database, on a separate connection. */
   administer<Result>(work: (client: pg.Client) => Promise<Result>): Promise<Result>;
   /** Ends the servers in order, and returns their exit codes. */
   end(): Promise<(number | null)[]>;
@@ -57,7 +57,7 @@ const clockSettleMs = 20;
 export interface WorldOptions {
   readonly servers: number;
   readonly settings: Readonly<Record<string, string>>;
-  /** The folder of the code to run: of this project, or of a changed copy. */
+  /** The folder of the code to run: this project, or a changed copy. */
   readonly source: string;
 }
 
@@ -96,7 +96,7 @@ export async function startWorld({ servers: count, settings, source }: WorldOpti
     const command = [process.execPath, "--import", "tsx", join(source, "test/support/moved-server.ts")];
     const launch = () => startProcess(environment, command);
     const first = await launch();
-    // A server that is started again has another port: the address of its proxy stays.
+    // A restarted server has another port. The address of its proxy stays.
     const to = addressOf(first.url);
     const callers = await startProxy(to);
     const server: Server = {
@@ -114,7 +114,7 @@ export async function startWorld({ servers: count, settings, source }: WorldOpti
   }
 
   const servers: Server[] = [];
-  // The first one migrates and creates the administrator.
+  // The first server migrates and creates the administrator.
   for (let index = 0; index < count; index += 1) servers.push(await startServer(index));
 
   return {
@@ -158,7 +158,7 @@ export async function startWorld({ servers: count, settings, source }: WorldOpti
   };
 }
 
-/** At once: a server that reads meanwhile sees the old number or the new one. */
+/** Writes atomically: a concurrent reader sees the old number or the new one. */
 function put(file: string, offsetMs: number): void {
   writeFileSync(`${file}.new`, String(offsetMs));
   renameSync(`${file}.new`, file);
