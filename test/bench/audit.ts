@@ -1,7 +1,7 @@
 /**
  * The audit log over 90 days and 2,000 users, as an administrator sees it over HTTP. Run by hand: npm run bench:audit.
  * Prints what a page costs at 1,000,000 and at 10,000,000 actions, what a list of a million costs in memory, and what
- * recording costs beside a bare INSERT of the same rows, turn by turn, in one run.
+ * recording costs beside a bare INSERT of the same rows, alternately, in one run.
  */
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
@@ -12,7 +12,7 @@ import { RecordActionsRequestSchema } from "#gen/tollgate/v1/audit_pb.js";
 import { columnOf } from "../../src/postgres/columns.ts";
 import { ensurePartitions } from "../../src/postgres/partitions.ts";
 import { defineStatements, executeStatement, keepPlan } from "../../src/postgres/statements.ts";
-import { median, seconds, startStand, timed } from "./stand.ts";
+import { median, seconds, startFixture, timed } from "./stand.ts";
 
 const sizes = [1_000_000, Number(process.argv[2] ?? 10_000_000)];
 const users = 2000;
@@ -22,7 +22,7 @@ const today = Math.floor(Date.now() / dayMs);
 const from = new Date((today - days) * dayMs + 3_600_000 * 5.5).toISOString();
 const to = new Date(today * dayMs - 3_600_000 * 3.5).toISOString();
 
-/** What a page is asked for; run_1 is made by every user. */
+/** The queries of the pages. Every user has actions of run_1. */
 const queries = {
   "90 days, method_group": `from=${from}&to=${to}&method_group=PLAN`,
   "90 days, company, service": `from=${from}&to=${to}&company_key=company_7&service_name=ROUTING`,
@@ -50,7 +50,7 @@ const sql = defineStatements("bench", {
     )`),
 });
 
-const { database, server, token, get, memory, forgetPeak, end } = await startStand();
+const { database, server, token, get, memory, forgetPeak, end } = await startFixture();
 try {
   await makeUsers();
   const rows: Record<string, number[]> = {};
@@ -75,7 +75,7 @@ async function makeUsers(): Promise<void> {
   );
 }
 
-/** Writes actions as the book would have, and the totals that it would have kept. */
+/** Writes actions and their totals as the writer would have. */
 async function fill(size: number): Promise<void> {
   const started = performance.now();
   await ensurePartitions(
@@ -85,7 +85,7 @@ async function fill(size: number): Promise<void> {
   );
   await database.raw("truncate audit_action");
   const step = 250_000;
-  // In order of time, as they come in life.
+  // In order of time, as in production.
   for (let first = 0; first < size; first += step) {
     await database.raw(
       `insert into audit_action (
@@ -183,8 +183,8 @@ async function list(): Promise<void> {
 }
 
 /**
- * Batches from two callers at once, the service and the bare INSERT turn by turn; what is sent is made before, for both
- * in the form in which it is sent.
+ * Sends batches from two concurrent callers to the service and to the bare INSERT alternately. Both get prepared
+ * requests in their wire form.
  */
 async function recording(): Promise<void> {
   await database.raw("create table bare (like audit_action including all)");
@@ -202,9 +202,9 @@ async function recording(): Promise<void> {
       rates.recorded.push((batches.length * size * 1000) / recorded);
       rates.bare.push((batches.length * size * 1000) / bare);
     }
-    const [ours, theirs] = [median(rates.recorded), median(rates.bare)];
+    const [serviceRate, bareRate] = [median(rates.recorded), median(rates.bare)];
     console.log(
-      `recording, batches of ${size}, two callers: ${ours.toFixed(0)} durable actions/s; bare INSERT ${theirs.toFixed(0)} rows/s; ratio ${(ours / theirs).toFixed(2)}`,
+      `recording, batches of ${size}, two callers: ${serviceRate.toFixed(0)} durable actions/s; bare INSERT ${bareRate.toFixed(0)} rows/s; ratio ${(serviceRate / bareRate).toFixed(2)}`,
     );
   }
   session.close();
@@ -229,7 +229,7 @@ function batch(size: number, base: number) {
 }
 type Batch = ReturnType<typeof batch>;
 
-/** A gRPC message with its five bytes before it. */
+/** Returns a gRPC message with its prefix of five bytes. */
 function toBody(actions: Batch): Buffer {
   const message = toBinary(
     RecordActionsRequestSchema,
@@ -264,7 +264,7 @@ async function record(session: ClientHttp2Session, body: Buffer): Promise<void> 
   if (trailers["grpc-status"] !== "0") throw new Error(`${trailers["grpc-status"]}: ${trailers["grpc-message"]}`);
 }
 
-/** An answer without a message has its status in its head; another has it to come. */
+/** Reads the status: from the headers of a response without a message, from the trailers otherwise. */
 function refused(head: IncomingHttpHeaders): Promise<[IncomingHttpHeaders]> {
   return head["grpc-status"] === undefined ? new Promise(() => undefined) : Promise.resolve([head]);
 }

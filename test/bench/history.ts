@@ -1,11 +1,11 @@
 /**
  * Statistics and the report of a month of 2,000 users, and data of 256 MiB up and down. Run by hand: npm run
- * bench:history. The report is compared with a bare exceljs writer of the same rows, turn by turn, in one run.
+ * bench:history. The report is compared with a bare exceljs writer of the same rows, alternately, in one run.
  */
 import { randomBytes, randomUUID } from "node:crypto";
 import { PassThrough } from "node:stream";
 import ExcelJs from "exceljs";
-import { median, seconds, startStand, timed } from "./stand.ts";
+import { median, seconds, startFixture, timed } from "./stand.ts";
 
 const users = 2000;
 const days = 30;
@@ -14,7 +14,7 @@ const rows = users * days * methods;
 const megabytes = 256;
 const period = "from=2026-10-01&to=2026-10-31";
 
-const { database, server, token, get, memory, forgetPeak, end } = await startStand();
+const { database, server, token, get, memory, forgetPeak, end } = await startFixture();
 try {
   await fill();
   await statistics();
@@ -49,26 +49,26 @@ async function statistics(): Promise<void> {
 }
 
 async function report(): Promise<void> {
-  const ours: number[] = [];
-  const theirs: number[] = [];
+  const serviceTimes: number[] = [];
+  const bareTimes: number[] = [];
   const idle = memory("VmRSS");
   forgetPeak();
   let bytes = 0;
   for (let round = 0; round < 5; round += 1) {
-    ours.push(
+    serviceTimes.push(
       await timed(async () => {
         bytes = (await (await get(`/admin/report?${period}`)).arrayBuffer()).byteLength;
       }),
     );
-    theirs.push(await timed(bare));
+    bareTimes.push(await timed(bare));
   }
-  const [our, their] = [(rows * 1000) / median(ours), (rows * 1000) / median(theirs)];
+  const [serviceRate, bareRate] = [(rows * 1000) / median(serviceTimes), (rows * 1000) / median(bareTimes)];
   console.log(
-    `GET /admin/report, ${(bytes / 1e6).toFixed(1)} MB: ${our.toFixed(0)} rows/s; bare exceljs ${their.toFixed(0)} rows/s; ratio ${(our / their).toFixed(2)}; RSS ${idle} MB idle, ${memory("VmHWM") - idle} MB more at its peak`,
+    `GET /admin/report, ${(bytes / 1e6).toFixed(1)} MB: ${serviceRate.toFixed(0)} rows/s; bare exceljs ${bareRate.toFixed(0)} rows/s; ratio ${(serviceRate / bareRate).toFixed(2)}; RSS ${idle} MB idle, ${memory("VmHWM") - idle} MB more at its peak`,
   );
 }
 
-/** The same rows, formats and compression, and nothing else. */
+/** Writes the same rows with the same formats and compression, and nothing else. */
 async function bare(): Promise<void> {
   const stream = new PassThrough();
   stream.resume();

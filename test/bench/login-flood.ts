@@ -1,5 +1,5 @@
 /**
- * What a flood of logins does to everyone else: the p99 of cached decisions and of user reads, idle and with 8,000 logins
+ * The effect of a flood of logins on other callers: the p99 of cached decisions and of user reads, idle and with 8,000 logins
  * in flight, as ratios of one run. `npm run bench:logins [in flight] [seconds of a measurement]`; takes about a minute.
  * The flood is a process of the lowest priority. Its connections are open while the idle server is measured.
  */
@@ -8,11 +8,11 @@ import { randomUUID } from "node:crypto";
 import { type ClientHttp2Session, connect } from "node:http2";
 import { createInterface, type Interface } from "node:readline";
 import { setTimeout as wait } from "node:timers/promises";
-import { startStand } from "./stand.ts";
+import { startFixture } from "./stand.ts";
 
 const inFlight = Number(process.argv[2] ?? 8000);
 const measureMs = Number(process.argv[3] ?? 10) * 1000;
-/** A decision and a read each so often: little enough that an idle server answers each by itself. */
+/** The interval of decisions and of reads: long enough that an idle server answers each before the next. */
 const everyMs = 10;
 const floods = ["one address", "many addresses"] as const;
 
@@ -26,18 +26,18 @@ for (const shape of floods) await measureFlood(shape);
 
 async function measureFlood(shape: (typeof floods)[number]): Promise<void> {
   const proxies = shape === "one address" ? "0" : "1";
-  const stand = await startStand({ TRUSTED_PROXIES: proxies, LOG_LEVEL: "info" }, [
+  const fixture = await startFixture({ TRUSTED_PROXIES: proxies, LOG_LEVEL: "info" }, [
     process.execPath,
     "--max-semi-space-size=4",
     "dist/main.js",
   ]);
-  const caller = connect(stand.server.url).on("error", () => undefined);
-  const call = callWith(caller, stand.token);
+  const caller = connect(fixture.server.url).on("error", () => undefined);
+  const call = callWith(caller, fixture.token);
   const flooder = spawn(process.execPath, [
     "--import",
     "tsx",
     "test/bench/login-flooder.ts",
-    stand.server.url,
+    fixture.server.url,
     String(inFlight),
     shape,
   ]);
@@ -54,7 +54,7 @@ async function measureFlood(shape: (typeof floods)[number]): Promise<void> {
     const idle = await measure(call);
     const { before, after, burst, busy } = await underFlood(flooder, lines, () => measure(call));
     const perSecond = (total(after.answers) - total(before.answers)) / (measureMs / 1000);
-    const behind = (stand.server.output().match(/batch write interrupted|the ledger is behind/g) ?? []).length;
+    const behind = (fixture.server.output().match(/batch write interrupted|the ledger is behind/g) ?? []).length;
     console.log(`# ${inFlight} logins in flight from ${shape}`);
     console.log(
       `in flight ${after.sent - total(after.answers)}, answered ${Math.round(perSecond)}/s: ${JSON.stringify(after.answers)}`,
@@ -64,11 +64,11 @@ async function measureFlood(shape: (typeof floods)[number]): Promise<void> {
     console.log(
       `not answered well: idle ${idle.failed}, flooded ${busy.failed}; the ledger was behind ${behind} times (target: 0)`,
     );
-    console.log(`memory of the server at its peak: ${stand.memory("VmHWM")} MB`);
+    console.log(`memory of the server at its peak: ${fixture.memory("VmHWM")} MB`);
   } finally {
     flooder.kill("SIGKILL");
     caller.destroy();
-    await stand.end();
+    await fixture.end();
   }
 }
 
@@ -77,7 +77,7 @@ interface Progress {
   readonly answers: Record<string, number>;
 }
 
-/** Measures while all logins are sent for the first time, and once they are. */
+/** Measures while the first logins are being sent, and after all are sent. */
 async function underFlood(flooder: ChildProcess, lines: Interface, work: () => Promise<Figures>) {
   let progress: Progress = { sent: 0, answers: {} };
   lines.on("line", (line) => (progress = JSON.parse(line) as Progress));
@@ -115,7 +115,7 @@ function callWith(session: ClientHttp2Session, token: string): Call {
     });
 }
 
-/** How long each call took, in milliseconds, and how many were not answered well. */
+/** The duration of each call in milliseconds, and the number of failed calls. */
 async function measure(call: Call): Promise<Figures> {
   const times = { decisions: [] as number[], reads: [] as number[] };
   const failed: Record<number, number> = {};
@@ -162,5 +162,5 @@ function report(
 }
 
 function quantile(values: readonly number[], part: number): number {
-  return values.toSorted((one, other) => one - other)[Math.floor(values.length * part)] ?? Number.NaN;
+  return values.toSorted((left, right) => left - right)[Math.floor(values.length * part)] ?? Number.NaN;
 }

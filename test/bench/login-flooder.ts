@@ -1,6 +1,6 @@
 /**
- * Keeps logins in flight: a process of its own, so that what it costs is not counted as the server's. Opens its
- * connections, prints "ready", and floods from the first line of its input on. Prints what was answered so far, by
+ * Keeps logins in flight, in a separate process so that its cost does not count as the server's. Opens its
+ * connections, prints "ready", and floods from the first line of its input on. Prints the number of responses so far, by
  * status, as a line of JSON every 100 ms.
  */
 import { connect } from "node:http2";
@@ -9,7 +9,7 @@ import { setPriority } from "node:os";
 const [url = "", inFlight = "8000", shape = "one address"] = process.argv.slice(2);
 const sessionCount = 80;
 
-// The flood must not take the processor from those who are measured: an attacker has a machine of their own.
+// The flood runs at the lowest priority: an attacker has a separate machine.
 setPriority(19);
 const sessions = Array.from({ length: sessionCount }, () => connect(url).on("error", () => undefined));
 const answers: Record<string, number> = {};
@@ -22,7 +22,7 @@ function login(session: (typeof sessions)[number]): Promise<number | string> {
       ":method": "POST",
       ":path": "/admin/token/generation",
       "content-type": "application/json",
-      // Where the server trusts a proxy, each login comes from a network of its own.
+      // When the server trusts a proxy, each login comes from a different network.
       ...(shape !== "one address" && {
         "x-forwarded-for": `10.${(sent >> 16) & 255}.${(sent >> 8) & 255}.${sent & 255}`,
       }),

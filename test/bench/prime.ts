@@ -1,7 +1,7 @@
 /**
- * Makes the counters of one meter again that has 40 days of 100,000 leases each. Run by hand: npm run bench:prime. It
+ * Rebuilds the counters of one meter with 40 days of 100,000 leases each. Run by hand: npm run bench:prime. It
  * needs redis-server, some 3 GB of disk, and minutes to write the leases.
- * LEASES=100000 DAYS=40 KEPT=400 PRIMES=20: leases a day, days, days that have a partition, and how often it is primed.
+ * LEASES=100000 DAYS=40 KEPT=400 PRIMES=20: leases a day, days, days that have a partition, and the number of primes.
  */
 import { chmod, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -47,7 +47,7 @@ try {
   console.log(`${days * leases} leases written in ${seconds(await timed(fill))}, ${kept} days have a partition`);
   await snapshots();
   await wholePrimes();
-  // It has been renewed for weeks.
+  // This lease was renewed for weeks.
   await database.raw(
     `update lease set state = 0, ended_at = null, expire_at = now() + interval '1 hour'
      where day = date '1970-01-01' + ?::integer and operation_id = (
@@ -108,7 +108,7 @@ async function snapshots(): Promise<void> {
   console.log(`it has ${found.length} leases, ${dayUsed} points of the day, ${windowUsed} of the window`);
 }
 
-/** From the loss to the answer: the barrier, the ledger, Redis. */
+/** Measures from the loss to the answer: the barrier, the ledger, Redis. */
 async function wholePrimes(): Promise<void> {
   const redis = new Redis(server.url);
   const engine = createRedisEngine(redis, { remember });

@@ -1,6 +1,6 @@
 /**
- * Loses Redis with many active meters, and asks for all of them at once. Run by hand: npm run bench:recovery. It needs
- * redis-server. METERS=100000 CALLERS=256: meters, and decisions that are under way at once.
+ * Loses Redis with many active meters, and requests all of them concurrently. Run by hand: npm run bench:recovery. It needs
+ * redis-server. METERS=100000 CALLERS=256: meters, and concurrent decisions.
  */
 import { chmod, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -24,7 +24,7 @@ const setting = (name: string, value: number) => Number(process.env[name] ?? val
 const meters = setting("METERS", 100_000);
 const callers = setting("CALLERS", 256);
 const poolSize = 10;
-/** Of each meter: this many settled, one that runs. */
+/** The settled leases of each meter. One more lease runs. */
 const settled = 5;
 const keptDays = 400;
 
@@ -108,7 +108,7 @@ async function measure(): Promise<void> {
   const lost = await timed(askAll);
   const { reads, most, flushes, connections } = { ...counts };
   const there = await timed(askAll);
-  // One meter stays, while all others are lost again: what its callers notice.
+  // One meter keeps its counters while all others are lost again: measures the effect on its callers.
   await server.flush();
   await askOf(1);
   const progress = { isOver: false };
@@ -127,7 +127,7 @@ async function measure(): Promise<void> {
   console.log(
     `${reads} snapshots read, at most ${most} at once; ${flushes} barriers; at most ${connections} connections`,
   );
-  const sorted = waits.toSorted((one, other) => one - other);
+  const sorted = waits.toSorted((left, right) => left - right);
   const slowest = sorted[Math.floor(sorted.length * 0.99)] ?? Number.NaN;
   console.log(
     `a meter that is there is decided meanwhile in ${median(waits).toFixed(1)} ms (p99 ${slowest.toFixed(1)} ms)`,

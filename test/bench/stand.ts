@@ -7,14 +7,14 @@ import { startEmbedded } from "../../src/postgres/embedded/embedded.ts";
 import { migrate } from "../../src/postgres/migrate.ts";
 import { type ServerProcess, startProcess } from "../support/process.ts";
 
-/** A server process on a PostgreSQL of its own, and an administrator's token. */
-export interface Stand {
+/** A server process on its own PostgreSQL, and an administrator's token. */
+export interface Fixture {
   readonly database: Database;
   readonly server: ServerProcess;
   readonly token: string;
-  /** Fails for any status but success. */
+  /** Sends a request. @throws Error for any status other than success */
   get(path: string): Promise<Response>;
-  /** Megabytes of the server's process: now, or at its peak since forgetPeak. */
+  /** Returns the megabytes of the server's process: now, or at its peak since forgetPeak. */
   memory(field: "VmRSS" | "VmHWM"): number;
   forgetPeak(): void;
   end(): Promise<void>;
@@ -22,8 +22,11 @@ export interface Stand {
 
 const password = "first administrator";
 
-/** @param command what runs the server; from the sources unless it is told */
-export async function startStand(settings: Record<string, string> = {}, command?: readonly string[]): Promise<Stand> {
+/** @param command the command that runs the server. Default: from the sources */
+export async function startFixture(
+  settings: Record<string, string> = {},
+  command?: readonly string[],
+): Promise<Fixture> {
   const folder = await mkdtemp(join(tmpdir(), "tollgate-bench-"));
   await chmod(folder, 0o711);
   const postgres = await startEmbedded({ folder, onExit: () => console.error("PostgreSQL has ended") });
@@ -79,7 +82,7 @@ export async function timed(work: () => Promise<unknown>): Promise<number> {
 }
 
 export function median(values: readonly number[]): number {
-  return values.toSorted((one, other) => one - other)[Math.floor(values.length / 2)] ?? Number.NaN;
+  return values.toSorted((left, right) => left - right)[Math.floor(values.length / 2)] ?? Number.NaN;
 }
 
 export function seconds(milliseconds: number): string {

@@ -1,16 +1,16 @@
 /**
- * The lists of users at 1,000,000 users, as an administrator sees them over HTTP. Run by hand: npm run bench.
+ * The lists of users at 1,000,000 users, as an administrator sees them over HTTP. Run by hand: npm run bench:users.
  * Prints what a list of everything costs in memory and until its first byte, and what the trigram index is worth: the
- * same filters with and without it, turn by turn, in one run.
+ * same filters with and without it, alternately, in one run.
  */
 import type { Database } from "../../src/postgres/database.ts";
-import { median, seconds, startStand, timed } from "./stand.ts";
+import { median, seconds, startFixture, timed } from "./stand.ts";
 
 const users = Number(process.argv[2] ?? 1_000_000);
 const query = "select * from user_account where search like lower(?) order by username limit 100";
 const count = "select count(*) from user_account where search like lower(?)";
 
-const { database, get, memory, forgetPeak, end } = await startStand();
+const { database, get, memory, forgetPeak, end } = await startFixture();
 try {
   await fill(database);
   await (await get("/admin/users?limit=10")).text();
@@ -39,7 +39,7 @@ async function fill(into: Database): Promise<void> {
 
 async function list(): Promise<void> {
   const idle = memory("VmRSS");
-  // Forgets the peak of the start.
+  // Resets the peak memory of the start.
   forgetPeak();
   const started = performance.now();
   const response = await get("/admin/users?limit=10000000");
@@ -84,7 +84,7 @@ async function plan(): Promise<void> {
   console.log(rows.map((row: { "QUERY PLAN": string }) => `  ${row["QUERY PLAN"]}`).join("\n"));
 }
 
-/** Five letters that some users have in their names. */
+/** Five letters that occur in the names of some users. */
 function hex(index: number): string {
   return (0xa1b2c3 + index * 7919).toString(16).slice(0, 5);
 }

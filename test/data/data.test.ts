@@ -140,7 +140,7 @@ describe("an upload", () => {
     });
   });
 
-  test("over HTTP has the file as its body", async () => {
+  test("over HTTP takes the file as the request body", async () => {
     const tracecode = randomUUID();
     const body = JSON.stringify({ a: "x".repeat(600_000) });
     const answer = await httpPut(
@@ -375,9 +375,9 @@ test("all files of a tracecode belong to the owner of the first, even if a later
   const partner = await app.token(await app.user({ company_key, roles: ["PARTNER"] }));
   expect((await get(output, {}, await app.token(owner))).status).toBe(404);
   expect((await get(output, {}, partner)).status).toBe(200);
-  const other = randomUUID();
-  await put({ tracecode: other, username: owner }, randomBytes(10));
-  expect((await get(other, {}, await app.token(owner))).status).toBe(200);
+  const laterTracecode = randomUUID();
+  await put({ tracecode: laterTracecode, username: owner }, randomBytes(10));
+  expect((await get(laterTracecode, {}, await app.token(owner))).status).toBe(200);
 });
 
 test("a file whose stored bytes have changed is not returned as complete", async () => {

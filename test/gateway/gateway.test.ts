@@ -11,7 +11,7 @@ const start = async (implementation: Implementation = {}) => {
 };
 afterEach(() => server?.stop());
 
-test("responds with 404, 405 with Allow, and to OPTIONS", async () => {
+test("answers an unknown path with 404, a wrong method with 405 and Allow, and OPTIONS with Allow", async () => {
   const { call } = await start();
   expect((await call("GET", "/nothing/at/all")).status).toBe(404);
   const wrong = await call("POST", "/query", {});
@@ -125,7 +125,7 @@ test("an unexpected error of a handler is INTERNAL without its text", async () =
   expect([status, body.message]).toEqual([500, "internal error"]);
 });
 
-test("an error that cannot be described cuts its own connection only", async () => {
+test("an error that describeError cannot convert closes its own connection only", async () => {
   server = await startFixture(
     {},
     {
@@ -157,7 +157,7 @@ test("refuses an unauthorized caller before it reads the body, and keeps the con
   expect(admitted.port).toBe(refused.port);
 });
 
-test("aborts the call when the caller leaves", async () => {
+test("aborts the call when the caller disconnects", async () => {
   const reason = new Promise<unknown>((resolve) => {
     void start({
       query: (_request, { signal }) =>

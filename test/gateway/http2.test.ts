@@ -35,7 +35,7 @@ afterEach(() => {
   server.close();
 });
 
-test("an unknown HTTP method is a 501, and one that the path does not have is a 405", async () => {
+test("answers an unknown HTTP method with 501, and one that the path lacks with 405", async () => {
   expect((await call({ ":path": "/query", ":method": "BREW" })).headers[":status"]).toBe(501);
   expect((await call({ ":path": "/whatever", ":method": "BREW" })).headers[":status"]).toBe(501);
   expect((await call({ ":path": "/query", ":method": "DELETE" })).headers[":status"]).toBe(405);
@@ -62,7 +62,7 @@ test.each(["/query", "/pages", "/file"])("HEAD %s has no body and completes", as
   expect([headers[":status"], text]).toEqual([200, ""]);
 });
 
-test("a response that fails midway is not taken for a complete one", async () => {
+test("a response that fails midway resets the stream", async () => {
   expect(JSON.parse((await call({ ":path": "/pages" })).text).items).toHaveLength(3);
   await expect(call({ ":path": "/pages?number=1" })).rejects.toThrow(/INTERNAL_ERROR/);
 });
@@ -78,7 +78,7 @@ test("a body beyond the limit is a 413, and its stream is closed while the calle
   await aborted;
 });
 
-test("a body that its caller cancels is not taken for a complete one", async () => {
+test("a canceled body does not reach the handler", async () => {
   const closed = new Promise((done) => {
     server.once("stream", (stream) => stream.once("close", done));
   });

@@ -19,20 +19,20 @@ test("a literal has precedence over *, and * over **", () => {
   expect(patternOf(router, "GET", "/b")).toBe("/{x=**}");
 });
 
-test("a look-up that leads nowhere goes back to the next best branch", () => {
+test("a lookup without a match backtracks to the next best branch", () => {
   const router = routerOf("GET /a/b/c", "GET /a/{x}/d", "GET /{x}/b/e");
   expect(patternOf(router, "GET", "/a/b/d")).toBe("/a/{x}/d");
   expect(patternOf(router, "GET", "/a/b/e")).toBe("/{x}/b/e");
   expect(patternOf(router, "GET", "/a/b/f")).toBe("none");
 });
 
-test("a more general route takes the method that a more special one does not have", () => {
+test("a more general route serves a method that the more specific one lacks", () => {
   const router = routerOf("POST /a/b", "GET /a/{x}");
   expect(patternOf(router, "GET", "/a/b")).toBe("/a/{x}");
   expect(patternOf(router, "DELETE", "/a/b")).toBe("GET HEAD OPTIONS POST");
 });
 
-test("the method * takes what no other route of the path names", () => {
+test("the method * serves every method that no other route of the path has", () => {
   const router = routerOf("* /a", "GET /a", "POST /a/b");
   expect(router.match("PATCH", "/a")).toMatchObject({ kind: "route", route: { httpMethod: "*" } });
   expect(router.match("HEAD", "/a")).toMatchObject({ kind: "route", route: { httpMethod: "GET" } });
@@ -80,9 +80,12 @@ test("a verb is never empty: a colon at the end is part of the value", () => {
   expect(segmentsOf("POST", "/users/anna::run")).toEqual(["users", "anna:"]);
 });
 
-test.each(["", "/", "//", "/a/", "/a//b", "a"])("empty segments and a path like %s match nothing", (path) => {
-  expect(patternOf(routerOf("GET /{x}", "GET /a/{x=**}", "GET /a/{x}/{y}"), "GET", path)).toBe("none");
-});
+test.each(["", "/", "//", "/a/", "/a//b", "a"])(
+  "the path %j with an empty segment or no leading slash matches no route",
+  (path) => {
+    expect(patternOf(routerOf("GET /{x}", "GET /a/{x=**}", "GET /a/{x}/{y}"), "GET", path)).toBe("none");
+  },
+);
 
 test("a verb is recognized when a route has it, and is part of the value otherwise", () => {
   const router = routerOf("POST /a/{x}:run", "POST /a/{x}", "GET /b/{x}");
@@ -102,7 +105,7 @@ test.each([
   expect(() => routerOf(...routes)).toThrow(/matches the same requests as/);
 });
 
-test("a look-up takes as many steps for 10,000 routes as for 10", () => {
+test("a lookup takes as many steps for 10,000 routes as for 10", () => {
   const steps = (routes: number) => {
     const paths = Array.from({ length: routes }, (_, index) => `GET /service_${index}/{x}/items_${index}/{y}`);
     const router = routerOf(...paths);

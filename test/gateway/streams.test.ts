@@ -39,10 +39,10 @@ test("a single page has a Content-Length, several pages are chunked", async () =
       for (let made = 0; made < number; made += 1) yield page(["a"]);
     },
   });
-  const one = await call("GET", "/pages?number=1");
-  expect(one.headers.get("content-length")).toBe(String(JSON.stringify(one.body).length));
-  const two = await call("GET", "/pages?number=2");
-  expect([two.headers.get("content-length"), two.headers.get("transfer-encoding")]).toEqual([null, "chunked"]);
+  const single = await call("GET", "/pages?number=1");
+  expect(single.headers.get("content-length")).toBe(String(JSON.stringify(single.body).length));
+  const chunked = await call("GET", "/pages?number=2");
+  expect([chunked.headers.get("content-length"), chunked.headers.get("transfer-encoding")]).toEqual([null, "chunked"]);
 });
 
 test("an error before the first items sets the status, a later one cuts the connection", async () => {
@@ -93,7 +93,7 @@ test.each([
   const { url } = await start({ [name]: endless.handler });
   const socket = open(url, `GET /${name}`);
   await once(socket, "readable");
-  // The system's buffers take some. When the count stops, the handler waits for the reader.
+  // The system's buffers accept some data. When the count stops, the handler waits for the reader.
   let before = -1;
   await expect.poll(() => before === (before = endless.made()), { interval: 300, timeout: 15_000 }).toBe(true);
   expect(endless.made()).toBeLessThan(300);
@@ -122,7 +122,7 @@ test.each([
   expect(endless.made()).toBeLessThan(4);
 });
 
-/** A handler that never ends by itself. `ended` resolves with whether its signal was aborted. */
+/** Creates a handler that never ends by itself. `ended` resolves with whether its signal was aborted. */
 function countedStream(make: () => unknown) {
   let made = 0;
   let end: (aborted: boolean) => void;

@@ -25,7 +25,7 @@ export interface Case {
   readonly expected: object;
   /** Converts the adapter's outcome into the one of our server. */
   readonly toOurs?: ToOurs;
-  /** The server leaves the call to the adapter. */
+  /** The adapter serves the call, not the gRPC server. */
   readonly isLeftAlone?: true;
 }
 type ToOurs = (adapter: Outcome) => Outcome;
@@ -47,7 +47,7 @@ function withFrames(name: string, run: Run<RawCaller>, expected: object, toOurs:
   return [{ name, client: "frames", expected, toOurs, run: (server) => withCaller(openRaw, run, server) }];
 }
 
-function leftAlone(cases: Case[]): Case[] {
+function servedByAdapter(cases: Case[]): Case[] {
   return cases.map((each) => ({ ...each, isLeftAlone: true }));
 }
 
@@ -169,7 +169,7 @@ export const cases: readonly Case[] = [
     callWith(hello, { metadata: { "grpc-timeout": "720H" } }),
     succeeded,
   ),
-  leftAlone([
+  servedByAdapter([
     ...withEachClient(
       "an invalid deadline",
       callWith(hello, { metadata: { "grpc-timeout": "soon" } }),
@@ -252,7 +252,7 @@ export const cases: readonly Case[] = [
     { code: 0, output: { data: Buffer.alloc(largeResponseBytes, "0123456789").toString("base64") } },
   ),
 
-  leftAlone([
+  servedByAdapter([
     ...withFrames(
       "a compressed message",
       send([encodeEnvelope(1, gzipSync(message.subarray(5)))], { "grpc-encoding": "gzip" }),

@@ -135,7 +135,7 @@ describe("in addition to the adapter", () => {
     await expect.poll(timers).toBeLessThanOrEqual(before);
   });
 
-  test("asks the caller to stop sending once it has its response", async () => {
+  test("resets the stream of a caller that keeps sending after the response", async () => {
     await start();
     const stream = caller.open().resume();
     const closed = once(stream, "close");

@@ -13,18 +13,18 @@ const rules = {
   quotas: [{ pointsPerDay: 1_000_000_000, pointsPerDateWindow: 1_000_000_000, maxConcurrentExecution: 100_000 }],
 };
 
-/** The quota decision and nothing else: the same script, asked in the same way, without callers, ledger or audit. */
+/** The quota decision alone: the same script, called in the same way, without authentication, ledger or audit. */
 export function createDecision(redisUrl: string) {
   const engine = createRedisEngine(new Redis(redisUrl), { remember });
   engine.setGeneration(1);
 
   async function ask(meter: Meter, command: Command) {
-    const asked: CounterRequest = { meter, rules, command };
-    const [reply] = await engine.run([asked]);
+    const request: CounterRequest = { meter, rules, command };
+    const [reply] = await engine.run([request]);
     if (reply?.kind !== "missing") return reply;
     const { token, day, window } = reply;
     await engine.prime(meter, token, { day, timezone: 0, window, dayUsed: 0, windowUsed: 0, leases: [] });
-    return (await engine.run([asked]))[0];
+    return (await engine.run([request]))[0];
   }
 
   return {

@@ -1,5 +1,5 @@
 /**
- * As much of HTTP/2 (RFC 9113) as a load of gRPC calls needs, and no more: Node's own client takes longer over a call
+ * The part of HTTP/2 (RFC 9113) that a load of gRPC calls needs: Node's own client spends more time on a call
  * than the servers that are measured, and shares its core with Redis and PostgreSQL. Headers of answers are not read:
  * a unary call that was answered without a message has failed. It keeps to no window of its peer's: what a load has under
  * way at once is less than any.
@@ -10,12 +10,12 @@ import { connect, type Socket } from "node:net";
 export interface GrpcConnection {
   /** @returns the message of the answer */
   unary(path: string, message: Uint8Array): Promise<Buffer>;
-  /** @param onData told of the answer's bytes as they come, envelopes and all */
+  /** @param onData receives the bytes of the answer as they arrive, including envelopes */
   stream(path: string, onData: (data: Buffer) => void): GrpcStream;
 }
 
 export interface GrpcStream {
-  /** @param envelopes messages, each in its own */
+  /** @param envelopes messages, each in its own envelope */
   write(envelopes: Uint8Array): void;
   end(): void;
   /** Resolves at the end of the answer. */
@@ -48,7 +48,7 @@ export async function openGrpc(url: string, token: string): Promise<GrpcConnecti
   socket.write(frame(frames.windowUpdate, 0, 0, Buffer.from(bytesOf(largestWindow - firstWindow))));
   readFrames(socket, open);
 
-  /** Everything that is sent in one turn leaves in one write. */
+  /** All frames of one turn of the event loop leave in one write. */
   function send(...parts: Buffer[]): void {
     if (socket.writableCorked === 0) {
       socket.cork();
@@ -57,10 +57,10 @@ export async function openGrpc(url: string, token: string): Promise<GrpcConnecti
     for (const part of parts) socket.write(part);
   }
 
-  function start(path: string, one: Open): number {
+  function start(path: string, call: Open): number {
     const id = nextId;
     nextId += 2;
-    open.set(id, one);
+    open.set(id, call);
     const block = blocks.get(path) ?? headerBlock({ path, host, token });
     blocks.set(path, block);
     send(frame(frames.headers, endHeaders, id, block));
@@ -98,7 +98,7 @@ export async function openGrpc(url: string, token: string): Promise<GrpcConnecti
 function readFrames(socket: Socket, open: Map<number, Open>): void {
   let rest: Buffer = Buffer.alloc(0);
   const failAll = (error: Error) => {
-    for (const one of open.values()) one.fail(error);
+    for (const call of open.values()) call.fail(error);
     open.clear();
   };
   socket.on("error", failAll);
@@ -117,15 +117,15 @@ function readFrames(socket: Socket, open: Map<number, Open>): void {
   });
 
   function take(type: number, flags: number, id: number, payload: Buffer): void {
-    const one = open.get(id);
+    const call = open.get(id);
     const isFirst = (flags & acknowledged) === 0;
     if (type === frames.settings && isFirst) socket.write(frame(frames.settings, acknowledged, 0, Buffer.alloc(0)));
     else if (type === frames.ping && isFirst) socket.write(frame(frames.ping, acknowledged, 0, payload));
     else if (type === frames.goAway) failAll(new Error("the server goes away"));
-    else if (type === frames.reset) settle(id, () => one?.fail(new Error(`reset with ${payload.readUInt32BE(0)}`)));
+    else if (type === frames.reset) settle(id, () => call?.fail(new Error(`reset with ${payload.readUInt32BE(0)}`)));
     else if (type === frames.data || type === frames.headers) {
-      if (type === frames.data && payload.length > 0) one?.onData(payload);
-      if ((flags & endStream) !== 0) settle(id, () => one?.done());
+      if (type === frames.data && payload.length > 0) call?.onData(payload);
+      if ((flags & endStream) !== 0) settle(id, () => call?.done());
     }
   }
 
@@ -149,7 +149,7 @@ function bytesOf(value: number): number[] {
   return [value >>> 24, (value >>> 16) & 0xff, (value >>> 8) & 0xff, value & 0xff];
 }
 
-/** HPACK (RFC 7541) without its tables: every field written out, so that the block is the same for every call. */
+/** HPACK (RFC 7541) without its tables: every field is literal, so that the block is the same for every call. */
 function headerBlock({ path, host, token }: { path: string; host: string; token: string }): Buffer {
   const fields = {
     ":method": "POST",

@@ -1,5 +1,5 @@
 /**
- * A load of calls whose bodies all differ, which h2load and wrk cannot send. Prints one line of JSON.
+ * Sends calls whose bodies all differ, which h2load and wrk cannot do. Prints one line of JSON.
  * Arguments: kind, URL, token, seconds, callers.
  */
 import { randomUUID } from "node:crypto";
@@ -21,7 +21,7 @@ const [seconds, callers] = [Number(secondsText), Number(callersText)];
 const batchSize = 100;
 const service = "/tollgate.v1.QuotaService";
 const usesGrpc = kind !== "consume" && kind !== "script";
-// Who does not wait for answers asks on however far behind they are, and a connection may have a thousand calls open.
+// The load does not wait for answers, however late they are, and a connection may have a thousand open calls.
 const connectionCount = kind === "latency" ? 16 : 4;
 const connections = usesGrpc
   ? await Promise.all(Array.from({ length: connectionCount }, () => openGrpc(url, token)))
@@ -30,18 +30,18 @@ const agent = new Agent({ keepAlive: true, maxSockets: 64 });
 let calls = 0;
 
 const placeholder = randomUUID();
-/** What is asked for each user; the operation is put in its place. */
+/** The request of each user. The operation id is written into it. */
 const acquisitions = Array.from({ length: users }, (_none, user) => {
-  const asked = {
+  const request = {
     username: `user_${user}`,
     service: 1,
     methodGroup: 3,
     points: 3,
     operationId: placeholder,
-    // None expires while it is measured.
+    // No lease expires during the measurement.
     ttlSeconds: 3600,
   };
-  return Buffer.from(toBinary(AcquireQuotaRequestSchema, create(AcquireQuotaRequestSchema, asked)));
+  return Buffer.from(toBinary(AcquireQuotaRequestSchema, create(AcquireQuotaRequestSchema, request)));
 });
 
 function acquisition(): Buffer {
@@ -70,9 +70,12 @@ async function grant(caller: number): Promise<number> {
   return 1;
 }
 
-/** Field 1 of the message, again and again. */
+/** Encodes a batch: field 1 of the message, repeated. */
 function batchMessage(): Buffer {
-  const parts = Array.from({ length: batchSize }, acquisition).flatMap((one) => [Buffer.from([0x0a, one.length]), one]);
+  const parts = Array.from({ length: batchSize }, acquisition).flatMap((message) => [
+    Buffer.from([0x0a, message.length]),
+    message,
+  ]);
   return Buffer.concat(parts);
 }
 
@@ -82,7 +85,7 @@ async function batch(caller: number): Promise<number> {
   return batchSize;
 }
 
-/** Messages on one stream, a hundred on their way at a time. */
+/** Sends messages on one stream, a hundred in flight. */
 async function stream(caller: number): Promise<number> {
   const end = performance.now() + seconds * 1000;
   let [answered, sent] = [0, 0];
@@ -107,7 +110,7 @@ async function stream(caller: number): Promise<number> {
     sent += batchSize;
   };
   send();
-  // An answer that ends before all has been answered is a refusal.
+  // A stream that ends before all answers arrived was refused.
   await Promise.race([finished, call.ended]);
   if (answered < sent) throw new Error("the stream was refused");
   call.end();
@@ -133,14 +136,14 @@ async function consume(): Promise<number> {
   return 1;
 }
 
-/** As many callers as asked for, each with one call at a time. */
+/** Runs the given number of callers, each with one call at a time. */
 async function closedLoop(work: (caller: number) => Promise<number>): Promise<void> {
   const started = performance.now();
   let done = 0;
   const caller = async (_none: unknown, index: number) => {
     while (performance.now() < started + seconds * 1000) {
       const more = await work(index);
-      // Not in one line: what the others add during the wait would be lost.
+      // Two statements: with one, additions of other callers during the await would be lost.
       done += more;
     }
   };
@@ -148,10 +151,10 @@ async function closedLoop(work: (caller: number) => Promise<number>): Promise<vo
   console.log(JSON.stringify({ done, rate: (done * 1000) / (performance.now() - started) }));
 }
 
-/** How long this process makes calls that do not count: its own first ones are slow, whomever it asks. */
+/** The warm-up: the first calls of this process are slow with any server. */
 const warmUpMs = 2000;
 
-/** A thousand calls a second, whether or not they are answered; latency counts from when a call was due. */
+/** Sends a thousand calls a second without waiting for answers. Latency counts from the time a call was due. */
 async function openLoop(work: (call: number) => Promise<unknown>): Promise<void> {
   const rate = 1000;
   const latencies: number[] = [];
@@ -172,21 +175,21 @@ async function openLoop(work: (call: number) => Promise<unknown>): Promise<void>
     }, 1);
   });
   await Promise.all(running);
-  const sorted = latencies.toSorted((one, other) => one - other);
+  const sorted = latencies.toSorted((left, right) => left - right);
   const at = (share: number) => sorted[Math.floor(sorted.length * share)];
   console.log(JSON.stringify({ done: sorted.length, p50: at(0.5), p99: at(0.99), p999: at(0.999) }));
 }
 
-/** The script by itself: EVALSHA with the arguments that stand in the token's place. */
+/** Runs the script itself: EVALSHA with the arguments that are passed instead of the token. */
 function bareScript(): () => Promise<unknown> {
   const redis = new Redis(url);
   const [sha = "", ...rest] = JSON.parse(token) as string[];
   return () =>
     redis.evalsha(
       sha,
-      ...(rest.map((one) => one.replace("__rand_int__", String(Math.random()).slice(2, 14).padEnd(12, "0"))) as [
-        string,
-      ]),
+      ...(rest.map((argument) =>
+        argument.replace("__rand_int__", String(Math.random()).slice(2, 14).padEnd(12, "0")),
+      ) as [string]),
     );
 }
 

@@ -4,22 +4,22 @@ import { cpuSeconds, run, type Server } from "./processes.ts";
 export const seconds = 3;
 const rounds = Number(process.env.ROUNDS ?? 3);
 
-/** What a server does in a second: of the clock, and of its own processor's time. */
+/** The work of a server per second of wall time, and per second of its own processor time. */
 export interface Speed {
   readonly wall: number;
-  /** The load, Redis and PostgreSQL share the other core and may be what holds the wall's figure down; not this one. */
+  /** Load, Redis and PostgreSQL share the other core, which may limit the wall figure but not this one. */
   readonly perCoreSecond: number;
 }
 
 export interface Rival {
   readonly name: string;
-  /** Runs the load once; how much was done, and in how many seconds. */
+  /** Runs the load once. Returns the amount of work and its duration in seconds. */
   readonly load: () => Promise<{ done: number; rate: number }>;
-  /** Absent where it is no server that is measured. */
+  /** Absent when no server is measured. */
   readonly server?: Server;
 }
 
-/** Medians of rounds in which the rivals take turns; a first round warms up. */
+/** Returns medians of rounds in which the rivals alternate. The first round warms up. */
 export async function compare(rivals: readonly Rival[]): Promise<Map<string, Speed>> {
   const speeds = new Map(rivals.map(({ name }) => [name, { wall: [] as number[], perCoreSecond: [] as number[] }]));
   for (let round = 0; round <= rounds; round += 1) {

@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { createServer } from "node:net";
 
-/** The server's core, and everybody else's. */
+/** The core of the server, and the core of all other processes. */
 export const cores = { server: "0", others: "1" };
 
 /** The service, as `npm start` runs it. */
@@ -23,7 +23,7 @@ export async function freePort(): Promise<number> {
   return typeof address === "object" && address !== null ? address.port : 0;
 }
 
-/** Starts a server on one core, or on "any", and waits until it says that it serves. */
+/** Starts a server on one core, or on "any", and waits until it reports that it serves. */
 export async function startServer(
   command: readonly string[],
   environment: Record<string, string>,
@@ -33,7 +33,7 @@ export async function startServer(
   const [program = "", ...parameters] = core === "any" ? command : ["taskset", "-c", core, ...command];
   const env = { PATH: process.env.PATH, HOME: process.env.HOME, PORT: String(port), HOST: "127.0.0.1", ...environment };
   const child = spawn(program, parameters, { env, stdio: ["ignore", "pipe", "inherit"] });
-  // A bench that fails leaves nothing behind.
+  // A failed benchmark must leave no process behind.
   process.once("exit", () => child.kill("SIGKILL"));
   await new Promise<void>((done, fail) => {
     child.stdout.on("data", (text) => /ready|Ready to accept|server started/.test(String(text)) && done());
@@ -50,19 +50,19 @@ export async function startServer(
   };
 }
 
-/** Puts a process that runs, and those it has started, on the core beside the server's. */
+/** Moves a running process and its children to the core of the other processes. */
 export function moveAside(pid: number): void {
   const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").split(" ").filter(Boolean);
-  for (const one of [String(pid), ...children]) execFileSync("taskset", ["-acp", cores.others, one]);
+  for (const id of [String(pid), ...children]) execFileSync("taskset", ["-acp", cores.others, id]);
 }
 
-/** Seconds of a processor that a process has used so far. */
+/** Returns the processor seconds that a process has used so far. */
 export function cpuSeconds({ child }: Server): number {
   const fields = readFileSync(`/proc/${child.pid}/stat`, "utf8").split(") ").at(-1)?.split(" ") ?? [];
   return (Number(fields[11]) + Number(fields[12])) / 100;
 }
 
-/** What a program of the other core prints. */
+/** Returns the output of a program that runs on the other core. */
 export async function run(command: readonly string[]): Promise<string> {
   const child = spawn("taskset", ["-c", cores.others, ...command]);
   let output = "";

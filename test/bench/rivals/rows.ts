@@ -8,7 +8,7 @@ import { median, timed } from "../stand.ts";
 import { compare, h2load, load, redisBenchmark, type Speed, wrk } from "./measure.ts";
 import { type Server, service, startServer } from "./processes.ts";
 import { prepareScript } from "./script.ts";
-import type { Stand } from "./stand.ts";
+import type { Fixture } from "./stand.ts";
 
 /** One comparison of the table. */
 export interface Row {
@@ -17,12 +17,12 @@ export interface Row {
   readonly unit: string;
   readonly ours: number;
   readonly rivals: number;
-  /** Ours for one of the rival's, or where less is better the rival's for one of ours. */
+  /** The service's figure divided by the rival's, or the inverse when less is better. */
   readonly ratio: number;
   readonly aim: string;
 }
 
-export type MakeRows = (stand: Stand) => Promise<Row[]>;
+export type MakeRows = (fixture: Fixture) => Promise<Row[]>;
 
 const callers = 64;
 const perCore = "per core-second";
@@ -35,7 +35,7 @@ function speedOf(speeds: ReadonlyMap<string, Speed>, name: string): Speed {
   return speeds.get(name) ?? { wall: Number.NaN, perCoreSecond: Number.NaN };
 }
 
-function startRival(name: string, { environment }: Stand): Promise<Server> {
+function startRival(name: string, { environment }: Fixture): Promise<Server> {
   const script = new URL(`servers/${name}.ts`, import.meta.url).pathname;
   return startServer([process.execPath, "--import", "tsx", script], environment);
 }
@@ -49,32 +49,32 @@ const texts: Readonly<Record<string, string>> = {
 };
 
 export const rows: Readonly<Record<string, MakeRows>> = {
-  /** Acquire and settle. Ours asks who is calling, writes the ledger, the usage and the audit log; the rivals do not. */
-  async a(stand) {
+  /** Acquire and settle. The service authenticates, and writes ledger, usage and audit log. The rivals do not. */
+  async a(fixture) {
     const [grpcServer, grpcJs, adapter, fastify] = (await Promise.all(
-      ["grpc-server", "grpc-js", "adapter", "fastify"].map((name) => startRival(name, stand)),
+      ["grpc-server", "grpc-js", "adapter", "fastify"].map((name) => startRival(name, fixture)),
     )) as [Server, Server, Server, Server];
-    const script = await prepareScript(stand);
+    const script = await prepareScript(fixture);
     const pairs = (name: string, server: Server, token = "") => ({
       name,
       server,
       load: () => load("pairs", server.url, token, callers),
     });
     const speeds = await compare([
-      pairs("service", stand.server, stand.token),
+      pairs("service", fixture.server, fixture.token),
       pairs("grpc-server", grpcServer),
       pairs("grpc-js", grpcJs),
       pairs("adapter", adapter),
       { name: "fastify", server: fastify, load: () => load("consume", fastify.url, "", callers) },
-      { name: "redis", load: () => redisBenchmark(stand.environment.REDIS_URL ?? "", script, 1) },
+      { name: "redis", load: () => redisBenchmark(fixture.environment.REDIS_URL ?? "", script, 1) },
     ]);
     await Promise.all([grpcServer, grpcJs, adapter, fastify].map((server) => server.stop()));
-    const against = (ours: string, theirs: string, aim: number) => {
-      const [mine, other] = [speedOf(speeds, ours), speedOf(speeds, theirs)];
-      const what = `acquire+settle, ${texts[ours]} | ${texts[theirs]}`;
+    const against = (subject: string, rival: string, aim: number) => {
+      const [subjectSpeed, rivalSpeed] = [speedOf(speeds, subject), speedOf(speeds, rival)];
+      const what = `acquire+settle, ${texts[subject]} | ${texts[rival]}`;
       return [
-        row("a", what, `pairs ${perCore}`, [mine.perCoreSecond, other.perCoreSecond], aim),
-        row("a", what, "pairs/s", [mine.wall, other.wall], aim),
+        row("a", what, `pairs ${perCore}`, [subjectSpeed.perCoreSecond, rivalSpeed.perCoreSecond], aim),
+        row("a", what, "pairs/s", [subjectSpeed.wall, rivalSpeed.wall], aim),
       ];
     };
     const calls = [2 * speedOf(speeds, "service").wall, speedOf(speeds, "redis").wall] as const;
@@ -88,12 +88,12 @@ export const rows: Readonly<Record<string, MakeRows>> = {
     ];
   },
 
-  async b(stand) {
-    const script = await prepareScript(stand);
+  async b(fixture) {
+    const script = await prepareScript(fixture);
     const speeds = await compare([
-      { name: "batch", server: stand.server, load: () => load("batch", stand.server.url, stand.token, 8) },
-      { name: "stream", server: stand.server, load: () => load("stream", stand.server.url, stand.token, 8) },
-      { name: "redis", load: () => redisBenchmark(stand.environment.REDIS_URL ?? "", script, 100) },
+      { name: "batch", server: fixture.server, load: () => load("batch", fixture.server.url, fixture.token, 8) },
+      { name: "stream", server: fixture.server, load: () => load("stream", fixture.server.url, fixture.token, 8) },
+      { name: "redis", load: () => redisBenchmark(fixture.environment.REDIS_URL ?? "", script, 100) },
     ]);
     const redis = speedOf(speeds, "redis").wall;
     return ["batch", "stream"].map((name) =>
@@ -101,8 +101,8 @@ export const rows: Readonly<Record<string, MakeRows>> = {
     );
   },
 
-  async c(stand) {
-    const asked = {
+  async c(fixture) {
+    const request = {
       username: "exhausted",
       service: 1,
       methodGroup: 3,
@@ -112,59 +112,67 @@ export const rows: Readonly<Record<string, MakeRows>> = {
     const body = join(tmpdir(), "tollgate-refused.bin");
     await writeFile(
       body,
-      encodeEnvelope(0, toBinary(AcquireQuotaRequestSchema, create(AcquireQuotaRequestSchema, asked))),
+      encodeEnvelope(0, toBinary(AcquireQuotaRequestSchema, create(AcquireQuotaRequestSchema, request))),
     );
-    const headers = ["content-type: application/grpc", "te: trailers", `authorization: Bearer ${stand.token}`];
-    const path = `${stand.server.url}/tollgate.v1.QuotaService/AcquireQuota`;
+    const headers = ["content-type: application/grpc", "te: trailers", `authorization: Bearer ${fixture.token}`];
+    const path = `${fixture.server.url}/tollgate.v1.QuotaService/AcquireQuota`;
     const speeds = await compare([
       {
         name: "refusals",
-        server: stand.server,
-        load: () => h2load(path, ["-d", body, ...headers.flatMap((one) => ["-H", one])]),
+        server: fixture.server,
+        load: () => h2load(path, ["-d", body, ...headers.flatMap((header) => ["-H", header])]),
       },
-      { name: "grants", server: stand.server, load: () => load("grants", stand.server.url, stand.token, callers) },
+      {
+        name: "grants",
+        server: fixture.server,
+        load: () => load("grants", fixture.server.url, fixture.token, callers),
+      },
     ]);
     const [refusals, grants] = [speedOf(speeds, "refusals"), speedOf(speeds, "grants")];
     return [row("c", "refusals | grants", `decisions ${perCore}`, [refusals.perCoreSecond, grants.perCoreSecond], 0.9)];
   },
 
-  async d(stand) {
-    const script = await prepareScript(stand);
+  async d(fixture) {
+    const script = await prepareScript(fixture);
     const ours: number[][] = [];
     const bare: number[][] = [];
     for (let round = 0; round < 4; round += 1) {
-      const one = await load("latency", stand.server.url, stand.token, 1);
-      const other = await load("script", stand.environment.REDIS_URL ?? "", JSON.stringify(script.slice(1)), 1);
+      const serviceLatency = await load("latency", fixture.server.url, fixture.token, 1);
+      const scriptLatency = await load(
+        "script",
+        fixture.environment.REDIS_URL ?? "",
+        JSON.stringify(script.slice(1)),
+        1,
+      );
       if (round === 0) continue;
-      ours.push([one.p50, one.p99, one.p999]);
-      bare.push([other.p50, other.p99, other.p999]);
+      ours.push([serviceLatency.p50, serviceLatency.p99, serviceLatency.p999]);
+      bare.push([scriptLatency.p50, scriptLatency.p99, scriptLatency.p999]);
     }
     return ["p50", "p99", "p99.9"].map((name, index) => {
-      const [mine, theirs] = [ours, bare].map((all) => median(all.map((one) => one[index] ?? Number.NaN))) as [
-        number,
-        number,
-      ];
+      const [serviceMs, scriptMs] = [ours, bare].map((all) =>
+        median(all.map((round) => round[index] ?? Number.NaN)),
+      ) as [number, number];
       const aim = name === "p99" ? "≤ 3" : "";
       return {
         row: "d",
         what: `${name} of acquire at 1,000/s | bare EVALSHA`,
         unit: "ms",
-        ours: mine,
-        rivals: theirs,
-        ratio: mine / theirs,
+        ours: serviceMs,
+        rivals: scriptMs,
+        ratio: serviceMs / scriptMs,
         aim,
       };
     });
   },
 
-  async e(stand) {
-    const fastify = await startRival("fastify", stand);
-    const header = ["-H", `Authorization: Bearer ${stand.token}`];
+  async e(fixture) {
+    const fastify = await startRival("fastify", fixture);
+    const header = ["-H", `Authorization: Bearer ${fixture.token}`];
     const paths = { "one user": "/admin/users/user_7", "a page of 50 users": "/admin/users?limit=50" };
     const made: Row[] = [];
     for (const [what, path] of Object.entries(paths)) {
       const speeds = await compare([
-        { name: "ours", server: stand.server, load: () => wrk(`${stand.server.url}${path}`, header) },
+        { name: "ours", server: fixture.server, load: () => wrk(`${fixture.server.url}${path}`, header) },
         { name: "fastify", server: fastify, load: () => wrk(`${fastify.url}${path}`, header) },
       ]);
       const [ours, theirs] = [speedOf(speeds, "ours"), speedOf(speeds, "fastify")];
@@ -177,16 +185,16 @@ export const rows: Readonly<Record<string, MakeRows>> = {
     return made;
   },
 
-  async f(stand) {
+  async f(fixture) {
     const post = join(tmpdir(), "tollgate-check.lua");
     const body = '{"username":"user_7","service":"UNIVERSAL","method_group":"PLAN","points":3}';
     await writeFile(
       post,
-      `wrk.method = "POST"\nwrk.body = '${body}'\nwrk.headers["Content-Type"] = "application/json"\nwrk.headers["Authorization"] = "Bearer ${stand.token}"\n`,
+      `wrk.method = "POST"\nwrk.body = '${body}'\nwrk.headers["Content-Type"] = "application/json"\nwrk.headers["Authorization"] = "Bearer ${fixture.token}"\n`,
     );
     const empty = join(tmpdir(), "tollgate-empty.lua");
     await writeFile(empty, 'wrk.method = "POST"\nwrk.body = "{}"\nwrk.headers["Content-Type"] = "application/json"\n');
-    const { server } = stand;
+    const { server } = fixture;
     const methods = {
       check: ["/quota/leases:check", "QuotaService/CheckQuota", post],
       version: ["/admin/system/version", "SystemService/Version", empty],
@@ -234,15 +242,15 @@ export const rows: Readonly<Record<string, MakeRows>> = {
     ];
   },
 
-  async h(stand) {
-    const servers = (await Promise.all(["1", "2"].map((WORKERS) => stand.startService({ WORKERS }, "any")))) as [
+  async h(fixture) {
+    const servers = (await Promise.all(["1", "2"].map((WORKERS) => fixture.startService({ WORKERS }, "any")))) as [
       Server,
       Server,
     ];
-    const [one, two] = servers;
+    const [oneWorker, twoWorkers] = servers;
     const speeds = await compare([
-      { name: "1", load: () => load("pairs", one.url, stand.token, callers) },
-      { name: "2", load: () => load("pairs", two.url, stand.token, callers) },
+      { name: "1", load: () => load("pairs", oneWorker.url, fixture.token, callers) },
+      { name: "2", load: () => load("pairs", twoWorkers.url, fixture.token, callers) },
     ]);
     await Promise.all(servers.map((server) => server.stop()));
     return [

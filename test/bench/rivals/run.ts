@@ -1,13 +1,13 @@
 /**
- * The service beside what a team would otherwise use, turn by turn, in one run. Run by hand: npm run bench, or
- * npm run bench -- --rows a,f --json out.json. One core is the server's, the other everybody else's.
+ * Compares the service with the alternatives of a team, alternately, in one run. Run by hand: npm run bench, or
+ * npm run bench -- --rows a,f --json out.json. The server has one core, all other processes share the other.
  */
 import { execFileSync } from "node:child_process";
 import { writeFile } from "node:fs/promises";
 import { parseArgs } from "node:util";
 import { isInstalled } from "./processes.ts";
 import { type Row, rows } from "./rows.ts";
-import { startStand } from "./stand.ts";
+import { startFixture } from "./stand.ts";
 
 const needs: Readonly<Record<string, readonly string[]>> = {
   a: ["redis-benchmark"],
@@ -29,16 +29,16 @@ for (const program of ["redis-server", "taskset"]) {
 }
 execFileSync("npx", ["tsc", "-p", "tsconfig.build.json"], { stdio: "inherit" });
 process.setMaxListeners(100);
-const stand = await startStand();
+const fixture = await startFixture();
 const made: Row[] = [];
 try {
   for (const name of values.rows.split(",")) {
     const missing = (needs[name] ?? []).filter((program) => !isInstalled(program));
     if (missing.length > 0) console.error(`row ${name} is left out: ${missing.join(" and ")} missing (${packages})`);
-    else made.push(...((await rows[name]?.(stand)) ?? []));
+    else made.push(...((await rows[name]?.(fixture)) ?? []));
   }
 } finally {
-  await stand.stop();
+  await fixture.stop();
 }
 print(made);
 if (values.json !== undefined) await writeFile(values.json, `${JSON.stringify(made, undefined, 2)}\n`);

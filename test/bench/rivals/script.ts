@@ -1,14 +1,14 @@
 import { readFileSync } from "node:fs";
 import { Redis } from "ioredis";
 import { createRedisEngine } from "../../../src/quotas/counters/redis.ts";
-import type { Stand } from "./stand.ts";
+import type { Fixture } from "./stand.ts";
 
 const generation = 1;
 const remember = { ms: 86_400_000, operations: 2000 };
 const keys = ["tollgate::{1}:1:3:state", "tollgate::{1}:1:3:leases"];
 
-/** The command that acquires by the script itself, of counters that begin anew; `__rand_int__` stands for the operation. */
-export async function prepareScript({ environment }: Stand): Promise<string[]> {
+/** Returns the command that acquires by the script itself, on new counters. `__rand_int__` is the placeholder of the operation. */
+export async function prepareScript({ environment }: Fixture): Promise<string[]> {
   const redis = new Redis(environment.REDIS_URL ?? "");
   await redis.del(...keys);
   const text = readFileSync(new URL("../../../src/quotas/counters/meter.lua", import.meta.url), "utf8");

@@ -5,21 +5,21 @@ import { join } from "node:path";
 import { startEmbedded } from "../../../src/postgres/embedded/embedded.ts";
 import { cores, moveAside, type Server, service, startServer } from "./processes.ts";
 
-/** Who asks for quotas. */
+/** The number of users that request quotas. */
 export const users = 50;
 
-/** The service with everything it stands on, and the settings that its rivals share. */
-export interface Stand {
+/** The service with its PostgreSQL and Redis, and the settings that its rivals share. */
+export interface Fixture {
   readonly server: Server;
   readonly token: string;
   readonly environment: Record<string, string>;
   startService(settings: Record<string, string>, core?: string): Promise<Server>;
-  /** Fails for any status but success. */
+  /** Sends a request. @throws Error for any status other than success */
   send(method: string, path: string, body: unknown): Promise<string>;
   stop(): Promise<void>;
 }
 
-export async function startStand(): Promise<Stand> {
+export async function startFixture(): Promise<Fixture> {
   const folder = await mkdtemp(join(tmpdir(), "tollgate-rivals-"));
   await chmod(folder, 0o711);
   const postgres = await startEmbedded({ folder, onExit: () => console.error("PostgreSQL has ended") });
@@ -40,7 +40,7 @@ export async function startStand(): Promise<Stand> {
     startServer(service, { ...environment, ...settings }, core);
   const server = await startService({}, cores.server);
   let token = "";
-  const send: Stand["send"] = async (method, path, body) => {
+  const send: Fixture["send"] = async (method, path, body) => {
     const headers = { "content-type": "application/json", ...(token !== "" && { authorization: `Bearer ${token}` }) };
     const init = { method, headers, body: JSON.stringify(body) };
     const response = await fetch(`${server.url}${path}`, init);
@@ -69,7 +69,7 @@ export async function startStand(): Promise<Stand> {
   };
 }
 
-async function makeUsers(send: Stand["send"]): Promise<void> {
+async function makeUsers(send: Fixture["send"]): Promise<void> {
   await send("POST", "/admin/companies", { key: "acme" });
   const quota = (points: number) => ({
     services: [

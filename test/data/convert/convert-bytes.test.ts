@@ -198,7 +198,7 @@ test("random JSON survives a round trip through a workbook", { timeout: 120_000 
   );
 });
 
-test("a workbook of another program gives its sheets, with fields named by the first row", async () => {
+test("converts each sheet of a foreign workbook to a list, with fields named by the first row", async () => {
   const workbook = new ExcelJs.Workbook();
   const sheet = workbook.addWorksheet("Orders");
   sheet.addRows([
@@ -225,7 +225,7 @@ async function change(xlsx: Buffer | undefined, by: (workbook: ExcelJs.Workbook)
 const foreign = (...rows: unknown[][]) =>
   change(undefined, (workbook) => void workbook.addWorksheet("Orders").addRows(rows));
 
-test("a column without a name and without values is left out", async () => {
+test("omits a column without a name and without values", async () => {
   const xlsx = await foreign(["a", null, "c"], [1, null, 3], [4, "", 6]);
   expect(await toJson(xlsx)).toEqual({
     Orders: [
@@ -353,7 +353,7 @@ function damage(xlsx: Buffer): Buffer {
   return xlsx;
 }
 
-test("a merged cell has its value once", async () => {
+test("returns the value of a merged cell once", async () => {
   const xlsx = await change(undefined, (workbook) => {
     workbook.addWorksheet("Orders").addRows([
       ["a", "b"],
@@ -364,7 +364,7 @@ test("a merged cell has its value once", async () => {
   expect(await toJson(xlsx)).toEqual({ Orders: [{ a: 1, b: 2 }] });
 });
 
-test("long texts of digits and escapes stay texts", async () => {
+test("keeps long texts of digits and escapes as texts", async () => {
   const text = `${String.raw`\n`.repeat(300)}12345678901234567890`.repeat(40);
   const json = { a: text.slice(0, 30_000), b: "\\".repeat(32_000) };
   expect(await toJson(await toXlsx(json))).toEqual(json);

@@ -456,7 +456,7 @@ const packages: readonly Case[] = [
     json: { S: [{ a: 1 }], "#hidden": ["S"] },
   },
   {
-    name: "a sheet that only a macro shows",
+    name: "a very hidden sheet",
     file: () => spreadsheet({ cells: '<c r="A2"><v>1</v></c>', sheetState: ' state="veryHidden"' }),
     json: { S: [{ a: 1 }], "#hidden": ["S"] },
   },
@@ -547,7 +547,7 @@ const packages: readonly Case[] = [
 ];
 
 const others: readonly Case[] = [
-  { name: "a ZIP of anything", file: () => archiveOf({ "readme.txt": "hello" }), refused: "it is not a workbook" },
+  { name: "a ZIP of other files", file: () => archiveOf({ "readme.txt": "hello" }), refused: "it is not a workbook" },
   { name: "an empty ZIP", file: () => archiveOf({}), refused: "it is not a workbook" },
   {
     name: "an .ods",
@@ -611,7 +611,7 @@ const others: readonly Case[] = [
     refused: "it has two sheets named S",
   },
   {
-    name: "shared strings that are missing",
+    name: "missing shared strings",
     file: () => archiveOf(changeParts(plain(), { rename: { "xl/sharedStrings.xml": "xl/other.xml" } })),
     refused: "the part /xl/sharedStrings.xml is missing",
   },
@@ -645,17 +645,17 @@ const others: readonly Case[] = [
     refused: "the part /xl/sharedStrings.xml is neither in UTF-8 nor in UTF-16",
   },
   {
-    name: "a declared encoding that is another one",
+    name: "a wrong declared encoding",
     file: () => archiveOf(changeParts(plain(), { replace: [['encoding="UTF-8"', 'encoding="ISO-8859-1"']] })),
     refused: "is neither in UTF-8 nor in UTF-16",
   },
   {
-    name: "names out of the archive",
+    name: "entry names that leave the archive",
     file: () => archiveOf({ "../../etc/x": "x", ...plain() }),
     json: sheet("x"),
   },
   {
-    name: "a target out of the archive",
+    name: "a target that leaves the archive",
     file: () => archiveOf(changeParts(plain(), { replace: [['"worksheets/sheet1.xml"', '"../../../../etc/passwd"']] })),
     refused: "the part /etc/passwd is missing",
   },

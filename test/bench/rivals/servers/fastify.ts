@@ -1,4 +1,4 @@
-/** What a team would put together: rate-limiter-flexible, and a table read with pg, behind Fastify. */
+/** A typical alternative: rate-limiter-flexible, and a table read with pg, behind Fastify. */
 import Fastify from "fastify";
 import { Redis } from "ioredis";
 import { decodeJwt, jwtVerify } from "jose";
@@ -24,7 +24,7 @@ const columns = "id, username, name, email, phone, company_key, enabled, roles, 
 const verified = new Map<string, number>();
 const accounts = new Map<number, { enabled: boolean; roles: string[]; untilMs: number }>();
 
-/** A token is verified once, its account read again every five seconds: as in the service. */
+/** Verifies a token once and reads its account every five seconds, as the service does. */
 async function isAdministrator(authorization = ""): Promise<boolean> {
   const token = authorization.replace("Bearer ", "");
   if (!verified.has(token)) {
