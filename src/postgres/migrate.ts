@@ -30,11 +30,12 @@ const retryMs = 100;
  * Brings the database to the version of this code. Several servers may call it at once: one migrates, the others wait.
  * Migrations in a row run in one transaction. A migration whose first line is `-- transaction: off` runs statement by
  * statement outside a transaction, and is recorded after the last one.
+ * @returns the names of the migrations that it applied, in order
  * @throws Error when a migration fails, an applied migration was changed, or the database is newer than this code
  */
-export async function migrate(database: Database, folder = ownFolder): Promise<void> {
+export async function migrate(database: Database, folder = ownFolder): Promise<string[]> {
   const migrations = await readMigrations(folder);
-  await withOwnConnection(database, async (client) => {
+  return withOwnConnection(database, async (client) => {
     // A migration of a large table may take longer than any call.
     await client.query("set statement_timeout = 0; set lock_timeout = 0");
     await lockSession(client);
@@ -49,10 +50,9 @@ export async function migrate(database: Database, folder = ownFolder): Promise<v
     const { rows } = await client.query<Applied>("select number, name, checksum from migration order by number");
     check(migrations, rows);
     const appliedNumbers = new Set(rows.map(({ number }) => number));
-    await apply(
-      client,
-      migrations.filter(({ number }) => !appliedNumbers.has(number)),
-    );
+    const pending = migrations.filter(({ number }) => !appliedNumbers.has(number));
+    await apply(client, pending);
+    return pending.map(({ name }) => name);
   });
 }
 

@@ -1,0 +1,7 @@
+-- The SQL of src/cli/doctor.ts. Made by `npm run gen`.
+
+-- cli-doctor.readServerState
+select current_setting('server_version_num')::integer as version, current_setting('server_encoding') as encoding,
+  (extract(epoch from clock_timestamp()) * 1000)::float8 as now,
+  (select rolsuper from pg_roles where rolname = current_user) as superuser,
+  to_regclass('migration') is not null as migrated;

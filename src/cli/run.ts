@@ -1,0 +1,74 @@
+import { parseArgs } from "node:util";
+import { type CommandDefinition, type Option, UsageError } from "./command.ts";
+import { commands } from "./commands.ts";
+import { describeError, exitCodeOf, exitCodes } from "./exit-codes.ts";
+import { commonOptions, describeCommand, describeCommands } from "./help.ts";
+import { createOutput } from "./output.ts";
+
+/** The parts of a process that a command uses. */
+export interface Terminal {
+  readonly words: readonly string[];
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly stdin: NodeJS.ReadableStream;
+  readonly stdout: NodeJS.WritableStream;
+  readonly stderr: NodeJS.WritableStream & { readonly isTTY?: boolean };
+  /** Aborted to interrupt the command. */
+  readonly signal: AbortSignal;
+}
+
+/** Runs a command line and returns its exit code. Prints a failure to stderr in one line. */
+export async function runCommandLine(terminal: Terminal): Promise<number> {
+  try {
+    return await run(terminal);
+  } catch (error) {
+    terminal.stderr.write(`tollgate: ${describeError(error)}\n`);
+    return exitCodeOf(error);
+  }
+}
+
+async function run({ words, environment, stdin, stdout, stderr, signal }: Terminal): Promise<number> {
+  const command = findCommand(words);
+  if (command === undefined) {
+    const isHelp = words.length === 0 || words[0] === "--help" || words[0] === "help";
+    if (!isHelp) throw new UsageError(`unknown command: ${words.slice(0, 2).join(" ")}. tollgate --help lists all`);
+    stdout.write(`${describeCommands(commands)}\n`);
+    return exitCodes.fine;
+  }
+  const { values, positionals } = parse(command, words.slice(command.name.split(" ").length));
+  if (values["help"] === true) {
+    stdout.write(`${describeCommand(command)}\n`);
+    return exitCodes.fine;
+  }
+  const names = command.arguments ?? [];
+  const least = names.filter((name) => !name.endsWith("?")).length;
+  if (positionals.length < least) throw new UsageError(`${names[positionals.length]} must be set`);
+  if (positionals.length > names.length) throw new UsageError(`unexpected argument: ${positionals[names.length]}`);
+  const execute = await command.load();
+  return execute({
+    arguments: positionals,
+    options: values,
+    output: createOutput({ stdout, stderr, isJson: values["json"] === true }),
+    environment,
+    stdin,
+    signal,
+  });
+}
+
+/** The command with the most words that the line begins with. */
+function findCommand(words: readonly string[]): CommandDefinition | undefined {
+  return commands.findLast(({ name }) => name === words.slice(0, name.split(" ").length).join(" "));
+}
+
+function parse(command: CommandDefinition, words: readonly string[]) {
+  const options = Object.fromEntries(
+    Object.entries<Option>({ ...command.options, ...commonOptions }).map(([name, { value }]) => [
+      name,
+      { type: value === undefined ? ("boolean" as const) : ("string" as const) },
+    ]),
+  );
+  try {
+    return parseArgs({ args: [...words], options, allowPositionals: true });
+  } catch (error) {
+    throw new UsageError(error instanceof Error ? error.message : String(error));
+  }
+}
