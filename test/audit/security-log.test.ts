@@ -8,7 +8,7 @@ import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 
 let fixture: TestDatabase;
 beforeEach(async () => {
-  fixture = await createTestDatabase({ statementTimeoutMs: 500 });
+  fixture = await createTestDatabase();
 });
 afterEach(() => fixture.drop());
 
@@ -70,6 +70,8 @@ test("a flood of logins does not displace reads", async () => {
 });
 
 test("keeps counting events that cannot be written, and writes them later", async () => {
+  await fixture.drop();
+  fixture = await createTestDatabase({ statementTimeoutMs: 500 });
   const lines: string[] = [];
   const log = open(lines);
   log.record(failed("10.0.0.1"));
