@@ -7,6 +7,8 @@ test("code and documentation use plain English", () => {
 
 test.each([
   ["// The rows are read anew.", "anew"],
+  ["  const patience = 5;", "the name patience"],
+  ["  // What a lease holds.", 'a comment that begins with "What"'],
   ["/** Who changed it sees it. */", 'a comment that begins with "Who"'],
   ["   * The same as above.", 'a comment that begins with "The same"'],
   ["-- As the other table.", 'a comment that begins with "As"'],
@@ -45,7 +47,9 @@ const words = new RegExp(
   "gi",
 );
 /** A comment stands alone, with its subject first. */
-const commentStart = /^\s*(?:\/\/|\/\*\*?|\*|--|#)\s+(As|The same|Also|They|Who)\s/;
+const commentStart = /^\s*(?:\/\/|\/\*\*?|\*|--|#)\s+(As|The same|Also|They|Who|Whose|What)\s/;
+/** A name states a role. These metaphors have a word of the field. */
+const metaphor = /\b(?:const|let|function|readonly|local)\s+(book|tally|standings|visits?|turns|patience|hear|door)\b/;
 
 const exceptions: readonly { readonly text: RegExp; readonly reason: string }[] = [
   { text: /\bCANCELLED\b/g, reason: "The name of a code of gRPC and of an outcome in the protocol." },
@@ -81,6 +85,8 @@ function findings(file: string, text: string): string[] {
     const plain = exceptions.reduce((rest, { text: allowed }) => rest.replaceAll(allowed, ""), line);
     const start = commentStart.exec(file.endsWith(".md") ? "" : plain)?.[1];
     const found = [...plain.matchAll(words)].map(([word]) => word);
+    const name = /\.(ts|lua)$/.test(file) ? metaphor.exec(plain)?.[1] : undefined;
+    if (name !== undefined) found.push(`the name ${name}`);
     if (start !== undefined) found.push(`a comment that begins with "${start}"`);
     return found.map((what) => `${file}:${index + 1}: ${what}`);
   });

@@ -21,7 +21,7 @@ export interface Authentication {
   readonly login: Login;
   readonly authenticator: Authenticator;
   readonly hashNewPassword: HashNewPassword;
-  /** Stops before the listener drains: otherwise the drain waits for refusals. */
+  /** Must stop before the listener drains. Otherwise the drain waits for refusals. */
   readonly refusals: PacedRefusals;
 }
 

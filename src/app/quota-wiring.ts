@@ -15,7 +15,6 @@ import type { Databases } from "./databases.ts";
 
 export interface QuotaWiring {
   readonly quotas: Quotas;
-  readonly ledger: Ledger;
   readonly subjects: Subjects;
   readonly notifications: Notifications;
 }
@@ -33,9 +32,9 @@ export interface QuotaWiringResources {
   readonly logger: Logger;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
-  /** By performance.now(): how long writing the ledger may take once this server stops. */
+  /** The deadline of the last ledger write when this server stops, on the clock of performance.now(). */
   readonly flushDeadlineMs: () => number;
-  /** Called at the stop with the number of leases that were not written by then. */
+  /** Called when the server stops, with the number of leases that were not written by the deadline. */
   readonly onUnwritten: (count: number) => void;
 }
 
@@ -100,7 +99,7 @@ export async function openQuotaWiring(
     failOpen: config.QUOTA_FAIL_OPEN,
   });
   leaveFailOpen = quotas.leaveFailOpen;
-  return { quotas, ledger, subjects, notifications };
+  return { quotas, subjects, notifications };
 }
 
 async function writeLedger(

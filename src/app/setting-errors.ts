@@ -8,7 +8,7 @@ export async function withSettingNames<Result>(settings: string, work: PromiseLi
   try {
     return await work;
   } catch (error) {
-    // After several attempts, Node has the text in the first of the errors.
+    // When Node has tried several addresses, the first error has the text.
     const cause: unknown = error instanceof AggregateError ? error.errors[0] : error;
     throw new ConfigError(`${settings}: ${cause instanceof Error ? cause.message : String(cause)}`);
   }

@@ -35,7 +35,7 @@ function unite(database: Database, [first, ...others]: readonly Knex.QueryBuilde
   return others.length === 0 ? first : database.from(database.unionAll([first, ...others], true).as("audit_action"));
 }
 
-/** What a partner sees is two branches, each with an index in order of time. */
+/** The actions that a partner may read are the union of two branches. Each has an index in time order. */
 function branchesOf(database: Database, selection: ActionFilter): Knex.QueryBuilder[] {
   const { visibleTo } = selection;
   const all = () => filterBranch(database, selection);

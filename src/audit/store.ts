@@ -89,10 +89,10 @@ export async function* streamActions(
   let { limit } = page;
   for (const range of merge(part.buckets, inTime ? touch : () => true)) {
     if (limit <= 0 || offset >= range.total) return;
-    const wanted = { ...page, offset, limit: Math.min(limit, range.total - offset) };
-    const query = ordered(database, within(selection, range), wanted);
-    for await (const rows of streamRows<ActionRow>(database, query, { ...wanted, signal })) yield rows;
-    limit -= wanted.limit;
+    const rangePage = { ...page, offset, limit: Math.min(limit, range.total - offset) };
+    const query = ordered(database, within(selection, range), rangePage);
+    for await (const rows of streamRows<ActionRow>(database, query, { ...rangePage, signal })) yield rows;
+    limit -= rangePage.limit;
     offset = 0;
   }
 }
@@ -121,7 +121,7 @@ function cut(
 ): { buckets: ActionBucket[]; offset: number } {
   let skipped = 0;
   let taken = 0;
-  const wanted = buckets.filter(({ total }) => {
+  const selected = buckets.filter(({ total }) => {
     if (taken === 0 && skipped + total <= offset) {
       skipped += total;
       return false;
@@ -130,7 +130,7 @@ function cut(
     taken += total;
     return isWanted;
   });
-  return { buckets: wanted, offset: offset - skipped };
+  return { buckets: selected, offset: offset - skipped };
 }
 
 function touch(first: ActionBucket, second: ActionBucket): boolean {

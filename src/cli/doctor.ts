@@ -12,7 +12,7 @@ import { withDatabase } from "./local-database.ts";
 interface Finding {
   readonly check: string;
   readonly state: "ok" | "problem";
-  /** What was found and, for a problem, what to do. */
+  /** The value that was found. For a problem, also what to do. */
   readonly detail: string;
 }
 

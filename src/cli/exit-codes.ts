@@ -5,6 +5,17 @@ import { UsageError } from "./command.ts";
 /** Exit codes of the command line. 75 is EX_TEMPFAIL of sysexits.h. */
 export const exitCodes = { fine: 0, found: 1, usage: 2, refused: 3, notFound: 4, notAllowed: 5, tryAgain: 75 } as const;
 
+/** The meaning of each exit code, for docs/command-line.md. */
+export const exitCodeMeanings: Readonly<Record<keyof typeof exitCodes, string>> = {
+  fine: "success",
+  found: "the command found something: a difference or a problem",
+  usage: "wrong use of the command line",
+  refused: "the server refused the request, or the command failed",
+  notFound: "not found",
+  notAllowed: "not allowed, or not logged in",
+  tryAgain: "the server does not answer: try again later",
+};
+
 const codes: Readonly<Partial<Record<Code, number>>> = {
   [Code.NotFound]: exitCodes.notFound,
   [Code.PermissionDenied]: exitCodes.notAllowed,

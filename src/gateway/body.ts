@@ -7,7 +7,7 @@ import { decodeUtf8 } from "./json/read.ts";
 
 /** Limits of a request body. */
 export interface BodyLimits {
-  /** A longer body is 413, and the rest of it is dropped. */
+  /** A longer body is refused with 413, and its remaining bytes are dropped. */
   readonly maxBytes: number;
   /** A body that takes longer to arrive is 408. */
   readonly timeoutMs: number;

@@ -1,5 +1,4 @@
-import type { IncomingHttpHeaders } from "node:http";
-import { METHODS } from "node:http";
+import { type IncomingHttpHeaders, METHODS } from "node:http";
 import type { Message, Registry } from "@bufbuild/protobuf";
 import type { ContextValues, HandlerContext } from "@connectrpc/connect";
 import { createContext } from "../call/context.ts";

@@ -1,6 +1,6 @@
 /**
- * The page's own script: search, copy, the address and the time in the samples, and the folded menu on a phone. The page can be read
- * without it. The server permits it by its hash, so a change here needs no change there.
+ * The script of the page: search, copy buttons, the address and time in the samples, and the folded menu on a phone. The
+ * page works without it. The server computes the script's hash for its Content-Security-Policy.
  */
 export const script = `
 const menu = document.getElementById("menu");
@@ -16,7 +16,7 @@ for (const sample of document.querySelectorAll("pre")) {
     sample.textContent = here;
     continue;
   }
-  // The audit log takes recent times only.
+  // The audit log accepts recent times only.
   sample.textContent = here.replaceAll(/\\d{4}-\\d\\d-\\d\\dT[\\d:]+Z/g, new Date().toISOString());
   const button = document.createElement("button");
   button.type = "button";
@@ -41,7 +41,7 @@ async function copy(text, button) {
 
 const search = document.getElementById("search");
 const links = [...document.querySelectorAll("nav a")];
-const texts = new Map([...document.querySelectorAll("section, #start, #errors")].map((one) => [one.id, one.textContent.toLowerCase()]));
+const texts = new Map([...document.querySelectorAll("section, #start, #errors")].map((part) => [part.id, part.textContent.toLowerCase()]));
 search.addEventListener("input", () => {
   const words = search.value.toLowerCase().split(" ").filter((word) => word !== "");
   const isFound = (text) => words.every((word) => text.includes(word));

@@ -12,10 +12,10 @@ import type { Page } from "../shared/pagination.ts";
 import type { Scope } from "../shared/principal.ts";
 import * as usage from "../usage/store.ts";
 
-/** Calls of a function, by what is special about each. Its values are not sent. */
+/** Sample calls of one function, by the case that each covers. */
 type Calls = Readonly<Record<string, (database: Database, transaction: Transaction) => unknown>>;
 
-/** The calls of every function that a module exports. None: it sends only constant statements, or nothing. */
+/** The calls of every function that a module exports. Empty when the function does not use the builder. */
 type CallsOf<Module> = {
   readonly [Name in keyof Module as Module[Name] extends (...values: never[]) => unknown ? Name : never]: Calls;
 };

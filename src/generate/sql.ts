@@ -6,7 +6,7 @@ import type { Database, Transaction } from "../postgres/database.ts";
 import { listStatements, type Statement } from "../postgres/statements.ts";
 import { builderCalls } from "./sql-samples.ts";
 
-/** Writes gen/sql: every constant statement, and the SQL that Knex's builder sends. A file for each file of src. */
+/** Writes gen/sql: one file for each file of src, with its constant statements and the SQL of Knex's builder. */
 async function writeSql(): Promise<void> {
   const sections = new Map<string, string[]>();
   for (const [file, statements] of await readConstants()) sections.set(file, statements.map(describeConstant));
@@ -53,10 +53,10 @@ function withoutIndent(text: string): string {
   return lines.map((line) => line.slice(indent).trimEnd()).join("\n");
 }
 
-/** What the functions need of a row: else they would fail before their next query. */
+/** The row that answers every query: without these columns, some functions fail before their next query. */
 const answer = { roles: [], total: 0 };
 
-/** Returns the SQL that a call sends through Knex's builder. Nothing is sent: each query is answered with one row. */
+/** Returns the SQL that a call builds with Knex. No database is used: every query is answered with one row. */
 async function recordTexts(run: (database: Database, transaction: Transaction) => unknown): Promise<readonly string[]> {
   const texts: string[] = [];
   const database = knex({ client: "pg" });

@@ -1,7 +1,7 @@
 /**
- * Prints buf/validate/validate.proto from the descriptor inside the installed @bufbuild/protovalidate, because no npm
- * package ships the file and buf's registry is out of reach. Rules and version therefore always agree. Only the
- * declarations are printed: the CEL text behind each rule stays in the package, where the validator reads it.
+ * Prints proto/buf/validate/validate.proto from the descriptor in the installed @bufbuild/protovalidate, because no npm
+ * package contains the file. The file therefore matches the installed version. Only declarations are printed: the
+ * validator reads the CEL expressions from the package.
  */
 import { writeFileSync } from "node:fs";
 import type { DescEnum, DescExtension, DescField, DescMessage } from "@bufbuild/protobuf";

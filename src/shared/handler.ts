@@ -11,7 +11,7 @@ import type {
 import type { Knex } from "knex";
 import type { Principal } from "./principal.ts";
 
-/** What a handler knows of a call beside its message. The pipeline creates it, the same for every protocol. */
+/** The context of a call. The pipeline creates it. It is the same for every protocol. */
 export interface Call {
   /** The authenticated caller. Reading it throws UNAUTHENTICATED in an RPC that the .proto declares public. */
   readonly principal: Principal;

@@ -245,8 +245,8 @@ export declare type LimitStanding = Message<"tollgate.v1.LimitStanding"> & {
   reserved: number;
 
   /**
-   * What a request may still use. Negative when settled calculations took more than was reserved. Absent when there is
-   * no limit.
+   * The points or slots that are left. Negative when calculations charged more points than they reserved. Absent when
+   * there is no limit.
    *
    * @generated from field: optional double remaining = 5;
    */

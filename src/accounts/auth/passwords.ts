@@ -16,7 +16,7 @@ export interface Passwords {
   verify(password: string, passwordHash: string | null | undefined): Promise<boolean>;
 }
 
-/** What argon2id (the library's default) takes for one hash. */
+/** The cost of one hash with argon2id, the default of the library. */
 export interface HashCost {
   /** KiB. */
   readonly memoryCost: number;

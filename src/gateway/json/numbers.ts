@@ -11,8 +11,8 @@ export function parseNumber(text: string): number | undefined {
 }
 
 /**
- * Parses an integer exactly, "1.0" and "1e2" included. Returns undefined for what is no integer, has more than 20 digits,
- * or is written with more than 100 characters: what a caller sends must not order long arithmetic.
+ * Parses an integer exactly, "1.0" and "1e2" included. Returns undefined for text that is not an integer, has more than
+ * 20 digits, or is longer than 100 characters: long arithmetic would take time that the caller chooses.
  */
 export function parseInteger(text: string): bigint | undefined {
   if (text.length > 100) return undefined;

@@ -221,12 +221,12 @@ function summaryOf(description: string, operationId: string): string {
 /** The messages and all messages in their fields. */
 function messagesIn(messages: readonly DescMessage[]): ReadonlySet<DescMessage> {
   const found = new Set<DescMessage>();
-  const visit = (message: DescMessage) => {
+  const addMessage = (message: DescMessage) => {
     if (found.has(message)) return;
     found.add(message);
-    for (const field of message.fields) if (field.message !== undefined) visit(field.message);
+    for (const field of message.fields) if (field.message !== undefined) addMessage(field.message);
   };
-  for (const message of messages) visit(message);
+  for (const message of messages) addMessage(message);
   return found;
 }
 

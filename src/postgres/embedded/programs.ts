@@ -8,7 +8,7 @@ import { promisify } from "node:util";
 export interface ProgramOwner {
   readonly uid: number;
   readonly gid: number;
-  /** Whether this user cannot enter a folder above the data or the programs, such as /root. */
+  /** Whether a parent folder of the data or the programs, such as /root, is closed to this user. */
   readonly isShutOut: boolean;
 }
 
@@ -61,7 +61,7 @@ function isClosed(folder: string, user: number): boolean {
 
 /**
  * Builds the command that runs a program as its owner. An owner that is shut out gets CAP_DAC_READ_SEARCH
- * (capabilities(7)), which permits to read, not to write: otherwise a checkout in /root would have no database.
+ * (capabilities(7)), which permits reads only. A checkout in /root needs it.
  */
 function commandOf(
   owner: ProgramOwner | undefined,

@@ -158,7 +158,7 @@ export interface Remembered {
   readonly operations: number;
 }
 
-/** What the ledger holds of a meter. */
+/** The totals of a meter in the ledger. */
 export interface Snapshot {
   readonly day: Day;
   /** The offset at which that day is counted, in hours. */

@@ -44,7 +44,7 @@ function holderOf({ username, companyKey, tracecode, holder, isHolderKnown }: Le
   return { username, companyKey, tracecode, holder, isHolderKnown };
 }
 
-/** Leases that an administrator ends, in the transaction that says who did. */
+/** Leases that an administrator ends. Written in the transaction of the audit record. */
 export function createLeaseWriter(database: Database): RecordWriter<LedgerEntry, LedgerEntry> {
   return {
     prepare: (entries) => ensurePartitions(database, "lease", new Set(entries.map(({ day }) => day))),
@@ -142,8 +142,8 @@ function toAction(entry: Settled, { username, companyKey, tracecode, holder }: K
 }
 
 /**
- * Tells apart the actions of leases that have time, tracecode and operation in common: a UUID made of the lease's key,
- * as `md5(key)::uuid` is in SQL.
+ * Distinguishes the actions of leases with equal time, tracecode and operation: a UUID from the lease's key, equal to
+ * `md5(key)::uuid` in SQL.
  */
 function partOf(entry: LedgerEntry): string {
   return toUuid(createHash("md5").update(leaseKeyOf(entry)).digest("hex"));
@@ -160,7 +160,7 @@ function isSettled(entry: LedgerEntry): entry is Settled {
   return entry.end.state === "settled";
 }
 
-/** What a lease has known since it was granted: who asked for it, and who its user was. Both may be others by now. */
+/** The caller and the user of a lease at its grant. Both may have changed since. */
 interface Kept {
   readonly key: string;
   readonly username: string;
@@ -170,10 +170,9 @@ interface Kept {
 }
 
 /**
- * Puts leases as far as they have come, never back, adds what is settled to the sums of its day, and notes the days of
- * leases that run long. Returns those that
- * this call has changed, by their keys: what is settled already stays as it is. A later grant of an operation that was
- * released takes the place of the earlier one.
+ * Inserts leases or advances their state, never back. Adds the points of settled leases to the sums of their day, and
+ * notes the days of leases that run long. Returns the leases that this call changed, by their keys. A settled lease does
+ * not change. A later grant replaces a released grant of its operation.
  */
 async function putLeases(transaction: Transaction, entries: readonly LedgerEntry[]) {
   const ends = entries.map(({ end }) => (end.state === "settled" ? end : undefined));
