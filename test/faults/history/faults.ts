@@ -64,12 +64,20 @@ const ofServers: Fault[] = [
   },
 ];
 
+let isRedisStopped = false;
+
+/** redis-cli blocks this process while Redis is stopped, and with it the fault that resumes Redis. */
+async function untilRedisRuns(): Promise<void> {
+  while (isRedisStopped) await wait(10);
+}
+
 const ofRedis: Fault[] = [
   {
     kind: "redis: FLUSHALL",
     // A second time while servers rebuild the counters.
     async run({ world, random }) {
       for (let times = random.between(1, 6); times > 0; times -= 1) {
+        await untilRedisRuns();
         await world.redis.flush();
         await wait(random.between(0, 60));
       }
@@ -79,18 +87,28 @@ const ofRedis: Fault[] = [
   {
     kind: "redis: out of memory",
     async run(context) {
+      await untilRedisRuns();
       context.world.redis.send("config", "set", "maxmemory", "1");
       await lastingMs(context);
+      await untilRedisRuns();
       context.world.redis.send("config", "set", "maxmemory", "0");
     },
   },
-  { kind: "redis: SCRIPT FLUSH", run: async ({ world }) => void world.redis.send("script", "flush") },
+  {
+    kind: "redis: SCRIPT FLUSH",
+    async run({ world }) {
+      await untilRedisRuns();
+      world.redis.send("script", "flush");
+    },
+  },
   {
     kind: "redis: SIGSTOP",
     async run(context) {
+      isRedisStopped = true;
       context.world.redis.pause();
       await lastingMs(context);
       context.world.redis.resume();
+      isRedisStopped = false;
     },
   },
 ];
