@@ -72,6 +72,7 @@ const recoveryLimitMs = 60_000;
 const doubleChance = 0.25;
 const prober = "prober";
 const dayMs = 86_400_000;
+const minuteMs = 60_000;
 
 /** Runs one history in a world until all leases have ended and the counters are read. */
 export async function runHistory(options: RunOptions): Promise<{ world: World; summary: RunSummary }> {
@@ -85,6 +86,8 @@ export async function runHistory(options: RunOptions): Promise<{ world: World; s
   }
 
   async function run(world: World): Promise<RunSummary> {
+    // At every hour of the real clock, a history begins a minute before midnight UTC: half of the timezones are a day ahead.
+    await world.moveClock((2 * dayMs - minuteMs - (Date.now() % dayMs)) % dayMs);
     const random = createRandom(seed);
     const [{ url } = { url: "" }] = world.servers;
     const admin = await login(url, "admin");
