@@ -66,9 +66,13 @@ const ofServers: Fault[] = [
 
 let isRedisStopped = false;
 
-/** redis-cli blocks this process while Redis is stopped, and with it the fault that resumes Redis. */
-async function untilRedisRuns(): Promise<void> {
+/**
+ * Runs a command when Redis is not stopped. Otherwise redis-cli would block this process, and with it the fault that
+ * resumes Redis. Nothing is awaited between the check and the command.
+ */
+async function commandRedis(command: () => unknown): Promise<void> {
   while (isRedisStopped) await wait(10);
+  command();
 }
 
 const ofRedis: Fault[] = [
@@ -77,8 +81,7 @@ const ofRedis: Fault[] = [
     // A second time while servers rebuild the counters.
     async run({ world, random }) {
       for (let times = random.between(1, 6); times > 0; times -= 1) {
-        await untilRedisRuns();
-        await world.redis.flush();
+        await commandRedis(() => world.redis.flush());
         await wait(random.between(0, 60));
       }
     },
@@ -87,20 +90,12 @@ const ofRedis: Fault[] = [
   {
     kind: "redis: out of memory",
     async run(context) {
-      await untilRedisRuns();
-      context.world.redis.send("config", "set", "maxmemory", "1");
+      await commandRedis(() => context.world.redis.send("config", "set", "maxmemory", "1"));
       await lastingMs(context);
-      await untilRedisRuns();
-      context.world.redis.send("config", "set", "maxmemory", "0");
+      await commandRedis(() => context.world.redis.send("config", "set", "maxmemory", "0"));
     },
   },
-  {
-    kind: "redis: SCRIPT FLUSH",
-    async run({ world }) {
-      await untilRedisRuns();
-      world.redis.send("script", "flush");
-    },
-  },
+  { kind: "redis: SCRIPT FLUSH", run: ({ world }) => commandRedis(() => world.redis.send("script", "flush")) },
   {
     kind: "redis: SIGSTOP",
     async run(context) {
