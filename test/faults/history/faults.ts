@@ -64,14 +64,14 @@ const ofServers: Fault[] = [
   },
 ];
 
-let isRedisStopped = false;
+const redisState = { isStopped: false };
 
 /**
  * Runs a command when Redis is not stopped. Otherwise redis-cli would block this process, and with it the fault that
  * resumes Redis. Nothing is awaited between the check and the command.
  */
 async function commandRedis(command: () => unknown): Promise<void> {
-  while (isRedisStopped) await wait(10);
+  while (redisState.isStopped) await wait(10);
   command();
 }
 
@@ -99,11 +99,11 @@ const ofRedis: Fault[] = [
   {
     kind: "redis: SIGSTOP",
     async run(context) {
-      isRedisStopped = true;
+      redisState.isStopped = true;
       context.world.redis.pause();
       await lastingMs(context);
       context.world.redis.resume();
-      isRedisStopped = false;
+      redisState.isStopped = false;
     },
   },
 ];
