@@ -128,19 +128,19 @@ function circleIn(edges: readonly Import[]): string[] | undefined {
   const targets = new Map<string, string[]>();
   for (const { from, to } of edges) targets.set(from, [...(targets.get(from) ?? []), to]);
   const done = new Set<string>();
-  const visit = (file: string, path: readonly string[]): string[] | undefined => {
+  const findCircle = (file: string, path: readonly string[]): string[] | undefined => {
     const start = path.indexOf(file);
     if (start >= 0) return [...path.slice(start), file];
     if (done.has(file)) return undefined;
     for (const to of targets.get(file) ?? []) {
-      const circle = visit(to, [...path, file]);
+      const circle = findCircle(to, [...path, file]);
       if (circle !== undefined) return circle;
     }
     done.add(file);
     return undefined;
   };
   for (const file of targets.keys()) {
-    const circle = visit(file, []);
+    const circle = findCircle(file, []);
     if (circle !== undefined) return circle;
   }
   return undefined;

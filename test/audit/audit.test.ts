@@ -112,7 +112,12 @@ describe("recording", () => {
   test("records no refused change, and no secret of an accepted one", async () => {
     const code = randomUUID();
     const headers = { tracecode: code };
-    const body = { username: "nobody", company_key: "no_such_company", roles: [], password: "very secret indeed" };
+    const body = {
+      username: "unknown_user",
+      company_key: "no_such_company",
+      roles: [],
+      password: "very secret indeed",
+    };
     await app.http("POST", "/admin/users", { token: app.admin, body, headers });
     const username = await app.user({ password: "very secret indeed" });
     const rows = await app.database("audit_action").where({ tracecode: code });
@@ -242,7 +247,7 @@ describe("recording", () => {
     const before = new Date();
     before.setUTCDate(before.getUTCDate() - 2);
     before.setUTCHours(23, 30, 0, 0);
-    // As if the account were three days old.
+    // Backdates the account by three days.
     await app
       .database("user_standing")
       .where({ username })

@@ -173,10 +173,10 @@ function tinyFrames(
         let isOpen = await writeAll(socket, heads);
         const endBytes = budget.bytes - Math.max(connectionBytes, floodBytes / 4);
         for (let at = 0; isOpen && budget.bytes > endBytes && at < body.length; at += 10) {
-          const turns = [...body.subarray(at, at + 10)].map((byte) =>
+          const frames = [...body.subarray(at, at + 10)].map((byte) =>
             ids.map((id) => frame("data", 0, id, Buffer.of(byte))),
           );
-          const bytes = Buffer.concat(turns.flat());
+          const bytes = Buffer.concat(frames.flat());
           budget.bytes -= bytes.length;
           isOpen = await writeAll(socket, bytes);
         }

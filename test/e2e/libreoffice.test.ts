@@ -64,7 +64,7 @@ describe.skipIf(noLibreOffice !== "")(`in LibreOffice ${noLibreOffice}`, { timeo
         points: 10 ** user_id,
       }));
     }
-    const head = { from: undefined, to: undefined, username: "", requestedBy: "somebody", made: new Date() };
+    const head = { from: undefined, to: undefined, username: "", requestedBy: "anna", made: new Date() };
     const sheets = await sheetsOf(await bytesOf(streamReport(head, pages())));
     expect(sheets["Summary"]?.slice(8, 13)).toEqual([
       ...keys.map((key, index) => [key, "", "1", String(10 ** index), "1"]),

@@ -67,8 +67,8 @@ describe("on the embedded PostgreSQL", () => {
     const printed = text(terminal.stdout);
     await once(terminal.stdout, "data");
     terminal.stdin.write("\x03");
-    const colour = new RegExp(`${String.fromCharCode(27)}\\[\\d+m`, "g");
-    const lines = (await printed).replaceAll(colour, "").replace("^C", "").trim().split("\r\n");
+    const color = new RegExp(`${String.fromCharCode(27)}\\[\\d+m`, "g");
+    const lines = (await printed).replaceAll(color, "").replace("^C", "").trim().split("\r\n");
     for (const line of lines) expect(line).toMatch(/^\[\d\d:\d\d:\d\d\.\d{3}\] INFO: [a-z ]+ \{.*\}$/);
     expect(lines.at(-1)).toContain('server started {"url":"http://127.0.0.1:');
   });
@@ -138,7 +138,10 @@ test("with a certificate all transports use TLS, HTTP/1.1 and HTTP/2 on one port
 });
 
 test("a database that does not answer stops the start with one line", async () => {
-  const { code, output } = await runProcess({ ...keys, DATABASE_URL: "postgres://nobody:secret@127.0.0.1:1/none" });
+  const { code, output } = await runProcess({
+    ...keys,
+    DATABASE_URL: "postgres://unknown_user:secret@127.0.0.1:1/none",
+  });
   expect(code).toBe(1);
   expect(output.trim()).toMatch(/^DATABASE_URL: [^\n]+$/);
   expect(output).not.toContain("secret");

@@ -59,7 +59,7 @@ test("while PostgreSQL is down, cached users are served, and uncached users are 
 
   await way.close();
   await wait(freshMs + 500);
-  const answers = [await check(token, username), await check(stranger, username), await check(token, "nobody")];
+  const answers = [await check(token, username), await check(stranger, username), await check(token, "unknown_user")];
   expect(answers).toEqual([200, 503, 503]);
 
   const again = await openWay(to, way.port);

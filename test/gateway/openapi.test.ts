@@ -12,7 +12,7 @@ type Json = ReturnType<typeof JSON.parse>;
 
 const registry = compile();
 const { paths, components, tags, ...head }: Json = documentOf("BookService", "InnerService");
-const book = components.schemas.book;
+const bookSchema = components.schemas.book;
 const parametersOf = (operation: Json) =>
   operation.parameters.map((parameter: Json) => [parameter.name, parameter.in, parameter.required ?? false]);
 
@@ -93,7 +93,7 @@ test("the request body is the message, the message without path parameters, or a
   expect(schemaOf(paths["/books"].post)).toEqual({ $ref: "#/components/schemas/book_request" });
   const rest = schemaOf(paths["/books/{title}"].put);
   expect(rest.required).toEqual(["copies"]);
-  expect(Object.keys(rest.properties)).toEqual(Object.keys(book.properties).filter((name) => name !== "title"));
+  expect(Object.keys(rest.properties)).toEqual(Object.keys(bookSchema.properties).filter((name) => name !== "title"));
   expect(schemaOf(paths["/books/{title}:move"].post)).toMatchObject({ $ref: "#/components/schemas/shelf" });
   expect(paths["/books/{title}"].delete).not.toHaveProperty("requestBody");
 });
@@ -128,14 +128,14 @@ test("a file has a text or binary schema for each media type", () => {
 test("each used message is a component with its example", () => {
   const names = ["book", "book_request", "failure", "list_books_response", "missing", "shelf"];
   expect(Object.keys(components.schemas)).toEqual(names);
-  expect(book).toMatchObject({ type: "object", description: "About Book", example: { title: "Emma" } });
+  expect(bookSchema).toMatchObject({ type: "object", description: "About Book", example: { title: "Emma" } });
 });
 
 test("response schemas require fields that are always written, request schemas REQUIRED fields", () => {
   expect(components.schemas.book_request.required).toEqual(["title", "copies"]);
   // A time, a duration, a struct and the members of a oneof are absent when they are not set.
   const optional = ["printed", "reading", "notes", "room", "floor"];
-  expect(Object.keys(book.properties).filter((name) => !book.required.includes(name))).toEqual(optional);
+  expect(Object.keys(bookSchema.properties).filter((name) => !bookSchema.required.includes(name))).toEqual(optional);
 });
 
 test("the example of a body leaves out path parameters", () => {
@@ -181,7 +181,7 @@ test.each<[string, Json]>([
   ["room", { type: ["string", "null"] }],
   ["floor", { type: "integer", format: "int32" }],
 ])("the schema of the field %s has its type, rules and default", (name, schema) => {
-  expect(book.properties[name]).toEqual({ description: `About ${name}`, ...schema });
+  expect(bookSchema.properties[name]).toEqual({ description: `About ${name}`, ...schema });
 });
 
 test("refuses two messages, paths or operations with one name", () => {

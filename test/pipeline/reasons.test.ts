@@ -266,7 +266,7 @@ test("a refused call is logged by its reason", async () => {
   expect(app.log.at(-1)).toMatchObject({ msg: "call refused", reason: "USER_NOT_FOUND" });
 });
 
-/** What the server answers to bytes. */
+/** Sends raw bytes, and returns the server's answer. */
 function raw(bytes: string): Promise<string> {
   return new Promise((done, fail) => {
     const socket = connectSocket(Number(new URL(app.url).port), "127.0.0.1", () => socket.write(bytes));

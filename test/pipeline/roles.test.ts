@@ -13,7 +13,7 @@ beforeAll(async () => {
 afterAll(() => app.stop());
 
 const callers = {
-  nobody: undefined,
+  anonymous: undefined,
   "no role": [],
   USER: ["USER"],
   PARTNER: ["PARTNER"],
@@ -40,7 +40,7 @@ interface World {
 
 type Call = (world: World) => [method: string, path: string, options?: CallOptions];
 type Statuses = readonly [
-  nobody: number,
+  anonymous: number,
   noRole: number,
   user: number,
   partner: number,
@@ -63,7 +63,7 @@ const actionOf = (username: string) => ({
 const noLease = "AQAAAAAAAQIDAABP4AAAAAAAAAAAAAAAAAAAAAA";
 const fresh = () => `fresh_${Math.random().toString(36).slice(2)}`;
 
-//  operation, about what, the call, the status for: nobody, no role, USER, PARTNER, BOT, ADMIN
+//  operation, target, the call, the status for: anonymous, no role, USER, PARTNER, BOT, ADMIN
 const table: readonly [operation: string, target: string, call: Call, statuses: Statuses][] = [
   [
     "DeleteCompany",
@@ -344,7 +344,7 @@ const table: readonly [operation: string, target: string, call: Call, statuses: 
   ["ReadAudit", "", () => ["GET", "/admin/audit"], [401, 403, 200, 200, 403, 200]],
   [
     "RecordActions",
-    "of nobody",
+    "of a missing user",
     () => ["POST", "/audit/actions", { body: { actions: [actionOf("missing")] } }],
     [401, 403, 403, 403, 400, 400],
   ],
@@ -439,7 +439,7 @@ async function makeWorld(caller: Caller): Promise<World> {
   const machine = await app.user({ company_key: company, roles: ["BOT"] });
   const otherCompany = await app.company();
   const stranger = await app.user({ company_key: otherCompany, roles: ["USER"] });
-  const token = caller === "nobody" ? undefined : await app.token(self);
+  const token = caller === "anonymous" ? undefined : await app.token(self);
   return { token, self, company, colleague, chief, machine, otherCompany, stranger };
 }
 
@@ -472,7 +472,7 @@ test("the table has every RPC that HTTP can call", async () => {
 
 const streams: Record<string, Readonly<Record<Caller, Code | undefined>>> = {
   PutData: {
-    nobody: Code.Unauthenticated,
+    anonymous: Code.Unauthenticated,
     "no role": Code.PermissionDenied,
     USER: Code.PermissionDenied,
     PARTNER: Code.PermissionDenied,
@@ -480,7 +480,7 @@ const streams: Record<string, Readonly<Record<Caller, Code | undefined>>> = {
     ADMIN: Code.InvalidArgument,
   },
   RecordActionStream: {
-    nobody: Code.Unauthenticated,
+    anonymous: Code.Unauthenticated,
     "no role": Code.PermissionDenied,
     USER: Code.PermissionDenied,
     PARTNER: Code.PermissionDenied,
@@ -488,7 +488,7 @@ const streams: Record<string, Readonly<Record<Caller, Code | undefined>>> = {
     ADMIN: undefined,
   },
   AcquireQuotas: {
-    nobody: Code.Unauthenticated,
+    anonymous: Code.Unauthenticated,
     "no role": Code.PermissionDenied,
     USER: Code.PermissionDenied,
     PARTNER: Code.PermissionDenied,

@@ -179,12 +179,12 @@ describe("a secret that breaks a rule, or is wrong, is in no answer and in no lo
 /** The messages of the methods, and all within them. */
 function messagesOf(of: readonly DescMethod[]): ReadonlySet<DescMessage> {
   const found = new Set<DescMessage>();
-  const visit = (message: DescMessage) => {
+  const collect = (message: DescMessage) => {
     if (found.has(message)) return;
     found.add(message);
-    for (const field of message.fields) if (field.message !== undefined) visit(field.message);
+    for (const field of message.fields) if (field.message !== undefined) collect(field.message);
   };
-  for (const { input, output } of of) [input, output].forEach(visit);
+  for (const { input, output } of of) [input, output].forEach(collect);
   return found;
 }
 
@@ -199,7 +199,7 @@ function secretPaths(message: DescMessage): DescField[][] {
 
 function setSecret(message: ReflectMessage, [field, inner]: readonly DescField[], secret: string): void {
   const username = message.fields.find(({ name }) => name === "username");
-  if (username !== undefined) message.set(username, "somebody");
+  if (username !== undefined) message.set(username, "unknown_user");
   if (field === undefined) return;
   if (inner === undefined) return message.set(field, field.fieldKind === "message" ? wrapped(field, secret) : secret);
   if (field.fieldKind !== "message") return;

@@ -40,7 +40,7 @@ const longText = "ü".repeat(256);
 
 let app: TestApp;
 let username: string;
-/** Whose leases are settled and renewed: no request changes this user, who has no limits. */
+/** The user of the leases that are settled and renewed. No request changes this user, and no limit applies. */
 let holder: string;
 beforeAll(async () => {
   app = await startTestApp({ QUOTA_DEFAULT: "unlimited" });
@@ -253,7 +253,7 @@ test("no request that passes the validation fails in SQL, whatever its fields ho
       );
   }
   expect([...faults]).toEqual([]);
-  // What is refused before it is sent shows nothing.
+  // A message that the client refuses proves nothing about the server.
   expect(valid).toBeGreaterThan(most / 4);
   const isDropped = ({ msg }: Json) => msg === "invalid entry dropped";
   expect(app.log.filter(isDropped)).toEqual([]);

@@ -63,7 +63,7 @@ describe("an error of the database", () => {
 
 describe("a database that cannot be reached", () => {
   it("is UNAVAILABLE when nothing listens", async () => {
-    const url = `postgres://somebody@127.0.0.1:${await unusedPort()}/nothing`;
+    const url = `postgres://unknown_user@127.0.0.1:${await unusedPort()}/nothing`;
     const database = openDatabase({ url, poolSize: 1, statementTimeoutMs: 1000 });
     expect(toDatabaseError(await errorOf(database.raw("select 1"))).code).toBe(Code.Unavailable);
     await database.destroy();

@@ -157,7 +157,7 @@ export async function startRedisSentinel(): Promise<TestRedisSentinel> {
   return {
     url: `redis+sentinel://127.0.0.1:${sentinel}/main`,
     partReplica: async () => {
-      command(replica, "config", "set", "masteruser", "nobody");
+      command(replica, "config", "set", "masteruser", "unknown_user");
       command(replica, "config", "set", "masterauth", "wrong");
       command(master, "client", "kill", "type", "replica");
       await vi.waitUntil(() => command(replica, "info", "replication").includes("master_link_status:down"), 10_000);

@@ -100,7 +100,7 @@ test("refuses a period that ends before it begins", async () => {
   expect([status, body.message]).toEqual([400, "to: must not be before from"]);
 });
 
-const head = { from: undefined, to: undefined, username: "", requestedBy: "somebody", made: new Date() };
+const head = { from: undefined, to: undefined, username: "", requestedBy: "anna", made: new Date() };
 const row = (index: number): UsageRow => ({
   user_id: Math.floor(index / 100),
   username: `user_${Math.floor(index / 100)}`,

@@ -57,7 +57,7 @@ test.each<[Json, string]>([
   [{ name: "Anna\u0000" }, "name"],
   [{ phone: "+7111\u00002223" }, "phone"],
   [{ email: "a\u0000@example.org" }, "email"],
-  [{ email: "nobody" }, "email"],
+  [{ email: "unknown_user" }, "email"],
   [{ phone: "1234" }, "phone"],
   [{ company_key: undefined }, "company_key"],
   [{ roles: undefined }, "roles"],

@@ -1,6 +1,6 @@
 import type { Line } from "../history/records.ts";
 
-/** What Redis' clock may have shown: between a jump's beginning and its end it is the time before or the one after. */
+/** The times that Redis' clock may have shown. During a jump it is the time before or the time after. */
 export interface Clock {
   /** The latest and the earliest time that a reading between these two moments may have shown. */
   most(from: number, to: number): number;

@@ -195,7 +195,7 @@ interface Sums {
   points(key: string, has: (day: number) => boolean): Steps;
   /** Of charges whose day is not known. */
   unplaced(): Steps;
-  /** What the last of the grants up to this lease's answer was decided by: all of it, the grant itself included. */
+  /** The state by which the last grant up to this lease's answer was decided, with that grant included. */
   granted(key: string, has: (day: number) => boolean, lease: Lease, points: number): number;
 }
 

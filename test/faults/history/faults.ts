@@ -184,14 +184,14 @@ const kinds = [ofServers, ofRedis, ofPostgres, ofLinks, ofClocks, ofOneClock];
  */
 export function planFaults(count: number, random: Random, only: string): Fault[] {
   const queues = kinds.map((list) => shuffle(list, random).filter(({ kind }) => kind.startsWith(only)));
-  const turns = [0, 1, 2, 3, 4, 1, 3, 0, 3, 4, 1, 5, 2, 3].filter((kind) => queues[kind]?.length !== 0);
+  const kindOrder = [0, 1, 2, 3, 4, 1, 3, 0, 3, 4, 1, 5, 2, 3].filter((kind) => queues[kind]?.length !== 0);
   const next = (list: Fault[]) => {
     const fault = list.shift() as Fault;
     list.push(fault);
     return fault;
   };
   return Array.from({ length: count }, (_none, index) =>
-    next(queues[turns[index % turns.length] as number] as Fault[]),
+    next(queues[kindOrder[index % kindOrder.length] as number] as Fault[]),
   );
 }
 

@@ -55,7 +55,7 @@ export interface EndLine extends Timed {
   readonly lease: string;
   /** The points of a settlement. */
   readonly points?: number;
-  /** As stated in the answer, by Redis' clock. */
+  /** The expiry that the answer states, by Redis' clock. */
   readonly expire?: number;
   /** The lease that the answer names. */
   readonly answer?: string;
