@@ -24,7 +24,7 @@ EXPOSE 8080
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s CMD ["node", "-e", "\
   process.env.NODE_TLS_REJECT_UNAUTHORIZED = '0'; \
   const { PORT = '8080', TLS_CERT } = process.env; \
-  fetch((TLS_CERT ? 'https' : 'http') + '://127.0.0.1:' + PORT + '/admin/system/check') \
+  fetch((TLS_CERT ? 'https' : 'http') + '://127.0.0.1:' + PORT + '/readyz') \
     .then(({ ok }) => process.exit(ok ? 0 : 1), () => process.exit(1))"]
 # The option is that of npm start: see docs/operations.md, "In production".
 CMD ["node", "--max-semi-space-size=4", "dist/main.js"]

@@ -118,7 +118,11 @@ export const settings = {
   DATA_RETENTION_DAYS: setting(count(1, 100_000), "90", "How long the data of a tracecode is kept."),
   DATA_MAX_BYTES: setting(count(1, 4_294_967_296), "268435456", "The largest data of a tracecode."),
   TRUSTED_PROXIES: setting(count(0, 10), "0", "Proxies in front that add an address to X-Forwarded-For."),
-  TLS_CERT: setting(text, "", "File of the certificate chain, PEM. With TLS_KEY: the port accepts TLS only."),
+  TLS_CERT: setting(
+    text,
+    "",
+    "File of the certificate chain, PEM. With TLS_KEY: the port accepts TLS only. Both files are read again when they change.",
+  ),
   TLS_KEY: setting(text, "", "File of the certificate's key, PEM."),
   MAX_BODY_BYTES: setting(count(1024, 1_073_741_824), "1048576", "The largest message of a request."),
   BODY_TIMEOUT_MS: setting(
@@ -126,7 +130,17 @@ export const settings = {
     "30000",
     "The longest time to send the body of a call or the next part of an upload, and how far an upload may fall behind 128 KiB a second. Other streams may pause.",
   ),
-  DRAIN_MS: setting(count(0, 600_000), "10000", "How long running calls may take after SIGTERM."),
+  MAX_CONNECTION_AGE_MS: setting(
+    count(0, 86_400_000),
+    "1800000",
+    "The age at which a connection takes no further calls, give or take a tenth: clients then connect again and spread over the replicas. Running calls finish. 0: no limit.",
+  ),
+  DRAIN_DELAY_MS: setting(
+    count(0, 600_000),
+    "0",
+    "How long after SIGTERM the server still takes calls while `/readyz` and `grpc.health.v1` say that it does not: the time in which load balancers notice.",
+  ),
+  DRAIN_MS: setting(count(0, 600_000), "10000", "How long running calls may take after SIGTERM and DRAIN_DELAY_MS."),
   SERVER_NAME: setting(
     upTo(256).transform((name) => name || hostname()),
     "",

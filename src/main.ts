@@ -44,16 +44,24 @@ async function runServer(config: Config, logger: Logger): Promise<Running> {
   if (cluster.isWorker) reportServing(app.started);
   else noticesOf(logger).info(app.started, "server started");
   return {
-    stop: async () => ((await app.stop()).unwritten > 0 ? exitCodes.unwritten : 0),
-    limitMs: config.DRAIN_MS + closeMs,
+    stop: async () => {
+      // A server that may not count, or that has failed, ends without a delay.
+      const delayMs = isTakenOver || isFaulty ? 0 : config.DRAIN_DELAY_MS;
+      return (await app.stop({ delayMs })).unwritten > 0 ? exitCodes.unwritten : 0;
+    },
+    limitMs: config.DRAIN_DELAY_MS + config.DRAIN_MS + closeMs,
   };
 }
 
 async function runWorkers(config: Config, logger: Logger): Promise<Running> {
-  const workers = await startWorkers({ count: config.WORKERS, logger, endMs: config.DRAIN_MS + closeMs });
+  const workers = await startWorkers({
+    count: config.WORKERS,
+    logger,
+    endMs: config.DRAIN_DELAY_MS + config.DRAIN_MS + closeMs,
+  });
   noticesOf(logger).info(workers.started, "server started");
   // Workers that do not end are killed after endMs.
-  return { stop: workers.stop, limitMs: config.DRAIN_MS + 2 * closeMs };
+  return { stop: workers.stop, limitMs: config.DRAIN_DELAY_MS + config.DRAIN_MS + 2 * closeMs };
 }
 
 /** Opens standard output for JSON lines, or for readable lines in a terminal. */

@@ -1,3 +1,4 @@
+import { setTimeout as wait } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import type { Logger } from "pino";
 import type { HashCost } from "../accounts/auth/passwords.ts";
@@ -31,7 +32,12 @@ export interface App {
   readonly url: string;
   readonly started: Started;
   /** Drains and closes everything. `unwritten` is the number of leases that the ledger could not write within DRAIN_MS. */
-  stop(): Promise<{ readonly unwritten: number }>;
+  stop(options?: StopOptions): Promise<{ readonly unwritten: number }>;
+}
+
+export interface StopOptions {
+  /** How long the server still takes calls after it has said that it is not ready. */
+  readonly delayMs?: number;
 }
 
 export interface AppOptions {
@@ -68,7 +74,7 @@ export async function startApp(config: Config, options: AppOptions): Promise<App
   /** When the drain ends, by performance.now(). */
   let drainEndMs = 0;
   try {
-    const url = await openApp(config, options, closers, {
+    const { url, announceDrain } = await openApp(config, options, closers, {
       flushDeadlineMs: () => Math.max(drainEndMs, performance.now() + minFlushMs),
       onUnwritten(count) {
         unwritten = count;
@@ -78,7 +84,9 @@ export async function startApp(config: Config, options: AppOptions): Promise<App
     return {
       url,
       started: describeStart(config, url),
-      async stop() {
+      async stop({ delayMs = 0 } = {}) {
+        announceDrain();
+        if (delayMs > 0) await wait(delayMs);
         drainEndMs = performance.now() + config.DRAIN_MS;
         await closeAll(closers);
         return { unwritten };
@@ -90,13 +98,13 @@ export async function startApp(config: Config, options: AppOptions): Promise<App
   }
 }
 
-/** Opens each part on those before it. @returns the address of the server */
+/** Opens each part on those before it. @returns what openListener returns */
 async function openApp(
   config: Config,
   { logger, now, redisNow, passwordCost, announce, ...events }: AppOptions,
   closers: Closers,
   drain: { readonly flushDeadlineMs: () => number; readonly onUnwritten: (count: number) => void },
-): Promise<string> {
+): ReturnType<typeof openListener> {
   const databases = await openDatabases(config, { logger, ...events }, closers);
   const { database, publicDatabase } = databases;
   const redis = config.REDIS_URL === "" ? undefined : openRedis(config.REDIS_URL, logger);
@@ -157,10 +165,10 @@ async function openApp(
     version: await readVersion(packageFolder, config.COMMIT),
     now,
   });
-  const url = await openListener(config, { routes, pipeline, unauthenticated, logger, now }, closers);
+  const server = await openListener(config, { routes, pipeline, unauthenticated, logger, now }, closers);
   // Stops first: otherwise the drain waits for delayed refusals.
   closers.push(async () => refusals.stop());
-  return url;
+  return server;
 }
 
 function describeStart({ DATABASE_URL, REDIS_URL, DATA_DIR }: Config, url: string): Started {

@@ -1,14 +1,14 @@
-import { readFile } from "node:fs/promises";
 import { isIPv6 } from "node:net";
-import { createSecureContext } from "node:tls";
 import type { Logger } from "pino";
 import type { Config } from "../config.ts";
 import { createErrorBodies } from "../pipeline/error-body.ts";
 import type { Pipeline, Route } from "../pipeline/pipeline.ts";
+import { defaultLimits } from "../transport/connections.ts";
 import { startServer } from "../transport/server.ts";
 import type { UnauthenticatedConnections } from "../transport/unauthenticated.ts";
 import type { Closers } from "./closers.ts";
 import { withSettingNames } from "./setting-errors.ts";
+import { followTlsFiles, readTlsFiles } from "./tls-files.ts";
 
 export interface ListenerResources {
   readonly routes: readonly Route[];
@@ -21,14 +21,14 @@ export interface ListenerResources {
 
 /**
  * Serves the routes on HOST and PORT. Closing drains: running calls have DRAIN_MS to end.
- * @returns the address that a client on this machine can use
+ * @returns the address that a client on this machine can use, and how to tell load balancers of the drain
  */
 export async function openListener(
   config: Config,
   { routes, pipeline, unauthenticated, logger, now }: ListenerResources,
   closers: Closers,
-): Promise<string> {
-  const tls = await withSettingNames("TLS_CERT and TLS_KEY", readTls(config));
+): Promise<{ readonly url: string; readonly announceDrain: () => void }> {
+  const tls = await withSettingNames("TLS_CERT and TLS_KEY", readTlsFiles(config));
   const serving = startServer({
     routes,
     pipeline,
@@ -37,6 +37,7 @@ export async function openListener(
     host: config.HOST,
     port: config.PORT,
     tls,
+    limits: { ...defaultLimits, maxConnectionAgeMs: config.MAX_CONNECTION_AGE_MS },
     maxBodyBytes: config.MAX_BODY_BYTES,
     bodyTimeoutMs: config.BODY_TIMEOUT_MS,
     trustedProxies: config.TRUSTED_PROXIES,
@@ -44,15 +45,12 @@ export async function openListener(
   });
   const listener = await withSettingNames("HOST and PORT", serving);
   closers.push(() => listener.drain(config.DRAIN_MS));
-  return `${tls === undefined ? "http" : "https"}://${urlHost(config.HOST)}:${listener.port}`;
-}
-
-async function readTls({ TLS_CERT, TLS_KEY }: Config): Promise<{ cert: string; key: string } | undefined> {
-  if (TLS_CERT === "") return undefined;
-  const [cert, key] = await Promise.all([readFile(TLS_CERT, "utf8"), readFile(TLS_KEY, "utf8")]);
-  // Throws when the certificate is invalid or does not match the key.
-  createSecureContext({ cert, key });
-  return { cert, key };
+  if (tls !== undefined && listener.replaceTls !== undefined) {
+    const stop = followTlsFiles(config, { first: tls, replace: listener.replaceTls, logger });
+    closers.push(async () => stop());
+  }
+  const url = `${tls === undefined ? "http" : "https"}://${urlHost(config.HOST)}:${listener.port}`;
+  return { url, announceDrain: listener.announceDrain };
 }
 
 /** Returns the host for a URL: wildcard addresses become loopback, IPv6 addresses get brackets. */

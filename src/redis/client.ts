@@ -14,7 +14,16 @@ const refreshMs = 1000;
  */
 export function openRedis(url: string, logger: Logger): Redis | Cluster {
   const redis = connect(url);
-  redis.on("error", (error: Error) => logger.warn({ err: error }, "redis"));
+  let isLost = false;
+  // Each attempt to connect again fails with an error of its own.
+  redis.on("error", (error: Error) => {
+    if (!isLost) logger.warn({ err: error }, "redis connection lost");
+    isLost = true;
+  });
+  redis.on("ready", () => {
+    if (isLost) logger.info("redis connection restored");
+    isLost = false;
+  });
   return redis;
 }
 

@@ -26,6 +26,11 @@ export interface ConnectionLimits {
   readonly keepAliveTimeoutMs: number;
   /** How long an HTTP/2 connection may be open without a call. */
   readonly sessionIdleTimeoutMs: number;
+  /**
+   * The age at which a connection takes no further calls, so that clients connect again and spread over the replicas.
+   * Each connection varies it by a tenth. 0: no limit.
+   */
+  readonly maxConnectionAgeMs: number;
   /** All headers of one request. */
   readonly maxHeaderBytes: number;
   /** Open calls per HTTP/2 connection. A gRPC client sends all its calls over one connection. */
@@ -42,6 +47,7 @@ export const defaultLimits: ConnectionLimits = {
   // Longer than the usual 60 s of load balancers, so that the load balancer closes first.
   keepAliveTimeoutMs: 65_000,
   sessionIdleTimeoutMs: 300_000,
+  maxConnectionAgeMs: 0,
   maxHeaderBytes: 16_384,
   // The flow-control window is the default, 65,535 bytes per call. An unauthenticated call is refused after 16 KiB of
   // body, so 10,000 of them hold at most 160 MB. 64 KiB in flight carry an upload at 3 MB/s with 20 ms of latency. A
@@ -51,3 +57,9 @@ export const defaultLimits: ConnectionLimits = {
   // connection refused calls after 352 answers and then ended; with 16 MB after 690; with 24 MB all were answered.
   maxSessionMegabytes: 32,
 };
+
+/** When a connection that opens now reaches its maximum age, by performance.now(). Connections do not end all at once. */
+export function drawConnectionEnd(maxAgeMs: number): number {
+  if (maxAgeMs === 0) return Number.POSITIVE_INFINITY;
+  return performance.now() + maxAgeMs * (0.9 + Math.random() * 0.2);
+}

@@ -2,7 +2,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import type { Socket } from "node:net";
 import { answerHeaders } from "../pipeline/client-origin.ts";
 import { createPieceCounter, joinPieces } from "./body-pieces.ts";
-import type { ConnectionLimits, ProtocolServer, RequestListener } from "./connections.ts";
+import { type ConnectionLimits, drawConnectionEnd, type ProtocolServer, type RequestListener } from "./connections.ts";
 import type { UnauthenticatedConnections } from "./unauthenticated.ts";
 
 /** Why a request could not be read. */
@@ -21,6 +21,8 @@ export function createHttp1({ limits, unauthenticated, onRequest, badRequestBody
   const running = new Map<Socket, Set<ServerResponse>>();
   /** Timers of requests that have a response but whose body has not ended. */
   const lagging = new WeakMap<Socket, NodeJS.Timeout>();
+  /** When each connection reaches its maximum age. */
+  const endsMs = new WeakMap<Socket, number>();
   let draining = false;
   const server = createServer({
     headersTimeout: limits.headersTimeoutMs,
@@ -41,6 +43,7 @@ export function createHttp1({ limits, unauthenticated, onRequest, badRequestBody
   return {
     accept(socket) {
       running.set(socket, new Set());
+      endsMs.set(socket, drawConnectionEnd(limits.maxConnectionAgeMs));
       unauthenticated.enterConnection(socket, () => socket.destroy());
       socket.once("close", () => {
         running.delete(socket);
@@ -71,7 +74,7 @@ export function createHttp1({ limits, unauthenticated, onRequest, badRequestBody
     });
     // The call counts until its response is sent.
     unauthenticated.enterStream(socket, response, () => socket.destroy());
-    if (draining) announceEnd(response);
+    if (draining || performance.now() >= (endsMs.get(socket) ?? 0)) announceEnd(response);
     if (!hasOneHost(request)) {
       const body = badRequestBody("MALFORMED_HTTP");
       response.writeHead(400, headersOf(body)).end(body);

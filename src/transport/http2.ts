@@ -7,7 +7,7 @@ import {
 } from "node:http2";
 import type { Socket } from "node:net";
 import { createPieceCounter, joinPieces } from "./body-pieces.ts";
-import type { ConnectionLimits, ProtocolServer, RequestListener } from "./connections.ts";
+import { type ConnectionLimits, drawConnectionEnd, type ProtocolServer, type RequestListener } from "./connections.ts";
 import type { UnauthenticatedConnections } from "./unauthenticated.ts";
 
 export interface Http2Options {
@@ -42,7 +42,12 @@ export function createHttp2({
       if (!onStream(stream, headers)) requests.emit("stream", stream, headers, ...rest);
     });
   });
-  const checkMs = Math.min(limits.headersTimeoutMs, limits.sessionIdleTimeoutMs, 5_000);
+  const checkMs = Math.min(
+    limits.headersTimeoutMs,
+    limits.sessionIdleTimeoutMs,
+    limits.maxConnectionAgeMs || 5_000,
+    5_000,
+  );
   const timer = setInterval(() => {
     for (const session of sessions) session.check();
   }, checkMs).unref();
@@ -68,6 +73,7 @@ export function createHttp2({
   function track(session: ServerHttp2Session, socket: Socket): void {
     const counter = createPieceCounter();
     const tracked = { session, check };
+    const endMs = drawConnectionEnd(limits.maxConnectionAgeMs);
     let openStreams = 0;
     let idleSinceMs = performance.now();
     let lastStreamId = 0;
@@ -92,10 +98,11 @@ export function createHttp2({
     });
     session.once("close", () => sessions.delete(tracked));
 
-    /** Ends the connection when it is idle, or when a header block stays incomplete. */
+    /** Ends the connection when it is idle or too old, or when a header block stays incomplete. */
     function check(): void {
       const nowMs = performance.now();
       if (openStreams === 0 && nowMs - idleSinceMs >= limits.sessionIdleTimeoutMs) return end();
+      if (nowMs >= endMs) return end();
       // Node reports a stream once its headers are complete. Until then, only the last stream id changes.
       const id = session.state.lastProcStreamID ?? 0;
       if (id <= lastStreamId) return;

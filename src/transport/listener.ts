@@ -1,5 +1,5 @@
 import { type AddressInfo, createServer as createTcpServer, type Server, type Socket } from "node:net";
-import { createServer as createTlsServer } from "node:tls";
+import { createServer as createTlsServer, type Server as TlsServer } from "node:tls";
 import { type ConnectionLimits, defaultLimits, type RequestListener } from "./connections.ts";
 import { createOldestEviction } from "./eviction.ts";
 import { createHttp1, type Http1Options } from "./http1.ts";
@@ -11,12 +11,18 @@ import {
   type UnauthenticatedConnections,
 } from "./unauthenticated.ts";
 
+/** PEM: the certificate chain and its key. */
+export interface KeyPair {
+  readonly cert: string | Buffer;
+  readonly key: string | Buffer;
+}
+
 export interface ListenerOptions {
   readonly host: string;
   /** 0 selects a free port. */
   readonly port: number;
-  /** PEM. When set, the port accepts TLS only. */
-  readonly tls?: { readonly cert: string | Buffer; readonly key: string | Buffer } | undefined;
+  /** When set, the port accepts TLS only. */
+  readonly tls?: KeyPair | undefined;
   readonly onRequest: RequestListener;
   /** Returns whether it serves the HTTP/2 stream; otherwise the stream becomes a request. */
   readonly onStream?: Http2Options["onStream"];
@@ -37,6 +43,11 @@ export interface Listener {
    * @param limitMs after it, open connections are destroyed
    */
   readonly drain: (limitMs: number) => Promise<void>;
+  /**
+   * Uses another certificate for new connections. Open ones keep theirs. Undefined without TLS.
+   * @throws Node's error when the pair is invalid; the old pair stays in use
+   */
+  readonly replaceTls: ((pair: KeyPair) => void) | undefined;
 }
 
 /**
@@ -54,7 +65,8 @@ export async function listen(options: ListenerOptions): Promise<Listener> {
   const http2 = createHttp2({ limits, unauthenticated, onRequest, onStream });
   let drained: Promise<void> | undefined;
 
-  const server = tls === undefined ? createCleartextServer() : createSecureServer(tls);
+  const secureServer = tls && createSecureServer(tls);
+  const server = secureServer ?? createCleartextServer();
   server.on("connection", (socket: Socket) => {
     connections.add(socket);
     socket.once("close", () => connections.delete(socket));
@@ -74,6 +86,7 @@ export async function listen(options: ListenerOptions): Promise<Listener> {
       drained ??= drain(limitMs);
       return drained;
     },
+    replaceTls: secureServer && (({ cert, key }) => secureServer.setSecureContext({ cert, key, minVersion })),
   };
 
   async function drain(limitMs: number): Promise<void> {
@@ -107,8 +120,8 @@ export async function listen(options: ListenerOptions): Promise<Listener> {
     });
   }
 
-  function createSecureServer({ cert, key }: { cert: string | Buffer; key: string | Buffer }): Server {
-    const handshake = { minVersion: "TLSv1.2", ALPNProtocols: ["h2", "http/1.1"] } as const;
+  function createSecureServer({ cert, key }: KeyPair): TlsServer {
+    const handshake = { minVersion, ALPNProtocols: ["h2", "http/1.1"] } as const;
     const times = { handshakeTimeout: limits.headersTimeoutMs };
     const tlsServer = createTlsServer({ cert, key, ...handshake, ...times, ...tcpOptions }, (socket) => {
       // The drain began during the handshake.
@@ -121,6 +134,7 @@ export async function listen(options: ListenerOptions): Promise<Listener> {
   }
 }
 
+const minVersion = "TLSv1.2";
 /** keepAlive detects peers that vanish during a call. */
 const tcpOptions = { noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 };
 

@@ -1,5 +1,5 @@
 import type { DescMethod } from "@bufbuild/protobuf";
-import { Health } from "#gen/grpc/health/v1/health_pb.js";
+import { Health, HealthCheckResponse_ServingStatus as Status } from "#gen/grpc/health/v1/health_pb.js";
 import { ServerReflection } from "#gen/grpc/reflection/v1/reflection_pb.js";
 import { ServerReflection as ServerReflectionAlpha } from "#gen/grpc/reflection/v1alpha/reflection_pb.js";
 import { createGateway } from "../gateway/gateway.ts";
@@ -14,10 +14,11 @@ import { createConnectServer } from "./connect.ts";
 import { createHealth } from "./health.ts";
 import type { BadRequestReason } from "./http1.ts";
 import { type Listener, type ListenerOptions, listen } from "./listener.ts";
+import { respondToProbe } from "./probes.ts";
 import { createReflection } from "./reflection.ts";
 
 export interface ServerOptions
-  extends Pick<ListenerOptions, "host" | "port" | "tls" | "onAcceptError" | "unauthenticated"> {
+  extends Pick<ListenerOptions, "host" | "port" | "tls" | "limits" | "onAcceptError" | "unauthenticated"> {
   readonly routes: readonly Route[];
   readonly pipeline: Pipeline;
   readonly describeError: ReturnType<typeof createErrorBodies>;
@@ -33,14 +34,6 @@ const publicOptions = { readMaxBytes: publicBodyBytes };
 /** The longest stream of reflection and health. Clients that need more open another one. */
 const publicStreamMs = 600_000;
 
-/** The response to GET /. */
-const index = JSON.stringify({
-  service: "tollgate",
-  documentation: "/admin/file/admin_en.html",
-  openapi: "/admin/file/openapi.yaml",
-  health: "/admin/system/check",
-});
-
 const badRequestTexts: Readonly<Record<BadRequestReason, string>> = {
   MALFORMED_HTTP: "the bytes are not a valid HTTP request",
   HEADERS_TOO_LARGE: "the headers of the request are too large",
@@ -48,8 +41,13 @@ const badRequestTexts: Readonly<Record<BadRequestReason, string>> = {
   HEADERS_TOO_SLOW: "the request did not arrive in time",
 };
 
+export interface RunningServer extends Listener {
+  /** Answers NOT_SERVING and "not ready" from now on. Calls are still served until the drain. */
+  readonly announceDrain: () => void;
+}
+
 /** Serves all transports on one port: gRPC, gRPC-Web and Connect on the paths of RPCs, HTTP/JSON on all others. */
-export async function startServer(options: ServerOptions): Promise<Listener> {
+export async function startServer(options: ServerOptions): Promise<RunningServer> {
   const { routes, pipeline, describeError, maxBodyBytes, trustedProxies, bodyTimeoutMs } = options;
   const services = routes.map(({ service }) => service);
   const health = createHealth(services.map(({ typeName }) => typeName));
@@ -94,11 +92,7 @@ export async function startServer(options: ServerOptions): Promise<Listener> {
     onStream: grpc,
     onRequest(request, response) {
       const values = receiveRequest(request, response, trustedProxies);
-      if (request.url === "/" && request.method === "GET") {
-        response.setHeader("content-type", "application/json");
-        response.end(index);
-        return;
-      }
+      if (respondToProbe(request, response, { isReady: health.check() === Status.SERVING })) return;
       connect(request, response, values);
     },
     badRequestBody(reason) {
@@ -109,6 +103,8 @@ export async function startServer(options: ServerOptions): Promise<Listener> {
   });
   return {
     port: listener.port,
+    replaceTls: listener.replaceTls,
+    announceDrain: () => health.set(Status.NOT_SERVING),
     drain: (limitMs) => {
       health.stop();
       return listener.drain(limitMs);
