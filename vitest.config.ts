@@ -20,6 +20,8 @@ function filesIn(folder: string): string[] {
 const servers = ["test/support/global-setup.ts"];
 // A slow machine is not a failure.
 const timeouts = { testTimeout: 30_000, hookTimeout: 120_000, expect: { poll: { timeout: 10_000 } } };
+// The files of a worker share its modules: importing them for each file takes as long as the tests of most files.
+const shared = { ...timeouts, isolate: false };
 
 // vitest reads its configuration from a default export only.
 export default defineConfig({
@@ -34,10 +36,10 @@ export default defineConfig({
           name: "unit",
           include: ["test/**/*.test.ts"],
           exclude: ["**/node_modules/**", ...slow, ...withServer],
-          ...timeouts,
+          ...shared,
         },
       },
-      { test: { name: "server", include: withServer, exclude: slow, globalSetup: servers, ...timeouts } },
+      { test: { name: "server", include: withServer, exclude: slow, globalSetup: servers, ...shared } },
       // Each starts processes, some of them several times.
       { test: { name: "slow", include: slow, globalSetup: servers, ...timeouts, testTimeout: 180_000 } },
     ],
