@@ -6,6 +6,7 @@ import { openAudit } from "../audit/open-audit.ts";
 import type { Config } from "../config.ts";
 import { findCodesWithData } from "../data/store.ts";
 import { createPipeline } from "../pipeline/pipeline.ts";
+import type { LedgerLimits } from "../quotas/ledger/ledger.ts";
 import { openRedis } from "../redis/client.ts";
 import { readFiles } from "../system/files.ts";
 import { createHealthProbe } from "../system/probe.ts";
@@ -48,6 +49,8 @@ export interface AppOptions {
   readonly redisNow?: (() => number) | undefined;
   /** Lowers the cost of password hashes in tests. No setting changes it. */
   readonly passwordCost?: HashCost | undefined;
+  /** Lowers the limits of the ledger's queue in tests. No setting changes them. */
+  readonly ledgerLimits?: LedgerLimits | undefined;
   /** Called when the embedded database ends unexpectedly. */
   readonly onFailure: (reason: string) => void;
   /** Called when another server counts on the same database: this server must drain and exit. */
@@ -101,7 +104,7 @@ export async function startApp(config: Config, options: AppOptions): Promise<App
 /** Opens each part on those before it. @returns what openListener returns */
 async function openApp(
   config: Config,
-  { logger, now, redisNow, passwordCost, announce, ...events }: AppOptions,
+  { logger, now, redisNow, passwordCost, ledgerLimits, announce, ...events }: AppOptions,
   closers: Closers,
   drain: { readonly flushDeadlineMs: () => number; readonly onUnwritten: (count: number) => void },
 ): ReturnType<typeof openListener> {
@@ -122,7 +125,7 @@ async function openApp(
 
   const { quotas, subjects, notifications } = await openQuotaWiring(
     config,
-    { databases, redis, redisNow, secrets, ...writers, authenticator, logger, now, ...drain },
+    { databases, redis, redisNow, ledgerLimits, secrets, ...writers, authenticator, logger, now, ...drain },
     closers,
   );
   openRetention(config, { database, logger, now }, closers);

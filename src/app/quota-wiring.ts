@@ -6,7 +6,7 @@ import type { UserHistory } from "../audit/user-history.ts";
 import type { Config } from "../config.ts";
 import { type Notifications, openNotifications } from "../postgres/notifications.ts";
 import { createCorrections } from "../quotas/counters/corrections.ts";
-import { createLedger, type Ledger } from "../quotas/ledger/ledger.ts";
+import { createLedger, type Ledger, type LedgerLimits } from "../quotas/ledger/ledger.ts";
 import { createSubjects, type Subjects } from "../quotas/limits/subjects.ts";
 import { openEngine, openQuotas, type Quotas } from "../quotas/open-quotas.ts";
 import type { ActionWriter, UsageWriter } from "../shared/records.ts";
@@ -24,6 +24,8 @@ export interface QuotaWiringResources {
   readonly redis: Redis | Cluster | undefined;
   /** Milliseconds since the epoch. Undefined for the clock of Redis. */
   readonly redisNow: (() => number) | undefined;
+  /** Undefined for the limits of production. */
+  readonly ledgerLimits: LedgerLimits | undefined;
   readonly secrets: readonly string[];
   readonly actions: ActionWriter;
   readonly usage: UsageWriter;
@@ -47,7 +49,8 @@ export async function openQuotaWiring(
   resources: QuotaWiringResources,
   closers: Closers,
 ): Promise<QuotaWiring> {
-  const { databases, redis, redisNow, secrets, authenticator, userHistory, logger, now, ...writing } = resources;
+  const { databases, redis, redisNow, ledgerLimits, secrets, authenticator, userHistory, logger, now, ...writing } =
+    resources;
   const { database, url } = databases;
   const subjects = createSubjects({ database, now });
   const ledger = createLedger({
@@ -56,6 +59,7 @@ export async function openQuotaWiring(
     actions: writing.actions,
     usage: writing.usage,
     onContradiction: (meter) => void corrections.correct(meter),
+    ...ledgerLimits,
   });
   const corrections = createCorrections({ forget: (meter) => quotas.counters.forget(meter), logger });
   closers.push(async () => corrections.stop());

@@ -14,10 +14,12 @@ export interface ServerLockOptions {
   readonly logger: Logger;
   /** Called when another server has taken the lock after a lost connection: this server must grant nothing more. */
   readonly onTakeover: (reason: string) => void;
+  /** Replaces in tests how long a lock that another server holds is waited for. */
+  readonly waitMs?: number;
 }
 
 /** Long enough for a server that is stopping, or was killed, to release the lock. */
-const waitMs = 3000;
+const defaultWaitMs = 3000;
 const retryMs = 100;
 const heartbeatMs = 1000;
 const silenceMs = 3000;
@@ -64,7 +66,10 @@ export async function holdServerLock(options: ServerLockOptions): Promise<{ clos
 
 class LockTakenError extends Error {}
 
-async function acquireLock({ url, serverName, isShared }: ServerLockOptions, onLost: () => void): Promise<pg.Client> {
+async function acquireLock(
+  { url, serverName, isShared, waitMs = defaultWaitMs }: ServerLockOptions,
+  onLost: () => void,
+): Promise<pg.Client> {
   const client = new pg.Client({
     connectionString: url,
     application_name: `${sessionPrefix}${serverName}`.slice(0, 63),

@@ -12,6 +12,7 @@ import { dayMicros, hourMicros } from "../../src/shared/calendar.ts";
 import type { Page } from "../../src/shared/pagination.ts";
 import type { Action } from "../../src/shared/records.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { runs } from "../support/runs.ts";
 
 const firstDay = Math.floor(Date.UTC(2026, 9, 10) / 86_400_000);
 const start = firstDay * dayMicros;
@@ -149,7 +150,7 @@ test("counts every selection exactly and returns its pages in order", { timeout:
       const rows = await read(selection, page);
       expect(rows.map(({ tracecode }) => tracecode)).toEqual(expected(selection, page));
     }),
-    { numRuns: 400 },
+    { numRuns: runs(80) },
   );
 });
 

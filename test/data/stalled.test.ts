@@ -7,7 +7,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { DataService } from "#gen/tollgate/v1/data_pb.js";
 import { startTestApp, type TestApp } from "../support/app.ts";
 
-const limitMs = 2000;
+const limitMs = 700;
 let app: TestApp;
 let username: string;
 let headers: { authorization: string };

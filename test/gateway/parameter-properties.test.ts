@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { runs } from "../support/runs.ts";
 import { type FixtureServer, startFixture } from "./fixture.ts";
 
 let server: FixtureServer;
@@ -102,7 +103,7 @@ test.each(cases.map((scalarCase) => [scalarCase.field, scalarCase] as const))(
           expect([url, status, body[scalarCase.field]]).toEqual([url, 200, json]);
         }
       }),
-      { numRuns: 60 },
+      { numRuns: runs(25) },
     );
   },
 );
@@ -148,7 +149,7 @@ test.each(cases.map((scalarCase) => [scalarCase.field, scalarCase] as const))(
           }
         }
       }),
-      { numRuns: 60 },
+      { numRuns: runs(25) },
     );
   },
 );

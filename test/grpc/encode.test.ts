@@ -19,6 +19,7 @@ import {
 import { UserSchema } from "#gen/tollgate/v1/user_pb.js";
 import { encodeMessageEnvelope } from "../../src/grpc/encode.ts";
 import { serviceOf } from "../gateway/fixture.ts";
+import { runs } from "../support/runs.ts";
 import { everyService } from "../support/services.ts";
 
 const services = [...(await everyService()), serviceOf("EchoService")];
@@ -109,7 +110,7 @@ describe("encodeMessageEnvelope", () => {
         const [ours, expected] = encodeBoth(desc, init);
         expect(ours).toBe(expected);
       }),
-      { numRuns: 60 },
+      { numRuns: runs(30) },
     );
   });
 

@@ -12,7 +12,12 @@ import { type CallOptions, startTestApp, type TestApp } from "../support/app.ts"
 let app: TestApp;
 let withoutRole: string;
 beforeAll(async () => {
-  app = await startTestApp({ MAX_BODY_BYTES: "65536", LOGIN_FAILURES: "2", BODY_TIMEOUT_MS: "1000" });
+  app = await startTestApp({
+    MAX_BODY_BYTES: "65536",
+    LOGIN_FAILURES: "2",
+    BODY_TIMEOUT_MS: "1000",
+    DATABASE_TIMEOUT_MS: "2000",
+  });
   withoutRole = await app.token(await app.user());
 });
 afterAll(() => app.stop());
@@ -266,12 +271,17 @@ test("a refused call is logged by its reason", async () => {
   expect(app.log.at(-1)).toMatchObject({ msg: "call refused", reason: "USER_NOT_FOUND" });
 });
 
-/** Sends raw bytes, and returns the server's answer. */
+/** Sends raw bytes, and returns the server's answer. Closes the connection first: the server may wait for the rest. */
 function raw(bytes: string): Promise<string> {
   return new Promise((done, fail) => {
     const socket = connectSocket(Number(new URL(app.url).port), "127.0.0.1", () => socket.write(bytes));
     let text = "";
-    socket.setEncoding("utf8").on("data", (chunk: string) => (text += chunk));
+    socket.setEncoding("utf8").on("data", (chunk: string) => {
+      text += chunk;
+      const [head = "", body = ""] = text.split("\r\n\r\n");
+      const [, length] = /^content-length: (\d+)$/im.exec(head) ?? [];
+      if (length !== undefined && Buffer.byteLength(body) === Number(length)) socket.destroy();
+    });
     socket.once("close", () => done(text)).once("error", fail);
   });
 }

@@ -22,9 +22,10 @@ import { QuotaAdminService } from "#gen/tollgate/v1/quota_pb.js";
 import { StatisticsService } from "#gen/tollgate/v1/statistics_pb.js";
 import { UserService } from "#gen/tollgate/v1/user_pb.js";
 import { type Json, startTestApp, type TestApp } from "../support/app.ts";
+import { runs } from "../support/runs.ts";
 
 /** By hand, for longer: FUZZ="7 100000" npx vitest run test/pipeline/storable.test.ts. A seed, and how many calls. */
-const [seed = 0, most = 0] = (process.env["FUZZ"] ?? "1 800").split(" ").map(Number);
+const [seed = 0, most = 0] = (process.env["FUZZ"] ?? `1 ${runs(250)}`).split(" ").map(Number);
 
 const services: readonly DescService[] = [
   AuditService,

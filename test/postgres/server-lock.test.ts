@@ -17,8 +17,14 @@ afterEach(async () => {
 afterAll(() => fixture.drop());
 
 const takeovers: string[] = [];
-async function hold(serverName: string, isShared: boolean, url = fixture.url) {
-  const lock = await holdServerLock({ url, serverName, isShared, logger, onTakeover: (why) => takeovers.push(why) });
+/** @param waitMs undefined for the time of production */
+async function hold(
+  serverName: string,
+  isShared: boolean,
+  { url = fixture.url, waitMs = 200 as number | undefined } = {},
+) {
+  const onTakeover = (why: string) => takeovers.push(why);
+  const lock = await holdServerLock({ url, serverName, isShared, logger, onTakeover, ...(waitMs && { waitMs }) });
   held.push(lock);
   return lock;
 }
@@ -43,14 +49,14 @@ test("a server with Redis does not start beside one that counts in its own proce
 
 test("a start waits for a predecessor that ends", async () => {
   const first = await hold("first", false);
-  const second = hold("second", false);
+  const second = hold("second", false, { waitMs: undefined });
   await first.close();
   await expect(second).resolves.toBeDefined();
 });
 
 test("takes a lost lock again, and reports a takeover when another server holds it", async () => {
   const proxy = await startProxy(addressOf(fixture.url));
-  await hold("first", false, proxy.url(fixture.url));
+  await hold("first", false, { url: proxy.url(fixture.url) });
   const holders = async () =>
     (await fixture.database.raw("select pid from pg_locks where locktype = 'advisory' and objid = 7043030")).rows;
   const before = await holders();

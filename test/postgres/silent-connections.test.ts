@@ -1,6 +1,6 @@
 import { Code } from "@connectrpc/connect";
 import pino from "pino";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, type TestContext, test } from "vitest";
 import { type Database, openDatabase } from "../../src/postgres/database.ts";
 import { toDatabaseError } from "../../src/postgres/errors.ts";
 import { openNotifications } from "../../src/postgres/notifications.ts";
@@ -18,31 +18,38 @@ const codeOf = (work: PromiseLike<unknown>) =>
   );
 
 let fixture: TestDatabase;
-let proxy: Proxy;
 beforeAll(async () => {
   fixture = await createTestDatabase();
 });
 afterAll(() => fixture.drop());
-beforeEach(async () => {
-  proxy = await startProxy(addressOf(fixture.url));
-});
-afterEach(() => proxy.close());
 
-describe("a pool", () => {
-  let database: Database;
-  beforeEach(() => {
-    database = openDatabase({ url: proxy.url(fixture.url), poolSize: 1, statementTimeoutMs: 200 });
-  });
-  afterEach(() => database.destroy());
+/** A proxy before PostgreSQL, for one test: each waits for limits that pass in real time, so they run at once. */
+async function openProxy(onTestFinished: TestContext["onTestFinished"]): Promise<Proxy> {
+  const proxy = await startProxy(addressOf(fixture.url));
+  onTestFinished(() => proxy.close());
+  return proxy;
+}
 
-  test("replaces a connection that has gone silent", async () => {
+describe.concurrent("a pool", () => {
+  async function openPool(
+    onTestFinished: TestContext["onTestFinished"],
+  ): Promise<{ proxy: Proxy; database: Database }> {
+    const proxy = await openProxy(onTestFinished);
+    const database = openDatabase({ url: proxy.url(fixture.url), poolSize: 1, statementTimeoutMs: 200 });
+    onTestFinished(() => database.destroy());
+    return { proxy, database };
+  }
+
+  test("replaces a connection that has gone silent", async ({ onTestFinished, expect }) => {
+    const { proxy, database } = await openPool(onTestFinished);
     await database.raw("select 1");
     proxy.blackHole("established");
     expect(await codeOf(database.raw("select 1"))).toBe(Code.Unavailable);
     expect((await database.raw("select 2 as two")).rows).toEqual([{ two: 2 }]);
   });
 
-  test("waits for a statement that PostgreSQL is still running", async () => {
+  test("waits for a statement that PostgreSQL is still running", async ({ onTestFinished, expect }) => {
+    const { database } = await openPool(onTestFinished);
     const slow = database.transaction(async (transaction) => {
       await transaction.raw("set local statement_timeout = 0");
       return (await transaction.raw("select 'done' as state, pg_sleep(3)")).rows[0].state as string;
@@ -51,7 +58,11 @@ describe("a pool", () => {
   });
 });
 
-test("notifications arrive again after their connection has gone silent, and catching up is not delayed", async () => {
+test.concurrent("notifications arrive again after their connection has gone silent, and catching up is not delayed", async ({
+  onTestFinished,
+  expect,
+}) => {
+  const proxy = await openProxy(onTestFinished);
   const heard: (readonly number[] | "all")[] = [];
   const notifications = await openNotifications({
     url: proxy.url(fixture.url),
@@ -70,7 +81,7 @@ test("notifications arrive again after their connection has gone silent, and cat
   await notifications.close();
 });
 
-test.skipIf(noOwnRedis !== "")("replaces a Redis connection that has gone silent", async () => {
+test.skipIf(noOwnRedis !== "").concurrent("replaces a Redis connection that has gone silent", async ({ expect }) => {
   const server = await startRedis();
   const way = await startProxy(addressOf(server.url));
   const redis = openRedis(way.url(server.url), logger);
@@ -83,7 +94,11 @@ test.skipIf(noOwnRedis !== "")("replaces a Redis connection that has gone silent
   await server.kill();
 });
 
-test("a change whose commit gets no response fails with UNAVAILABLE and can be read", async () => {
+test.concurrent("a change whose commit gets no response fails with UNAVAILABLE and can be read", async ({
+  onTestFinished,
+  expect,
+}) => {
+  const proxy = await openProxy(onTestFinished);
   const app = await startTestApp({ DATABASE_URL: proxy.url(fixture.url), DATABASE_TIMEOUT_MS: "1000" });
   const username = await app.user();
   const lock = await fixture.database.transaction();

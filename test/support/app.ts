@@ -2,6 +2,7 @@ import pino from "pino";
 import { startApp } from "../../src/app/app.ts";
 import { readConfig } from "../../src/config.ts";
 import type { Database } from "../../src/postgres/database.ts";
+import type { LedgerLimits } from "../../src/quotas/ledger/ledger.ts";
 import { createTestDatabase } from "./database.ts";
 
 export interface Answer {
@@ -49,6 +50,8 @@ export interface TestAppOptions {
   readonly movesRedis?: boolean;
   /** Whether passwords are hashed at the cost of production. */
   readonly hashesAtFullCost?: boolean;
+  /** Limits of the ledger's queue below those of production. */
+  readonly ledgerLimits?: LedgerLimits;
 }
 
 /** The minimum cost of argon2. Most tests create users, and few test passwords. */
@@ -57,7 +60,7 @@ const lowCost = { memoryCost: 8, timeCost: 1, parallelism: 1 };
 /** Starts the whole server on its own database and a free port. */
 export async function startTestApp(
   settings: Record<string, string> = {},
-  { movesRedis = false, hashesAtFullCost = false }: TestAppOptions = {},
+  { movesRedis = false, hashesAtFullCost = false, ledgerLimits }: TestAppOptions = {},
 ): Promise<TestApp> {
   const { url: databaseUrl, database, drop } = await createTestDatabase();
   const log: Json[] = [];
@@ -82,6 +85,7 @@ export async function startTestApp(
     now,
     redisNow: movesRedis ? now : undefined,
     passwordCost: hashesAtFullCost ? undefined : lowCost,
+    ledgerLimits,
     onFailure: endWith,
     onTakeover: endWith,
   });

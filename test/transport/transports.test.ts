@@ -70,6 +70,9 @@ async function waitingFor(lock: Transaction, table: string): Promise<number> {
   return rows.length;
 }
 
+/** Long enough for a call to reach its query. */
+const deadlineMs = 250;
+
 const period = { from: "2026-11-01", to: "2026-11-30" };
 
 /** Returns the number of queries that still run 3 seconds after their caller has disconnected. */
@@ -186,7 +189,7 @@ describe.each(transports)("%s", (_name, transport) => {
   test("ends at the caller's deadline while the query still runs", async () => {
     const lock = await app.database.transaction();
     await lock.raw("lock table company in access exclusive mode");
-    const late = companies().readCompany({ key: "administration" }, { headers: bearer(), timeoutMs: 1000 });
+    const late = companies().readCompany({ key: "administration" }, { headers: bearer(), timeoutMs: deadlineMs });
     // The query itself would time out after five seconds, with UNAVAILABLE.
     expect((await failure(late)).code).toBe(Code.DeadlineExceeded);
     try {
@@ -201,7 +204,7 @@ describe.each(transports)("%s", (_name, transport) => {
     const lock = await app.database.transaction();
     await lock.raw("lock table company in access exclusive mode");
     const read = async () => {
-      for await (const _page of companies().readCompanies({}, { headers: bearer(), timeoutMs: 1000 }));
+      for await (const _page of companies().readCompanies({}, { headers: bearer(), timeoutMs: deadlineMs }));
     };
     try {
       expect((await failure(read())).code).toBe(Code.DeadlineExceeded);
@@ -226,7 +229,7 @@ describe.each(transports)("%s", (_name, transport) => {
     const lock = await app.database.transaction();
     await lock.raw("lock table user_account in access exclusive mode");
     try {
-      const late = users().readUser({ username }, { headers, timeoutMs: 1000 });
+      const late = users().readUser({ username }, { headers, timeoutMs: deadlineMs });
       expect((await failure(late)).code).toBe(Code.DeadlineExceeded);
       await expect.poll(() => cutOff("read_user"), { timeout: 3000 }).toBe(true);
     } finally {
@@ -250,7 +253,7 @@ test("HTTP/JSON ends a list at the caller's deadline while the query still runs"
   try {
     const { status, body } = await app.http("GET", "/admin/companies", {
       token: app.admin,
-      headers: { "connect-timeout-ms": "500" },
+      headers: { "connect-timeout-ms": String(deadlineMs) },
     });
     expect([status, body.message]).toEqual([504, "the deadline has passed"]);
     // The caller no longer waits, and the query has not timed out yet.
@@ -367,7 +370,7 @@ describe("a refusal by Connect itself carries tracedata and is logged", () => {
       .on("trailers", (fields) => Object.assign(tail, fields));
     await once(grpcCall.resume(), "close");
     expect(tail["grpc-status"]).toBe("4");
-    session.close();
+    session.destroy();
     await impatient.stop();
   });
 

@@ -11,14 +11,17 @@ import { type LedgerWriters, leaseKeyOf, mergeEntries, type Settlement, writeEnt
  */
 export type Ledger = GroupCommit<LedgerEntry, Settlement | undefined>;
 
-export interface LedgerOptions extends LedgerWriters {
-  readonly logger: Logger;
-  /** Called when a settlement in the ledger contradicts the counters of the meter, which then count wrongly. */
-  readonly onContradiction: (meter: Meter) => void;
+export interface LedgerLimits {
   /** The most that may wait. An entry counts as 1, and each 100 of its point keys as 1. */
   readonly capacity?: number;
   /** The timeout of commit(). */
   readonly commitTimeoutMs?: number;
+}
+
+export interface LedgerOptions extends LedgerWriters, LedgerLimits {
+  readonly logger: Logger;
+  /** Called when a settlement in the ledger contradicts the counters of the meter, which then count wrongly. */
+  readonly onContradiction: (meter: Meter) => void;
   /** How long a grant is held back, so that a settlement may replace it. */
   readonly holdMs?: number;
 }

@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { type ConversionKind, convertBytes } from "../../../src/data/convert/convert-bytes.ts";
 import { archiveOf, rawWorkbook, withDecoy } from "../../support/archive.ts";
+import { runs } from "../../support/runs.ts";
 
 async function run(bytes: Buffer, from: ConversionKind): Promise<Buffer> {
   const all: Buffer[] = [];
@@ -194,7 +195,7 @@ test("random JSON survives a round trip through a workbook", { timeout: 120_000 
       const back = (await run(await run(Buffer.from(exactJson(value)), "json"), "xlsx")).toString();
       expect(exactJson(sorted(JSON.parse(back)))).toBe(exactJson(sorted(JSON.parse(exactJson(value)))));
     }),
-    { numRuns: Number(process.env["RUNS"] ?? 150) },
+    { numRuns: runs(60) },
   );
 });
 

@@ -7,6 +7,7 @@ import { createMemoryEngine } from "../../../src/quotas/counters/memory.ts";
 import { createRedisEngine } from "../../../src/quotas/counters/redis.ts";
 import { dayAt, dayMs } from "../../../src/shared/calendar.ts";
 import { noOwnRedis, startRedis, type TestRedis } from "../../support/redis.ts";
+import { runs } from "../../support/runs.ts";
 import { newMeter, remember } from "./conformance.ts";
 import { createModel } from "./model.ts";
 
@@ -129,11 +130,11 @@ describe.skipIf(noOwnRedis !== "")("counters agree with the model after any sequ
             if (outcome.contradicts === true) await counters.forget(meter);
           }
         }),
-        { numRuns: Number(process.env["RUNS"] ?? 150) },
+        { numRuns: runs(100) },
       );
     },
-    // For a long run by hand: RUNS=10000.
-    Number(process.env["RUNS"] ?? 150) * 100,
+    // For a long run by hand: RUNS_FACTOR=100.
+    runs(150) * 100,
   );
 });
 

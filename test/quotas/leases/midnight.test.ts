@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { QuotaService } from "#gen/tollgate/v1/lease_pb.js";
 import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
 import { dayMs, hourMs } from "../../../src/shared/calendar.ts";
@@ -11,20 +11,15 @@ import { noOwnRedis, startRedis, type TestRedis } from "../../support/redis.ts";
 const perDay = 60;
 const timezones = [-5, 0, 3];
 
-const cases = ["in this process", "in Redis"].flatMap((engine) => timezones.map((timezone) => ({ engine, timezone })));
-
 let app: TestApp;
-let redis: TestRedis | undefined;
 /** How far the server's clock is ahead, in milliseconds. */
 let aheadMs = 0;
-beforeEach(async () => {
-  aheadMs = 0;
-});
-afterEach(async () => {
-  await app.stop();
-  await redis?.kill();
-  redis = undefined;
-});
+
+/** The start of the next day at the offset. */
+function nextMidnight(timezone: number): number {
+  const local = Date.now() + aheadMs + timezone * hourMs;
+  return (Math.floor(local / dayMs) + 1) * dayMs - timezone * hourMs;
+}
 
 function moveTo(timeMs: number): void {
   const step = timeMs - (Date.now() + aheadMs);
@@ -32,61 +27,72 @@ function moveTo(timeMs: number): void {
   app.advance(step);
 }
 
-test.skipIf(noOwnRedis !== "").each(cases)(
-  "grants each day's points once around midnight at UTC$timezone under load, with counters $engine",
-  async ({ engine, timezone }) => {
+describe.skipIf(noOwnRedis !== "").each(["in this process", "in Redis"])("with counters %s", (engine) => {
+  let redis: TestRedis | undefined;
+  beforeAll(async () => {
+    aheadMs = 0;
     if (engine === "in Redis") redis = await startRedis();
     app = await startTestApp(redis === undefined ? {} : { REDIS_URL: redis.url }, { movesRedis: true });
     await app.user({ username: "planner", roles: ["BOT"] });
-    const users = await Promise.all(
-      timezones.map(async (timezone) => {
-        const username = await app.user({ timezone });
-        const methods = [{ method_group: "PLAN", points_per_day: perDay }];
-        const answer = await app.http("PUT", `/admin/quotas/${username}`, {
-          token: app.admin,
-          body: { services: [{ service: "ROUTING", methods }] },
-        });
-        expect(answer.status).toBe(204);
-        return { username, timezone };
-      }),
-    );
-    const local = Date.now() + aheadMs + timezone * hourMs;
-    const midnight = (Math.floor(local / dayMs) + 1) * dayMs - timezone * hourMs;
-    moveTo(midnight - 60_000);
-    const headers = { authorization: `Bearer ${await app.token("planner")}` };
-    const client = createClient(QuotaService, createGrpcTransport({ baseUrl: app.url }));
+  });
+  afterAll(async () => {
+    await app.stop();
+    await redis?.kill();
+  });
 
-    const granted = { before: 0, after: 0 };
-    const progress = { isOver: false };
-    const observed = users.find((user) => user.timezone === timezone)?.username ?? "";
-    const caller = async () => {
-      while (!progress.isOver) {
-        for (const { username } of users) {
-          const request = { username, service: Service_Name.ROUTING, methodGroup: Method_Group.PLAN, points: 1 };
-          const answer = await client
-            .acquireQuota({ ...request, operationId: randomUUID() }, { headers })
-            .catch(() => undefined);
-          const { lease } = answer ?? {};
-          if (lease === undefined) continue;
-          if (username === observed)
-            granted[Number(lease.grantedTime?.seconds) * 1000 < midnight ? "before" : "after"] += 1;
-          await client.settleLease({ leaseId: lease.leaseId, points: 1 }, { headers });
+  // In the order of their midnights, because the clock moves forward only.
+  test.each(timezones.toSorted((left, right) => nextMidnight(left) - nextMidnight(right)))(
+    "grants each day's points once around midnight at UTC%i under load",
+    async (timezone) => {
+      const users = await Promise.all(
+        timezones.map(async (timezone) => {
+          const username = await app.user({ timezone });
+          const methods = [{ method_group: "PLAN", points_per_day: perDay }];
+          const answer = await app.http("PUT", `/admin/quotas/${username}`, {
+            token: app.admin,
+            body: { services: [{ service: "ROUTING", methods }] },
+          });
+          expect(answer.status).toBe(204);
+          return { username, timezone };
+        }),
+      );
+      const midnight = nextMidnight(timezone);
+      moveTo(midnight - 60_000);
+      const headers = { authorization: `Bearer ${await app.token("planner")}` };
+      const client = createClient(QuotaService, createGrpcTransport({ baseUrl: app.url }));
+
+      const granted = { before: 0, after: 0 };
+      const progress = { isOver: false };
+      const observed = users.find((user) => user.timezone === timezone)?.username ?? "";
+      const caller = async () => {
+        while (!progress.isOver) {
+          for (const { username } of users) {
+            const request = { username, service: Service_Name.ROUTING, methodGroup: Method_Group.PLAN, points: 1 };
+            const answer = await client
+              .acquireQuota({ ...request, operationId: randomUUID() }, { headers })
+              .catch(() => undefined);
+            const { lease } = answer ?? {};
+            if (lease === undefined) continue;
+            if (username === observed)
+              granted[Number(lease.grantedTime?.seconds) * 1000 < midnight ? "before" : "after"] += 1;
+            await client.settleLease({ leaseId: lease.leaseId, points: 1 }, { headers });
+          }
         }
-      }
-    };
-    const callers = Array.from({ length: 16 }, caller);
-    await expect.poll(() => granted.before, { timeout: 10_000 }).toBeGreaterThan(perDay / 3);
-    moveTo(midnight);
-    await expect.poll(() => granted.after, { timeout: 10_000 }).toBe(perDay);
-    progress.isOver = true;
-    await Promise.all(callers);
+      };
+      const callers = Array.from({ length: 16 }, caller);
+      await expect.poll(() => granted.before, { timeout: 10_000 }).toBeGreaterThan(perDay / 3);
+      moveTo(midnight);
+      await expect.poll(() => granted.after, { timeout: 10_000 }).toBe(perDay);
+      progress.isOver = true;
+      await Promise.all(callers);
 
-    expect(granted.before).toBeLessThanOrEqual(perDay);
-    for (const { username, timezone: userTimezone } of users) {
-      const days = await app.database("usage_day").where({ username }).select("points").orderBy("date");
-      const points = days.map((day) => day.points);
-      // For users at other offsets the day does not change.
-      expect(points).toEqual(userTimezone === timezone ? [granted.before, perDay] : [perDay]);
-    }
-  },
-);
+      expect(granted.before).toBeLessThanOrEqual(perDay);
+      for (const { username, timezone: userTimezone } of users) {
+        const days = await app.database("usage_day").where({ username }).select("points").orderBy("date");
+        const points = days.map((day) => day.points);
+        // For users at other offsets the day does not change.
+        expect(points).toEqual(userTimezone === timezone ? [granted.before, perDay] : [perDay]);
+      }
+    },
+  );
+});

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { ErrorInfoSchema, QuotaFailureSchema, RetryInfoSchema } from "#gen/google/rpc/error_details_pb.js";
 import { type AcquireQuotaRequest, Lease_State, LimitStanding_Name, QuotaService } from "#gen/tollgate/v1/lease_pb.js";
 import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
-import { type Json, startTestApp, type TestApp } from "../../support/app.ts";
+import { type Json, startTestApp, type TestApp, type TestAppOptions } from "../../support/app.ts";
 import { noOwnRedis, startRedis, type TestRedis } from "../../support/redis.ts";
 
 interface Fixture {
@@ -22,16 +22,23 @@ type Overrides = Partial<Pick<AcquireQuotaRequest, "username" | "service" | "met
 const engines = [["in this process"], ["on Redis"]] as const;
 
 describe.each(engines)("quotas with counters %s", (name) => {
-  let redis: TestRedis | undefined;
   let fixture: Fixture;
-  beforeAll(async () => {
-    if (name === "on Redis" && noOwnRedis === "") redis = await startRedis();
-    fixture = await startFixture(redis === undefined ? {} : { REDIS_URL: redis.url });
-  });
-  afterAll(async () => {
-    await fixture.app.stop();
-    await redis?.kill();
-  });
+  /** Starts the server of the tests of this block, and stops it after them. */
+  const useServer = (options: TestAppOptions = {}) => {
+    let redis: TestRedis | undefined;
+    let outer: Fixture;
+    beforeAll(async () => {
+      if (name === "on Redis" && noOwnRedis === "") redis = await startRedis();
+      outer = fixture;
+      fixture = await startFixture(redis === undefined ? {} : { REDIS_URL: redis.url }, options);
+    });
+    afterAll(async () => {
+      await fixture.app.stop();
+      await redis?.kill();
+      fixture = outer;
+    });
+  };
+  useServer();
 
   const app = () => fixture.app;
   const client = () => fixture.client;
@@ -285,53 +292,6 @@ describe.each(engines)("quotas with counters %s", (name) => {
     await expect.poll(running, { timeout: 5000 }).toBe(0);
   });
 
-  test("grants continue while PostgreSQL does not write, and are written afterwards", async () => {
-    const username = await user({ points_per_day: 100 });
-    const { lease } = await client().acquireQuota(requestFor(username, 1));
-    await expect.poll(() => app().database("lease").where({ username })).toHaveLength(1);
-    const lock = await app().database.transaction();
-    try {
-      await lock.raw("lock table lease in exclusive mode");
-      for (let times = 0; times < 20; times += 1) await client().acquireQuota(requestFor(username, 1));
-      // A settlement is acknowledged only when it is durable.
-      const leaseId = lease?.leaseId ?? "";
-      expect((await failure(client().settleLease({ leaseId, points: 1 }))).code).toBe(Code.Unavailable);
-    } finally {
-      await lock.rollback();
-    }
-    await expect.poll(() => app().database("lease").where({ username }), { timeout: 5000 }).toHaveLength(21);
-    await expect
-      .poll(() => app().database("usage_day").where({ username }), { timeout: 5000 })
-      .toMatchObject([{ points: 1 }]);
-  });
-
-  test("refuses grants with UNAVAILABLE while the write queue is full, and grants again once it is written", async () => {
-    // The batches are small: a large one could exceed the command timeout of Redis.
-    const [username, size, batches] = [await user({}), 200, 125];
-    await client().acquireQuota(requestFor(username, 1));
-    const lock = await app().database.transaction();
-    const granted = { before: 0, after: 0 };
-    const acquireBatch = async () => {
-      const requests = Array.from({ length: size }, () => requestFor(username, 1));
-      return (await client().batchAcquireQuota({ requests })).decisions.length;
-    };
-    try {
-      await lock.raw("lock table lease in exclusive mode");
-      const refusal = async () => {
-        for (let batch = 0; batch < batches; batch += 1) granted.before += await acquireBatch();
-      };
-      const error = await failure(refusal());
-      expect(error.code).toBe(Code.Unavailable);
-      expect(error.findDetails(RetryInfoSchema)).toHaveLength(1);
-      expect(granted.before).toBe(20_000);
-    } finally {
-      await lock.rollback();
-    }
-    await expect.poll(() => acquireBatch().catch(() => 0), { timeout: 10_000 }).toBe(size);
-    const written = () => app().database("lease").where({ username }).count("* as leases").first();
-    await expect.poll(written, { timeout: 10_000 }).toEqual({ leases: 20_001 + size });
-  }, 30_000);
-
   test("a stream of acquires ends at its deadline, and its leases keep their slots", async () => {
     const username = await user({ max_concurrent_execution: 2 });
     // Warm the caches first, so that the stream's deadline covers decisions only.
@@ -344,7 +304,7 @@ describe.each(engines)("quotas with counters %s", (name) => {
     }
     const decided: string[] = [];
     const stream = async () => {
-      for await (const { decision } of client().acquireQuotas(send(), { timeoutMs: 3000 })) {
+      for await (const { decision } of client().acquireQuotas(send(), { timeoutMs: 1000 })) {
         decided.push(decision.case ?? "");
       }
     };
@@ -485,10 +445,65 @@ describe.each(engines)("quotas with counters %s", (name) => {
   ])("refuses to settle %s", async (_what, leaseId, code) => {
     expect((await failure(client().settleLease({ leaseId, points: 1 }))).code).toBe(code);
   });
+
+  describe("and a small write queue", () => {
+    const ledgerLimits = { capacity: 2000, commitTimeoutMs: 500 };
+    useServer({ ledgerLimits });
+
+    test("grants continue while PostgreSQL does not write, and are written afterwards", async () => {
+      const username = await user({ points_per_day: 100 });
+      const { lease } = await client().acquireQuota(requestFor(username, 1));
+      await expect.poll(() => app().database("lease").where({ username })).toHaveLength(1);
+      const lock = await app().database.transaction();
+      try {
+        await lock.raw("lock table lease in exclusive mode");
+        for (let times = 0; times < 20; times += 1) await client().acquireQuota(requestFor(username, 1));
+        // A settlement is acknowledged only when it is durable.
+        const leaseId = lease?.leaseId ?? "";
+        expect((await failure(client().settleLease({ leaseId, points: 1 }))).code).toBe(Code.Unavailable);
+      } finally {
+        await lock.rollback();
+      }
+      await expect.poll(() => app().database("lease").where({ username }), { timeout: 5000 }).toHaveLength(21);
+      await expect
+        .poll(() => app().database("usage_day").where({ username }), { timeout: 5000 })
+        .toMatchObject([{ points: 1 }]);
+    });
+
+    test("refuses grants with UNAVAILABLE while the write queue is full, and grants again once it is written", async () => {
+      // The batches are small: a large one could exceed the command timeout of Redis.
+      const [username, size, batches] = [await user({}), 200, 15];
+      await client().acquireQuota(requestFor(username, 1));
+      const lock = await app().database.transaction();
+      const granted = { before: 0, after: 0 };
+      const acquireBatch = async () => {
+        const requests = Array.from({ length: size }, () => requestFor(username, 1));
+        return (await client().batchAcquireQuota({ requests })).decisions.length;
+      };
+      try {
+        await lock.raw("lock table lease in exclusive mode");
+        const refusal = async () => {
+          for (let batch = 0; batch < batches; batch += 1) granted.before += await acquireBatch();
+        };
+        const error = await failure(refusal());
+        expect(error.code).toBe(Code.Unavailable);
+        expect(error.findDetails(RetryInfoSchema)).toHaveLength(1);
+        expect(granted.before).toBe(ledgerLimits.capacity);
+      } finally {
+        await lock.rollback();
+      }
+      await expect.poll(() => acquireBatch().catch(() => 0), { timeout: 10_000 }).toBe(size);
+      const written = () => app().database("lease").where({ username }).count("* as leases").first();
+      await expect.poll(written, { timeout: 10_000 }).toEqual({ leases: ledgerLimits.capacity + 1 + size });
+    }, 30_000);
+  });
 });
 
 test("with LEDGER_ACK=commit a grant is in the ledger before the response", async () => {
-  const { app, client } = await startFixture({ LEDGER_ACK: "commit", QUOTA_DEFAULT: "unlimited" });
+  const { app, client } = await startFixture(
+    { LEDGER_ACK: "commit", QUOTA_DEFAULT: "unlimited" },
+    { ledgerLimits: { commitTimeoutMs: 1000 } },
+  );
   const username = await app.user();
   const request = { username, service: Service_Name.ROUTING, methodGroup: Method_Group.PLAN, points: 1 };
   const acquire = () => client.acquireQuota({ ...request, operationId: randomUUID() });
@@ -503,8 +518,8 @@ test("with LEDGER_ACK=commit a grant is in the ledger before the response", asyn
   await app.stop();
 }, 15_000);
 
-async function startFixture(settings: Record<string, string>): Promise<Fixture> {
-  const app = await startTestApp(settings);
+async function startFixture(settings: Record<string, string>, options: TestAppOptions = {}): Promise<Fixture> {
+  const app = await startTestApp(settings, options);
   await app.user({ username: "planner", roles: ["BOT"] });
   const token = await app.token("planner");
   const transport = createGrpcTransport({

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { Code, ConnectError } from "@connectrpc/connect";
 import pino from "pino";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { createRollUp } from "../../../src/audit/roll-up.ts";
 import { createActionWriter } from "../../../src/audit/writer.ts";
 import { type Database, openDatabase } from "../../../src/postgres/database.ts";
@@ -29,12 +29,20 @@ let testDatabase: TestDatabase;
 let ledger: Ledger;
 const contradicted: Meter[] = [];
 const onContradiction = (of: Meter) => void contradicted.push(of);
+/** What these tests read. Roll-ups of earlier tests may still write the totals of the audit log. */
+const tables = "lease, usage_day, usage_point, charged_day, late_day, audit_action";
+beforeAll(async () => {
+  testDatabase = await createTestDatabase();
+});
+afterAll(() => testDatabase.drop());
 beforeEach(async () => {
   contradicted.length = 0;
-  testDatabase = await createTestDatabase();
+  await testDatabase.database.raw(`truncate ${tables}`);
   ledger = createLedger({ ...writersOf(testDatabase.database), onContradiction, logger });
 });
-afterEach(() => testDatabase.drop());
+afterEach(async () => {
+  for (const database of openDatabases.splice(0)) await database.destroy();
+});
 
 const writersOf = (database: Database) => ({
   database,
@@ -262,10 +270,27 @@ test("the queue fills while PostgreSQL does not write, refuses commits when full
   expect(await testDatabase.database("lease").count()).toEqual([{ count: 5 }]);
 });
 
+test("holds 20,000 entries by default while PostgreSQL does not write", async () => {
+  await ledger.commit(entry());
+  const lock = await testDatabase.database.transaction();
+  await lock.raw("lock table lease in exclusive mode");
+  const append = (count: number) => {
+    for (let times = 0; times < count; times += 1) ledger.append(entry());
+  };
+  append(19_999);
+  expect(ledger.hasRoom()).toBe(true);
+  append(1);
+  expect(ledger.hasRoom()).toBe(false);
+  await lock.rollback();
+  await ledger.flush();
+  expect(await testDatabase.database("lease").count()).toEqual([{ count: 20_001 }]);
+});
+
 test("writes every entry although its connections are cut repeatedly", async () => {
   await ledger.commit(entry());
+  const own = openOwnDatabase();
   const cutConnections = () =>
-    testDatabase.database.raw(
+    own.raw(
       "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()",
     );
   const work = Promise.allSettled(Array.from({ length: 2000 }, () => ledger.commit(entry())));
@@ -282,7 +307,6 @@ test("creates partitions for days far back and far ahead, and drops old ones", a
   await dropPartitions(testDatabase.database, "lease", today);
   const rows = await testDatabase.database("lease").select(testDatabase.database.raw("day - date '1970-01-01' as day"));
   expect(rows).toEqual([{ day: today + 1000 }]);
-  for (const database of openDatabases.splice(0)) await database.destroy();
 });
 
 test("a snapshot holds the running leases, the recently ended ones, and the sums", async () => {
@@ -365,12 +389,13 @@ test("writes an appended entry without a flush, and writes the row of a short ca
 test("splits a batch that takes longer than the statement timeout", async () => {
   await ledger.commit(entry());
   await testDatabase.database.raw(`
-    create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.1); return new; end $$;
+    create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.05); return new; end $$;
     create trigger slow before insert on lease for each row execute function slow()`);
-  const shortTimeout = openDatabase({ url: testDatabase.url, poolSize: 2, statementTimeoutMs: 500 });
+  const shortTimeout = openDatabase({ url: testDatabase.url, poolSize: 2, statementTimeoutMs: 250 });
   openDatabases.push(shortTimeout);
   const slow = createLedger({ ...writersOf(shortTimeout), onContradiction, logger });
   await Promise.all(Array.from({ length: 12 }, () => slow.commit(entry({ end: settled(1) }))));
+  await testDatabase.database.raw("drop function slow cascade");
   expect(await usage()).toEqual([{ requests: 12, points: 12, unique_points: 0 }]);
 });
 
