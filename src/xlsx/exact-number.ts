@@ -18,9 +18,12 @@ export function parseExactNumber(text: string): number | undefined {
   if (significant === "") return value;
   if (significant.length > maxDigits || !Number.isFinite(value)) return undefined;
   const firstDigit = digits.length - fraction.length - 1;
-  const [rounded = "", power = ""] = Math.abs(value)
-    .toExponential(significant.length - 1)
-    .split("e");
-  const isSame = rounded.replace(".", "") === significant && Number(power) === Number(exponent) + firstDigit;
+  const isText = (written: string) => {
+    const [rounded = "", power = ""] = written.split("e");
+    return rounded.replace(".", "") === significant && Number(power) === Number(exponent) + firstDigit;
+  };
+  const magnitude = Math.abs(value);
+  // toExponential rounds a tie up. The shortest text of a double may round it down: 819345095920506.25 is written with one decimal, as .2.
+  const isSame = isText(magnitude.toExponential(significant.length - 1)) || isText(magnitude.toExponential());
   return isSame ? value : undefined;
 }
