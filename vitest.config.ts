@@ -4,8 +4,18 @@ import { defineConfig } from "vitest/config";
 /** Suites that take minutes, or that need programs beside PostgreSQL and Redis. */
 const slow = ["test/{clients,e2e,examples,faults,fuzz}/*.test.ts"];
 
-/** What a test imports when it needs PostgreSQL, Redis, or the server as a process. */
-const usesServer = /from "[./]+\/support\/(app|database|process|redis)\.ts"/;
+/** What a test imports when it needs PostgreSQL, Redis, or a program as a process. */
+const usesServer = /from "([./]+\/support\/(app|database|process|redis)\.ts|node:child_process)"/;
+
+/** Properties that `npm test` checks with few runs, and `npm run test:slow` with many. */
+const properties = [
+  "test/audit/totals.test.ts",
+  "test/data/convert/convert-bytes.test.ts",
+  "test/gateway/parameter-properties.test.ts",
+  "test/grpc/encode.test.ts",
+  "test/pipeline/storable.test.ts",
+  "test/quotas/counters/properties.test.ts",
+];
 
 const withServer = readdirSync("test", { withFileTypes: true })
   .flatMap((entry) => (entry.isFile() ? [`test/${entry.name}`] : filesIn(`test/${entry.name}`)))
@@ -40,8 +50,17 @@ export default defineConfig({
         },
       },
       { test: { name: "server", include: withServer, exclude: slow, globalSetup: servers, ...shared } },
-      // Each starts processes, some of them several times.
-      { test: { name: "slow", include: slow, globalSetup: servers, ...timeouts, testTimeout: 180_000 } },
+      // Most start processes, some of them several times.
+      {
+        test: {
+          name: "slow",
+          include: [...slow, ...properties],
+          globalSetup: servers,
+          env: { RUNS_FACTOR: "6" },
+          ...timeouts,
+          testTimeout: 180_000,
+        },
+      },
     ],
   },
 });

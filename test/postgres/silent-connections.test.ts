@@ -94,12 +94,12 @@ test.skipIf(noOwnRedis !== "").concurrent("replaces a Redis connection that has 
   await server.kill();
 });
 
-test.concurrent("a change whose commit gets no response fails with UNAVAILABLE and can be read", async ({
+test("a change whose commit gets no response fails with UNAVAILABLE and can be read", async ({
   onTestFinished,
   expect,
 }) => {
   const proxy = await openProxy(onTestFinished);
-  const app = await startTestApp({ DATABASE_URL: proxy.url(fixture.url), DATABASE_TIMEOUT_MS: "1000" });
+  const app = await startTestApp({ DATABASE_URL: proxy.url(fixture.url), DATABASE_TIMEOUT_MS: "500" });
   const username = await app.user();
   const lock = await fixture.database.transaction();
   await lock.raw("lock table audit_action in access exclusive mode");

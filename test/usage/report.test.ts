@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import ExcelJs from "exceljs";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { streamReport } from "../../src/usage/report.ts";
@@ -118,7 +119,9 @@ test("stops producing rows without a reader, and ends the source when the reader
 }, async () => {
   let made = 0;
   async function* endless() {
-    for (;;) yield Array.from({ length: 1000 }, () => row((made += 1)));
+    // Random names: rows that are alike compress so well that it takes 200,000 of them to fill the buffers.
+    for (;;)
+      yield Array.from({ length: 1000 }, () => ({ ...row((made += 1)), username: randomBytes(60).toString("hex") }));
   }
   let ended = false;
   async function* watched() {
@@ -135,9 +138,8 @@ test("stops producing rows without a reader, and ends the source when the reader
     await new Promise((resolve) => setTimeout(resolve, 300));
     return made === before;
   };
-  // Rows that are alike compress well: some 200,000 fill the buffers, in seconds.
   await expect.poll(standsStill, { timeout: 60_000 }).toBe(true);
-  expect(made).toBeLessThan(1_000_000);
+  expect(made).toBeLessThan(200_000);
   await file.return(undefined);
   await expect.poll(() => ended).toBe(true);
 });

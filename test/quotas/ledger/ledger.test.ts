@@ -29,7 +29,7 @@ let testDatabase: TestDatabase;
 let ledger: Ledger;
 const contradicted: Meter[] = [];
 const onContradiction = (of: Meter) => void contradicted.push(of);
-/** What these tests read. Roll-ups of earlier tests may still write the totals of the audit log. */
+/** The tables that these tests read. Roll-ups of earlier tests may still write the totals of the audit log. */
 const tables = "lease, usage_day, usage_point, charged_day, late_day, audit_action";
 beforeAll(async () => {
   testDatabase = await createTestDatabase();
