@@ -26,6 +26,8 @@ export interface Input {
   readonly output: Output;
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly stdin: NodeJS.ReadableStream;
+  /** For bytes. Texts and values go through `output`. */
+  readonly stdout: NodeJS.WritableStream;
   /** Aborted by SIGINT and SIGTERM. */
   readonly signal: AbortSignal;
 }

@@ -160,6 +160,18 @@ export const commands: readonly CommandDefinition[] = [
     load: async () => (await import("./verify.ts")).verifyBooks,
   },
   {
+    name: "backup",
+    summary: "Write the whole database, as it is at one moment, to a file or stdout",
+    options: { output: { value: "FILE", meaning: "the file to write, which must not exist; stdout by default" } },
+    load: async () => (await import("./backup.ts")).backUpDatabase,
+  },
+  {
+    name: "restore",
+    summary: "Restore a backup into an empty database, and migrate it",
+    arguments: ["FILE"],
+    load: async () => (await import("./restore.ts")).restoreDatabase,
+  },
+  {
     name: "completion",
     summary: "Print a completion script for bash or zsh",
     arguments: ["SHELL"],

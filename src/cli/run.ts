@@ -50,6 +50,7 @@ async function run({ words, environment, stdin, stdout, stderr, signal }: Termin
     output: createOutput({ stdout, stderr, isJson: values["json"] === true }),
     environment,
     stdin,
+    stdout,
     signal,
   });
 }

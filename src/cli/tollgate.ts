@@ -8,8 +8,10 @@ const interrupted = new AbortController();
 if (words[0] !== "serve") {
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => interrupted.abort());
 }
-// A reader such as `head` may close the pipe early.
-process.stdout.on("error", ({ code }: NodeJS.ErrnoException) => process.exit(code === "EPIPE" ? 0 : exitCodes.refused));
+// A reader such as `head` may close the pipe early. A backup must be complete: it fails by itself.
+process.stdout.on("error", ({ code }: NodeJS.ErrnoException) => {
+  if (words[0] !== "backup") process.exit(code === "EPIPE" ? exitCodes.fine : exitCodes.refused);
+});
 
 const { env: environment, stdin, stdout, stderr } = process;
 process.exitCode = await runCommandLine({ words, environment, stdin, stdout, stderr, signal: interrupted.signal });

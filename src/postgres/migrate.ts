@@ -30,10 +30,11 @@ const retryMs = 100;
  * Brings the database to the version of this code. Several servers may call it at once: one migrates, the others wait.
  * Migrations in a row run in one transaction. A migration whose first line is `-- transaction: off` runs statement by
  * statement outside a transaction, and is recorded after the last one.
+ * @param only the numbers of the migrations to apply; all by default
  * @returns the names of the migrations that it applied, in order
  * @throws Error when a migration fails, an applied migration was changed, or the database is newer than this code
  */
-export async function migrate(database: Database, folder = ownFolder): Promise<string[]> {
+export async function migrate(database: Database, folder = ownFolder, only?: ReadonlySet<number>): Promise<string[]> {
   const migrations = await readMigrations(folder);
   return withOwnConnection(database, async (client) => {
     // A migration of a large table may take longer than any call.
@@ -50,7 +51,7 @@ export async function migrate(database: Database, folder = ownFolder): Promise<s
     const { rows } = await client.query<Applied>("select number, name, checksum from migration order by number");
     check(migrations, rows);
     const appliedNumbers = new Set(rows.map(({ number }) => number));
-    const pending = migrations.filter(({ number }) => !appliedNumbers.has(number));
+    const pending = migrations.filter(({ number }) => !appliedNumbers.has(number) && only?.has(number) !== false);
     await apply(client, pending);
     return pending.map(({ name }) => name);
   });
@@ -126,7 +127,8 @@ function check(migrations: readonly Migration[], applied: readonly Applied[]): v
   }
 }
 
-async function readMigrations(folder: URL): Promise<Migration[]> {
+/** Reads the migrations of this code, by number. */
+export async function readMigrations(folder = ownFolder): Promise<Migration[]> {
   const names = (await readdir(folder)).filter((name) => name.endsWith(".sql")).toSorted();
   const taken = new Set<number>();
   return Promise.all(
