@@ -151,6 +151,11 @@ export const settings = {
     "info",
     "The lowest level that is logged.",
   ),
+  OTEL_EXPORTER_OTLP_ENDPOINT: setting(
+    text.refine((url) => url === "" || URL.canParse(url), "must be a URL such as http://collector:4318"),
+    "",
+    "The collector that receives spans by OTLP over HTTP. Empty: no tracing. The other OTEL_… variables of OpenTelemetry apply, such as OTEL_TRACES_SAMPLER.",
+  ),
   COMMIT: setting(text, "", "The commit of the image. Empty: read from git."),
 } as const;
 

@@ -3,6 +3,7 @@ import pino, { type DestinationStream, type Logger } from "pino";
 import { noticesOf, startApp } from "./app/app.ts";
 import { reportServing, startWorkers } from "./app/workers.ts";
 import { type Config, ConfigError, readConfig } from "./config.ts";
+import { currentTracer } from "./shared/tracing.ts";
 
 /** The running server, or the workers that each run one. */
 interface Running {
@@ -26,7 +27,10 @@ for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, stop);
 
 try {
   const config = readConfig(process.env);
-  const logger = pino({ level: config.LOG_LEVEL, base: { server: config.SERVER_NAME } }, await openLog());
+  const mixin = () => currentTracer()?.currentIds() ?? {};
+  const isTraced = config.OTEL_EXPORTER_OTLP_ENDPOINT !== "";
+  const base = { server: config.SERVER_NAME };
+  const logger = pino({ level: config.LOG_LEVEL, base, ...(isTraced && { mixin }) }, await openLog());
   for (const event of ["uncaughtException", "unhandledRejection"] as const) {
     process.on(event, (error: unknown) => endFaulty(error, event, logger));
   }
@@ -40,6 +44,7 @@ try {
 }
 
 async function runServer(config: Config, logger: Logger): Promise<Running> {
+  const stopTracing = await startTracing(config, logger);
   const app = await startApp(config, { logger, now: Date.now, onFailure: fail, onTakeover, announce: console.error });
   if (cluster.isWorker) reportServing(app.started);
   else noticesOf(logger).info(app.started, "server started");
@@ -47,7 +52,9 @@ async function runServer(config: Config, logger: Logger): Promise<Running> {
     stop: async () => {
       // A server that may not count, or that has failed, ends without a delay.
       const delayMs = isTakenOver || isFaulty ? 0 : config.DRAIN_DELAY_MS;
-      return (await app.stop({ delayMs })).unwritten > 0 ? exitCodes.unwritten : 0;
+      const { unwritten } = await app.stop({ delayMs });
+      await stopTracing();
+      return unwritten > 0 ? exitCodes.unwritten : 0;
     },
     limitMs: config.DRAIN_DELAY_MS + config.DRAIN_MS + closeMs,
   };
@@ -62,6 +69,13 @@ async function runWorkers(config: Config, logger: Logger): Promise<Running> {
   noticesOf(logger).info(workers.started, "server started");
   // Workers that do not end are killed after endMs.
   return { stop: workers.stop, limitMs: config.DRAIN_DELAY_MS + config.DRAIN_MS + 2 * closeMs };
+}
+
+/** Starts tracing if a collector is set. Its libraries take memory, so they are loaded only then. */
+async function startTracing({ OTEL_EXPORTER_OTLP_ENDPOINT }: Config, logger: Logger): Promise<() => Promise<void>> {
+  if (OTEL_EXPORTER_OTLP_ENDPOINT === "") return async () => undefined;
+  const tracing = await import("./app/tracing.ts");
+  return tracing.startTracing(logger);
 }
 
 /** Opens standard output for JSON lines, or for readable lines in a terminal. */

@@ -3,6 +3,7 @@ import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:
 import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
 import { type ContextValues, createContextKey, createContextValues } from "@connectrpc/connect";
 import ipaddr from "ipaddr.js";
+import type { TraceHeaders } from "../shared/tracing.ts";
 import { isTracecode, tracecodeHeader, tracecodeOf } from "./tracedata.ts";
 
 export type Request = IncomingMessage | Http2ServerRequest;
@@ -18,6 +19,8 @@ export interface Origin {
   readonly codeRefused: boolean;
   /** The Authorization header; empty when it is missing. */
   readonly authorization: string;
+  /** The headers, for the trace of the caller. */
+  readonly traceHeaders: TraceHeaders;
   /** The HTTP/2 session or the HTTP/1.1 socket of the request. */
   readonly connection: object | undefined;
 }
@@ -27,6 +30,7 @@ const unknown: Origin = {
   code: "00000000-0000-0000-0000-000000000000",
   codeRefused: false,
   authorization: "",
+  traceHeaders: {},
   connection: undefined,
 };
 
@@ -50,6 +54,7 @@ export function readOrigin(
     code: tracecodeOf(header),
     codeRefused: header !== undefined && !isTracecode(header),
     authorization: headers.authorization ?? "",
+    traceHeaders: headers,
     connection,
   };
 }

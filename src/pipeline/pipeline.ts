@@ -13,6 +13,7 @@ import type { Call, Changed, Handlers, Read } from "../shared/handler.ts";
 import { type Principal, scopeOf } from "../shared/principal.ts";
 import type { Action, ActionWriter } from "../shared/records.ts";
 import type { SecurityLog } from "../shared/security-log.ts";
+import type { Span } from "../shared/tracing.ts";
 import { isAudited } from "./authorization.ts";
 import { originKey } from "./client-origin.ts";
 import {
@@ -71,9 +72,12 @@ export function createPipeline(options: PipelineOptions): Pipeline {
     return async (request: Input, context: HandlerContext): Promise<Message> => {
       const requestState = requestStateOf(context, options);
       const handle = () => handler(prepare(request), new PipelineCall(options, context, requestState));
-      try {
+      const start = () => {
         const admission = admitCaller(options, context, requestState);
-        const work = admission === undefined ? handle() : admission.then(handle);
+        return admission === undefined ? handle() : admission.then(handle);
+      };
+      try {
+        const work = requestState.span === undefined ? start() : requestState.span.run(start);
         // The caller gets an error at its deadline. Work in progress ends by the database's time limits.
         const message = create(method.output, await untilInterrupted(context, work));
         logCall(options, context, requestState);
@@ -91,7 +95,8 @@ export function createPipeline(options: PipelineOptions): Pipeline {
       try {
         const admission = admitCaller(options, context, requestState);
         if (admission !== undefined) await untilInterrupted(context, admission);
-        const outputs = handler(prepare(request), new PipelineCall(options, context, requestState));
+        const handle = () => handler(prepare(request), new PipelineCall(options, context, requestState));
+        const outputs = requestState.span === undefined ? handle() : runEach(requestState.span, handle);
         for await (const output of eachUntilInterrupted(context, outputs)) yield create(method.output, output);
         logCall(options, context, requestState);
       } catch (error) {
@@ -144,6 +149,20 @@ export function createPipeline(options: PipelineOptions): Pipeline {
     },
     refuse: (context, error) => toPublicError(options, context, requestStateOf(context, options), error),
   };
+}
+
+/** Runs each step of a stream in a span: a generator continues in the context of the one that takes its next value. */
+async function* runEach<Value>(span: Span, start: () => AsyncIterable<Value>): AsyncGenerator<Value> {
+  const iterator = span.run(start)[Symbol.asyncIterator]();
+  try {
+    for (;;) {
+      const { done, value } = await span.run(() => iterator.next());
+      if (done === true) return;
+      yield value;
+    }
+  } finally {
+    await iterator.return?.();
+  }
 }
 
 /** A class, because accessors on an object literal are slow to create. Contexts create headers and signals on demand. */

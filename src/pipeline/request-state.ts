@@ -7,6 +7,7 @@ import { findReason } from "../call/errors.ts";
 import { toDatabaseError } from "../postgres/errors.ts";
 import { complete, invalid, unauthenticated } from "../shared/errors.ts";
 import type { Principal } from "../shared/principal.ts";
+import { currentTracer, type Span } from "../shared/tracing.ts";
 import { authorize, isPublic } from "./authorization.ts";
 import { originKey } from "./client-origin.ts";
 import { clientOf, createTracedata, operationOf, tracecodeHeader } from "./tracedata.ts";
@@ -28,15 +29,21 @@ export interface RequestState {
   isAdmitted: boolean;
   /** Set even if authorization fails, so that errors can name the caller. */
   caller: Principal | undefined;
+  /** The span of the call. Undefined while tracing is off. */
+  readonly span: Span | undefined;
 }
 
 const stateKey = createContextKey<RequestState | undefined>(undefined, { description: "state of a request" });
 
 /** Returns the state of a request and creates it on first use. */
-export function requestStateOf({ values }: HandlerContext, { now }: RequestStateOptions): RequestState {
+export function requestStateOf({ method, values }: HandlerContext, { now }: RequestStateOptions): RequestState {
   const known = values.get(stateKey);
   if (known !== undefined) return known;
-  const requestState: RequestState = { startedMs: now(), isAdmitted: false, caller: undefined };
+  const span = currentTracer()?.startCall(
+    `${method.parent.typeName}/${method.name}`,
+    values.get(originKey).traceHeaders,
+  );
+  const requestState: RequestState = { startedMs: now(), isAdmitted: false, caller: undefined, span };
   values.set(stateKey, requestState);
   return requestState;
 }
@@ -107,13 +114,14 @@ export function toPublicError(
   return known;
 }
 
-/** Logs the outcome of a call. Faults are logged with their cause. */
+/** Logs the outcome of a call, and ends its span. Faults are logged with their cause. */
 export function logCall(
   { logger, now }: RequestStateOptions,
   context: HandlerContext,
   requestState: RequestState,
   error?: ConnectError,
 ): void {
+  endSpan(context, requestState, error);
   if (error === undefined && !logger.isLevelEnabled("info")) return;
   const fields = {
     tracecode: context.values.get(originKey).code,
@@ -122,10 +130,24 @@ export function logCall(
     protocol: context.protocolName,
     outcome: error === undefined ? "ok" : (Code[error.code] ?? ""),
     durationMs: now() - requestState.startedMs,
+    ...requestState.span?.ids,
   };
   if (error === undefined) logger.info(fields, "call");
   else if (isFault(error)) logger.error({ ...fields, err: error.cause ?? error }, "call failed");
   else logger.info({ ...fields, reason: findReason(error), message: error.rawMessage }, "call refused");
+}
+
+function endSpan({ method, protocolName, values }: HandlerContext, { span }: RequestState, error?: ConnectError): void {
+  span?.end(
+    {
+      "rpc.system.name": protocolName,
+      "rpc.method": `${method.parent.typeName}/${method.name}`,
+      "rpc.response.status_code": error === undefined ? "OK" : (Code[error.code] ?? ""),
+      "tollgate.tracecode": values.get(originKey).code,
+      ...(error !== undefined && { "tollgate.reason": findReason(error) ?? "" }),
+    },
+    error !== undefined && isFault(error) ? error : undefined,
+  );
 }
 
 /** UNAVAILABLE without a cause is a refusal by one of our limits. A flood of them must not log a stack trace each. */

@@ -2,6 +2,7 @@ import knex, { type Knex } from "knex";
 import pg from "pg";
 import { idleInTransactionTimeoutMs } from "../config.ts";
 import { closeWhenSilent, isBackendActive } from "./silent-connections.ts";
+import { traceQueries } from "./trace-queries.ts";
 
 export type Database = Knex;
 export type Transaction = Knex.Transaction;
@@ -43,6 +44,7 @@ export function openDatabase({ url, poolSize, statementTimeoutMs }: DatabaseOpti
       max: poolSize,
       afterCreate(client: pg.Client, done: (error: Error | null, client: pg.Client) => void) {
         closeWhenSilent(client, { limitMs: silenceMs, isRunning: (processId) => isBackendActive(url, processId) });
+        traceQueries(client);
         done(null, client);
       },
     },

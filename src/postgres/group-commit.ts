@@ -2,6 +2,7 @@ import { setImmediate as nextTurn, setTimeout as wait } from "node:timers/promis
 import { Code } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import { unavailable } from "../shared/errors.ts";
+import { currentTracer, endWith, type SpanIds } from "../shared/tracing.ts";
 import { isStatementTimeout, toDatabaseError } from "./errors.ts";
 
 /** Writes the entries of many callers to PostgreSQL in shared transactions. */
@@ -57,6 +58,8 @@ interface Waiting<Entry, Result> {
   entry: Entry;
   /** Callbacks of the callers that wait for the entry. */
   readonly settles: ((outcome: Outcome<Result>) => void)[];
+  /** The span of the caller. Undefined while tracing is off. */
+  readonly span: SpanIds | undefined;
 }
 
 type Outcome<Result> = { readonly result: Result } | { readonly error: unknown };
@@ -111,7 +114,7 @@ export function createGroupCommit<Entry, Result = void>(
     }
     pendingSize += sizeOf(entry);
     pendingEntries += 1;
-    const added = { entry, settles };
+    const added = { entry, settles, span: currentTracer()?.currentIds() };
     waiting.push(added);
     if (key !== undefined) byKey.set(key, added);
   }
@@ -161,7 +164,7 @@ export function createGroupCommit<Entry, Result = void>(
   async function write(batch: readonly Waiting<Entry, Result>[]): Promise<void> {
     for (let attempt = 0; ; attempt += 1) {
       try {
-        const results = await options.write(batch.map(({ entry }) => entry));
+        const results = await traceBatch(name, batch, () => options.write(batch.map(({ entry }) => entry)));
         isUnavailable = false;
         return settle(batch, (index) => ({ result: results[index] as Result }));
       } catch (error) {
@@ -228,4 +231,16 @@ export function createGroupCommit<Entry, Result = void>(
     flush,
     pending: () => pendingEntries,
   };
+}
+
+/** Runs the write of a batch in a span of its own, linked to the calls whose entries it has. */
+function traceBatch<Result>(
+  name: string,
+  batch: readonly Waiting<unknown, never>[],
+  work: () => Promise<Result>,
+): Promise<Result> {
+  const tracer = currentTracer();
+  if (tracer === undefined) return work();
+  const links = batch.flatMap(({ span }) => span ?? []);
+  return endWith(tracer.startBatch(`write ${name}`, { "tollgate.entries": batch.length }, links), work);
 }

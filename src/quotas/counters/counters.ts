@@ -2,6 +2,7 @@ import { ConnectError } from "@connectrpc/connect";
 import pLimit from "p-limit";
 import type { Day } from "../../shared/calendar.ts";
 import { unavailable } from "../../shared/errors.ts";
+import { trace } from "../../shared/tracing.ts";
 import type { CounterEngine, CounterRequest, Lease, Meter, Missing, Reply, Rules, Snapshot } from "./engine.ts";
 
 /** A reply of present counters. `degraded` marks a reply of this server's own counters in fail-open. */
@@ -54,7 +55,8 @@ export function createCounters(options: CountersOptions): Counters {
   }
 
   function run(requests: readonly CounterRequest[]): Promise<Reply[]> {
-    return fromEngine(engine.run(requests));
+    const run = () => fromEngine(engine.run(requests));
+    return trace("decide quotas", { "tollgate.requests": requests.length }, run);
   }
 
   /** Primes a meter. Concurrent calls read the ledger once. */
