@@ -33,11 +33,17 @@ export function callError(reason: CallReason, code: Code, message: string, cause
 /** Creates an INVALID_ARGUMENT error that names the first broken rules and how many more there are. */
 export function invalidRequest(violations: readonly FieldViolation[]): ConnectError {
   const { kept, omitted } = boundViolations(violations);
-  const texts = kept.map(({ field, description }) => (field === "" ? description : `${field}: ${description}`));
-  const error = callError("INVALID_REQUEST", Code.InvalidArgument, [...texts, ...andMore(omitted)].join("; "));
   const fieldViolations = [...kept, ...andMore(omitted).map((description) => ({ field: "", description }))];
+  const error = callError("INVALID_REQUEST", Code.InvalidArgument, describeViolations(fieldViolations));
   error.details.push({ desc: BadRequestSchema, value: create(BadRequestSchema, { fieldViolations }) });
   return error;
+}
+
+/** Returns the message of an error: each rule, after the name of its field. */
+export function describeViolations(violations: readonly FieldViolation[]): string {
+  return violations
+    .map(({ field, description }) => (field === "" ? description : `${field}: ${description}`))
+    .join("; ");
 }
 
 function andMore(omitted: number): string[] {

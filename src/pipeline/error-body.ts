@@ -3,7 +3,7 @@ import { Code, type ConnectError, type ContextValues, type HandlerContext } from
 import { BadRequestSchema, ResourceInfoSchema } from "#gen/google/rpc/error_details_pb.js";
 import { ErrorSchema, NotFoundSchema } from "#gen/tollgate/v1/error_pb.js";
 import { TracedataSchema } from "#gen/tollgate/v1/tracedata_pb.js";
-import { findReason } from "../call/errors.ts";
+import { describeViolations, findReason } from "../call/errors.ts";
 import { complete } from "../shared/errors.ts";
 import { type Reason, reasons } from "../shared/reasons.ts";
 import { originOf } from "./client-origin.ts";
@@ -58,13 +58,18 @@ export function createErrorBodies(options: Pick<PipelineOptions, "serverName" | 
 const jsonOptions = { useProtoFieldName: true, alwaysEmitImplicit: true };
 
 function errorBody(error: ConnectError, reason: Reason, { bodyField }: Failure): JsonValue {
-  const violations = error.findDetails(BadRequestSchema).flatMap(({ fieldViolations }) => fieldViolations);
-  const validations = violations.map(({ field, description }) => ({
-    field: field.startsWith(`${bodyField}.`) ? field.slice(`${bodyField}.`.length) : field,
-    message: description,
-  }));
+  const prefix = `${bodyField}.`;
+  const violations = error
+    .findDetails(BadRequestSchema)
+    .flatMap(({ fieldViolations }) => fieldViolations)
+    .map(({ field, description }) => ({
+      field: field.startsWith(prefix) ? field.slice(prefix.length) : field,
+      description,
+    }));
+  const validations = violations.map(({ field, description }) => ({ field, message: description }));
   const [tracedata] = error.findDetails(TracedataSchema);
-  const text = error.rawMessage;
+  // The message has the same names as the validations.
+  const text = validations.length > 0 ? describeViolations(violations) : error.rawMessage;
   const message = create(ErrorSchema, { ...(tracedata && { tracedata }), message: text, reason, validations });
   const body = toJson(ErrorSchema, message, jsonOptions);
   if (validations.length > 0) return body;

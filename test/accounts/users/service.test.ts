@@ -74,6 +74,8 @@ test.each<[Json, string]>([
   const body = { username: "never_made", company_key, roles: [], ...fields };
   const answer = await call("POST", "/admin/users", body);
   expect([answer.status, answer.body.validations?.[0]?.field]).toEqual([400, field]);
+  const lines = answer.body.validations.map((broken: Json) => `${broken.field}: ${broken.message}`);
+  expect(answer.body.message).toBe(lines.join("; "));
   expect((await call("GET", "/admin/users/never_made")).status).toBe(404);
 });
 
