@@ -202,5 +202,7 @@ const loads: Record<string, () => Promise<void>> = {
   latency: () => openLoop((call) => grant(call)),
   script: () => openLoop(bareScript()),
 };
-await loads[kind]?.();
+const selected = loads[kind];
+if (selected === undefined) throw new Error(`the load is ${kind}, and must be one of ${Object.keys(loads).join(", ")}`);
+await selected();
 process.exit(0);

@@ -52,12 +52,16 @@ export async function startServer(
 
 /** Moves a running process and its children to the core of the other processes. */
 export function moveAside(pid: number): void {
-  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").split(" ").filter(Boolean);
-  for (const id of [String(pid), ...children]) execFileSync("taskset", ["-acp", cores.others, id]);
+  for (const id of [pid, ...childrenOf(pid)]) execFileSync("taskset", ["-acp", cores.others, String(id)]);
+}
+
+/** Returns the ids of the children of a process. */
+export function childrenOf(pid: number): number[] {
+  return readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").split(" ").filter(Boolean).map(Number);
 }
 
 /** Returns the processor seconds that a process has used so far. */
-export function cpuSeconds({ child }: Server): number {
+export function cpuSeconds({ child }: { readonly child: { readonly pid?: number | undefined } }): number {
   const fields = readFileSync(`/proc/${child.pid}/stat`, "utf8").split(") ").at(-1)?.split(" ") ?? [];
   return (Number(fields[11]) + Number(fields[12])) / 100;
 }

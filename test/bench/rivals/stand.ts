@@ -11,6 +11,9 @@ export const users = 50;
 /** The service with its PostgreSQL and Redis, and the settings that its rivals share. */
 export interface Fixture {
   readonly server: Server;
+  readonly redis: Server;
+  /** The process id of the embedded PostgreSQL. */
+  readonly postgresPid: number;
   readonly token: string;
   readonly environment: Record<string, string>;
   startService(settings: Record<string, string>, core?: string): Promise<Server>;
@@ -23,7 +26,8 @@ export async function startFixture(): Promise<Fixture> {
   const folder = await mkdtemp(join(tmpdir(), "tollgate-rivals-"));
   await chmod(folder, 0o711);
   const postgres = await startEmbedded({ folder, onExit: () => console.error("PostgreSQL has ended") });
-  moveAside(Number(readFileSync(join(folder, "postgres/postmaster.pid"), "utf8").split("\n", 1)[0]));
+  const postgresPid = Number(readFileSync(join(folder, "postgres/postmaster.pid"), "utf8").split("\n", 1)[0]);
+  moveAside(postgresPid);
   const redis = await startServer(
     ["sh", "-c", 'exec redis-server --port "$PORT" --save "" --appendonly no'],
     {},
@@ -56,6 +60,8 @@ export async function startFixture(): Promise<Fixture> {
   await makeUsers(send);
   return {
     server,
+    redis,
+    postgresPid,
     token,
     environment,
     startService,
@@ -69,6 +75,9 @@ export async function startFixture(): Promise<Fixture> {
   };
 }
 
+/** The highest limit that a quota may have. */
+const mostPoints = 100_000_000;
+
 async function makeUsers(send: Fixture["send"]): Promise<void> {
   await send("POST", "/admin/companies", { key: "acme" });
   const quota = (points: number) => ({
@@ -79,8 +88,8 @@ async function makeUsers(send: Fixture["send"]): Promise<void> {
           {
             method_group: "PLAN",
             points_per_day: points,
-            points_per_date_window: 1_000_000_000,
-            max_concurrent_execution: 100_000,
+            points_per_date_window: mostPoints,
+            // No maximum of running leases: some loads never end theirs.
           },
         ],
       },
@@ -93,7 +102,7 @@ async function makeUsers(send: Fixture["send"]): Promise<void> {
       roles: ["USER"],
       timezone: 0,
     });
-    await send("PUT", `/admin/quotas/user_${index}`, quota(1_000_000_000));
+    await send("PUT", `/admin/quotas/user_${index}`, quota(mostPoints));
   }
   await send("POST", "/admin/users", { username: "exhausted", company_key: "acme", roles: ["USER"], timezone: 0 });
   await send("PUT", "/admin/quotas/exhausted", quota(0));
