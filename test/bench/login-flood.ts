@@ -6,15 +6,19 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { type ClientHttp2Session, connect } from "node:http2";
-import { createInterface, type Interface } from "node:readline";
+import { createInterface } from "node:readline";
+import type { Readable } from "node:stream";
 import { setTimeout as wait } from "node:timers/promises";
-import { startFixture } from "./stand.ts";
+import { startFixture, within } from "./stand.ts";
 
+const flooderPath = "test/bench/login-flooder.ts";
 const inFlight = Number(process.argv[2] ?? 8000);
 const measureMs = Number(process.argv[3] ?? 10) * 1000;
 /** The interval of decisions and of reads: long enough that an idle server answers each before the next. */
 const everyMs = 10;
 const floods = ["one address", "many addresses"] as const;
+/** The longest that a call may take, or the flooder may be silent. */
+const limitMs = 60_000;
 
 interface Figures {
   readonly decisions: readonly number[];
@@ -33,26 +37,19 @@ async function measureFlood(shape: (typeof floods)[number]): Promise<void> {
   ]);
   const caller = connect(fixture.server.url).on("error", () => undefined);
   const call = callWith(caller, fixture.token);
-  const flooder = spawn(process.execPath, [
-    "--import",
-    "tsx",
-    "test/bench/login-flooder.ts",
-    fixture.server.url,
-    String(inFlight),
-    shape,
-  ]);
-  flooder.stderr.pipe(process.stderr);
-  const lines = createInterface(flooder.stdout);
+  let flooder: ChildProcess | undefined;
   try {
     await call("POST", "/admin/companies", { key: "bench" });
     await call("POST", "/admin/users", { username: "anna", company_key: "bench", roles: [] });
     await call("PUT", "/admin/quotas/anna", {
       services: [{ service: "ROUTING", methods: [{ method_group: "PLAN" }] }],
     });
-    await nextLine(lines);
+    flooder = spawn(process.execPath, ["--import", "tsx", flooderPath, fixture.server.url, String(inFlight), shape]);
+    flooder.stderr?.pipe(process.stderr);
+    const progress = await followFlooder(flooder);
     await measure(call);
     const idle = await measure(call);
-    const { before, after, burst, busy } = await underFlood(flooder, lines, () => measure(call));
+    const { before, after, burst, busy } = await underFlood(flooder, progress, () => measure(call));
     const perSecond = (total(after.answers) - total(before.answers)) / (measureMs / 1000);
     const behind = (fixture.server.output().match(/batch write interrupted|the ledger is behind/g) ?? []).length;
     console.log(`# ${inFlight} logins in flight from ${shape}`);
@@ -66,7 +63,7 @@ async function measureFlood(shape: (typeof floods)[number]): Promise<void> {
     );
     console.log(`memory of the server at its peak: ${fixture.memory("VmHWM")} MB`);
   } finally {
-    flooder.kill("SIGKILL");
+    flooder?.kill("SIGKILL");
     caller.destroy();
     await fixture.end();
   }
@@ -77,19 +74,31 @@ interface Progress {
   readonly answers: Record<string, number>;
 }
 
-/** Measures while the first logins are being sent, and after all are sent. */
-async function underFlood(flooder: ChildProcess, lines: Interface, work: () => Promise<Figures>) {
+/**
+ * Waits until the flooder has opened its connections. Returns a function that gives its latest progress.
+ * Call it in the turn that starts the flooder: a line without a listener is lost.
+ */
+async function followFlooder(flooder: ChildProcess): Promise<() => Progress> {
   let progress: Progress = { sent: 0, answers: {} };
-  lines.on("line", (line) => (progress = JSON.parse(line) as Progress));
-  flooder.stdin?.write("go\n");
-  const burst = await work();
-  const before = progress;
-  const busy = await work();
-  return { before, after: progress, burst, busy };
+  const lines = createInterface(flooder.stdout as Readable);
+  const ready = new Promise<void>((done, fail) => {
+    lines.once("line", () => {
+      lines.on("line", (line) => (progress = JSON.parse(line) as Progress));
+      done();
+    });
+    flooder.once("exit", (code) => fail(new Error(`the flooder has ended with ${code}`)));
+  });
+  await within(limitMs, "the flooder opens its connections", ready);
+  return () => progress;
 }
 
-function nextLine(lines: Interface): Promise<string> {
-  return new Promise((done) => lines.once("line", done));
+/** Measures while the first logins are being sent, and after all are sent. */
+async function underFlood(flooder: ChildProcess, progress: () => Progress, work: () => Promise<Figures>) {
+  flooder.stdin?.write("go\n");
+  const burst = await work();
+  const before = progress();
+  const busy = await work();
+  return { before, after: progress(), burst, busy };
 }
 
 function total(answers: Record<string, number>): number {
@@ -99,8 +108,8 @@ function total(answers: Record<string, number>): number {
 type Call = (method: string, path: string, body?: object) => Promise<number>;
 
 function callWith(session: ClientHttp2Session, token: string): Call {
-  return (method, path, body) =>
-    new Promise((resolve, reject) => {
+  return (method, path, body) => {
+    const answer = new Promise<number>((resolve, reject) => {
       const stream = session.request({
         ":method": method,
         ":path": path,
@@ -111,20 +120,23 @@ function callWith(session: ClientHttp2Session, token: string): Call {
       stream.on("response", (headers) => (status = Number(headers[":status"])));
       stream.on("error", reject);
       stream.on("end", () => resolve(status)).resume();
+      stream.on("close", () => reject(new Error(`${method} ${path}: the stream was closed without a response`)));
       stream.end(body && JSON.stringify(body));
     });
+    return within(limitMs, `${method} ${path} is answered`, answer);
+  };
 }
 
 /** The duration of each call in milliseconds, and the number of failed calls. */
 async function measure(call: Call): Promise<Figures> {
   const times = { decisions: [] as number[], reads: [] as number[] };
-  const failed: Record<number, number> = {};
+  const failed: Record<string, number> = {};
   const pending: Promise<void>[] = [];
   const timed = async (list: number[], work: () => Promise<number>) => {
     const began = performance.now();
-    const status = await work();
+    const outcome = await work().catch((error: unknown) => String(error));
     list.push(performance.now() - began);
-    if (status >= 300) failed[status] = (failed[status] ?? 0) + 1;
+    if (typeof outcome === "string" || outcome >= 300) failed[outcome] = (failed[outcome] ?? 0) + 1;
   };
   const decide = () =>
     call("POST", "/quota/leases", {

@@ -39,8 +39,8 @@ export async function startFixture(
     LOG_LEVEL: "error",
     ...settings,
   };
-  const server = await startProcess(environment, command);
-  const token = await login(server);
+  const server = await within(60_000, "the server starts", startProcess(environment, command));
+  const token = await within(60_000, "the first login is answered", login(server));
   const memory = (field: "VmRSS" | "VmHWM") => {
     const status = readFileSync(`/proc/${server.process.pid}/status`, "utf8");
     return Math.round(Number(new RegExp(`${field}:\\s+(\\d+)`).exec(status)?.[1]) / 1024);
@@ -57,9 +57,9 @@ export async function startFixture(
     memory,
     forgetPeak: () => writeFileSync(`/proc/${server.process.pid}/clear_refs`, "5"),
     async end() {
-      await server.end();
-      await database.destroy();
-      await postgres.stop();
+      await within(60_000, "the server stops", server.end());
+      await within(60_000, "the connections to PostgreSQL close", database.destroy());
+      await within(60_000, "PostgreSQL stops", postgres.stop());
       await rm(folder, { recursive: true });
     },
   };
@@ -73,6 +73,15 @@ async function login({ url }: ServerProcess): Promise<string> {
   });
   const { token } = JSON.parse(await response.text());
   return token;
+}
+
+/** @throws Error with the description when the work takes longer than the limit */
+export async function within<Result>(limitMs: number, what: string, work: Promise<Result>): Promise<Result> {
+  let timer: NodeJS.Timeout | undefined;
+  const expired = new Promise<never>((_done, fail) => {
+    timer = setTimeout(() => fail(new Error(`not within ${limitMs} ms: ${what}`)), limitMs);
+  });
+  return Promise.race([work, expired]).finally(() => clearTimeout(timer));
 }
 
 export async function timed(work: () => Promise<unknown>): Promise<number> {
