@@ -98,9 +98,12 @@ function toOwner(user: KnownUser | undefined): DataOwner | undefined {
   return user && { user_id: user.userId, username: user.username, company_key: user.companyKey };
 }
 
-/** Returns the media type (RFC 9110, 8.3.1), or that of unknown bytes when the text is not one. */
+/**
+ * Returns the media type (RFC 9110, 8.3.1), or that of unknown bytes when the text is not one. It is a header of downloads,
+ * so a quoted value is printable ASCII.
+ */
 function mediaType(text: string): string {
-  return /^[\w!#$&^.+-]+\/[\w!#$&^.+-]+( *; *[\w!#$&^.+-]+=("[^"\\\r\n]*"|[\w!#$&^.+-]+))*$/.test(text) &&
+  return /^[\w!#$&^.+-]+\/[\w!#$&^.+-]+( *; *[\w!#$&^.+-]+=("[ !#-[\]-~]*"|[\w!#$&^.+-]+))*$/.test(text) &&
     text.length < 256
     ? text
     : "application/octet-stream";
