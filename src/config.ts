@@ -27,6 +27,10 @@ const count = (least: number, most: number, rule = `must be ${least} to ${most}`
     .transform(Number)
     .pipe(z.number().min(least, rule).max(most, rule));
 const port = count(0, 65_535);
+const optionalPort = z
+  .string()
+  .transform((value) => value || undefined)
+  .pipe(port.optional());
 const text = z.string();
 const word = (least: number) =>
   z.string().regex(new RegExp(`^\\w{${least},256}$`), `must be ${least} to 256 letters, digits or underscores`);
@@ -46,6 +50,12 @@ const secrets = z
 export const settings = {
   PORT: setting(port, "8080", "Port of all transports; 0 selects a free one."),
   HOST: setting(text, "0.0.0.0", "Address to listen on."),
+  METRICS_PORT: setting(
+    optionalPort,
+    "",
+    "Port of `GET /metrics` for Prometheus; 0 selects a free one. It must not be public. Empty: no metrics.",
+  ),
+  METRICS_HOST: setting(text, "", "Address to listen on for metrics. Empty: HOST."),
   WORKERS: setting(
     count(1, 256),
     "1",
@@ -112,6 +122,11 @@ export const settings = {
     oneOf("later", "commit"),
     "later",
     "When a grant is answered: before it is committed to PostgreSQL, which follows within 50 ms (`later`), or after (`commit`, some milliseconds slower).",
+  ),
+  DRIFT_CHECK_SECONDS: setting(
+    count(0, 86_400),
+    "60",
+    "How often 20 counters in Redis are compared with the ledger. The log and the metrics show each difference. 0: never.",
   ),
   LEDGER_RETENTION_DAYS: setting(count(40, 100_000), "400", "How long the leases of a day are kept."),
   AUDIT_RETENTION_DAYS: setting(count(40, 100_000), "400", "How long the audit log of a day is kept."),

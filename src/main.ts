@@ -1,7 +1,9 @@
 import cluster from "node:cluster";
 import pino, { type DestinationStream, type Logger } from "pino";
 import { noticesOf, startApp } from "./app/app.ts";
-import { reportServing, startWorkers } from "./app/workers.ts";
+import { metricsUrl, openMetricsListener } from "./app/metrics.ts";
+import { answerMetrics } from "./app/worker-metrics.ts";
+import { reportServing, startWorkers, type Workers } from "./app/workers.ts";
 import { type Config, ConfigError, readConfig } from "./config.ts";
 import { currentTracer } from "./shared/tracing.ts";
 
@@ -45,7 +47,14 @@ try {
 
 async function runServer(config: Config, logger: Logger): Promise<Running> {
   const stopTracing = await startTracing(config, logger);
-  const app = await startApp(config, { logger, now: Date.now, onFailure: fail, onTakeover, announce: console.error });
+  const app = await startApp(config, {
+    logger,
+    now: Date.now,
+    onFailure: fail,
+    onTakeover,
+    announce: console.error,
+    onMetrics: cluster.isWorker ? answerMetrics : undefined,
+  });
   if (cluster.isWorker) reportServing(app.started);
   else noticesOf(logger).info(app.started, "server started");
   return {
@@ -66,7 +75,8 @@ async function runWorkers(config: Config, logger: Logger): Promise<Running> {
     logger,
     endMs: config.DRAIN_DELAY_MS + config.DRAIN_MS + closeMs,
   });
-  noticesOf(logger).info(workers.started, "server started");
+  const metrics = await serveWorkerMetrics(config, workers, logger);
+  noticesOf(logger).info({ ...workers.started, metrics }, "server started");
   // Workers that do not end are killed after endMs.
   return { stop: workers.stop, limitMs: config.DRAIN_DELAY_MS + config.DRAIN_MS + 2 * closeMs };
 }
@@ -76,6 +86,17 @@ async function startTracing({ OTEL_EXPORTER_OTLP_ENDPOINT }: Config, logger: Log
   if (OTEL_EXPORTER_OTLP_ENDPOINT === "") return async () => undefined;
   const tracing = await import("./app/tracing.ts");
   return tracing.startTracing(logger);
+}
+
+/** Serves the metrics of all workers. Returns their address; undefined when METRICS_PORT is empty. */
+async function serveWorkerMetrics(config: Config, workers: Workers, logger: Logger): Promise<string | undefined> {
+  if (config.METRICS_PORT === undefined) return undefined;
+  try {
+    return metricsUrl(config, await openMetricsListener(config, workers.readMetrics, logger));
+  } catch (error) {
+    await workers.stop();
+    throw error;
+  }
 }
 
 /** Opens standard output for JSON lines, or for readable lines in a terminal. */

@@ -1,7 +1,8 @@
 -- The SQL of src/quotas/ledger/verify-counters.ts. Made by `npm run gen`.
 
--- verify-counters.findOwner
-select left(md5(identity::text || (select oid from pg_database where datname = current_database())), 12) as owner
+-- verify-counters.findStore
+select left(md5(identity::text || (select oid from pg_database where datname = current_database())), 12) as owner,
+  generation
 from counter_store;
 
 -- verify-counters.sumLedger

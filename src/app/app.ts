@@ -4,8 +4,12 @@ import type { Logger } from "pino";
 import type { HashCost } from "../accounts/auth/passwords.ts";
 import { openAudit } from "../audit/open-audit.ts";
 import type { Config } from "../config.ts";
+import { conversionUse } from "../data/convert.ts";
+import { createDataCounts } from "../data/counts.ts";
 import { findCodesWithData } from "../data/store.ts";
+import { createRecentValue } from "../metrics/recent-value.ts";
 import { createPipeline } from "../pipeline/pipeline.ts";
+import { countLeases } from "../quotas/ledger/count-leases.ts";
 import type { LedgerLimits } from "../quotas/ledger/ledger.ts";
 import { openRedis } from "../redis/client.ts";
 import { readFiles } from "../system/files.ts";
@@ -17,6 +21,7 @@ import { type Closers, closeAll } from "./closers.ts";
 import { openDatabases } from "./databases.ts";
 import { ensureAdministrator } from "./first-administrator.ts";
 import { openListener } from "./listener.ts";
+import { type OnMetrics, openMetrics } from "./metrics.ts";
 import { openQuotaWiring } from "./quota-wiring.ts";
 import { openRecordWriters, openRetention } from "./records.ts";
 import { createRoutes } from "./services.ts";
@@ -27,6 +32,8 @@ export interface Started {
   readonly documentation: string;
   readonly database: string;
   readonly counters: string;
+  /** Absent when METRICS_PORT is empty. */
+  readonly metrics?: string | undefined;
 }
 
 export interface App {
@@ -57,6 +64,8 @@ export interface AppOptions {
   readonly onTakeover: (reason: string) => void;
   /** Shows a line to the person who starts the server; the log never has it. */
   readonly announce: (line: string) => void;
+  /** Takes the metrics of a worker process, which has no port of its own for them. */
+  readonly onMetrics?: OnMetrics | undefined;
 }
 
 /** Returns a logger whose lines LOG_LEVEL does not hide, for the lines of a start. */
@@ -77,7 +86,7 @@ export async function startApp(config: Config, options: AppOptions): Promise<App
   /** When the drain ends, by performance.now(). */
   let drainEndMs = 0;
   try {
-    const { url, announceDrain } = await openApp(config, options, closers, {
+    const { url, metrics, announceDrain } = await openApp(config, options, closers, {
       flushDeadlineMs: () => Math.max(drainEndMs, performance.now() + minFlushMs),
       onUnwritten(count) {
         unwritten = count;
@@ -86,7 +95,7 @@ export async function startApp(config: Config, options: AppOptions): Promise<App
     });
     return {
       url,
-      started: describeStart(config, url),
+      started: describeStart(config, url, metrics),
       async stop({ delayMs = 0 } = {}) {
         announceDrain();
         if (delayMs > 0) await wait(delayMs);
@@ -101,13 +110,14 @@ export async function startApp(config: Config, options: AppOptions): Promise<App
   }
 }
 
-/** Opens each part on those before it. @returns what openListener returns */
+/** Opens each part on those before it. @returns what openListener returns, and the address of the metrics */
 async function openApp(
   config: Config,
-  { logger, now, redisNow, passwordCost, ledgerLimits, announce, ...events }: AppOptions,
+  { logger, now, redisNow, passwordCost, ledgerLimits, announce, onMetrics, ...events }: AppOptions,
   closers: Closers,
   drain: { readonly flushDeadlineMs: () => number; readonly onUnwritten: (count: number) => void },
-): ReturnType<typeof openListener> {
+): Promise<Awaited<ReturnType<typeof openListener>> & { readonly metrics: string | undefined }> {
+  const metrics = openMetrics(config, { logger, onMetrics }, closers);
   const databases = await openDatabases(config, { logger, ...events }, closers);
   const { database, publicDatabase } = databases;
   const redis = config.REDIS_URL === "" ? undefined : openRedis(config.REDIS_URL, logger);
@@ -123,19 +133,21 @@ async function openApp(
   const { authenticator, hashNewPassword } = authentication;
   await ensureAdministrator(config, { databases, hashNewPassword, announce, notices: noticesOf(logger) });
 
-  const { quotas, subjects, notifications } = await openQuotaWiring(
+  const { quotas, subjects, notifications, corrections, redisSource } = await openQuotaWiring(
     config,
     { databases, redis, redisNow, ledgerLimits, secrets, ...writers, authenticator, logger, now, ...drain },
     closers,
   );
   openRetention(config, { database, logger, now }, closers);
   const unauthenticated = createUnauthenticatedConnections(defaultUnauthenticatedLimits);
+  const calls = metrics?.calls;
   const pipeline = createPipeline({
     database,
     logger,
     serverName: config.SERVER_NAME,
     now,
     authenticator,
+    calls,
     actions: writers.actions,
     securityLog,
     caughtUp: () => notifications.caughtUp(),
@@ -154,8 +166,10 @@ async function openApp(
     now,
     maxBytes: config.DATA_MAX_BYTES,
     pieceTimeoutMs: config.BODY_TIMEOUT_MS,
+    counts: createDataCounts(),
     findUser: (name: string) => subjects.byName(name),
   };
+  const version = await readVersion(packageFolder, config.COMMIT);
   const routes = createRoutes(pipeline, {
     database,
     probe: createHealthProbe({ database: publicDatabase, redis, now: () => performance.now() }),
@@ -165,20 +179,39 @@ async function openApp(
     audit,
     data,
     files: await readFiles(`${packageFolder}/gen/docs`, `${packageFolder}/gen`),
-    version: await readVersion(packageFolder, config.COMMIT),
+    version,
     now,
   });
-  const server = await openListener(config, { routes, pipeline, unauthenticated, logger, now }, closers);
+  const server = await openListener(config, { routes, pipeline, calls, unauthenticated, logger, now }, closers);
   // Stops first: otherwise the drain waits for delayed refusals.
   closers.push(async () => refusals.stop());
-  return server;
+  const metricsAddress = await metrics?.serve({
+    version: `${version.major}.${version.minor}.${version.build}`,
+    decisions: quotas.counts,
+    leases: createRecentValue(() => countLeases(publicDatabase)),
+    queues: { ledger: quotas.ledger, audit: audit.batches },
+    rebuilds: quotas.rebuilds,
+    corrections,
+    isAlone: quotas.isAlone,
+    caches: { users: subjects.cacheUses, accounts: authenticator.cacheUses },
+    redis: redisSource,
+    pools: databases.pools,
+    data: data.counts,
+    conversions: conversionUse,
+  });
+  return { ...server, metrics: metricsAddress };
 }
 
-function describeStart({ DATABASE_URL, REDIS_URL, DATA_DIR }: Config, url: string): Started {
+function describeStart(
+  { DATABASE_URL, REDIS_URL, DATA_DIR }: Config,
+  url: string,
+  metrics: string | undefined,
+): Started {
   return {
     url,
     documentation: `${url}/admin/file/admin_en.html`,
     database: DATABASE_URL === "" ? `embedded PostgreSQL in ${DATA_DIR}` : "PostgreSQL",
     counters: REDIS_URL === "" ? "in this process" : "Redis",
+    metrics,
   };
 }

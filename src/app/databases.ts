@@ -1,10 +1,12 @@
 import type { Logger } from "pino";
 import type { Config } from "../config.ts";
-import { type Database, openDatabase } from "../postgres/database.ts";
+import type { PoolSource } from "../metrics/sources.ts";
+import { type Database, openDatabase, poolUseOf } from "../postgres/database.ts";
 import { startEmbedded } from "../postgres/embedded/embedded.ts";
 import { migrate } from "../postgres/migrate.ts";
 import { holdServerLock } from "../postgres/server-lock.ts";
 import { checkConnection } from "../postgres/statements.ts";
+import { createRoundTrips } from "../shared/measures.ts";
 import type { Closers } from "./closers.ts";
 import { withSettingNames } from "./setting-errors.ts";
 
@@ -15,6 +17,7 @@ export interface Databases {
   readonly database: Database;
   /** A pool of its own: unauthenticated callers must not take connections from the ledger and authenticated calls. */
   readonly publicDatabase: Database;
+  readonly pools: Readonly<Record<"calls" | "public", PoolSource>>;
 }
 
 export interface DatabasesOptions {
@@ -32,19 +35,20 @@ const publicPoolSize = 4;
 export async function openDatabases(config: Config, options: DatabasesOptions, closers: Closers): Promise<Databases> {
   const isEmbedded = config.DATABASE_URL === "";
   const url = isEmbedded ? await openEmbedded(config, options, closers) : config.DATABASE_URL;
-  const open = (poolSize: number): Database => {
-    const opened = openDatabase({ url, poolSize, statementTimeoutMs: config.DATABASE_TIMEOUT_MS });
+  const open = (poolSize: number) => {
+    const roundTrips = createRoundTrips();
+    const opened = openDatabase({ url, poolSize, statementTimeoutMs: config.DATABASE_TIMEOUT_MS, roundTrips });
     closers.push(() => opened.destroy());
-    return opened;
+    return { opened, pool: { roundTrips, use: () => poolUseOf(opened) } };
   };
-  const database = open(config.DATABASE_POOL);
-  const publicDatabase = open(publicPoolSize);
+  const { opened: database, pool: calls } = open(config.DATABASE_POOL);
+  const { opened: publicDatabase, pool: publicPool } = open(publicPoolSize);
   if (!isEmbedded) {
     await withSettingNames("DATABASE_URL", checkConnection(database));
     await holdLock(url, config, options, closers);
   }
   await migrate(database);
-  return { url, isEmbedded, database, publicDatabase };
+  return { url, isEmbedded, database, publicDatabase, pools: { calls, public: publicPool } };
 }
 
 async function openEmbedded(config: Config, { onFailure }: DatabasesOptions, closers: Closers): Promise<string> {

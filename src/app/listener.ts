@@ -1,6 +1,7 @@
 import { isIPv6 } from "node:net";
 import type { Logger } from "pino";
 import type { Config } from "../config.ts";
+import type { CallCounts } from "../pipeline/call-counts.ts";
 import { createErrorBodies } from "../pipeline/error-body.ts";
 import type { Pipeline, Route } from "../pipeline/pipeline.ts";
 import { defaultLimits } from "../transport/connections.ts";
@@ -13,6 +14,7 @@ import { followTlsFiles, readTlsFiles } from "./tls-files.ts";
 export interface ListenerResources {
   readonly routes: readonly Route[];
   readonly pipeline: Pipeline;
+  readonly calls: CallCounts | undefined;
   readonly unauthenticated: UnauthenticatedConnections;
   readonly logger: Logger;
   /** Milliseconds since the epoch. */
@@ -25,14 +27,15 @@ export interface ListenerResources {
  */
 export async function openListener(
   config: Config,
-  { routes, pipeline, unauthenticated, logger, now }: ListenerResources,
+  { routes, pipeline, calls, unauthenticated, logger, now }: ListenerResources,
   closers: Closers,
 ): Promise<{ readonly url: string; readonly announceDrain: () => void }> {
   const tls = await withSettingNames("TLS_CERT and TLS_KEY", readTlsFiles(config));
   const serving = startServer({
     routes,
     pipeline,
-    describeError: createErrorBodies({ serverName: config.SERVER_NAME, now, logger }, pipeline),
+    describeError: createErrorBodies({ serverName: config.SERVER_NAME, now, logger, calls }, pipeline),
+    calls,
     unauthenticated,
     host: config.HOST,
     port: config.PORT,
@@ -54,7 +57,7 @@ export async function openListener(
 }
 
 /** Returns the host for a URL: wildcard addresses become loopback, IPv6 addresses get brackets. */
-function urlHost(host: string): string {
+export function urlHost(host: string): string {
   if (host === "0.0.0.0") return "127.0.0.1";
   if (host === "::") return "[::1]";
   return isIPv6(host) ? `[${host.replace("%", "%25")}]` : host;

@@ -4,11 +4,14 @@ import type { Logger } from "pino";
 import type { Authenticator } from "../accounts/auth/service.ts";
 import type { UserHistory } from "../audit/user-history.ts";
 import type { Config } from "../config.ts";
+import type { RedisSource } from "../metrics/sources.ts";
 import { type Notifications, openNotifications } from "../postgres/notifications.ts";
 import { createCorrections } from "../quotas/counters/corrections.ts";
+import { type DriftCheck, type DriftOptions, startDriftCheck } from "../quotas/ledger/drift.ts";
 import { createLedger, type Ledger, type LedgerLimits } from "../quotas/ledger/ledger.ts";
 import { createSubjects, type Subjects } from "../quotas/limits/subjects.ts";
 import { openEngine, openQuotas, type Quotas } from "../quotas/open-quotas.ts";
+import { createRoundTrips } from "../shared/measures.ts";
 import type { ActionWriter, UsageWriter } from "../shared/records.ts";
 import type { Closers } from "./closers.ts";
 import type { Databases } from "./databases.ts";
@@ -17,6 +20,9 @@ export interface QuotaWiring {
   readonly quotas: Quotas;
   readonly subjects: Subjects;
   readonly notifications: Notifications;
+  readonly corrections: () => number;
+  /** Undefined when the counters are in this process. */
+  readonly redisSource: RedisSource | undefined;
 }
 
 export interface QuotaWiringResources {
@@ -64,7 +70,8 @@ export async function openQuotaWiring(
   const corrections = createCorrections({ forget: (meter) => quotas.counters.forget(meter), logger });
   closers.push(async () => corrections.stop());
   const remember = { ms: config.QUOTA_REMEMBER_SECONDS * 1000, operations: config.QUOTA_REMEMBER_OPERATIONS };
-  const engine = redis && openEngine({ redis, database, logger, now: redisNow, remember });
+  const roundTrips = createRoundTrips();
+  const engine = redis && openEngine({ redis, database, logger, now: redisNow, remember, roundTrips });
   let leaveFailOpen = async (): Promise<void> => {};
   const onFlush = async (): Promise<void> => {
     // Every grant of Redis must have reached the ledger before it is flushed.
@@ -103,7 +110,21 @@ export async function openQuotaWiring(
     failOpen: config.QUOTA_FAIL_OPEN,
   });
   leaveFailOpen = quotas.leaveFailOpen;
-  return { quotas, subjects, notifications };
+  const drift = redis && openDriftCheck(config, { database, redis, logger }, closers);
+  const redisSource = redis &&
+    engine && { roundTrips, isConnected: () => redis.status === "ready", generation: engine.generation, drift };
+  return { quotas, subjects, notifications, corrections: corrections.count, redisSource };
+}
+
+function openDriftCheck(
+  { DRIFT_CHECK_SECONDS: seconds }: Config,
+  resources: Omit<DriftOptions, "intervalMs">,
+  closers: Closers,
+): DriftCheck | undefined {
+  if (seconds === 0) return undefined;
+  const drift = startDriftCheck({ ...resources, intervalMs: seconds * 1000 });
+  closers.push(() => drift.stop());
+  return drift;
 }
 
 async function writeLedger(

@@ -17,8 +17,7 @@ import { accountHandlers } from "../accounts/own-account/service.ts";
 import { userHandlers } from "../accounts/users/service.ts";
 import { updatePassword } from "../accounts/users/store.ts";
 import { type AuditOptions, auditHandlers } from "../audit/service.ts";
-import { dataHandlers } from "../data/service.ts";
-import type { UploadOptions } from "../data/upload.ts";
+import { type DataServiceOptions, dataHandlers } from "../data/service.ts";
 import type { Pipeline, Route } from "../pipeline/pipeline.ts";
 import type { Database } from "../postgres/database.ts";
 import { type QuotaServiceOptions, quotaHandlers } from "../quotas/leases/service.ts";
@@ -42,7 +41,7 @@ export interface Resources {
   readonly securityLog: SecurityLog;
   readonly quotas: QuotaServiceOptions;
   readonly audit: AuditOptions;
-  readonly data: UploadOptions;
+  readonly data: DataServiceOptions;
   readonly files: Files;
   readonly version: Version;
   /** Milliseconds since the epoch. */

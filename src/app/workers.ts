@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { setTimeout as wait } from "node:timers/promises";
 import type { Logger } from "pino";
 import type { Started } from "./app.ts";
+import { createWorkerMetrics } from "./worker-metrics.ts";
 
 /** The message that a worker sends to its parent process when it accepts calls. */
 interface Serving {
@@ -21,6 +22,8 @@ export interface Workers {
   readonly started: Started;
   /** Drains all workers. Resolves when they have exited, with the highest of their exit codes. */
   stop(): Promise<number>;
+  /** Returns the metrics of all workers as text. */
+  readMetrics(): Promise<string>;
 }
 
 /** The delay before a restart. It doubles each time that a worker exits early. */
@@ -38,18 +41,25 @@ const killedCode = 1;
 export async function startWorkers({ count, logger, endMs }: WorkersOptions): Promise<Workers> {
   let stopping = false;
   let stopped: Promise<number> | undefined;
+  const metrics = createWorkerMetrics();
   try {
     // The first worker starts alone: it migrates the tables, and an error of the start is printed once.
     const started = await begin();
     await Promise.all(Array.from({ length: count - 1 }, begin));
-    return { started, stop };
+    return { started, stop, readMetrics: metrics.read };
   } catch (error) {
     await stop();
     throw error;
   }
 
-  async function begin(): Promise<Started> {
+  function fork(): Worker {
     const worker = cluster.fork();
+    metrics.add(worker);
+    return worker;
+  }
+
+  async function begin(): Promise<Started> {
+    const worker = fork();
     const started = await served(worker);
     keep(worker, restartMs.first);
     return started;
@@ -67,7 +77,7 @@ export async function startWorkers({ count, logger, endMs }: WorkersOptions): Pr
 
   async function restart(delayMs: number): Promise<void> {
     await wait(delayMs, undefined, { ref: false });
-    if (!stopping) keep(cluster.fork(), Math.min(2 * delayMs, restartMs.most));
+    if (!stopping) keep(fork(), Math.min(2 * delayMs, restartMs.most));
   }
 
   function stop(): Promise<number> {

@@ -97,6 +97,18 @@ async function convertNow(file: StoredFile, from: ConversionKind, signal: AbortS
   return { bytes, release };
 }
 
+/** The conversions at this moment. */
+export interface ConversionUse {
+  /** Conversions that wait for their turn. */
+  readonly waiting: number;
+  /** Bytes of results that are being sent. */
+  readonly heldBytes: number;
+}
+
+export function conversionUse(): ConversionUse {
+  return { waiting: conversionQueue.pendingCount, heldBytes };
+}
+
 function notConvertible(reason: string) {
   return invalid({ field: "data_flow_convert", message: `the data cannot be converted: ${reason}` });
 }

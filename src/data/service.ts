@@ -8,6 +8,7 @@ import { internal, notFound } from "../shared/errors.ts";
 import { type Call, type Handlers, requirePresent } from "../shared/handler.ts";
 import { scopeOf } from "../shared/principal.ts";
 import { contentTypes, convert, kindOf } from "./convert.ts";
+import { countConversion, countUpload, type DataCounts } from "./counts.ts";
 import { type ByteRange, parseByteRange } from "./range.ts";
 import { type DataFile, findDataFile, listFiles, streamBytes } from "./store.ts";
 import { storeUpload, type UploadOptions } from "./upload.ts";
@@ -15,8 +16,12 @@ import { storeUpload, type UploadOptions } from "./upload.ts";
 /** Bytes of one message; gRPC clients accept 4 MiB by default. */
 const messageBytes = 262_144;
 
-export function dataHandlers(options: UploadOptions): Handlers<typeof DataService> {
-  const { database } = options;
+export interface DataServiceOptions extends UploadOptions {
+  readonly counts: DataCounts;
+}
+
+export function dataHandlers(options: DataServiceOptions): Handlers<typeof DataService> {
+  const { database, counts } = options;
   return {
     async *readData({ tracecode, dataFlowType, dataFlowStage: stage, dataFlowConvert }, call) {
       const key = { tracecode: tracecode.toLowerCase(), flow: requirePresent(dataFlowType), stage };
@@ -27,10 +32,10 @@ export function dataHandlers(options: UploadOptions): Handlers<typeof DataServic
       const to = dataFlowConvert === Conversion_Name.JSON ? "json" : "xlsx";
       const filename = `${file.filename.replace(/\.(json|xlsx)$/i, "")}.${to}`;
       const contentType = contentTypes[to];
-      if (kindOf(file) === to)
-        return yield* streamOriginal(database, { ...file, filename, content_type: contentType }, call);
+      const kind = kindOf(file);
+      if (kind === to) return yield* streamOriginal(database, { ...file, filename, content_type: contentType }, call);
       const stored = { read: () => readWhole(database, file, call.signal), ...file };
-      const { bytes, release } = await convert(stored, call.signal);
+      const { bytes, release } = await countConversion(counts, kind, convert(stored, call.signal));
       try {
         call.responseHeader.set("content-disposition", attachment(filename));
         for (let at = 0; at < bytes.length; at += messageBytes) {
@@ -58,7 +63,7 @@ export function dataHandlers(options: UploadOptions): Handlers<typeof DataServic
     },
 
     async putData(requests, call) {
-      const { bytes, sha256, repeated } = await storeUpload(options, requests, call);
+      const { bytes, sha256, repeated } = await countUpload(counts, storeUpload(options, requests, call));
       return { bytes: BigInt(bytes), sha256: sha256.toString("hex"), repeated };
     },
   };

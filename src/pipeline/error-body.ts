@@ -28,10 +28,15 @@ export interface Failure {
   readonly bodyField: string | undefined;
   /** The HTTP status when it is more specific than the error's code: 405, 413, 415. */
   readonly status: number | undefined;
+  /** The transport of a request that names no RPC. Default: http. */
+  readonly protocolName?: string;
 }
 
 /** Creates the contract's HTTP error bodies from an error of any transport. */
-export function createErrorBodies(options: Pick<PipelineOptions, "serverName" | "now" | "logger">, pipeline: Pipeline) {
+export function createErrorBodies(
+  options: Pick<PipelineOptions, "serverName" | "now" | "logger" | "calls">,
+  pipeline: Pipeline,
+) {
   return (error: ConnectError, failure: Failure): ErrorBody => {
     const known = error.findDetails(TracedataSchema).length > 0 ? error : toPublicError(error, failure);
     const reason = findReason(known) as Reason;
@@ -43,9 +48,10 @@ export function createErrorBodies(options: Pick<PipelineOptions, "serverName" | 
   };
 
   /** Completes an error that did not pass the pipeline: of an unreadable request, or one without an operation. */
-  function toPublicError(error: ConnectError, { values, context }: Failure): ConnectError {
+  function toPublicError(error: ConnectError, { values, context, protocolName = "http" }: Failure): ConnectError {
     if (context !== undefined) return pipeline.refuse(context, error);
     const known = complete(error);
+    options.calls?.countUnknown(protocolName, known.code);
     const { code } = originOf(values);
     options.logger.info({ tracecode: code, reason: findReason(known), message: known.rawMessage }, "request refused");
     const { serverName: server, now } = options;

@@ -18,7 +18,7 @@ import { isAudited } from "./authorization.ts";
 import { originKey } from "./client-origin.ts";
 import {
   admitCaller,
-  logCall,
+  endCall,
   type RequestState,
   type RequestStateOptions,
   requestStateOf,
@@ -80,7 +80,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
         const work = requestState.span === undefined ? start() : requestState.span.run(start);
         // The caller gets an error at its deadline. Work in progress ends by the database's time limits.
         const message = create(method.output, await untilInterrupted(context, work));
-        logCall(options, context, requestState);
+        endCall(options, context, requestState);
         return message;
       } catch (error) {
         throw toPublicError(options, context, requestState, error);
@@ -98,7 +98,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
         const handle = () => handler(prepare(request), new PipelineCall(options, context, requestState));
         const outputs = requestState.span === undefined ? handle() : runEach(requestState.span, handle);
         for await (const output of eachUntilInterrupted(context, outputs)) yield create(method.output, output);
-        logCall(options, context, requestState);
+        endCall(options, context, requestState);
       } catch (error) {
         throw toPublicError(options, context, requestState, error);
       }

@@ -9,6 +9,7 @@ import { complete, invalid, unauthenticated } from "../shared/errors.ts";
 import type { Principal } from "../shared/principal.ts";
 import { currentTracer, type Span } from "../shared/tracing.ts";
 import { authorize, isPublic } from "./authorization.ts";
+import type { CallCounts } from "./call-counts.ts";
 import { originKey } from "./client-origin.ts";
 import { clientOf, createTracedata, operationOf, tracecodeHeader } from "./tracedata.ts";
 
@@ -21,11 +22,16 @@ export interface RequestStateOptions {
   readonly authenticator: Pick<Authenticator, "peek" | "authenticate">;
   /** Called with the connection of each authenticated call. */
   readonly onAuthenticated?: (connection: object | undefined) => void;
+  /** Counts every call. Undefined when nothing reads the counts. */
+  readonly calls?: CallCounts | undefined;
 }
 
 /** The state of a request in progress. A request has one state, even if its transport creates several contexts. */
 export interface RequestState {
+  /** Milliseconds since the epoch. */
   readonly startedMs: number;
+  /** By performance.now(). 0 when calls are not counted. */
+  readonly measuredFromMs: number;
   isAdmitted: boolean;
   /** Set even if authorization fails, so that errors can name the caller. */
   caller: Principal | undefined;
@@ -36,14 +42,15 @@ export interface RequestState {
 const stateKey = createContextKey<RequestState | undefined>(undefined, { description: "state of a request" });
 
 /** Returns the state of a request and creates it on first use. */
-export function requestStateOf({ method, values }: HandlerContext, { now }: RequestStateOptions): RequestState {
+export function requestStateOf({ method, values }: HandlerContext, { now, calls }: RequestStateOptions): RequestState {
   const known = values.get(stateKey);
   if (known !== undefined) return known;
   const span = currentTracer()?.startCall(
     `${method.parent.typeName}/${method.name}`,
     values.get(originKey).traceHeaders,
   );
-  const requestState: RequestState = { startedMs: now(), isAdmitted: false, caller: undefined, span };
+  const measuredFromMs = calls === undefined ? 0 : performance.now();
+  const requestState: RequestState = { startedMs: now(), measuredFromMs, isAdmitted: false, caller: undefined, span };
   values.set(stateKey, requestState);
   return requestState;
 }
@@ -110,18 +117,19 @@ export function toPublicError(
     interrupted === undefined ? toDatabaseError(error) : ConnectError.from(interrupted.reason, Code.Canceled),
   );
   known.details.push({ desc: TracedataSchema, value: tracedataOf(options, context, requestState) });
-  logCall(options, context, requestState, known);
+  endCall(options, context, requestState, known);
   return known;
 }
 
-/** Logs the outcome of a call, and ends its span. Faults are logged with their cause. */
-export function logCall(
-  { logger, now }: RequestStateOptions,
+/** Counts and logs a call that has ended, and ends its span. Faults are logged with their cause. */
+export function endCall(
+  { logger, now, calls }: RequestStateOptions,
   context: HandlerContext,
   requestState: RequestState,
   error?: ConnectError,
 ): void {
   endSpan(context, requestState, error);
+  calls?.count(context.method, context.protocolName, error?.code ?? 0, requestState.measuredFromMs);
   if (error === undefined && !logger.isLevelEnabled("info")) return;
   const fields = {
     tracecode: context.values.get(originKey).code,

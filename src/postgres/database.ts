@@ -1,6 +1,8 @@
 import knex, { type Knex } from "knex";
 import pg from "pg";
 import { idleInTransactionTimeoutMs } from "../config.ts";
+import { createRoundTrips, type RoundTrips } from "../shared/measures.ts";
+import { measureQueries } from "./measure-queries.ts";
 import { closeWhenSilent, isBackendActive } from "./silent-connections.ts";
 import { traceQueries } from "./trace-queries.ts";
 
@@ -13,6 +15,17 @@ export interface DatabaseOptions {
   readonly poolSize: number;
   /** The longest a statement may run; a lock is waited for half as long. */
   readonly statementTimeoutMs: number;
+  /** Counts the queries. */
+  readonly roundTrips?: RoundTrips;
+}
+
+/** The connections of a pool. */
+export interface PoolUse {
+  readonly used: number;
+  readonly free: number;
+  readonly max: number;
+  /** Callers that wait for a connection. */
+  readonly waiting: number;
 }
 
 /** How long a call waits for a free connection before it is UNAVAILABLE. */
@@ -21,7 +34,12 @@ const acquireTimeoutMs = 5000;
 const answerMs = 1000;
 
 /** Opens a pool. Connects at the first query, not before. */
-export function openDatabase({ url, poolSize, statementTimeoutMs }: DatabaseOptions): Database {
+export function openDatabase({
+  url,
+  poolSize,
+  statementTimeoutMs,
+  roundTrips = createRoundTrips(),
+}: DatabaseOptions): Database {
   const connection = {
     connectionString: url,
     application_name: "tollgate",
@@ -43,6 +61,7 @@ export function openDatabase({ url, poolSize, statementTimeoutMs }: DatabaseOpti
       min: 0,
       max: poolSize,
       afterCreate(client: pg.Client, done: (error: Error | null, client: pg.Client) => void) {
+        measureQueries(client, roundTrips);
         closeWhenSilent(client, { limitMs: silenceMs, isRunning: (processId) => isBackendActive(url, processId) });
         traceQueries(client);
         done(null, client);
@@ -54,6 +73,20 @@ export function openDatabase({ url, poolSize, statementTimeoutMs }: DatabaseOpti
     // Knex would print lines of its own between those of the log. What they say, the failed call's error says too.
     log: { warn: () => undefined },
   });
+}
+
+/** Returns the present use of the pool. */
+export function poolUseOf(database: Database): PoolUse {
+  const pool = (database.client as Knex.Client).pool as unknown as TarnPool;
+  return { used: pool.numUsed(), free: pool.numFree(), max: pool.max, waiting: pool.numPendingAcquires() };
+}
+
+/** The pool of Knex, which has no type. */
+interface TarnPool {
+  readonly max: number;
+  numUsed(): number;
+  numFree(): number;
+  numPendingAcquires(): number;
 }
 
 /** Runs work on a connection that is closed afterwards, so that its settings and session locks end with it. */

@@ -2,6 +2,7 @@ import { setImmediate as nextTurn, setTimeout as wait } from "node:timers/promis
 import { Code } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import { unavailable } from "../shared/errors.ts";
+import { addValue, createHistogram, type Histogram } from "../shared/measures.ts";
 import { currentTracer, endWith, type SpanIds } from "../shared/tracing.ts";
 import { isStatementTimeout, toDatabaseError } from "./errors.ts";
 
@@ -20,6 +21,19 @@ export interface GroupCommit<Entry, Result = void> {
   flush(): Promise<void>;
   /** Returns how many entries are neither committed nor dropped. */
   pending(): number;
+  /** Returns how long the oldest of them has waited, in milliseconds. 0 when there is none. */
+  oldestMs(): number;
+  readonly measures: GroupCommitMeasures;
+}
+
+/** The batches of a group commit so far. */
+export interface GroupCommitMeasures {
+  /** Entries of each committed batch. */
+  readonly entries: Histogram;
+  /** The time to write each committed batch, with its retries. */
+  readonly seconds: Histogram;
+  /** Invalid entries that were dropped. */
+  dropped: number;
 }
 
 export interface GroupCommitOptions<Entry, Result = void> {
@@ -60,11 +74,22 @@ interface Waiting<Entry, Result> {
   readonly settles: ((outcome: Outcome<Result>) => void)[];
   /** The span of the caller. Undefined while tracing is off. */
   readonly span: SpanIds | undefined;
+  /** When it was queued, by performance.now(). */
+  readonly sinceMs: number;
+}
+
+/** A batch that is being written. */
+interface Batch {
+  /** The number of its first entry, counted since the start. */
+  readonly first: number;
+  /** When its oldest entry was queued, by performance.now(). */
+  readonly sinceMs: number;
 }
 
 type Outcome<Result> = { readonly result: Result } | { readonly error: unknown };
 
 const maxBatch = 500;
+const batchBounds = [1, 2, 5, 10, 20, 50, 100, 200, 500];
 const retryAfterMs = 1000;
 const backoffMs = { first: 50, most: 2000 };
 
@@ -94,8 +119,12 @@ export function createGroupCommit<Entry, Result = void>(
   /** Total size of the entries that are not committed yet. */
   let pendingSize = 0;
   let pendingEntries = 0;
-  /** The batches that are being written, each with the number of its first entry. */
-  const inFlight = new Map<Promise<void>, number>();
+  const inFlight = new Map<Promise<void>, Batch>();
+  const measures: GroupCommitMeasures = {
+    entries: createHistogram(batchBounds),
+    seconds: createHistogram(),
+    dropped: 0,
+  };
   let scheduled = false;
   /** Whether to write now: a caller waits, the hold time of an entry is over, or a batch is full. */
   let isDue = false;
@@ -114,7 +143,7 @@ export function createGroupCommit<Entry, Result = void>(
     }
     pendingSize += sizeOf(entry);
     pendingEntries += 1;
-    const added = { entry, settles, span: currentTracer()?.currentIds() };
+    const added = { entry, settles, span: currentTracer()?.currentIds(), sinceMs: performance.now() };
     waiting.push(added);
     if (key !== undefined) byKey.set(key, added);
   }
@@ -137,7 +166,7 @@ export function createGroupCommit<Entry, Result = void>(
         inFlight.delete(writing);
         schedule();
       });
-      inFlight.set(writing, started);
+      inFlight.set(writing, { first: started, sinceMs: batch[0]?.sinceMs ?? 0 });
       started += batch.length;
       schedule();
     });
@@ -162,10 +191,13 @@ export function createGroupCommit<Entry, Result = void>(
 
   /** Resolves when every entry of the batch is written or dropped. */
   async function write(batch: readonly Waiting<Entry, Result>[]): Promise<void> {
+    const startedMs = performance.now();
     for (let attempt = 0; ; attempt += 1) {
       try {
         const results = await traceBatch(name, batch, () => options.write(batch.map(({ entry }) => entry)));
         isUnavailable = false;
+        addValue(measures.entries, batch.length);
+        addValue(measures.seconds, (performance.now() - startedMs) / 1000);
         return settle(batch, (index) => ({ result: results[index] as Result }));
       } catch (error) {
         // Halves of a batch that is too slow may be fast enough.
@@ -183,6 +215,7 @@ export function createGroupCommit<Entry, Result = void>(
     const [first] = batch;
     if (first !== undefined && batch.length === 1) {
       logger.error({ err: error, queue: name, ...options.describe(first.entry) }, "invalid entry dropped");
+      measures.dropped += 1;
       return settle(batch, () => ({ error }));
     }
     const middle = Math.ceil(batch.length / 2);
@@ -202,7 +235,7 @@ export function createGroupCommit<Entry, Result = void>(
     const target = started + waiting.length;
     writeNow();
     // Batches may end in any order.
-    while (Math.min(started, ...inFlight.values()) < target) {
+    while (Math.min(started, ...[...inFlight.values()].map(({ first }) => first)) < target) {
       await (inFlight.size === 0 ? nextTurn() : Promise.race(inFlight.keys()));
     }
   }
@@ -230,6 +263,13 @@ export function createGroupCommit<Entry, Result = void>(
     },
     flush,
     pending: () => pendingEntries,
+    oldestMs() {
+      const [writing] = inFlight.values();
+      // Batches start in the order of their entries.
+      const sinceMs = writing?.sinceMs ?? waiting[0]?.sinceMs;
+      return sinceMs === undefined ? 0 : performance.now() - sinceMs;
+    },
+    measures,
   };
 }
 

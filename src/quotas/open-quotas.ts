@@ -1,12 +1,13 @@
 import type { Logger } from "pino";
 import type { Database } from "../postgres/database.ts";
 import type { Notifications } from "../postgres/notifications.ts";
-import { createCounters } from "./counters/counters.ts";
+import { createCounters, type Rebuilds } from "./counters/counters.ts";
 import type { CounterEngine, Remembered } from "./counters/engine.ts";
 import { createFailOpenCounters } from "./counters/fail-open.ts";
 import { type GuardOptions, guardGeneration, type SharedEngine } from "./counters/generation.ts";
 import { createMemoryEngine } from "./counters/memory.ts";
 import { createRedisEngine, type RedisEngineOptions } from "./counters/redis.ts";
+import { createDecisionCounts } from "./leases/decision-counts.ts";
 import type { QuotaServiceOptions } from "./leases/service.ts";
 import { createLeaseIds } from "./ledger/lease-id.ts";
 import type { Ledger } from "./ledger/ledger.ts";
@@ -39,11 +40,15 @@ export interface QuotaResources {
 export interface Quotas extends QuotaServiceOptions {
   /** Leaves fail-open if Redis answers. Does nothing outside fail-open. */
   readonly leaveFailOpen: () => Promise<void>;
+  /** Whether this server counts alone now, because Redis is unavailable. */
+  readonly isAlone: () => boolean;
+  readonly rebuilds: Rebuilds;
 }
 
 /** Wires the counters, the ledger and the users for the quota service. */
 export function openQuotas(resources: QuotaResources): Quotas {
   const { database, engine, ledger, notifications, subjects, logger, now, remember } = resources;
+  const rebuilds: Rebuilds = { primes: 0, restores: 0 };
   const create = (counterEngine: CounterEngine) =>
     createCounters({
       engine: counterEngine,
@@ -52,6 +57,7 @@ export function openQuotas(resources: QuotaResources): Quotas {
       readSnapshot: (meter, missing, { timezone }) => readSnapshot(database, meter, { ...missing, timezone, remember }),
       findLease: async ({ userId, service, methodGroup }, operationId, day) =>
         (await findLease(database, { userId, service, methodGroup, day, operationId }))?.lease,
+      rebuilds,
     });
   const createOwn = () => create(createMemoryEngine({ now, remember }));
   const shared = engine && create(engine);
@@ -87,6 +93,9 @@ export function openQuotas(resources: QuotaResources): Quotas {
     },
     isInScope: async (scope, username) => (await findQuotaOwner(database, scope, username)) !== undefined,
     leases: createLeaseWriter(database),
+    counts: createDecisionCounts(),
+    isAlone: () => failOpen?.isAlone() === true,
+    rebuilds,
   };
 }
 
@@ -94,7 +103,12 @@ export function openQuotas(resources: QuotaResources): Quotas {
 export function openEngine({
   now,
   remember,
+  roundTrips,
   ...options
 }: Omit<GuardOptions, "engine"> & RedisEngineOptions): SharedEngine {
-  return guardGeneration({ ...options, engine: createRedisEngine(options.redis, { now, remember }) });
+  return guardGeneration({
+    ...options,
+    roundTrips,
+    engine: createRedisEngine(options.redis, { now, remember, roundTrips }),
+  });
 }

@@ -12,6 +12,15 @@ export interface FreshCache<Value extends object> {
   /** Invalidates the entry: the next get loads it again. A load in progress is not cached. */
   forget(key: string): void;
   forgetAll(): void;
+  readonly uses: CacheUses;
+}
+
+/** How often a cache was asked. */
+export interface CacheUses {
+  /** Lookups that found a fresh value. */
+  hits: number;
+  /** Lookups that waited for a load. */
+  misses: number;
 }
 
 export interface FreshCacheOptions<Value extends object> {
@@ -50,8 +59,11 @@ export function createFreshCache<Value extends object>(options: FreshCacheOption
     }),
   });
 
+  const uses: CacheUses = { hits: 0, misses: 0 };
+
   function peek(key: string): Value | undefined {
     const value = cache.get(key);
+    if (value !== undefined) uses.hits += 1;
     if (value !== undefined && cache.getRemainingTTL(key) < freshMs - refreshMs) reload(key).catch(() => undefined);
     return value;
   }
@@ -84,7 +96,10 @@ export function createFreshCache<Value extends object>(options: FreshCacheOption
   return {
     peek,
     async get(key) {
-      return peek(key) ?? reload(key);
+      const value = peek(key);
+      if (value !== undefined) return value;
+      uses.misses += 1;
+      return reload(key);
     },
     forget(key) {
       loading.delete(key);
@@ -94,5 +109,6 @@ export function createFreshCache<Value extends object>(options: FreshCacheOption
       loading.clear();
       cache.clear();
     },
+    uses,
   };
 }

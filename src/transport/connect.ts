@@ -85,7 +85,8 @@ export function createConnectServer(options: ConnectServerOptions): Gateway {
   /** gRPC clients read gRPC's status only: a plain 404 would give them no reason. */
   function refuseUnknownRpc({ request, response, values }: Exchange): void {
     const unknown = callError("NO_SUCH_PATH", Code.Unimplemented, "the server has no RPC of this name");
-    const failure = { values, context: undefined, bodyField: undefined, status: undefined };
+    const protocolName = protocolOf(request.headers["content-type"]);
+    const failure = { values, context: undefined, bodyField: undefined, status: undefined, protocolName };
     const trailers = new Headers();
     setTrailerStatus(trailers, describeError(unknown, failure).error);
     response.writeHead(200, { ...Object.fromEntries(trailers), "content-type": request.headers["content-type"] });
@@ -185,7 +186,8 @@ function httpErrorOf({ status, body }: UniversalServerResponse, handler: Univers
   }
 }
 
-function protocolOf(contentType = ""): string {
+/** Returns the name of the transport that serves RPCs with this content type. */
+export function protocolOf(contentType = ""): string {
   if (contentType.startsWith("application/grpc-web")) return "grpc-web";
   return contentType.startsWith("application/grpc") ? "grpc" : "connect";
 }

@@ -5,12 +5,14 @@ import { ServerReflection as ServerReflectionAlpha } from "#gen/grpc/reflection/
 import { createGateway } from "../gateway/gateway.ts";
 import { createGrpcServer } from "../grpc/server.ts";
 import { isPublic } from "../pipeline/authorization.ts";
+import type { CallCounts } from "../pipeline/call-counts.ts";
 import { answerHeaders, originValues, readOrigin, receiveRequest } from "../pipeline/client-origin.ts";
 import type { createErrorBodies } from "../pipeline/error-body.ts";
 import type { Pipeline, Route } from "../pipeline/pipeline.ts";
 import { tracecodeHeader } from "../pipeline/tracedata.ts";
 import { refusal } from "../shared/errors.ts";
-import { createConnectServer } from "./connect.ts";
+import { createConnectServer, protocolOf } from "./connect.ts";
+import { createCallCounter } from "./count-calls.ts";
 import { createHealth } from "./health.ts";
 import type { BadRequestReason } from "./http1.ts";
 import { type Listener, type ListenerOptions, listen } from "./listener.ts";
@@ -21,6 +23,8 @@ export interface ServerOptions
   extends Pick<ListenerOptions, "host" | "port" | "tls" | "limits" | "onAcceptError" | "unauthenticated"> {
   readonly routes: readonly Route[];
   readonly pipeline: Pipeline;
+  /** Counts the calls of services outside the pipeline. */
+  readonly calls?: CallCounts | undefined;
   readonly describeError: ReturnType<typeof createErrorBodies>;
   readonly maxBodyBytes: number;
   readonly trustedProxies: number;
@@ -30,7 +34,6 @@ export interface ServerOptions
 
 /** The largest body of a public operation: a username and a password. */
 const publicBodyBytes = 16_384;
-const publicOptions = { readMaxBytes: publicBodyBytes };
 /** The longest stream of reflection and health. Clients that need more open another one. */
 const publicStreamMs = 600_000;
 
@@ -49,6 +52,8 @@ export interface RunningServer extends Listener {
 /** Serves all transports on one port: gRPC, gRPC-Web and Connect on the paths of RPCs, HTTP/JSON on all others. */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
   const { routes, pipeline, describeError, maxBodyBytes, trustedProxies, bodyTimeoutMs } = options;
+  const interceptors = options.calls === undefined ? [] : [createCallCounter(options.calls, protocolOf)];
+  const publicOptions = { readMaxBytes: publicBodyBytes, interceptors };
   const services = routes.map(({ service }) => service);
   const health = createHealth(services.map(({ typeName }) => typeName));
   const reflection = createReflection([...services, Health, ServerReflection]);

@@ -1,7 +1,7 @@
 import { LRUCache } from "lru-cache";
 import type { AuthService } from "#gen/tollgate/v1/token_pb.js";
 import type { Database, Transaction } from "../../postgres/database.ts";
-import { createFreshCache } from "../../shared/cache.ts";
+import { type CacheUses, createFreshCache } from "../../shared/cache.ts";
 import { conflict, invalid, unauthenticated } from "../../shared/errors.ts";
 import { type Handlers, requirePresent } from "../../shared/handler.ts";
 import type { Principal } from "../../shared/principal.ts";
@@ -37,6 +37,8 @@ export interface Authenticator {
   authenticate(token: string): Promise<Principal | undefined>;
   /** Invalidates cached users after a change, so that a disable, a deletion or a new password takes effect at once. */
   forget(userIds: readonly number[] | "all"): void;
+  /** The cache of users. */
+  readonly cacheUses: CacheUses;
 }
 
 /** Services and administrators are few. */
@@ -88,6 +90,7 @@ export function createAuthenticator({ database, tokens, now }: AuthenticatorOpti
       if (userIds === "all") return accounts.forgetAll();
       for (const userId of userIds) accounts.forget(String(userId));
     },
+    cacheUses: accounts.uses,
   };
 }
 

@@ -14,6 +14,8 @@ export interface Corrections {
   correct(meter: Meter): Promise<void>;
   /** Ends all retries. */
   stop(): void;
+  /** Returns how many meters were dropped. */
+  count(): number;
 }
 
 /**
@@ -23,13 +25,16 @@ export interface Corrections {
 export function createCorrections({ forget, logger, retryMs = 1000 }: CorrectionsOptions): Corrections {
   const waiting = new Set<string>();
   let isStopped = false;
+  let corrected = 0;
 
   return {
     async correct(meter) {
       const key = [meter.userId, meter.service, meter.methodGroup].join("/");
       for (;;) {
         try {
-          return await forget(meter);
+          await forget(meter);
+          corrected += 1;
+          return;
         } catch (error) {
           logger.warn({ err: error, meter }, "counters not corrected");
         }
@@ -42,5 +47,6 @@ export function createCorrections({ forget, logger, retryMs = 1000 }: Correction
     stop() {
       isStopped = true;
     },
+    count: () => corrected,
   };
 }

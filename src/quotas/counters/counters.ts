@@ -30,6 +30,16 @@ export interface CountersOptions {
   readonly readSnapshot: (meter: Meter, missing: Missing, rules: Rules) => Promise<Snapshot>;
   /** Finds a lease in the ledger that the engine does not know. */
   readonly findLease: (meter: Meter, operationId: string, day: Day) => Promise<Lease | undefined>;
+  /** Counts what is rebuilt. */
+  readonly rebuilds?: Rebuilds;
+}
+
+/** How often counters were rebuilt from the ledger. */
+export interface Rebuilds {
+  /** Missing meters that were primed. */
+  primes: number;
+  /** Unknown leases that were restored. */
+  restores: number;
 }
 
 /** A request may find its meter stale, lost again after the prime, and past the end of its day. More retries mean a bug. */
@@ -41,6 +51,7 @@ const retryAfterMs = 1000;
 /** Creates counters that survive the loss of the engine's memory: missing meters are primed from the ledger. */
 export function createCounters(options: CountersOptions): Counters {
   const { engine, flush = async () => undefined, readSnapshot, findLease } = options;
+  const rebuilds = options.rebuilds ?? { primes: 0, restores: 0 };
   const priming = new Map<string, Promise<void>>();
   const reading = pLimit(maxReads);
 
@@ -70,6 +81,7 @@ export function createCounters(options: CountersOptions): Counters {
       flush()
         .then(() => reading(() => readSnapshot(meter, missing, rules)))
         .then((snapshot) => fromEngine(engine.prime(meter, token, snapshot)))
+        .then(() => void (rebuilds.primes += 1))
         .finally(() => priming.delete(key));
     priming.set(key, running);
     return running;
@@ -82,6 +94,7 @@ export function createCounters(options: CountersOptions): Counters {
     const lease = (await findLease(meter, command.operationId, command.day)) ?? command.proof;
     if (lease === undefined) return false;
     await fromEngine(engine.restore(meter, rules, lease));
+    rebuilds.restores += 1;
     return true;
   }
 

@@ -24,6 +24,8 @@ export interface FailOpenCounters extends Counters {
    * @throws the error of Redis or PostgreSQL, and stays in fail-open
    */
   leaveFailOpen(): Promise<void>;
+  /** Whether this server counts alone now. */
+  isAlone(): boolean;
 }
 
 /** The interval of probes while Redis is unavailable. */
@@ -126,6 +128,7 @@ export function createFailOpenCounters(options: FailOpenOptions): FailOpenCounte
     },
     forget: (meter) => (ownCounters ?? shared).forget(meter),
     leaveFailOpen: () => leave(async () => undefined),
+    isAlone: () => ownCounters !== undefined,
   };
 }
 

@@ -3,6 +3,7 @@ import { Cluster, type Redis } from "ioredis";
 import type { Logger } from "pino";
 import type { Database } from "../../postgres/database.ts";
 import { defineStatements, queryRows } from "../../postgres/statements.ts";
+import { createRoundTrips, measureRoundTrip, type RoundTrips } from "../../shared/measures.ts";
 import type { CounterEngine } from "./engine.ts";
 
 export interface GuardOptions {
@@ -10,6 +11,8 @@ export interface GuardOptions {
   readonly engine: CounterEngine;
   readonly database: Database;
   readonly logger: Logger;
+  /** Counts the reads of run ids. */
+  readonly roundTrips?: RoundTrips | undefined;
 }
 
 /** A counter engine that several servers share. */
@@ -27,6 +30,8 @@ export interface SharedEngine extends CounterEngine {
   raiseGeneration(from: number): Promise<void>;
   /** Resolves when all present requests to Redis have their reply, and the replies were handled. */
   drainReplies(): Promise<void>;
+  /** Returns the generation that this server counts in. 0 before the first connect. */
+  generation(): number;
 }
 
 /**
@@ -34,7 +39,13 @@ export interface SharedEngine extends CounterEngine {
  * PostgreSQL: a restarted Redis or a promoted replica may lack acknowledged counters, so a new run id raises the
  * generation. All servers agree on the generation through PostgreSQL, and meter.lua refuses a server of an earlier one.
  */
-export function guardGeneration({ redis, engine, database, logger }: GuardOptions): SharedEngine {
+export function guardGeneration({
+  redis,
+  engine,
+  database,
+  logger,
+  roundTrips = createRoundTrips(),
+}: GuardOptions): SharedEngine {
   let verified: Promise<void> | undefined;
   /** The highest generation seen in PostgreSQL or Redis. A restored PostgreSQL may hold an earlier one than Redis. */
   let latest = 0;
@@ -46,7 +57,7 @@ export function guardGeneration({ redis, engine, database, logger }: GuardOption
 
   /** @param from the generation to end even if the run id is the same */
   async function verify(from: number | undefined): Promise<void> {
-    const runId = await readRunIds(redis);
+    const runId = await measureRoundTrip(roundTrips, readRunIds(redis));
     const [row] = await queryRows<{ generation: number; owner: string }>(database, sql.putGeneration, [
       runId,
       latest,
@@ -93,7 +104,7 @@ export function guardGeneration({ redis, engine, database, logger }: GuardOption
       await ready();
       await engine.forget(meter);
     },
-    ping: async () => void (await readRunIds(redis)),
+    ping: async () => void (await measureRoundTrip(roundTrips, readRunIds(redis))),
     invalidateGeneration,
     async readGeneration() {
       const [row] = await queryRows<{ generation: number }>(database, sql.readGeneration);
@@ -104,6 +115,7 @@ export function guardGeneration({ redis, engine, database, logger }: GuardOption
       await Promise.all(running);
       await nextTurn();
     },
+    generation: () => latest,
   };
 }
 

@@ -1,6 +1,7 @@
 import { createHash, randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { Cluster, type Redis } from "ioredis";
+import { createRoundTrips, measureRoundTrip, type RoundTrips } from "../../shared/measures.ts";
 import type {
   CounterEngine,
   CounterRequest,
@@ -19,13 +20,18 @@ export interface RedisEngineOptions {
   /** The time for tests, in milliseconds since the epoch. By default Redis' own clock decides, one for all servers. */
   readonly now?: (() => number) | undefined;
   readonly remember: Remembered;
+  /** Counts the round trips. */
+  readonly roundTrips?: RoundTrips | undefined;
 }
 
 /** The most leases of one call of prime.lua, so that no call blocks Redis for long. */
 const primePart = 1000;
 
 /** Creates counters in Redis, on a single server or a Cluster. */
-export function createRedisEngine(redis: Redis | Cluster, { now, remember }: RedisEngineOptions): CounterEngine {
+export function createRedisEngine(
+  redis: Redis | Cluster,
+  { now, remember, roundTrips = createRoundTrips() }: RedisEngineOptions,
+): CounterEngine {
   const meterScript = readScript("meter.lua");
   const primeScript = readScript("prime.lua");
   let generation = 0;
@@ -59,10 +65,12 @@ export function createRedisEngine(redis: Redis | Cluster, { now, remember }: Red
     ];
   }
 
+  const measure = <Result>(work: Promise<Result>) => measureRoundTrip(roundTrips, work);
+
   return {
     async run(requests) {
       const calls = requests.map((request) => ({ keys: keysOf(request.meter, owner), values: argumentsOf(request) }));
-      const replies = await runAll(redis, meterScript, calls);
+      const replies = await measure(runAll(redis, meterScript, calls));
       return replies.map((reply, index) => parseReply(reply as RawReply, (requests[index] as CounterRequest).rules));
     },
 
@@ -70,7 +78,7 @@ export function createRedisEngine(redis: Redis | Cluster, { now, remember }: Red
       const final = keysOf(meter, owner);
       const keys = [...final, ...final.map((key) => `${key}:${randomUUID()}`)];
       const run = (kind: "part" | "last", own: readonly (string | number)[]) =>
-        runOne(redis, primeScript, { keys, values: [kind, generation, token, remember.ms, ...own] });
+        measure(runOne(redis, primeScript, { keys, values: [kind, generation, token, remember.ms, ...own] }));
       for (let start = 0; start < leases.length; start += primePart) {
         const part = leases.slice(start, start + primePart);
         await run(
@@ -83,11 +91,11 @@ export function createRedisEngine(redis: Redis | Cluster, { now, remember }: Red
 
     async restore(meter: Meter, rules: Rules, lease: Lease) {
       const values = [...head("restore", rules), lease.operationId, 0, 0, pack(lease)];
-      await runOne(redis, meterScript, { keys: keysOf(meter, owner), values });
+      await measure(runOne(redis, meterScript, { keys: keysOf(meter, owner), values }));
     },
 
     async forget(meter) {
-      await redis.del(...keysOf(meter, owner));
+      await measure(redis.del(...keysOf(meter, owner)));
     },
 
     setGeneration(next, nextOwner = "") {

@@ -105,6 +105,14 @@ const limitReasons: Readonly<Record<LimitName, Reason>> = {
   maxConcurrentExecution: "CONCURRENCY_LIMIT_EXCEEDED",
 };
 
+const limitNames = new Map(Object.entries(limitReasons).map(([name, reason]) => [reason, name as LimitName]));
+
+/** Returns the field of the limit that a refusal with this reason names first. Undefined if no limit refused. */
+export function limitFieldOf(reason: Reason): string | undefined {
+  const name = limitNames.get(reason);
+  return name && fields[name];
+}
+
 const fields: Readonly<Record<LimitName, string>> = {
   pointsPerRequest: "points_per_request",
   pointsPerDay: "points_per_day",

@@ -9,8 +9,16 @@ import type { RecordWriter } from "../../shared/records.ts";
 import type { LedgerEntry } from "../ledger/entry.ts";
 import type { LeaseIds } from "../ledger/lease-id.ts";
 import { meterOf, parseMethodKey, rulesOf, type Subject } from "../limits/subjects.ts";
-import { acquireLeases, checkAdmission, type Decision, defaultTtlSeconds, type QuotaCaller } from "./acquire.ts";
+import {
+  type AcquireRequest,
+  acquireLeases,
+  checkAdmission,
+  type Decision,
+  defaultTtlSeconds,
+  type QuotaCaller,
+} from "./acquire.ts";
 import { readBatches } from "./batches.ts";
+import { countDecisions, countRefusal, type DecisionCounts } from "./decision-counts.ts";
 import {
   type LeaseChange,
   type LifecycleOptions,
@@ -29,6 +37,7 @@ export interface QuotaServiceOptions extends LifecycleOptions {
   /** Whether the scope has a user of that name. Always runs one query. */
   readonly isInScope: (scope: Scope, username: string) => Promise<boolean>;
   readonly leases: RecordWriter<LedgerEntry, LedgerEntry>;
+  readonly counts: DecisionCounts;
 }
 
 interface Method {
@@ -40,7 +49,7 @@ interface Method {
 const maxBatch = 1000;
 
 export function quotaHandlers(options: QuotaServiceOptions): Handlers<typeof QuotaService> {
-  const { subjects, counters, byDefault, jitter, findMethods, isInScope, leases, leaseIds } = options;
+  const { subjects, counters, byDefault, jitter, findMethods, isInScope, leases, leaseIds, counts } = options;
 
   /** Another company's user and an unknown name run the same query, so that response times reveal nothing. */
   async function getVisibleSubject(principal: Principal, username: string): Promise<Subject> {
@@ -50,9 +59,12 @@ export function quotaHandlers(options: QuotaServiceOptions): Handlers<typeof Quo
     return subject;
   }
 
+  const acquire = async (requests: readonly AcquireRequest[], call: Call) =>
+    countDecisions(counts, await acquireLeases(options, requests, callerOf(call)));
+
   return {
     async acquireQuota(request, call) {
-      const [decision] = await acquireLeases(options, [request], callerOf(call));
+      const [decision] = await acquire([request], call);
       if (decision?.granted !== true) throw errorOf(decision);
       return toGranted(leaseIds, decision);
     },
@@ -60,27 +72,31 @@ export function quotaHandlers(options: QuotaServiceOptions): Handlers<typeof Quo
     async checkQuota(request) {
       const subject = subjects.peek(request.username) ?? (await subjects.byName(request.username));
       const admitted = checkAdmission(options, request, subject);
-      if ("refused" in admitted) throw toRefusalError(admitted.refused, request);
+      if ("refused" in admitted) {
+        countRefusal(counts.check, admitted.refused.reason);
+        throw toRefusalError(admitted.refused, request);
+      }
       const { points } = request;
       const [answer] = await counters.execute([{ ...admitted.counterRequest, command: { kind: "check", points } }]);
-      if (answer?.kind === "done") return { limits: toLimitMessages(answer.meterState) };
+      if (answer?.kind === "done") {
+        counts.check.granted += 1;
+        return { limits: toLimitMessages(answer.meterState) };
+      }
       if (answer?.kind !== "refused") throw new Error(`unexpected answer to check: ${answer?.kind}`);
-      throw toRefusalError(refusalOf(request, answer.meterState, answer.violated, jitter), request);
+      const refused = refusalOf(request, answer.meterState, answer.violated, jitter);
+      countRefusal(counts.check, refused.reason);
+      throw toRefusalError(refused, request);
     },
 
     async batchAcquireQuota({ requests }, call) {
-      return {
-        decisions: (await acquireLeases(options, requests, callerOf(call))).map((decision) =>
-          toDecision(leaseIds, decision),
-        ),
-      };
+      const decisions = await acquire(requests, call);
+      return { decisions: decisions.map((decision) => toDecision(leaseIds, decision)) };
     },
 
     async *acquireQuotas(requests, call) {
       for await (const batch of readBatches(requests, maxBatch)) {
         call.signal.throwIfAborted();
-        for (const decision of await acquireLeases(options, batch, callerOf(call)))
-          yield toDecision(leaseIds, decision);
+        for (const decision of await acquire(batch, call)) yield toDecision(leaseIds, decision);
       }
     },
 
@@ -90,11 +106,14 @@ export function quotaHandlers(options: QuotaServiceOptions): Handlers<typeof Quo
 
     async settleLease(request, call) {
       const { view, before } = await settleLease(options, request, callerOf(call));
+      if (before === "active") counts.ends.settled += 1;
+      else if (before !== "settled") counts.ends.settledLate += 1;
       return { lease: toLeaseMessage(leaseIds, view), leaseExpired: before === "expired" };
     },
 
     async releaseLease({ leaseId }, call) {
-      const { view } = await releaseLease(options, leaseId, callerOf(call));
+      const { view, before } = await releaseLease(options, leaseId, callerOf(call));
+      if (before === "active" || before === "expired") counts.ends.released += 1;
       return { lease: toLeaseMessage(leaseIds, view) };
     },
 
@@ -147,6 +166,7 @@ export function quotaHandlers(options: QuotaServiceOptions): Handlers<typeof Quo
           answer: await leases.write(transaction, [ended]),
           companyKey: ended.companyKey,
         }));
+        counts.ends.forceReleased += 1;
       }
       const { view } = await releaseLease(options, leaseId, caller);
       return { lease: toLeaseMessage(leaseIds, view) };

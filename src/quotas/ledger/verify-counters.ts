@@ -11,28 +11,57 @@ const settleMs = 1000;
  * @returns the number of meters, and a line for each that differs
  */
 export async function verifyCounters(database: Database, redis: Redis | Cluster) {
-  const keys = await findKeys(database, redis);
-  const suspects = await differencesOf(database, redis, keys);
-  if (suspects.size > 0) await new Promise((resolve) => setTimeout(resolve, settleMs));
-  const differences = await differencesOf(database, redis, [...suspects.keys()]);
+  const pattern = await findMeterPattern(database);
+  const keys = pattern === undefined ? [] : await findKeys(redis, pattern);
+  const differences = await compareMeters(database, redis, keys);
   return { compared: keys.length, differences: [...differences.values()] };
 }
 
-async function findKeys(database: Database, redis: Redis | Cluster): Promise<string[]> {
-  const [row] = await queryRows<{ owner: string }>(database, sql.findOwner);
-  if (row === undefined) return [];
+/** Returns the pattern of the keys of all meters of this database in Redis. Undefined before the first server started. */
+export async function findMeterPattern(database: Database): Promise<string | undefined> {
+  const store = await findStore(database);
+  return store && `tollgate:${store.owner}:*:state`;
+}
+
+/**
+ * Compares meters in Redis with the ledger. Those that differ are compared again after a second.
+ * @returns a line for each meter that differs, by its key
+ */
+export async function compareMeters(
+  database: Database,
+  redis: Redis | Cluster,
+  keys: readonly string[],
+): Promise<Map<string, string>> {
+  const suspects = await differencesOf(database, redis, keys);
+  if (suspects.size === 0) return suspects;
+  await new Promise((resolve) => setTimeout(resolve, settleMs));
+  return differencesOf(database, redis, [...suspects.keys()]);
+}
+
+interface Store {
+  /** Identifies the database in the names of keys. */
+  readonly owner: string;
+  readonly generation: number;
+}
+
+async function findStore(database: Database): Promise<Store | undefined> {
+  const [row] = await queryRows<Store>(database, sql.findStore);
+  return row;
+}
+
+async function findKeys(redis: Redis | Cluster, pattern: string): Promise<string[]> {
   const keys: string[] = [];
   for (const node of redis instanceof Cluster ? redis.nodes("master") : [redis]) {
-    const found = node.scanStream({ match: `tollgate:${row.owner}:*:state`, count: 1000 });
-    for await (const part of found) keys.push(...(part as string[]));
+    for await (const part of node.scanStream({ match: pattern, count: 1000 })) keys.push(...(part as string[]));
   }
   return [...new Set(keys)];
 }
 
 async function differencesOf(database: Database, redis: Redis | Cluster, keys: readonly string[]) {
   const found = new Map<string, string>();
+  const { generation = 0 } = (await findStore(database)) ?? {};
   for (const key of keys) {
-    const counted = await readMeter(redis, key);
+    const counted = await readMeter(redis, key, generation);
     if (counted === undefined) continue;
     const [userId = 0, service = 0, methodGroup = 0] = /\{(\d+)\}:(\d+):(\d+):/.exec(key)?.slice(1).map(Number) ?? [];
     const { day, from, to, nowMs, meterState } = counted;
@@ -66,9 +95,9 @@ const labels: Readonly<Record<keyof Standing, string>> = {
 };
 
 /** Reads a meter at one moment of Redis' clock, without leases that have expired since its last command. */
-async function readMeter(redis: Redis | Cluster, key: string) {
-  const reply = await redis.eval(readScript, 2, key, key.replace(/:state$/, ":leases"));
-  // A meter that waits for its prime has no counters.
+async function readMeter(redis: Redis | Cluster, key: string, generation: number) {
+  const reply = await redis.eval(readScript, 2, key, key.replace(/:state$/, ":leases"), generation);
+  // A meter that waits for its prime, or is of an earlier generation, has no counters.
   if (!Array.isArray(reply)) return undefined;
   const [
     day = 0,
@@ -86,8 +115,9 @@ async function readMeter(redis: Redis | Cluster, key: string) {
 
 /** Reads the fields of meter.lua. The reserved points in the hash include leases that expired since the last command. */
 const readScript = `
-  local kept = redis.call('HMGET', KEYS[1], 'd', 'wf', 'wt', 'du', 'wu', 'dr', 'wr')
-  for index = 1, 7 do if not kept[index] then return false end end
+  local kept = redis.call('HMGET', KEYS[1], 'd', 'wf', 'wt', 'du', 'wu', 'dr', 'wr', 'g')
+  for index = 1, 8 do if not kept[index] then return false end end
+  if tonumber(kept[8]) < tonumber(ARGV[1]) then return false end
   local day, from, to = tonumber(kept[1]), tonumber(kept[2]), tonumber(kept[3])
   local day_reserved, window_reserved = tonumber(kept[6]), tonumber(kept[7])
   local time = redis.call('TIME')
@@ -103,8 +133,9 @@ const readScript = `
     tostring(window_reserved), live }`;
 
 const sql = defineStatements("verify-counters", {
-  findOwner: `
-    select left(md5(identity::text || (select oid from pg_database where datname = current_database())), 12) as owner
+  findStore: `
+    select left(md5(identity::text || (select oid from pg_database where datname = current_database())), 12) as owner,
+      generation
     from counter_store`,
   sumLedger: `
     select * from (

@@ -1,7 +1,7 @@
 import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
 import type { Database } from "../../postgres/database.ts";
 import { defineStatements, keepPlan, queryRows } from "../../postgres/statements.ts";
-import { createFreshCache } from "../../shared/cache.ts";
+import { type CacheUses, createFreshCache } from "../../shared/cache.ts";
 import { dayAt, toIsoDay } from "../../shared/calendar.ts";
 import type { Meter, QuotaLimits, Rules } from "../counters/engine.ts";
 
@@ -25,6 +25,7 @@ export interface Subjects {
   byId(userId: number): Promise<Subject | undefined>;
   /** Invalidates the cached users. */
   invalidate(userIds: readonly number[] | "all"): void;
+  readonly cacheUses: CacheUses;
 }
 
 export interface SubjectsOptions {
@@ -65,6 +66,7 @@ export function createSubjects({ database, now }: SubjectsOptions): Subjects {
         if (name !== undefined) byName.forget(name);
       }
     },
+    cacheUses: byName.uses,
   };
 }
 

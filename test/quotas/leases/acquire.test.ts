@@ -63,6 +63,7 @@ test("a commit that fails after the counters fail causes no unhandled rejection"
       byName: async () => subject,
       byId: async () => subject,
       invalidate: () => undefined,
+      cacheUses: { hits: 0, misses: 0 },
     },
     counters,
     ledger: {
