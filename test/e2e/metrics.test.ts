@@ -1,3 +1,4 @@
+import { spawnSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { type Client, createClient, type Transport } from "@connectrpc/connect";
@@ -18,6 +19,9 @@ const settings = {
   ADMIN_PASSWORD: password,
   METRICS_PORT: "0",
 };
+
+const noPromtool =
+  spawnSync("promtool", ["--version"]).error === undefined ? "" : "skipped: install promtool (Debian: prometheus)";
 
 /** A server process with metrics, and an administrator and a planner that call it. */
 interface Fixture extends TestDatabase {
@@ -66,6 +70,12 @@ describe.skipIf(noOwnRedis !== "")(`metrics ${noOwnRedis}`, () => {
     const text = await (await fetch(fixture.metrics)).text();
     const types = [...text.matchAll(/^# TYPE (\S+) (\S+)$/gm)].map(([, name, type]) => ({ name, type }));
     expect(types).toEqual(metricDefinitions.map(({ name, type }) => ({ name, type })));
+  });
+
+  test.skipIf(noPromtool !== "")(`promtool finds nothing to improve ${noPromtool}`, async () => {
+    const input = await (await fetch(fixture.metrics)).text();
+    const { status, stdout, stderr } = spawnSync("promtool", ["check", "metrics"], { input, encoding: "utf8" });
+    expect({ status, output: stdout + stderr }).toEqual({ status: 0, output: "" });
   });
 
   test("calls are counted by RPC, transport and code, and each has a duration", async () => {
