@@ -6,8 +6,8 @@ export type GcKind = "minor" | "major" | "incremental" | "weakcb";
 /** The event loop and the garbage collector of this process. */
 export interface ProcessMeasures {
   readonly gc: Readonly<Record<GcKind, Histogram>>;
-  /** Returns quantiles of the event loop's delay since the last call, in seconds. */
-  takeDelays(): Readonly<Record<"0.5" | "0.99" | "1", number>>;
+  /** Returns percentiles of the event loop's delay since the last call, in seconds. */
+  takeDelays(): Readonly<Record<"50" | "99" | "100", number>>;
   stop(): void;
 }
 
@@ -34,9 +34,9 @@ export function startProcessMeasures(): ProcessMeasures {
     gc,
     takeDelays() {
       const taken = {
-        "0.5": toSeconds(delays.percentile(50)),
-        "0.99": toSeconds(delays.percentile(99)),
-        "1": toSeconds(delays.max),
+        "50": toSeconds(delays.percentile(50)),
+        "99": toSeconds(delays.percentile(99)),
+        "100": toSeconds(delays.max),
       };
       delays.reset();
       return taken;

@@ -6,10 +6,10 @@ export const processMetrics: readonly MetricDefinition[] = [
   {
     name: "tollgate_event_loop_delay_seconds",
     type: "gauge",
-    help: "Delay of the event loop since the last scrape: the median, the 99th percentile and the maximum (`quantile` 1).",
-    labels: ["quantile"],
+    help: "Delay of the event loop since the last scrape: the median, the 99th percentile and the maximum (100).",
+    labels: ["percentile"],
     workers: "max",
-    read: ({ process: measures }) => byLabel("quantile", measures.takeDelays()),
+    read: ({ process: measures }) => byLabel("percentile", measures.takeDelays()),
   },
   {
     name: "tollgate_event_loop_active_seconds_total",

@@ -107,7 +107,7 @@ export const quotaMetrics: readonly MetricDefinition[] = [
       ),
   },
   {
-    name: "tollgate_counter_primes_total",
+    name: "tollgate_meter_primes_total",
     type: "counter",
     help: "Counters of a user, service and method group that were rebuilt from the ledger.",
     labels: [],
@@ -115,7 +115,7 @@ export const quotaMetrics: readonly MetricDefinition[] = [
     read: ({ rebuilds }) => oneSample(rebuilds.primes),
   },
   {
-    name: "tollgate_counter_restores_total",
+    name: "tollgate_meter_restores_total",
     type: "counter",
     help: "Leases that the counters did not know and that were restored from the ledger.",
     labels: [],
@@ -123,7 +123,7 @@ export const quotaMetrics: readonly MetricDefinition[] = [
     read: ({ rebuilds }) => oneSample(rebuilds.restores),
   },
   {
-    name: "tollgate_counter_corrections_total",
+    name: "tollgate_meter_corrections_total",
     type: "counter",
     help: "Counters that were dropped because a settlement in the ledger contradicted them.",
     labels: [],
@@ -131,7 +131,7 @@ export const quotaMetrics: readonly MetricDefinition[] = [
     read: ({ corrections }) => oneSample(corrections()),
   },
   {
-    name: "tollgate_counter_generation",
+    name: "tollgate_meter_generation",
     type: "gauge",
     help: "Generation of the counters in Redis. It rises when Redis lost data, and all counters are rebuilt.",
     labels: [],
