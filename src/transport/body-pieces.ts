@@ -20,18 +20,25 @@ export interface PieceCounter {
   begin(): void;
   /** Counts a piece. Returns whether the connection may stay open. */
   count(bytes: number): boolean;
+  /** The bytes of all bodies so far. */
+  readonly bodyBytes: number;
 }
 
 export function createPieceCounter(): PieceCounter {
   let left = connectionAllowance;
+  let bodyBytes = 0;
   const add = (pieces: number) => {
     left = Math.min(connectionAllowance, left + pieces);
   };
   return {
     begin: () => add(1),
     count(bytes) {
+      bodyBytes += bytes;
       add(bytes / averageBytes - 1);
       return left >= 0;
+    },
+    get bodyBytes() {
+      return bodyBytes;
     },
   };
 }

@@ -8,6 +8,7 @@ import {
 import type { Socket } from "node:net";
 import { createPieceCounter, joinPieces } from "./body-pieces.ts";
 import { type ConnectionLimits, drawConnectionEnd, type ProtocolServer, type RequestListener } from "./connections.ts";
+import { createOverheadLimit } from "./overhead.ts";
 import type { UnauthenticatedConnections } from "./unauthenticated.ts";
 
 export interface Http2Options {
@@ -74,21 +75,25 @@ export function createHttp2({
     const counter = createPieceCounter();
     const tracked = { session, check };
     const endMs = drawConnectionEnd(limits.maxConnectionAgeMs);
+    const exceedsOverhead = createOverheadLimit();
+    let calls = 0;
     let openStreams = 0;
     let idleSinceMs = performance.now();
     let lastStreamId = 0;
     /** The stream whose headers are incomplete, and since when. */
     let partial = { id: 0, sinceMs: 0 };
     sessions.add(tracked);
-    unauthenticated.enterConnection(session, () => session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM));
+    const refuse = () => session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM);
+    unauthenticated.enterConnection(session, refuse);
     session.on("stream", (stream) => {
       // A stream that is reset before its call starts has no other listener, and its error would end the process.
       stream.on("error", () => undefined);
+      calls += 1;
       openStreams += 1;
       lastStreamId = stream.id ?? lastStreamId;
       // The whole session ends: a caller with one such body can send more of them.
       if (!stream.endAfterHeaders) {
-        joinPieces(stream, counter, () => session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM));
+        joinPieces(stream, counter, refuse);
       }
       unauthenticated.enterStream(session, stream, () => stream.close(constants.NGHTTP2_REFUSED_STREAM));
       stream.once("close", () => {
@@ -98,9 +103,13 @@ export function createHttp2({
     });
     session.once("close", () => sessions.delete(tracked));
 
-    /** Ends the connection when it is idle or too old, or when a header block stays incomplete. */
+    /**
+     * Ends the connection when it is idle or too old, sends too much overhead, or leaves a header block incomplete.
+     */
     function check(): void {
       const nowMs = performance.now();
+      const { bytesRead: total } = socket;
+      if (exceedsOverhead({ total, bodies: counter.bodyBytes, calls }, nowMs)) return refuse();
       if (openStreams === 0 && nowMs - idleSinceMs >= limits.sessionIdleTimeoutMs) return end();
       if (nowMs >= endMs) return end();
       // Node reports a stream once its headers are complete. Until then, only the last stream id changes.

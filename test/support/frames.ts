@@ -3,12 +3,27 @@ import { connect, type Socket } from "node:net";
 /** HTTP/2 by hand: frames that no client library would send. */
 
 const preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-const types = { data: 0, headers: 1, rstStream: 3, settings: 4, windowUpdate: 8, continuation: 9 } as const;
-export const flags = { endStream: 1, endHeaders: 4 } as const;
+const types = {
+  data: 0,
+  headers: 1,
+  priority: 2,
+  rstStream: 3,
+  settings: 4,
+  ping: 6,
+  windowUpdate: 8,
+  continuation: 9,
+  unknown: 0x77,
+} as const;
+export const flags = { endStream: 1, endHeaders: 4, padded: 8 } as const;
 const initialWindowSize = 4;
 const headBytes = 9;
 
-export function frame(type: keyof typeof types, flag: number, stream: number, payload: Buffer): Buffer {
+export function frame(
+  type: keyof typeof types,
+  flag: number,
+  stream: number,
+  payload: Buffer = Buffer.alloc(0),
+): Buffer {
   const head = Buffer.alloc(headBytes);
   head.writeUIntBE(payload.length, 0, 3);
   head.writeUInt8(types[type], 3);
@@ -23,6 +38,23 @@ export function headerBlock(headers: Readonly<Record<string, string>>): Buffer {
   return Buffer.concat(
     Object.entries(headers).map(([name, value]) => Buffer.concat([Buffer.of(0), text(name), text(value)])),
   );
+}
+
+/** A literal that enters the table of the connection as its newest entry (RFC 7541, 6.2.1), with a value of this length. */
+export function tableEntry(length: number): Buffer {
+  return Buffer.concat([Buffer.of(0x40, 1), Buffer.from("a"), prefixedInteger(length), Buffer.alloc(length, "v")]);
+}
+
+/** A reference to the newest entry of the table (RFC 7541, 6.1). */
+export const indexedHeader = 0x80 | 62;
+
+/** An integer with a prefix of seven bits (RFC 7541, 5.1). */
+function prefixedInteger(value: number): Buffer {
+  if (value < 127) return Buffer.of(value);
+  const bytes = [127];
+  let rest = value - 127;
+  for (; rest >= 128; rest = Math.floor(rest / 128)) bytes.push((rest % 128) | 128);
+  return Buffer.from([...bytes, rest]);
 }
 
 export function requestHeaders(path: string, contentType: string, method = "POST"): Buffer {
