@@ -18,10 +18,13 @@ const firstDay = Math.floor(Date.UTC(2026, 9, 10) / 86_400_000);
 const start = firstDay * dayMicros;
 const silent = new AbortController().signal;
 
+/** The edges of hours and days where actions are, in microseconds after the start. */
+const edges = [0, 1, hourMicros - 1, hourMicros, dayMicros - 1, dayMicros, 3 * dayMicros];
+
 /** Over four days, of which the third has none, some at the very edges of hours and days. */
 const actions: Action[] = Array.from({ length: 6000 }, (_none, index) => {
   const user = (index * 31) % 7;
-  const edge = [0, 1, hourMicros - 1, hourMicros, dayMicros - 1, dayMicros, 3 * dayMicros][index % 400];
+  const edge = edges[index % 400];
   const day = [0, 1, 3][index % 3] as number;
   return {
     timeMicros: start + (edge ?? day * dayMicros + ((index * 104_729) % 86_400) * 1_000_000),
@@ -79,6 +82,8 @@ const time = fc.oneof(
   fc.integer({ min: start - hourMicros, max: start + 5 * dayMicros }),
   fc.integer({ min: -1, max: 5 * 24 }).map((hours) => start + hours * hourMicros),
   fc.integer({ min: 0, max: 5 }).map((days) => start + days * dayMicros),
+  // A period that begins or ends right after an action at an edge.
+  fc.constantFrom(...edges.map((edge) => start + edge + 1)),
 );
 const optional = (name: string, value: fc.Arbitrary<string | number>) =>
   fc.option(value, { nil: undefined, freq: 1 }).map((one) => (one === undefined ? {} : { [name]: one }));
@@ -150,7 +155,7 @@ test("counts every selection exactly and returns its pages in order", { timeout:
       const rows = await read(selection, page);
       expect(rows.map(({ tracecode }) => tracecode)).toEqual(expected(selection, page));
     }),
-    { numRuns: runs(80) },
+    { numRuns: runs(200) },
   );
 });
 

@@ -130,7 +130,7 @@ describe.skipIf(noOwnRedis !== "")("counters agree with the model after any sequ
             if (outcome.contradicts === true) await counters.forget(meter);
           }
         }),
-        { numRuns: runs(100) },
+        { numRuns: runs(150) },
       );
     },
     // For a long run by hand: RUNS_FACTOR=100.
