@@ -46,6 +46,14 @@ const secrets = z
     if (rule !== undefined) context.addIssue({ code: "custom", message: `each key ${rule}` });
   });
 
+const origins = z
+  .string()
+  .transform((list) => list.split(",").flatMap((origin) => origin.trim() || []))
+  .refine(
+    (list) => list.every((origin) => origin === "*" || isOrigin(origin)),
+    "each must be * or an origin without a path, such as https://app.example.com",
+  );
+
 /** Every setting there is, by the name of its environment variable. */
 export const settings = {
   PORT: setting(port, "8080", "Port of all transports; 0 selects a free one."),
@@ -133,6 +141,11 @@ export const settings = {
   DATA_RETENTION_DAYS: setting(count(1, 100_000), "90", "How long the data of a tracecode is kept."),
   DATA_MAX_BYTES: setting(count(1, 4_294_967_296), "268435456", "The largest data of a tracecode."),
   TRUSTED_PROXIES: setting(count(0, 10), "0", "Proxies in front that add an address to X-Forwarded-For."),
+  CORS_ORIGINS: setting(
+    origins,
+    "",
+    "The origins whose pages may call the server from a browser, comma-separated, such as `https://app.example.com`. `*`: all. Empty: none.",
+  ),
   TLS_CERT: setting(
     text,
     "",
@@ -170,6 +183,11 @@ export const settings = {
     text.refine((url) => url === "" || URL.canParse(url), "must be a URL such as http://collector:4318"),
     "",
     "The collector that receives spans by OTLP over HTTP. Empty: no tracing. The other OTEL_… variables of OpenTelemetry apply, such as OTEL_TRACES_SAMPLER.",
+  ),
+  LOG_FORMAT: setting(
+    oneOf("auto", "json", "pretty"),
+    "auto",
+    "`json`: one JSON line per event. `pretty`: readable lines. `auto`: `pretty` in a terminal, `json` elsewhere.",
   ),
   COMMIT: setting(text, "", "The commit of the image. Empty: read from git."),
 } as const;
@@ -223,6 +241,11 @@ function checkTogether(config: Config): void {
   if (config.DATABASE_URL !== "" && config.TOKEN_KEYS.length === 0) {
     throw new ConfigError("TOKEN_KEYS: needed with DATABASE_URL, so that every replica accepts every token");
   }
+}
+
+/** Whether a browser would send the text as the header Origin. */
+function isOrigin(text: string): boolean {
+  return /^https?:/.test(text) && URL.canParse(text) && new URL(text).origin === text;
 }
 
 function setting<Schema extends z.ZodType>(schema: Schema, fallback: string, meaning: string): Setting<Schema> {

@@ -1,11 +1,11 @@
 import cluster from "node:cluster";
-import pino, { type DestinationStream, type Logger } from "pino";
+import type { Logger } from "pino";
 import { noticesOf, startApp } from "./app/app.ts";
+import { openLogger } from "./app/logger.ts";
 import { metricsUrl, openMetricsListener } from "./app/metrics.ts";
 import { answerMetrics } from "./app/worker-metrics.ts";
 import { reportServing, startWorkers, type Workers } from "./app/workers.ts";
 import { type Config, ConfigError, readConfig } from "./config.ts";
-import { currentTracer } from "./shared/tracing.ts";
 
 /** The running server, or the workers that each run one. */
 interface Running {
@@ -21,18 +21,21 @@ const exitCodes = { failed: 1, fault: 2, unwritten: 3 };
 const closeMs = 10_000;
 
 let running: Running | undefined;
-let stopping = false;
+/** Why the server stops: a signal, a fault or a takeover. Undefined while it runs. */
+let stopped: string | undefined;
 /** Whether an error reached the handlers of last resort. */
 let isFaulty = false;
 let isTakenOver = false;
+/** Logs the start and the stop. */
+let notices: Logger | undefined;
 for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, stop);
 
 try {
   const config = readConfig(process.env);
-  const mixin = () => currentTracer()?.currentIds() ?? {};
-  const isTraced = config.OTEL_EXPORTER_OTLP_ENDPOINT !== "";
-  const base = { server: config.SERVER_NAME };
-  const logger = pino({ level: config.LOG_LEVEL, base, ...(isTraced && { mixin }) }, await openLog());
+  const logger = await openLogger(config);
+  // With WORKERS the parent process logs for all of them.
+  if (!cluster.isWorker) notices = noticesOf(logger);
+  notices?.info({ node: process.version, workers: config.WORKERS }, "server starting");
   for (const event of ["uncaughtException", "unhandledRejection"] as const) {
     process.on(event, (error: unknown) => endFaulty(error, event, logger));
   }
@@ -40,7 +43,7 @@ try {
     config.WORKERS > 1 && cluster.isPrimary ? await runWorkers(config, logger) : await runServer(config, logger);
 
   // A signal came during the start: close the opened resources in order.
-  if (stopping) end(running);
+  if (stopped !== undefined) end(running, stopped);
 } catch (error) {
   fail(error instanceof ConfigError ? error.message : `Tollgate does not start: ${messageOf(error)}`);
 }
@@ -56,7 +59,7 @@ async function runServer(config: Config, logger: Logger): Promise<Running> {
     onMetrics: cluster.isWorker ? answerMetrics : undefined,
   });
   if (cluster.isWorker) reportServing(app.started);
-  else noticesOf(logger).info(app.started, "server started");
+  notices?.info(app.started, "server started");
   return {
     stop: async () => {
       // A server that may not count, or that has failed, ends without a delay.
@@ -76,7 +79,7 @@ async function runWorkers(config: Config, logger: Logger): Promise<Running> {
     endMs: config.DRAIN_DELAY_MS + config.DRAIN_MS + closeMs,
   });
   const metrics = await serveWorkerMetrics(config, workers, logger);
-  noticesOf(logger).info({ ...workers.started, metrics }, "server started");
+  notices?.info({ ...workers.started, metrics }, "server started");
   // Workers that do not end are killed after endMs.
   return { stop: workers.stop, limitMs: config.DRAIN_DELAY_MS + config.DRAIN_MS + 2 * closeMs };
 }
@@ -99,24 +102,18 @@ async function serveWorkerMetrics(config: Config, workers: Workers, logger: Logg
   }
 }
 
-/** Opens standard output for JSON lines, or for readable lines in a terminal. */
-async function openLog(): Promise<DestinationStream> {
-  if (!process.stdout.isTTY) return pino.destination(1);
-  const { default: pretty } = await import("pino-pretty");
-  return pretty({ sync: true, singleLine: true, ignore: "pid,hostname,server", translateTime: "SYS:HH:MM:ss.l" });
-}
-
 /** Starts the drain once. A second signal is ignored: npm forwards signals that the terminal has sent to us as well. */
-function stop(): void {
-  if (!stopping && running !== undefined) end(running);
-  stopping = true;
+function stop(cause: string): void {
+  if (stopped === undefined && running !== undefined) end(running, cause);
+  stopped ??= cause;
 }
 
-function end({ stop: close, limitMs }: Running): void {
+function end({ stop: close, limitMs }: Running, cause: string): void {
+  notices?.info({ cause, limitMs }, "server draining");
   // A silent connection must not keep the process running: all writes have had their time by then.
   setTimeout(() => fail("not everything was closed in time"), limitMs).unref();
   close().then(
-    (code) => process.exit(isFaulty ? exitCodes.fault : isTakenOver ? exitCodes.failed : code),
+    (code) => exit(isFaulty ? exitCodes.fault : isTakenOver ? exitCodes.failed : code),
     (error: unknown) => fail(String(error)),
   );
 }
@@ -125,19 +122,24 @@ function end({ stop: close, limitMs }: Running): void {
 function onTakeover(reason: string): void {
   console.error(reason);
   isTakenOver = true;
-  stop();
+  stop("takeover");
 }
 
 /** Drains and exits after an unexpected error, because the state of the process is unknown. */
 function endFaulty(error: unknown, event: string, logger: Logger): void {
   isFaulty = true;
   logger.fatal({ err: error, event }, "unexpected error; draining");
-  stop();
+  stop("fault");
 }
 
 function fail(reason: string): never {
   console.error(reason);
-  process.exit(isFaulty ? exitCodes.fault : exitCodes.failed);
+  exit(isFaulty ? exitCodes.fault : exitCodes.failed);
+}
+
+function exit(exitCode: number): never {
+  if (running !== undefined) notices?.info({ exitCode }, "server stopped");
+  process.exit(exitCode);
 }
 
 /** Returns the message of an error. After several connection attempts, Node has it in the first of the causes. */

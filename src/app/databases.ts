@@ -7,6 +7,7 @@ import { migrate } from "../postgres/migrate.ts";
 import { holdServerLock } from "../postgres/server-lock.ts";
 import { checkConnection } from "../postgres/statements.ts";
 import { createRoundTrips } from "../shared/measures.ts";
+import { createOutageLog, type OutageLog } from "../shared/outage-log.ts";
 import type { Closers } from "./closers.ts";
 import { withSettingNames } from "./setting-errors.ts";
 
@@ -18,6 +19,8 @@ export interface Databases {
   /** A pool of its own: unauthenticated callers must not take connections from the ledger and authenticated calls. */
   readonly publicDatabase: Database;
   readonly pools: Readonly<Record<"calls" | "public", PoolSource>>;
+  /** For connections outside the pools. */
+  readonly outages: OutageLog;
 }
 
 export interface DatabasesOptions {
@@ -34,6 +37,7 @@ const publicPoolSize = 4;
 /** Connects to PostgreSQL, or starts the embedded server for this process alone. Then migrates the tables. */
 export async function openDatabases(config: Config, options: DatabasesOptions, closers: Closers): Promise<Databases> {
   const isEmbedded = config.DATABASE_URL === "";
+  const outages = createOutageLog(options.logger, "postgresql");
   const url = isEmbedded ? await openEmbedded(config, options, closers) : config.DATABASE_URL;
   const open = (poolSize: number) => {
     const roundTrips = createRoundTrips();
@@ -45,10 +49,10 @@ export async function openDatabases(config: Config, options: DatabasesOptions, c
   const { opened: publicDatabase, pool: publicPool } = open(publicPoolSize);
   if (!isEmbedded) {
     await withSettingNames("DATABASE_URL", checkConnection(database));
-    await holdLock(url, config, options, closers);
+    await holdLock(url, config, { ...options, outages }, closers);
   }
   await migrate(database);
-  return { url, isEmbedded, database, publicDatabase, pools: { calls, public: publicPool } };
+  return { url, isEmbedded, database, publicDatabase, pools: { calls, public: publicPool }, outages };
 }
 
 async function openEmbedded(config: Config, { onFailure }: DatabasesOptions, closers: Closers): Promise<string> {
@@ -61,11 +65,11 @@ async function openEmbedded(config: Config, { onFailure }: DatabasesOptions, clo
 async function holdLock(
   url: string,
   { SERVER_NAME, REDIS_URL }: Config,
-  { logger, onTakeover }: DatabasesOptions,
+  { onTakeover, outages }: DatabasesOptions & Pick<Databases, "outages">,
   closers: Closers,
 ): Promise<void> {
   const isShared = REDIS_URL !== "";
-  const holding = holdServerLock({ url, serverName: SERVER_NAME, isShared, logger, onTakeover });
+  const holding = holdServerLock({ url, serverName: SERVER_NAME, isShared, outages, onTakeover });
   const lock = await withSettingNames("REDIS_URL", holding);
   closers.push(() => lock.close());
 }

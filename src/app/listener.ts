@@ -44,6 +44,7 @@ export async function openListener(
     maxBodyBytes: config.MAX_BODY_BYTES,
     bodyTimeoutMs: config.BODY_TIMEOUT_MS,
     trustedProxies: config.TRUSTED_PROXIES,
+    corsOrigins: config.CORS_ORIGINS,
     onAcceptError: (error) => logger.error({ err: error }, "a connection could not be accepted"),
   });
   const listener = await withSettingNames("HOST and PORT", serving);

@@ -57,7 +57,7 @@ export async function openQuotaWiring(
 ): Promise<QuotaWiring> {
   const { databases, redis, redisNow, ledgerLimits, secrets, authenticator, userHistory, logger, now, ...writing } =
     resources;
-  const { database, url } = databases;
+  const { database, url, outages } = databases;
   const subjects = createSubjects({ database, now });
   const ledger = createLedger({
     database,
@@ -81,6 +81,7 @@ export async function openQuotaWiring(
   const notifications = await openNotifications({
     url,
     logger,
+    outages,
     onUsers(userIds) {
       authenticator.forget(userIds);
       subjects.invalidate(userIds);

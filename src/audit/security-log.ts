@@ -51,6 +51,7 @@ export function createSecurityLog(options: SecurityLogOptions): SecurityLog & { 
   const reads: Counts = new Map();
   let timer: NodeJS.Timeout | undefined;
   let writing: Promise<void> | undefined;
+  let isFailing = false;
 
   function count(counts: Counts, event: SecurityEvent, max: number): void {
     const key = keyOf(event);
@@ -90,15 +91,22 @@ export function createSecurityLog(options: SecurityLogOptions): SecurityLog & { 
       counted.times = 0;
       counted.dueMs = now() + repeatMs;
     }
-    writing = write(options, rows).catch((error: unknown) => {
-      logger.warn({ err: error, waiting: rows.length }, "security event write failed");
-      for (const [index, counted] of due.entries()) {
-        const { firstMs, times } = rows[index] as Counted;
-        counted.firstMs = firstMs;
-        counted.times += times;
-        counted.dueMs = untilMs;
-      }
-    });
+    writing = write(options, rows).then(
+      () => {
+        isFailing = false;
+      },
+      (error: unknown) => {
+        // Once for all attempts in a row.
+        if (!isFailing) logger.warn({ err: error, waiting: rows.length }, "security event write failed");
+        isFailing = true;
+        for (const [index, counted] of due.entries()) {
+          const { firstMs, times } = rows[index] as Counted;
+          counted.firstMs = firstMs;
+          counted.times += times;
+          counted.dueMs = untilMs;
+        }
+      },
+    );
     return writing;
   }
 

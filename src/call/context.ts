@@ -1,10 +1,12 @@
 import type { IncomingHttpHeaders } from "node:http";
 import type { DescMethod, DescService } from "@bufbuild/protobuf";
-import { Code, ConnectError, type ContextValues, type HandlerContext } from "@connectrpc/connect";
+import { Code, ConnectError, type ContextValues, createContextKey, type HandlerContext } from "@connectrpc/connect";
 import { callError } from "./errors.ts";
 
 /** A call's context as Connect's handlers expect it, without the cost of Connect's own. */
 export interface LightContext extends HandlerContext {
+  /** The path of the RPC, or the template of the HTTP binding. It holds nothing that the caller sent. */
+  readonly route: string;
   /** Headers that the handler set; undefined when it never accessed them. */
   readonly givenHeader: Headers | undefined;
   /** Trailers that the handler set; undefined when it never accessed them. */
@@ -28,6 +30,7 @@ export const maxTimerMs = 2 ** 31 - 1;
 export interface ContextInit {
   readonly method: DescMethod;
   readonly requestMethod: string;
+  readonly route: string;
   readonly url: string;
   readonly headers: IncomingHttpHeaders;
   readonly values: ContextValues;
@@ -38,6 +41,10 @@ export interface ContextInit {
   readonly response: { once(event: "close", listener: () => void): unknown };
 }
 
+/** The context of the call that a request has become; undefined when it has not. */
+export const callKey = createContextKey<LightContext | undefined>(undefined, { description: "call of a request" });
+
+/** Creates the context of a call and sets `callKey` in its values. */
 export function createContext(init: ContextInit): LightContext {
   return new CallContext(init);
 }
@@ -47,6 +54,7 @@ class CallContext implements LightContext {
   readonly method: DescMethod;
   readonly service: DescService;
   readonly requestMethod: string;
+  readonly route: string;
   readonly protocolName: string;
   readonly values: ContextValues;
   readonly url: string;
@@ -62,12 +70,14 @@ class CallContext implements LightContext {
   #listener: ((reason: unknown) => void) | undefined = undefined;
   #ended = false;
 
-  constructor({ method, requestMethod, url, headers, values, protocolName, timeoutMs, response }: ContextInit) {
+  constructor({ method, requestMethod, route, url, headers, values, protocolName, timeoutMs, response }: ContextInit) {
     this.method = method;
     this.service = method.parent;
     this.requestMethod = requestMethod;
+    this.route = route;
     this.protocolName = protocolName;
     this.values = values;
+    values.set(callKey, this);
     this.url = url;
     this.#headers = headers;
     this.#deadlineMs = timeoutMs === undefined ? undefined : Date.now() + timeoutMs;

@@ -79,6 +79,7 @@ export function createGateway(options: GatewayOptions): Gateway {
     const context = createContext({
       method: route.method,
       requestMethod: request.method ?? "",
+      route: route.pattern,
       url: request.url ?? "",
       headers: headersFor(request.method ?? "", request.headers),
       values,

@@ -22,6 +22,11 @@ export interface GrpcServerOptions extends ServiceOptions {
   readonly receive: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => Received;
   /** Converts the error of an unreadable request or an unwritable response into the public error. */
   readonly refuse?: (context: HandlerContext, error: unknown) => ConnectError;
+  /**
+   * Called once for each call, when its response is sent.
+   * @param bytes the size of the body; undefined when the caller had left
+   */
+  readonly onResponse?: (context: HandlerContext, bytes: number | undefined) => void;
 }
 
 export interface Received {
@@ -34,6 +39,7 @@ export type GrpcServer = (stream: ServerHttp2Stream, headers: IncomingHttpHeader
 
 interface Route {
   readonly method: DescMethod;
+  readonly path: string;
   readonly maxBytes: number;
   readonly call: (request: Message, context: HandlerContext) => Promise<Output>;
 }
@@ -66,8 +72,8 @@ function routesOf(
   return service.methods.flatMap((method): [string, Route][] => {
     const call = (implementation as Record<string, unknown>)[method.localName];
     if (method.methodKind !== "unary" || typeof call !== "function") return [];
-    const route = { method, maxBytes: maxBodyBytes(method), call: call.bind(implementation) as Route["call"] };
-    return [[`/${service.typeName}/${method.name}`, route]];
+    const path = `/${service.typeName}/${method.name}`;
+    return [[path, { method, path, maxBytes: maxBodyBytes(method), call: call.bind(implementation) as Route["call"] }]];
   });
 }
 
@@ -101,6 +107,7 @@ async function serve(
   const context = createContext({
     method,
     requestMethod: "POST",
+    route: route.path,
     url: `${headers[":scheme"]}://${headers[":authority"] ?? headers.host}${headers[":path"]}`,
     headers,
     values: received.values,
@@ -112,10 +119,13 @@ async function serve(
     const request = await readRequest(options, route, stream, context);
     const output = await route.call(request, context);
     context.end();
-    respond(stream, received, context, { envelope: encodeOutput(options, method, output, context) });
+    const envelope = encodeOutput(options, method, output, context);
+    const bytes = respond(stream, received, context, { envelope });
+    options.onResponse?.(context, bytes);
   } catch (error) {
     context.end();
-    respond(stream, received, context, { error: toConnectError(error) });
+    const bytes = respond(stream, received, context, { error: toConnectError(error) });
+    options.onResponse?.(context, bytes);
   }
 }
 
@@ -173,14 +183,14 @@ function toConnectError(error: unknown): ConnectError {
 
 type Outcome = { readonly envelope: Uint8Array } | { readonly error: ConnectError };
 
+/** Returns the size of the body. Undefined when the caller has left. */
 function respond(
   stream: ServerHttp2Stream,
   { headers }: Received,
   { givenHeader, givenTrailer }: LightContext,
   outcome: Outcome,
-): void {
-  // The caller has left.
-  if (stream.closed || stream.destroyed) return;
+): number | undefined {
+  if (stream.closed || stream.destroyed) return undefined;
   stream.once("wantTrailers", () => {
     stream.sendTrailers(toTrailers(givenTrailer, "error" in outcome ? outcome.error : undefined));
     // Asks the caller to stop sending, once the response is complete (RFC 9113, 8.1).
@@ -195,6 +205,10 @@ function respond(
     },
     { waitForTrailers: true },
   );
-  if ("envelope" in outcome) stream.end(outcome.envelope);
-  else stream.end();
+  if (!("envelope" in outcome)) {
+    stream.end();
+    return 0;
+  }
+  stream.end(outcome.envelope);
+  return outcome.envelope.length;
 }

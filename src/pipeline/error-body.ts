@@ -6,8 +6,10 @@ import { TracedataSchema } from "#gen/tollgate/v1/tracedata_pb.js";
 import { describeViolations, findReason } from "../call/errors.ts";
 import { complete } from "../shared/errors.ts";
 import { type Reason, reasons } from "../shared/reasons.ts";
+import { reasonFieldsOf } from "./call-log.ts";
 import { originOf } from "./client-origin.ts";
 import type { Pipeline, PipelineOptions } from "./pipeline.ts";
+import { requestStateOf } from "./request-state.ts";
 import { createTracedata } from "./tracedata.ts";
 
 export interface ErrorBody {
@@ -53,7 +55,8 @@ export function createErrorBodies(
     const known = complete(error);
     options.calls?.countUnknown(protocolName, known.code);
     const { code } = originOf(values);
-    options.logger.info({ tracecode: code, reason: findReason(known), message: known.rawMessage }, "request refused");
+    if (values !== undefined) requestStateOf({ values }, options).error = known;
+    else options.logger.info({ tracecode: code, ...reasonFieldsOf(known) }, "request refused");
     const { serverName: server, now } = options;
     const tracedata = createTracedata({ code, server, method: undefined, principal: undefined, timeMs: now() });
     known.details.push({ desc: TracedataSchema, value: tracedata });

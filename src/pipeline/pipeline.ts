@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { create, type DescMethod, type DescService, type Message, type MessageInitShape } from "@bufbuild/protobuf";
-import type { ConnectError, HandlerContext, ServiceImpl } from "@connectrpc/connect";
+import type { ConnectError, ContextValues, HandlerContext, ServiceImpl } from "@connectrpc/connect";
+import type { Logger } from "pino";
 import { Outcome_Name } from "#gen/tollgate/v1/lease_pb.js";
 import { Method_Group, type Tracedata } from "#gen/tollgate/v1/tracedata_pb.js";
 import { eachUntilInterrupted, interruptionOf, untilInterrupted } from "../call/context.ts";
@@ -15,10 +16,12 @@ import type { Action, ActionWriter } from "../shared/records.ts";
 import type { SecurityLog } from "../shared/security-log.ts";
 import type { Span } from "../shared/tracing.ts";
 import { isAudited } from "./authorization.ts";
+import { createCallLog, type LogCall } from "./call-log.ts";
 import { originKey } from "./client-origin.ts";
 import {
   admitCaller,
-  endCall,
+  callStateOf,
+  countCall,
   type RequestState,
   type RequestStateOptions,
   requestStateOf,
@@ -29,6 +32,7 @@ import { operationOf } from "./tracedata.ts";
 import { createValidate } from "./validate.ts";
 
 export interface PipelineOptions extends RequestStateOptions {
+  readonly logger: Logger;
   readonly database: Database;
   /** Writes the audit record of a change in the change's transaction. */
   readonly actions: ActionWriter;
@@ -53,6 +57,10 @@ export interface Pipeline {
    * @throws the public error
    */
   admit(context: HandlerContext): Promise<void> | undefined;
+  /** Starts the clock of a request. Without it, the clock starts at `admit`. */
+  begin(values: ContextValues): void;
+  /** Writes the log line of a request when its response has ended. */
+  readonly logCall: LogCall;
   /** Converts the error of an admitted call whose request could not be read into the public error. */
   refuse(context: HandlerContext, error: unknown): ConnectError;
 }
@@ -63,14 +71,14 @@ type Input = Message | AsyncIterable<Message>;
 type UnaryHandler = (request: Input, call: Call) => Promise<Output>;
 type StreamHandler = (request: Input, call: Call) => AsyncIterable<Output>;
 
-/** Authenticates, authorizes, validates, calls the handler, audits, maps errors and logs, once for all transports. */
+/** Authenticates, authorizes, validates, calls the handler, audits and maps errors, once for all transports. */
 export function createPipeline(options: PipelineOptions): Pipeline {
   const validate = createValidate();
 
   function wrapUnary(method: DescMethod, handler: UnaryHandler) {
     const prepare = createPrepare(method);
     return async (request: Input, context: HandlerContext): Promise<Message> => {
-      const requestState = requestStateOf(context, options);
+      const requestState = callStateOf(context, options);
       const handle = () => handler(prepare(request), new PipelineCall(options, context, requestState));
       const start = () => {
         const admission = admitCaller(options, context, requestState);
@@ -80,7 +88,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
         const work = requestState.span === undefined ? start() : requestState.span.run(start);
         // The caller gets an error at its deadline. Work in progress ends by the database's time limits.
         const message = create(method.output, await untilInterrupted(context, work));
-        endCall(options, context, requestState);
+        countCall(options, context, requestState);
         return message;
       } catch (error) {
         throw toPublicError(options, context, requestState, error);
@@ -91,14 +99,14 @@ export function createPipeline(options: PipelineOptions): Pipeline {
   function wrapStream(method: DescMethod, handler: StreamHandler) {
     const prepare = createPrepare(method);
     return async function* (request: Input, context: HandlerContext): AsyncGenerator<Message> {
-      const requestState = requestStateOf(context, options);
+      const requestState = callStateOf(context, options);
       try {
         const admission = admitCaller(options, context, requestState);
         if (admission !== undefined) await untilInterrupted(context, admission);
         const handle = () => handler(prepare(request), new PipelineCall(options, context, requestState));
         const outputs = requestState.span === undefined ? handle() : runEach(requestState.span, handle);
         for await (const output of eachUntilInterrupted(context, outputs)) yield create(method.output, output);
-        endCall(options, context, requestState);
+        countCall(options, context, requestState);
       } catch (error) {
         throw toPublicError(options, context, requestState, error);
       }
@@ -136,7 +144,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
       return { service, implementation: implementation as ServiceImpl<DescService> };
     },
     admit(context) {
-      const requestState = requestStateOf(context, options);
+      const requestState = callStateOf(context, options);
       const refused = (error: unknown) => {
         throw toPublicError(options, context, requestState, error);
       };
@@ -147,7 +155,9 @@ export function createPipeline(options: PipelineOptions): Pipeline {
         return refused(error);
       }
     },
-    refuse: (context, error) => toPublicError(options, context, requestStateOf(context, options), error),
+    begin: (values) => void requestStateOf({ values }, options),
+    logCall: createCallLog(options),
+    refuse: (context, error) => toPublicError(options, context, callStateOf(context, options), error),
   };
 }
 
@@ -200,6 +210,10 @@ class PipelineCall implements Call {
 
   get responseHeader(): Headers {
     return this.#context.responseHeader;
+  }
+
+  logFailedLogin(username: string): void {
+    this.#requestState.loginUser = username;
   }
 
   recordRead({ username, companyKey }: Read): void {

@@ -1,9 +1,7 @@
 import { Code, ConnectError, createContextKey, type HandlerContext } from "@connectrpc/connect";
-import type { Logger } from "pino";
 import { type Tracedata, TracedataSchema } from "#gen/tollgate/v1/tracedata_pb.js";
 import type { Authenticator } from "../accounts/auth/service.ts";
 import { interruptionOf } from "../call/context.ts";
-import { findReason } from "../call/errors.ts";
 import { toDatabaseError } from "../postgres/errors.ts";
 import { complete, invalid, unauthenticated } from "../shared/errors.ts";
 import type { Principal } from "../shared/principal.ts";
@@ -11,10 +9,9 @@ import { currentTracer, type Span } from "../shared/tracing.ts";
 import { authorize, isPublic } from "./authorization.ts";
 import type { CallCounts } from "./call-counts.ts";
 import { originKey } from "./client-origin.ts";
-import { clientOf, createTracedata, operationOf, tracecodeHeader } from "./tracedata.ts";
+import { createTracedata, tracecodeHeader } from "./tracedata.ts";
 
 export interface RequestStateOptions {
-  readonly logger: Logger;
   /** The name of this server in tracedata. */
   readonly serverName: string;
   /** Milliseconds since the epoch. */
@@ -35,23 +32,47 @@ export interface RequestState {
   isAdmitted: boolean;
   /** Set even if authorization fails, so that errors can name the caller. */
   caller: Principal | undefined;
+  /** The public error that the caller gets. */
+  error: ConnectError | undefined;
+  /** The existing user whose login failed. */
+  loginUser: string | undefined;
   /** The span of the call. Undefined while tracing is off. */
-  readonly span: Span | undefined;
+  span: Span | undefined;
 }
 
 const stateKey = createContextKey<RequestState | undefined>(undefined, { description: "state of a request" });
 
 /** Returns the state of a request and creates it on first use. */
-export function requestStateOf({ method, values }: HandlerContext, { now, calls }: RequestStateOptions): RequestState {
+export function requestStateOf(
+  { values }: Pick<HandlerContext, "values">,
+  { now, calls }: Pick<RequestStateOptions, "now" | "calls">,
+): RequestState {
   const known = values.get(stateKey);
   if (known !== undefined) return known;
-  const span = currentTracer()?.startCall(
+  const requestState: RequestState = {
+    startedMs: now(),
+    measuredFromMs: calls === undefined ? 0 : performance.now(),
+    isAdmitted: false,
+    caller: undefined,
+    error: undefined,
+    loginUser: undefined,
+    span: undefined,
+  };
+  values.set(stateKey, requestState);
+  return requestState;
+}
+
+/** Returns the state of a request that has become a call, and starts its span. */
+export function callStateOf(
+  context: HandlerContext,
+  options: Pick<RequestStateOptions, "now" | "calls">,
+): RequestState {
+  const requestState = requestStateOf(context, options);
+  const { method, values } = context;
+  requestState.span ??= currentTracer()?.startCall(
     `${method.parent.typeName}/${method.name}`,
     values.get(originKey).traceHeaders,
   );
-  const measuredFromMs = calls === undefined ? 0 : performance.now();
-  const requestState: RequestState = { startedMs: now(), measuredFromMs, isAdmitted: false, caller: undefined, span };
-  values.set(stateKey, requestState);
   return requestState;
 }
 
@@ -104,7 +125,7 @@ export function tracedataOf(
   });
 }
 
-/** Converts an error into the public one: it adds reason and tracedata, hides internals, and logs the call. */
+/** Converts an error into the public one: it adds reason and tracedata, hides internals, and keeps it for the log line. */
 export function toPublicError(
   options: RequestStateOptions,
   context: HandlerContext,
@@ -117,49 +138,17 @@ export function toPublicError(
     interrupted === undefined ? toDatabaseError(error) : ConnectError.from(interrupted.reason, Code.Canceled),
   );
   known.details.push({ desc: TracedataSchema, value: tracedataOf(options, context, requestState) });
-  endCall(options, context, requestState, known);
+  requestState.error = known;
+  countCall(options, context, requestState, known);
   return known;
 }
 
-/** Counts and logs a call that has ended, and ends its span. Faults are logged with their cause. */
-export function endCall(
-  { logger, now, calls }: RequestStateOptions,
-  context: HandlerContext,
-  requestState: RequestState,
+/** Counts a call that has ended. */
+export function countCall(
+  { calls }: Pick<RequestStateOptions, "calls">,
+  { method, protocolName }: HandlerContext,
+  { measuredFromMs }: RequestState,
   error?: ConnectError,
 ): void {
-  endSpan(context, requestState, error);
-  calls?.count(context.method, context.protocolName, error?.code ?? 0, requestState.measuredFromMs);
-  if (error === undefined && !logger.isLevelEnabled("info")) return;
-  const fields = {
-    tracecode: context.values.get(originKey).code,
-    client: clientOf(requestState.caller),
-    operation: operationOf(context.method),
-    protocol: context.protocolName,
-    outcome: error === undefined ? "ok" : (Code[error.code] ?? ""),
-    durationMs: now() - requestState.startedMs,
-    ...requestState.span?.ids,
-  };
-  if (error === undefined) logger.info(fields, "call");
-  else if (isFault(error)) logger.error({ ...fields, err: error.cause ?? error }, "call failed");
-  else logger.info({ ...fields, reason: findReason(error), message: error.rawMessage }, "call refused");
-}
-
-function endSpan({ method, protocolName, values }: HandlerContext, { span }: RequestState, error?: ConnectError): void {
-  span?.end(
-    {
-      "rpc.system.name": protocolName,
-      "rpc.method": `${method.parent.typeName}/${method.name}`,
-      "rpc.response.status_code": error === undefined ? "OK" : (Code[error.code] ?? ""),
-      "tollgate.tracecode": values.get(originKey).code,
-      ...(error !== undefined && { "tollgate.reason": findReason(error) ?? "" }),
-    },
-    error !== undefined && isFault(error) ? error : undefined,
-  );
-}
-
-/** UNAVAILABLE without a cause is a refusal by one of our limits. A flood of them must not log a stack trace each. */
-function isFault({ code, cause }: ConnectError): boolean {
-  if (code === Code.Unavailable) return cause !== undefined;
-  return code === Code.Internal || code === Code.Unknown || code === Code.DataLoss;
+  calls?.count(method, protocolName, error?.code ?? 0, measuredFromMs);
 }

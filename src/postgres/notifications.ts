@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { setTimeout as wait } from "node:timers/promises";
 import pg from "pg";
 import type { Logger } from "pino";
+import type { OutageLog } from "../shared/outage-log.ts";
 import { closeWhenSilent } from "./silent-connections.ts";
 
 /** The messages between the servers on one database. */
@@ -43,6 +44,7 @@ export interface NotificationsOptions {
   /** postgres://user:password@host:port/name */
   readonly url: string;
   readonly logger: Logger;
+  readonly outages: OutageLog;
   /** Called when users or their quotas have changed; "all" when it is unknown which. */
   readonly onUsers: (userIds: readonly number[] | "all") => void;
   /** Called when the counters in Redis are no longer valid. */
@@ -72,7 +74,7 @@ const closeTimeoutMs = 1000;
  * users and counters count as changed.
  */
 export async function openNotifications(options: NotificationsOptions): Promise<Notifications> {
-  const { url, logger, onUsers, onGeneration, onFlush, onRecall } = options;
+  const { url, logger, outages, onUsers, onGeneration, onFlush, onRecall } = options;
   /** Callbacks for responses, by request id. */
   const onResponse = new Map<string, (pid: number) => void>();
   /** Reject the requests that run when the connection ends: no response can arrive. */
@@ -99,7 +101,10 @@ export async function openNotifications(options: NotificationsOptions): Promise<
   async function connect(): Promise<void> {
     const fresh = new pg.Client({ connectionString: url, keepAlive: true, connectionTimeoutMillis: connectTimeoutMs });
     fresh.on("notification", ({ payload = "" }) => onNotification(fresh, payload));
-    fresh.on("error", (error) => logger.warn({ err: error }, "notification connection lost"));
+    let lossError: Error | undefined;
+    fresh.on("error", (error) => {
+      lossError ??= error;
+    });
     await fresh.connect();
     closeWhenSilent(fresh, { limitMs: silenceMs });
     await fresh.query(`listen ${channel}`);
@@ -112,8 +117,11 @@ export async function openNotifications(options: NotificationsOptions): Promise<
       clearInterval(heartbeat);
       client = undefined;
       for (const reject of rejectRunning) reject(connectionError("the notification connection is lost"));
-      if (!closed) void reconnect();
+      if (closed) return;
+      outages.lose("notifications", lossError);
+      void reconnect();
     });
+    outages.restore("notifications");
     onUsers("all");
     onGeneration();
   }

@@ -1,6 +1,6 @@
 import { setTimeout as wait } from "node:timers/promises";
 import pg from "pg";
-import type { Logger } from "pino";
+import type { OutageLog } from "../shared/outage-log.ts";
 import { advisoryLocks } from "./advisory-locks.ts";
 import { closeWhenSilent } from "./silent-connections.ts";
 
@@ -11,7 +11,7 @@ export interface ServerLockOptions {
   readonly serverName: string;
   /** True on servers whose counters are in Redis: they may hold the lock together. */
   readonly isShared: boolean;
-  readonly logger: Logger;
+  readonly outages: OutageLog;
   /** Called when another server has taken the lock after a lost connection: this server must grant nothing more. */
   readonly onTakeover: (reason: string) => void;
   /** Replaces in tests how long a lock that another server holds is waited for. */
@@ -32,13 +32,13 @@ const sessionPrefix = "tollgate_server ";
  * @throws Error that names the server that holds the lock
  */
 export async function holdServerLock(options: ServerLockOptions): Promise<{ close(): Promise<void> }> {
-  const { logger, onTakeover } = options;
+  const { outages, onTakeover } = options;
   let isClosed = false;
   let client = await acquireLock(options, onLost);
 
   function onLost(): void {
     if (isClosed) return;
-    logger.warn("server lock lost");
+    outages.lose("server lock");
     void reacquire();
   }
 
@@ -47,7 +47,7 @@ export async function holdServerLock(options: ServerLockOptions): Promise<{ clos
       if (isClosed) return;
       try {
         client = await acquireLock(options, onLost);
-        logger.info("server lock reacquired");
+        outages.restore("server lock");
         return;
       } catch (error) {
         if (error instanceof LockTakenError) return onTakeover(error.message);

@@ -1,5 +1,6 @@
 import { Cluster, Redis } from "ioredis";
 import type { Logger } from "pino";
+import { createOutageLog } from "../shared/outage-log.ts";
 import { parseRedisUrl } from "./url.ts";
 
 /** The timeout of a command and of a connect. */
@@ -14,16 +15,10 @@ const refreshMs = 1000;
  */
 export function openRedis(url: string, logger: Logger): Redis | Cluster {
   const redis = connect(url);
-  let isLost = false;
+  const outages = createOutageLog(logger, "redis");
   // Each attempt to connect again fails with an error of its own.
-  redis.on("error", (error: Error) => {
-    if (!isLost) logger.warn({ err: error }, "redis connection lost");
-    isLost = true;
-  });
-  redis.on("ready", () => {
-    if (isLost) logger.info("redis connection restored");
-    isLost = false;
-  });
+  redis.on("error", (error: Error) => outages.lose("client", error));
+  redis.on("ready", () => outages.restore("client"));
   return redis;
 }
 

@@ -29,6 +29,8 @@ export interface Call {
    * Runs one change and writes its audit record in the same transaction. An RPC declared `audited` must use it.
    */
   change<T>(resource: string, work: (transaction: Knex.Transaction) => Promise<Changed<T>>): Promise<T>;
+  /** Adds the name of the existing user whose login failed to the log line of the call. */
+  logFailedLogin(username: string): void;
   /**
    * Records that an administrator or a partner has read the data of another user. Does nothing for the caller's own data
    * and for callers with other roles. Does not wait.

@@ -97,6 +97,7 @@ export function createConnectServer(options: ConnectServerOptions): Gateway {
     const context = createContext({
       method: handler.method,
       requestMethod: request.method ?? "",
+      route: handler.requestPath,
       url: request.url ?? "",
       headers: request.headers,
       values,

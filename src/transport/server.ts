@@ -12,12 +12,14 @@ import type { Pipeline, Route } from "../pipeline/pipeline.ts";
 import { tracecodeHeader } from "../pipeline/tracedata.ts";
 import { refusal } from "../shared/errors.ts";
 import { createConnectServer, protocolOf } from "./connect.ts";
+import { createCors } from "./cors.ts";
 import { createCallCounter } from "./count-calls.ts";
 import { createHealth } from "./health.ts";
 import type { BadRequestReason } from "./http1.ts";
 import { type Listener, type ListenerOptions, listen } from "./listener.ts";
 import { respondToProbe } from "./probes.ts";
 import { createReflection } from "./reflection.ts";
+import { onResponseEnd } from "./response-end.ts";
 
 export interface ServerOptions
   extends Pick<ListenerOptions, "host" | "port" | "tls" | "limits" | "onAcceptError" | "unauthenticated"> {
@@ -28,6 +30,8 @@ export interface ServerOptions
   readonly describeError: ReturnType<typeof createErrorBodies>;
   readonly maxBodyBytes: number;
   readonly trustedProxies: number;
+  /** The origins whose pages may call the server; see createCors. */
+  readonly corsOrigins: readonly string[];
   /** How long a caller may take to send a body. Streams are exempt. */
   readonly bodyTimeoutMs: number;
 }
@@ -91,12 +95,24 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     },
     admit: (context) => pipeline.admit(context),
     refuse: (context, error) => pipeline.refuse(context, error),
+    onResponse(context, bytes) {
+      pipeline.logCall(context.values, {
+        httpMethod: "POST",
+        status: undefined,
+        bytes: bytes ?? 0,
+        isComplete: bytes !== undefined,
+      });
+    },
   });
+  const respondToCors = createCors(options.corsOrigins);
   const listener = await listen({
     ...options,
     onStream: grpc,
     onRequest(request, response) {
       const values = receiveRequest(request, response, trustedProxies);
+      pipeline.begin(values);
+      onResponseEnd(request, response, (sent) => pipeline.logCall(values, sent));
+      if (respondToCors(request, response)) return;
       if (respondToProbe(request, response, { isReady: health.check() === Status.SERVING })) return;
       connect(request, response, values);
     },

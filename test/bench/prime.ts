@@ -18,6 +18,7 @@ import { createRedisEngine } from "../../src/quotas/counters/redis.ts";
 import { windowAt } from "../../src/quotas/counters/window.ts";
 import { explainSnapshot, readSnapshot } from "../../src/quotas/ledger/read.ts";
 import { dayMs } from "../../src/shared/calendar.ts";
+import { createOutageLog } from "../../src/shared/outage-log.ts";
 import { startRedis } from "../support/redis.ts";
 import { median, seconds, timed } from "./stand.ts";
 
@@ -117,6 +118,7 @@ async function wholePrimes(): Promise<void> {
   const notifications = await openNotifications({
     url: postgres.url,
     logger,
+    outages: createOutageLog(logger, "postgresql"),
     onUsers: () => undefined,
     onGeneration: () => undefined,
     onFlush: ignore,

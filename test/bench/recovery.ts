@@ -17,6 +17,7 @@ import { createCounters } from "../../src/quotas/counters/counters.ts";
 import { createRedisEngine } from "../../src/quotas/counters/redis.ts";
 import { readSnapshot } from "../../src/quotas/ledger/read.ts";
 import { dayMs } from "../../src/shared/calendar.ts";
+import { createOutageLog } from "../../src/shared/outage-log.ts";
 import { startRedis } from "../support/redis.ts";
 import { median, seconds, timed } from "./stand.ts";
 
@@ -72,9 +73,11 @@ async function fill(): Promise<void> {
 async function measure(): Promise<void> {
   const engine = createRedisEngine(redis, { remember });
   engine.setGeneration(1, "bench");
+  const logger = pino({ level: "warn" });
   const notifications = await openNotifications({
     url: postgres.url,
-    logger: pino({ level: "warn" }),
+    logger,
+    outages: createOutageLog(logger, "postgresql"),
     onUsers: () => undefined,
     onGeneration: () => undefined,
     onFlush: async () => void (counts.flushes += 1),

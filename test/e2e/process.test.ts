@@ -31,6 +31,12 @@ const login = async ({ url }: ServerProcess, password: string): Promise<string> 
 /** Reads the first password from the file that the log names. */
 const firstPassword = async (folder: string): Promise<string> =>
   (await readFile(join(folder, "admin.password"), "utf8")).trim();
+/** Returns what is printed beside the lines of the log. */
+const withoutLog = (output: string): string =>
+  output
+    .split("\n")
+    .filter((line) => line !== "" && !line.startsWith("{"))
+    .join("\n");
 const isValid = async ({ url }: ServerProcess, token: string): Promise<boolean> =>
   (await post(`${url}/admin/token/validation`, { token })).body.valid;
 
@@ -65,12 +71,15 @@ describe("on the embedded PostgreSQL", () => {
       env: { PATH: process.env.PATH, HOME: process.env.HOME, DATA_DIR: folder, HOST: "127.0.0.1", PORT: "0" },
     });
     const printed = text(terminal.stdout);
-    await once(terminal.stdout, "data");
+    await new Promise<void>((done) =>
+      terminal.stdout.on("data", (chunk) => String(chunk).includes("server started") && done()),
+    );
     terminal.stdin.write("\x03");
     const color = new RegExp(`${String.fromCharCode(27)}\\[\\d+m`, "g");
     const lines = (await printed).replaceAll(color, "").replace("^C", "").trim().split("\r\n");
     for (const line of lines) expect(line).toMatch(/^\[\d\d:\d\d:\d\d\.\d{3}\] INFO: [a-z ]+ \{.*\}$/);
-    expect(lines.at(-1)).toContain('server started {"url":"http://127.0.0.1:');
+    expect(lines.at(-3)).toContain('server started {"url":"http://127.0.0.1:');
+    expect(lines.at(-1)).toContain('server stopped {"exitCode":0}');
   });
 
   test("the data folder keeps the first password when the first start fails later", async () => {
@@ -143,7 +152,7 @@ test("a database that does not answer stops the start with one line", async () =
     DATABASE_URL: "postgres://unknown_user:secret@127.0.0.1:1/none",
   });
   expect(code).toBe(1);
-  expect(output.trim()).toMatch(/^DATABASE_URL: [^\n]+$/);
+  expect(withoutLog(output)).toMatch(/^DATABASE_URL: [^\n]+$/);
   expect(output).not.toContain("secret");
 });
 
@@ -165,7 +174,7 @@ test("a second server without REDIS_URL does not start and names the reason, and
   const first = await startProcess({ ...keys, DATABASE_URL: url, SERVER_NAME: "the_first" });
   const { code, output } = await runProcess({ ...keys, DATABASE_URL: url });
   expect(code).toBe(1);
-  expect(output.trim()).toMatch(
+  expect(withoutLog(output)).toMatch(
     /^REDIS_URL: another server runs on this database: the_first\. [^\n]*rolling deployment/,
   );
   expect((await fetch(`${first.url}/admin/system/check`)).status).toBe(200);

@@ -3,6 +3,7 @@ import pino from "pino";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { toDatabaseError } from "../../src/postgres/errors.ts";
 import { type Notifications, openNotifications } from "../../src/postgres/notifications.ts";
+import { createOutageLog } from "../../src/shared/outage-log.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 
 let fixture: TestDatabase;
@@ -24,6 +25,7 @@ async function open(onFlush: () => Promise<void> = async () => undefined, onReca
   const notifications = await openNotifications({
     url: fixture.url,
     logger,
+    outages: createOutageLog(logger, "postgresql"),
     onUsers: (users) => void received.push(users),
     onGeneration: () => undefined,
     onFlush,

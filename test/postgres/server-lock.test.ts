@@ -1,10 +1,11 @@
 import pino from "pino";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { holdServerLock } from "../../src/postgres/server-lock.ts";
+import { createOutageLog } from "../../src/shared/outage-log.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 import { addressOf, startProxy } from "../support/proxy.ts";
 
-const logger = pino({ level: "silent" });
+const outages = createOutageLog(pino({ level: "silent" }), "postgresql");
 
 let fixture: TestDatabase;
 const held: { close(): Promise<void> }[] = [];
@@ -24,7 +25,7 @@ async function hold(
   { url = fixture.url, waitMs = 200 as number | undefined } = {},
 ) {
   const onTakeover = (why: string) => takeovers.push(why);
-  const lock = await holdServerLock({ url, serverName, isShared, logger, onTakeover, ...(waitMs && { waitMs }) });
+  const lock = await holdServerLock({ url, serverName, isShared, outages, onTakeover, ...(waitMs && { waitMs }) });
   held.push(lock);
   return lock;
 }

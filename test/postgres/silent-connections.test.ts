@@ -5,6 +5,7 @@ import { type Database, openDatabase } from "../../src/postgres/database.ts";
 import { toDatabaseError } from "../../src/postgres/errors.ts";
 import { openNotifications } from "../../src/postgres/notifications.ts";
 import { openRedis } from "../../src/redis/client.ts";
+import { createOutageLog } from "../../src/shared/outage-log.ts";
 import { startTestApp } from "../support/app.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 import { addressOf, type Proxy, startProxy } from "../support/proxy.ts";
@@ -67,6 +68,7 @@ test.concurrent("notifications arrive again after their connection has gone sile
   const notifications = await openNotifications({
     url: proxy.url(fixture.url),
     logger,
+    outages: createOutageLog(logger, "postgresql"),
     onUsers: (users) => void heard.push(users),
     onGeneration: () => undefined,
     onRecall: async () => undefined,

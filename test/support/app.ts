@@ -1,5 +1,6 @@
 import pino from "pino";
 import { startApp } from "../../src/app/app.ts";
+import { loggerOptions } from "../../src/app/logger.ts";
 import { readConfig } from "../../src/config.ts";
 import type { Database } from "../../src/postgres/database.ts";
 import type { LedgerLimits } from "../../src/quotas/ledger/ledger.ts";
@@ -80,7 +81,7 @@ export async function startTestApp(
     throw new Error(reason);
   };
   const app = await startApp(config, {
-    logger: pino({ level: "info" }, { write: (line: string) => log.push(JSON.parse(line)) }),
+    logger: pino(loggerOptions(config), { write: (line: string) => log.push(JSON.parse(line)) }),
     announce: () => undefined,
     now,
     redisNow: movesRedis ? now : undefined,

@@ -1,5 +1,6 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Database } from "../../postgres/database.ts";
+import type { Call } from "../../shared/handler.ts";
 import { failedLoginEvent, lockoutEvent, type SecurityLog } from "../../shared/security-log.ts";
 import { networkOf } from "./caller-network.ts";
 import type { LoginSlots } from "./login-slots.ts";
@@ -11,12 +12,8 @@ import type { LoginThrottle } from "./throttle.ts";
 export interface LoginAttempt {
   readonly username: string;
   readonly password: string;
-  /** The caller's network address. */
-  readonly address: string;
-  /** UUID of the call. */
-  readonly tracecode: string;
-  /** Aborted when the caller disconnects. */
-  readonly signal: AbortSignal;
+  /** The call that logs in. */
+  readonly call: Pick<Call, "address" | "tracecode" | "signal" | "logFailedLogin">;
 }
 
 /**
@@ -46,7 +43,8 @@ export function createLogin({ database, passwords, throttle, slots, refusals, se
   async function check(attempt: LoginAttempt): Promise<Account | undefined> {
     // The limit may have been reached while this login waited.
     refuseBlocked(attempt);
-    const { username, password, address } = attempt;
+    const { username, password, call } = attempt;
+    const { address } = call;
     const account = await findAccountByUsername(database, username);
     const isRight = await passwords.verify(password, account?.passwordHash);
     try {
@@ -60,6 +58,7 @@ export function createLogin({ database, passwords, throttle, slots, refusals, se
       if (isLockout) record(lockoutEvent, attempt, account);
       throw error;
     }
+    if (account !== undefined) call.logFailedLogin(account.username);
     record(failedLoginEvent, attempt, account);
     const isLockedNow = throttle.refusalOf(username, address) !== undefined;
     if (isLockedNow) record(lockoutEvent, attempt, account);
@@ -67,7 +66,7 @@ export function createLogin({ database, passwords, throttle, slots, refusals, se
   }
 
   function refuseBlocked(attempt: LoginAttempt): void {
-    const refusal = throttle.refusalOf(attempt.username, attempt.address);
+    const refusal = throttle.refusalOf(attempt.username, attempt.call.address);
     if (refusal === undefined) return;
     // Without the user: a lookup would cost a query for each refused login.
     record(lockoutEvent, attempt, undefined);
@@ -75,12 +74,16 @@ export function createLogin({ database, passwords, throttle, slots, refusals, se
   }
 
   /** Does not record an unknown username: it may be a password in the wrong field. */
-  function record(event: typeof lockoutEvent, { address, tracecode }: LoginAttempt, user: Account | undefined): void {
+  function record(
+    event: typeof lockoutEvent,
+    { call: { address, tracecode } }: LoginAttempt,
+    user: Account | undefined,
+  ): void {
     securityLog.record({ ...event, tracecode, user, address: networkOf(address) });
   }
 
   return async (attempt) => {
-    const { address, signal } = attempt;
+    const { address, signal } = attempt.call;
     let isChecked = false;
     try {
       refuseBlocked(attempt);

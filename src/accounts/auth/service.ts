@@ -104,8 +104,8 @@ export function authHandlers(options: AuthServiceOptions): Handlers<typeof AuthS
   return {
     async createToken(request, call) {
       const { username, password } = request;
-      const { address, signal, tracecode } = call;
-      const account = await login({ username, password, address, signal, tracecode });
+      const { address, tracecode } = call;
+      const account = await login({ username, password, call });
       if (account === undefined) throw unauthenticated("WRONG_CREDENTIALS", "wrong username or password");
       const token = await tokens.sign(account, requirePresent(request.ttlSeconds));
       securityLog.record({ ...loginEvent, tracecode, user: account, address: networkOf(address) });
@@ -120,8 +120,7 @@ export function authHandlers(options: AuthServiceOptions): Handlers<typeof AuthS
 
     async updatePassword(request, call) {
       const { username } = call.principal;
-      const { address, signal, tracecode } = call;
-      const account = await login({ username, password: request.currentPassword, address, signal, tracecode });
+      const account = await login({ username, password: request.currentPassword, call });
       if (account === undefined) throw invalid({ field: "current_password", message: "must be the current password" });
       const passwordHash = await hashNewPassword({ username, password: request.newPassword, field: "new_password" });
       const tokenVersion = await call.change(username, async (transaction) => {

@@ -101,6 +101,7 @@ function ofCaller(call: Call): Call {
       return call.responseHeader;
     },
     change: (resource, work) => call.change(resource, work),
+    logFailedLogin: (username) => call.logFailedLogin(username),
     // Reads of the caller's own data are not recorded.
     recordRead: () => undefined,
   };

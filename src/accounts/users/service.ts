@@ -34,7 +34,8 @@ const sortable = {
   timezone: "timezone",
 };
 
-interface PasswordAttempt extends Pick<Call, "address" | "signal" | "tracecode"> {
+interface PasswordAttempt {
+  readonly call: Call;
   readonly username: string;
   readonly password: string;
 }
@@ -152,8 +153,7 @@ export function userHandlers({ database, hashNewPassword, login }: UserOptions):
     if (password === undefined) return null;
     if (username !== call.principal.username) return hashNewPassword({ username, password, field: "password" });
     // The login limits how many passwords the holder of a token can try.
-    const { address, signal, tracecode } = call;
-    if ((await login({ username, password, address, signal, tracecode })) !== undefined) return null;
+    if ((await login({ username, password, call })) !== undefined) return null;
     const message = "must be your current password; change it with POST /admin/password or POST /account/password";
     throw invalid({ field: "password", message });
   }

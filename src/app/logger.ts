@@ -1,0 +1,58 @@
+import pino, { type DestinationStream, type Logger, type LoggerOptions } from "pino";
+import type { Config } from "../config.ts";
+import { currentTracer } from "../shared/tracing.ts";
+
+/** Opens the log on standard output, in the form of LOG_FORMAT. */
+export async function openLogger(config: Config): Promise<Logger> {
+  const isPretty = config.LOG_FORMAT === "auto" ? process.stdout.isTTY : config.LOG_FORMAT === "pretty";
+  return pino(loggerOptions(config), isPretty ? await openPretty() : pino.destination(1));
+}
+
+export function loggerOptions(config: Config): LoggerOptions {
+  return {
+    level: config.LOG_LEVEL,
+    base: { server: config.SERVER_NAME },
+    serializers: { err: (error: unknown) => toLoggedError(error) },
+    ...(config.OTEL_EXPORTER_OTLP_ENDPOINT !== "" && { mixin: () => currentTracer()?.currentIds() ?? {} }),
+  };
+}
+
+async function openPretty(): Promise<DestinationStream> {
+  const { default: pretty } = await import("pino-pretty");
+  return pretty({ sync: true, singleLine: true, ignore: "pid,hostname,server", translateTime: "SYS:HH:MM:ss.l" });
+}
+
+interface LoggedError {
+  readonly type: string;
+  readonly message: string;
+  readonly code?: unknown;
+  readonly stack?: string | undefined;
+  readonly table?: unknown;
+  readonly constraint?: unknown;
+  readonly cause?: LoggedError;
+}
+
+/** The causes of an error that are logged. */
+const maxCauses = 5;
+
+/**
+ * Returns the properties of an error that never hold a secret or what a caller sent. Errors of Redis have the command
+ * with its values, the password too; errors of PostgreSQL have the values of rows in `detail`.
+ */
+function toLoggedError(error: unknown, causes = maxCauses): LoggedError {
+  if (!(error instanceof Error)) return { type: typeof error, message: String(error) };
+  const { name, message, stack, cause } = error;
+  const { code, table, constraint } = error as { code?: unknown; table?: unknown; constraint?: unknown };
+  // After several connection attempts, Node has the message in the first error.
+  const [first] = error instanceof AggregateError ? (error.errors as unknown[]) : [];
+  const inner = cause ?? first;
+  return {
+    type: name,
+    message,
+    code,
+    stack,
+    table,
+    constraint,
+    ...(inner !== undefined && causes > 0 && { cause: toLoggedError(inner, causes - 1) }),
+  };
+}
