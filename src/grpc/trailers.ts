@@ -19,11 +19,12 @@ export function toTrailers(given: Headers | undefined, error: ConnectError | und
   // Under overload most calls end here. setTrailerStatus spends more time on the details than a whole quota decision.
   const { rawMessage, code, metadata } = error;
   const headers = setTrailerStatus(new Headers(given), new ConnectError(rawMessage, code, metadata));
-  headers.set(headerStatusDetailsBin, toStatus(error).toString("base64").replace(/=+$/, ""));
+  headers.set(headerStatusDetailsBin, encodeStatus(error).toString("base64").replace(/=+$/, ""));
   return toNodeHeaders(headers);
 }
 
-function toStatus({ code, rawMessage: message, details }: ConnectError): Buffer {
+/** Encodes an error with its details as a google.rpc.Status. */
+export function encodeStatus({ code, rawMessage: message, details }: ConnectError): Buffer<ArrayBuffer> {
   const packed = details.map((detail) => ({
     typeUrl: `type.googleapis.com/${"desc" in detail ? detail.desc.typeName : detail.type}`,
     value: "desc" in detail ? encodeMessage(detail.desc, create(detail.desc, detail.value)) : detail.value,

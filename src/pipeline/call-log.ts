@@ -98,7 +98,7 @@ export function reasonFieldsOf(error: ConnectError): { readonly reason: string |
 }
 
 /** Returns the cause of an error that is a fault of the server. UNAVAILABLE without a cause is one of our limits. */
-function faultOf(error: ConnectError): unknown {
+export function faultOf(error: ConnectError): unknown {
   switch (error.code) {
     case Code.Unavailable:
       return error.cause;

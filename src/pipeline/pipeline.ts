@@ -1,5 +1,12 @@
 import { randomUUID } from "node:crypto";
-import { create, type DescMethod, type DescService, type Message, type MessageInitShape } from "@bufbuild/protobuf";
+import {
+  create,
+  type DescMessage,
+  type DescMethod,
+  type DescService,
+  type Message,
+  type MessageInitShape,
+} from "@bufbuild/protobuf";
 import type { ConnectError, ContextValues, HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import { Outcome_Name } from "#gen/tollgate/v1/lease_pb.js";
@@ -18,6 +25,7 @@ import type { Span } from "../shared/tracing.ts";
 import { isAudited } from "./authorization.ts";
 import { createCallLog, type LogCall } from "./call-log.ts";
 import { originKey } from "./client-origin.ts";
+import { toItemError } from "./item-errors.ts";
 import {
   admitCaller,
   callStateOf,
@@ -70,16 +78,22 @@ type Output = MessageInitShape<DescMethod["output"]>;
 type Input = Message | AsyncIterable<Message>;
 type UnaryHandler = (request: Input, call: Call) => Promise<Output>;
 type StreamHandler = (request: Input, call: Call) => AsyncIterable<Output>;
+/** @throws INVALID_REQUEST that names each field */
+type RequireValid = (desc: DescMessage, message: Message) => void;
 
 /** Authenticates, authorizes, validates, calls the handler, audits and maps errors, once for all transports. */
 export function createPipeline(options: PipelineOptions): Pipeline {
   const validate = createValidate();
+  const requireValid: RequireValid = (desc, message) => {
+    const violations = validate(desc, message);
+    if (violations.length > 0) throw invalid(...violations);
+  };
 
   function wrapUnary(method: DescMethod, handler: UnaryHandler) {
     const prepare = createPrepare(method);
     return async (request: Input, context: HandlerContext): Promise<Message> => {
       const requestState = callStateOf(context, options);
-      const handle = () => handler(prepare(request), new PipelineCall(options, context, requestState));
+      const handle = () => handler(prepare(request), new PipelineCall(options, context, requestState, requireValid));
       const start = () => {
         const admission = admitCaller(options, context, requestState);
         return admission === undefined ? handle() : admission.then(handle);
@@ -103,7 +117,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
       try {
         const admission = admitCaller(options, context, requestState);
         if (admission !== undefined) await untilInterrupted(context, admission);
-        const handle = () => handler(prepare(request), new PipelineCall(options, context, requestState));
+        const handle = () => handler(prepare(request), new PipelineCall(options, context, requestState, requireValid));
         const outputs = requestState.span === undefined ? handle() : runEach(requestState.span, handle);
         for await (const output of eachUntilInterrupted(context, outputs)) yield create(method.output, output);
         countCall(options, context, requestState);
@@ -118,8 +132,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
     const fillDefaults = createFillDefaults(method.input);
     const prepareOne = (message: Message): Message => {
       fillDefaults?.(message);
-      const violations = validate(method.input, message);
-      if (violations.length > 0) throw invalid(...violations);
+      requireValid(method.input, message);
       return message;
     };
     async function* prepareEach(messages: AsyncIterable<Message>): AsyncGenerator<Message> {
@@ -183,8 +196,14 @@ class PipelineCall implements Call {
   readonly #options: PipelineOptions;
   readonly #context: HandlerContext;
   readonly #requestState: RequestState;
+  readonly #requireValid: RequireValid;
 
-  constructor(options: PipelineOptions, context: HandlerContext, requestState: RequestState) {
+  constructor(
+    options: PipelineOptions,
+    context: HandlerContext,
+    requestState: RequestState,
+    requireValid: RequireValid,
+  ) {
     const { code, address } = context.values.get(originKey);
     this.tracecode = code;
     this.address = address;
@@ -192,6 +211,7 @@ class PipelineCall implements Call {
     this.#options = options;
     this.#context = context;
     this.#requestState = requestState;
+    this.#requireValid = requireValid;
   }
 
   get principal(): Principal {
@@ -227,6 +247,14 @@ class PipelineCall implements Call {
       user: principal,
       read: { username, companyKey: scope.kind === "company" ? scope.companyKey : companyKey },
     });
+  }
+
+  validateItem(desc: DescMessage, item: Message): void {
+    this.#requireValid(desc, item);
+  }
+
+  toItemError(error: unknown): ConnectError {
+    return toItemError(this.#options, this.#context, this.#requestState, error);
   }
 
   async change<T>(resource: string, work: (transaction: Transaction) => Promise<Changed<T>>): Promise<T> {

@@ -38,6 +38,8 @@ export interface RequestState {
   loginUser: string | undefined;
   /** The span of the call. Undefined while tracing is off. */
   span: Span | undefined;
+  /** Faults of items of a batch. A fault of many items is logged once. */
+  loggedFaults?: Set<unknown>;
 }
 
 const stateKey = createContextKey<RequestState | undefined>(undefined, { description: "state of a request" });
@@ -134,10 +136,12 @@ export function toPublicError(
 ): ConnectError {
   // When the caller left, an error of the interrupted work is not a fault.
   const interrupted = interruptionOf(context);
-  const known = complete(
+  const known = withTracedata(
+    options,
+    context,
+    requestState,
     interrupted === undefined ? toDatabaseError(error) : ConnectError.from(interrupted.reason, Code.Canceled),
   );
-  known.details.push({ desc: TracedataSchema, value: tracedataOf(options, context, requestState) });
   requestState.error = known;
   countCall(options, context, requestState, known);
   return known;
@@ -151,4 +155,16 @@ export function countCall(
   error?: ConnectError,
 ): void {
   calls?.count(method, protocolName, error?.code ?? 0, measuredFromMs);
+}
+
+/** Completes an error, and adds the tracedata of its call. */
+export function withTracedata(
+  options: RequestStateOptions,
+  context: HandlerContext,
+  requestState: RequestState,
+  error: ConnectError,
+): ConnectError {
+  const known = complete(error);
+  known.details.push({ desc: TracedataSchema, value: tracedataOf(options, context, requestState) });
+  return known;
 }

@@ -1,13 +1,16 @@
 import type {
+  DescMessage,
   DescMethod,
   DescMethodBiDiStreaming,
   DescMethodClientStreaming,
   DescMethodServerStreaming,
   DescMethodUnary,
   DescService,
+  Message,
   MessageInitShape,
   MessageShape,
 } from "@bufbuild/protobuf";
+import type { ConnectError } from "@connectrpc/connect";
 import type { Knex } from "knex";
 import type { Principal } from "./principal.ts";
 
@@ -36,6 +39,13 @@ export interface Call {
    * and for callers with other roles. Does not wait.
    */
   recordRead(read: Read): void;
+  /**
+   * Validates a message of a batch that the .proto exempts from the validation of the whole request.
+   * @throws INVALID_REQUEST that names each field
+   */
+  validateItem(desc: DescMessage, item: Message): void;
+  /** Converts the error of one item of a batch into the public error that its unary call returns. Logs a fault. */
+  toItemError(error: unknown): ConnectError;
 }
 
 /** The result of a change. */

@@ -638,7 +638,7 @@ export declare type QuotaDecision = Message<"tollgate.v1.QuotaDecision"> & {
 export declare const QuotaDecisionSchema: GenMessage<QuotaDecision>;
 
 /**
- * A refusal inside a successful response.
+ * An error inside a successful response.
  *
  * @generated from message tollgate.v1.Refusal
  */
@@ -677,6 +677,13 @@ export declare type Refusal = Message<"tollgate.v1.Refusal"> & {
    * @generated from field: google.protobuf.Duration retry_delay = 5;
    */
   retryDelay?: Duration | undefined;
+
+  /**
+   * The error of the unary call: a serialized google.rpc.Status, as in the trailer grpc-status-details-bin.
+   *
+   * @generated from field: bytes status = 6;
+   */
+  status: Uint8Array;
 };
 
 /**
@@ -827,6 +834,138 @@ export declare type SettleLeaseResponse = Message<"tollgate.v1.SettleLeaseRespon
  * Use `create(SettleLeaseResponseSchema)` to create a new message.
  */
 export declare const SettleLeaseResponseSchema: GenMessage<SettleLeaseResponse>;
+
+/**
+ * The results of independent calculations.
+ *
+ * @generated from message tollgate.v1.BatchSettleLeasesRequest
+ */
+export declare type BatchSettleLeasesRequest = Message<"tollgate.v1.BatchSettleLeasesRequest"> & {
+  /**
+   * The requests, settled in this order.
+   *
+   * @generated from field: repeated tollgate.v1.SettleLeaseRequest requests = 1;
+   */
+  requests: SettleLeaseRequest[];
+};
+
+/**
+ * Describes the message tollgate.v1.BatchSettleLeasesRequest.
+ * Use `create(BatchSettleLeasesRequestSchema)` to create a new message.
+ */
+export declare const BatchSettleLeasesRequestSchema: GenMessage<BatchSettleLeasesRequest>;
+
+/**
+ * The results of the settlements.
+ *
+ * @generated from message tollgate.v1.BatchSettleLeasesResponse
+ */
+export declare type BatchSettleLeasesResponse = Message<"tollgate.v1.BatchSettleLeasesResponse"> & {
+  /**
+   * In the order of the requests.
+   *
+   * @generated from field: repeated tollgate.v1.SettlementResult results = 1;
+   */
+  results: SettlementResult[];
+};
+
+/**
+ * Describes the message tollgate.v1.BatchSettleLeasesResponse.
+ * Use `create(BatchSettleLeasesResponseSchema)` to create a new message.
+ */
+export declare const BatchSettleLeasesResponseSchema: GenMessage<BatchSettleLeasesResponse>;
+
+/**
+ * The result of a calculation.
+ *
+ * @generated from message tollgate.v1.SettleLeasesRequest
+ */
+export declare type SettleLeasesRequest = Message<"tollgate.v1.SettleLeasesRequest"> & {
+  /**
+   * The settlement. Validated when it is settled: its violations are a result in its place.
+   *
+   * @generated from field: tollgate.v1.SettleLeaseRequest request = 1;
+   */
+  request?: SettleLeaseRequest | undefined;
+};
+
+/**
+ * Describes the message tollgate.v1.SettleLeasesRequest.
+ * Use `create(SettleLeasesRequestSchema)` to create a new message.
+ */
+export declare const SettleLeasesRequestSchema: GenMessage<SettleLeasesRequest>;
+
+/**
+ * The result of the next settlement.
+ *
+ * @generated from message tollgate.v1.SettleLeasesResponse
+ */
+export declare type SettleLeasesResponse = Message<"tollgate.v1.SettleLeasesResponse"> & {
+  /**
+   * Settled or refused.
+   *
+   * @generated from oneof tollgate.v1.SettleLeasesResponse.result
+   */
+  result: {
+    /**
+     * The lease.
+     *
+     * @generated from field: tollgate.v1.SettleLeaseResponse settled = 1;
+     */
+    value: SettleLeaseResponse;
+    case: "settled";
+  } | {
+    /**
+     * The error that SettleLease would return.
+     *
+     * @generated from field: tollgate.v1.Refusal refused = 2;
+     */
+    value: Refusal;
+    case: "refused";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message tollgate.v1.SettleLeasesResponse.
+ * Use `create(SettleLeasesResponseSchema)` to create a new message.
+ */
+export declare const SettleLeasesResponseSchema: GenMessage<SettleLeasesResponse>;
+
+/**
+ * The result of one settlement.
+ *
+ * @generated from message tollgate.v1.SettlementResult
+ */
+export declare type SettlementResult = Message<"tollgate.v1.SettlementResult"> & {
+  /**
+   * Settled or refused.
+   *
+   * @generated from oneof tollgate.v1.SettlementResult.result
+   */
+  result: {
+    /**
+     * The lease.
+     *
+     * @generated from field: tollgate.v1.SettleLeaseResponse settled = 1;
+     */
+    value: SettleLeaseResponse;
+    case: "settled";
+  } | {
+    /**
+     * The error that SettleLease would return.
+     *
+     * @generated from field: tollgate.v1.Refusal refused = 2;
+     */
+    value: Refusal;
+    case: "refused";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message tollgate.v1.SettlementResult.
+ * Use `create(SettlementResultSchema)` to create a new message.
+ */
+export declare const SettlementResultSchema: GenMessage<SettlementResult>;
 
 /**
  * A lease to release.
@@ -1098,7 +1237,8 @@ export declare const QuotaService: GenService<{
     output: typeof CheckQuotaResponseSchema;
   },
   /**
-   * Decides many independent requests, in order. A refusal is a decision in its place.
+   * Decides many independent requests, in order. Each decision is that of AcquireQuota: a refusal or an invalid request
+   * is a decision in its place, and does not affect the others.
    *
    * @generated from rpc tollgate.v1.QuotaService.BatchAcquireQuota
    */
@@ -1139,6 +1279,27 @@ export declare const QuotaService: GenService<{
     methodKind: "unary";
     input: typeof SettleLeaseRequestSchema;
     output: typeof SettleLeaseResponseSchema;
+  },
+  /**
+   * Settles many leases, in order. Each result is that of SettleLease: an error is a result in its place, and does not
+   * affect the others.
+   *
+   * @generated from rpc tollgate.v1.QuotaService.BatchSettleLeases
+   */
+  batchSettleLeases: {
+    methodKind: "unary";
+    input: typeof BatchSettleLeasesRequestSchema;
+    output: typeof BatchSettleLeasesResponseSchema;
+  },
+  /**
+   * Settles leases on a stream like BatchSettleLeases: one result for each request, in order.
+   *
+   * @generated from rpc tollgate.v1.QuotaService.SettleLeases
+   */
+  settleLeases: {
+    methodKind: "bidi_streaming";
+    input: typeof SettleLeasesRequestSchema;
+    output: typeof SettleLeasesResponseSchema;
   },
   /**
    * Releases the lease of a calculation that never ran: slot and points become free. A settled lease stays settled.

@@ -104,5 +104,7 @@ function ofCaller(call: Call): Call {
     logFailedLogin: (username) => call.logFailedLogin(username),
     // Reads of the caller's own data are not recorded.
     recordRead: () => undefined,
+    validateItem: (desc, item) => call.validateItem(desc, item),
+    toItemError: (error) => call.toItemError(error),
   };
 }

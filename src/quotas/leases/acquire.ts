@@ -6,6 +6,7 @@ import type { CounterRequest, MeterState, QuotaLimits } from "../counters/engine
 import { toEntry, toHolderText } from "../ledger/entry.ts";
 import type { Ledger } from "../ledger/ledger.ts";
 import { meterOf, rulesOf, type Subject, type Subjects } from "../limits/subjects.ts";
+import { executeEach } from "./execute-each.ts";
 import type { LeaseView } from "./messages.ts";
 import {
   type RefusedQuota,
@@ -31,10 +32,11 @@ export interface QuotaOptions {
   readonly jitter: () => number;
 }
 
-/** The outcome of one acquire request. A refusal is a value, not an error. */
+/** The outcome of one acquire request. A refusal is a value, not an error. An error is of this request alone. */
 export type Decision =
   | { readonly granted: true; readonly view: LeaseView; readonly meterState: MeterState }
-  | { readonly granted: false; readonly request: RefusedRequest; readonly refused: RefusedQuota };
+  | { readonly granted: false; readonly request: RefusedRequest; readonly refused: RefusedQuota }
+  | { readonly granted: false; readonly error: unknown };
 
 /** One acquire request: a unary call, an item of a batch, or a message of a stream. */
 export type AcquireRequest = Omit<AcquireQuotaRequest, "$typeName" | "$unknown">;
@@ -53,8 +55,9 @@ const ledgerRetryMs = 1000;
  * Decides independent requests in one round trip to the counters. Decisions are in the order of the requests. When this
  * returns, each grant is queued for the ledger, or committed if `durable`. No other server counts without a durable
  * grant: see docs/decisions/0001-unwritten-grants.md.
- * @throws UNAVAILABLE when the counters do not answer, the ledger's queue is full, or a durable grant was not committed in
- * time. A grant made before the error stays until it expires; a repeated request returns it.
+ * A request fails alone when its user cannot be read, or its counters do not answer.
+ * @throws UNAVAILABLE when the ledger's queue is full, or a durable grant was not committed in time. A grant made before
+ * the error stays until it expires; a repeated request returns it.
  */
 export async function acquireLeases(
   options: QuotaOptions,
@@ -64,17 +67,22 @@ export async function acquireLeases(
   const { subjects, counters, ledger, jitter, durable } = options;
   const presence = durable ? options.presence() : undefined;
   requireRoom(ledger);
-  const known = await Promise.all(
+  const known = await Promise.allSettled(
     requests.map(async ({ username }) => subjects.peek(username) ?? subjects.byName(username)),
   );
-  const prepared = requests.map((request, index) => prepare(options, request, known[index], caller));
+  const prepared = requests.map((request, index) => {
+    const subject = known[index];
+    if (subject?.status === "rejected") return { error: subject.reason as unknown };
+    return prepare(options, request, subject?.value, caller);
+  });
   const admitted = prepared.filter((item) => "counterRequest" in item);
   /** Commits of grants by the time of the round trip that made them. The grants of a round trip are confirmed together. */
   const rounds = new Map<number, Promise<unknown>[]>();
   const confirmed: Promise<boolean>[] = [];
   /** Indexes of operations that the ledger has settled and the counters no longer remember. */
   const settled = new Set<number>();
-  const answers = await counters.execute(
+  const answers = await executeEach(
+    counters,
     admitted.map(({ counterRequest }) => counterRequest),
     (answer, index, sentMs) => {
       // A repeated acquire is written again: the server that granted it may have died before its commit.
@@ -100,9 +108,11 @@ export async function acquireLeases(
   if ((await Promise.all(confirmed)).includes(false)) throw lateGrantError();
   const next = answers.entries();
   return prepared.map((item) => {
+    if ("error" in item) return { granted: false, error: item.error };
     if ("refused" in item) return { granted: false, request: item.request, refused: item.refused };
     const { request, subject, counterRequest, ttlMs } = item;
     const [index, answer] = next.next().value ?? [];
+    if (answer?.kind === "failed") return { granted: false, error: answer.error };
     if (answer?.kind === "refused") {
       return { granted: false, request, refused: refusalOf(request, answer.meterState, answer.violated, jitter) };
     }

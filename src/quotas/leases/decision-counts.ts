@@ -34,7 +34,8 @@ export function createDecisionCounts(): DecisionCounts {
 export function countDecisions(counts: DecisionCounts, decisions: Decision[]): Decision[] {
   for (const decision of decisions) {
     if (!decision.granted) {
-      countRefusal(counts.acquire, decision.refused.reason);
+      // A request that failed was not decided.
+      if ("refused" in decision) countRefusal(counts.acquire, decision.refused.reason);
       continue;
     }
     counts.acquire.granted += 1;

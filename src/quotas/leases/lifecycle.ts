@@ -1,4 +1,3 @@
-import type { SettleLeaseRequest } from "#gen/tollgate/v1/lease_pb.js";
 import { conflict, notFound } from "../../shared/errors.ts";
 import type { Answer } from "../counters/counters.ts";
 import type { Command, Granted, Lease, LeaseState, Meter, MeterState, Rules } from "../counters/engine.ts";
@@ -52,42 +51,6 @@ export async function renewLease(
   return { view: { ...viewOf(target, lease), ttlMs }, meterState, before };
 }
 
-/** The operation in the audit log when the settlement names none. */
-const defaultOperation = "settle_lease";
-
-/**
- * Charges the actual points and ends the lease. Resolves after the settlement is committed with its usage and its audit
- * action.
- * @throws FAILED_PRECONDITION LEASE_SETTLED_DIFFERENTLY when the lease was settled with other points; UNAVAILABLE when the
- * settlement was not committed in time: a repeated call charges once
- */
-export async function settleLease(
-  options: LifecycleOptions,
-  { leaseId, points = 0, pointKeys, duration, outcome, operation = defaultOperation, server }: SettleLeaseRequest,
-  caller: QuotaCaller,
-): Promise<LeaseChange> {
-  const target = await locateLease(options, leaseId, caller);
-  const presence = options.presence();
-  const { answer, sentMs } = await executeOne(options, leaseId, target, { kind: "settle", ...target.granted, points });
-  if (answer.kind === "conflict") throw settledDifferently(answer.lease.settledPoints ?? 0, points);
-  const { lease, meterState, before } = requireDone(answer);
-  const durationMs = duration && Number(duration.seconds) * 1000 + Math.round(duration.nanos / 1e6);
-  // A repeated settlement is written again: the server that settled it first may have died before its commit.
-  const kept = await options.ledger.commit(
-    toEntry({
-      ...target,
-      lease,
-      caller,
-      end: { state: "settled", endedMs: meterState.nowMs, points, pointKeys, durationMs, outcome, operation, server },
-    }),
-  );
-  // Another server committed its settlement first.
-  if (kept !== undefined && kept.points !== points) throw settledDifferently(kept.points, points);
-  // Another server may have primed the counters without this settlement. They are rebuilt at the next request.
-  if (!presence.isHeld(sentMs)) await options.counters.forget(target.meter);
-  return { view: viewOf(target, lease), meterState, before };
-}
-
 /**
  * Frees the slot and the reserved points of a lease. A settled lease stays settled.
  * @throws UNAVAILABLE when the ledger's queue is full
@@ -125,7 +88,7 @@ export async function releasedEntryOf(
 }
 
 /** A lease with the meter and the user that it belongs to. */
-interface LeaseTarget {
+export interface LeaseTarget {
   readonly meter: Meter;
   readonly rules: Rules;
   readonly subject: { readonly username: string; readonly companyKey: string };
@@ -135,8 +98,13 @@ interface LeaseTarget {
 /**
  * Finds the meter and the user of a lease. The ledger is asked first when the id has no signature of these servers: a
  * forged id must not create counters.
+ * @throws INVALID_REQUEST when the text is not a lease id; LEASE_NOT_FOUND when there is no such lease
  */
-async function locateLease(options: LifecycleOptions, leaseId: string, caller: QuotaCaller): Promise<LeaseTarget> {
+export async function locateLease(
+  options: LifecycleOptions,
+  leaseId: string,
+  caller: QuotaCaller,
+): Promise<LeaseTarget> {
   const { subjects, byDefault, leaseIds, findLease, findFlushedLease } = options;
   const { proof, ...key } = leaseIds.parse(leaseId);
   const { userId, service, methodGroup, operationId, day } = key;
@@ -166,7 +134,8 @@ async function executeOne(
   return { answer, sentMs };
 }
 
-function requireDone(answer: Answer | undefined): {
+/** Returns the lease of an answer to a command that a live lease always accepts. */
+export function requireDone(answer: Answer | undefined): {
   lease: Lease;
   meterState: MeterState;
   before: LeaseState | undefined;
@@ -176,12 +145,8 @@ function requireDone(answer: Answer | undefined): {
   return { lease: answer.lease, meterState: answer.meterState, before: answer.before };
 }
 
-function viewOf({ meter, subject }: LeaseTarget, lease: Lease): LeaseView {
+export function viewOf({ meter, subject }: LeaseTarget, lease: Lease): LeaseView {
   return { meter, username: subject.username, lease };
-}
-
-function settledDifferently(before: number, points: number) {
-  return conflict("LEASE_SETTLED_DIFFERENTLY", `the lease has been settled with ${before} points, not ${points}`);
 }
 
 function leaseLost(message: string) {

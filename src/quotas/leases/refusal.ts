@@ -1,12 +1,15 @@
-import { create } from "@bufbuild/protobuf";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { ConnectError } from "@connectrpc/connect";
 import { QuotaFailureSchema, RetryInfoSchema } from "#gen/google/rpc/error_details_pb.js";
+import type { RefusalSchema } from "#gen/tollgate/v1/lease_pb.js";
 import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
+import { findReason } from "../../call/errors.ts";
+import { encodeStatus } from "../../grpc/trailers.ts";
 import { errorInfo } from "../../shared/errors.ts";
 import { type Reason, reasons } from "../../shared/reasons.ts";
 import type { LimitName, MeterState } from "../counters/engine.ts";
-import { type LimitView, limitsOf } from "./limit-messages.ts";
+import { type LimitView, limitNames, limitsOf } from "./limit-messages.ts";
 import { rateLimitHeaders } from "./rate-limit.ts";
 
 /** The request that a refusal is about. */
@@ -96,6 +99,25 @@ export function toRefusalError(refused: RefusedQuota, request: RefusedRequest): 
     error.metadata.set("retry-after", String(Math.ceil(retryDelayMs / 1000)));
   }
   return error;
+}
+
+/**
+ * Makes the message of an error inside a batch or stream.
+ * @param error the public error of the unary call
+ */
+export function toRefusal(
+  error: ConnectError,
+  violated: readonly LimitView[] = [],
+): MessageInitShape<typeof RefusalSchema> {
+  const [retry] = error.findDetails(RetryInfoSchema);
+  return {
+    code: error.code,
+    reason: findReason(error) ?? "",
+    message: error.rawMessage,
+    violations: violated.map(({ name }) => limitNames[name]),
+    ...(retry?.retryDelay !== undefined && { retryDelay: retry.retryDelay }),
+    status: encodeStatus(error),
+  };
 }
 
 const limitReasons: Readonly<Record<LimitName, Reason>> = {

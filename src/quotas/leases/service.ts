@@ -1,10 +1,14 @@
-import { durationFromMs } from "@bufbuild/protobuf/wkt";
+import { create, type DescMessage, type Message } from "@bufbuild/protobuf";
 import { Role_Name } from "#gen/tollgate/v1/access_pb.js";
-import type { QuotaService } from "#gen/tollgate/v1/lease_pb.js";
+import {
+  AcquireQuotaRequestSchema,
+  type QuotaService,
+  type SettleLeaseRequest,
+  SettleLeaseRequestSchema,
+} from "#gen/tollgate/v1/lease_pb.js";
 import { notFound } from "../../shared/errors.ts";
 import type { Call, Handlers } from "../../shared/handler.ts";
 import { hasRole, type Principal, type Scope, scopeOf } from "../../shared/principal.ts";
-import { reasons } from "../../shared/reasons.ts";
 import type { RecordWriter } from "../../shared/records.ts";
 import type { LedgerEntry } from "../ledger/entry.ts";
 import type { LeaseIds } from "../ledger/lease-id.ts";
@@ -19,17 +23,11 @@ import {
 } from "./acquire.ts";
 import { readBatches } from "./batches.ts";
 import { countDecisions, countRefusal, type DecisionCounts } from "./decision-counts.ts";
-import {
-  type LeaseChange,
-  type LifecycleOptions,
-  releasedEntryOf,
-  releaseLease,
-  renewLease,
-  settleLease,
-} from "./lifecycle.ts";
-import { limitNames, toLimitMessages } from "./limit-messages.ts";
+import { type LeaseChange, type LifecycleOptions, releasedEntryOf, releaseLease, renewLease } from "./lifecycle.ts";
+import { toLimitMessages } from "./limit-messages.ts";
 import { toHeldLease, toLeaseMessage } from "./messages.ts";
-import { refusalOf, toRefusalError } from "./refusal.ts";
+import { refusalOf, toRefusal, toRefusalError } from "./refusal.ts";
+import { type Settled, settleLeases } from "./settle.ts";
 
 export interface QuotaServiceOptions extends LifecycleOptions {
   /** Lists the methods for which the ledger has live leases, with or without a quota. */
@@ -62,6 +60,19 @@ export function quotaHandlers(options: QuotaServiceOptions): Handlers<typeof Quo
   const acquire = async (requests: readonly AcquireRequest[], call: Call) =>
     countDecisions(counts, await acquireLeases(options, requests, callerOf(call)));
 
+  const settle = async (requests: readonly SettleLeaseRequest[], call: Call): Promise<Settled[]> => {
+    const results = await settleLeases(options, requests, callerOf(call));
+    for (const settled of results) {
+      const before = "change" in settled ? settled.change.before : "settled";
+      if (before === "active") counts.ends.settled += 1;
+      else if (before !== "settled") counts.ends.settledLate += 1;
+    }
+    return results;
+  };
+
+  const settleEach = (requests: readonly SettleLeaseRequest[], call: Call): Promise<Settled[]> =>
+    eachValid(SettleLeaseRequestSchema, requests, call, (valid) => settle(valid, call));
+
   return {
     async acquireQuota(request, call) {
       const [decision] = await acquire([request], call);
@@ -89,14 +100,14 @@ export function quotaHandlers(options: QuotaServiceOptions): Handlers<typeof Quo
     },
 
     async batchAcquireQuota({ requests }, call) {
-      const decisions = await acquire(requests, call);
-      return { decisions: decisions.map((decision) => toDecision(leaseIds, decision)) };
+      const decisions = await eachValid(AcquireQuotaRequestSchema, requests, call, (valid) => acquire(valid, call));
+      return { decisions: decisions.map((decision) => toDecision(leaseIds, decision, call)) };
     },
 
     async *acquireQuotas(requests, call) {
       for await (const batch of readBatches(requests, maxBatch)) {
         call.signal.throwIfAborted();
-        for (const decision of await acquire(batch, call)) yield toDecision(leaseIds, decision);
+        for (const decision of await acquire(batch, call)) yield toDecision(leaseIds, decision, call);
       }
     },
 
@@ -105,10 +116,22 @@ export function quotaHandlers(options: QuotaServiceOptions): Handlers<typeof Quo
     },
 
     async settleLease(request, call) {
-      const { view, before } = await settleLease(options, request, callerOf(call));
-      if (before === "active") counts.ends.settled += 1;
-      else if (before !== "settled") counts.ends.settledLate += 1;
-      return { lease: toLeaseMessage(leaseIds, view), leaseExpired: before === "expired" };
+      const [settled] = await settle([request], call);
+      if (settled === undefined || "error" in settled) throw settled?.error;
+      return toSettled(leaseIds, settled.change);
+    },
+
+    async batchSettleLeases({ requests }, call) {
+      const results = await settleEach(requests, call);
+      return { results: results.map((settled) => toResult(leaseIds, settled, call)) };
+    },
+
+    async *settleLeases(requests, call) {
+      for await (const batch of readBatches(requests, maxBatch)) {
+        call.signal.throwIfAborted();
+        const settlements = batch.map(({ request }) => request ?? create(SettleLeaseRequestSchema));
+        for (const settled of await settleEach(settlements, call)) yield toResult(leaseIds, settled, call);
+      }
     },
 
     async releaseLease({ leaseId }, call) {
@@ -189,9 +212,32 @@ function maySee(principal: Principal, { userId, companyKey }: Subject): boolean 
   return scope.kind === "company" ? scope.companyKey === companyKey : scope.kind === "self" && scope.userId === userId;
 }
 
-function errorOf(decision: Decision | undefined): Error {
+/**
+ * Serves the valid items of a batch together. Returns a result for each item, in order: an invalid item has the error of
+ * its own call.
+ */
+async function eachValid<Item extends Message, Result>(
+  desc: DescMessage,
+  items: readonly Item[],
+  call: Call,
+  serve: (valid: readonly Item[]) => Promise<readonly Result[]>,
+): Promise<(Result | { readonly granted: false; readonly error: unknown })[]> {
+  const errors = items.map((item) => {
+    try {
+      call.validateItem(desc, item);
+      return undefined;
+    } catch (error) {
+      return { granted: false as const, error };
+    }
+  });
+  const valid = items.filter((_item, index) => errors[index] === undefined);
+  const results = (valid.length === 0 ? [] : await serve(valid)).values();
+  return errors.map((error) => error ?? (results.next().value as Result));
+}
+
+function errorOf(decision: Decision | undefined): unknown {
   if (decision === undefined || decision.granted) return new Error("no decision for a request");
-  return toRefusalError(decision.refused, decision.request);
+  return "error" in decision ? decision.error : toRefusalError(decision.refused, decision.request);
 }
 
 function toGranted(leaseIds: LeaseIds, { view, meterState }: Extract<Decision, { granted: true }>) {
@@ -202,15 +248,18 @@ function toAnswer(leaseIds: LeaseIds, { view, meterState }: LeaseChange) {
   return { lease: toLeaseMessage(leaseIds, view), limits: toLimitMessages(meterState) };
 }
 
-function toDecision(leaseIds: LeaseIds, decision: Decision) {
+function toSettled(leaseIds: LeaseIds, { view, before }: LeaseChange) {
+  return { lease: toLeaseMessage(leaseIds, view), leaseExpired: before === "expired" };
+}
+
+function toDecision(leaseIds: LeaseIds, decision: Decision, call: Call) {
   if (decision.granted) return { decision: { case: "granted" as const, value: toGranted(leaseIds, decision) } };
-  const { reason, message, violated, retryDelayMs } = decision.refused;
-  const value = {
-    code: reasons[reason].code,
-    reason,
-    message,
-    violations: violated.map(({ name }) => limitNames[name]),
-    ...(retryDelayMs !== undefined && { retryDelay: durationFromMs(retryDelayMs) }),
-  };
+  const violated = "refused" in decision ? decision.refused.violated : [];
+  const value = toRefusal(call.toItemError(errorOf(decision)), violated);
   return { decision: { case: "refused" as const, value } };
+}
+
+function toResult(leaseIds: LeaseIds, settled: Settled, call: Call) {
+  if ("change" in settled) return { result: { case: "settled" as const, value: toSettled(leaseIds, settled.change) } };
+  return { result: { case: "refused" as const, value: toRefusal(call.toItemError(settled.error)) } };
 }
