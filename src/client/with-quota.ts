@@ -84,6 +84,8 @@ export async function withQuota<Result>(
   run: (signal: AbortSignal) => Promise<Calculated<Result>>,
   options: QuotaCallOptions = {},
 ): Promise<Result> {
+  // One for each calculation: Node warns of a signal that many calls wait for.
+  const never = new AbortController().signal;
   const { headers = {}, signal = never, attemptTimeoutMs: timeoutMs = defaultAttemptMs, clock = systemClock } = options;
   const retry: RetryOptions = {
     clock,
@@ -134,8 +136,6 @@ export async function withQuota<Result>(
     });
   }
 }
-
-const never = new AbortController().signal;
 
 /** The error for a lease that is not live: it holds no slot, so the calculation must not run. */
 function notActive(state: Lease_State | undefined): Error {

@@ -177,7 +177,10 @@ test.each([Code.Unimplemented, Code.InvalidArgument, Code.ResourceExhausted])(
   },
 );
 
-test("withQuota retries and renews through the client, and charges each operation once", async () => {
+test("withQuota retries and renews through the client, and charges each operation once, without warnings", async () => {
+  const warnings: Error[] = [];
+  const onWarning = (warning: Error) => void warnings.push(warning);
+  process.on("warning", onWarning);
   const username = await createUser({ max_concurrent_execution: 4, points_per_day: 1000 });
   const served = await servedDuring(() =>
     many(16, () =>
@@ -192,4 +195,6 @@ test("withQuota retries and renews through the client, and charges each operatio
   expect(await app.database("usage_day").where({ username }).select("requests", "points")).toEqual([
     { requests: 16, points: 32 },
   ]);
+  process.off("warning", onWarning);
+  expect(warnings).toEqual([]);
 });

@@ -53,6 +53,7 @@ test("the server accepts every example body of the OpenAPI document unchanged", 
   await send("check_quota");
   await send("renew_lease");
   await send("settle_lease");
+  await send("batch_settle_leases");
   const { decisions } = await send("batch_acquire_quota");
   lease = decisions[0].granted.lease.lease_id;
   await send("release_lease");

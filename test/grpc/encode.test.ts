@@ -13,6 +13,7 @@ import { StatusSchema } from "#gen/google/rpc/status_pb.js";
 import {
   AcquireQuotaResponseSchema,
   BatchAcquireQuotaResponseSchema,
+  BatchSettleLeasesResponseSchema,
   LeaseSchema,
   LimitStandingSchema,
 } from "#gen/tollgate/v1/lease_pb.js";
@@ -147,6 +148,9 @@ describe("encodeMessageEnvelope", () => {
     );
     expect(
       isEncodedHere(BatchAcquireQuotaResponseSchema, { decisions: [{ decision: { case: "granted", value: {} } }] }),
+    ).toBe(true);
+    expect(
+      isEncodedHere(BatchSettleLeasesResponseSchema, { results: [{ result: { case: "settled", value: {} } }] }),
     ).toBe(true);
     expect(isEncodedHere(StatusSchema, { code: 8, details: [{ typeUrl: "x", value: new Uint8Array(3) }] })).toBe(true);
     expect(isEncodedHere(ErrorInfoSchema, { metadata: { a: "b" } })).toBe(true);

@@ -397,6 +397,12 @@ const table: readonly [operation: string, target: string, call: Call, statuses: 
     [401, 403, 403, 403, 200, 200],
   ],
   [
+    "BatchSettleLeases",
+    "missing",
+    () => ["POST", "/quota/leases:batchSettle", { body: { requests: [{ lease_id: noLease, points: 1 }] } }],
+    [401, 403, 403, 403, 200, 200],
+  ],
+  [
     "RenewLease",
     "missing",
     () => ["POST", `/quota/leases/${noLease}:renew`, { body: {} }],
@@ -489,6 +495,14 @@ const streams: Record<string, Readonly<Record<Caller, Code | undefined>>> = {
   },
   AcquireQuotas: {
     anonymous: Code.Unauthenticated,
+    "no role": Code.PermissionDenied,
+    USER: Code.PermissionDenied,
+    PARTNER: Code.PermissionDenied,
+    BOT: undefined,
+    ADMIN: undefined,
+  },
+  SettleLeases: {
+    nobody: Code.Unauthenticated,
     "no role": Code.PermissionDenied,
     USER: Code.PermissionDenied,
     PARTNER: Code.PermissionDenied,

@@ -13,6 +13,8 @@ import {
   BatchAcquireQuotaResponseSchema,
   SettleLeaseRequestSchema,
 } from "#gen/tollgate/v1/lease_pb.js";
+import { median } from "../stand.ts";
+import { createClientPair } from "./client-pair.ts";
 import { type GrpcConnection, openGrpc } from "./grpc-client.ts";
 import { users } from "./stand.ts";
 
@@ -20,7 +22,7 @@ const [kind = "", url = "", token = "", secondsText, callersText] = process.argv
 const [seconds, callers] = [Number(secondsText), Number(callersText)];
 const batchSize = 100;
 const service = "/tollgate.v1.QuotaService";
-const usesGrpc = kind !== "consume" && kind !== "script";
+const usesGrpc = !["consume", "script", "client", "coalesced"].includes(kind);
 // The load does not wait for answers, however late they are, and a connection may have a thousand open calls.
 const connectionCount = kind === "latency" ? 16 : 4;
 const connections = usesGrpc
@@ -136,19 +138,23 @@ async function consume(): Promise<number> {
   return 1;
 }
 
-/** Runs the given number of callers, each with one call at a time. */
+/** Runs the given number of callers, each with one call at a time. Prints the median time of a call as well. */
 async function closedLoop(work: (caller: number) => Promise<number>): Promise<void> {
   const started = performance.now();
+  const times: number[] = [];
   let done = 0;
   const caller = async (_none: unknown, index: number) => {
     while (performance.now() < started + seconds * 1000) {
+      const sent = performance.now();
       const more = await work(index);
+      times.push(performance.now() - sent);
       // Two statements: with one, additions of other callers during the await would be lost.
       done += more;
     }
   };
   await Promise.all(Array.from({ length: callers }, caller));
-  console.log(JSON.stringify({ done, rate: (done * 1000) / (performance.now() - started) }));
+  const rate = (done * 1000) / (performance.now() - started);
+  console.log(JSON.stringify({ done, rate, p50: median(times) }));
 }
 
 /** The warm-up: the first calls of this process are slow with any server. */
@@ -199,6 +205,8 @@ const loads: Record<string, () => Promise<void>> = {
   batch: () => closedLoop(batch),
   stream: () => closedLoop(stream),
   consume: () => closedLoop(consume),
+  client: () => closedLoop(createClientPair(url, token, false)),
+  coalesced: () => closedLoop(createClientPair(url, token, true)),
   latency: () => openLoop((call) => grant(call)),
   script: () => openLoop(bareScript()),
 };

@@ -266,4 +266,33 @@ export const rows: Readonly<Record<string, MakeRows>> = {
       },
     ];
   },
+
+  /** The client library: 64 callers of createQuotaClient beside 64 callers of the same client without it, and one of each. */
+  async i(fixture) {
+    const { server, token } = fixture;
+    const speeds = await compare(
+      ["client", "coalesced"].map((name) => ({ name, server, load: () => load(name, server.url, token, callers) })),
+    );
+    const times = { client: [] as number[], coalesced: [] as number[] };
+    for (let round = 0; round < 4; round += 1) {
+      for (const name of ["client", "coalesced"] as const) {
+        const { p50 } = await load(name, server.url, token, 1);
+        if (round > 0) times[name].push(p50);
+      }
+    }
+    const [unary, coalesced] = [speedOf(speeds, "client"), speedOf(speeds, "coalesced")];
+    const what = "acquire+settle of 64 callers, createQuotaClient | unary calls";
+    const alone = row(
+      "i",
+      "acquire+settle of a lone caller, unary calls | createQuotaClient",
+      "ms, p50",
+      [median(times.client), median(times.coalesced)],
+      0.95,
+    );
+    return [
+      row("i", what, "pairs/s", [coalesced.wall, unary.wall], 4),
+      row("i", what, `pairs ${perCore}`, [coalesced.perCoreSecond, unary.perCoreSecond], 3),
+      alone,
+    ];
+  },
 };

@@ -19,7 +19,7 @@ const needs: Readonly<Record<string, readonly string[]>> = {
 const packages = "apt-get install -y redis-server nghttp2-client wrk util-linux";
 
 const { values } = parseArgs({
-  options: { rows: { type: "string", default: "a,b,c,d,e,f,g,h" }, json: { type: "string" } },
+  options: { rows: { type: "string", default: "a,b,c,d,e,f,g,h,i" }, json: { type: "string" } },
 });
 for (const program of ["redis-server", "taskset"]) {
   if (!isInstalled(program)) {

@@ -1,8 +1,17 @@
 import { randomUUID } from "node:crypto";
 import { setTimeout as wait } from "node:timers/promises";
+import type { MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
 import { Code } from "@connectrpc/connect";
-import { type AcquireQuotaResponse, Lease_State, LimitStanding_Name, Outcome_Name } from "#gen/tollgate/v1/lease_pb.js";
+import {
+  type AcquireQuotaResponse,
+  Lease_State,
+  LimitStanding_Name,
+  Outcome_Name,
+  type Refusal,
+  type SettleLeaseRequestSchema,
+  type SettlementResult,
+} from "#gen/tollgate/v1/lease_pb.js";
 import { Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
 import { failureOf, type Planner } from "./client.ts";
 import type { Random } from "./random.ts";
@@ -35,6 +44,24 @@ export interface Calls {
 export function createCalls(world: World, planners: readonly Planner[], random: Random): Calls {
   const progress = { operations: 0 };
   const clientOf = (server: number) => planners[server] as Planner;
+
+  /** Settles by a call, in a batch or on a stream. The invalid neighbor of a batch or stream must not matter. */
+  async function settle(quota: Planner["quota"], request: MessageInitShape<typeof SettleLeaseRequestSchema>) {
+    const how = random.pick(["single", "batch", "stream"] as const);
+    if (how === "single") return quota.settleLease(request);
+    const requests = [{ leaseId: "" }, request];
+    const results: SettlementResult["result"][] = [];
+    if (how === "batch") {
+      results.push(...(await quota.batchSettleLeases({ requests })).results.map(({ result }) => result));
+    } else {
+      const stream = quota.settleLeases(streamOf(requests.map((item) => ({ request: item }))));
+      for await (const { result } of stream) results.push(result);
+    }
+    const [neighbor, own] = results;
+    if (neighbor?.case !== "refused" || own?.case === undefined) throw new Error("a settlement has no result");
+    if (own.case === "settled") return own.value;
+    throw new RefusedItem(own.value);
+  }
 
   return {
     progress,
@@ -91,7 +118,7 @@ export function createCalls(world: World, planners: readonly Planner[], random: 
           ? quota.renewLease({ leaseId: lease, ttlSeconds: random.between(2, 20) })
           : call === "release"
             ? quota.releaseLease({ leaseId: lease })
-            : quota.settleLease({ leaseId: lease, points: points ?? 0, pointKeys, outcome: Outcome_Name.SUCCESS }));
+            : settle(quota, { leaseId: lease, points: points ?? 0, pointKeys, outcome: Outcome_Name.SUCCESS }));
         world.record({
           ...line,
           sent,
@@ -102,7 +129,7 @@ export function createCalls(world: World, planners: readonly Planner[], random: 
         progress.operations += 1;
         return "ok";
       } catch (error) {
-        const failure = failureOf(error);
+        const failure = error instanceof RefusedItem ? error.failure : failureOf(error);
         world.record({ ...line, sent, answered: performance.now(), failure });
         if (isOpen(failure)) return "open";
         progress.operations += 1;
@@ -135,6 +162,16 @@ export function createCalls(world: World, planners: readonly Planner[], random: 
       }
     },
   };
+}
+
+/** A refusal inside a batch or stream. */
+class RefusedItem extends Error {
+  readonly failure: Failure;
+
+  constructor({ code, reason, message }: Refusal) {
+    super(message);
+    this.failure = { code: Code[code] ?? "", reason, message };
+  }
 }
 
 interface Decision {

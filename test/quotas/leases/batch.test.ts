@@ -134,7 +134,7 @@ describe.skipIf(noOwnRedis !== "")(`batches ${noOwnRedis}`, () => {
         const states = await Promise.all(twins.map((username) => client.getQuotaUsage({ username })));
         expect(states[1]?.usages).toEqual(states[0]?.usages);
       }),
-      { numRuns: 25 },
+      { numRuns: 10 },
     );
   });
 
