@@ -502,7 +502,7 @@ const streams: Record<string, Readonly<Record<Caller, Code | undefined>>> = {
     ADMIN: undefined,
   },
   SettleLeases: {
-    nobody: Code.Unauthenticated,
+    anonymous: Code.Unauthenticated,
     "no role": Code.PermissionDenied,
     USER: Code.PermissionDenied,
     PARTNER: Code.PermissionDenied,

@@ -55,9 +55,9 @@ const ledgerRetryMs = 1000;
  * Decides independent requests in one round trip to the counters. Decisions are in the order of the requests. When this
  * returns, each grant is queued for the ledger, or committed if `durable`. No other server counts without a durable
  * grant: see docs/decisions/0001-unwritten-grants.md.
- * A request fails alone when its user cannot be read, or its counters do not answer.
- * @throws UNAVAILABLE when the ledger's queue is full, or a durable grant was not committed in time. A grant made before
- * the error stays until it expires; a repeated request returns it.
+ * A request fails alone when its user cannot be read, its counters cannot be rebuilt, or its durable grant is not committed
+ * in time. A grant made before the error stays until it expires; a repeated request returns it.
+ * @throws UNAVAILABLE when the ledger's queue is full, or the counters answer no request
  */
 export async function acquireLeases(
   options: QuotaOptions,
@@ -76,9 +76,11 @@ export async function acquireLeases(
     return prepare(options, request, subject?.value, caller);
   });
   const admitted = prepared.filter((item) => "counterRequest" in item);
-  /** Commits of grants by the time of the round trip that made them. The grants of a round trip are confirmed together. */
-  const rounds = new Map<number, Promise<unknown>[]>();
-  const confirmed: Promise<boolean>[] = [];
+  /** Grants by the time of the round trip that made them. The grants of a round trip are confirmed together. */
+  const rounds = new Map<number, Round>();
+  const confirmed: Promise<void>[] = [];
+  /** Errors of grants that were not committed in time, by their index. */
+  const uncommitted = new Map<number, unknown>();
   /** Indexes of operations that the ledger has settled and the counters no longer remember. */
   const settled = new Set<number>();
   const answers = await executeEach(
@@ -98,14 +100,20 @@ export async function acquireLeases(
         end: { state: "granted" },
       });
       if (presence === undefined) return ledger.append(entry);
-      const round = rounds.get(sentMs) ?? [];
-      if (round.length === 0) confirmed.push(confirm(presence, round, sentMs));
+      const round = rounds.get(sentMs) ?? { indexes: [], commits: [] };
+      if (round.indexes.length === 0) confirmed.push(confirm(presence, round, sentMs, uncommitted));
       rounds.set(sentMs, round);
-      round.push(ledger.commit(entry).then((settlement) => settlement && settled.add(index)));
+      round.indexes.push(index);
+      round.commits.push(
+        ledger.commit(entry).then(
+          (settlement) => settlement && settled.add(index),
+          (error: unknown) => uncommitted.set(index, error),
+        ),
+      );
     },
   );
-  // The grant is not withdrawn: another server may have returned the same lease to a repeated request.
-  if ((await Promise.all(confirmed)).includes(false)) throw lateGrantError();
+  // An uncommitted grant is not withdrawn: another server may have returned the same lease to a repeated request.
+  await Promise.all(confirmed);
   const next = answers.entries();
   return prepared.map((item) => {
     if ("error" in item) return { granted: false, error: item.error };
@@ -113,6 +121,7 @@ export async function acquireLeases(
     const { request, subject, counterRequest, ttlMs } = item;
     const [index, answer] = next.next().value ?? [];
     if (answer?.kind === "failed") return { granted: false, error: answer.error };
+    if (uncommitted.has(index ?? -1)) return { granted: false, error: uncommitted.get(index ?? -1) };
     if (answer?.kind === "refused") {
       return { granted: false, request, refused: refusalOf(request, answer.meterState, answer.violated, jitter) };
     }
@@ -134,15 +143,28 @@ export async function acquireLeases(
   });
 }
 
-/** Resolves to whether the grants are committed and no server has counted without them. */
-function confirm(presence: Presence, round: readonly Promise<unknown>[], sentMs: number): Promise<boolean> {
+/** The grants of one round trip to the counters. */
+interface Round {
+  readonly indexes: number[];
+  readonly commits: Promise<unknown>[];
+}
+
+/** Resolves when the grants of a round are committed. Notes an error for each if a server may have counted without them. */
+async function confirm(
+  presence: Presence,
+  { indexes, commits }: Round,
+  sentMs: number,
+  uncommitted: Map<number, unknown>,
+): Promise<void> {
   // The next microtask runs after the last grant of the round was added.
-  const confirming = Promise.resolve()
-    .then(() => Promise.all(round))
-    .then(() => presence.confirm(sentMs));
-  // execute() may throw before this promise is awaited. A rejection without a handler ends the process.
-  confirming.catch(() => undefined);
-  return confirming;
+  await Promise.resolve();
+  await Promise.all(commits);
+  const error = await presence.confirm(sentMs).then(
+    (isConfirmed) => (isConfirmed ? undefined : lateGrantError()),
+    (failure: unknown) => failure,
+  );
+  if (error === undefined) return;
+  for (const index of indexes) if (!uncommitted.has(index)) uncommitted.set(index, error);
 }
 
 /** The error for a grant that was committed so late that another server may have counted without it. */

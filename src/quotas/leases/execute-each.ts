@@ -7,6 +7,7 @@ export type EachAnswer = Answer | { readonly kind: "failed"; readonly error: unk
 /**
  * Executes independent requests in one round trip. Returns one answer for each, in order. A request whose counters cannot
  * be rebuilt now fails alone: the answers of the others stand.
+ * @throws the error of the counters when they answer no request
  * @param onAnswer called once for each answered request, as soon as its answer is known
  */
 export async function executeEach(
@@ -24,6 +25,7 @@ export async function executeEach(
     });
     return answers.map((answer, index) => answered[index] ?? answer);
   } catch (error) {
+    if (answered.length === 0) throw error;
     return requests.map((_request, index) => answered[index] ?? { kind: "failed", error });
   }
 }

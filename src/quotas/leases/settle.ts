@@ -23,6 +23,7 @@ export type Settled = { readonly change: LeaseChange } | { readonly error: unkno
  *
  * Errors of a settlement: INVALID_REQUEST or LEASE_NOT_FOUND; FAILED_PRECONDITION LEASE_SETTLED_DIFFERENTLY when the lease
  * was settled with other points; UNAVAILABLE when the settlement was not committed in time: a repeated call charges once.
+ * @throws UNAVAILABLE when the counters answer no request
  */
 export async function settleLeases(
   options: LifecycleOptions,

@@ -187,7 +187,7 @@ describe.skipIf(noOwnRedis !== "")(`batches ${noOwnRedis}`, () => {
     const requests = [cold[0], warm, cold[0]].map((username) => requestFor(username ?? "", 1));
     const { decisions } = await client
       .batchAcquireQuota({ requests })
-      .finally(() => app.database.raw("alter table quota_away rename to quota"));
+      .finally(async () => void (await app.database.raw("alter table quota_away rename to quota")));
     const outcomes = decisions.map(({ decision }) =>
       decision.case === "refused" ? Code[decision.value.code] : decision.case,
     );
