@@ -127,11 +127,11 @@ const limitReasons: Readonly<Record<LimitName, Reason>> = {
   maxConcurrentExecution: "CONCURRENCY_LIMIT_EXCEEDED",
 };
 
-const limitNames = new Map(Object.entries(limitReasons).map(([name, reason]) => [reason, name as LimitName]));
+const limitsByReason = new Map(Object.entries(limitReasons).map(([name, reason]) => [reason, name as LimitName]));
 
 /** Returns the field of the limit that a refusal with this reason names first. Undefined if no limit refused. */
 export function limitFieldOf(reason: Reason): string | undefined {
-  const name = limitNames.get(reason);
+  const name = limitsByReason.get(reason);
   return name && fields[name];
 }
 
