@@ -31,6 +31,8 @@ export interface ConnectionLimits {
    * Each connection varies it by a tenth. 0: no limit.
    */
   readonly maxConnectionAgeMs: number;
+  /** How long an HTTP/2 client may send no byte, not even the answer to a PING. The server sends one after half of it. */
+  readonly silenceTimeoutMs: number;
   /** All headers of one request. */
   readonly maxHeaderBytes: number;
   /** Open calls per HTTP/2 connection. A gRPC client sends all its calls over one connection. */
@@ -48,6 +50,8 @@ export const defaultLimits: ConnectionLimits = {
   keepAliveTimeoutMs: 65_000,
   sessionIdleTimeoutMs: 300_000,
   maxConnectionAgeMs: 0,
+  // The limit equals that of an unauthenticated call. A client that reads nothing for so long has stopped.
+  silenceTimeoutMs: 120_000,
   maxHeaderBytes: 16_384,
   // The flow-control window is the default, 65,535 bytes per call. An unauthenticated call is refused after 16 KiB of
   // body, so 10,000 of them hold at most 160 MB. 64 KiB in flight carry an upload at 3 MB/s with 20 ms of latency. A

@@ -46,9 +46,11 @@ export function createHttp2({
   const checkMs = Math.min(
     limits.headersTimeoutMs,
     limits.sessionIdleTimeoutMs,
+    limits.silenceTimeoutMs / 4,
     limits.maxConnectionAgeMs || 5_000,
     5_000,
   );
+  const silentChecks = limits.silenceTimeoutMs / checkMs;
   const timer = setInterval(() => {
     for (const session of sessions) session.check();
   }, checkMs).unref();
@@ -79,6 +81,8 @@ export function createHttp2({
     let calls = 0;
     let openStreams = 0;
     let idleSinceMs = performance.now();
+    /** The bytes received, and the number of checks since they last grew. */
+    let received = { bytes: 0, checks: 0 };
     let lastStreamId = 0;
     /** The stream whose headers are incomplete, and since when. */
     let partial = { id: 0, sinceMs: 0 };
@@ -104,12 +108,13 @@ export function createHttp2({
     session.once("close", () => sessions.delete(tracked));
 
     /**
-     * Ends the connection when it is idle or too old, sends too much overhead, or leaves a header block incomplete.
+     * Ends the connection when it is idle, silent or too old, sends too much overhead, or leaves a header block incomplete.
      */
     function check(): void {
       const nowMs = performance.now();
       const { bytesRead: total } = socket;
       if (exceedsOverhead({ total, bodies: counter.bodyBytes, calls }, nowMs)) return refuse();
+      if (endIfSilent(total)) return;
       if (openStreams === 0 && nowMs - idleSinceMs >= limits.sessionIdleTimeoutMs) return end();
       if (nowMs >= endMs) return end();
       // Node reports a stream once its headers are complete. Until then, only the last stream id changes.
@@ -117,6 +122,18 @@ export function createHttp2({
       if (id <= lastStreamId) return;
       if (partial.id !== id) partial = { id, sinceMs: nowMs };
       else if (nowMs - partial.sinceMs >= limits.headersTimeoutMs) end();
+    }
+
+    /**
+     * Node stops reading a connection, but keeps it, when the peer breaks the protocol or resets too many streams. Silence
+     * is counted in checks: after a stall of this process, peers have time to answer.
+     */
+    function endIfSilent(bytes: number): boolean {
+      received = { bytes, checks: bytes === received.bytes ? received.checks + 1 : 0 };
+      const isSilent = received.checks >= silentChecks;
+      if (isSilent) socket.destroy();
+      else if (received.checks >= silentChecks / 2 && !session.destroyed) session.ping(() => undefined);
+      return isSilent;
     }
 
     function end(): void {

@@ -15,7 +15,7 @@ import {
 import { getHttp2, openListener, stopAll } from "../support/listener.ts";
 
 /**
- * Floods of frames that cost the sender little (CVE-2019-9511 to 9518, 2024-27983, 2025-8671). The comment of a row
+ * Floods of frames that cost the sender little (CVE-2019-9511 to 9518, 2023-44487, 2024-27983, 2025-8671). The comment of a row
  * names its guard. Rows of our own guards stay open without them; the others are Node's, and have no switch.
  */
 interface Flood {
@@ -30,6 +30,7 @@ const maxBytes = 20_000_000;
 const headroomBytes = 100_000_000;
 const get = requestHeaders("/", "text/plain", "GET");
 const hold = requestHeaders("/hold", "text/plain");
+const cancel = uint32(8);
 
 /** Frames of a hundred new streams. */
 function calls(part: number, make: (stream: number) => readonly Buffer[]): Buffer {
@@ -47,11 +48,29 @@ const bomb = Buffer.concat([get, Buffer.alloc(16_000, indexedHeader)]);
 const large = Buffer.concat([get, ...Array.from({ length: 160 }, () => headerBlock({ "x-a": "b".repeat(90) }))]);
 
 const floods: Flood[] = [
+  // Node stops reading after 1,000 resets, and our limit of silence closes the connection.
+  {
+    says: "calls that are reset at once",
+    piece: (part) =>
+      calls(part, (id) => [
+        frame("headers", flags.endStream | flags.endHeaders, id, get),
+        frame("rstStream", 0, id, cancel),
+      ]),
+  },
   // Node, at the first WINDOW_UPDATE of 0.
   {
     says: "calls that make the server reset them",
     piece: (part) =>
       calls(part, (id) => [frame("headers", flags.endHeaders, id, hold), frame("windowUpdate", 0, id, uint32(0))]),
+  },
+  // Node stops reading, and our limit of silence closes the connection, although its calls are open.
+  {
+    says: "DATA after the end of a call",
+    piece: (part) =>
+      calls(part, (id) => [
+        frame("headers", flags.endStream | flags.endHeaders, id, hold),
+        frame("data", 0, id, Buffer.of(1)),
+      ]),
   },
   // Node: at most eight CONTINUATION frames.
   { says: "empty CONTINUATION frames", head: openHeaders, piece: () => many(frame("continuation", 0, 1)) },
@@ -106,7 +125,7 @@ let port: number;
 let other: ClientHttp2Session;
 
 beforeAll(async () => {
-  const limits = { headersTimeoutMs: 200, sessionIdleTimeoutMs: 60_000 };
+  const limits = { headersTimeoutMs: 200, silenceTimeoutMs: 500, sessionIdleTimeoutMs: 60_000 };
   ({ port } = await openListener({ limits }));
   other = connect(`http://127.0.0.1:${port}`);
   await getHttp2(other, "/");
@@ -134,6 +153,28 @@ test.each(floods.flatMap((flood) => [true, false].map((reads) => ({ ...flood, re
     expect(await getHttp2(other, "/other")).toBe("HTTP/2.0 /other");
   },
 );
+
+test("a client that answers PING keeps a connection with a silent call", async () => {
+  const { port: ownPort, held } = await openListener({ limits: { silenceTimeoutMs: 200 } });
+  const session = connect(`http://127.0.0.1:${ownPort}`);
+  const answer = getHttp2(session, "/hold");
+  const response = await held();
+  let pings = 0;
+  await new Promise<void>((done) => session.on("ping", () => (pings += 1) === 5 && done()));
+  response.end("late");
+  expect(await answer).toBe("late");
+  session.destroy();
+});
+
+test("a client that answers no PING loses its connection, although a call is open", async () => {
+  const { port: ownPort, held } = await openListener({ limits: { silenceTimeoutMs: 200 } });
+  const socket = openFrames(ownPort);
+  const closed = new Promise((done) => socket.once("close", done));
+  socket.write(openStream);
+  await held();
+  await closed;
+  expect(socket.destroyed).toBe(true);
+});
 
 /** Sends until the connection has ended, or takes no more bytes, or the limit is reached. Returns the bytes sent. */
 async function send(socket: Socket, head: Buffer, piece: Flood["piece"]): Promise<number> {
