@@ -91,23 +91,26 @@ export function createSecurityLog(options: SecurityLogOptions): SecurityLog & { 
       counted.times = 0;
       counted.dueMs = now() + repeatMs;
     }
-    writing = write(options, rows).then(
-      () => {
-        isFailing = false;
-      },
-      (error: unknown) => {
-        // Once for all attempts in a row.
-        if (!isFailing) logger.warn({ err: error, waiting: rows.length }, "security event write failed");
-        isFailing = true;
-        for (const [index, counted] of due.entries()) {
-          const { firstMs, times } = rows[index] as Counted;
-          counted.firstMs = firstMs;
-          counted.times += times;
-          counted.dueMs = untilMs;
-        }
-      },
-    );
+    writing = attempt(due, rows, untilMs);
     return writing;
+  }
+
+  /** Writes the rows. On a failure, counts their events again. */
+  async function attempt(due: readonly Counted[], rows: readonly Counted[], untilMs: number): Promise<void> {
+    try {
+      await write(options, rows);
+      isFailing = false;
+    } catch (error) {
+      // Once for all attempts in a row.
+      if (!isFailing) logger.warn({ err: error, waiting: rows.length }, "security event write failed");
+      isFailing = true;
+      for (const [index, counted] of due.entries()) {
+        const { firstMs, times } = rows[index] as Counted;
+        counted.firstMs = firstMs;
+        counted.times += times;
+        counted.dueMs = untilMs;
+      }
+    }
   }
 
   return {
