@@ -193,7 +193,8 @@ async function ready(server: ChildProcess): Promise<void> {
   throw new Error("redis-server exited before it was ready");
 }
 
-async function freePort(): Promise<number> {
+/** Returns a port that was free a moment ago. */
+export async function freePort(): Promise<number> {
   const probe = createServer().listen(0, "127.0.0.1");
   await once(probe, "listening");
   const address = probe.address();
