@@ -1,0 +1,165 @@
+import { spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { expect, test } from "vitest";
+import { parse } from "yaml";
+import { readConfig, settings } from "../../src/config.ts";
+import { metricDefinitions } from "../../src/metrics/definitions.ts";
+
+interface Manifest {
+  readonly apiVersion: string;
+  readonly kind: string;
+  readonly metadata: { readonly name: string };
+  /** Has the shape of its kind, which tsc checks below. */
+  readonly spec: ReturnType<typeof parse>;
+}
+
+interface Kustomization {
+  readonly resources: readonly string[];
+  readonly images?: readonly { readonly name: string }[];
+  readonly configMapGenerator: readonly {
+    readonly name: string;
+    readonly envs?: readonly string[];
+    readonly literals?: readonly string[];
+  }[];
+}
+
+const folder = "deploy/kubernetes";
+const overlays = ["small", "large"].map((name) => join("overlays", name));
+const folders = ["base", ...overlays];
+const read = <Shape>(path: string): Shape => parse(readFileSync(join(folder, path), "utf8"));
+const kustomizationOf = (name: string) => read<Kustomization>(join(name, "kustomization.yaml"));
+const filesOf = (name: string) =>
+  readdirSync(join(folder, name)).filter((file) => /\.yaml$/.test(file) && file !== "kustomization.yaml");
+const manifests = folders.flatMap((name) => filesOf(name).map((file) => read<Manifest>(join(name, file))));
+const ofKind = (kind: string) => manifests.filter((manifest) => manifest.kind === kind);
+const { spec: deployment } = ofKind("Deployment")[0] as Manifest;
+const pod = deployment.template.spec;
+const [container] = pod.containers;
+const secrets = {
+  DATABASE_URL: "postgres://tollgate:p@postgres/tollgate",
+  TOKEN_KEYS: "a-secret-for-tests-that-is-long-enough",
+  ADMIN_PASSWORD: "first administrator",
+};
+
+test("the manifests have the fields of Kubernetes' schemas and no others", () => {
+  expect(manifests.length).toBeGreaterThan(5);
+  expect(compile(manifests)).toEqual({ status: 0, output: "" });
+  const [first] = ofKind("Deployment") as [Manifest];
+  const misspelled = { ...first, spec: { ...first.spec, replica: 2 } };
+  expect(compile([misspelled]).output).toMatch(/"replica"' does not exist/);
+}, 60_000);
+
+test("each kustomization names the manifests of its folder", () => {
+  for (const name of folders) {
+    const named = kustomizationOf(name).resources.filter((resource) => !resource.startsWith(".."));
+    expect(named.toSorted()).toEqual(filesOf(name).toSorted());
+  }
+  for (const name of overlays) {
+    const { resources, images = [], configMapGenerator } = kustomizationOf(name);
+    expect(resources).toContain("../../base");
+    expect(images.map((image) => image.name)).toEqual([container.image]);
+    expect(configMapGenerator.map((map) => map.name)).toEqual(["tollgate"]);
+  }
+});
+
+test.each(folders)("the settings of %s exist and are accepted", (name) => {
+  const environment = environmentOf(name);
+  expect(Object.keys(environment).filter((setting) => !(setting in settings))).toEqual([]);
+  const config = readConfig({ ...environment, ...secrets });
+  const { terminationGracePeriodSeconds: seconds } = pod;
+  expect(seconds * 1000).toBeGreaterThan(config.DRAIN_DELAY_MS + config.DRAIN_MS + 10_000);
+  // Kubernetes notices the drain before the listener closes.
+  const { periodSeconds, failureThreshold } = container.readinessProbe;
+  expect(config.DRAIN_DELAY_MS).toBeGreaterThan(periodSeconds * failureThreshold * 1000);
+  expect(container.ports.map((port: { containerPort: number }) => port.containerPort)).toEqual([
+    config.PORT,
+    config.METRICS_PORT,
+  ]);
+  const [policy] = ofKind("NetworkPolicy") as [Manifest];
+  const allowed = policy.spec.ingress.flatMap(({ ports }: { ports: { port: number }[] }) =>
+    ports.map(({ port }) => port),
+  );
+  expect(allowed).toEqual([config.PORT, config.METRICS_PORT]);
+  expect(deployment.template.metadata.annotations["prometheus.io/port"]).toBe(String(config.METRICS_PORT));
+});
+
+test("probes ask the paths that the server has", () => {
+  const probes = [container.startupProbe, container.livenessProbe, container.readinessProbe];
+  expect(probes.map(({ httpGet }) => httpGet)).toEqual([
+    { path: "/livez", port: "http" },
+    { path: "/livez", port: "http" },
+    { path: "/readyz", port: "http" },
+  ]);
+  expect(readFileSync("src/transport/probes.ts", "utf8")).toMatch(/"\/livez"[\s\S]*"\/readyz"/);
+});
+
+test("services, budget and policy select the pods of the deployment", () => {
+  const { labels } = deployment.template.metadata;
+  const selectors = [
+    deployment.selector.matchLabels,
+    ...ofKind("Service").map(({ spec }) => spec.selector),
+    ...ofKind("PodDisruptionBudget").map(({ spec }) => spec.selector.matchLabels),
+    ...ofKind("NetworkPolicy").map(({ spec }) => spec.podSelector.matchLabels),
+    ...pod.topologySpreadConstraints.map(
+      ({ labelSelector }: { labelSelector: { matchLabels: object } }) => labelSelector.matchLabels,
+    ),
+  ];
+  expect(selectors).toHaveLength(6);
+  for (const selector of selectors) expect(selector).toEqual(labels);
+});
+
+test("the autoscaler scales the deployment by a metric that /metrics has", () => {
+  const [{ spec }] = ofKind("HorizontalPodAutoscaler") as [Manifest];
+  expect(spec.scaleTargetRef).toEqual({
+    apiVersion: "apps/v1",
+    kind: "Deployment",
+    name: ofKind("Deployment")[0]?.metadata.name,
+  });
+  const { rules } = parse(readFileSync("deploy/prometheus/adapter.yml", "utf8"));
+  expect(rules.map((rule: { name: { as: string } }) => rule.name.as)).toEqual([spec.metrics[0].pods.metric.name]);
+  const [rule] = rules;
+  for (const text of [rule.seriesQuery, rule.metricsQuery]) {
+    const [name = ""] = /tollgate_\w+/.exec(text) ?? [];
+    expect(metricDefinitions.map((definition) => definition.name)).toContain(name);
+  }
+});
+
+/** Returns the environment that kustomize makes: the base's, and an overlay's over it. */
+function environmentOf(name: string): Record<string, string> {
+  const { configMapGenerator } = kustomizationOf(name);
+  const [{ envs = [], literals = [] }] = configMapGenerator as [Kustomization["configMapGenerator"][number]];
+  const lines = [...envs.flatMap((file) => readFileSync(join(folder, name, file), "utf8").split("\n")), ...literals];
+  const own = lines
+    .filter((line) => line !== "" && !line.startsWith("#"))
+    .map((line) => [line.slice(0, line.indexOf("=")), line.slice(line.indexOf("=") + 1)]);
+  return { ...(name === "base" ? {} : environmentOf("base")), ...Object.fromEntries(own) };
+}
+
+/** Compiles the manifests as values of the types of Kubernetes' schemas, which permit no other field. */
+function compile(values: readonly Manifest[]) {
+  mkdirSync("node_modules/.cache", { recursive: true });
+  const directory = mkdtempSync("node_modules/.cache/manifests-");
+  try {
+    const lines = values.map(
+      (manifest, index) =>
+        `import type { I${manifest.kind} as I${index} } from "kubernetes-models/${manifest.apiVersion}";\nexport const value${index}: I${index} = ${JSON.stringify(manifest)};\n`,
+    );
+    const file = join(directory, "manifests.mts");
+    writeFileSync(file, lines.join(""));
+    const options = [
+      "--ignoreConfig",
+      "--noEmit",
+      "--strict",
+      "--skipLibCheck",
+      "--module",
+      "nodenext",
+      "--types",
+      "node",
+    ];
+    const { status, stdout } = spawnSync(resolve("node_modules/.bin/tsc"), [...options, file], { encoding: "utf8" });
+    return { status, output: stdout };
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+}
