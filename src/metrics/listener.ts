@@ -40,7 +40,12 @@ export async function listenForMetrics({ host, port, read, logger }: MetricsList
     }
   }
 
-  const server = createServer({ headersTimeout: 5000, requestTimeout: 5000, maxHeaderSize: 8192 });
+  const server = createServer({
+    headersTimeout: 5000,
+    requestTimeout: 5000,
+    connectionsCheckingInterval: 5000,
+    maxHeaderSize: 8192,
+  });
   server.maxConnections = maxConnections;
   server.on("request", (request: IncomingMessage, response: ServerResponse) => {
     if (request.url !== "/metrics") refuse(response, 404);

@@ -75,9 +75,10 @@ export function openDatabase({
   });
 }
 
-/** Returns the present use of the pool. */
+/** Returns the present use of the pool. A closed pool has no connections. */
 export function poolUseOf(database: Database): PoolUse {
-  const pool = (database.client as Knex.Client).pool as unknown as TarnPool;
+  const pool = (database.client as Knex.Client).pool as unknown as TarnPool | undefined;
+  if (pool === undefined) return { used: 0, free: 0, max: 0, waiting: 0 };
   return { used: pool.numUsed(), free: pool.numFree(), max: pool.max, waiting: pool.numPendingAcquires() };
 }
 

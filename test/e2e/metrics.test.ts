@@ -186,6 +186,17 @@ describe.skipIf(noOwnRedis !== "")(`metrics ${noOwnRedis}`, () => {
     });
   });
 
+  test("leases have no value while PostgreSQL does not answer, and a scrape does not wait for it", async () => {
+    const isShown = async () => (await read()).has('tollgate_leases{state="live"}');
+    await expect.poll(isShown).toBe(true);
+    const lock = await fixture.database.transaction();
+    await lock.raw("lock table lease in access exclusive mode");
+    await expect.poll(isShown).toBe(false);
+    expect((await read()).get("tollgate_redis_connected")).toBe(1);
+    await lock.rollback();
+    await expect.poll(isShown).toBe(true);
+  });
+
   test("the ledger's queue has a depth, an age, and batches", async () => {
     const username = await fixture.user();
     await acquire(username);

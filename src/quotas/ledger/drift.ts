@@ -41,6 +41,7 @@ export function startDriftCheck({ database, redis, logger, intervalMs }: DriftOp
   const known = new Set<string>();
   const nextKeys = createSampler(redis);
   let isStopped = false;
+  let isFailing = false;
   let running = Promise.resolve();
 
   async function check(): Promise<void> {
@@ -65,9 +66,12 @@ export function startDriftCheck({ database, redis, logger, intervalMs }: DriftOp
     try {
       await check();
       counts.completed += 1;
+      isFailing = false;
     } catch (error) {
       counts.failed += 1;
-      if (!isStopped) logger.warn({ err: error }, "comparison of counters with the ledger failed");
+      // One line, however long Redis or PostgreSQL is away.
+      if (!isStopped && !isFailing) logger.warn({ err: error }, "comparison of counters with the ledger failed");
+      isFailing = true;
     }
     if (!isStopped) timer = schedule();
   }
