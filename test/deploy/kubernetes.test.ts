@@ -27,11 +27,11 @@ interface Kustomization {
 const folder = "deploy/kubernetes";
 const overlays = ["small", "large"].map((name) => join("overlays", name));
 const folders = ["base", ...overlays];
-const read = <Shape>(path: string): Shape => parse(readFileSync(join(folder, path), "utf8"));
-const kustomizationOf = (name: string) => read<Kustomization>(join(name, "kustomization.yaml"));
+const read = (path: string) => parse(readFileSync(join(folder, path), "utf8"));
+const kustomizationOf = (name: string): Kustomization => read(join(name, "kustomization.yaml"));
 const filesOf = (name: string) =>
-  readdirSync(join(folder, name)).filter((file) => /\.yaml$/.test(file) && file !== "kustomization.yaml");
-const manifests = folders.flatMap((name) => filesOf(name).map((file) => read<Manifest>(join(name, file))));
+  readdirSync(join(folder, name)).filter((file) => file.endsWith(".yaml") && file !== "kustomization.yaml");
+const manifests = folders.flatMap((name) => filesOf(name).map((file) => read(join(name, file)) as Manifest));
 const ofKind = (kind: string) => manifests.filter((manifest) => manifest.kind === kind);
 const { spec: deployment } = ofKind("Deployment")[0] as Manifest;
 const pod = deployment.template.spec;
