@@ -1,11 +1,12 @@
 /**
  * The cost of metrics. Run by hand: `npm run bench:metrics`; takes about two minutes, and needs redis-server.
- * - What one call records, and one scrape, timed in this process.
+ * - What one call records, what the watch on event loop and garbage collector costs, and one scrape, timed in this process.
  * - The processor time of a grant over gRPC at servers with and without metrics, which alternate in one run. Another
  *   program that uses the same core blurs this ratio by more than the cost.
  */
 import { setTimeout as wait } from "node:timers/promises";
 import { QuotaService } from "#gen/tollgate/v1/lease_pb.js";
+import { startProcessMeasures } from "../../src/metrics/process-measures.ts";
 import { createCallCounts } from "../../src/pipeline/call-counts.ts";
 import { addRoundTrip, createRoundTrips } from "../../src/shared/measures.ts";
 import { compare, load } from "./rivals/measure.ts";
@@ -24,6 +25,8 @@ console.log(`recording one call: ${recordingMicros.toFixed(3)} µs, median of 20
 console.log(
   `  = ${((recordingMicros * callsPerSecond) / 1e4).toFixed(3)} % of a core at ${callsPerSecond} calls a second`,
 );
+const watching = await measureWatching();
+console.log(`watching the event loop: ${watching.toFixed(3)} % of a core`);
 
 const port = await freePort();
 const metrics = `http://127.0.0.1:${port}/metrics`;
@@ -65,6 +68,22 @@ function timeRecording(): number {
   });
   // Milliseconds of a million calls are nanoseconds of one.
   return median(rounds) / 1000;
+}
+
+/** Returns the share of a core that an idle process needs more while it watches its event loop, in percent. */
+async function measureWatching(): Promise<number> {
+  const seconds = 5;
+  const idle = async () => {
+    const before = process.cpuUsage();
+    await wait(seconds * 1000);
+    const { user, system } = process.cpuUsage(before);
+    return (user + system) / 1e4 / seconds;
+  };
+  const without = await idle();
+  const measures = startProcessMeasures();
+  const watched = await idle();
+  measures.stop();
+  return watched - without;
 }
 
 /** Returns the time from the request to the last byte, of which most is the server's. */
