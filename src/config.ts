@@ -1,6 +1,7 @@
 import { hostname } from "node:os";
 import { z } from "zod";
 import { parseRedisUrl } from "./redis/url.ts";
+import { parseThresholds, thresholdRule } from "./shared/thresholds.ts";
 import { findWeakness } from "./shared/weak-secret.ts";
 
 // Settings are checked against these fixed limits.
@@ -26,6 +27,7 @@ const count = (least: number, most: number, rule = `must be ${least} to ${most}`
     .regex(/^\d+$/, "must be a whole number")
     .transform(Number)
     .pipe(z.number().min(least, rule).max(most, rule));
+const webhookKeyPrefix = "whsec_";
 const port = count(0, 65_535);
 const optionalPort = z
   .string()
@@ -45,6 +47,19 @@ const secrets = z
     const rule = list.map((secret) => findWeakness(secret)).find((weakness) => weakness !== undefined);
     if (rule !== undefined) context.addIssue({ code: "custom", message: `each key ${rule}` });
   });
+const webhookKeys = z.string().transform((list, context) => {
+  const keys = list.split(",").filter((key) => key !== "");
+  // The message must not contain a key.
+  if (!keys.every(isWebhookKey)) {
+    context.addIssue({ code: "custom", message: "each key must be whsec_ and 24 to 64 bytes in base64" });
+  }
+  return keys.map((key) => Buffer.from(key.slice(webhookKeyPrefix.length), "base64"));
+});
+const thresholds = z.string().transform((list, context) => {
+  const parsed = parseThresholds(list);
+  if (parsed === undefined) context.addIssue({ code: "custom", message: thresholdRule });
+  return parsed ?? z.NEVER;
+});
 
 const origins = z
   .string()
@@ -140,6 +155,21 @@ export const settings = {
   AUDIT_RETENTION_DAYS: setting(count(40, 100_000), "400", "How long the audit log of a day is kept."),
   DATA_RETENTION_DAYS: setting(count(1, 100_000), "90", "How long the data of a tracecode is kept."),
   DATA_MAX_BYTES: setting(count(1, 4_294_967_296), "268435456", "The largest data of a tracecode."),
+  WEBHOOK_URL: setting(
+    text.refine((url) => url === "" || isWebhookUrl(url), "must begin with https://, or http:// on this machine"),
+    "",
+    "Address that alerts are sent to, as signed webhooks. Empty: there are no alerts. docs/operations.md describes them.",
+  ),
+  WEBHOOK_SECRET: setting(
+    webhookKeys,
+    "",
+    "Keys that sign webhooks, comma-separated: `whsec_` and 24 to 64 bytes in base64. Each webhook has a signature of each.",
+  ),
+  ALERT_THRESHOLDS: setting(
+    thresholds,
+    "80%,95%,100%",
+    "Which part of `points_per_day` and `points_per_date_window`, or how many points, raise an alert. `off`: none. Lists of a company and of a user may follow: `80%,100% company:acme=50%,5000 user:alice=off`.",
+  ),
   TRUSTED_PROXIES: setting(count(0, 10), "0", "Proxies in front that add an address to X-Forwarded-For."),
   CORS_ORIGINS: setting(
     origins,
@@ -213,6 +243,9 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
 }
 
 function checkTogether(config: Config): void {
+  if ((config.WEBHOOK_URL === "") !== (config.WEBHOOK_SECRET.length === 0)) {
+    throw new ConfigError("WEBHOOK_URL and WEBHOOK_SECRET: both are needed, or neither");
+  }
   if ((config.TLS_CERT === "") !== (config.TLS_KEY === "")) {
     throw new ConfigError("TLS_CERT and TLS_KEY: both are needed, or neither");
   }
@@ -246,6 +279,18 @@ function checkTogether(config: Config): void {
 /** Whether a browser would send the text as the header Origin. */
 function isOrigin(text: string): boolean {
   return /^https?:/.test(text) && URL.canParse(text) && new URL(text).origin === text;
+}
+
+function isWebhookUrl(text: string): boolean {
+  if (!URL.canParse(text)) return false;
+  const { protocol, hostname: host } = new URL(text);
+  return protocol === "https:" || (protocol === "http:" && ["localhost", "127.0.0.1", "[::1]"].includes(host));
+}
+
+function isWebhookKey(text: string): boolean {
+  const key = Buffer.from(text.slice(webhookKeyPrefix.length), "base64");
+  const isWhole = text === webhookKeyPrefix + key.toString("base64");
+  return isWhole && key.length >= 24 && key.length <= 64;
 }
 
 function setting<Schema extends z.ZodType>(schema: Schema, fallback: string, meaning: string): Setting<Schema> {

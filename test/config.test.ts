@@ -46,6 +46,11 @@ test.each<[Record<string, string>, string]>([
   [{ CORS_ORIGINS: "https://app.example.com,app.example.com" }, "CORS_ORIGINS"],
   [{ CORS_ORIGINS: "null" }, "CORS_ORIGINS"],
   [{ DRAIN_MS: "-1" }, "DRAIN_MS"],
+  [{ WEBHOOK_URL: "https://x" }, "WEBHOOK_URL and WEBHOOK_SECRET"],
+  [{ WEBHOOK_SECRET: `whsec_${"a".repeat(32)}` }, "WEBHOOK_URL and WEBHOOK_SECRET"],
+  [{ WEBHOOK_URL: "http://example.com" }, "WEBHOOK_URL"],
+  [{ WEBHOOK_URL: "https://x", WEBHOOK_SECRET: "whsec_short" }, "WEBHOOK_SECRET"],
+  [{ ALERT_THRESHOLDS: "80%,many" }, "ALERT_THRESHOLDS"],
   [{ BODY_TIMEOUT_MS: "60000" }, "BODY_TIMEOUT_MS"],
   [{ DATA_MAX_BYTES: "471859201" }, "DATA_MAX_BYTES"],
 ])("refuses %o in one line that begins with %s", (environment, name) => {
@@ -56,6 +61,8 @@ test.each<[Record<string, string>, string]>([
 });
 
 test("the message that refuses a secret does not contain it", () => {
+  const webhook = { WEBHOOK_URL: "https://x", WEBHOOK_SECRET: "a-short-secret" };
+  expect(() => readConfig(webhook)).toThrow(/^((?!a-short-secret).)*$/);
   expect(() => readConfig({ TOKEN_KEYS: "a-short-secret" })).toThrow(/^((?!a-short-secret).)*$/);
 });
 

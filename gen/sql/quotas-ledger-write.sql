@@ -72,6 +72,7 @@ added as (
   order by 1, 2, 3, 4
   on conflict (user_id, service, method_group, day) do update set
     points = kept.points + excluded.points, timezone = least(kept.timezone, excluded.timezone)
+  returning user_id, service, method_group, day, points
 ),
 late as (
   insert into late_day as kept (user_id, service, method_group, day, until)
@@ -82,8 +83,22 @@ late as (
   on conflict (user_id, service, method_group, day) do update set until = greatest(kept.until, excluded.until)
 )
 select concat_ws(' ', user_id, service, method_group, day - date '1970-01-01', operation_id) as key, username,
-  company_key as "companyKey", tracecode, holder
-from changed;
+  company_key as "companyKey", tracecode, holder, null::bigint as "dayPoints", null::bigint as "otherDayPoints"
+from changed
+-- The sums that alerts need, as rows of their own: the planner takes the parts above for one row each, and would join
+-- them in nested loops.
+union all
+select concat_ws(' ', user_id, service, method_group, day - date '1970-01-01'), null, null, null, null, points, null
+from added where cardinality($21::bigint[]) > 0
+union all
+select concat_ws(' ', user_id, service, method_group, day), null, null, null, null, null, (
+    select coalesce(sum(other.points), 0)::bigint from charged_day as other
+    where other.user_id = charge.user_id and other.service = charge.service
+      and other.method_group = charge.method_group and other.day >= date '1970-01-01' + window_from
+      and other.day < date '1970-01-01' + window_to and other.day <> date '1970-01-01' + charge.day
+  )
+from unnest($21::bigint[], $22::smallint[], $23::smallint[], $24::integer[], $25::integer[], $26::integer[])
+  as charge (user_id, service, method_group, day, window_from, window_to);
 
 -- ledger-write.findSettlements
 select concat_ws(' ', user_id, service, method_group, day - date '1970-01-01', operation_id) as key,

@@ -13,6 +13,7 @@ import { createSubjects, type Subjects } from "../quotas/limits/subjects.ts";
 import { openEngine, openQuotas, type Quotas } from "../quotas/open-quotas.ts";
 import { createRoundTrips } from "../shared/measures.ts";
 import type { ActionWriter, UsageWriter } from "../shared/records.ts";
+import { openAlerts } from "./alerts.ts";
 import type { Closers } from "./closers.ts";
 import type { Databases } from "./databases.ts";
 
@@ -59,9 +60,11 @@ export async function openQuotaWiring(
     resources;
   const { database, url, outages } = databases;
   const subjects = createSubjects({ database, now });
+  const alerts = openAlerts(config, { database, logger, subjects, now }, closers);
   const ledger = createLedger({
     database,
     logger,
+    alerts,
     actions: writing.actions,
     usage: writing.usage,
     onContradiction: (meter) => void corrections.correct(meter),

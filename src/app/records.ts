@@ -1,5 +1,6 @@
 import type { Logger } from "pino";
 import { findUserCompanies } from "../accounts/users/store.ts";
+import { dropAlerts } from "../alerts/outbox.ts";
 import { createRollUp, dropAuditTotals } from "../audit/roll-up.ts";
 import { createSecurityLog } from "../audit/security-log.ts";
 import { createUserHistory, type UserHistory } from "../audit/user-history.ts";
@@ -54,7 +55,10 @@ export function openRetention(config: Config, resources: RecordResources, closer
     {
       table: "lease",
       days: config.LEDGER_RETENTION_DAYS,
-      deleteDependents: (beforeMs) => dropChargedDays(database, beforeMs),
+      async deleteDependents(beforeMs) {
+        await dropChargedDays(database, beforeMs);
+        await dropAlerts(database, beforeMs);
+      },
     },
     { table: "usage_point", days: pointDays },
     {

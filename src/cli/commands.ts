@@ -160,6 +160,17 @@ export const commands: readonly CommandDefinition[] = [
     load: async () => (await import("./verify.ts")).verifyBooks,
   },
   {
+    name: "webhook list",
+    summary: "List the alerts that were not sent, and why",
+    load: async () => (await import("./webhook.ts")).listWebhooks,
+  },
+  {
+    name: "webhook retry",
+    summary: "Send abandoned alerts again: one, or all without an id",
+    arguments: ["ID?"],
+    load: async () => (await import("./webhook.ts")).retryWebhooks,
+  },
+  {
     name: "backup",
     summary: "Write the whole database, as it is at one moment, to a file or stdout",
     options: { output: { value: "FILE", meaning: "the file to write, which must not exist; stdout by default" } },

@@ -45,6 +45,12 @@ export interface LedgerEntry {
       };
 }
 
+export type SettledEntry = LedgerEntry & { readonly end: Extract<LedgerEntry["end"], { state: "settled" }> };
+
+export function isSettled(entry: LedgerEntry): entry is SettledEntry {
+  return entry.end.state === "settled";
+}
+
 /** Converts a lease of the counters to an entry of the ledger. */
 export function toEntry(options: {
   readonly meter: Meter;

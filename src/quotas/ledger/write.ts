@@ -3,9 +3,11 @@ import { columnOf, textColumnOf } from "../../postgres/columns.ts";
 import { type Database, inTransaction, type Transaction } from "../../postgres/database.ts";
 import { ensurePartitions, withPartitions } from "../../postgres/partitions.ts";
 import { defineStatements, keepPlan, queryRows } from "../../postgres/statements.ts";
+import type { AlertWriter, DayLimits } from "../../shared/alerts.ts";
 import { type Micros, toIsoDay } from "../../shared/calendar.ts";
 import type { Action, ActionWriter, RecordWriter, Usage, UsageWriter } from "../../shared/records.ts";
-import type { LedgerEntry } from "./entry.ts";
+import { chargesOf } from "./charges.ts";
+import { isSettled, type LedgerEntry, type SettledEntry } from "./entry.ts";
 import { toUuid } from "./lease-id.ts";
 import { lateAfterDays } from "./read.ts";
 
@@ -13,13 +15,17 @@ export interface LedgerWriters {
   readonly database: Database;
   readonly actions: ActionWriter;
   readonly usage: UsageWriter;
+  /** Absent when no alerts are written. */
+  readonly alerts?: AlertWriter | undefined;
 }
-
-type Settled = LedgerEntry & { readonly end: Extract<LedgerEntry["end"], { state: "settled" }> };
 
 /** Names a lease, and sorts as its row does. */
 export function leaseKeyOf({ meter, day, operationId }: LedgerEntry): string {
   return [meter.userId, meter.service, meter.methodGroup, day, operationId].join(" ");
+}
+
+function dayKeyOf({ meter, day }: LedgerEntry): string {
+  return [meter.userId, meter.service, meter.methodGroup, day].join(" ");
 }
 
 /**
@@ -71,15 +77,18 @@ export async function writeEntries(
   return withPartitions(books.database, () => write(books, entries));
 }
 
-async function write({ database, actions, usage }: LedgerWriters, entries: readonly LedgerEntry[]) {
+async function write({ database, actions, usage, alerts }: LedgerWriters, entries: readonly LedgerEntry[]) {
   const settled = entries.filter(isSettled);
   await ensurePartitions(database, "lease", new Set(entries.map(({ day }) => day)));
   if (settled.length > 0) {
     await usage.prepare(settled.map(({ day, end }) => ({ day, pointKeys: end.pointKeys })));
     await actions.prepare(settled.map(({ end }) => ({ timeMicros: timeOf(end) })));
   }
-  return inTransaction(database, async (transaction) => {
-    const raised = await putLeases(transaction, entries);
+  const limits = alerts === undefined ? noLimits : await findLimits(alerts, settled);
+  let alertCount = 0;
+  const written = await inTransaction(database, async (transaction) => {
+    const put = await putLeases(transaction, entries, limits);
+    const { raised } = put;
     const settlements = new Map<string, Settlement>();
     const used: Usage[] = [];
     const done: Action[] = [];
@@ -91,11 +100,47 @@ async function write({ database, actions, usage }: LedgerWriters, entries: reado
       used.push(toUsage(entry, kept));
       done.push(toAction(entry, kept));
     }
+    if (alerts !== undefined && limits.size > 0) {
+      const alertActions = await alerts.write(transaction, chargesOf(settledLeases(settled, put, limits)));
+      alertCount = alertActions.length;
+      done.push(...alertActions);
+    }
     await usage.write(transaction, used);
     await actions.write(transaction, done);
     const unchanged = entries.filter((entry) => !raised.has(leaseKeyOf(entry)));
     for (const [key, settlement] of await findSettlements(transaction, unchanged)) settlements.set(key, settlement);
     return settlements;
+  });
+  if (alertCount > 0) alerts?.scheduleDelivery();
+  return written;
+}
+
+type Put = Awaited<ReturnType<typeof putLeases>>;
+type LimitsByEntry = ReadonlyMap<LedgerEntry, DayLimits>;
+const noLimits: LimitsByEntry = new Map();
+
+/** Finds the limits of settled entries. Users that decide on this server are cached. */
+async function findLimits(alerts: AlertWriter, settled: readonly SettledEntry[]): Promise<LimitsByEntry> {
+  const limits = new Map<LedgerEntry, DayLimits>();
+  await Promise.all(
+    settled.map(async (entry) => {
+      const { meter, username, day } = entry;
+      const found = await alerts.limitsOf({ ...meter, username, day });
+      if (found !== undefined) limits.set(entry, found);
+    }),
+  );
+  return limits;
+}
+
+/** Returns the leases that this transaction has settled and that have limits. */
+function settledLeases(settled: readonly SettledEntry[], { raised, sums }: Put, limits: LimitsByEntry) {
+  return settled.flatMap((entry) => {
+    const kept = raised.get(leaseKeyOf(entry));
+    const found = limits.get(entry);
+    const sum = sums.get(dayKeyOf(entry));
+    if (kept === undefined || found === undefined || sum === undefined) return [];
+    const { username, companyKey, tracecode } = kept;
+    return [{ entry, limits: found, username, companyKey, tracecode, ...sum }];
   });
 }
 
@@ -116,12 +161,12 @@ async function findSettlements(transaction: Transaction, entries: readonly Ledge
 }
 
 // Written out, not spread, here and below: this is done for every calculation there is.
-function toUsage({ meter, day, end }: Settled, { username, companyKey }: Kept): Usage {
+function toUsage({ meter, day, end }: SettledEntry, { username, companyKey }: Kept): Usage {
   const { userId, service, methodGroup } = meter;
   return { userId, username, companyKey, service, methodGroup, day, points: end.points, pointKeys: end.pointKeys };
 }
 
-function toAction(entry: Settled, { username, companyKey, tracecode, holder }: Kept): Action {
+function toAction(entry: SettledEntry, { username, companyKey, tracecode, holder }: Kept): Action {
   const { meter, end } = entry;
   const { operation, server = holder, points, durationMs, outcome } = end;
   return {
@@ -149,16 +194,12 @@ function partOf(entry: LedgerEntry): string {
   return toUuid(createHash("md5").update(leaseKeyOf(entry)).digest("hex"));
 }
 
-function timeOf({ endedMs }: Settled["end"]): Micros {
+function timeOf({ endedMs }: SettledEntry["end"]): Micros {
   return Math.round(endedMs * 1000);
 }
 
 /** States as the table has them: a lease only ever goes up. */
 const stateNumbers = { granted: 0, released: 1, settled: 2 };
-
-function isSettled(entry: LedgerEntry): entry is Settled {
-  return entry.end.state === "settled";
-}
 
 /** The caller and the user of a lease at its grant. Both may have changed since. */
 interface Kept {
@@ -169,14 +210,24 @@ interface Kept {
   readonly holder: string;
 }
 
+/** The charged points of a day after putLeases, and those of the other days of its window before it. */
+interface Sums {
+  readonly dayPoints: number;
+  readonly otherDayPoints: number;
+}
+
+/** A row of a lease has names, a row of a day has sums. */
+type PutRow = { readonly [Name in keyof (Kept & Sums)]: (Kept & Sums)[Name] | null } & Pick<Kept, "key">;
+
 /**
  * Inserts leases or advances their state, never back. Adds the points of settled leases to the sums of their day, and
- * notes the days of leases that run long. Returns the leases that this call changed, by their keys. A settled lease does
- * not change. A later grant replaces a released grant of its operation.
+ * notes the days of leases that run long. Returns the leases that this call changed, by their keys, and the sums of the days
+ * that have limits. A settled lease does not change. A later grant replaces a released grant of its operation.
  */
-async function putLeases(transaction: Transaction, entries: readonly LedgerEntry[]) {
+async function putLeases(transaction: Transaction, entries: readonly LedgerEntry[], limits = noLimits) {
   const ends = entries.map(({ end }) => (end.state === "settled" ? end : undefined));
-  const rows = await queryRows<Kept>(transaction, sql.putLeases, [
+  const days = daysOf(limits);
+  const rows = await queryRows<PutRow>(transaction, sql.putLeases, [
     columnOf(entries, ({ meter }) => meter.userId),
     columnOf(entries, ({ meter }) => meter.service),
     columnOf(entries, ({ meter }) => meter.methodGroup),
@@ -197,8 +248,40 @@ async function putLeases(transaction: Transaction, entries: readonly LedgerEntry
     columnOf(ends, (end) => end?.durationMs),
     columnOf(ends, (end) => end?.outcome),
     columnOf(entries, ({ isHolderKnown }) => isHolderKnown),
+    columnOf(days, ({ entry: { meter } }) => meter.userId),
+    columnOf(days, ({ entry: { meter } }) => meter.service),
+    columnOf(days, ({ entry: { meter } }) => meter.methodGroup),
+    columnOf(days, ({ entry: { day } }) => day),
+    columnOf(days, ({ window }) => window?.from),
+    columnOf(days, ({ window }) => window?.to),
   ]);
-  return new Map(rows.map((row) => [row.key, row]));
+  const raised = new Map<string, Kept>();
+  const sums = new Map<string, Sums>();
+  for (const row of rows) {
+    if (isKept(row)) raised.set(row.key, row);
+    else sums.set(row.key, add(sums.get(row.key), row));
+  }
+  return { raised, sums };
+}
+
+function isKept(row: PutRow): row is Kept & PutRow {
+  return row.username !== null;
+}
+
+function add(sums: Sums | undefined, { dayPoints, otherDayPoints }: PutRow): Sums {
+  return {
+    dayPoints: (sums?.dayPoints ?? 0) + (dayPoints ?? 0),
+    otherDayPoints: (sums?.otherDayPoints ?? 0) + (otherDayPoints ?? 0),
+  };
+}
+
+/** Returns the days of method groups that have limits, each once, with the window whose points an alert needs. */
+function daysOf(limits: LimitsByEntry) {
+  const days = new Map<string, { entry: LedgerEntry; window: DayLimits["window"] | undefined }>();
+  for (const [entry, { pointsPerDateWindow, window }] of limits) {
+    days.set(dayKeyOf(entry), { entry, window: pointsPerDateWindow === undefined ? undefined : window });
+  }
+  return [...days.values()];
 }
 
 /**
@@ -280,6 +363,7 @@ const sql = defineStatements("ledger-write", {
       order by 1, 2, 3, 4
       on conflict (user_id, service, method_group, day) do update set
         points = kept.points + excluded.points, timezone = least(kept.timezone, excluded.timezone)
+      returning user_id, service, method_group, day, points
     ),
     late as (
       insert into late_day as kept (user_id, service, method_group, day, until)
@@ -290,8 +374,22 @@ const sql = defineStatements("ledger-write", {
       on conflict (user_id, service, method_group, day) do update set until = greatest(kept.until, excluded.until)
     )
     select concat_ws(' ', user_id, service, method_group, day - date '1970-01-01', operation_id) as key, username,
-      company_key as "companyKey", tracecode, holder
-    from changed`),
+      company_key as "companyKey", tracecode, holder, null::bigint as "dayPoints", null::bigint as "otherDayPoints"
+    from changed
+    -- The sums that alerts need, as rows of their own: the planner takes the parts above for one row each, and would join
+    -- them in nested loops.
+    union all
+    select concat_ws(' ', user_id, service, method_group, day - date '1970-01-01'), null, null, null, null, points, null
+    from added where cardinality($21::bigint[]) > 0
+    union all
+    select concat_ws(' ', user_id, service, method_group, day), null, null, null, null, null, (
+        select coalesce(sum(other.points), 0)::bigint from charged_day as other
+        where other.user_id = charge.user_id and other.service = charge.service
+          and other.method_group = charge.method_group and other.day >= date '1970-01-01' + window_from
+          and other.day < date '1970-01-01' + window_to and other.day <> date '1970-01-01' + charge.day
+      )
+    from unnest($21::bigint[], $22::smallint[], $23::smallint[], $24::integer[], $25::integer[], $26::integer[])
+      as charge (user_id, service, method_group, day, window_from, window_to)`),
   findSettlements: `
     select concat_ws(' ', user_id, service, method_group, day - date '1970-01-01', operation_id) as key,
       settled_points as points, (extract(epoch from granted_at) * 1000)::float8 as "grantedMs"
