@@ -3,7 +3,7 @@ import { addRoundTrip, type RoundTrips } from "../shared/measures.ts";
 
 type Callback = (error: unknown, result: unknown) => void;
 
-/** Measures every query of a connection: statements, and the begin and commit of transactions. */
+/** Measures every query of a connection except COPY: statements, and the begin and commit of transactions. */
 export function measureQueries(client: pg.Client, trips: RoundTrips): void {
   const query = client.query.bind(client) as (...parameters: unknown[]) => unknown;
   const measured = (...parameters: unknown[]): unknown => {
@@ -16,7 +16,9 @@ export function measureQueries(client: pg.Client, trips: RoundTrips): void {
       };
       return query(...parameters.slice(0, -1), measuredCallback);
     }
-    const result = query(...parameters) as Promise<unknown>;
+    const result = query(...parameters);
+    // COPY returns a stream.
+    if (!(result instanceof Promise)) return result;
     result.then(
       () => addRoundTrip(trips, startedMs, false),
       () => addRoundTrip(trips, startedMs, true),
