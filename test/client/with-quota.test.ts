@@ -108,8 +108,3 @@ test("withQuota stops waiting when the caller aborts", async () => {
   controller.abort();
   await expect(waiting).rejects.toThrow();
 });
-
-test("the package exports the generated services that its callers need", async () => {
-  const { QuotaService: exported } = await import("tollgate/gen/tollgate/v1/lease_pb.js");
-  expect(exported.typeName).toBe(QuotaService.typeName);
-});
