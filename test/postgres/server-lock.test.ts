@@ -22,7 +22,7 @@ const takeovers: string[] = [];
 async function hold(
   serverName: string,
   isShared: boolean,
-  { url = fixture.url, waitMs = 200 as number | undefined } = {},
+  { url = fixture.url, waitMs = 200 }: { readonly url?: string; readonly waitMs?: number | undefined } = {},
 ) {
   const onTakeover = (why: string) => takeovers.push(why);
   const lock = await holdServerLock({ url, serverName, isShared, outages, onTakeover, ...(waitMs && { waitMs }) });

@@ -184,10 +184,12 @@ describe.skipIf(noOwnRedis !== "")(`batches ${noOwnRedis}`, () => {
     const faults = () => app.log.filter(({ msg }) => msg === "item of a batch failed").length;
     const before = faults();
     await app.database.raw("alter table quota rename to quota_away");
+    let restored: PromiseLike<unknown> | undefined;
     const requests = [cold[0], warm, cold[0]].map((username) => requestFor(username ?? "", 1));
-    const { decisions } = await client
-      .batchAcquireQuota({ requests })
-      .finally(async () => void (await app.database.raw("alter table quota_away rename to quota")));
+    const { decisions } = await client.batchAcquireQuota({ requests }).finally(() => {
+      restored = app.database.raw("alter table quota_away rename to quota");
+    });
+    await restored;
     const outcomes = decisions.map(({ decision }) =>
       decision.case === "refused" ? Code[decision.value.code] : decision.case,
     );
