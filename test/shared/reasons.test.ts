@@ -36,6 +36,8 @@ test("only the files that give an error its reason construct a ConnectError", ()
     "call/library-errors.ts",
     // Writes trailers with Connect's functions.
     "grpc/trailers.ts",
+    // Copies a known error for each item of a batch.
+    "pipeline/item-errors.ts",
     "quotas/leases/refusal.ts",
     "shared/errors.ts",
     // Gives a reason to errors that Connect itself makes.

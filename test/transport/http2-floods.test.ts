@@ -26,7 +26,7 @@ interface Flood {
   readonly piece: (part: number) => Buffer;
 }
 
-const maxBytes = 20_000_000;
+const maxBytes = 200_000_000;
 const headroomBytes = 100_000_000;
 const get = requestHeaders("/", "text/plain", "GET");
 const hold = requestHeaders("/hold", "text/plain");
