@@ -72,8 +72,8 @@ interface Waiting<Entry, Result> {
   entry: Entry;
   /** Callbacks of the callers that wait for the entry. */
   readonly settles: ((outcome: Outcome<Result>) => void)[];
-  /** The span of the caller. Undefined while tracing is off. */
-  readonly span: SpanIds | undefined;
+  /** The spans of the first and the latest caller of the entry. Empty while tracing is off. */
+  spans: readonly SpanIds[];
   /** When it was queued, by performance.now(). */
   readonly sinceMs: number;
 }
@@ -134,16 +134,18 @@ export function createGroupCommit<Entry, Result = void>(
   function enqueue(entry: Entry, ...settles: Waiting<Entry, Result>["settles"]): void {
     const key = merging?.keyOf(entry);
     const existing = key === undefined ? undefined : byKey.get(key);
+    const span = currentTracer()?.currentIds();
     if (merging !== undefined && existing !== undefined) {
       pendingSize -= sizeOf(existing.entry);
       existing.entry = merging.merge(existing.entry, entry);
       pendingSize += sizeOf(existing.entry);
       existing.settles.push(...settles);
+      if (span !== undefined) existing.spans = [...existing.spans.slice(0, 1), span];
       return;
     }
     pendingSize += sizeOf(entry);
     pendingEntries += 1;
-    const added = { entry, settles, span: currentTracer()?.currentIds(), sinceMs: performance.now() };
+    const added = { entry, settles, spans: span === undefined ? [] : [span], sinceMs: performance.now() };
     waiting.push(added);
     if (key !== undefined) byKey.set(key, added);
   }
@@ -281,6 +283,6 @@ function traceBatch<Result>(
 ): Promise<Result> {
   const tracer = currentTracer();
   if (tracer === undefined) return work();
-  const links = batch.flatMap(({ span }) => span ?? []);
+  const links = batch.flatMap(({ spans }) => spans);
   return endWith(tracer.startBatch(`write ${name}`, { "tollgate.entries": batch.length }, links), work);
 }
