@@ -94,7 +94,7 @@ export const guards: readonly Guard[] = [
   },
   {
     name: "a settlement is acknowledged only after its commit",
-    file: "src/quotas/leases/lifecycle.ts",
+    file: "src/quotas/leases/settle.ts",
     find: "const kept = await options.ledger.commit(",
     replace:
       "const kept = ((entry: LedgerEntry): { points: number } | undefined => void options.ledger.append(entry))(",
