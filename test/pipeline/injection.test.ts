@@ -311,3 +311,51 @@ async function callGrpc(method: DescMethod, request: object): Promise<Reply> {
   await once(stream, "close");
   return { code: String(headers["grpc-status"]), message: String(headers["grpc-message"]), body, headers };
 }
+
+describe("script in a text", () => {
+  const texts = [
+    "<script>alert(1)</script>",
+    "</script><script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "<svg onload=alert(1)>",
+    '"><script>alert(1)</script>',
+    "'-alert(1)-'",
+    "javascript:alert(1)",
+    "{{constructor.constructor('alert(1)')()}}",
+    "<!--<script>",
+    "+ADw-script+AD4-alert(1)+ADw-/script+AD4-",
+  ];
+
+  test.each(texts)("%s of a company is returned as JSON that no browser takes for a page", async (detail) => {
+    const key = `c_${randomUUID().replaceAll("-", "")}`;
+    await app.http("POST", "/admin/companies", { token: app.admin, body: { key, detail } });
+    const { status, headers, body } = await app.http("GET", `/admin/companies/${key}`, { token: app.admin });
+    expect([status, body.detail]).toEqual([200, detail]);
+    expectNoPage(headers);
+  });
+
+  test.each(texts)("%s in a path is refused by JSON that no browser takes for a page", async (text) => {
+    const { status, headers } = await app.http("GET", `/admin/users/${q(text)}`, { token: app.admin });
+    expect(status).toBeGreaterThanOrEqual(400);
+    expectNoPage(headers);
+  });
+
+  test.each(["text/html", "image/svg+xml", "application/xhtml+xml", "text/xml", "application/javascript"])(
+    "a file of type %s is a download, and never a page",
+    async (type) => {
+      const tracecode = randomUUID();
+      const path = `/admin/data/${tracecode}?username=${username}&filename=${q("<script>.html")}&data_flow_type=INPUT`;
+      const headers = { "content-type": type };
+      const body = "<script>alert(1)</script>";
+      expect((await app.http("PUT", path, { token: app.admin, headers, body })).status).toBeLessThan(300);
+      const answer = await app.http("GET", `/admin/data/${tracecode}`, { token: app.admin });
+      expect(answer.headers.get("content-disposition")).toMatch(/^attachment; filename=/);
+      expect(answer.headers.get("x-content-type-options")).toBe("nosniff");
+    },
+  );
+});
+
+function expectNoPage(headers: Headers): void {
+  expect(headers.get("content-type")).toBe("application/json; charset=utf-8");
+  expect(headers.get("x-content-type-options")).toBe("nosniff");
+}
