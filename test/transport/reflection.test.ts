@@ -184,7 +184,13 @@ test("a response with a file costs about as much as one without, because its byt
     return performance.now() - started;
   };
   const file: Question = { case: "fileByFilename", value: "tollgate/v1/system.proto" };
-  await timeOf(file);
-  // A response took a hundred times as long when its files were serialized each time.
-  expect(await timeOf(file)).toBeLessThan(30 * (await timeOf({ case: "listServices", value: "" })));
+  const list: Question = { case: "listServices", value: "" };
+  const times = { file: [] as number[], list: [] as number[] };
+  for (let round = 0; round < 6; round += 1) {
+    times.file.push(await timeOf(file));
+    times.list.push(await timeOf(list));
+  }
+  // The fastest of several: a garbage collection takes longer than a round. A response took a hundred times as long when
+  // its files were serialized each time.
+  expect(Math.min(...times.file)).toBeLessThan(30 * Math.min(...times.list));
 });
