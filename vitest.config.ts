@@ -1,8 +1,13 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { defineConfig } from "vitest/config";
 
-/** Suites that take minutes, or that need programs beside PostgreSQL and Redis. */
-const slow = ["test/{clients,e2e,examples,faults,fuzz}/*.test.ts"];
+/** Suites that take long, or that need programs beside PostgreSQL and Redis. */
+const slow = [
+  "test/{clients,e2e,examples,faults,fuzz}/*.test.ts",
+  "test/accounts/auth/flood.test.ts",
+  "test/cli/backup.test.ts",
+  "test/transport/http2-floods.test.ts",
+];
 
 /** What a test imports when it needs PostgreSQL, Redis, or a program as a process. */
 const usesServer = /from "([./]+\/support\/(app|database|process|redis)\.ts|node:child_process)"/;
