@@ -99,3 +99,38 @@ export function parseHolder(text: string): Holder {
   const [tracecode = "", username = "", companyKey] = text.split(" ", 3);
   return { tracecode, username, companyKey };
 }
+
+/** Names a lease, and sorts as its row does. */
+export function leaseKeyOf({ meter, day, operationId }: LedgerEntry): string {
+  return [meter.userId, meter.service, meter.methodGroup, day, operationId].join(" ");
+}
+
+/** Names the day of a meter on which a lease is charged. */
+export function dayKeyOf({ meter, day }: LedgerEntry): string {
+  return [meter.userId, meter.service, meter.methodGroup, day].join(" ");
+}
+
+/**
+ * Merges two entries of one lease. A settlement wins, then the later grant. Entries of one grant give the later state, the
+ * latest expiry, and the user, company and holder of the entry with the earlier state. The company and the holder of a
+ * winner that does not know them come from the other entry.
+ */
+export function mergeEntries(first: LedgerEntry, second: LedgerEntry): LedgerEntry {
+  const degraded = first.degraded || second.degraded;
+  if (first.grantedMs !== second.grantedMs) {
+    const [earlier, later] = first.grantedMs < second.grantedMs ? [first, second] : [second, first];
+    const [winner, loser] = isSettled(earlier) ? [earlier, later] : [later, earlier];
+    return { ...winner, ...(!winner.isHolderKnown && holderOf(loser)), degraded };
+  }
+  const [firstState, secondState] = [stateNumbers[first.end.state], stateNumbers[second.end.state]];
+  const further = secondState > firstState ? second : first;
+  const expireMs = Math.max(first.expireMs, second.expireMs);
+  return { ...further, ...holderOf(secondState < firstState ? second : first), expireMs, degraded };
+}
+
+function holderOf({ username, companyKey, tracecode, holder, isHolderKnown }: LedgerEntry) {
+  return { username, companyKey, tracecode, holder, isHolderKnown };
+}
+
+/** States as the table has them: a lease only ever goes up. */
+export const stateNumbers = { granted: 0, released: 1, settled: 2 };

@@ -2,8 +2,9 @@ import type { Logger } from "pino";
 import { createGroupCommit, type GroupCommit } from "../../postgres/group-commit.ts";
 import { weightOf } from "../../shared/records.ts";
 import type { Meter } from "../counters/engine.ts";
-import type { LedgerEntry } from "./entry.ts";
-import { type LedgerWriters, leaseKeyOf, mergeEntries, type Settlement, writeEntries } from "./write.ts";
+import { type LedgerEntry, leaseKeyOf, mergeEntries } from "./entry.ts";
+import type { Settlement } from "./lease-rows.ts";
+import { type LedgerWriters, writeEntries } from "./write.ts";
 
 /**
  * The durable record of leases. A settled lease is written with its usage and its audit action. A commit resolves to the

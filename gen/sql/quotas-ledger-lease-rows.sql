@@ -1,4 +1,4 @@
--- The SQL of src/quotas/ledger/write.ts. Made by `npm run gen`.
+-- The SQL of src/quotas/ledger/lease-rows.ts. Made by `npm run gen`.
 
 -- ledger-write.putLeases (keeps its plan)
 with entry as materialized (
