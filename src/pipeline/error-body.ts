@@ -8,7 +8,8 @@ import { complete } from "../shared/errors.ts";
 import { type Reason, reasons } from "../shared/reasons.ts";
 import { reasonFieldsOf } from "./call-log.ts";
 import { originOf } from "./client-origin.ts";
-import type { Pipeline, PipelineOptions } from "./pipeline.ts";
+import type { Pipeline } from "./pipeline.ts";
+import type { PipelineOptions } from "./pipeline-call.ts";
 import { requestStateOf } from "./request-state.ts";
 import { createTracedata } from "./tracedata.ts";
 

@@ -1,4 +1,3 @@
-import { randomUUID } from "node:crypto";
 import {
   create,
   type DescMessage,
@@ -8,46 +7,15 @@ import {
   type MessageInitShape,
 } from "@bufbuild/protobuf";
 import type { ConnectError, ContextValues, HandlerContext, ServiceImpl } from "@connectrpc/connect";
-import type { Logger } from "pino";
-import { Outcome_Name } from "#gen/tollgate/v1/lease_pb.js";
-import { Method_Group, type Tracedata } from "#gen/tollgate/v1/tracedata_pb.js";
-import { eachUntilInterrupted, interruptionOf, untilInterrupted } from "../call/context.ts";
+import { eachUntilInterrupted, untilInterrupted } from "../call/context.ts";
 import { createFillDefaults } from "../gateway/defaults.ts";
-import { type Database, inTransaction, type Transaction } from "../postgres/database.ts";
-import { withPartitions } from "../postgres/partitions.ts";
-import { microsOf } from "../shared/calendar.ts";
-import { internal, invalid, unauthenticated } from "../shared/errors.ts";
-import type { Call, Changed, Handlers, Read } from "../shared/handler.ts";
-import { type Principal, scopeOf } from "../shared/principal.ts";
-import type { Action, ActionWriter } from "../shared/records.ts";
-import type { SecurityLog } from "../shared/security-log.ts";
-import type { Span } from "../shared/tracing.ts";
-import { isAudited } from "./authorization.ts";
+import { invalid } from "../shared/errors.ts";
+import type { Call, Handlers } from "../shared/handler.ts";
+import { traceEach } from "../shared/tracing.ts";
 import { createCallLog, type LogCall } from "./call-log.ts";
-import { originKey } from "./client-origin.ts";
-import { toItemError } from "./item-errors.ts";
-import {
-  admitCaller,
-  callStateOf,
-  countCall,
-  type RequestState,
-  type RequestStateOptions,
-  requestStateOf,
-  toPublicError,
-  tracedataOf,
-} from "./request-state.ts";
-import { operationOf } from "./tracedata.ts";
+import { PipelineCall, type PipelineOptions, type RequireValid } from "./pipeline-call.ts";
+import { admitCaller, callStateOf, countCall, requestStateOf, toPublicError } from "./request-state.ts";
 import { createValidate } from "./validate.ts";
-
-export interface PipelineOptions extends RequestStateOptions {
-  readonly logger: Logger;
-  readonly database: Database;
-  /** Writes the audit record of a change in the change's transaction. */
-  readonly actions: ActionWriter;
-  readonly securityLog: SecurityLog;
-  /** Resolves when the local caches are invalidated for every change before now. */
-  readonly caughtUp: () => Promise<void>;
-}
 
 /** A service and its implementation, for every transport. */
 export interface Route {
@@ -78,8 +46,6 @@ type Output = MessageInitShape<DescMethod["output"]>;
 type Input = Message | AsyncIterable<Message>;
 type UnaryHandler = (request: Input, call: Call) => Promise<Output>;
 type StreamHandler = (request: Input, call: Call) => AsyncIterable<Output>;
-/** @throws INVALID_REQUEST that names each field */
-type RequireValid = (desc: DescMessage, message: Message) => void;
 
 /** Authenticates, authorizes, validates, calls the handler, audits and maps errors, once for all transports. */
 export function createPipeline(options: PipelineOptions): Pipeline {
@@ -118,7 +84,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
         const admission = admitCaller(options, context, requestState);
         if (admission !== undefined) await untilInterrupted(context, admission);
         const handle = () => handler(prepare(request), new PipelineCall(options, context, requestState, requireValid));
-        const outputs = requestState.span === undefined ? handle() : runEach(requestState.span, handle);
+        const outputs = requestState.span === undefined ? handle() : traceEach(requestState.span, handle);
         for await (const output of eachUntilInterrupted(context, outputs)) yield create(method.output, output);
         countCall(options, context, requestState);
       } catch (error) {
@@ -171,134 +137,5 @@ export function createPipeline(options: PipelineOptions): Pipeline {
     begin: (values) => void requestStateOf({ values }, options),
     logCall: createCallLog(options),
     refuse: (context, error) => toPublicError(options, context, callStateOf(context, options), error),
-  };
-}
-
-/** Runs each step of a stream in a span: a generator continues in the context of the one that takes its next value. */
-async function* runEach<Value>(span: Span, start: () => AsyncIterable<Value>): AsyncGenerator<Value> {
-  const iterator = span.run(start)[Symbol.asyncIterator]();
-  try {
-    for (;;) {
-      const { done, value } = await span.run(() => iterator.next());
-      if (done === true) return;
-      yield value;
-    }
-  } finally {
-    await iterator.return?.();
-  }
-}
-
-/** A class, because accessors on an object literal are slow to create. Contexts create headers and signals on demand. */
-class PipelineCall implements Call {
-  readonly tracecode: string;
-  readonly address: string;
-  readonly isHttp: boolean;
-  readonly #options: PipelineOptions;
-  readonly #context: HandlerContext;
-  readonly #requestState: RequestState;
-  readonly #requireValid: RequireValid;
-
-  constructor(
-    options: PipelineOptions,
-    context: HandlerContext,
-    requestState: RequestState,
-    requireValid: RequireValid,
-  ) {
-    const { code, address } = context.values.get(originKey);
-    this.tracecode = code;
-    this.address = address;
-    this.isHttp = context.protocolName === "http";
-    this.#options = options;
-    this.#context = context;
-    this.#requestState = requestState;
-    this.#requireValid = requireValid;
-  }
-
-  get principal(): Principal {
-    const { caller } = this.#requestState;
-    if (caller === undefined) throw unauthenticated("TOKEN_MISSING", "the operation is public and has no caller");
-    return caller;
-  }
-
-  get signal(): AbortSignal {
-    return this.#context.signal;
-  }
-
-  get requestHeader(): Headers {
-    return this.#context.requestHeader;
-  }
-
-  get responseHeader(): Headers {
-    return this.#context.responseHeader;
-  }
-
-  logFailedLogin(username: string): void {
-    this.#requestState.loginUser = username;
-  }
-
-  recordRead({ username, companyKey }: Read): void {
-    const { principal } = this;
-    const scope = scopeOf(principal);
-    if (scope.kind === "self" || username === principal.username) return;
-    this.#options.securityLog.record({
-      operation: operationOf(this.#context.method),
-      outcome: Outcome_Name.SUCCESS,
-      tracecode: this.tracecode,
-      user: principal,
-      read: { username, companyKey: scope.kind === "company" ? scope.companyKey : companyKey },
-    });
-  }
-
-  validateItem(desc: DescMessage, item: Message): void {
-    this.#requireValid(desc, item);
-  }
-
-  toItemError(error: unknown): ConnectError {
-    return toItemError(this.#options, this.#context, this.#requestState, error);
-  }
-
-  async change<T>(resource: string, work: (transaction: Transaction) => Promise<Changed<T>>): Promise<T> {
-    const { database, actions, caughtUp } = this.#options;
-    const context = this.#context;
-    const { method } = context;
-    if (!isAudited(method)) throw internal(new Error(`${method.name} must be declared audited to change data`));
-    const action = toAction(tracedataOf(this.#options, context, this.#requestState), this.principal, resource);
-    const result = await withPartitions(database, async () => {
-      await actions.prepare([action]);
-      return inTransaction(database, async (transaction) => {
-        const { answer, companyKey, events = [] } = await work(transaction);
-        // The caller has received an error, so the change must not be committed.
-        const interrupted = interruptionOf(context);
-        if (interrupted !== undefined) throw interrupted.reason;
-        const operations = [action.operation, ...events];
-        await actions.write(
-          transaction,
-          // The random part keeps two changes of one tracecode in the same millisecond apart.
-          operations.map((operation) => ({ ...action, operation, visibleCompany: companyKey, part: randomUUID() })),
-        );
-        return answer;
-      });
-    });
-    // Read-your-writes: wait until local caches are invalidated.
-    await caughtUp();
-    return result;
-  }
-}
-
-/** Returns the audit record of a change. */
-function toAction(tracedata: Tracedata, { userId, username, companyKey }: Principal, resource: string): Action {
-  const { code, server, service, operation, time } = tracedata;
-  return {
-    timeMicros: time === undefined ? 0 : microsOf(time),
-    tracecode: code.toLowerCase(),
-    operation,
-    userId,
-    username,
-    companyKey,
-    server,
-    service,
-    methodGroup: Method_Group.NOTRACE,
-    outcome: Outcome_Name.SUCCESS,
-    resource,
   };
 }

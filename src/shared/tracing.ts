@@ -58,3 +58,17 @@ export async function endWith<Result>(span: Span, work: () => Promise<Result>): 
     throw error;
   }
 }
+
+/** Runs each step of a stream in a span: a generator continues in the context of the one that takes its next value. */
+export async function* traceEach<Value>(span: Span, start: () => AsyncIterable<Value>): AsyncGenerator<Value> {
+  const iterator = span.run(start)[Symbol.asyncIterator]();
+  try {
+    for (;;) {
+      const { done, value } = await span.run(() => iterator.next());
+      if (done === true) return;
+      yield value;
+    }
+  } finally {
+    await iterator.return?.();
+  }
+}
