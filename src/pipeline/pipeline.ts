@@ -1,11 +1,4 @@
-import {
-  create,
-  type DescMessage,
-  type DescMethod,
-  type DescService,
-  type Message,
-  type MessageInitShape,
-} from "@bufbuild/protobuf";
+import { create, type DescMethod, type DescService, type Message, type MessageInitShape } from "@bufbuild/protobuf";
 import type { ConnectError, ContextValues, HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import { eachUntilInterrupted, untilInterrupted } from "../call/context.ts";
 import { createFillDefaults } from "../gateway/defaults.ts";

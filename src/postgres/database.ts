@@ -2,9 +2,8 @@ import knex, { type Knex } from "knex";
 import pg from "pg";
 import { idleInTransactionTimeoutMs } from "../config.ts";
 import { createRoundTrips, type RoundTrips } from "../shared/measures.ts";
-import { measureQueries } from "./measure-queries.ts";
+import { measureQueries, traceQueries } from "./observe-queries.ts";
 import { closeWhenSilent, isBackendActive } from "./silent-connections.ts";
-import { traceQueries } from "./trace-queries.ts";
 
 export type Database = Knex;
 export type Transaction = Knex.Transaction;
