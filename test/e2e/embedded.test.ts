@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -202,6 +203,27 @@ describe("a data folder", () => {
     await writeFile(join(folder, "postgres", "postmaster.pid"), stale);
     expect(await query(await start(), "select 1 as one")).toEqual([{ one: 1 }]);
   });
+
+  it.each(["resetAndDestroy", "destroy"] as const)(
+    "starts after a dying server ended the first connection by %s",
+    async (end) => {
+      await stop(await start());
+      // PostgreSQL asks only for processes of its own user.
+      const { uid, gid } = await stat(join(folder, "postgres"));
+      const dying = spawn("sleep", ["60"], process.getuid?.() === 0 ? { uid, gid } : {});
+      children.push(dying);
+      const listener = createServer((socket) => {
+        socket[end]();
+        listener.close();
+        dying.kill();
+      }).listen(0, "127.0.0.1");
+      await once(listener, "listening");
+      const { port } = listener.address() as AddressInfo;
+      const recorded = `${dying.pid}\n${folder}/postgres\n1700000000\n${port}\n\n127.0.0.1\n`;
+      await writeFile(join(folder, "postgres", "postmaster.pid"), recorded);
+      expect(await query(await start(), "select 1 as one")).toEqual([{ one: 1 }]);
+    },
+  );
 
   it("that PostgreSQL cannot read is refused with the place of the reason", async () => {
     await stop(await start());

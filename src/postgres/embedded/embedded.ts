@@ -148,7 +148,8 @@ export async function startEmbedded({ folder, settings = {}, onExit }: EmbeddedO
         const { code } = error as { code?: unknown };
         const isRefused = code === "ECONNREFUSED" || code === "ENOENT";
         if (isRefused && (waitedMs > listenTimeoutMs || !(await isRunning()))) return undefined;
-        if (!isRefused && (code !== cannotConnectNow || waitedMs > settleTimeoutMs)) throw error;
+        const isSettling = code === cannotConnectNow || isCutOff(error as Error);
+        if (!isRefused && (!isSettling || waitedMs > settleTimeoutMs)) throw error;
       }
       await pause(50);
     }
@@ -169,6 +170,11 @@ export async function startEmbedded({ folder, settings = {}, onExit }: EmbeddedO
     const port = (await readFile(pidFile, "utf8")).split("\n")[3];
     return `postgres://${role.name}:${role.password}@127.0.0.1:${port}/${name}`;
   }
+}
+
+/** Whether a server that ends has accepted the connection and closed it. pg gives no code when it was closed in order. */
+function isCutOff(error: Error): boolean {
+  return (error as { code?: unknown }).code === "ECONNRESET" || error.message === "Connection terminated unexpectedly";
 }
 
 async function createDatabase(client: pg.Client): Promise<void> {
