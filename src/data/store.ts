@@ -4,6 +4,7 @@ import { deleteInBatches, deleteOldRows } from "../postgres/retention.ts";
 import { defineStatements, queryRows } from "../postgres/statements.ts";
 import { dayAt, toIsoDay } from "../shared/calendar.ts";
 import type { Scope } from "../shared/principal.ts";
+import { toMediaType } from "./media-type.ts";
 
 /** Identifies a file. */
 export interface DataKey {
@@ -28,7 +29,13 @@ export interface DataFile extends DataKey {
 
 export async function findDataFile(database: Database, { tracecode, flow, stage }: DataKey, scope: Scope) {
   const query = database<DataFile>("data_file").first("*").where({ tracecode, flow, stage });
-  return (await whereInScope(query, scope)) as DataFile | undefined;
+  const row = (await whereInScope(query, scope)) as DataFile | undefined;
+  return row && withMediaType(row);
+}
+
+/** Version 1.0 stored any text as a content type. */
+function withMediaType<File extends DataFile>(file: File): File {
+  return { ...file, content_type: toMediaType(file.content_type) };
 }
 
 function whereInScope<Query extends Knex.QueryBuilder>(query: Query, scope: Scope): Query {
@@ -49,7 +56,7 @@ export async function listFiles(database: Database, tracecode: string, scope: Sc
       { column: "flow", order: "desc" },
       { column: "stage" },
     ]);
-  return whereInScope(query, scope);
+  return (await whereInScope(query, scope)).map(withMediaType);
 }
 
 /** The columns that link an audit action to its data. */

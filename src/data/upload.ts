@@ -7,6 +7,7 @@ import { ensurePartitions, withPartitions } from "../postgres/partitions.ts";
 import { dayAt, toIsoDay } from "../shared/calendar.ts";
 import { alreadyExists, invalid, tooLarge, unavailable } from "../shared/errors.ts";
 import { type Call, requirePresent } from "../shared/handler.ts";
+import { toMediaType } from "./media-type.ts";
 import {
   type DataFile,
   type DataKey,
@@ -88,7 +89,7 @@ async function describe({ database, findUser }: UploadOptions, request: PutDataR
     tracecode,
     flow: requirePresent(dataFlowType),
     stage,
-    content_type: mediaType(file?.contentType ?? ""),
+    content_type: toMediaType(file?.contentType ?? ""),
     filename: request.filename ?? tracecode,
     expected: request.sha256?.toLowerCase(),
   };
@@ -96,17 +97,6 @@ async function describe({ database, findUser }: UploadOptions, request: PutDataR
 
 function toOwner(user: KnownUser | undefined): DataOwner | undefined {
   return user && { user_id: user.userId, username: user.username, company_key: user.companyKey };
-}
-
-/**
- * Returns the media type (RFC 9110, 8.3.1), or that of unknown bytes when the text is not one. It is a header of downloads,
- * so a quoted value is printable ASCII.
- */
-function mediaType(text: string): string {
-  return /^[\w!#$&^.+-]+\/[\w!#$&^.+-]+( *; *[\w!#$&^.+-]+=("[ !#-[\]-~]*"|[\w!#$&^.+-]+))*$/.test(text) &&
-    text.length < 256
-    ? text
-    : "application/octet-stream";
 }
 
 /** Cuts an upload into chunks of chunkBytes; the last one may be shorter. `result` is complete after the last chunk. */

@@ -18,7 +18,7 @@ let data: Client<typeof DataService>;
 let service: { headers: { authorization: string } };
 let username: string;
 beforeAll(async () => {
-  app = await startTestApp({ DATA_MAX_BYTES: String(maxBytes), BODY_TIMEOUT_MS: "1000", DATABASE_POOL: "5" });
+  app = await startTestApp({ DATA_MAX_BYTES: String(maxBytes), BODY_TIMEOUT_MS: "3000", DATABASE_POOL: "5" });
   data = createClient(DataService, createGrpcTransport({ baseUrl: app.url }));
   const planner = await app.user({ username: "planner", roles: ["BOT"] });
   service = { headers: { authorization: `Bearer ${await app.token(planner)}` } };
@@ -155,6 +155,21 @@ describe("an upload", () => {
     const read = await get(`${tracecode}?data_flow_type=OUTPUT&data_flow_stage=2`);
     expect([read.headers.get("content-type"), read.bytes.toString()]).toEqual(["application/json", body]);
     expect((await get(tracecode)).status).toBe(404);
+  });
+
+  test("whose content type version 1.0 stored unchecked is that of unknown bytes", async () => {
+    const tracecode = randomUUID();
+    await put({ tracecode, contentType: "text/plain", filename: "plan.txt" }, Buffer.from("{}"));
+    await app.database("data_file").where({ tracecode }).update({ content_type: "text/plain\r\nx-injected: yes" });
+    const { status, headers, bytes } = await get(tracecode);
+    expect([status, headers.get("content-type"), headers.get("x-injected"), bytes.toString()]).toEqual([
+      200,
+      "application/octet-stream",
+      null,
+      "{}",
+    ]);
+    const { body } = await app.http("GET", `/admin/data/${tracecode}/files`, { token: app.admin });
+    expect(body.files[0].content_type).toBe("application/octet-stream");
   });
 
   test("works over HTTP/2", async () => {
