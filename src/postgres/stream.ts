@@ -1,5 +1,6 @@
 import type { Knex } from "knex";
 import type { QueryResultRow } from "pg";
+import { inBulkPieces } from "../shared/bulk-work.ts";
 import { unavailable } from "../shared/errors.ts";
 import { createTransferDeadline, type TransferDeadline } from "../shared/transfer-deadline.ts";
 import { acquireBulkSlot } from "./bulk-slots.ts";
@@ -38,8 +39,9 @@ const ordinaryPace: ReaderPace = { slackMs: 30_000, pageMs: 2000 };
 const sortTimeoutMs = 120_000;
 
 /**
- * Yields the rows of a query in pages, in order. A result of more than one page, or a page far in, is read through a
- * cursor: from one snapshot, in constant memory, and with the timeout of a sort.
+ * Yields the rows of a query in order. A result of more than one page, or a page far in, is read through a cursor: from one
+ * snapshot, in constant memory, and with the timeout of a sort. A single page arrives whole; several pages arrive in small
+ * pieces, and the event loop handles other calls before each.
  * @throws the signal's reason once it is aborted, after the running statement is canceled; UNAVAILABLE when no bulk slot
  * is free, or the reader is too slow
  */
@@ -55,6 +57,7 @@ export async function* streamRows<Row extends QueryResultRow>(
   const releaseSlot = await acquireBulkSlot(database, { kind: "readers", signal });
   const transferDeadline = createTransferDeadline(pace.slackMs);
   let left = limit;
+  let isFirst = true;
   let transaction: Transaction | undefined;
   let closed: Promise<void> | undefined;
   // Closes once, when the reader finishes, disconnects or stalls.
@@ -66,9 +69,11 @@ export async function* streamRows<Row extends QueryResultRow>(
       if (rows.length < pageSize || left <= 0) {
         // The last page is in memory: release the connection before the reader takes it.
         await close();
-        yield rows;
+        if (isFirst) yield rows;
+        else yield* inBulkPieces(rows);
         return;
       }
+      isFirst = false;
       yield* yieldPage(rows, { signal, transferDeadline, pageMs: pace.pageMs, close: () => void close() });
     }
   } finally {
@@ -107,7 +112,7 @@ interface PageOptions {
   readonly close: () => void;
 }
 
-/** Yields a page. Closes the cursor when the reader takes too long, even if the reader never resumes. */
+/** Yields a page in pieces. Closes the cursor when the reader takes too long, even if the reader never resumes. */
 async function* yieldPage<Row>(
   rows: Row[],
   { signal, transferDeadline, pageMs, close }: PageOptions,
@@ -120,14 +125,16 @@ async function* yieldPage<Row>(
   }, transferDeadline.leftMs);
   signal.addEventListener("abort", close, { once: true });
   try {
-    yield rows;
+    for await (const piece of inBulkPieces(rows)) {
+      yield piece;
+      signal.throwIfAborted();
+      if (isLate) throw unavailable("READER_TOO_SLOW", "the list was read too slowly", 1000);
+    }
   } finally {
     clearTimeout(timer);
     signal.removeEventListener("abort", close);
   }
   transferDeadline.spend(performance.now() - startedMs, pageMs);
-  signal.throwIfAborted();
-  if (isLate) throw unavailable("READER_TOO_SLOW", "the list was read too slowly", 1000);
 }
 
 async function rollBack(transaction: Transaction | undefined): Promise<void> {

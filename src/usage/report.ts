@@ -1,4 +1,5 @@
 import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
+import { bulkPieceRows, pauseBulkWork } from "../shared/bulk-work.ts";
 import {
   type Cell,
   type Column,
@@ -37,7 +38,7 @@ export function streamReport(
   return streamWorkbook({ creator: head.requestedBy, created: head.made }, async (workbook) => {
     const sums = createSums();
     const details = await writeDetails(openTable(workbook, "Details", detailColumns, rowsPerSheet), pages, sums);
-    const days = writeDays(openTable(workbook, "By day", dayColumns(sums.methods()), rowsPerSheet), sums);
+    const days = await writeDays(openTable(workbook, "By day", dayColumns(sums.methods()), rowsPerSheet), sums);
     await writeSummary(workbook.sheet("Summary", summaryColumns, false), { head, sums, rowsPerSheet });
     await workbook.end(["Summary", ...details, ...days]);
   });
@@ -92,9 +93,10 @@ async function writeDetails(
 }
 
 /** Writes a row for each day and a column for each service and method group, as charts need them. */
-function writeDays(table: SplitTable, { days, methods }: Sums): string[] {
+async function writeDays(table: SplitTable, { days, methods }: Sums): Promise<string[]> {
   const all = methods();
-  for (const { date, total, points } of days()) {
+  for (const [index, { date, total, points }] of days().entries()) {
+    if (index % bulkPieceRows === 0) await pauseBulkWork();
     const { requests, points: sum, uniquePoints } = total;
     table.add([new Date(date), requests, sum, uniquePoints, ...all.map((method) => points.get(method) ?? 0)]);
   }

@@ -1,3 +1,4 @@
+import { bulkPieceRows, pauseBulkWork } from "../shared/bulk-work.ts";
 import { type Cell, type Column, numberFormat, type Sheet, textFormat } from "../xlsx/workbook.ts";
 import type { RowRange, Sums, UsageTotal } from "./sums.ts";
 
@@ -73,12 +74,13 @@ export async function writeSummary(sheet: Sheet, { head, sums, rowsPerSheet }: S
   sheet.end();
 }
 
-/** Rows that are added before the sheet is drained: they wait in memory. */
-const stepRows = 1000;
-
+/** Adds rows. They wait in memory until the sheet is drained. */
 async function addRows<Of>(sheet: Sheet, all: readonly Of[], toRow: (entry: Of) => Cell[]): Promise<void> {
   for (const entry of all) {
-    if (sheet.rows() % stepRows === 0) await sheet.drained();
+    if (sheet.rows() % bulkPieceRows === 0) {
+      await sheet.drained();
+      await pauseBulkWork();
+    }
     sheet.add(toRow(entry));
   }
 }

@@ -261,7 +261,7 @@ test("writes a number instead of a formula that would have too many arguments", 
   expect([apart?.formula, apart?.value]).toEqual([undefined, 201]);
 });
 
-test("the summary waits for its reader after every thousand rows", async () => {
+test("the summary waits for its reader after every hundred rows", async () => {
   const sums = createSums();
   for (let user = 0; user < 3500; user += 1)
     sums.add({ ...rowOf(user, `company_${user}`), points: 1 }, { sheet: "Details", row: user + 2 });
@@ -277,5 +277,6 @@ test("the summary waits for its reader after every thousand rows", async () => {
   await writeSummary(sheet, { head, sums, rowsPerSheet: maxRows });
   expect(written.length).toBeGreaterThan(7000);
   const steps = [...drained, written.length].map((count, index) => count - (drained[index - 1] ?? 0));
-  expect(Math.max(...steps)).toBeLessThanOrEqual(1000);
+  // A heading may take the place of a row that would have waited.
+  expect(Math.max(...steps)).toBeLessThanOrEqual(200);
 });

@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { constants, setPriority } from "node:os";
 import { extname } from "node:path";
 import type { Readable } from "node:stream";
 import type { ConversionKind } from "./convert-bytes.ts";
@@ -49,6 +50,8 @@ export async function convertInChild(
   const ended = once(child, "close") as Promise<[number | null, NodeJS.Signals | null]>;
   // A child that cannot start has no pipes; the error of the pipes is thrown instead.
   ended.catch(() => undefined);
+  // Calls go first on a busy machine.
+  if (child.pid !== undefined) setPriority(child.pid, constants.priority.PRIORITY_BELOW_NORMAL);
   // A child that exits early closes its stdin; its exit code says why.
   child.stdin.on("error", () => undefined).end(bytes);
   const all = Promise.all([ended, collect(child.stdout, maxBytes), collect(child.stderr, Infinity)]);
