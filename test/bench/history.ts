@@ -5,6 +5,7 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import { PassThrough } from "node:stream";
 import ExcelJs from "exceljs";
+import { fillUsage, fillUsers, usagePeriod } from "./fill.ts";
 import { median, seconds, startFixture, timed } from "./stand.ts";
 
 const users = 2000;
@@ -12,32 +13,17 @@ const days = 30;
 const methods = 4;
 const rows = users * days * methods;
 const megabytes = 256;
-const period = "from=2026-10-01&to=2026-10-31";
+const period = usagePeriod;
 
 const { database, server, token, get, memory, forgetPeak, end } = await startFixture();
 try {
-  await fill();
+  await fillUsers(database, users);
+  await fillUsage(database, { users, days, methods });
   await statistics();
   await report();
   await upload();
 } finally {
   await end();
-}
-
-async function fill(): Promise<void> {
-  await database.raw("insert into company (key) select 'company_' || i from generate_series(0, 19) as i");
-  await database.raw(
-    `insert into user_account (username, company_key, enabled, roles, timezone)
-     select 'user_' || i, 'company_' || i % 20, true, '{USER}', 0 from generate_series(0, ?) as i`,
-    [users - 1],
-  );
-  await database.raw(
-    `insert into usage_day (date, user_id, service, method_group, username, company_key, requests, points, unique_points)
-     select date '2026-10-01' + day, id, 1 + method % 2, 3 + method, username, company_key, 7, id * 13, id * 11
-     from user_account, generate_series(0, ?) as day, generate_series(0, ?) as method where username like 'user%'`,
-    [days - 1, methods - 1],
-  );
-  await database.raw("vacuum analyze usage_day");
 }
 
 async function statistics(): Promise<void> {
@@ -85,7 +71,9 @@ async function bare(): Promise<void> {
   for (let index = 0; index < rows; index += 1) {
     const user = Math.floor(index / days / methods);
     const date = new Date(Date.UTC(2026, 9, 1 + (Math.floor(index / methods) % days)));
-    sheet.addRow([`user_${user}`, `company_${user % 20}`, date, "UNIVERSAL", "PLAN", 7, user * 13, user * 11]).commit();
+    sheet
+      .addRow([`member_${user}`, `company_${user % 20}`, date, "UNIVERSAL", "PLAN", 7, user * 13, user * 11])
+      .commit();
     if (index % 1000 === 999) await new Promise((resolve) => setImmediate(resolve));
   }
   await writer.commit();

@@ -9,7 +9,7 @@ import { type ClientHttp2Session, connect } from "node:http2";
 import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
 import { setTimeout as wait } from "node:timers/promises";
-import { startFixture, within } from "./stand.ts";
+import { quantile, startFixture, within } from "./stand.ts";
 
 const flooderPath = "test/bench/login-flooder.ts";
 const inFlight = Number(process.argv[2] ?? 8000);
@@ -171,8 +171,4 @@ function report(
     `${name}: p50 ${ms(idle, 0.5)} → ${ms(busy, 0.5)} ms, p99 ${ms(idle, 0.99)} → ${ms(busy, 0.99)} ms = ×${ratio.toFixed(2)} ` +
       `(target: under ${target}); while the flood begins p50 ${ms(burst, 0.5)}, p99 ${ms(burst, 0.99)} ms`,
   );
-}
-
-function quantile(values: readonly number[], part: number): number {
-  return values.toSorted((left, right) => left - right)[Math.floor(values.length * part)] ?? Number.NaN;
 }

@@ -1,94 +1,22 @@
 /**
  * Sends calls whose bodies all differ, which h2load and wrk cannot do. Prints one line of JSON.
- * Arguments: kind, URL, token, seconds, callers.
+ * Arguments: kind, URL, token, seconds, and callers, or calls a second where the load does not wait for answers.
  */
-import { randomUUID } from "node:crypto";
 import { Agent, request as httpRequest } from "node:http";
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { encodeEnvelope } from "@connectrpc/connect/protocol";
 import { Redis } from "ioredis";
-import {
-  AcquireQuotaRequestSchema,
-  AcquireQuotaResponseSchema,
-  BatchAcquireQuotaResponseSchema,
-  SettleLeaseRequestSchema,
-} from "#gen/tollgate/v1/lease_pb.js";
-import { median } from "../stand.ts";
+import { acquisition, batchSize, openQuotaCalls, type QuotaCalls, quotaService } from "./calls.ts";
 import { createClientPair } from "./client-pair.ts";
-import { type GrpcConnection, openGrpc } from "./grpc-client.ts";
+import { runClosedLoop } from "./closed-loop.ts";
 import { users } from "./stand.ts";
 
 const [kind = "", url = "", token = "", secondsText, callersText] = process.argv.slice(2);
 const [seconds, callers] = [Number(secondsText), Number(callersText)];
-const batchSize = 100;
-const service = "/tollgate.v1.QuotaService";
-const usesGrpc = !["consume", "script", "client", "coalesced"].includes(kind);
-// The load does not wait for answers, however late they are, and a connection may have a thousand open calls.
-const connectionCount = kind === "latency" ? 16 : 4;
-const connections = usesGrpc
-  ? await Promise.all(Array.from({ length: connectionCount }, () => openGrpc(url, token)))
-  : [];
 const agent = new Agent({ keepAlive: true, maxSockets: 64 });
 let calls = 0;
 
-const placeholder = randomUUID();
-/** The request of each user. The operation id is written into it. */
-const acquisitions = Array.from({ length: users }, (_none, user) => {
-  const request = {
-    username: `user_${user}`,
-    service: 1,
-    methodGroup: 3,
-    points: 3,
-    operationId: placeholder,
-    // No lease expires during the measurement.
-    ttlSeconds: 3600,
-  };
-  return Buffer.from(toBinary(AcquireQuotaRequestSchema, create(AcquireQuotaRequestSchema, request)));
-});
-
-function acquisition(): Buffer {
-  const message = Buffer.from(acquisitions[(calls += 1) % users] as Buffer);
-  message.write(randomUUID(), message.indexOf(placeholder), "latin1");
-  return message;
-}
-
-function connectionOf(caller: number): GrpcConnection {
-  return connections[caller % connections.length] as GrpcConnection;
-}
-
-function grpc(caller: number, method: string, message: Uint8Array): Promise<Buffer> {
-  return connectionOf(caller).unary(`${service}/${method}`, message);
-}
-
-async function pair(caller: number): Promise<number> {
-  const answer = fromBinary(AcquireQuotaResponseSchema, await grpc(caller, "AcquireQuota", acquisition()));
-  const settlement = create(SettleLeaseRequestSchema, { leaseId: answer.lease?.leaseId ?? "", points: 3, outcome: 1 });
-  await grpc(caller, "SettleLease", toBinary(SettleLeaseRequestSchema, settlement));
-  return 1;
-}
-
-async function grant(caller: number): Promise<number> {
-  await grpc(caller, "AcquireQuota", acquisition());
-  return 1;
-}
-
-/** Encodes a batch: field 1 of the message, repeated. */
-function batchMessage(): Buffer {
-  const parts = Array.from({ length: batchSize }, acquisition).flatMap((message) => [
-    Buffer.from([0x0a, message.length]),
-    message,
-  ]);
-  return Buffer.concat(parts);
-}
-
-async function batch(caller: number): Promise<number> {
-  const answer = fromBinary(BatchAcquireQuotaResponseSchema, await grpc(caller, "BatchAcquireQuota", batchMessage()));
-  if (answer.decisions.some(({ decision }) => decision.case !== "granted")) throw new Error("a refusal");
-  return batchSize;
-}
-
 /** Sends messages on one stream, a hundred in flight. */
-async function stream(caller: number): Promise<number> {
+async function stream(quota: QuotaCalls, caller: number): Promise<number> {
   const end = performance.now() + seconds * 1000;
   let [answered, sent] = [0, 0];
   let rest: Buffer = Buffer.alloc(0);
@@ -96,7 +24,7 @@ async function stream(caller: number): Promise<number> {
   const finished = new Promise<void>((resolve) => {
     finish = resolve;
   });
-  const call = connectionOf(caller).stream(`${service}/AcquireQuotas`, (chunk) => {
+  const call = quota.connectionOf(caller).stream(`${quotaService}/AcquireQuotas`, (chunk) => {
     rest = Buffer.concat([rest, chunk]);
     let at = 0;
     for (; rest.length >= at + 5 && rest.length >= at + 5 + rest.readUInt32BE(at + 1); answered += 1) {
@@ -138,31 +66,25 @@ async function consume(): Promise<number> {
   return 1;
 }
 
-/** Runs the given number of callers, each with one call at a time. Prints the median time of a call as well. */
+/**
+ * Each worker process of a server takes some of the connections. The load at a rate does not wait for answers, however late
+ * they are, and a connection may have a thousand open calls.
+ */
+const connections = kind === "latency" ? 16 : Math.max(4, callers / 16);
+
 async function closedLoop(work: (caller: number) => Promise<number>): Promise<void> {
-  const started = performance.now();
-  const times: number[] = [];
-  let done = 0;
-  const caller = async (_none: unknown, index: number) => {
-    while (performance.now() < started + seconds * 1000) {
-      const sent = performance.now();
-      const more = await work(index);
-      times.push(performance.now() - sent);
-      // Two statements: with one, additions of other callers during the await would be lost.
-      done += more;
-    }
-  };
-  await Promise.all(Array.from({ length: callers }, caller));
-  const rate = (done * 1000) / (performance.now() - started);
-  console.log(JSON.stringify({ done, rate, p50: median(times) }));
+  console.log(JSON.stringify(await runClosedLoop({ seconds, callers }, work)));
+}
+
+async function withQuota(run: (quota: QuotaCalls) => Promise<void>): Promise<void> {
+  await run(await openQuotaCalls(url, token, connections));
 }
 
 /** The warm-up: the first calls of this process are slow with any server. */
 const warmUpMs = 2000;
 
-/** Sends a thousand calls a second without waiting for answers. Latency counts from the time a call was due. */
-async function openLoop(work: (call: number) => Promise<unknown>): Promise<void> {
-  const rate = 1000;
+/** Sends calls at a rate without waiting for answers. Latency counts from the time a call was due. */
+async function openLoop(rate: number, work: (call: number) => Promise<unknown>): Promise<void> {
   const latencies: number[] = [];
   const started = performance.now();
   const running: Promise<void>[] = [];
@@ -200,15 +122,15 @@ function bareScript(): () => Promise<unknown> {
 }
 
 const loads: Record<string, () => Promise<void>> = {
-  pairs: () => closedLoop(pair),
-  grants: () => closedLoop(grant),
-  batch: () => closedLoop(batch),
-  stream: () => closedLoop(stream),
+  pairs: () => withQuota((quota) => closedLoop(quota.pair)),
+  grants: () => withQuota((quota) => closedLoop(quota.grant)),
+  batch: () => withQuota((quota) => closedLoop(quota.batch)),
+  stream: () => withQuota((quota) => closedLoop((caller) => stream(quota, caller))),
   consume: () => closedLoop(consume),
   client: () => closedLoop(createClientPair(url, token, false)),
   coalesced: () => closedLoop(createClientPair(url, token, true)),
-  latency: () => openLoop((call) => grant(call)),
-  script: () => openLoop(bareScript()),
+  latency: () => withQuota((quota) => openLoop(callers, quota.grant)),
+  script: () => openLoop(callers, bareScript()),
 };
 const selected = loads[kind];
 if (selected === undefined) throw new Error(`the load is ${kind}, and must be one of ${Object.keys(loads).join(", ")}`);

@@ -1,41 +1,50 @@
 import { median } from "../stand.ts";
-import { cpuSeconds, run, type Server } from "./processes.ts";
+import { run, type Server, treeCpuSeconds } from "./processes.ts";
 
 export const seconds = 3;
 const rounds = Number(process.env.ROUNDS ?? 3);
 
-/** The work of a server per second of wall time, and per second of its own processor time. */
+/** The work of a server per second of wall time, and per second of processor time. */
 export interface Speed {
   readonly wall: number;
   /** Load, Redis and PostgreSQL share the other core, which may limit the wall figure but not this one. */
   readonly perCoreSecond: number;
+  /** The 99th percentile of a unit of work in milliseconds. NaN when the load does not measure it. */
+  readonly p99: number;
 }
 
 export interface Rival {
   readonly name: string;
   /** Runs the load once. Returns the amount of work and its duration in seconds. */
-  readonly load: () => Promise<{ done: number; rate: number }>;
-  /** Absent when no server is measured. */
+  readonly load: () => Promise<{ done: number; rate: number; p99?: number }>;
+  /** Its processes are measured, workers included. Absent when no server is measured. */
   readonly server?: Server;
+  /** Other processes whose processor time counts, such as PostgreSQL. */
+  readonly otherPids?: readonly number[];
 }
 
 /** Returns medians of rounds in which the rivals alternate. The first round warms up. */
 export async function compare(rivals: readonly Rival[]): Promise<Map<string, Speed>> {
-  const speeds = new Map(rivals.map(({ name }) => [name, { wall: [] as number[], perCoreSecond: [] as number[] }]));
+  const made = new Map(rivals.map(({ name }) => [name, [] as Speed[]]));
   for (let round = 0; round <= rounds; round += 1) {
-    for (const { name, load, server } of rivals) {
-      const before = server === undefined ? 0 : cpuSeconds(server);
-      const { done, rate } = await load();
-      const used = server === undefined ? Number.NaN : cpuSeconds(server) - before;
-      if (round === 0) continue;
-      speeds.get(name)?.wall.push(rate);
-      speeds.get(name)?.perCoreSecond.push(done / used);
+    for (const { name, load, server, otherPids = [] } of rivals) {
+      const pids = server?.child.pid === undefined ? [] : [server.child.pid, ...otherPids];
+      const before = treeCpuSeconds(pids);
+      const { done, rate, p99 = Number.NaN } = await load();
+      const used = treeCpuSeconds(pids) - before;
+      const perCoreSecond = pids.length === 0 ? Number.NaN : done / used;
+      if (round > 0) made.get(name)?.push({ wall: rate, perCoreSecond, p99 });
     }
   }
+  const medianOf = (speeds: readonly Speed[], field: keyof Speed) => median(speeds.map((speed) => speed[field]));
   return new Map(
-    [...speeds].map(([name, { wall, perCoreSecond }]) => [
+    [...made].map(([name, speeds]) => [
       name,
-      { wall: median(wall), perCoreSecond: median(perCoreSecond) },
+      {
+        wall: medianOf(speeds, "wall"),
+        perCoreSecond: medianOf(speeds, "perCoreSecond"),
+        p99: medianOf(speeds, "p99"),
+      },
     ]),
   );
 }

@@ -2,12 +2,15 @@ import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { createServer } from "node:net";
+import { join } from "node:path";
 
 /** The core of the server, and the core of all other processes. */
 export const cores = { server: "0", others: "1" };
 
-/** The service, as `npm start` runs it. */
-export const service = [process.execPath, "--max-semi-space-size=4", "dist/main.js"];
+/** Returns the command of the service of a tree, as `npm start` runs it. */
+export function serviceOf(tree: string): string[] {
+  return [process.execPath, "--max-semi-space-size=4", join(tree, "dist/main.js")];
+}
 
 export interface Server {
   readonly url: string;
@@ -36,7 +39,8 @@ export async function startServer(
   // A failed benchmark must leave no process behind.
   process.once("exit", () => child.kill("SIGKILL"));
   await new Promise<void>((done, fail) => {
-    child.stdout.on("data", (text) => /ready|Ready to accept|server started/.test(String(text)) && done());
+    // The last release prints calls to try.
+    child.stdout.on("data", (text) => /ready|Ready to accept|server started|Try:/.test(String(text)) && done());
     child.once("exit", (code) => fail(new Error(`${command.join(" ")} ended with ${code}`)));
   });
   return {
@@ -64,6 +68,11 @@ export function childrenOf(pid: number): number[] {
 export function cpuSeconds({ child }: { readonly child: { readonly pid?: number | undefined } }): number {
   const fields = readFileSync(`/proc/${child.pid}/stat`, "utf8").split(") ").at(-1)?.split(" ") ?? [];
   return (Number(fields[11]) + Number(fields[12])) / 100;
+}
+
+/** Returns the processor seconds that processes and all their descendants have used so far. */
+export function treeCpuSeconds(pids: readonly number[]): number {
+  return pids.reduce((sum, pid) => sum + cpuSeconds({ child: { pid } }) + treeCpuSeconds(childrenOf(pid)), 0);
 }
 
 /** Returns the output of a program that runs on the other core. */

@@ -5,40 +5,14 @@ import { create, toBinary } from "@bufbuild/protobuf";
 import { encodeEnvelope } from "@connectrpc/connect/protocol";
 import { AcquireQuotaRequestSchema } from "#gen/tollgate/v1/lease_pb.js";
 import { median, timed } from "../stand.ts";
-import { compare, h2load, load, redisBenchmark, type Speed, wrk } from "./measure.ts";
-import { type Server, service, startServer } from "./processes.ts";
+import { compareWithLedger } from "./ledger-row.ts";
+import { compare, h2load, load, redisBenchmark, wrk } from "./measure.ts";
+import { type Server, serviceOf, startServer } from "./processes.ts";
+import { type MakeRows, perCore, type Row, row, speedOf, startRival } from "./row.ts";
 import { prepareScript } from "./script.ts";
-import type { Fixture } from "./stand.ts";
-
-/** One comparison of the table. */
-export interface Row {
-  readonly row: string;
-  readonly what: string;
-  readonly unit: string;
-  readonly ours: number;
-  readonly rivals: number;
-  /** The service's figure divided by the rival's, or the inverse when less is better. */
-  readonly ratio: number;
-  readonly aim: string;
-}
-
-export type MakeRows = (fixture: Fixture) => Promise<Row[]>;
+import { compareWorkers } from "./worker-row.ts";
 
 const callers = 64;
-const perCore = "per core-second";
-
-function row(name: string, what: string, unit: string, [ours, rivals]: readonly [number, number], aim: number): Row {
-  return { row: name, what, unit, ours, rivals, ratio: ours / rivals, aim: `≥ ${aim}` };
-}
-
-function speedOf(speeds: ReadonlyMap<string, Speed>, name: string): Speed {
-  return speeds.get(name) ?? { wall: Number.NaN, perCoreSecond: Number.NaN };
-}
-
-function startRival(name: string, { environment }: Fixture): Promise<Server> {
-  const script = new URL(`servers/${name}.ts`, import.meta.url).pathname;
-  return startServer([process.execPath, "--import", "tsx", script], environment);
-}
 
 const texts: Readonly<Record<string, string>> = {
   service: "whole service",
@@ -137,12 +111,12 @@ export const rows: Readonly<Record<string, MakeRows>> = {
     const ours: number[][] = [];
     const bare: number[][] = [];
     for (let round = 0; round < 4; round += 1) {
-      const serviceLatency = await load("latency", fixture.server.url, fixture.token, 1);
+      const serviceLatency = await load("latency", fixture.server.url, fixture.token, 1000);
       const scriptLatency = await load(
         "script",
         fixture.environment.REDIS_URL ?? "",
         JSON.stringify(script.slice(1)),
-        1,
+        1000,
       );
       if (round === 0) continue;
       ours.push([serviceLatency.p50, serviceLatency.p99, serviceLatency.p999]);
@@ -216,7 +190,7 @@ export const rows: Readonly<Record<string, MakeRows>> = {
   async g() {
     const folder = join(tmpdir(), `tollgate-cold-${process.pid}`);
     const start = async () => {
-      const server = await startServer(service, { DATA_DIR: folder, LOG_LEVEL: "error" }, "any");
+      const server = await startServer(serviceOf("."), { DATA_DIR: folder, LOG_LEVEL: "error" }, "any");
       const response = await fetch(`${server.url}/admin/system/version`);
       if (!response.ok) throw new Error(await response.text());
       return server;
@@ -242,30 +216,7 @@ export const rows: Readonly<Record<string, MakeRows>> = {
     ];
   },
 
-  async h(fixture) {
-    const servers = (await Promise.all(["1", "2"].map((WORKERS) => fixture.startService({ WORKERS }, "any")))) as [
-      Server,
-      Server,
-    ];
-    const [oneWorker, twoWorkers] = servers;
-    const speeds = await compare([
-      { name: "1", load: () => load("pairs", oneWorker.url, fixture.token, callers) },
-      { name: "2", load: () => load("pairs", twoWorkers.url, fixture.token, callers) },
-    ]);
-    await Promise.all(servers.map((server) => server.stop()));
-    return [
-      {
-        ...row(
-          "h",
-          "WORKERS=2 | WORKERS=1, all on two cores",
-          "pairs/s",
-          [speedOf(speeds, "2").wall, speedOf(speeds, "1").wall],
-          1,
-        ),
-        aim: "",
-      },
-    ];
-  },
+  h: compareWorkers,
 
   /** The client library: 64 callers of createQuotaClient beside 64 callers of the same client without it, and one of each. */
   async i(fixture) {
@@ -295,4 +246,6 @@ export const rows: Readonly<Record<string, MakeRows>> = {
       alone,
     ];
   },
+
+  j: compareWithLedger,
 };

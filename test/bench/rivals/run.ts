@@ -6,7 +6,8 @@ import { execFileSync } from "node:child_process";
 import { writeFile } from "node:fs/promises";
 import { parseArgs } from "node:util";
 import { isInstalled } from "./processes.ts";
-import { type Row, rows } from "./rows.ts";
+import type { Row } from "./row.ts";
+import { rows } from "./rows.ts";
 import { startFixture } from "./stand.ts";
 
 const needs: Readonly<Record<string, readonly string[]>> = {
@@ -19,7 +20,7 @@ const needs: Readonly<Record<string, readonly string[]>> = {
 const packages = "apt-get install -y redis-server nghttp2-client wrk util-linux";
 
 const { values } = parseArgs({
-  options: { rows: { type: "string", default: "a,b,c,d,e,f,g,h,i" }, json: { type: "string" } },
+  options: { rows: { type: "string", default: "a,b,c,d,e,f,g,h,i,j" }, json: { type: "string" } },
 });
 for (const program of ["redis-server", "taskset"]) {
   if (!isInstalled(program)) {

@@ -3,7 +3,7 @@ import { chmod, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { startEmbedded } from "../../../src/postgres/embedded/embedded.ts";
-import { cores, moveAside, type Server, service, startServer } from "./processes.ts";
+import { cores, moveAside, type Server, serviceOf, startServer } from "./processes.ts";
 
 /** The number of users that request quotas. */
 export const users = 50;
@@ -22,7 +22,13 @@ export interface Fixture {
   stop(): Promise<void>;
 }
 
-export async function startFixture(): Promise<Fixture> {
+export interface FixtureOptions {
+  readonly settings?: Record<string, string>;
+  /** The folder of the service, built. Default: this tree. */
+  readonly tree?: string;
+}
+
+export async function startFixture({ settings = {}, tree = "." }: FixtureOptions = {}): Promise<Fixture> {
   const folder = await mkdtemp(join(tmpdir(), "tollgate-rivals-"));
   await chmod(folder, 0o711);
   const postgres = await startEmbedded({ folder, onExit: () => console.error("PostgreSQL has ended") });
@@ -39,9 +45,10 @@ export async function startFixture(): Promise<Fixture> {
     TOKEN_KEYS: "a-secret-for-the-bench-of-32-characters",
     ADMIN_PASSWORD: "first administrator",
     LOG_LEVEL: "error",
+    ...settings,
   };
   const startService = (settings: Record<string, string>, core?: string) =>
-    startServer(service, { ...environment, ...settings }, core);
+    startServer(serviceOf(tree), { ...environment, ...settings }, core);
   const server = await startService({}, cores.server);
   let token = "";
   const send: Fixture["send"] = async (method, path, body) => {

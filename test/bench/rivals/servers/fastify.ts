@@ -1,9 +1,9 @@
 /** A typical alternative: rate-limiter-flexible, and a table read with pg, behind Fastify. */
 import Fastify from "fastify";
 import { Redis } from "ioredis";
-import { decodeJwt, jwtVerify } from "jose";
 import pg from "pg";
 import { RateLimiterRedis } from "rate-limiter-flexible";
+import { createTokenCheck } from "../token-check.ts";
 
 const app = Fastify();
 const limiter = new RateLimiterRedis({
@@ -19,27 +19,8 @@ app.post<{ Body: Points }>("/consume", async ({ body }) => limiter.consume(body.
 app.post<{ Body: Points }>("/reward", async ({ body }) => limiter.reward(body.key, body.points));
 
 const pool = new pg.Pool({ connectionString: process.env.DATABASE_URL, max: 10 });
-const key = new TextEncoder().encode(process.env.TOKEN_KEYS);
+const isAdministrator = createTokenCheck(pool, process.env.TOKEN_KEYS ?? "");
 const columns = "id, username, name, email, phone, company_key, enabled, roles, timezone";
-const verified = new Map<string, number>();
-const accounts = new Map<number, { enabled: boolean; roles: string[]; untilMs: number }>();
-
-/** Verifies a token once and reads its account every five seconds, as the service does. */
-async function isAdministrator(authorization = ""): Promise<boolean> {
-  const token = authorization.replace("Bearer ", "");
-  if (!verified.has(token)) {
-    await jwtVerify(token, key);
-    verified.set(token, Number(decodeJwt(token).sub));
-  }
-  const id = verified.get(token) ?? 0;
-  let account = accounts.get(id);
-  if (account === undefined || account.untilMs < Date.now()) {
-    const { rows } = await pool.query("select enabled, roles from user_account where id = $1", [id]);
-    account = { ...rows[0], untilMs: Date.now() + 5000 };
-    accounts.set(id, account as typeof account & object);
-  }
-  return account?.enabled === true && account.roles.includes("ADMIN");
-}
 
 app.addHook("onRequest", async ({ url, headers }, reply) => {
   if (url.startsWith("/admin") && !(await isAdministrator(headers.authorization))) return reply.code(401).send();

@@ -1,45 +1,5 @@
 /** The bare decision behind @grpc/grpc-js. */
-import {
-  create,
-  type DescMethodUnary,
-  fromBinary,
-  type MessageInitShape,
-  type MessageShape,
-  toBinary,
-} from "@bufbuild/protobuf";
-import { type handleUnaryCall, Server, ServerCredentials } from "@grpc/grpc-js";
-import { QuotaService } from "#gen/tollgate/v1/lease_pb.js";
 import { createDecision } from "../decision.ts";
+import { serveByGrpcJs } from "../grpc-js-service.ts";
 
-const decision = createDecision(process.env.REDIS_URL ?? "");
-const server = new Server();
-const { acquireQuota, settleLease } = QuotaService.method;
-server.addService(
-  { acquire: definition(acquireQuota), settle: definition(settleLease) },
-  { acquire: unary(acquireQuota, decision.acquire), settle: unary(settleLease, decision.settle) },
-);
-server.bindAsync(`127.0.0.1:${process.env.PORT}`, ServerCredentials.createInsecure(), () => console.log("ready"));
-
-function definition({ parent, name, input, output }: DescMethodUnary) {
-  return {
-    path: `/${parent.typeName}/${name}`,
-    requestStream: false,
-    responseStream: false,
-    requestDeserialize: (bytes: Buffer) => fromBinary(input, bytes),
-    requestSerialize: () => Buffer.alloc(0),
-    responseSerialize: (message: MessageShape<typeof output>) => Buffer.from(toBinary(output, message)),
-    responseDeserialize: () => undefined,
-  } as const;
-}
-
-function unary<Input extends DescMethodUnary["input"], Output extends DescMethodUnary["output"]>(
-  { output }: DescMethodUnary<Input, Output>,
-  work: (request: MessageShape<Input>) => Promise<MessageInitShape<Output>>,
-): handleUnaryCall<MessageShape<Input>, MessageShape<Output>> {
-  return (call, reply) => {
-    work(call.request).then(
-      (answer) => reply(null, create(output, answer)),
-      (error: Error) => reply(error),
-    );
-  };
-}
+serveByGrpcJs(createDecision(process.env.REDIS_URL ?? ""));

@@ -1,0 +1,84 @@
+import { randomUUID } from "node:crypto";
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import {
+  AcquireQuotaRequestSchema,
+  AcquireQuotaResponseSchema,
+  BatchAcquireQuotaResponseSchema,
+  SettleLeaseRequestSchema,
+} from "#gen/tollgate/v1/lease_pb.js";
+import { type GrpcConnection, openGrpc } from "./grpc-client.ts";
+import { users } from "./stand.ts";
+
+/** Calls of the quota service over gRPC. Each returns the amount of work that it did. */
+export interface QuotaCalls {
+  /** Acquires and settles. */
+  pair(caller: number): Promise<number>;
+  grant(caller: number): Promise<number>;
+  /** Acquires `batchSize` leases by one call. */
+  batch(caller: number): Promise<number>;
+  connectionOf(caller: number): GrpcConnection;
+}
+
+export const batchSize = 100;
+export const quotaService = "/tollgate.v1.QuotaService";
+
+export async function openQuotaCalls(url: string, token: string, connectionCount = 4): Promise<QuotaCalls> {
+  const connections = await Promise.all(Array.from({ length: connectionCount }, () => openGrpc(url, token)));
+  const connectionOf = (caller: number) => connections[caller % connections.length] as GrpcConnection;
+  const call = (caller: number, method: string, message: Uint8Array) =>
+    connectionOf(caller).unary(`${quotaService}/${method}`, message);
+  return {
+    async pair(caller) {
+      const answer = fromBinary(AcquireQuotaResponseSchema, await call(caller, "AcquireQuota", acquisition()));
+      const settlement = { leaseId: answer.lease?.leaseId ?? "", points: 3, outcome: 1 };
+      const message = toBinary(SettleLeaseRequestSchema, create(SettleLeaseRequestSchema, settlement));
+      await call(caller, "SettleLease", message);
+      return 1;
+    },
+    async grant(caller) {
+      await call(caller, "AcquireQuota", acquisition());
+      return 1;
+    },
+    async batch(caller) {
+      const answer = fromBinary(
+        BatchAcquireQuotaResponseSchema,
+        await call(caller, "BatchAcquireQuota", batchMessage()),
+      );
+      if (answer.decisions.some(({ decision }) => decision.case !== "granted")) throw new Error("a refusal");
+      return batchSize;
+    },
+    connectionOf,
+  };
+}
+
+const placeholder = randomUUID();
+let made = 0;
+/** The request of each user. The operation id is written into it. */
+const acquisitions = Array.from({ length: users }, (_none, user) => {
+  const request = {
+    username: `user_${user}`,
+    service: 1,
+    methodGroup: 3,
+    points: 3,
+    operationId: placeholder,
+    // No lease expires during the measurement.
+    ttlSeconds: 3600,
+  };
+  return Buffer.from(toBinary(AcquireQuotaRequestSchema, create(AcquireQuotaRequestSchema, request)));
+});
+
+/** Encodes an acquire of the next user and of a new operation. */
+export function acquisition(): Buffer {
+  const message = Buffer.from(acquisitions[(made += 1) % users] as Buffer);
+  message.write(randomUUID(), message.indexOf(placeholder), "latin1");
+  return message;
+}
+
+/** Encodes a batch: field 1 of the message, repeated. */
+function batchMessage(): Buffer {
+  const parts = Array.from({ length: batchSize }, acquisition).flatMap((message) => [
+    Buffer.from([0x0a, message.length]),
+    message,
+  ]);
+  return Buffer.concat(parts);
+}
