@@ -20,8 +20,7 @@ afterAll(() => app.stop());
 
 async function createUser(limits: Json): Promise<string> {
   const username = await app.user();
-  const body = { services: [{ service: "ROUTING", methods: [{ method_group: "PLAN", ...limits }] }] };
-  await app.http("PUT", `/admin/quotas/${username}`, { token: app.admin, body });
+  await app.setLimits(username, limits);
   return username;
 }
 

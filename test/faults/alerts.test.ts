@@ -28,9 +28,7 @@ describe.skipIf(noOwnRedis !== "")("alerts of two servers", () => {
   test("each threshold of each limit is sent once, signed, however many settlements run at once", async () => {
     const username = await app.user();
     const token = await app.token(await app.user({ roles: ["BOT"] }));
-    const method = { method_group: "PLAN", points_per_day: 500, points_per_date_window: 1000 };
-    const services = [{ service: "ROUTING", methods: [method] }];
-    await app.http("PUT", `/admin/quotas/${username}`, { token: app.admin, body: { services } });
+    await app.setLimits(username, { points_per_day: 500, points_per_date_window: 1000 });
     const plan = async (server: TestApp) => {
       const body = { username, service: "ROUTING", method_group: "PLAN", points: 5, operation_id: randomUUID() };
       const acquired = await server.http("POST", "/quota/leases", { token, body });

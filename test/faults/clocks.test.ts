@@ -44,12 +44,7 @@ describe.skipIf(noOwnRedis !== "").each([3, -3])("a server whose clock is %i day
 
   async function user(limits: Json, period = ""): Promise<string> {
     const username = await app.user();
-    const services = [{ service: "ROUTING", methods: [{ method_group: "PLAN", ...limits }] }];
-    const answer = await app.http("PUT", `/admin/quotas/${username}${period}`, {
-      token: app.admin,
-      body: { services },
-    });
-    expect(answer.status).toBeLessThan(300);
+    await app.setLimits(username, limits, period);
     return username;
   }
 

@@ -29,9 +29,7 @@ describe.skipIf(noOwnRedis !== "")("with QUOTA_FAIL_OPEN", () => {
 
   async function user(): Promise<string> {
     const username = await app.user();
-    const methods = [{ method_group: "PLAN", points_per_day: perDay }];
-    const body = { services: [{ service: "ROUTING", methods }] };
-    await app.http("PUT", `/admin/quotas/${username}`, { token: app.admin, body });
+    await app.setLimits(username, { points_per_day: perDay });
     return username;
   }
 

@@ -31,8 +31,7 @@ describe.skipIf(noOwnRedis !== "")("two servers on one Redis and one PostgreSQL"
     clients = [app, secondApp].map(({ url }) => createClient(QuotaService, createGrpcTransport({ baseUrl: url })));
     companies = [await app.company(), await app.company()];
     username = await app.user({ company_key: companies[0] });
-    const body = { services: [{ service: "ROUTING", methods: [{ method_group: "PLAN", ...limits }] }] };
-    await app.http("PUT", `/admin/quotas/${username}`, { token: app.admin, body });
+    await app.setLimits(username, limits);
   });
   afterEach(async () => {
     await secondApp.stop();
@@ -60,8 +59,7 @@ describe.skipIf(noOwnRedis !== "")("two servers on one Redis and one PostgreSQL"
   async function awaitRebuilds(place: number): Promise<void> {
     // The counters of this user are missing until a rebuild succeeds.
     const cold = await app.user();
-    const body = { services: [{ service: "ROUTING", methods: [{ method_group: "PLAN", ...limits }] }] };
-    await app.http("PUT", `/admin/quotas/${cold}`, { token: app.admin, body });
+    await app.setLimits(cold, limits);
     const isRebuilt = async () => {
       await clients[place]?.getQuotaUsage({ username: cold }, { headers });
       return true;

@@ -48,8 +48,7 @@ beforeEach(async () => {
     username: `user_${crypto.randomUUID().replaceAll("-", "")}`,
     company_key: "administration",
   });
-  const body = { services: [{ service: "ROUTING", methods: [{ method_group: "PLAN", points_per_day: 100 }] }] };
-  await app.http("PUT", `/admin/quotas/${username}`, { token: app.admin, body });
+  await app.setLimits(username, { points_per_day: 100 });
   proxy = await startProxy(addressOf(app.url));
   client = createClient(
     QuotaService,

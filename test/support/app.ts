@@ -32,6 +32,8 @@ export interface TestApp {
   company(): Promise<string>;
   /** Creates a user, by default in a new company, and returns the username. */
   user(fields?: Json): Promise<string>;
+  /** Sets the limits of ROUTING and PLAN of a user, without a period or for `?from=…&to=…`. */
+  setLimits(username: string, limits?: Json, period?: string): Promise<void>;
   /** Moves the server's clock forward. */
   advance(milliseconds: number): void;
   stop(): Promise<void>;
@@ -135,6 +137,12 @@ export async function startTestApp(
       const company_key = fields.company_key ?? (await testApp.company());
       await create("/admin/users", { username, password, company_key, roles: [], ...fields });
       return fields.username ?? username;
+    },
+    setLimits: async (username, limits = {}, period = "") => {
+      const services = [{ service: "ROUTING", methods: [{ method_group: "PLAN", ...limits }] }];
+      const path = `/admin/quotas/${username}${period}`;
+      const { status, body } = await testApp.http("PUT", path, { token: testApp.admin, body: { services } });
+      if (status >= 300) throw new Error(`PUT ${path}: ${status} ${JSON.stringify(body)}`);
     },
     advance: (milliseconds) => {
       ahead += milliseconds;

@@ -81,8 +81,7 @@ test("the server serves the same OpenAPI document as YAML and as JSON", async ()
 
 test("HTTP/JSON writes durations in ISO 8601 and reads ISO 8601 and the protobuf form", async () => {
   const username = await app.user({ roles: ["USER"] });
-  const quota = { services: [{ service: "ROUTING", methods: [{ method_group: "PLAN", points_per_request: 100 }] }] };
-  await app.http("PUT", `/admin/quotas/${username}`, { token: app.admin, body: quota });
+  await app.setLimits(username, { points_per_request: 100 });
   for (const duration of ["PT1M20.5S", "80.500s"]) {
     const acquire = { username, service: "ROUTING", method_group: "PLAN", points: 5, operation_id: randomUUID() };
     const { body } = await app.http("POST", "/quota/leases", { token: app.admin, body: acquire });

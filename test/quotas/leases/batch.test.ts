@@ -57,9 +57,7 @@ describe.skipIf(noOwnRedis !== "")(`batches ${noOwnRedis}`, () => {
   const timezone = 12 - new Date().getUTCHours();
   async function user(fields: Json = {}): Promise<string> {
     const username = await app.user({ timezone, ...fields });
-    const limits = { points_per_request: 50, points_per_day: 90, max_concurrent_execution: 3 };
-    const body = { services: [{ service: "ROUTING", methods: [{ method_group: "PLAN", ...limits }] }] };
-    await app.http("PUT", `/admin/quotas/${username}`, { token: app.admin, body });
+    await app.setLimits(username, { points_per_request: 50, points_per_day: 90, max_concurrent_execution: 3 });
     return username;
   }
 

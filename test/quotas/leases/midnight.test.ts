@@ -47,12 +47,7 @@ describe.skipIf(noOwnRedis !== "").each(["in this process", "in Redis"])("with c
       const users = await Promise.all(
         timezones.map(async (timezone) => {
           const username = await app.user({ timezone });
-          const methods = [{ method_group: "PLAN", points_per_day: perDay }];
-          const answer = await app.http("PUT", `/admin/quotas/${username}`, {
-            token: app.admin,
-            body: { services: [{ service: "ROUTING", methods }] },
-          });
-          expect(answer.status).toBe(204);
+          await app.setLimits(username, { points_per_day: perDay });
           return { username, timezone };
         }),
       );

@@ -45,14 +45,8 @@ describe.each(engines)("quotas with counters %s", (name) => {
 
   async function user(limits: Json = {}, fields: Json = {}): Promise<string> {
     const username = await app().user(fields);
-    await quota(username, limits);
+    await app().setLimits(username, limits);
     return username;
-  }
-
-  async function quota(username: string, limits: Json): Promise<void> {
-    const body = { services: [{ service: "ROUTING", methods: [{ method_group: "PLAN", ...limits }] }] };
-    const answer = await app().http("PUT", `/admin/quotas/${username}`, { token: app().admin, body });
-    expect(answer.status).toBeLessThan(300);
   }
 
   const requestFor = (username: string, points: number, more: Overrides = {}) => ({
@@ -408,7 +402,7 @@ describe.each(engines)("quotas with counters %s", (name) => {
   test("a changed quota and a disabled user take effect within a second", async () => {
     const username = await user({ points_per_day: 5 });
     await client().acquireQuota(requestFor(username, 5));
-    await quota(username, { points_per_day: 6 });
+    await app().setLimits(username, { points_per_day: 6 });
     await expect
       .poll(
         () =>
