@@ -7,8 +7,9 @@ import { type Binding, bindingsOf } from "./binding.ts";
 import { HttpError } from "./errors.ts";
 import type { DescribeError, Exchange, GatewayRequest, GatewayResponse } from "./exchange.ts";
 import { defaultJsonLimits, type JsonLimits } from "./json/scan.ts";
+import { createJsonWriters, type JsonWriters } from "./json/write.ts";
 import { createReadRequest, isUpload, type ReadRequest } from "./request.ts";
-import { createSendResponse, type SendResponse } from "./respond.ts";
+import { createSendResponse, type Output, type SendResponse } from "./respond.ts";
 import { createRouter } from "./router.ts";
 import { destroyResponse } from "./send.ts";
 import { sendError } from "./send-error.ts";
@@ -23,10 +24,7 @@ export interface GatewayOptions extends ServiceOptions {
 interface Route extends Binding {
   readonly read: ReadRequest;
   readonly respond: SendResponse;
-  readonly call: (
-    request: Message | AsyncIterable<Message>,
-    context: HandlerContext,
-  ) => Promise<Message> | AsyncIterable<Message>;
+  readonly call: (request: Message | AsyncIterable<Message>, context: HandlerContext) => Promise<Output> | Output;
 }
 
 /** @param values the values for the handler's context */
@@ -37,7 +35,8 @@ export type Gateway = (request: GatewayRequest, response: GatewayResponse, value
  * @throws Error when an annotation is wrong
  */
 export function createGateway(options: GatewayOptions): Gateway {
-  const router = createRouter(options.services.flatMap((service) => routesOf(service, options)));
+  const writers = createJsonWriters(options.registry);
+  const router = createRouter(options.services.flatMap((service) => routesOf(service, options, writers)));
 
   return (request, response, values) => {
     // A failure while an error is sent cuts this response and affects nothing else.
@@ -111,7 +110,11 @@ function timeoutOf({ headers }: GatewayRequest): number | undefined {
   return typeof text === "string" && /^\d{1,10}$/.test(text) ? Math.min(Number(text), 0x7fffffff) : undefined;
 }
 
-function routesOf({ service, implementation }: GatewayOptions["services"][number], options: GatewayOptions): Route[] {
+function routesOf(
+  { service, implementation }: GatewayOptions["services"][number],
+  options: GatewayOptions,
+  writers: JsonWriters,
+): Route[] {
   const { maxBodyBytes, bodyTimeoutMs, limits = defaultJsonLimits, registry } = options;
   return bindingsOf(service).map((binding) => {
     const { method } = binding;
@@ -130,7 +133,7 @@ function routesOf({ service, implementation }: GatewayOptions["services"][number
     return {
       ...binding,
       read,
-      respond: createSendResponse(binding, registry),
+      respond: createSendResponse(binding, writers),
       call: call.bind(implementation) as Route["call"],
     };
   });

@@ -1,64 +1,51 @@
-import { create, type DescMessage, type JsonValue, type Message, type Registry } from "@bufbuild/protobuf";
-import { reflect } from "@bufbuild/protobuf/reflect";
+import type { DescField, DescMessage } from "@bufbuild/protobuf";
 import type { HttpBody } from "#gen/google/api/httpbody_pb.js";
 import type { LightContext } from "../call/context.ts";
 import { preconditionOf } from "../call/preconditions.ts";
 import { type Binding, respondsWithFile } from "./binding.ts";
 import { HttpError } from "./errors.ts";
 import type { GatewayResponse } from "./exchange.ts";
-import { writeMessage } from "./json/write.ts";
+import type { Fields, JsonWriters } from "./json/write.ts";
 import { jsonType, sendBody, sendEmpty, startBody, writePiece } from "./send.ts";
 
+/** The output of an RPC: a message, or the fields to create it of. The gateway writes both, and creates no message. */
+export type Output = Fields | AsyncIterable<Fields>;
+
 /** Writes the output of an RPC as an HTTP response. */
-export type SendResponse = (
-  response: GatewayResponse,
-  output: Message | AsyncIterable<Message>,
-  context: LightContext,
-) => Promise<void>;
+export type SendResponse = (response: GatewayResponse, output: Output, context: LightContext) => Promise<void>;
 
 /**
  * Prepares the responses of a binding: JSON, a file (HttpBody), or one JSON object from a stream of pages.
  * @throws Error when pages cannot be merged because they do not have exactly one list
  */
-export function createSendResponse(binding: Binding, registry: Registry | undefined): SendResponse {
+export function createSendResponse(binding: Binding, writers: JsonWriters): SendResponse {
   const { method, status, responseBody } = binding;
   const isStream = method.methodKind === "server_streaming";
   if (respondsWithFile(binding)) {
-    const fileOf = (output: Message) =>
-      (responseBody === undefined ? output : (output as Partial<Record<string, unknown>>)[responseBody.localName]) as
-        | HttpBody
-        | undefined;
+    const fileOf = (output: Fields) =>
+      (responseBody === undefined ? output : output[responseBody.localName]) as Partial<HttpBody> | undefined;
     return isStream ? respondChunks(status, fileOf) : respondFile(status, fileOf);
   }
   if (isStream && responseBody !== undefined) {
     throw new Error(`${method.parent.typeName}.${method.name}: response_body of a stream must be a file`);
   }
-  if (isStream) return respondPages(method.output, status, registry);
+  if (isStream) return respondPages(method.output, status, writers);
+  const write = responseBody === undefined ? writers.messageWriter(method.output) : writers.fieldWriter(responseBody);
   return async (response, output, { givenHeader: headers }) => {
     if (status === 204) return sendEmpty(response, { status, headers });
-    sendBody(
-      response,
-      { status, headers, contentType: jsonType },
-      JSON.stringify(jsonOf(binding, output as Message, registry)),
-    );
+    sendBody(response, { status, headers, contentType: jsonType }, write(output as Fields) ?? "null");
   };
 }
 
-function jsonOf({ method, responseBody }: Binding, output: Message, registry: Registry | undefined): JsonValue {
-  const json = writeMessage(method.output, output, registry);
-  if (responseBody === undefined || typeof json !== "object" || json === null || Array.isArray(json)) return json;
-  return json[responseBody.name] ?? null;
-}
-
 /** Returns the file that a message is or contains; undefined when it is not set. */
-type FileOf = (output: Message) => HttpBody | undefined;
+type FileOf = (output: Fields) => Partial<HttpBody> | undefined;
 
-const typeOf = (file: HttpBody | undefined) => file?.contentType || "application/octet-stream";
+const typeOf = (file: Partial<HttpBody> | undefined) => file?.contentType || "application/octet-stream";
 const empty = new Uint8Array();
 
 function respondFile(status: number, fileOf: FileOf): SendResponse {
   return async (response, output, { givenHeader: headers, requestHeader }) => {
-    const file = fileOf(output as Message);
+    const file = fileOf(output as Fields);
     if (headers !== undefined && isUnchanged(requestHeader, headers)) {
       return sendEmpty(response, { status: 304, headers });
     }
@@ -81,7 +68,7 @@ function isUnchanged(request: Headers, response: Headers): boolean {
 /** Writes a file in chunks. The first chunk has the content type. */
 function respondChunks(status: number, fileOf: FileOf): SendResponse {
   return async (response, output, { requestHeader, responseHeader: headers, signal, requestMethod }) => {
-    for await (const message of output as AsyncIterable<Message>) {
+    for await (const message of output as AsyncIterable<Fields>) {
       const chunk = fileOf(message);
       if (!response.headersSent) {
         if (isUnchanged(requestHeader, headers)) {
@@ -101,27 +88,25 @@ function respondChunks(status: number, fileOf: FileOf): SendResponse {
 }
 
 /** Merges pages into one JSON object: their lists are concatenated, and of each other field the last value is written. */
-function respondPages(desc: DescMessage, status: number, registry: Registry | undefined): SendResponse {
-  const [list, ...otherLists] = desc.fields.filter(({ fieldKind }) => fieldKind === "list");
-  if (list?.message === undefined || otherLists.length > 0) {
-    throw new Error(`${desc.typeName}: a page must have exactly one list, and it must be of messages`);
-  }
-  const others = desc.fields.filter((field) => field !== list);
-  const unset = writeMessage(desc, create(desc), registry) as Record<string, JsonValue>;
+function respondPages(desc: DescMessage, status: number, writers: JsonWriters): SendResponse {
+  const { list, others } = fieldsOfPage(desc);
+  const writeItems = writers.itemsWriter(list);
+  const members = others.map(({ name, write }) => ({ key: `,"${name}":`, write, unset: write({}) }));
 
   return async (response, output, context) => {
     const { signal, requestMethod } = context;
     const head = () => ({ status, headers: context.givenHeader, contentType: jsonType });
-    const rest = { ...unset };
-    let separator = `{${JSON.stringify(list.name)}:[`;
+    const values = members.map(({ unset }) => unset);
+    let separator = `{"${list.name}":[`;
     let pending = "";
-    for await (const page of output as AsyncIterable<Message>) {
+    for await (const page of output as AsyncIterable<Fields>) {
       signal.throwIfAborted();
-      const json = writeMessage(desc, page, registry) as Record<string, JsonValue>;
-      const reflected = reflect(desc, page);
-      for (const field of others) if (reflected.isSet(field)) rest[field.name] = json[field.name] ?? null;
-      const items = json[list.name] as JsonValue[];
-      if (items.length === 0) continue;
+      for (const [index, { write, unset }] of members.entries()) {
+        const value = write(page);
+        if (value !== unset) values[index] = value;
+      }
+      const items = writeItems((page[list.localName] ?? []) as readonly unknown[]);
+      if (items === "") continue;
       // A page is sent once the next one arrives, so that a single page is sent with its Content-Length.
       if (pending !== "") {
         if (!response.headersSent) startBody(response, head());
@@ -129,14 +114,26 @@ function respondPages(desc: DescMessage, status: number, registry: Registry | un
         if (requestMethod === "HEAD") return void response.end();
         await writePiece(response, pending, signal);
       }
-      pending = separator + JSON.stringify(items).slice(1, -1);
+      pending = separator + items;
       separator = ",";
     }
     if (pending === "") pending = separator;
-    const tail = others.filter(({ name }) => rest[name] !== undefined);
-    const members = tail.map(({ name }) => `,${JSON.stringify(name)}:${JSON.stringify(rest[name])}`);
-    const end = `${pending}]${members.join("")}}`;
+    const tail = members.map(({ key }, index) => (values[index] === undefined ? "" : `${key}${values[index]}`));
+    const end = `${pending}]${tail.join("")}}`;
     if (response.headersSent) response.end(end);
     else sendBody(response, head(), end);
   };
+
+  function fieldsOfPage({ typeName, fields }: DescMessage) {
+    const [first, ...otherLists] = fields.filter(isList);
+    if (first?.message === undefined || otherLists.length > 0) {
+      throw new Error(`${typeName}: a page must have exactly one list, and it must be of messages`);
+    }
+    const rest = fields.filter((field) => field !== first);
+    return { list: first, others: rest.map((field) => ({ name: field.name, write: writers.fieldWriter(field) })) };
+  }
+}
+
+function isList(field: DescField): field is DescField & { readonly fieldKind: "list" } {
+  return field.fieldKind === "list";
 }

@@ -16,12 +16,14 @@ export interface Head {
 /** Sends a complete response with its Content-Length. */
 export function sendBody(response: GatewayResponse, head: Head, body: string | Uint8Array): void {
   const length = Buffer.byteLength(body);
+  // Node copies ASCII text faster as Latin-1, together with the headers.
+  const encoding = typeof body === "string" && length === body.length ? "latin1" : "utf8";
   response.writeHead(head.status, {
     ...(head.headers && toNodeHeaders(head.headers)),
     "content-type": head.contentType,
     "content-length": length,
   });
-  response.end(body);
+  (response.end as (body: string | Uint8Array, encoding: BufferEncoding) => unknown)(body, encoding);
 }
 
 /** Sends a response without a body. */

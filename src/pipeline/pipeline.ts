@@ -34,6 +34,7 @@ export interface Pipeline {
   refuse(context: HandlerContext, error: unknown): ConnectError;
 }
 
+/** The fields of a message. A transport creates the message if it needs one. */
 type Output = MessageInitShape<DescMethod["output"]>;
 /** One message, or a stream of them. */
 type Input = Message | AsyncIterable<Message>;
@@ -50,7 +51,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
 
   function wrapUnary(method: DescMethod, handler: UnaryHandler) {
     const prepare = createPrepare(method);
-    return async (request: Input, context: HandlerContext): Promise<Message> => {
+    return async (request: Input, context: HandlerContext): Promise<Output> => {
       const requestState = callStateOf(context, options);
       const handle = () => handler(prepare(request), new PipelineCall(options, context, requestState, requireValid));
       const start = () => {
@@ -60,9 +61,9 @@ export function createPipeline(options: PipelineOptions): Pipeline {
       try {
         const work = requestState.span === undefined ? start() : requestState.span.run(start);
         // The caller gets an error at its deadline. Work in progress ends by the database's time limits.
-        const message = create(method.output, await untilInterrupted(context, work));
+        const output = await untilInterrupted(context, work);
         countCall(options, context, requestState);
-        return message;
+        return output;
       } catch (error) {
         throw toPublicError(options, context, requestState, error);
       }
@@ -71,14 +72,14 @@ export function createPipeline(options: PipelineOptions): Pipeline {
 
   function wrapStream(method: DescMethod, handler: StreamHandler) {
     const prepare = createPrepare(method);
-    return async function* (request: Input, context: HandlerContext): AsyncGenerator<Message> {
+    return async function* (request: Input, context: HandlerContext): AsyncGenerator<Output> {
       const requestState = callStateOf(context, options);
       try {
         const admission = admitCaller(options, context, requestState);
         if (admission !== undefined) await untilInterrupted(context, admission);
         const handle = () => handler(prepare(request), new PipelineCall(options, context, requestState, requireValid));
         const outputs = requestState.span === undefined ? handle() : traceEach(requestState.span, handle);
-        for await (const output of eachUntilInterrupted(context, outputs)) yield create(method.output, output);
+        for await (const output of eachUntilInterrupted(context, outputs)) yield output;
         countCall(options, context, requestState);
       } catch (error) {
         throw toPublicError(options, context, requestState, error);

@@ -1,151 +1,150 @@
-import {
-  type DescField,
-  type DescMessage,
-  fromBinary,
-  type JsonValue,
-  type Message,
-  type Registry,
-  ScalarType,
-  toJson,
-} from "@bufbuild/protobuf";
-import { type ReflectMessage, reflect } from "@bufbuild/protobuf/reflect";
-import {
-  type Any,
-  FeatureSet_FieldPresence,
-  hasCustomJsonRepresentation,
-  isWrapperDesc,
-  type ListValue,
-  type Struct,
-  type Value,
-} from "@bufbuild/protobuf/wkt";
+import type { DescEnum, DescField, DescMessage, Registry } from "@bufbuild/protobuf";
+import { scalarZeroValue } from "@bufbuild/protobuf/reflect";
+import { Edition, FeatureSet_FieldPresence, isWrapperDesc } from "@bufbuild/protobuf/wkt";
 import { isNullable } from "../fields.ts";
-import { setOwn } from "./objects.ts";
-import { writeListValue, writeStruct, writeValue } from "./struct.ts";
-import { toIsoDuration } from "./times.ts";
+import { scalarWriter, writeString } from "./write-scalars.ts";
+import { specialWriter } from "./write-special.ts";
+
+/** The fields of a message by their local names: a message, or the values that `create` would make it of. */
+export type Fields = Readonly<Record<string, unknown>>;
+
+/** Returns the JSON text of a value. */
+export type WriteJson = (value: unknown) => string;
+
+/** Returns the JSON text of a field of a message. Undefined when the JSON has no such key. */
+export type WriteField = (message: Fields) => string | undefined;
 
 /**
- * Returns the JSON of a message. Names are as in the .proto, defaults are written, unset nullable fields are `null`, 64-bit
+ * Writes messages as JSON text. Names are as in the .proto, defaults are written, unset nullable fields are `null`, 64-bit
  * integers are numbers up to 2^53 and strings beyond, and durations are ISO 8601.
+ */
+export interface JsonWriters {
+  messageWriter(desc: DescMessage): (message: Fields) => string;
+  fieldWriter(field: DescField): WriteField;
+  /** Writes the items of a list, separated by commas and without brackets. */
+  itemsWriter(field: DescField & { readonly fieldKind: "list" }): (items: readonly unknown[]) => string;
+}
+
+/**
+ * Creates writers. The writer of a type is prepared once, from its descriptor: to write a message then means to append
+ * texts, without a JSON value for each field.
  * @param registry the types that a google.protobuf.Any may contain; others are written as bytes
  */
-export function writeMessage(desc: DescMessage, message: Message, registry: Registry | undefined): JsonValue {
-  return write(reflect(desc, message), registry);
-}
+export function createJsonWriters(registry: Registry | undefined): JsonWriters {
+  const writers = new Map<DescMessage, WriteJson>();
 
-/** Prepared data for writing a field. */
-interface FieldPlan {
-  readonly field: DescField;
-  /** Whether the unset field is written as null. */
-  readonly isNullable: boolean;
-  readonly isImplicit: boolean;
-}
-
-const plans = new WeakMap<DescMessage, readonly FieldPlan[]>();
-
-function planOf(desc: DescMessage): readonly FieldPlan[] {
-  let known = plans.get(desc);
-  if (known === undefined) {
-    known = desc.fields
-      .toSorted((left, right) => left.number - right.number)
-      .map((field) => ({
-        field,
-        isNullable: isNullable(field),
-        isImplicit: field.presence === FeatureSet_FieldPresence.IMPLICIT,
-      }));
-    plans.set(desc, known);
+  function messageWriter(desc: DescMessage): WriteJson {
+    const known = writers.get(desc);
+    if (known !== undefined) return known;
+    const special = specialWriter(desc, registry, messageWriter);
+    const members: Member[] = [];
+    const write = special ?? ((message) => writeMembers(members, message as Fields));
+    // Stored before its fields are prepared: a message type may contain itself.
+    writers.set(desc, write);
+    if (special === undefined) members.push(...inOrder(desc).map((field) => toMember(field, fieldWriter(field))));
+    return write;
   }
-  return known;
-}
 
-function write(message: ReflectMessage, registry: Registry | undefined): JsonValue {
-  if (hasCustomJsonRepresentation(message.desc)) return writeSpecialForm(message, registry);
-  const json: Record<string, JsonValue> = {};
-  for (const { field, isNullable, isImplicit } of planOf(message.desc)) {
-    if (message.isSet(field) || isImplicit) json[field.name] = writeField(message, field, registry);
-    else if (isNullable) json[field.name] = null;
+  function fieldWriter(field: DescField): WriteField {
+    const { localName: name, oneof } = field;
+    const write = valueWriter(field);
+    if (oneof !== undefined) {
+      return (message) => {
+        const chosen = message[oneof.localName] as { readonly case?: string; readonly value?: unknown } | undefined;
+        return chosen?.case === name ? write(chosen.value) : undefined;
+      };
+    }
+    const absent = textOfAbsent(field, write);
+    const mayInherit = inheritsDefault(field);
+    return (message) => {
+      const value = mayInherit && !Object.hasOwn(message, name) ? undefined : message[name];
+      return value === undefined || value === null ? absent : write(value);
+    };
   }
-  return json;
-}
 
-function writeField(message: ReflectMessage, field: DescField, registry: Registry | undefined): JsonValue {
-  // A field has a Struct as plain JSON already. Reflection would lose a key "__proto__".
-  if (field.message?.typeName === "google.protobuf.Struct" && message.desc.typeName !== "google.protobuf.Value") {
-    return localValue(message, field) as JsonValue;
+  function valueWriter(field: DescField): WriteJson {
+    if (field.fieldKind === "list") {
+      const write = itemsWriter(field);
+      return (items) => `[${write(items as unknown[])}]`;
+    }
+    if (field.fieldKind === "map") return mapWriter(itemWriter(field));
+    // A field that is a wrapper holds the bare value.
+    if (field.message !== undefined && field.oneof === undefined && isWrapperDesc(field.message)) {
+      return scalarWriter(field.message.fields[0].scalar);
+    }
+    return itemWriter(field);
   }
-  if (field.fieldKind === "list") return [...message.get(field)].map((item) => writeItem(field, item, registry));
-  if (field.fieldKind !== "map") return writeItem(field, message.get(field), registry);
-  const json = {};
-  for (const [key, value] of message.get(field)) setOwn(json, String(key), writeItem(field, value, registry));
-  return json;
-}
 
-function localValue({ message }: ReflectMessage, field: DescField): unknown {
-  const fields = message as unknown as Record<string, unknown>;
-  return field.oneof === undefined
-    ? fields[field.localName]
-    : (fields[field.oneof.localName] as { readonly value: unknown }).value;
-}
-
-/** Writes one value: of a field, or of an item in its list or map. */
-function writeItem(field: DescField, value: unknown, registry: Registry | undefined): JsonValue {
-  if (field.message !== undefined) return write(value as ReflectMessage, registry);
-  if (field.enum === undefined) return writeScalar(field.scalar, value);
-  if (field.enum.typeName === "google.protobuf.NullValue") return null;
-  return field.enum.value[value as number]?.name ?? (value as number);
-}
-
-function writeScalar(type: ScalarType, value: unknown): JsonValue {
-  if (typeof value === "bigint") {
-    const number = Number(value);
-    // Beyond 2^53 a JSON number would be inexact.
-    return Number.isSafeInteger(number) ? number : String(value);
+  function itemsWriter(field: DescField & { readonly fieldKind: "list" }) {
+    const write = itemWriter(field);
+    return (items: readonly unknown[]) => {
+      let text = "";
+      for (const item of items) text += text === "" ? write(item) : `,${write(item)}`;
+      return text;
+    };
   }
-  if (type === ScalarType.BYTES) return toBase64(value as Uint8Array);
-  if (typeof value === "number" && !Number.isFinite(value)) return String(value);
-  return value as JsonValue;
-}
 
-/** Writes a message whose JSON is not an object of its fields. */
-function writeSpecialForm(reflected: ReflectMessage, registry: Registry | undefined): JsonValue {
-  const { desc, message } = reflected;
-  const [value] = desc.fields;
-  if (isWrapperDesc(desc) && value?.scalar !== undefined) return writeScalar(value.scalar, reflected.get(value));
-  switch (desc.typeName) {
-    case "google.protobuf.Any":
-      return writeAny(message as Any, registry);
-    case "google.protobuf.Struct":
-      return writeStruct(message as Struct);
-    case "google.protobuf.Value":
-      return writeValue(message as Value);
-    case "google.protobuf.ListValue":
-      return writeListValue(message as ListValue);
-    case "google.protobuf.Duration":
-      return toIsoDuration(String(toJson(desc, message)));
-    default:
-      return toJson(desc, message);
+  /** Writes one value: of a field, or of an item in its list or map. */
+  function itemWriter({ message, enum: enumeration, scalar }: DescField): WriteJson {
+    if (enumeration !== undefined) return enumWriter(enumeration);
+    if (message === undefined) return scalarWriter(scalar);
+    // A field has a Struct as plain JSON already.
+    return message.typeName === "google.protobuf.Struct" ? (json) => JSON.stringify(json) : messageWriter(message);
   }
+
+  return { messageWriter, fieldWriter, itemsWriter };
 }
 
-/** Writes an Any. An unknown type or invalid bytes do not fail the call: the bytes are written. */
-function writeAny({ typeUrl, value }: Any, registry: Registry | undefined): JsonValue {
-  if (typeUrl === "") return {};
-  const desc = registry?.getMessage(typeUrl.slice(typeUrl.lastIndexOf("/") + 1));
-  const content = desc && unpack(desc, value);
-  if (content === undefined) return { "@type": typeUrl, value: toBase64(value) };
-  const json = write(content, registry);
-  return hasCustomJsonRepresentation(content.desc)
-    ? { "@type": typeUrl, value: json }
-    : { "@type": typeUrl, ...(json as Record<string, JsonValue>) };
+/** A field of a message, with its key as it stands first in the object and after another one. */
+interface Member {
+  readonly firstKey: string;
+  readonly nextKey: string;
+  readonly write: WriteField;
 }
 
-function unpack(desc: DescMessage, bytes: Uint8Array): ReflectMessage | undefined {
-  try {
-    return reflect(desc, fromBinary(desc, bytes));
-  } catch {
-    return undefined;
+function inOrder({ fields }: DescMessage): readonly DescField[] {
+  return fields.toSorted((left, right) => left.number - right.number);
+}
+
+function toMember({ name }: DescField, write: WriteField): Member {
+  return { firstKey: `{"${name}":`, nextKey: `,"${name}":`, write };
+}
+
+function writeMembers(members: readonly Member[], message: Fields): string {
+  let text = "";
+  for (const { firstKey, nextKey, write } of members) {
+    const value = write(message);
+    if (value !== undefined) text += (text === "" ? firstKey : nextKey) + value;
   }
+  return text === "" ? "{}" : `${text}}`;
 }
 
-function toBase64({ buffer, byteOffset, byteLength }: Uint8Array): string {
-  return Buffer.from(buffer, byteOffset, byteLength).toString("base64");
+function mapWriter(write: WriteJson): WriteJson {
+  return (map) => {
+    let text = "";
+    for (const [key, value] of Object.entries(map as object)) {
+      text += `${text === "" ? "{" : ","}${writeString(key)}:${write(value)}`;
+    }
+    return text === "" ? "{}" : `${text}}`;
+  };
+}
+
+function enumWriter(desc: DescEnum): WriteJson {
+  if (desc.typeName === "google.protobuf.NullValue") return () => "null";
+  const names = new Map(desc.values.map(({ number }) => [number, `"${desc.value[number]?.name ?? ""}"`]));
+  return (value) => names.get(value as number) ?? String(value);
+}
+
+/** Returns the JSON text of a field that is not set. Undefined when the JSON has no such key. */
+function textOfAbsent(field: DescField, write: WriteJson): string | undefined {
+  if (isNullable(field)) return "null";
+  if (field.presence !== FeatureSet_FieldPresence.IMPLICIT) return undefined;
+  if (field.fieldKind === "list") return "[]";
+  if (field.fieldKind === "map") return "{}";
+  return write(field.scalar === undefined ? field.enum?.values[0]?.number : scalarZeroValue(field.scalar, false));
+}
+
+/** Whether a message without the field has its default on the prototype. */
+function inheritsDefault({ parent, presence }: DescField): boolean {
+  return parent.file.edition !== Edition.EDITION_PROTO3 && presence !== FeatureSet_FieldPresence.IMPLICIT;
 }
