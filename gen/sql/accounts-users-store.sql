@@ -62,27 +62,27 @@ delete from "user_account"
 where "id" = $1;
 
 -- streamUsers: all by name
-select "id", "username", "name", "email", "phone", "company_key", "enabled", "roles", "timezone"
+select "username", "name", "email", "phone", "company_key", "enabled", "roles", "timezone"
 from "user_account"
 order by "name" asc, "username" asc
 limit $1;
 
 -- streamUsers: filter, company, enabled
-select "id", "username", "name", "email", "phone", "company_key", "enabled", "roles", "timezone"
+select "username", "name", "email", "phone", "company_key", "enabled", "roles", "timezone"
 from "user_account"
 where "company_key" = $1 and search like search_fold($2) and "enabled" = $3
 order by "name" asc, "username" asc
 limit $4;
 
 -- streamUsers: administrators of a company
-select "id", "username", "name", "email", "phone", "company_key", "enabled", "roles", "timezone"
+select "username", "name", "email", "phone", "company_key", "enabled", "roles", "timezone"
 from "user_account"
 where "company_key" = $1 and 'ADMIN' = any (roles)
 order by "name" asc, "username" asc
 limit $2;
 
 -- streamUsers: self
-select "id", "username", "name", "email", "phone", "company_key", "enabled", "roles", "timezone"
+select "username", "name", "email", "phone", "company_key", "enabled", "roles", "timezone"
 from "user_account"
 where "id" = $1
 order by "name" asc, "username" asc

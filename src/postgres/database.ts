@@ -130,11 +130,15 @@ export async function inTransaction<Result>(
 }
 
 const { builtins } = pg.types;
+/** The type text[], which pg does not name. */
+const textArray = 1009 as number;
+const parseAnyTextArray = pg.types.getTypeParser(textArray, "text") as (text: string) => unknown;
 
 /** Days stay as they are written: a Date would move them by the server's timezone. 64-bit numbers are numbers. */
 function getTypeParser(oid: number, format: string): (text: string) => unknown {
   if (oid === builtins.DATE) return (text: string) => text;
   if (oid === builtins.INT8) return toSafeInteger;
+  if (oid === textArray) return parseTextArray;
   return pg.types.getTypeParser(oid, format as "text");
 }
 
@@ -142,4 +146,10 @@ function toSafeInteger(text: string): number {
   const number = Number(text);
   if (!Number.isSafeInteger(number)) throw new Error(`a number of the database is beyond 2^53: ${text}`);
   return number;
+}
+
+/** pg's parser creates an object for each character. Most arrays need none: PostgreSQL quotes all texts but plain words. */
+function parseTextArray(text: string): unknown {
+  const isPlain = text !== "{}" && !text.includes('"') && !text.includes("NULL") && text.lastIndexOf("{") === 0;
+  return isPlain ? text.slice(1, -1).split(",") : parseAnyTextArray(text);
 }

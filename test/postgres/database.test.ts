@@ -37,6 +37,21 @@ describe("values", () => {
     expect(await valueOf("1")).toBe(1);
   });
 
+  it.each([
+    [],
+    ["USER"],
+    ["USER", "ADMIN"],
+    ["", "a b", "x,y"],
+    ["{a}", '"q"', "b\\s"],
+    [null, "NULL", "null", "ANNULLED"],
+    ["é", "-"],
+  ])("reads an array of texts: %j", async (...texts) => {
+    const { rows } = await database.raw<{ rows: { value: unknown }[] }>("select ?::text[] as value", [
+      texts as string[],
+    ]);
+    expect(rows[0]?.value).toEqual(texts);
+  });
+
   it("reads a date as it is written", async () => {
     expect(await valueOf("date '2024-02-29'")).toBe("2024-02-29");
   });

@@ -45,16 +45,12 @@ export function toUserRow(request: RequestedUser, passwordHash: string | null): 
 }
 
 export function toUserMessage(row: Omit<UserRow, "id">): MessageInitShape<typeof UserSchema> {
-  return {
-    username: row.username,
-    ...(row.name === null ? {} : { name: row.name }),
-    ...(row.email === null ? {} : { email: row.email }),
-    ...(row.phone === null ? {} : { phone: row.phone }),
-    companyKey: row.company_key,
-    enabled: row.enabled,
-    roles: toRoles(row),
-    timezone: row.timezone,
-  };
+  const { username, name, email, phone, company_key: companyKey, enabled, timezone } = row;
+  const user: MessageInitShape<typeof UserSchema> = { username, companyKey, enabled, roles: toRoles(row), timezone };
+  if (name !== null) user.name = name;
+  if (email !== null) user.email = email;
+  if (phone !== null) user.phone = phone;
+  return user;
 }
 
 export function toRoles({ roles }: { readonly roles: string[] }): Role_Name[] {

@@ -94,7 +94,7 @@ export function userHandlers({ database, hashNewPassword, login }: UserOptions):
       call.recordRead({ companyKey: request.companyKey });
       yield { statistics: { overall, filter } };
       const rows = streamUsers(database, selection, page);
-      for await (const users of streamRows<UserRow>(database, rows, { ...page, signal: call.signal })) {
+      for await (const users of streamRows<Omit<UserRow, "id">>(database, rows, { ...page, signal: call.signal })) {
         yield { users: users.map((user) => toUserMessage(user)) };
       }
     },

@@ -34,7 +34,8 @@ export interface UserFilter {
   readonly group: "TOTAL" | "ACTIVE" | "BLOCKED" | "ADMINS";
 }
 
-const columns = ["id", "username", "name", "email", "phone", "company_key", "enabled", "roles", "timezone"] as const;
+const fields = ["username", "name", "email", "phone", "company_key", "enabled", "roles", "timezone"] as const;
+const columns = ["id", ...fields] as const;
 
 export async function insertUser(transaction: Transaction, user: NewUser): Promise<void> {
   await transaction("user_account").insert(user);
@@ -133,7 +134,7 @@ export async function hasAdministrator(transaction: Transaction): Promise<boolea
 export function streamUsers(database: Database, selection: UserFilter, { sort, direction, offset, limit }: Page) {
   const order = [...new Set([sort, "username"])].map((column) => ({ column, order: direction }));
   return filterUsers(database, selection)
-    .select(...columns)
+    .select(...fields)
     .orderBy(order)
     .offset(offset)
     .limit(limit);
