@@ -60,11 +60,13 @@ export async function* streamRows<Row extends QueryResultRow>(
   let isFirst = true;
   let transaction: Transaction | undefined;
   let closed: Promise<void> | undefined;
+  // The statement in progress, which a cancel may be on its way to.
+  const running: Running = { statement: undefined };
   // Closes once, when the reader finishes, disconnects or stalls.
-  const close = () => (closed ??= rollBack(transaction).finally(releaseSlot));
+  const close = () => (closed ??= rollBack(transaction, running).finally(releaseSlot));
   try {
     transaction = await database.transaction(undefined, { readOnly: true });
-    for await (const rows of readCursor<Row>(transaction, query, { database, signal })) {
+    for await (const rows of readCursor<Row>(transaction, query, { database, signal, running })) {
       left -= rows.length;
       if (rows.length < pageSize || left <= 0) {
         // The last page is in memory: release the connection before the reader takes it.
@@ -81,10 +83,15 @@ export async function* streamRows<Row extends QueryResultRow>(
   }
 }
 
+interface Running {
+  statement: Promise<unknown> | undefined;
+}
+
+/** Yields the pages of a cursor. PostgreSQL makes the next page while the reader takes the last one. */
 async function* readCursor<Row>(
   transaction: Transaction,
   query: Knex.QueryBuilder,
-  { database, signal }: Pick<CancelOptions, "database" | "signal">,
+  { database, signal, running }: Pick<CancelOptions, "database" | "signal"> & { readonly running: Running },
 ): AsyncGenerator<Row[]> {
   const { sql: text, bindings } = query.toSQL().toNative();
   const [settings] = await queryRows<{ pid: number }>(transaction, sql.raiseTimeout, [sortTimeoutMs]);
@@ -92,10 +99,18 @@ async function* readCursor<Row>(
   const options = { database, signal, pid: settings.pid };
   await cancelOnAbort(options, () => queryText(transaction, `declare list no scroll cursor for ${text}`, bindings));
   // Each FETCH is a statement, so the timeout applies to a page, not to the list.
+  const fetchPage = () => {
+    const page = cancelOnAbort(options, () => queryText<Row>(transaction, `fetch ${pageSize} from list`));
+    running.statement = page.catch(() => undefined);
+    return page;
+  };
+  let next = fetchPage();
   for (;;) {
-    const rows = await cancelOnAbort(options, () => queryText<Row>(transaction, `fetch ${pageSize} from list`));
+    const rows = await next;
+    const isLast = rows.length < pageSize;
+    if (!isLast) next = fetchPage();
     if (rows.length > 0) yield rows;
-    if (rows.length < pageSize) return;
+    if (isLast) return;
   }
 }
 
@@ -137,7 +152,9 @@ async function* yieldPage<Row>(
   transferDeadline.spend(performance.now() - startedMs, pageMs);
 }
 
-async function rollBack(transaction: Transaction | undefined): Promise<void> {
+async function rollBack(transaction: Transaction | undefined, running: Running): Promise<void> {
+  // Another call gets the connection next: no cancel may reach it.
+  await running.statement;
   // The transaction has changed nothing. A rollback also ends one that PostgreSQL has aborted.
   await transaction?.rollback().catch(() => undefined);
 }
