@@ -87,6 +87,9 @@ function respondChunks(status: number, fileOf: FileOf): SendResponse {
   };
 }
 
+/** Small pages are joined to pieces of at least this many characters: each piece is a write to the socket. */
+const pieceLength = 65_536;
+
 /** Merges pages into one JSON object: their lists are concatenated, and of each other field the last value is written. */
 function respondPages(desc: DescMessage, status: number, writers: JsonWriters): SendResponse {
   const { list, others } = fieldsOfPage(desc);
@@ -107,17 +110,21 @@ function respondPages(desc: DescMessage, status: number, writers: JsonWriters): 
       }
       const items = writeItems((page[list.localName] ?? []) as readonly unknown[]);
       if (items === "") continue;
-      // A page is sent once the next one arrives, so that a single page is sent with its Content-Length.
-      if (pending !== "") {
-        if (!response.headersSent) startBody(response, head());
+      // The body starts once the second page arrives, so that a single page is sent with its Content-Length.
+      if (pending !== "" && !response.headersSent) {
+        startBody(response, head());
         // HEAD has no body; returning ends the handler.
         if (requestMethod === "HEAD") return void response.end();
-        await writePiece(response, pending, signal);
       }
-      pending = separator + items;
+      if (pending.length >= pieceLength) {
+        await writePiece(response, pending, signal);
+        pending = "";
+      }
+      pending += separator + items;
       separator = ",";
     }
-    if (pending === "") pending = separator;
+    // Without any page, the list has not begun.
+    if (separator !== ",") pending = separator;
     const tail = members.map(({ key }, index) => (values[index] === undefined ? "" : `${key}${values[index]}`));
     const end = `${pending}]${tail.join("")}}`;
     if (response.headersSent) response.end(end);

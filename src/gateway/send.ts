@@ -16,14 +16,23 @@ export interface Head {
 /** Sends a complete response with its Content-Length. */
 export function sendBody(response: GatewayResponse, head: Head, body: string | Uint8Array): void {
   const length = Buffer.byteLength(body);
-  // Node copies ASCII text faster as Latin-1, together with the headers.
-  const encoding = typeof body === "string" && length === body.length ? "latin1" : "utf8";
   response.writeHead(head.status, {
     ...(head.headers && toNodeHeaders(head.headers)),
     "content-type": head.contentType,
     "content-length": length,
   });
-  (response.end as (body: string | Uint8Array, encoding: BufferEncoding) => unknown)(body, encoding);
+  (response as BodyWriter).end(body, encodingOf(body, length));
+}
+
+/** The methods of both kinds of responses that write the body. */
+interface BodyWriter {
+  write(body: string | Uint8Array, encoding: BufferEncoding): boolean;
+  end(body: string | Uint8Array, encoding: BufferEncoding): unknown;
+}
+
+/** Returns the encoding of a body. Node copies ASCII faster as Latin-1, and together with the headers. */
+function encodingOf(body: string | Uint8Array, bytes: number): BufferEncoding {
+  return bytes === body.length ? "latin1" : "utf8";
 }
 
 /** Sends a response without a body. */
@@ -47,7 +56,8 @@ export async function writePiece(
   signal: AbortSignal,
 ): Promise<void> {
   signal.throwIfAborted();
-  if (!(response.write as (piece: string | Uint8Array) => boolean)(piece)) await once(response, "drain", { signal });
+  const hasRoom = (response as BodyWriter).write(piece, encodingOf(piece, Buffer.byteLength(piece)));
+  if (!hasRoom) await once(response, "drain", { signal });
 }
 
 /** Cuts a response, so that its reader sees that it is incomplete. */
