@@ -9,14 +9,15 @@ import { metricDefinitions } from "../../src/metrics/definitions.ts";
 interface Manifest {
   readonly apiVersion: string;
   readonly kind: string;
-  readonly metadata: { readonly name: string };
+  readonly metadata: { readonly name: string; readonly namespace?: string };
   /** Has the shape of its kind, which tsc checks below. */
   readonly spec: ReturnType<typeof parse>;
 }
 
 interface Kustomization {
+  readonly namespace?: string;
   readonly resources: readonly string[];
-  readonly images?: readonly { readonly name: string }[];
+  readonly images?: readonly { readonly name: string; readonly newName: string; readonly newTag: string }[];
   readonly configMapGenerator: readonly {
     readonly name: string;
     readonly envs?: readonly string[];
@@ -62,6 +63,22 @@ test("each kustomization names the manifests of its folder", () => {
     expect(configMapGenerator.map((map) => map.name)).toEqual(["tollgate"]);
   }
 });
+
+test.each(overlays)(
+  "%s builds manifests of one namespace, with its image and its settings",
+  (name) => {
+    const built = buildManifests(name);
+    expect(compile(built)).toEqual({ status: 0, output: "" });
+    const names = built.map(({ kind, metadata }) => `${kind}/${metadata.name}`);
+    expect(new Set(names).size).toBe(names.length);
+    expect(new Set(built.map(({ metadata }) => metadata.namespace))).toEqual(new Set(["tollgate"]));
+    const [{ image, envFrom }] = built.find(({ kind }) => kind === "Deployment")?.spec.template.spec.containers;
+    expect(image).toMatch(/^registry\.example\.com\/tollgate:\d+\.\d+\.\d+$/);
+    expect(names).toContain(`ConfigMap/${envFrom[0].configMapRef.name}`);
+    expect(names.includes("HorizontalPodAutoscaler/tollgate")).toBe(name.endsWith("large"));
+  },
+  60_000,
+);
 
 test.each(folders)("the settings of %s exist and are accepted", (name) => {
   const environment = environmentOf(name);
@@ -124,6 +141,35 @@ test("the autoscaler scales the deployment by a metric that /metrics has", () =>
     expect(metricDefinitions.map((definition) => definition.name)).toContain(name);
   }
 });
+
+/**
+ * Returns what `kubectl kustomize` makes of a folder, without the hashes that it adds to the names of config maps.
+ * @throws Error for a field of kustomization.yaml that this function does not know
+ */
+function buildManifests(name: string): Manifest[] {
+  const { resources, namespace, images = [], configMapGenerator, ...rest } = kustomizationOf(name);
+  const unknown = Object.keys(rest).filter((field) => field !== "apiVersion" && field !== "kind");
+  if (unknown.length > 0) throw new Error(`unknown fields: ${unknown.join(", ")}`);
+  const generated = configMapGenerator.map((map) => map.name);
+  const listed = resources.flatMap((resource) =>
+    resource.endsWith(".yaml") ? [read(join(name, resource)) as Manifest] : buildManifests(join(name, resource)),
+  );
+  const kept = listed.filter(({ kind, metadata }) => kind !== "ConfigMap" || !generated.includes(metadata.name));
+  const maps = generated.map((map) => ({
+    apiVersion: "v1",
+    kind: "ConfigMap",
+    metadata: { name: map },
+    data: environmentOf(name),
+  }));
+  return [...kept, ...maps].map((manifest) => {
+    const built = structuredClone(manifest) as Manifest & { spec?: Manifest["spec"] };
+    for (const one of built.spec?.template?.spec.containers ?? []) {
+      const image = images.find((wanted) => wanted.name === one.image);
+      if (image !== undefined) one.image = `${image.newName}:${image.newTag}`;
+    }
+    return namespace === undefined ? built : { ...built, metadata: { ...built.metadata, namespace } };
+  });
+}
 
 /** Returns the environment that kustomize makes: the base's, and an overlay's over it. */
 function environmentOf(name: string): Record<string, string> {
