@@ -5,6 +5,7 @@ import { type Database, openDatabase, poolUseOf } from "../postgres/database.ts"
 import { startEmbedded } from "../postgres/embedded/embedded.ts";
 import { migrate } from "../postgres/migrate.ts";
 import { holdServerLock } from "../postgres/server-lock.ts";
+import { checkSession } from "../postgres/sessions.ts";
 import { checkConnection } from "../postgres/statements.ts";
 import { createRoundTrips } from "../shared/measures.ts";
 import { createOutageLog, type OutageLog } from "../shared/outage-log.ts";
@@ -49,6 +50,7 @@ export async function openDatabases(config: Config, options: DatabasesOptions, c
   const { opened: publicDatabase, pool: publicPool } = open(publicPoolSize);
   if (!isEmbedded) {
     await withSettingNames("DATABASE_URL", checkConnection(database));
+    await checkSession(url);
     await holdLock(url, config, { ...options, outages }, closers);
   }
   await migrate(database);

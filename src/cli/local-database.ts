@@ -1,6 +1,7 @@
 import { readConfig } from "../config.ts";
 import { type Database, openDatabase } from "../postgres/database.ts";
 import { startEmbedded } from "../postgres/embedded/embedded.ts";
+import { checkSession } from "../postgres/sessions.ts";
 import type { Input } from "./command.ts";
 
 /** A long statement of an operator may take this long. */
@@ -15,6 +16,7 @@ export async function withDatabase<Result>(
   work: (database: Database) => Promise<Result>,
 ): Promise<Result> {
   const config = readConfig(environment);
+  if (config.DATABASE_URL !== "") await checkSession(config.DATABASE_URL);
   const embedded =
     config.DATABASE_URL === "" ? await startEmbedded({ folder: config.DATA_DIR, onExit: () => {} }) : undefined;
   const database = openDatabase({ url: embedded?.url ?? config.DATABASE_URL, poolSize: 1, statementTimeoutMs });

@@ -43,13 +43,15 @@ export function openDatabase({
     connectionString: url,
     application_name: "tollgate",
     connectionTimeoutMillis: acquireTimeoutMs,
+    keepAlive: true,
+    types: { getTypeParser },
+  };
+  const sessionSettings = {
     statement_timeout: statementTimeoutMs,
     lock_timeout: Math.ceil(statementTimeoutMs / 2),
     idle_in_transaction_session_timeout: idleInTransactionTimeoutMs,
     // Workers take longer to start than nearly every call takes, and a few long calls would take all cores.
-    options: "-c max_parallel_workers_per_gather=0",
-    keepAlive: true,
-    types: { getTypeParser },
+    max_parallel_workers_per_gather: 0,
   };
   // PostgreSQL ends a statement by itself before.
   const silenceMs = statementTimeoutMs + answerMs;
@@ -60,10 +62,13 @@ export function openDatabase({
       min: 0,
       max: poolSize,
       afterCreate(client: pg.Client, done: (error: Error | null, client: pg.Client) => void) {
-        measureQueries(client, roundTrips);
         closeWhenSilent(client, { limitMs: silenceMs, isRunning: (processId) => isBackendActive(url, processId) });
-        traceQueries(client);
-        done(null, client);
+        prepareSession(client, sessionSettings, (error) => {
+          if (error !== null) return client.end(() => done(error, client));
+          measureQueries(client, roundTrips);
+          traceQueries(client);
+          done(null, client);
+        });
       },
     },
     acquireConnectionTimeout: acquireTimeoutMs,
@@ -71,6 +76,22 @@ export function openDatabase({
     compileSqlOnError: false,
     // Knex would print lines of its own between those of the log. What they say, the failed call's error says too.
     log: { warn: () => undefined },
+  });
+}
+
+/** Sets a new session up by a statement: PgBouncer refuses these settings as parameters of a connection. */
+function prepareSession(
+  client: pg.Client,
+  settings: Readonly<Record<string, number>>,
+  done: (error: Error | null) => void,
+): void {
+  const text = `select pg_backend_pid() as pid, set_config(name, value, false)
+    from unnest($1::text[], $2::text[]) as wanted (name, value)`;
+  const values = [Object.keys(settings), Object.values(settings).map(String)];
+  client.query<{ pid: number }>(text, values, (error: Error | null, result) => {
+    // A pooler reports a number of its own as the process id.
+    if (error === null) Object.assign(client, { processID: result.rows[0]?.pid });
+    done(error);
   });
 }
 

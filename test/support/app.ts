@@ -55,6 +55,8 @@ export interface TestAppOptions {
   readonly hashesAtFullCost?: boolean;
   /** Limits of the ledger's queue below those of production. */
   readonly ledgerLimits?: LedgerLimits;
+  /** Returns the URL at which the server finds the database, such as that of a pooler. */
+  readonly through?: (databaseUrl: string) => string;
 }
 
 /** The minimum cost of argon2. Most tests create users, and few test passwords. */
@@ -63,7 +65,7 @@ const lowCost = { memoryCost: 8, timeCost: 1, parallelism: 1 };
 /** Starts the whole server on its own database and a free port. */
 export async function startTestApp(
   settings: Record<string, string> = {},
-  { movesRedis = false, hashesAtFullCost = false, ledgerLimits }: TestAppOptions = {},
+  { movesRedis = false, hashesAtFullCost = false, ledgerLimits, through = (url) => url }: TestAppOptions = {},
 ): Promise<TestApp> {
   const { url: databaseUrl, database, drop } = await createTestDatabase();
   const log: Json[] = [];
@@ -71,7 +73,7 @@ export async function startTestApp(
   const config = readConfig({
     PORT: "0",
     HOST: "127.0.0.1",
-    DATABASE_URL: databaseUrl,
+    DATABASE_URL: through(databaseUrl),
     TOKEN_KEYS: "a-secret-for-tests-that-is-long-enough",
     ADMIN_PASSWORD: adminPassword,
     SERVER_NAME: "test_server",
