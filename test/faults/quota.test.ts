@@ -1,6 +1,10 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { type Closers, closeAll } from "../../src/app/closers.ts";
+import { openDatabase } from "../../src/postgres/database.ts";
+import { addressOf, startProxy } from "../support/proxy.ts";
 import { type QuotaLoad, startQuotaLoad } from "../support/quota-load.ts";
 import { noOwnRedis, startRedis, startRedisCluster, type TestRedis, type TestRedisCluster } from "../support/redis.ts";
+import { startStandby } from "../support/standby.ts";
 
 /** For a long run by hand: LOAD="200000 64 50 20" npx vitest run test/faults/quota.test.ts. */
 const [operations = 0, callers = 0, users = 0, losses = 0] = (process.env["LOAD"] ?? "3000 32 10 6")
@@ -89,5 +93,50 @@ describe.skipIf(noOwnRedis !== "")("two server processes on a Redis Cluster with
     load = await startQuotaLoad({ operations, callers, users }, { REDIS_URL: cluster.url });
     const most = await loseDuring(load, 1, () => cluster.killMasterOf("{3}"));
     expect(await passed(load, most)).toEqual([]);
+  });
+
+  test("slots that move between masters lose nothing, and exceed no limit", { timeout }, async () => {
+    load = await startQuotaLoad({ operations, callers, users }, { REDIS_URL: cluster.url });
+    let moved = 0;
+    const moveAll = async () => {
+      // Half of the users, so that the others keep both masters busy. Ids 1 and 2 are not of the load.
+      for (let id = 3; id < 3 + users; id += 2) {
+        const move = await cluster.beginSlotMove(`{${id}}`);
+        while (await move.moveKey()) moved += 1;
+        await move.finish();
+      }
+    };
+    expect(await passed(load, await loseDuring(load, losses, moveAll))).toEqual([]);
+    expect(moved).toBeGreaterThan(users);
+  });
+});
+
+describe.skipIf(noOwnRedis !== "")("two server processes on a PostgreSQL with a synchronous standby", () => {
+  const closers: Closers = [];
+  afterEach(() => closeAll(closers.splice(0)));
+
+  test("the promotion of the standby during the run loses nothing, and exceeds no limit", { timeout }, async () => {
+    const redis = await startRedis();
+    closers.push(() => redis.kill());
+    const standby = await startStandby();
+    closers.push(() => standby.stop());
+    const address = addressOf(standby.url);
+    const proxy = await startProxy(address);
+    closers.push(() => proxy.close());
+    const url = proxy.url(standby.url);
+    const database = openDatabase({ url, poolSize: 4, statementTimeoutMs: 10_000 });
+    const settings = { REDIS_URL: redis.url };
+    const load = await startQuotaLoad({ operations, callers, users }, settings, {
+      url,
+      database,
+      drop: () => database.destroy(),
+    });
+    closers.push(() => load.stop());
+    const failOver = async () => {
+      // The address of the database stays, as with a load balancer, and leads to another server.
+      Object.assign(address, await standby.promote());
+      proxy.cut();
+    };
+    expect(await passed(load, await loseDuring(load, 1, failOver))).toEqual([]);
   });
 });

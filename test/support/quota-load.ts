@@ -6,7 +6,7 @@ import { type AcquireQuotaResponse, QuotaService } from "#gen/tollgate/v1/lease_
 import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
 import type { Database } from "../../src/postgres/database.ts";
 import { verifyUsage } from "../../src/quotas/ledger/verify.ts";
-import { createTestDatabase } from "./database.ts";
+import { createTestDatabase, type TestDatabase } from "./database.ts";
 import { startProcess } from "./process.ts";
 
 export interface LoadSize {
@@ -29,8 +29,13 @@ export interface QuotaLoad {
 
 const password = "first administrator";
 
-export async function startQuotaLoad(size: LoadSize, settings: Record<string, string>): Promise<QuotaLoad> {
-  const { url, database, drop } = await createTestDatabase();
+/** @param opened the database of the servers. Default: one of its own */
+export async function startQuotaLoad(
+  size: LoadSize,
+  settings: Record<string, string>,
+  opened?: TestDatabase,
+): Promise<QuotaLoad> {
+  const { url, database, drop } = opened ?? (await createTestDatabase());
   const environment = {
     DATABASE_URL: url,
     TOKEN_KEYS: "a-secret-for-tests-that-is-long-enough",

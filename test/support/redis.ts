@@ -1,9 +1,10 @@
-import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { type ChildProcess, execFile, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { vi } from "vitest";
 
 const installed = spawnSync("redis-server", ["--version"]).error === undefined;
@@ -72,7 +73,17 @@ export interface TestRedisCluster {
   readonly nodes: readonly number[];
   /** Ends the master that has the slot of this key; its replica takes over after a second. */
   killMasterOf(key: string): Promise<void>;
+  /** Begins to move the slot of this key to another master, as a resharding does. */
+  beginSlotMove(key: string): Promise<SlotMove>;
   kill(): Promise<void>;
+}
+
+/** A slot that is on two masters. */
+export interface SlotMove {
+  /** Moves one key of the slot. Returns false if none is left. */
+  moveKey(): Promise<boolean>;
+  /** Moves the other keys, and gives the slot to the new master. */
+  finish(): Promise<void>;
 }
 
 /** Starts a cluster of three masters on loopback, each with this many replicas. */
@@ -103,20 +114,42 @@ export async function startRedisCluster({ replicas = 0 } = {}): Promise<TestRedi
   await vi.waitUntil(isWhole, { timeout: 10_000 });
   const isCopied = (port: number) => !command(port, "info", "replication").includes("master_link_status:down");
   await vi.waitUntil(() => nodes.every(isCopied), { timeout: 10_000 });
+  const masterOf = (key: string) => {
+    const slot = Number(command(nodes[0] ?? 0, "cluster", "keyslot", key));
+    const masters = command(nodes[0] ?? 0, "cluster", "nodes")
+      .split("\n")
+      .filter((line) => /myself,master|master -/.test(line))
+      .map((line) => line.split(" "));
+    const has = (range: string) => {
+      const [from = -1, to = from] = range.split("-").map(Number);
+      return from <= slot && slot <= to;
+    };
+    const portOf = (words: readonly string[] = []) => Number(/:(\d+)@/.exec(words[1] ?? "")?.[1]);
+    const owner = masters.find((words) => words.slice(8).some(has));
+    return { slot, port: portOf(owner), others: masters.filter((words) => words !== owner).map(portOf) };
+  };
   return {
     url: `redis+cluster://${addresses.slice(0, 2).join(",")}`,
     nodes,
-    killMasterOf: async (key) => {
-      const slot = Number(command(nodes[0] ?? 0, "cluster", "keyslot", key));
-      const ranges = command(nodes[0] ?? 0, "cluster", "nodes")
-        .split("\n")
-        .filter((line) => /myself,master|master -/.test(line));
-      const master = ranges.find((line) => {
-        const [from = -1, to = -1] = (line.split(" ")[8] ?? "").split("-").map(Number);
-        return from <= slot && slot <= to;
-      });
-      const port = Number(/:(\d+)@/.exec(master ?? "")?.[1]);
-      await end(servers[nodes.indexOf(port)] as ChildProcess);
+    killMasterOf: (key) => end(servers[nodes.indexOf(masterOf(key).port)] as ChildProcess),
+    beginSlotMove: async (key) => {
+      const { slot, port: from, others } = masterOf(key);
+      const to = others[0] ?? 0;
+      const [fromId, toId] = await Promise.all([from, to].map((port) => send(port, "cluster", "myid")));
+      await send(to, "cluster", "setslot", slot, "importing", fromId);
+      await send(from, "cluster", "setslot", slot, "migrating", toId);
+      const moveKey = async () => {
+        const moved = await send(from, "cluster", "getkeysinslot", slot, 1);
+        if (moved !== "") await send(from, "migrate", "127.0.0.1", to, moved, 0, 1000);
+        return moved !== "";
+      };
+      return {
+        moveKey,
+        finish: async () => {
+          while (await moveKey());
+          for (const port of [to, from, ...others.slice(1)]) await send(port, "cluster", "setslot", slot, "node", toId);
+        },
+      };
     },
     kill: async () => {
       await Promise.all(servers.map(end));
@@ -172,6 +205,12 @@ export async function startRedisSentinel(): Promise<TestRedisSentinel> {
 
 function command(port: number, ...words: readonly string[]): string {
   return spawnSync("redis-cli", ["-p", String(port), ...words], { encoding: "utf8" }).stdout;
+}
+
+/** Sends a command while this process goes on with other work. @throws Error for an error of Redis */
+async function send(port: number, ...words: readonly (string | number | undefined)[]): Promise<string> {
+  const { stdout } = await promisify(execFile)("redis-cli", ["-e", "-p", String(port), ...words.map(String)]);
+  return stdout.trim();
 }
 
 async function start(port: number, more: readonly string[] = []): Promise<ChildProcess> {
