@@ -5,7 +5,28 @@ import { currentTracer } from "../shared/tracing.ts";
 /** Opens the log on standard output, in the form of LOG_FORMAT. */
 export async function openLogger(config: Config): Promise<Logger> {
   const isPretty = config.LOG_FORMAT === "auto" ? process.stdout.isTTY : config.LOG_FORMAT === "pretty";
-  return pino(loggerOptions(config), isPretty ? await openPretty() : pino.destination(1));
+  return pino(loggerOptions(config), isPretty ? await openPretty() : joinLines(pino.destination(1)));
+}
+
+/** The largest write that a pipe takes as one piece. The lines of several workers must not mix. */
+const maxWrite = 4096;
+
+/** Writes the lines of one turn of the event loop together: a write takes as long as the line itself. */
+export function joinLines(output: DestinationStream): DestinationStream {
+  let lines = "";
+  const flush = () => {
+    if (lines !== "") output.write(lines);
+    lines = "";
+  };
+  // The process may exit in the middle of a turn.
+  process.on("exit", flush);
+  return {
+    write(line) {
+      if (lines.length + line.length > maxWrite) flush();
+      if (lines === "") setImmediate(flush);
+      lines += line;
+    },
+  };
 }
 
 export function loggerOptions(config: Config): LoggerOptions {
