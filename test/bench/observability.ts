@@ -1,16 +1,21 @@
 /**
- * The cost of metrics. Run by hand: `npm run bench:metrics`; takes about two minutes, and needs redis-server.
- * - What one call records, what the watch on event loop and garbage collector costs, and one scrape, timed in this process.
- * - The processor time of a grant over gRPC at servers with and without metrics, which alternate in one run. Another
- *   program that uses the same core blurs this ratio by more than the cost.
+ * The cost of metrics, traces and the log. Run by hand: `npm run bench:observability`; takes about a minute, and needs
+ * redis-server and taskset.
+ * - The processor time of a grant over gRPC, at servers that alternate in one run, each as a ratio to the server that has
+ *   none of the three.
+ * - What one call records, what a place that may start a span takes while tracing is off, what the watch on event loop
+ *   and garbage collector costs, and one scrape, timed in this process.
  */
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { setTimeout as wait } from "node:timers/promises";
 import { QuotaService } from "#gen/tollgate/v1/lease_pb.js";
 import { startProcessMeasures } from "../../src/metrics/process-measures.ts";
 import { createCallCounts } from "../../src/pipeline/call-counts.ts";
 import { addRoundTrip, createRoundTrips } from "../../src/shared/measures.ts";
-import { compare, load } from "./rivals/measure.ts";
-import { freePort } from "./rivals/processes.ts";
+import { trace } from "../../src/shared/tracing.ts";
+import { openQuotaCalls } from "./rivals/calls.ts";
+import { cpuSeconds, freePort, moveAside, type Server } from "./rivals/processes.ts";
 import { startFixture } from "./rivals/stand.ts";
 import { median } from "./stand.ts";
 
@@ -18,46 +23,88 @@ const callsPerSecond = 5000;
 /** The usual interval of Prometheus. */
 const scrapeSeconds = 15;
 const callers = 64;
+const rounds = Number(process.env.ROUNDS ?? 7);
+const callsPerRound = 5000;
 
 process.setMaxListeners(100);
+moveAside(process.pid);
 const recordingMicros = timeRecording();
-console.log(`recording one call: ${recordingMicros.toFixed(3)} µs, median of 20 rounds of 1,000,000`);
 console.log(
-  `  = ${((recordingMicros * callsPerSecond) / 1e4).toFixed(3)} % of a core at ${callsPerSecond} calls a second`,
+  `metrics: recording one call takes ${recordingMicros.toFixed(3)} µs, ${shareOf(recordingMicros)} of a core at ${callsPerSecond} calls a second`,
 );
-const watching = await measureWatching();
-console.log(`watching the event loop: ${watching.toFixed(3)} % of a core`);
+console.log(`metrics: watching the event loop takes ${(await measureWatching()).toFixed(3)} % of a core`);
+const offMicros = await timeTracingOff();
+console.log(`traces: a place that may start a span takes ${offMicros.toFixed(3)} µs while tracing is off`);
 
-const port = await freePort();
-const metrics = `http://127.0.0.1:${port}/metrics`;
+const collector = createServer((request, response) => request.resume().once("end", () => response.end("{}")));
+await new Promise<void>((done) => collector.listen(0, "127.0.0.1", done));
+const collectorUrl = `http://127.0.0.1:${(collector.address() as AddressInfo).port}`;
+const metricsPort = await freePort();
+const metricsUrl = `http://127.0.0.1:${metricsPort}/metrics`;
+const kinds: Readonly<Record<string, Record<string, string>>> = {
+  metrics: { METRICS_PORT: String(metricsPort) },
+  traces: { OTEL_EXPORTER_OTLP_ENDPOINT: collectorUrl },
+  log: { LOG_LEVEL: "info" },
+};
 const fixture = await startFixture();
-const measured = await fixture.startService({ METRICS_PORT: String(port) });
+const servers = new Map<string, Server>([["none", fixture.server]]);
 try {
-  const scraping = setInterval(() => void fetch(metrics).then((response) => response.text()), 1000);
-  const grants = (url: string) => () => load("grants", url, fixture.token, callers);
-  const speeds = await compare([
-    { name: "without", load: grants(fixture.server.url), server: fixture.server },
-    { name: "with", load: grants(measured.url), server: measured },
-  ]);
+  for (const [kind, settings] of Object.entries(kinds)) servers.set(kind, await fixture.startService(settings));
+  const scraping = setInterval(() => void fetch(metricsUrl).then((response) => response.text()), 1000);
+  await compareServers();
   clearInterval(scraping);
-  const microsOf = (name: string) => 1e6 / (speeds.get(name)?.perCoreSecond ?? Number.NaN);
-  const [without, withMetrics] = [microsOf("without"), microsOf("with")];
-  console.log(`processor time of a grant: ${without.toFixed(1)} µs without, ${withMetrics.toFixed(1)} µs with metrics`);
-  console.log(`  ratio ${(withMetrics / without).toFixed(3)}, scraped each second`);
   const { milliseconds, bytes } = await timeScrape();
-  console.log(`one scrape: ${milliseconds.toFixed(1)} ms, ${bytes} bytes`);
-  console.log(`  = ${(milliseconds / 10 / scrapeSeconds).toFixed(3)} % of a core at one in ${scrapeSeconds} s`);
+  const share = milliseconds / 10 / scrapeSeconds;
+  console.log(
+    `metrics: one scrape takes ${milliseconds.toFixed(1)} ms and ${bytes} bytes, ${share.toFixed(3)} % of a core at one in ${scrapeSeconds} s`,
+  );
 } finally {
-  await measured.stop();
+  for (const [kind, server] of servers) if (kind !== "none") await server.stop();
   await fixture.stop();
 }
 process.exit(0);
+
+/** Prints the processor time of a grant at each server. The first round warms up. */
+async function compareServers(): Promise<void> {
+  const opened = await Promise.all(
+    [...servers].map(async ([kind, server]) => ({
+      kind,
+      server,
+      calls: await openQuotaCalls(server.url, fixture.token),
+      micros: [] as number[],
+    })),
+  );
+  for (let round = 0; round <= rounds; round += 1) {
+    for (const { server, calls, micros } of opened) {
+      let left = callsPerRound;
+      const caller = async (_none: unknown, index: number) => {
+        while ((left -= 1) >= 0) await calls.grant(index);
+      };
+      const before = cpuSeconds(server);
+      await Promise.all(Array.from({ length: callers }, caller));
+      if (round > 0) micros.push(((cpuSeconds(server) - before) / callsPerRound) * 1e6);
+    }
+  }
+  const [none] = opened;
+  for (const { kind, micros } of opened) {
+    // Of the two servers in one round: what else the machine does changes over rounds.
+    const ratios = micros.map((time, round) => time / (none?.micros[round] ?? Number.NaN)).toSorted((a, b) => a - b);
+    const [least = 0, most = 0] = [ratios[0], ratios.at(-1)];
+    console.log(
+      `${kind}: a grant takes ${median(micros).toFixed(1)} µs, ratio ${median(ratios).toFixed(3)} (${least.toFixed(3)} to ${most.toFixed(3)} in ${rounds} rounds)`,
+    );
+  }
+}
+
+function shareOf(micros: number): string {
+  return `${((micros * callsPerSecond) / 1e4).toFixed(3)} %`;
+}
 
 /** Returns the microseconds that a call and its round trip to Redis take to record, clock reads included. */
 function timeRecording(): number {
   const calls = createCallCounts();
   const trips = createRoundTrips();
-  const rounds = Array.from({ length: 20 }, () => {
+  const times = Array.from({ length: 7 }, () => {
     const startedMs = performance.now();
     for (let count = 0; count < 1e6; count += 1) {
       const callMs = performance.now();
@@ -67,12 +114,28 @@ function timeRecording(): number {
     return performance.now() - startedMs;
   });
   // Milliseconds of a million calls are nanoseconds of one.
-  return median(rounds) / 1000;
+  return median(times) / 1000;
+}
+
+/** Returns the microseconds that `trace` takes while tracing is off, beside the work alone. */
+async function timeTracingOff(): Promise<number> {
+  const work = () => Promise.resolve();
+  const timed = async (run: () => Promise<void>) => {
+    const startedMs = performance.now();
+    for (let count = 0; count < 1e6; count += 1) await run();
+    return performance.now() - startedMs;
+  };
+  const differences: number[] = [];
+  for (let round = 0; round < 5; round += 1) {
+    const alone = await timed(work);
+    differences.push((await timed(() => trace("work", { "tollgate.requests": round }, work))) - alone);
+  }
+  return median(differences) / 1000;
 }
 
 /** Returns the share of a core that an idle process needs more while it watches its event loop, in percent. */
 async function measureWatching(): Promise<number> {
-  const seconds = 3;
+  const seconds = 1.5;
   const idle = async () => {
     const before = process.cpuUsage();
     await wait(seconds * 1000);
@@ -99,7 +162,7 @@ async function timeScrape() {
     // The leases are read from PostgreSQL at most once a second.
     if (count === 0) await wait(1100);
     const startedMs = performance.now();
-    bytes = (await (await fetch(metrics)).text()).length;
+    bytes = (await (await fetch(metricsUrl)).text()).length;
     times.push(performance.now() - startedMs);
   }
   return { milliseconds: median(times), bytes };

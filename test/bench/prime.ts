@@ -36,13 +36,14 @@ const rules = { timezone: 0, quotas: [{ pointsPerDay: 1_000_000_000 }] };
 const logger = pino({ level: "warn" });
 const today = Math.floor(Date.now() / dayMs);
 
+// Comes first: without redis-server nothing may be left running.
+const server = await startRedis();
 const folder = await mkdtemp(join(tmpdir(), "tollgate-bench-"));
 await chmod(folder, 0o711);
 const settings = { max_wal_size: "4GB", synchronous_commit: "off", max_locks_per_transaction: "256" };
 const postgres = await startEmbedded({ folder, settings, onExit: () => console.error("PostgreSQL has ended") });
 const open = () => openDatabase({ url: postgres.url, poolSize: 4, statementTimeoutMs: 600_000 });
 let database = open();
-const server = await startRedis();
 try {
   await migrate(database);
   console.log(`${days * leases} leases written in ${seconds(await timed(fill))}, ${kept} days have a partition`);

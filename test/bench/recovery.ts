@@ -33,12 +33,13 @@ const remember = { ms: dayMs, operations: 2000 };
 const rules = { timezone: 0, quotas: [{ pointsPerDay: 1000 }] };
 const today = Math.floor(Date.now() / dayMs);
 
+// Comes first: without redis-server nothing may be left running.
+const server = await startRedis();
 const folder = await mkdtemp(join(tmpdir(), "tollgate-bench-"));
 await chmod(folder, 0o711);
 const settings = { synchronous_commit: "off", max_locks_per_transaction: "256" };
 const postgres = await startEmbedded({ folder, settings, onExit: () => console.error("PostgreSQL has ended") });
 const database = openDatabase({ url: postgres.url, poolSize, statementTimeoutMs: 600_000 });
-const server = await startRedis();
 const redis = new Redis(server.url);
 const counts = { reads: 0, underWay: 0, most: 0, flushes: 0, connections: 0 };
 const ignore = async () => undefined;

@@ -2,6 +2,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { chmod, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { type Closers, closeAll } from "../../src/app/closers.ts";
 import { type Database, openDatabase } from "../../src/postgres/database.ts";
 import { startEmbedded } from "../../src/postgres/embedded/embedded.ts";
 import { migrate } from "../../src/postgres/migrate.ts";
@@ -22,15 +23,35 @@ export interface Fixture {
 
 const password = "first administrator";
 
-/** @param command the command that runs the server. Default: from the sources */
+/**
+ * Starts the fixture. On failure, it stops what it has started.
+ * @param command the command that runs the server. Default: from the sources
+ */
 export async function startFixture(
   settings: Record<string, string> = {},
   command?: readonly string[],
 ): Promise<Fixture> {
+  const closers: Closers = [];
+  try {
+    return await openFixture(closers, settings, command);
+  } catch (error) {
+    await closeAll(closers);
+    throw error;
+  }
+}
+
+async function openFixture(
+  closers: Closers,
+  settings: Record<string, string>,
+  command: readonly string[] | undefined,
+): Promise<Fixture> {
   const folder = await mkdtemp(join(tmpdir(), "tollgate-bench-"));
+  closers.push(() => rm(folder, { recursive: true }));
   await chmod(folder, 0o711);
   const postgres = await startEmbedded({ folder, onExit: () => console.error("PostgreSQL has ended") });
+  closers.push(() => within(60_000, "PostgreSQL stops", postgres.stop()));
   const database = openDatabase({ url: postgres.url, poolSize: 4, statementTimeoutMs: 3_600_000 });
+  closers.push(() => within(60_000, "the connections to PostgreSQL close", database.destroy()));
   await migrate(database);
   const environment = {
     DATABASE_URL: postgres.url,
@@ -40,6 +61,7 @@ export async function startFixture(
     ...settings,
   };
   const server = await within(60_000, "the server starts", startProcess(environment, command));
+  closers.push(() => within(60_000, "the server stops", server.end()));
   const token = await within(60_000, "the first login is answered", login(server));
   const memory = (field: "VmRSS" | "VmHWM") => {
     const status = readFileSync(`/proc/${server.process.pid}/status`, "utf8");
@@ -56,12 +78,7 @@ export async function startFixture(
     },
     memory,
     forgetPeak: () => writeFileSync(`/proc/${server.process.pid}/clear_refs`, "5"),
-    async end() {
-      await within(60_000, "the server stops", server.end());
-      await within(60_000, "the connections to PostgreSQL close", database.destroy());
-      await within(60_000, "PostgreSQL stops", postgres.stop());
-      await rm(folder, { recursive: true });
-    },
+    end: () => closeAll(closers),
   };
 }
 

@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { chmod, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { type Closers, closeAll } from "../../../src/app/closers.ts";
 import { startEmbedded } from "../../../src/postgres/embedded/embedded.ts";
 import { cores, moveAside, type Server, serviceOf, startServer } from "./processes.ts";
 
@@ -28,10 +29,23 @@ export interface FixtureOptions {
   readonly tree?: string;
 }
 
-export async function startFixture({ settings = {}, tree = "." }: FixtureOptions = {}): Promise<Fixture> {
+/** Starts the fixture. On failure, it stops what it has started. */
+export async function startFixture(options: FixtureOptions = {}): Promise<Fixture> {
+  const closers: Closers = [];
+  try {
+    return await openFixture(options, closers);
+  } catch (error) {
+    await closeAll(closers);
+    throw error;
+  }
+}
+
+async function openFixture({ settings = {}, tree = "." }: FixtureOptions, closers: Closers): Promise<Fixture> {
   const folder = await mkdtemp(join(tmpdir(), "tollgate-rivals-"));
+  closers.push(() => rm(folder, { recursive: true }));
   await chmod(folder, 0o711);
   const postgres = await startEmbedded({ folder, onExit: () => console.error("PostgreSQL has ended") });
+  closers.push(() => postgres.stop());
   const postgresPid = Number(readFileSync(join(folder, "postgres/postmaster.pid"), "utf8").split("\n", 1)[0]);
   moveAside(postgresPid);
   const redis = await startServer(
@@ -39,6 +53,7 @@ export async function startFixture({ settings = {}, tree = "." }: FixtureOptions
     {},
     cores.others,
   );
+  closers.push(() => redis.stop());
   const environment = {
     DATABASE_URL: postgres.url,
     REDIS_URL: redis.url.replace("http", "redis"),
@@ -50,6 +65,7 @@ export async function startFixture({ settings = {}, tree = "." }: FixtureOptions
   const startService = (settings: Record<string, string>, core?: string) =>
     startServer(serviceOf(tree), { ...environment, ...settings }, core);
   const server = await startService({}, cores.server);
+  closers.push(() => server.stop());
   let token = "";
   const send: Fixture["send"] = async (method, path, body) => {
     const headers = { "content-type": "application/json", ...(token !== "" && { authorization: `Bearer ${token}` }) };
@@ -65,21 +81,8 @@ export async function startFixture({ settings = {}, tree = "." }: FixtureOptions
   });
   token = JSON.parse(login).token;
   await makeUsers(send);
-  return {
-    server,
-    redis,
-    postgresPid,
-    token,
-    environment,
-    startService,
-    send,
-    async stop() {
-      await server.stop();
-      await redis.stop();
-      await postgres.stop();
-      await rm(folder, { recursive: true });
-    },
-  };
+  const stop = () => closeAll(closers);
+  return { server, redis, postgresPid, token, environment, startService, send, stop };
 }
 
 /** The highest limit that a quota may have. */
