@@ -72,7 +72,8 @@ test.each(overlays)(
     const names = built.map(({ kind, metadata }) => `${kind}/${metadata.name}`);
     expect(new Set(names).size).toBe(names.length);
     expect(new Set(built.map(({ metadata }) => metadata.namespace))).toEqual(new Set(["tollgate"]));
-    const [{ image, envFrom }] = built.find(({ kind }) => kind === "Deployment")?.spec.template.spec.containers;
+    const [{ spec }] = built.filter(({ kind }) => kind === "Deployment") as [Manifest];
+    const [{ image, envFrom }] = spec.template.spec.containers;
     expect(image).toMatch(/^registry\.example\.com\/tollgate:\d+\.\d+\.\d+$/);
     expect(names).toContain(`ConfigMap/${envFrom[0].configMapRef.name}`);
     expect(names.includes("HorizontalPodAutoscaler/tollgate")).toBe(name.endsWith("large"));
