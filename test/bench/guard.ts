@@ -1,20 +1,22 @@
 /**
  * Compares the processor time of calls with that of the last release, row by row, in alternating rounds of one run. Fails when
  * a row costs ten percent more. `npm run bench:guard` takes a minute and a half. It needs redis-server and taskset.
- * A row whose equal rounds differ too much is not judged, and does not fail: the machine is too busy.
+ * A row whose rounds do not agree is not judged, and does not fail: the machine is too busy.
  */
 import { execFileSync } from "node:child_process";
 import { Agent, request as httpRequest } from "node:http";
 import { availableParallelism } from "node:os";
 import { buildRelease } from "../support/release.ts";
-import { type Judgement, judge, maxRatio, maxSpread, type RoundCosts } from "./judge.ts";
+import { type Judgement, judge, maxRatio, maxUncertainty, type RoundCosts } from "./judge.ts";
 import { batchSize, openQuotaCalls } from "./rivals/calls.ts";
 import { runClosedLoop } from "./rivals/closed-loop.ts";
-import { cpuSeconds, isInstalled, moveAside } from "./rivals/processes.ts";
+import { isInstalled, moveAside, threadNanos } from "./rivals/processes.ts";
 import { type Fixture, startFixture } from "./rivals/stand.ts";
 
-const rounds = 6;
-const roundSeconds = 0.8;
+/** Short rounds: the load of the machine by others changes over seconds. */
+const rounds = 24;
+const warmUpRounds = 4;
+const roundSeconds = 0.25;
 
 type Work = (caller: number) => Promise<number>;
 /** What a round of each row does, and its number of callers. */
@@ -70,27 +72,29 @@ async function openRows({ server, token }: Fixture): Promise<Rows> {
   };
 }
 
-/** Returns the costs of rounds in which both trees alternate. The first round warms up. */
+/** Returns the costs of rounds in which both trees alternate. */
 async function compareRow(name: string, ours: Rows, theirs: Rows): Promise<RoundCosts> {
   const costs = { ours: [] as number[], release: [] as number[] };
-  for (let round = 0; round <= rounds; round += 1) {
+  for (let round = 0; round < warmUpRounds + rounds; round += 1) {
     for (const [index, key] of (["ours", "release"] as const).entries()) {
       const { work, callers } = (key === "ours" ? ours : theirs)[name] as Rows[string];
       const { server } = fixtures[index] as Fixture;
-      const before = cpuSeconds(server);
+      const pid = server.child.pid ?? 0;
+      const before = threadNanos(pid);
       const { done } = await runClosedLoop({ seconds: roundSeconds, callers }, work);
-      if (round > 0) costs[key].push((cpuSeconds(server) - before) / done);
+      if (round >= warmUpRounds) costs[key].push((threadNanos(pid) - before) / done);
     }
   }
   return costs;
 }
 
-function print(name: string, { verdict, ratio, spread }: Judgement): void {
+function print(name: string, { verdict, ratio, uncertainty }: Judgement): void {
   const percent = (share: number) => `${(share * 100).toFixed(0)} %`;
   const text = {
     "as fast": "kept",
     slower: `SLOWER than the release by more than ${percent(maxRatio - 1)}`,
-    unknown: `not judged: equal rounds differ by ${percent(spread)}, more than ${percent(maxSpread)}: the machine is busy`,
+    unknown: `not judged: more than ${percent(maxUncertainty)} uncertain, the machine is busy`,
   };
-  console.log(`${name}: ${ratio.toFixed(2)} of the release's processor time, ${text[verdict]}`);
+  const factor = `${ratio.toFixed(2)} ± ${uncertainty.toFixed(2)}`;
+  console.log(`${name}: ${factor} of the release's processor time, ${text[verdict]}`);
 }

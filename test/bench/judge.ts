@@ -1,35 +1,33 @@
-import { median } from "./stand.ts";
+import { median, quantile } from "./stand.ts";
 
-/** Processor time per operation in each round, of this tree and of the release. The rounds alternated. */
+/** Processor time per operation in each round, of this tree and of the release. Round by round they ran one after the other. */
 export interface RoundCosts {
   readonly ours: readonly number[];
   readonly release: readonly number[];
 }
 
 export interface Judgement {
-  /** "unknown": rounds of one build differ too much to compare builds. */
+  /** "unknown": equal rounds differ too much to compare the builds. */
   readonly verdict: "as fast" | "slower" | "unknown";
-  /** Our cost divided by the release's. */
+  /** Our cost divided by the release's: the median of the rounds. */
   readonly ratio: number;
-  /** How much rounds of one build differ: the middle half of them, as a share of the median. The larger one of both builds. */
-  readonly spread: number;
+  /** How far the ratio may be off, by the differences among the rounds. */
+  readonly uncertainty: number;
 }
 
 /** Ten percent more processor time per operation is too much. */
 export const maxRatio = 1.1;
-/** With six rounds of this spread, two equal builds look ten percent different once in some hundred comparisons. */
-export const maxSpread = 0.06;
+export const maxUncertainty = 0.05;
 
-/** Compares the costs of both builds. Compares each build with itself first: on a busy machine equal rounds differ. */
+/**
+ * Compares the costs round by round: what else the machine does changes over seconds, and reaches both of a round. Judges only
+ * when the rounds agree with each other.
+ */
 export function judge({ ours, release }: RoundCosts): Judgement {
-  const ratio = median(ours) / median(release);
-  const spread = Math.max(spreadOf(ours), spreadOf(release));
-  if (!(spread <= maxSpread)) return { verdict: "unknown", ratio, spread };
-  return { verdict: ratio > maxRatio ? "slower" : "as fast", ratio, spread };
-}
-
-function spreadOf(costs: readonly number[]): number {
-  const sorted = costs.toSorted((left, right) => left - right);
-  const at = (share: number) => sorted[Math.round((sorted.length - 1) * share)] ?? Number.NaN;
-  return (at(0.75) - at(0.25)) / median(costs);
+  const ratios = ours.map((cost, round) => cost / (release[round] ?? Number.NaN));
+  const ratio = median(ratios);
+  // The 95 % interval of a median (McGill, Tukey and Larsen 1978).
+  const uncertainty = (1.57 * (quantile(ratios, 0.75) - quantile(ratios, 0.25))) / Math.sqrt(ratios.length);
+  if (ratios.some(Number.isNaN) || !(uncertainty <= maxUncertainty)) return { verdict: "unknown", ratio, uncertainty };
+  return { verdict: ratio > maxRatio ? "slower" : "as fast", ratio, uncertainty };
 }

@@ -1,6 +1,6 @@
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 
@@ -68,6 +68,13 @@ export function childrenOf(pid: number): number[] {
 export function cpuSeconds({ child }: { readonly child: { readonly pid?: number | undefined } }): number {
   const fields = readFileSync(`/proc/${child.pid}/stat`, "utf8").split(") ").at(-1)?.split(" ") ?? [];
   return (Number(fields[11]) + Number(fields[12])) / 100;
+}
+
+/** Returns the nanoseconds of processor time that the threads of a process have used so far: finer than cpuSeconds, for short rounds. */
+export function threadNanos(pid: number): number {
+  const threads = readdirSync(`/proc/${pid}/task`);
+  const spent = (thread: string) => readFileSync(`/proc/${pid}/task/${thread}/schedstat`, "utf8").split(" ", 1)[0];
+  return threads.reduce((sum, thread) => sum + Number(spent(thread)), 0);
 }
 
 /** Returns the processor seconds that processes and all their descendants have used so far. */
