@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { constants, setPriority } from "node:os";
+import { setPriority } from "node:os";
 import { extname } from "node:path";
 import type { Readable } from "node:stream";
 import type { ConversionKind } from "./convert-bytes.ts";
@@ -23,6 +23,8 @@ const loader = extension === ".ts" ? ["--import", "tsx"] : [];
 /** V8 aborts when its heap is full. SIGKILL comes from the system when memory is full, or from the timeout. */
 const limitSignals: readonly (NodeJS.Signals | null)[] = ["SIGABRT", "SIGTRAP", "SIGILL", "SIGKILL"];
 const maxLoggedBytes = 10_000;
+/** Calls go first on a busy core. A conversion still gets a quarter of it: with less, large ones would not end in time. */
+const niceness = 5;
 
 /**
  * Converts data in a child process, so that data which fills the heap ends the child only. In a thread, V8 would end
@@ -50,8 +52,7 @@ export async function convertInChild(
   const ended = once(child, "close") as Promise<[number | null, NodeJS.Signals | null]>;
   // A child that cannot start has no pipes; the error of the pipes is thrown instead.
   ended.catch(() => undefined);
-  // Calls go first on a busy machine.
-  if (child.pid !== undefined) setPriority(child.pid, constants.priority.PRIORITY_BELOW_NORMAL);
+  if (child.pid !== undefined) setPriority(child.pid, niceness);
   // A child that exits early closes its stdin; its exit code says why.
   child.stdin.on("error", () => undefined).end(bytes);
   const all = Promise.all([ended, collect(child.stdout, maxBytes), collect(child.stderr, Infinity)]);
