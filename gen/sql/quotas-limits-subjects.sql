@@ -10,7 +10,10 @@ select id, username, company_key, enabled, timezone, (
   from quota
   where user_id = user_account.id
     and (period is null or period && daterange($2::date - $3::integer, $2::date + $3::integer + 1))
-) as quotas
+) as quotas, coalesce(
+  (select thresholds from alert_threshold where user_id = user_account.id),
+  (select thresholds from alert_threshold where company_key = user_account.company_key)
+) as thresholds
 from user_account where username = $1;
 
 -- subjects.findName

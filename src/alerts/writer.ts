@@ -50,8 +50,9 @@ export function createAlertWriter({ thresholds, serverName, ...functions }: Aler
 
 /** Returns the thresholds that the points of a charge reach, and that the points before it did not reach. */
 function findReached(charge: Charge, thresholds: Thresholds): Reached[] {
+  const known = charge.limits.thresholds ?? thresholdsOf(thresholds, charge.username, charge.companyKey);
   return limitsOf(charge).flatMap((limit) =>
-    thresholdsOf(thresholds, charge.username, charge.companyKey).flatMap((threshold) => {
+    known.flatMap((threshold) => {
       const { total, added } = limit.charged;
       const points = pointsOf(threshold, limit.points);
       if (limit.points === 0 || total < points || total - added >= points) return [];

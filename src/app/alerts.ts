@@ -42,7 +42,7 @@ export function openAlerts(config: Config, resources: AlertResources, closers: C
       const { limits, window } = windowAt(day, subject.quotas.get(methodKey(service, methodGroup)) ?? []);
       if (limits === undefined) return undefined;
       const { pointsPerDay, pointsPerDateWindow } = limits;
-      return { pointsPerDay, pointsPerDateWindow, window };
+      return { pointsPerDay, pointsPerDateWindow, window, thresholds: subject.alertThresholds };
     },
   });
 }

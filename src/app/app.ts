@@ -178,6 +178,7 @@ async function openApp(
     quotas,
     audit,
     data,
+    thresholds: config.ALERT_THRESHOLDS,
     files: await readFiles(`${packageFolder}/gen/docs`, `${packageFolder}/gen`),
     version,
     now,

@@ -1,4 +1,5 @@
 import { AccountService } from "#gen/tollgate/v1/account_pb.js";
+import { AlertService } from "#gen/tollgate/v1/alert_pb.js";
 import { AuditService } from "#gen/tollgate/v1/audit_pb.js";
 import { CompanyService } from "#gen/tollgate/v1/company_pb.js";
 import { DataService } from "#gen/tollgate/v1/data_pb.js";
@@ -13,9 +14,13 @@ import type { HashNewPassword } from "../accounts/auth/new-passwords.ts";
 import { type Authenticator, authHandlers } from "../accounts/auth/service.ts";
 import type { Tokens } from "../accounts/auth/tokens.ts";
 import { companyHandlers } from "../accounts/companies/service.ts";
+import { findCompany } from "../accounts/companies/store.ts";
 import { accountHandlers } from "../accounts/own-account/service.ts";
+import { toRoles } from "../accounts/users/messages.ts";
+import { checkExistingRights } from "../accounts/users/rules.ts";
 import { userHandlers } from "../accounts/users/service.ts";
-import { updatePassword } from "../accounts/users/store.ts";
+import { findUser, findUserForUpdate, updatePassword } from "../accounts/users/store.ts";
+import { alertHandlers } from "../alerts/threshold-service.ts";
 import { type AuditOptions, auditHandlers } from "../audit/service.ts";
 import { type DataServiceOptions, dataHandlers } from "../data/service.ts";
 import type { Pipeline, Route } from "../pipeline/pipeline.ts";
@@ -23,6 +28,7 @@ import type { Database } from "../postgres/database.ts";
 import { type QuotaServiceOptions, quotaHandlers } from "../quotas/leases/service.ts";
 import { quotaAdminHandlers } from "../quotas/limits/service.ts";
 import type { SecurityLog } from "../shared/security-log.ts";
+import type { Thresholds } from "../shared/thresholds.ts";
 import type { Files } from "../system/files.ts";
 import type { HealthProbe } from "../system/probe.ts";
 import { systemHandlers } from "../system/service.ts";
@@ -41,6 +47,8 @@ export interface Resources {
   readonly securityLog: SecurityLog;
   readonly quotas: QuotaServiceOptions;
   readonly audit: AuditOptions;
+  /** The thresholds of the setting. */
+  readonly thresholds: Thresholds;
   readonly data: DataServiceOptions;
   readonly files: Files;
   readonly version: Version;
@@ -56,8 +64,16 @@ export function createRoutes(pipeline: Pipeline, resources: Resources): Route[] 
   const statistics = statisticsHandlers(resources);
   const audit = auditHandlers(resources.audit);
   const data = dataHandlers(resources.data);
+  const alerts = alertHandlers({
+    ...resources,
+    findUser,
+    findUserForUpdate,
+    findCompany,
+    checkExistingRights: (principal, user) => checkExistingRights(principal, { roles: toRoles(user) }),
+  });
   return [
     pipeline.route(AccountService, accountHandlers({ users, quotas: quotaSettings, statistics, audit, data })),
+    pipeline.route(AlertService, alerts),
     pipeline.route(AuditService, audit),
     pipeline.route(AuthService, authHandlers({ ...resources, updatePassword })),
     pipeline.route(CompanyService, companyHandlers({ database })),

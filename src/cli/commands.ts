@@ -6,6 +6,10 @@ const period = {
   to: { value: "DAY", meaning: "day after the last one, YYYY-MM-DD" },
 };
 const limit = { value: "N", meaning: "the most rows; 1000 by default" };
+const alertOwner = {
+  user: { value: "NAME", meaning: "the user" },
+  company: { value: "KEY", meaning: "the company" },
+};
 const password = { meaning: "read the password from stdin; by default one is made and printed" };
 
 /** Every command, in the order of the help. */
@@ -158,6 +162,20 @@ export const commands: readonly CommandDefinition[] = [
     summary: "Compare usage, the ledger and the counters in Redis, and print what differs",
     options: period,
     load: async () => (await import("./verify.ts")).verifyBooks,
+  },
+  {
+    name: "alert show",
+    summary: "Print the alert thresholds that apply to a user or a company, and where they are set",
+    options: alertOwner,
+    load: async () => (await import("./alert.ts")).showAlert,
+  },
+  {
+    name: "alert set",
+    summary:
+      "Set the alert thresholds of a user or a company: a list such as 80%,5000, off, or default to remove its own",
+    arguments: ["THRESHOLDS"],
+    options: alertOwner,
+    load: async () => (await import("./alert.ts")).setAlert,
   },
   {
     name: "webhook list",

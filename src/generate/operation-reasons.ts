@@ -37,6 +37,12 @@ export const operationReasons: Readonly<Record<string, readonly Reason[]>> = {
   update_quotas: ["USER_NOT_FOUND", "PERIOD_OVERLAP"],
   read_quotas: ["USER_NOT_FOUND"],
   delete_quotas: ["USER_NOT_FOUND", "QUOTA_NOT_FOUND"],
+  read_user_alert_thresholds: ["USER_NOT_FOUND"],
+  update_user_alert_thresholds: ["USER_NOT_FOUND", "ROLE_RESERVED"],
+  delete_user_alert_thresholds: ["USER_NOT_FOUND", "ROLE_RESERVED"],
+  read_company_alert_thresholds: ["COMPANY_NOT_FOUND"],
+  update_company_alert_thresholds: ["COMPANY_NOT_FOUND"],
+  delete_company_alert_thresholds: ["COMPANY_NOT_FOUND"],
   file: ["FILE_NOT_FOUND", "PRECONDITION_FAILED"],
   acquire_quota: [
     "USER_NOT_FOUND",

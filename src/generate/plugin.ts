@@ -11,7 +11,7 @@ import { isPublic } from "../pipeline/authorization.ts";
 import { createPage } from "./page.ts";
 
 /** The order of the services in the documentation, by tag. Other services follow. */
-const readingOrder = ["auth", "companies", "users", "quotas", "system"];
+const readingOrder = ["auth", "companies", "users", "quotas", "alerts", "system"];
 
 /** Generates the OpenAPI document and the reference page from the .proto files. */
 runNodeJs(

@@ -102,6 +102,10 @@ const patterns = new Map(
       pattern: "^[^\\x00-\\x1f\\x7f/\\\\]+$",
       words: "must not contain control characters, slashes or backslashes",
     },
+    {
+      pattern: "^([1-9][0-9]{0,2}%|[1-9][0-9]{0,14})$",
+      words: "must be a percentage such as 80%, from 1% to 999%, or a number of points such as 5000",
+    },
     { pattern: "^[0-9a-fA-F]{64}$", words: "must be 64 hexadecimal digits" },
   ].map(({ pattern, words }) => [pattern, { regex: new RegExp(pattern, "u"), words }]),
 );

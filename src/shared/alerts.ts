@@ -1,12 +1,15 @@
 import type { Knex } from "knex";
 import type { Day, Micros } from "./calendar.ts";
 import type { Action } from "./records.ts";
+import type { Threshold } from "./thresholds.ts";
 
-/** The limits of a method group on a day, and the days of its date window. */
+/** The limits of a method group on a day, the days of its date window, and thresholds. */
 export interface DayLimits {
   readonly pointsPerDay: number | undefined;
   readonly pointsPerDateWindow: number | undefined;
   readonly window: { readonly from: Day; readonly to: Day };
+  /** Those that the API has set, of the user or the company. Undefined when the setting decides. */
+  readonly thresholds?: readonly Threshold[] | undefined;
 }
 
 /** A method group of a user on a day. */

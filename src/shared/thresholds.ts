@@ -1,4 +1,4 @@
-/** A threshold of a limit, as the setting has it: `80%` of the limit, or a number of points. */
+/** A threshold of a limit, as the setting and the API have it: `80%` of the limit, or a number of points. */
 export interface Threshold {
   readonly text: string;
   readonly percent: number | undefined;
@@ -15,6 +15,12 @@ export interface Thresholds {
 /** The rule of the setting, for its error. */
 export const thresholdRule =
   "must be thresholds such as 80%,95%,100% or 5000 (points), or off. Lists such as company:NAME=50% and user:NAME=off may follow, separated by spaces";
+
+/** Returns a threshold from its text, which must have the form of the setting: `80%`, or a number of points. */
+export function toThreshold(text: string): Threshold {
+  const number = Number.parseInt(text, 10);
+  return text.endsWith("%") ? { text, percent: number, points: 0 } : { text, percent: undefined, points: number };
+}
 
 /** Parses `80%,95%,100% company:acme=50%,5000 user:alice=off`. Returns undefined when the text has another form. */
 export function parseThresholds(text: string): Thresholds | undefined {
@@ -45,8 +51,5 @@ function parseList(list: string): readonly Threshold[] | undefined {
   if (list === "off") return [];
   const items = list.split(",");
   if (!items.every((item) => /^[1-9]\d{0,2}%$|^[1-9]\d{0,14}$/.test(item))) return undefined;
-  return [...new Set(items)].map((text) => {
-    const number = Number.parseInt(text, 10);
-    return text.endsWith("%") ? { text, percent: number, points: 0 } : { text, percent: undefined, points: number };
-  });
+  return [...new Set(items)].map(toThreshold);
 }

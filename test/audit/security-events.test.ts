@@ -204,6 +204,7 @@ describe("reads of another user's", () => {
   const reads: [operation: string, path: (username: string) => string][] = [
     ["read_user", (name) => `/admin/users/${name}`],
     ["read_quotas", (name) => `/admin/quotas/${name}`],
+    ["read_user_alert_thresholds", (name) => `/admin/users/${name}/alert-thresholds`],
     ["read_statistics", (name) => `/admin/statistics?username=${name}`],
     ["read_report", (name) => `/admin/report?username=${name}`],
     ["read_audit", (name) => `/admin/audit?username=${name}`],

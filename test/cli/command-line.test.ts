@@ -94,6 +94,19 @@ test("usage and leases are printed, and an administrator releases a lease", asyn
   expect(actions).toContainEqual(expect.objectContaining({ resource: lease.lease, outcome: "SUCCESS" }));
 });
 
+test("alert thresholds are set, shown, turned off and removed", async () => {
+  const username = await app.user({ company_key: company });
+  const show = () => runJson(["alert", "show", "--user", username]);
+  expect(await show()).toEqual([{ thresholds: ["80%", "95%", "100%"], source: "setting" }]);
+  await run(["alert", "set", "50%,5000", "--company", company]);
+  expect(await show()).toEqual([{ thresholds: ["50%", "5000"], source: "company" }]);
+  expect((await run(["alert", "set", "off", "--user", username])).stdout).toBe("off (user)\n");
+  expect(await show()).toEqual([{ thresholds: [], source: "user" }]);
+  expect((await run(["alert", "set", "default", "--user", username])).stdout).toBe("50%,5000 (company)\n");
+  await run(["alert", "set", "default", "--company", company]);
+  expect((await run(["alert", "show", "--company", company])).stdout).toBe("80%,95%,100% (setting)\n");
+});
+
 test("--follow prints new actions until it is interrupted", async () => {
   const interrupted = new AbortController();
   const key = `follow_${Date.now()}`;
@@ -116,6 +129,7 @@ test("a report is written to a file", async () => {
 test.each<[string, readonly string[], Record<string, string>, number, RegExp]>([
   ["an unknown command", ["frob"], {}, 2, /^tollgate: unknown command: frob/],
   ["an unknown option", ["usage", "anna", "--frob"], {}, 2, /--frob/],
+  ["no owner of thresholds", ["alert", "show"], {}, 2, /^tollgate: one of --user and --company must be set/],
   ["a missing argument", ["usage"], {}, 2, /^tollgate: USERNAME must be set\n$/],
   ["an argument too many", ["usage", "anna", "berta"], {}, 2, /^tollgate: unexpected argument: berta\n$/],
   ["a missing option", ["user", "create", "carl"], {}, 2, /^tollgate: --company must be set\n$/],

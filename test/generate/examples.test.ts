@@ -46,6 +46,8 @@ test("the server accepts every example body of the OpenAPI document unchanged", 
   await send("create_user");
   await send("update_user");
   await send("update_quotas");
+  await send("update_user_alert_thresholds");
+  await send("update_company_alert_thresholds");
   tokens.user = (await send("create_token")).token;
   // The document shows a placeholder in capitals, which the reader replaces with a token.
   await send("validate_token", tokens.admin, { token: tokens.user });

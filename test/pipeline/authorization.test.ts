@@ -37,14 +37,18 @@ test("exactly the RPCs that change something are declared audited", async () => 
     "CreateCompany",
     "CreateUser",
     "DeleteCompany",
+    "DeleteCompanyAlertThresholds",
     "DeleteQuotas",
     "DeleteUser",
+    "DeleteUserAlertThresholds",
     "ForceReleaseLease",
     "PatchCompany",
     "PatchUser",
     "UpdateCompany",
+    "UpdateCompanyAlertThresholds",
     "UpdatePassword",
     "UpdateQuotas",
     "UpdateUser",
+    "UpdateUserAlertThresholds",
   ]);
 });

@@ -3,6 +3,7 @@ import type { Database } from "../../postgres/database.ts";
 import { defineStatements, keepPlan, queryRows } from "../../postgres/statements.ts";
 import { type CacheUses, createFreshCache } from "../../shared/cache.ts";
 import { dayAt, toIsoDay } from "../../shared/calendar.ts";
+import { type Threshold, toThreshold } from "../../shared/thresholds.ts";
 import type { Meter, QuotaLimits, Rules } from "../counters/engine.ts";
 
 /** A user with the quotas that decisions need. */
@@ -15,6 +16,8 @@ export interface Subject {
   readonly timezone: number;
   /** Quotas of the days around now, by methodKey(). */
   readonly quotas: ReadonlyMap<string, readonly QuotaLimits[]>;
+  /** The thresholds of alerts that the API has set, of the user or else of the company. */
+  readonly alertThresholds?: readonly Threshold[] | undefined;
 }
 
 /** A cache of users and their quotas, invalidated when they change. */
@@ -106,6 +109,7 @@ interface Row {
   enabled: boolean;
   timezone: number;
   quotas: QuotaRow[] | null;
+  thresholds: string[] | null;
 }
 
 interface QuotaRow {
@@ -119,7 +123,7 @@ interface QuotaRow {
   max_concurrent_execution: number | null;
 }
 
-/** Reads a user and its quotas in one statement, so both are of one snapshot. Days are counted from 1970-01-01. */
+/** Reads a user, its quotas and its thresholds in one statement, so all are of one snapshot. Days are counted from 1970-01-01. */
 async function find(database: Database, username: string, nowMs: number): Promise<Subject | undefined> {
   const today = toIsoDay(dayAt(nowMs, 0));
   const [row] = await queryRows<Row>(database, sql.findSubject, [username, today, clockDays]);
@@ -137,7 +141,10 @@ const sql = defineStatements("subjects", {
       from quota
       where user_id = user_account.id
         and (period is null or period && daterange($2::date - $3::integer, $2::date + $3::integer + 1))
-    ) as quotas
+    ) as quotas, coalesce(
+      (select thresholds from alert_threshold where user_id = user_account.id),
+      (select thresholds from alert_threshold where company_key = user_account.company_key)
+    ) as thresholds
     from user_account where username = $1`),
   findName: "select username from user_account where id = $1",
 });
@@ -157,7 +164,7 @@ function toSubject(row: Row): Subject {
     quotas.set(key, [...(quotas.get(key) ?? []), toLimits(quota)]);
   }
   const { id: userId, username, company_key: companyKey, enabled, timezone } = row;
-  return { userId, username, companyKey, enabled, timezone, quotas };
+  return { userId, username, companyKey, enabled, timezone, quotas, alertThresholds: row.thresholds?.map(toThreshold) };
 }
 
 function toLimits(row: QuotaRow): QuotaLimits {
