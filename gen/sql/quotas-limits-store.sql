@@ -1,5 +1,8 @@
 -- The SQL of src/quotas/limits/store.ts. Made by `npm run gen`.
 
+-- limits.listCompanyUsers
+select username from user_account where company_key = $1 order by username limit $2;
+
 -- limits.listQuotas
 select service, method_group, points_per_request, points_per_day, points_per_date_window, max_concurrent_execution,
   lower(period)::text as "from", upper(period)::text as "to"

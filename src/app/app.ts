@@ -186,6 +186,8 @@ async function openApp(
   const server = await openListener(config, { routes, pipeline, calls, unauthenticated, logger, now }, closers);
   // Stops first: otherwise the drain waits for delayed refusals.
   closers.push(async () => refusals.stop());
+  // Ends streams that would last as long as the drain. Clients open them again on another server.
+  closers.push(async () => quotas.watches.stop());
   const metricsAddress = await metrics?.serve({
     version: `${version.major}.${version.minor}.${version.build}`,
     decisions: quotas.counts,

@@ -2,6 +2,7 @@ import { setTimeout as wait } from "node:timers/promises";
 import type { Cluster, Redis } from "ioredis";
 import type { Logger } from "pino";
 import type { Authenticator } from "../accounts/auth/service.ts";
+import { findCompany } from "../accounts/companies/store.ts";
 import type { UserHistory } from "../audit/user-history.ts";
 import type { Config } from "../config.ts";
 import type { RedisSource } from "../metrics/sources.ts";
@@ -11,6 +12,7 @@ import { type DriftCheck, type DriftOptions, startDriftCheck } from "../quotas/l
 import { createLedger, type Ledger, type LedgerLimits } from "../quotas/ledger/ledger.ts";
 import { createSubjects, type Subjects } from "../quotas/limits/subjects.ts";
 import { openEngine, openQuotas, type Quotas } from "../quotas/open-quotas.ts";
+import { defaultWatchLimits, type UsageWatches } from "../quotas/watch/usage-watches.ts";
 import { createRoundTrips } from "../shared/measures.ts";
 import type { ActionWriter, UsageWriter } from "../shared/records.ts";
 import { openAlerts } from "./alerts.ts";
@@ -75,6 +77,8 @@ export async function openQuotaWiring(
   const remember = { ms: config.QUOTA_REMEMBER_SECONDS * 1000, operations: config.QUOTA_REMEMBER_OPERATIONS };
   const roundTrips = createRoundTrips();
   const engine = redis && openEngine({ redis, database, logger, now: redisNow, remember, roundTrips });
+  /** Set when the quotas are open. Notices arrive before. */
+  let watches: UsageWatches | undefined;
   let leaveFailOpen = async (): Promise<void> => {};
   const onFlush = async (): Promise<void> => {
     // Every grant of Redis must have reached the ledger before it is flushed.
@@ -89,6 +93,7 @@ export async function openQuotaWiring(
       authenticator.forget(userIds);
       subjects.invalidate(userIds);
       userHistory.invalidate();
+      watches?.invalidate(userIds);
     },
     onGeneration: () => engine?.invalidateGeneration(),
     onFlush,
@@ -112,7 +117,11 @@ export async function openQuotaWiring(
     remember,
     durable: config.LEDGER_ACK === "commit",
     failOpen: config.QUOTA_FAIL_OPEN,
+    isCompany: async (key) => (await findCompany(database, { kind: "everything" }, key)) !== undefined,
+    // A connection that reaches its age ends with its last stream.
+    maxWatchMs: Math.min(config.MAX_CONNECTION_AGE_MS || defaultWatchLimits.maxAgeMs, defaultWatchLimits.maxAgeMs),
   });
+  watches = quotas.watches;
   leaveFailOpen = quotas.leaveFailOpen;
   const drift = redis && openDriftCheck(config, { database, redis, logger }, closers);
   const redisSource = redis &&

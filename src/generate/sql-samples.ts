@@ -142,6 +142,7 @@ const limitsCalls: CallsOf<typeof limits> = {
   deleteQuotaPeriod: { "": (_, transaction) => limits.deleteQuotaPeriod(transaction, 1, period) },
   deleteQuotas: { "": (_, transaction) => limits.deleteQuotas(transaction, 1) },
   listQuotas: {},
+  listCompanyUsers: {},
 };
 
 const hourMicros = 3_600_000_000;

@@ -16,7 +16,7 @@ import type { SecurityLog } from "../shared/security-log.ts";
 import { isAudited } from "./authorization.ts";
 import { originKey } from "./client-origin.ts";
 import { toItemError } from "./item-errors.ts";
-import { type RequestState, type RequestStateOptions, tracedataOf } from "./request-state.ts";
+import { admitCaller, type RequestState, type RequestStateOptions, tracedataOf } from "./request-state.ts";
 import { operationOf } from "./tracedata.ts";
 
 export interface PipelineOptions extends RequestStateOptions {
@@ -91,6 +91,13 @@ export class PipelineCall implements Call {
       user: principal,
       read: { username, companyKey: scope.kind === "company" ? scope.companyKey : companyKey },
     });
+  }
+
+  async admitAgain(): Promise<Principal> {
+    const again: RequestState = { ...this.#requestState, isAdmitted: false, caller: undefined };
+    await admitCaller(this.#options, this.#context, again);
+    if (again.caller === undefined) throw internal(new Error("a public RPC has no caller to admit again"));
+    return again.caller;
   }
 
   validateItem(desc: DescMessage, item: Message): void {

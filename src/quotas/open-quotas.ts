@@ -13,8 +13,9 @@ import { createLeaseIds } from "./ledger/lease-id.ts";
 import type { Ledger } from "./ledger/ledger.ts";
 import { findLease, findMethods, readSnapshot } from "./ledger/read.ts";
 import { createLeaseWriter } from "./ledger/write.ts";
-import { findQuotaOwner } from "./limits/store.ts";
+import { findQuotaOwner, listCompanyUsers } from "./limits/store.ts";
 import type { Subjects } from "./limits/subjects.ts";
+import { createUsageWatches } from "./watch/usage-watches.ts";
 
 export interface QuotaResources {
   readonly database: Database;
@@ -35,6 +36,9 @@ export interface QuotaResources {
   readonly remember: Remembered;
   /** Whether this server counts alone while Redis is unavailable. */
   readonly failOpen: boolean;
+  readonly isCompany: (key: string) => Promise<boolean>;
+  /** How long a stream of usage may last. */
+  readonly maxWatchMs: number;
 }
 
 export interface Quotas extends QuotaServiceOptions {
@@ -72,12 +76,17 @@ export function openQuotas(resources: QuotaResources): Quotas {
           logger,
         })
       : undefined;
+  const counters = failOpen ?? shared ?? createOwn();
+  const byDefault = resources.unlimitedByDefault ? [{}] : [];
   return {
     subjects,
-    counters: failOpen ?? shared ?? createOwn(),
+    counters,
+    watches: createUsageWatches({ subjects, counters, byDefault, limits: { maxAgeMs: resources.maxWatchMs } }),
+    isCompany: resources.isCompany,
+    listCompanyUsers: (key, limit) => listCompanyUsers(database, key, limit),
     leaveFailOpen: async () => failOpen?.leaveFailOpen(),
     ledger,
-    byDefault: resources.unlimitedByDefault ? [{}] : [],
+    byDefault,
     durable: resources.durable,
     presence: () => notifications.presence(),
     jitter: Math.random,

@@ -40,6 +40,11 @@ export interface Call {
    */
   recordRead(read: Read): void;
   /**
+   * Authenticates and authorizes the caller again, for a stream that outlives its admission.
+   * @throws TOKEN_INVALID or ROLE_REQUIRED when the caller may not make this call any more
+   */
+  admitAgain(): Promise<Principal>;
+  /**
    * Validates a message of a batch that the .proto exempts from the validation of the whole request.
    * @throws INVALID_REQUEST that names each field
    */

@@ -303,6 +303,12 @@ const table = {
     "The lease has been settled with another number of points.",
     "The first settlement counts. Repeat a settlement with the same points.",
   ),
+  WATCH_TOO_LARGE: no(
+    FailedPrecondition,
+    409,
+    "The company has more users or quotas than one stream of usage watches.",
+    "Watch users one by one, or read their usage with GetQuotaUsage.",
+  ),
 
   // The service.
   DATABASE_UNAVAILABLE: yes(
@@ -326,8 +332,14 @@ const table = {
   TOO_BUSY: yes(
     Unavailable,
     503,
-    "Too many calls of this kind are running: logins, long lists, uploads or conversions.",
+    "Too many calls of this kind are running: logins, long lists, uploads, conversions or streams of usage.",
     "Try again after the seconds in Retry-After.",
+  ),
+  WATCH_ENDED: yes(
+    Unavailable,
+    503,
+    "The server stops, or the stream has lasted as long as a stream may.",
+    "Open the stream again after the delay in RetryInfo. It begins with all usage.",
   ),
   READER_TOO_SLOW: yes(
     Unavailable,

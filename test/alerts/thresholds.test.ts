@@ -26,7 +26,7 @@ test("a user's thresholds come before the company's, and those before the settin
   ] as const;
   for (const [name, change, thresholds, source] of steps) {
     const username = await app.user({ company_key: company });
-    await setQuota(username);
+    await app.setLimits(username, { points_per_day: 1000 });
     // The server caches the user before the change.
     await settle(username, 1);
     await change(username);
@@ -39,7 +39,7 @@ test("a user's thresholds come before the company's, and those before the settin
 
 test("exactly 100 % of the limit and exactly the points of a threshold raise the alert, one point less does not", async () => {
   const username = await app.user();
-  await setQuota(username);
+  await app.setLimits(username, { points_per_day: 1000 });
   await put(`users/${username}`, { thresholds: ["100%", "40"] });
   const steps = [[39], [1, "40"], [959], [1, "100%"], [5]] as const;
   for (const [points, ...expected] of steps) {
@@ -151,11 +151,6 @@ async function putAndRemove(path: string): Promise<void> {
 
 async function read(path: string) {
   return (await app.http("GET", `/admin/${path}/alert-thresholds`, { token: app.admin })).body;
-}
-
-async function setQuota(username: string): Promise<void> {
-  const services = [{ service: "ROUTING", methods: [{ method_group: "PLAN", points_per_day: 1000 }] }];
-  await app.http("PUT", `/admin/quotas/${username}`, { token: app.admin, body: { services } });
 }
 
 async function settle(username: string, points: number): Promise<void> {

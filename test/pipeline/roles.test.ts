@@ -1,8 +1,14 @@
 import { randomUUID } from "node:crypto";
-import type { DescMethod, DescMethodBiDiStreaming, DescMethodClientStreaming } from "@bufbuild/protobuf";
+import type {
+  DescMethod,
+  DescMethodBiDiStreaming,
+  DescMethodClientStreaming,
+  DescMethodServerStreaming,
+} from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { bindingsOf } from "../../src/gateway/binding.ts";
 import { type CallOptions, password, startTestApp, type TestApp } from "../support/app.ts";
 import { everyService } from "../support/services.ts";
 
@@ -620,7 +626,7 @@ describe.each(table)("%s %s", (_operation, _target, call, statuses) => {
 });
 
 test("the table has every RPC that HTTP can call", async () => {
-  const all = (await everyService()).flatMap(({ methods }) => methods).filter((method) => !isStreamOfRequests(method));
+  const all = (await everyService()).flatMap(({ methods }) => methods).filter((method) => !isStream(method));
   const operations = [...new Set(table.map(([operation]) => operation))];
   expect(operations.toSorted()).toEqual(all.map(({ name }) => name).toSorted());
 });
@@ -650,6 +656,14 @@ const streams: Record<string, Readonly<Record<Caller, Code | undefined>>> = {
     BOT: undefined,
     ADMIN: undefined,
   },
+  WatchQuotaUsage: {
+    anonymous: Code.Unauthenticated,
+    "no role": Code.PermissionDenied,
+    USER: Code.Unimplemented,
+    PARTNER: Code.Unimplemented,
+    BOT: Code.Unimplemented,
+    ADMIN: Code.Unimplemented,
+  },
   SettleLeases: {
     anonymous: Code.Unauthenticated,
     "no role": Code.PermissionDenied,
@@ -661,7 +675,7 @@ const streams: Record<string, Readonly<Record<Caller, Code | undefined>>> = {
 };
 
 test("every streaming RPC admits exactly the roles that may call it", async () => {
-  const all = (await everyService()).flatMap(({ methods }) => methods).filter((method) => isStreamOfRequests(method));
+  const all = (await everyService()).flatMap(({ methods }) => methods).filter((method) => isStream(method));
   expect(all.map(({ name }) => name).toSorted()).toEqual(Object.keys(streams).toSorted());
   const transport = createGrpcTransport({ baseUrl: app.url });
   for (const method of all) {
@@ -671,7 +685,7 @@ test("every streaming RPC admits exactly the roles that may call it", async () =
       const outcome = transport
         .stream(method, undefined, undefined, headers, (async function* () {})())
         .then(async ({ message }) => {
-          // The request stream is empty: an admitted caller gets no message, or one empty summary.
+          // The request stream is empty, which is an error unless a stream is expected: an admitted caller gets no message, or one empty summary.
           const expected = method.methodKind === "client_streaming" ? 1 : 0;
           let answers = 0;
           for await (const _answer of message) answers += 1;
@@ -683,8 +697,13 @@ test("every streaming RPC admits exactly the roles that may call it", async () =
   }
 });
 
-function isStreamOfRequests(method: DescMethod): method is DescMethodClientStreaming | DescMethodBiDiStreaming {
-  return method.methodKind === "client_streaming" || method.methodKind === "bidi_streaming";
+/** Whether the RPC takes a stream, or returns one that HTTP/JSON does not have. */
+function isStream(
+  method: DescMethod,
+): method is DescMethodServerStreaming | DescMethodClientStreaming | DescMethodBiDiStreaming {
+  const isResponseStream =
+    method.methodKind === "server_streaming" && bindingsOf(method.parent).every((binding) => binding.method !== method);
+  return isResponseStream || method.methodKind === "client_streaming" || method.methodKind === "bidi_streaming";
 }
 
 test("the response time does not reveal the usernames of another company to a partner", async () => {

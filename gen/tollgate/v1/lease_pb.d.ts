@@ -1082,6 +1082,110 @@ export declare type MethodUsage = Message<"tollgate.v1.MethodUsage"> & {
 export declare const MethodUsageSchema: GenMessage<MethodUsage>;
 
 /**
+ * The user or the company to watch.
+ *
+ * @generated from message tollgate.v1.WatchQuotaUsageRequest
+ */
+export declare type WatchQuotaUsageRequest = Message<"tollgate.v1.WatchQuotaUsageRequest"> & {
+  /**
+   * One of the two.
+   *
+   * @generated from oneof tollgate.v1.WatchQuotaUsageRequest.subject
+   */
+  subject: {
+    /**
+     * The user of the quota.
+     *
+     * @generated from field: string username = 1;
+     */
+    value: string;
+    case: "username";
+  } | {
+    /**
+     * Unique company key. At most 1,000 users are watched.
+     *
+     * @generated from field: string company_key = 2;
+     */
+    value: string;
+    case: "companyKey";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message tollgate.v1.WatchQuotaUsageRequest.
+ * Use `create(WatchQuotaUsageRequestSchema)` to create a new message.
+ */
+export declare const WatchQuotaUsageRequestSchema: GenMessage<WatchQuotaUsageRequest>;
+
+/**
+ * The usage that has changed.
+ *
+ * @generated from message tollgate.v1.WatchQuotaUsageResponse
+ */
+export declare type WatchQuotaUsageResponse = Message<"tollgate.v1.WatchQuotaUsageResponse"> & {
+  /**
+   * The present state. The first messages have every service and method group with a quota.
+   *
+   * @generated from field: repeated tollgate.v1.UserUsage usages = 1;
+   */
+  usages: UserUsage[];
+
+  /**
+   * Whether the next message follows at once. The first message without it completes what is there at the beginning.
+   *
+   * @generated from field: bool more = 2;
+   */
+  more: boolean;
+};
+
+/**
+ * Describes the message tollgate.v1.WatchQuotaUsageResponse.
+ * Use `create(WatchQuotaUsageResponseSchema)` to create a new message.
+ */
+export declare const WatchQuotaUsageResponseSchema: GenMessage<WatchQuotaUsageResponse>;
+
+/**
+ * The usage of one service and method group by a user.
+ *
+ * @generated from message tollgate.v1.UserUsage
+ */
+export declare type UserUsage = Message<"tollgate.v1.UserUsage"> & {
+  /**
+   * The user of the quota.
+   *
+   * @generated from field: string username = 1;
+   */
+  username: string;
+
+  /**
+   * Service name.
+   *
+   * @generated from field: tollgate.v1.Service.Name service = 2;
+   */
+  service: Service_Name;
+
+  /**
+   * Method group name.
+   *
+   * @generated from field: tollgate.v1.Method.Group method_group = 3;
+   */
+  methodGroup: Method_Group;
+
+  /**
+   * The state of every limit. Empty: the quota was removed, or the user has left the company.
+   *
+   * @generated from field: repeated tollgate.v1.LimitStanding limits = 4;
+   */
+  limits: LimitStanding[];
+};
+
+/**
+ * Describes the message tollgate.v1.UserUsage.
+ * Use `create(UserUsageSchema)` to create a new message.
+ */
+export declare const UserUsageSchema: GenMessage<UserUsage>;
+
+/**
  * The user to list leases of.
  *
  * @generated from message tollgate.v1.ListLeasesRequest
@@ -1320,6 +1424,19 @@ export declare const QuotaService: GenService<{
     methodKind: "unary";
     input: typeof GetQuotaUsageRequestSchema;
     output: typeof GetQuotaUsageResponseSchema;
+  },
+  /**
+   * Streams what a user, or each user of a company, has used and reserved: all of it first, then what changes, at most
+   * once a second. A message without usages shows that the stream lives. The stream ends with UNAVAILABLE and
+   * RetryInfo when the server stops and after ten minutes: open it again. It ends with UNAUTHENTICATED,
+   * PERMISSION_DENIED or NOT_FOUND when the caller may not watch any more. Users who join the company appear within 30 s.
+   *
+   * @generated from rpc tollgate.v1.QuotaService.WatchQuotaUsage
+   */
+  watchQuotaUsage: {
+    methodKind: "server_streaming";
+    input: typeof WatchQuotaUsageRequestSchema;
+    output: typeof WatchQuotaUsageResponseSchema;
   },
   /**
    * Lists the live leases of a user and their holders, the first to expire first.

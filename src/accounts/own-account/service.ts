@@ -104,6 +104,7 @@ function ofCaller(call: Call): Call {
     logFailedLogin: (username) => call.logFailedLogin(username),
     // Reads of the caller's own data are not recorded.
     recordRead: () => undefined,
+    admitAgain: async () => ({ ...(await call.admitAgain()), roles: [] }),
     validateItem: (desc, item) => call.validateItem(desc, item),
     toItemError: (error) => call.toItemError(error),
   };

@@ -1,5 +1,4 @@
 import { create, type DescMessage, type Message } from "@bufbuild/protobuf";
-import { Role_Name } from "#gen/tollgate/v1/access_pb.js";
 import {
   AcquireQuotaRequestSchema,
   type QuotaService,
@@ -8,7 +7,7 @@ import {
 } from "#gen/tollgate/v1/lease_pb.js";
 import { notFound } from "../../shared/errors.ts";
 import type { Call, Handlers } from "../../shared/handler.ts";
-import { hasRole, type Principal, type Scope, scopeOf } from "../../shared/principal.ts";
+import { type Principal, type Scope, scopeOf } from "../../shared/principal.ts";
 import type { RecordWriter } from "../../shared/records.ts";
 import type { LedgerEntry } from "../ledger/entry.ts";
 import type { LeaseIds } from "../ledger/lease-id.ts";
@@ -28,8 +27,10 @@ import { toLimitMessages } from "./limit-messages.ts";
 import { toHeldLease, toLeaseMessage } from "./messages.ts";
 import { refusalOf, toRefusal, toRefusalError } from "./refusal.ts";
 import { type Settled, settleLeases } from "./settle.ts";
+import { maySee, seesEveryone } from "./visibility.ts";
+import { type WatchUsageOptions, watchUsage } from "./watch-usage.ts";
 
-export interface QuotaServiceOptions extends LifecycleOptions {
+export interface QuotaServiceOptions extends LifecycleOptions, WatchUsageOptions {
   /** Lists the methods for which the ledger has live leases, with or without a quota. */
   readonly findMethods: (userId: number) => Promise<readonly Method[]>;
   /** Whether the scope has a user of that name. Always runs one query. */
@@ -158,6 +159,9 @@ export function quotaHandlers(options: QuotaServiceOptions): Handlers<typeof Quo
       return { usages };
     },
 
+    watchQuotaUsage: (request, call) =>
+      watchUsage(options, request, call, (username) => getVisibleSubject(call.principal, username)),
+
     async listLeases({ username }, call) {
       const subject = await getVisibleSubject(call.principal, username);
       const methods = await findMethods(subject.userId);
@@ -199,17 +203,6 @@ export function quotaHandlers(options: QuotaServiceOptions): Handlers<typeof Quo
 
 function callerOf({ principal, tracecode }: Call): QuotaCaller {
   return { username: principal.username, tracecode };
-}
-
-/** BOT acts for users of every company, even together with a narrower role. */
-function seesEveryone(principal: Principal): boolean {
-  return hasRole(principal, Role_Name.BOT) || scopeOf(principal).kind === "everything";
-}
-
-function maySee(principal: Principal, { userId, companyKey }: Subject): boolean {
-  if (seesEveryone(principal)) return true;
-  const scope = scopeOf(principal);
-  return scope.kind === "company" ? scope.companyKey === companyKey : scope.kind === "self" && scope.userId === userId;
 }
 
 /**

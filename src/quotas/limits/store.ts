@@ -35,6 +35,12 @@ export async function findQuotaOwner(
   return userQuery(database, scope, username);
 }
 
+/** Lists the usernames of a company in order, at most `limit`. */
+export async function listCompanyUsers(database: Database, companyKey: string, limit: number): Promise<string[]> {
+  const rows = await queryRows<{ username: string }>(database, sql.listCompanyUsers, [companyKey, limit]);
+  return rows.map(({ username }) => username);
+}
+
 /** Finds the user and locks its quotas until the transaction ends. */
 export async function lockQuotaOwner(transaction: Transaction, username: string): Promise<QuotaOwner | undefined> {
   return userQuery(transaction, { kind: "everything" }, username).forUpdate();
@@ -67,6 +73,7 @@ export async function listQuotas(database: Database, userId: number): Promise<St
 }
 
 const sql = defineStatements("limits", {
+  listCompanyUsers: "select username from user_account where company_key = $1 order by username limit $2",
   listQuotas: `
     select service, method_group, points_per_request, points_per_day, points_per_date_window, max_concurrent_execution,
       lower(period)::text as "from", upper(period)::text as "to"
