@@ -33,6 +33,14 @@ select id, case state when 0 then 'waiting' else 'abandoned' end as state, attem
   body
 from outbox where state <> 1 order by created_at, id limit 1000;
 
+-- outbox.countUnsent
+select waiting::float8, "oldestSeconds", (select count(*) from outbox where state = 2)::float8 as abandoned
+from (
+  select count(*) as waiting,
+    coalesce(extract(epoch from greatest(now() - min(created_at), interval '0')), 0)::float8 as "oldestSeconds"
+  from outbox where state = 0
+) as waiting_alerts;
+
 -- outbox.retryAlerts
 update outbox set state = 0, attempts = 0, next_at = now() where state = 2 and ($1::uuid is null or id = $1::uuid);
 

@@ -8,6 +8,16 @@ export interface Delivery {
   schedule(): void;
   /** Stops, and waits for running attempts. */
   stop(): Promise<void>;
+  readonly counts: DeliveryCounts;
+}
+
+/** How attempts to send an alert ended. */
+export interface DeliveryCounts {
+  sent: number;
+  /** Failed attempts after which the alert waits for another one. */
+  failed: number;
+  /** Last attempts that failed. */
+  abandoned: number;
 }
 
 export interface DeliveryOptions {
@@ -41,6 +51,7 @@ const maxConcurrent = 10;
 export function startDelivery({ database, logger, send, random = Math.random, ...options }: DeliveryOptions): Delivery {
   const { pollMs, firstMs, mostMs, attempts: maxAttempts, claimMs } = { ...defaults, ...options.schedule };
   const state = { isStopped: false, isRequested: false };
+  const counts: DeliveryCounts = { sent: 0, failed: 0, abandoned: 0 };
   let isFailing = false;
   let running: Promise<void> | undefined;
 
@@ -52,12 +63,14 @@ export function startDelivery({ database, logger, send, random = Math.random, ..
       const delayMs = Math.min(firstMs * 2 ** (attempts - 1), mostMs) * (0.5 + random() / 2);
       const isLast = attempts >= maxAttempts;
       await markFailed(database, id, reason, isLast ? undefined : delayMs);
+      counts[isLast ? "abandoned" : "failed"] += 1;
       if (isLast) logger.error({ alert: id, attempts, reason }, "alert abandoned");
       else if (!isFailing) logger.warn({ alert: id, reason }, "alert delivery interrupted");
       isFailing = true;
       return;
     }
     await markSent(database, id);
+    counts.sent += 1;
     if (isFailing) logger.info({ alert: id }, "alert delivery resumed");
     isFailing = false;
   }
@@ -88,6 +101,7 @@ export function startDelivery({ database, logger, send, random = Math.random, ..
   timer.unref();
   return {
     schedule,
+    counts,
     async stop() {
       state.isStopped = true;
       clearInterval(timer);

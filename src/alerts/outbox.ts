@@ -57,6 +57,20 @@ export async function markFailed(database: Database, id: string, error: string, 
   await executeStatement(database, sql.markFailed, [id, error, delayMs ?? null]);
 }
 
+/** The alerts of all servers that were not sent. */
+export interface OutboxTotals {
+  readonly waiting: number;
+  readonly abandoned: number;
+  /** The age of the oldest alert that waits, in seconds. 0 when none waits. */
+  readonly oldestSeconds: number;
+}
+
+/** Counts the alerts that were not sent. */
+export async function countUnsentAlerts(database: Database): Promise<OutboxTotals> {
+  const [totals] = await queryRows<OutboxTotals>(database, sql.countUnsent);
+  return totals ?? { waiting: 0, abandoned: 0, oldestSeconds: 0 };
+}
+
 /** Lists the alerts that were not sent, oldest first, at most 1000. */
 export async function listUnsentAlerts(database: Database): Promise<UnsentAlert[]> {
   return queryRows(database, sql.listUnsent);
@@ -100,6 +114,14 @@ const sql = defineStatements("outbox", {
     select id, case state when 0 then 'waiting' else 'abandoned' end as state, attempts, created_at::text as created, error,
       body
     from outbox where state <> 1 order by created_at, id limit 1000`,
+  // In parts: each is read from its own index.
+  countUnsent: `
+    select waiting::float8, "oldestSeconds", (select count(*) from outbox where state = 2)::float8 as abandoned
+    from (
+      select count(*) as waiting,
+        coalesce(extract(epoch from greatest(now() - min(created_at), interval '0')), 0)::float8 as "oldestSeconds"
+      from outbox where state = 0
+    ) as waiting_alerts`,
   retryAlerts: `
     update outbox set state = 0, attempts = 0, next_at = now() where state = 2 and ($1::uuid is null or id = $1::uuid)`,
   deleteOld: deleteOldRows("outbox", "created_at"),

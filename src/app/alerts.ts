@@ -1,5 +1,5 @@
 import type { Logger } from "pino";
-import { startDelivery } from "../alerts/delivery.ts";
+import { type DeliveryCounts, startDelivery } from "../alerts/delivery.ts";
 import { sendWebhook } from "../alerts/webhook.ts";
 import { createAlertWriter } from "../alerts/writer.ts";
 import type { Config } from "../config.ts";
@@ -22,8 +22,13 @@ const sendTimeoutMs = 10_000;
 /** Users are cached with the quotas of the days around now: those of earlier days are unknown. */
 const lateDays = 3;
 
+export interface Alerts {
+  readonly writer: AlertWriter;
+  readonly counts: DeliveryCounts;
+}
+
 /** Opens the alerts. Returns undefined without WEBHOOK_URL. */
-export function openAlerts(config: Config, resources: AlertResources, closers: Closers): AlertWriter | undefined {
+export function openAlerts(config: Config, resources: AlertResources, closers: Closers): Alerts | undefined {
   const { database, logger, subjects, now } = resources;
   const { WEBHOOK_URL: url, WEBHOOK_SECRET: keys, ALERT_THRESHOLDS: thresholds, SERVER_NAME: serverName } = config;
   if (url === "") return undefined;
@@ -31,7 +36,7 @@ export function openAlerts(config: Config, resources: AlertResources, closers: C
     sendWebhook(webhook, { url, keys, timeoutMs: sendTimeoutMs, now });
   const delivery = startDelivery({ database, logger, send });
   closers.push(() => delivery.stop());
-  return createAlertWriter({
+  const writer = createAlertWriter({
     thresholds,
     serverName,
     scheduleDelivery: () => delivery.schedule(),
@@ -45,4 +50,5 @@ export function openAlerts(config: Config, resources: AlertResources, closers: C
       return { pointsPerDay, pointsPerDateWindow, window, thresholds: subject.alertThresholds };
     },
   });
+  return { writer, counts: delivery.counts };
 }

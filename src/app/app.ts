@@ -2,6 +2,7 @@ import { setTimeout as wait } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import type { Logger } from "pino";
 import type { HashCost } from "../accounts/auth/passwords.ts";
+import { countUnsentAlerts } from "../alerts/outbox.ts";
 import { openAudit } from "../audit/open-audit.ts";
 import type { Config } from "../config.ts";
 import { conversionUse } from "../data/convert.ts";
@@ -133,7 +134,7 @@ async function openApp(
   const { authenticator, hashNewPassword } = authentication;
   await ensureAdministrator(config, { databases, hashNewPassword, announce, notices: noticesOf(logger) });
 
-  const { quotas, subjects, notifications, corrections, redisSource } = await openQuotaWiring(
+  const { quotas, subjects, notifications, corrections, deliveries, redisSource } = await openQuotaWiring(
     config,
     { databases, redis, redisNow, ledgerLimits, secrets, ...writers, authenticator, logger, now, ...drain },
     closers,
@@ -195,6 +196,10 @@ async function openApp(
     queues: { ledger: quotas.ledger, audit: audit.batches },
     rebuilds: quotas.rebuilds,
     corrections,
+    alerts: deliveries && {
+      deliveries,
+      totals: createRecentValue(() => countUnsentAlerts(publicDatabase)),
+    },
     isAlone: quotas.isAlone,
     caches: { users: subjects.cacheUses, accounts: authenticator.cacheUses },
     redis: redisSource,

@@ -3,6 +3,7 @@ import type { Cluster, Redis } from "ioredis";
 import type { Logger } from "pino";
 import type { Authenticator } from "../accounts/auth/service.ts";
 import { findCompany } from "../accounts/companies/store.ts";
+import type { DeliveryCounts } from "../alerts/delivery.ts";
 import type { UserHistory } from "../audit/user-history.ts";
 import type { Config } from "../config.ts";
 import type { RedisSource } from "../metrics/sources.ts";
@@ -24,6 +25,8 @@ export interface QuotaWiring {
   readonly subjects: Subjects;
   readonly notifications: Notifications;
   readonly corrections: () => number;
+  /** Undefined when no alerts are sent. */
+  readonly deliveries: DeliveryCounts | undefined;
   /** Undefined when the counters are in this process. */
   readonly redisSource: RedisSource | undefined;
 }
@@ -66,7 +69,7 @@ export async function openQuotaWiring(
   const ledger = createLedger({
     database,
     logger,
-    alerts,
+    alerts: alerts?.writer,
     actions: writing.actions,
     usage: writing.usage,
     onContradiction: (meter) => void corrections.correct(meter),
@@ -126,7 +129,7 @@ export async function openQuotaWiring(
   const drift = redis && openDriftCheck(config, { database, redis, logger }, closers);
   const redisSource = redis &&
     engine && { roundTrips, isConnected: () => redis.status === "ready", generation: engine.generation, drift };
-  return { quotas, subjects, notifications, corrections: corrections.count, redisSource };
+  return { quotas, subjects, notifications, corrections: corrections.count, deliveries: alerts?.counts, redisSource };
 }
 
 function openDriftCheck(

@@ -1,3 +1,5 @@
+import type { DeliveryCounts } from "../alerts/delivery.ts";
+import type { OutboxTotals } from "../alerts/outbox.ts";
 import type { ConversionUse } from "../data/convert.ts";
 import type { DataCounts } from "../data/counts.ts";
 import type { CallSeries } from "../pipeline/call-counts.ts";
@@ -22,6 +24,8 @@ export interface MetricSources {
   readonly queues: Readonly<Record<"ledger" | "audit", GroupCommitQueue>>;
   readonly rebuilds: Rebuilds;
   readonly corrections: () => number;
+  /** Undefined when no alerts are sent. */
+  readonly alerts: AlertSource | undefined;
   readonly isAlone: () => boolean;
   readonly caches: Readonly<Record<"users" | "accounts", CacheUses>>;
   /** Undefined when the counters are in this process. */
@@ -33,6 +37,12 @@ export interface MetricSources {
 }
 
 export type GroupCommitQueue = Pick<GroupCommit<never>, "pending" | "oldestMs" | "measures">;
+
+export interface AlertSource {
+  readonly deliveries: DeliveryCounts;
+  /** Undefined while PostgreSQL does not answer. */
+  readonly totals: () => Promise<OutboxTotals | undefined>;
+}
 
 export interface RedisSource {
   readonly roundTrips: RoundTrips;

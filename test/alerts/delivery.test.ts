@@ -1,9 +1,11 @@
 import { createHmac, randomBytes, randomUUID } from "node:crypto";
 import pino from "pino";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
-import { type Delivery, type DeliveryOptions, startDelivery } from "../../src/alerts/delivery.ts";
-import { insertAlerts } from "../../src/alerts/outbox.ts";
+import { type Delivery, type DeliveryCounts, type DeliveryOptions, startDelivery } from "../../src/alerts/delivery.ts";
+import { countUnsentAlerts, insertAlerts } from "../../src/alerts/outbox.ts";
 import { sendWebhook } from "../../src/alerts/webhook.ts";
+import { alertMetrics } from "../../src/metrics/alert-metrics.ts";
+import type { MetricSources } from "../../src/metrics/sources.ts";
 import { runCommand } from "../support/command-line.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 import { type Received, startReceiver } from "../support/receiver.ts";
@@ -51,8 +53,18 @@ test("an alert is abandoned after the last attempt, listed, and sent when it is 
   let status = 503;
   const receiver = await startReceiver(() => status);
   const id = await insert();
-  start(receiver.url);
+  const { counts } = start(receiver.url);
   await expect.poll(() => stateOf(id)).toMatchObject({ state: 2, attempts: 4, error: "the receiver answered 503" });
+  await expect
+    .poll(() => metricsOf(counts))
+    .toEqual({
+      "tollgate_alerts_unsent waiting": 0,
+      "tollgate_alerts_unsent abandoned": 1,
+      tollgate_alerts_oldest_waiting_age_seconds: 0,
+      "tollgate_alert_deliveries_total sent": 0,
+      "tollgate_alert_deliveries_total failed": 3,
+      "tollgate_alert_deliveries_total abandoned": 1,
+    });
   const environment = { DATABASE_URL: fixture.url, TOKEN_KEYS: "a-secret-for-tests-that-is-long-enough" };
   const listed = await runCommand(["webhook", "list", "--json"], { environment });
   expect([listed.code, JSON.parse(listed.stdout)]).toEqual([
@@ -63,9 +75,28 @@ test("an alert is abandoned after the last attempt, listed, and sent when it is 
   expect(receiver.received).toHaveLength(4);
   expect(await runCommand(["webhook", "retry", id], { environment })).toMatchObject({ code: 0 });
   await expect.poll(() => stateOf(id)).toMatchObject({ state: 1, attempts: 1 });
+  await expect
+    .poll(() => metricsOf(counts))
+    .toMatchObject({
+      "tollgate_alerts_unsent abandoned": 0,
+      "tollgate_alert_deliveries_total sent": 1,
+    });
   expect(await runCommand(["webhook", "list"], { environment })).toEqual({ code: 0, stdout: "", stderr: "" });
   expect(await runCommand(["webhook", "retry", id], { environment })).toMatchObject({ code: 3 });
   await receiver.stop();
+});
+
+test("the metrics have the number of alerts that wait, and the age of the oldest", async () => {
+  const ids = [await insert(), await insert()];
+  await fixture
+    .database("outbox")
+    .update({ created_at: fixture.database.raw("now() - interval '1 hour'") })
+    .where({ id: ids[0] });
+  const metrics = await metricsOf({ sent: 0, failed: 0, abandoned: 0 });
+  expect(metrics).toMatchObject({ "tollgate_alerts_unsent waiting": 2, "tollgate_alerts_unsent abandoned": 0 });
+  const age = metrics["tollgate_alerts_oldest_waiting_age_seconds"];
+  expect(age).toBeGreaterThanOrEqual(3600);
+  expect(age).toBeLessThan(3700);
 });
 
 test("two servers send each alert once", async () => {
@@ -122,6 +153,20 @@ async function insert(): Promise<string> {
   const alert = { id, user_id: 1, service: 2, method_group: 3, limit_name: "POINTS_PER_DAY", ...window, body } as const;
   await fixture.database.transaction((transaction) => insertAlerts(transaction, [alert]));
   return id;
+}
+
+/** The values of the metrics of alerts, by name and label. */
+async function metricsOf(deliveries: DeliveryCounts): Promise<Record<string, unknown>> {
+  const alerts = { deliveries, totals: () => countUnsentAlerts(fixture.database) };
+  const values = await Promise.all(
+    alertMetrics.map(async ({ name, read }) =>
+      (await read({ alerts } as MetricSources)).map(({ labels, value }) => [
+        [name, ...Object.values(labels)].join(" "),
+        value,
+      ]),
+    ),
+  );
+  return Object.fromEntries(values.flat());
 }
 
 async function stateOf(id: string) {
