@@ -35,6 +35,7 @@ export function createActionWriter(database: Database, rollUp: RollUp): ActionWr
       const kept = new Map((await readKept(transaction, actions)).map(({ key, facts }) => [key, facts]));
       return actions.filter((action) => kept.get(keyOf(action)) !== factsOf(action));
     },
+    scheduleRollUp: () => rollUp.scheduleRollUp(),
   };
 }
 
@@ -137,6 +138,38 @@ function visibleCompanyOf({ visibleCompany, companyKey }: Action): string | null
 function hourOf({ timeMicros }: Action): number {
   return Math.floor(timeMicros / hourMicros);
 }
+
+/**
+ * Parts of a statement that insert the rows of `action`, whose columns are those of the log, and write the counts of the
+ * new ones by hour.
+ */
+export const insertActionParts = `
+    logged as (
+      insert into audit_action (
+        time, tracecode, operation, part, user_id, username, company_key, server, service, method_group, points,
+        duration_ms, outcome, resource, usage_day, visible_company, address, times
+      )
+      select time, tracecode, operation, part, user_id, username, company_key, server, service, method_group, points,
+        duration_ms, outcome, resource, usage_day, visible_company, address, times
+      from action
+      -- In key order: two writers must not deadlock.
+      order by time, tracecode, operation, part
+      on conflict do nothing
+      returning time, user_id, username, company_key, service, method_group, operation, visible_company
+    ),
+    pending as (
+      insert into audit_pending (
+        starts, user_ids, usernames, company_keys, services, method_groups, operations, totals, visible_companies
+      )
+      select array_agg(start), array_agg(user_id), array_agg(username), array_agg(company_key), array_agg(service),
+        array_agg(method_group), array_agg(operation), array_agg(total), array_agg(visible_company)
+      from (
+        select date_trunc('hour', time, 'UTC') as start, user_id, username, company_key, service, method_group,
+          operation, visible_company, count(*) as total
+        from logged group by 1, 2, 3, 4, 5, 6, 7, 8
+      ) as cell
+      having count(*) > 0
+    )`;
 
 const sql = defineStatements("audit-writer", {
   insertActions: keepPlan(`

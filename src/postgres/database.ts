@@ -138,9 +138,14 @@ export async function inTransaction<Result>(
   database: Database,
   work: (transaction: Transaction) => Promise<Result>,
 ): Promise<Result> {
+  return retryConflicts(() => database.transaction(work));
+}
+
+/** Runs a transaction, or a statement that is one. It runs again after a deadlock or a serialization failure. */
+export async function retryConflicts<Result>(work: () => Promise<Result>): Promise<Result> {
   for (let attempt = 1; ; attempt += 1) {
     try {
-      return await database.transaction(work);
+      return await work();
     } catch (error) {
       const { code } = error as { code?: unknown };
       const inTheWay = code === serializationFailure || code === deadlockDetected;

@@ -66,5 +66,13 @@ export interface RecordWriter<Record, Place, Written = void> {
 export interface ActionWriter extends RecordWriter<Action, Pick<Action, "timeMicros">, Action[]> {
   /** Returns the actions whose time, tracecode and operation the log has with another user, service, method group or points. */
   findContradicted(transaction: Knex.Transaction, actions: readonly Action[]): Promise<Action[]>;
+  /** Call it after the commit of actions that a statement of another writer has inserted. */
+  scheduleRollUp(): void;
 }
-export type UsageWriter = RecordWriter<Usage, Pick<Usage, "day" | "pointKeys">>;
+
+/** Writes the statistics. */
+export interface UsageWriter extends RecordWriter<Usage, Pick<Usage, "day" | "pointKeys">> {
+  /** Counts the unique points of usage that a statement of another writer has added. */
+  countPoints(transaction: Knex.Transaction, usages: readonly Pick<Usage, UsageKey | "pointKeys">[]): Promise<void>;
+}
+type UsageKey = "userId" | "service" | "methodGroup" | "day" | "companyKey";

@@ -4,13 +4,15 @@ import { ensurePartitions } from "../postgres/partitions.ts";
 import { defineStatements, executeStatement, keepPlan } from "../postgres/statements.ts";
 import type { Usage, UsageWriter } from "../shared/records.ts";
 
+/** Maximum points per statement: a record may hold more than a statement can write in time. */
+export const maxPoints = 20_000;
+
+type Counted = Parameters<UsageWriter["countPoints"]>[1][number];
+
 interface PointOfUsage {
-  readonly usage: Usage;
+  readonly usage: Counted;
   readonly key: bigint;
 }
-
-/** Maximum points per statement: a record may hold more than a statement can write in time. */
-const maxPoints = 20_000;
 
 /** Adds usage to the sums by user, day, service, method group and company, in the transaction of its cause. */
 export function createUsageWriter(database: Database): UsageWriter {
@@ -21,26 +23,35 @@ export function createUsageWriter(database: Database): UsageWriter {
     },
     async write(transaction, usages) {
       if (usages.length === 0) return;
-      await addUp(transaction, usages);
-      const withPoints = usages.filter(({ pointKeys }) => pointKeys.length > 0);
-      if (withPoints.length > 0) await countUniquePoints(transaction, withPoints);
+      const hasFewPoints = usages.reduce((sum, { pointKeys }) => sum + pointKeys.length, 0) <= maxPoints;
+      await executeStatement(transaction, sql.addUsage, [
+        ...keyColumns(usages),
+        textColumnOf(usages, ({ username }) => username),
+        columnOf(usages, ({ points }) => points),
+        pointColumnOf(usages, ({ pointKeys }) => (hasFewPoints ? pointKeys : undefined)),
+      ]);
+      if (!hasFewPoints) await countUniquePoints(transaction, usages);
     },
+    countPoints: countUniquePoints,
   };
 }
 
-async function addUp(transaction: Transaction, usages: readonly Usage[]): Promise<void> {
-  await executeStatement(transaction, sql.addUsage, [
-    ...keyColumns(usages),
-    textColumnOf(usages, ({ username }) => username),
-    columnOf(usages, ({ points }) => points),
-  ]);
+/** Formats a column with the points of each row, for `point_keys::bigint[]`. */
+export function pointColumnOf<Row>(rows: readonly Row[], pick: (row: Row) => readonly bigint[] | undefined): string {
+  return textColumnOf(rows, (row) => {
+    const keys = pick(row) ?? [];
+    return keys.length === 0 ? undefined : columnOf(keys, toSigned);
+  });
+}
+
+/** bigint is signed in PostgreSQL. */
+function toSigned(key: bigint): bigint {
+  return BigInt.asIntN(64, key);
 }
 
 /** Counts the points that are new on the user's day, for the company in which they occur first. */
-async function countUniquePoints(transaction: Transaction, usages: readonly Usage[]): Promise<void> {
+async function countUniquePoints(transaction: Transaction, usages: readonly Counted[]): Promise<void> {
   const points = usages.flatMap((usage) => usage.pointKeys.map((key) => ({ usage, key })));
-  // The row lock on usage_day serializes writers of a day. A user who changed company has two rows on that day: two writers
-  // may then deadlock, and one of them is retried.
   for (let start = 0; start < points.length; start += maxPoints) {
     await countPoints(transaction, points.slice(start, start + maxPoints));
   }
@@ -49,13 +60,12 @@ async function countUniquePoints(transaction: Transaction, usages: readonly Usag
 async function countPoints(transaction: Transaction, points: readonly PointOfUsage[]): Promise<void> {
   await executeStatement(transaction, sql.countPoints, [
     ...keyColumns(points.map(({ usage }) => usage)),
-    // bigint is signed in PostgreSQL.
-    columnOf(points, ({ key }) => BigInt.asIntN(64, key)),
+    columnOf(points, ({ key }) => toSigned(key)),
   ]);
 }
 
 /** Returns the columns of the key, for unnest. */
-function keyColumns(usages: readonly Usage[]): string[] {
+function keyColumns(usages: readonly Counted[]): string[] {
   return [
     columnOf(usages, ({ userId }) => userId),
     columnOf(usages, ({ service }) => service),
@@ -65,19 +75,57 @@ function keyColumns(usages: readonly Usage[]): string[] {
   ];
 }
 
+/**
+ * Parts of a statement that add the rows of `usage (place, user_id, service, method_group, date, username, company_key,
+ * points, point_keys)`. A point counts once on a day, for the company in which it occurs first. Points are written before
+ * the sums, and both in key order: two writers must not deadlock.
+ */
+export const addUsageParts = `
+    given_point as (
+      select distinct on (user_id, service, method_group, date, point_key)
+        user_id, service, method_group, date, point_key, company_key
+      from usage cross join unnest(point_keys) as point_key
+      order by user_id, service, method_group, date, point_key, place
+    ),
+    new_point as (
+      insert into usage_point (user_id, service, method_group, date, point_key)
+      select user_id, service, method_group, date, point_key from given_point order by 1, 2, 3, 4, 5
+      on conflict do nothing
+      returning user_id, service, method_group, date, point_key, true as is_new
+    ),
+    added_usage as (
+      insert into usage_day as kept (
+        date, user_id, service, method_group, username, company_key, requests, points, unique_points
+      )
+      select date, user_id, service, method_group, min(username), company_key, sum(requests), sum(points),
+        sum(unique_points)
+      from (
+        select date, user_id, service, method_group, username, company_key, 1 as requests, points, 0 as unique_points
+        from usage
+        union all
+        -- A full join is never a nested loop, whatever the estimates are.
+        select date, user_id, service, method_group, null, company_key, 0, 0, count(is_new)
+        from given_point full join new_point using (user_id, service, method_group, date, point_key)
+        group by 1, 2, 3, 4, 6
+      ) as added
+      group by date, user_id, service, method_group, company_key
+      order by user_id, service, method_group, date, company_key
+      on conflict (user_id, date, service, method_group, company_key) do update set
+        requests = kept.requests + excluded.requests, points = kept.points + excluded.points,
+        unique_points = kept.unique_points + excluded.unique_points
+    )`;
+
 const sql = defineStatements("usage-writer", {
   addUsage: keepPlan(`
-    insert into usage_day as kept (
-      date, user_id, service, method_group, username, company_key, requests, points, unique_points
-    )
-    select date '1970-01-01' + day, user_id, service, method_group, min(username), company_key, count(*), sum(points), 0
-    from unnest($1::bigint[], $2::smallint[], $3::smallint[], $4::integer[], $5::text[], $6::text[], $7::bigint[])
-      as usage (user_id, service, method_group, day, company_key, username, points)
-    group by day, user_id, service, method_group, company_key
-    -- In key order: two writers must not deadlock.
-    order by user_id, service, method_group, day, company_key
-    on conflict (user_id, date, service, method_group, company_key) do update set
-      requests = kept.requests + excluded.requests, points = kept.points + excluded.points`),
+    with usage as materialized (
+      select place, user_id, service, method_group, date '1970-01-01' + day as date, username, company_key, points,
+        point_keys::bigint[] as point_keys
+      from unnest(
+        $1::bigint[], $2::smallint[], $3::smallint[], $4::integer[], $5::text[], $6::text[], $7::bigint[], $8::text[]
+      ) with ordinality
+        as usage (user_id, service, method_group, day, company_key, username, points, point_keys, place)
+    ),${addUsageParts}
+    select`),
   countPoints: `
     with given as (
       select distinct on (user_id, service, method_group, date, point_key)

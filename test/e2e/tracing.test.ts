@@ -62,7 +62,7 @@ describe.skipIf(noRedis !== "")(`with a collector ${noRedis}`, () => {
     );
     expect(batch.parentSpanId ?? "").toBe("");
     const statement = await found(
-      (span) => span.name === "ledger-write.putLeases" && span.parentSpanId === batch.spanId,
+      (span) => span.name === "ledger-write.settleLeases" && span.parentSpanId === batch.spanId,
     );
     expect(attributesOf(statement)["db.query.text"]).toContain("insert into lease");
   });

@@ -40,10 +40,9 @@ export const guards: readonly Guard[] = [
   },
   {
     name: "a settled lease is not charged again by the ledger",
-    file: "src/quotas/ledger/write.ts",
-    find: "if (kept === undefined) continue;",
-    replace:
-      "if (kept === undefined) { used.push(toUsage(entry, { key, username: entry.username, companyKey: entry.companyKey, tracecode: entry.tracecode, holder: entry.holder })); continue; }",
+    file: "src/quotas/ledger/lease-statements.ts",
+    find: "put.username, put.company_key, put.tracecode, put.holder, put.username is not null as is_changed",
+    replace: "entry.username, entry.company_key, entry.tracecode, entry.holder, true as is_changed",
     faults: "server: ",
   },
   {

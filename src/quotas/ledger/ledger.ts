@@ -33,11 +33,9 @@ export function createLedger(options: LedgerOptions): Ledger {
     name: "the ledger",
     logger,
     async write(entries) {
-      // In key order: two writers must not deadlock.
-      const sorted = entries.toSorted((left, right) => (leaseKeyOf(left) < leaseKeyOf(right) ? -1 : 1));
-      const settlements = await writeEntries(writers, sorted);
+      const settlements = await writeEntries(writers, sortByKey(entries));
       return entries.map((entry) => {
-        const settlement = settlements.get(leaseKeyOf(entry));
+        const settlement = settlements.get(entry);
         if (settlement !== undefined && contradicts(entry, settlement)) onContradiction(entry.meter);
         return settlement;
       });
@@ -59,6 +57,12 @@ export function createLedger(options: LedgerOptions): Ledger {
     commitTimeoutMs,
     holdMs,
   });
+}
+
+/** Sorts entries by their keys: two writers must not deadlock. */
+function sortByKey(entries: readonly LedgerEntry[]): LedgerEntry[] {
+  const keyed = entries.map((entry) => ({ entry, key: leaseKeyOf(entry) }));
+  return keyed.toSorted((left, right) => (left.key < right.key ? -1 : 1)).map(({ entry }) => entry);
 }
 
 /** Whether the counters have granted the settled operation again, or have charged other points. */

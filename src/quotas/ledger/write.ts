@@ -1,13 +1,12 @@
-import { createHash } from "node:crypto";
-import { type Database, inTransaction } from "../../postgres/database.ts";
+import { type Database, inTransaction, retryConflicts, type Transaction } from "../../postgres/database.ts";
 import { ensurePartitions, withPartitions } from "../../postgres/partitions.ts";
 import type { AlertWriter, DayLimits } from "../../shared/alerts.ts";
 import type { Micros } from "../../shared/calendar.ts";
-import type { Action, ActionWriter, RecordWriter, Usage, UsageWriter } from "../../shared/records.ts";
+import type { ActionWriter, RecordWriter, UsageWriter } from "../../shared/records.ts";
+import { maxPoints } from "../../usage/writer.ts";
 import { chargesOf } from "./charges.ts";
-import { dayKeyOf, isSettled, type LedgerEntry, leaseKeyOf, type SettledEntry } from "./entry.ts";
-import { toUuid } from "./lease-id.ts";
-import { findSettlements, type Kept, type LimitsByEntry, noLimits, putLeases, type Settlement } from "./lease-rows.ts";
+import { dayKeyOf, isSettled, type LedgerEntry, type SettledEntry } from "./entry.ts";
+import { findSettlements, type LimitsByEntry, type Put, putLeases, type Settlement } from "./lease-rows.ts";
 
 export interface LedgerWriters {
   readonly database: Database;
@@ -28,16 +27,17 @@ export function createLeaseWriter(database: Database): RecordWriter<LedgerEntry,
 /**
  * Writes entries, at most one a lease, in one transaction. Rows are only ever raised, so an entry may be written again;
  * the usage and the audit action of a lease are added by the one transaction that settles it.
- * @returns by the keys of the entries, how their leases are settled once this is committed; nothing of one that is not
+ * @returns how the leases of entries are settled once this is committed; nothing of one that is not
  */
 export async function writeEntries(
   writers: LedgerWriters,
   entries: readonly LedgerEntry[],
-): Promise<ReadonlyMap<string, Settlement>> {
+): Promise<ReadonlyMap<LedgerEntry, Settlement>> {
   return withPartitions(writers.database, () => write(writers, entries));
 }
 
-async function write({ database, actions, usage, alerts }: LedgerWriters, entries: readonly LedgerEntry[]) {
+async function write(writers: LedgerWriters, entries: readonly LedgerEntry[]) {
+  const { database, actions, usage, alerts } = writers;
   const settled = entries.filter(isSettled);
   await ensurePartitions(database, "lease", new Set(entries.map(({ day }) => day)));
   if (settled.length > 0) {
@@ -45,37 +45,57 @@ async function write({ database, actions, usage, alerts }: LedgerWriters, entrie
     await actions.prepare(settled.map(({ end }) => ({ timeMicros: timeOf(end) })));
   }
   const limits = alerts === undefined ? noLimits : await findLimits(alerts, settled);
+  const pointCount = settled.reduce((sum, { end }) => sum + end.pointKeys.length, 0);
+  // Nearly always one statement, which is a transaction of its own.
+  const { unchanged } =
+    limits.size === 0 && pointCount <= maxPoints
+      ? await retryConflicts(() => putLeases(database, entries))
+      : await writeWithMore(writers, { entries, settled, limits, countsPoints: pointCount <= maxPoints });
+  const settlements = new Map<LedgerEntry, Settlement>();
+  for (const entry of settled) {
+    if (!unchanged.has(entry)) settlements.set(entry, { points: entry.end.points, grantedMs: entry.grantedMs });
+  }
+  if (settlements.size > 0) actions.scheduleRollUp();
+  for (const [entry, settlement] of await findSettlements(database, [...unchanged])) settlements.set(entry, settlement);
+  return settlements;
+}
+
+const noLimits: LimitsByEntry = new Map();
+
+interface Batch {
+  readonly entries: readonly LedgerEntry[];
+  readonly settled: readonly SettledEntry[];
+  readonly limits: LimitsByEntry;
+  readonly countsPoints: boolean;
+}
+
+/** Writes a batch that may reach the threshold of an alert, or that has more points than one statement can write in time. */
+async function writeWithMore(
+  { database, actions, usage, alerts }: LedgerWriters,
+  { entries, settled, limits, countsPoints }: Batch,
+): Promise<Put> {
   let alertCount = 0;
   const written = await inTransaction(database, async (transaction) => {
-    const put = await putLeases(transaction, entries, limits);
-    const { raised } = put;
-    const settlements = new Map<string, Settlement>();
-    const used: Usage[] = [];
-    const done: Action[] = [];
-    for (const entry of settled) {
-      const key = leaseKeyOf(entry);
-      const kept = raised.get(key);
-      if (kept === undefined) continue;
-      settlements.set(key, { points: entry.end.points, grantedMs: entry.grantedMs });
-      used.push(toUsage(entry, kept));
-      done.push(toAction(entry, kept));
+    const put = await putLeases(transaction, entries, { limits, returnsSettled: true, countsPoints });
+    if (!countsPoints)
+      await usage.countPoints(
+        transaction,
+        settled.flatMap((entry) => usagesOf(entry, put)),
+      );
+    alertCount = await writeAlerts(transaction);
+    return put;
+
+    async function writeAlerts(on: Transaction): Promise<number> {
+      if (alerts === undefined || limits.size === 0) return 0;
+      const alertActions = await alerts.write(on, chargesOf(settledLeases(settled, put, limits)));
+      await actions.write(on, alertActions);
+      return alertActions.length;
     }
-    if (alerts !== undefined && limits.size > 0) {
-      const alertActions = await alerts.write(transaction, chargesOf(settledLeases(settled, put, limits)));
-      alertCount = alertActions.length;
-      done.push(...alertActions);
-    }
-    await usage.write(transaction, used);
-    await actions.write(transaction, done);
-    const unchanged = entries.filter((entry) => !raised.has(leaseKeyOf(entry)));
-    for (const [key, settlement] of await findSettlements(transaction, unchanged)) settlements.set(key, settlement);
-    return settlements;
   });
   if (alertCount > 0) alerts?.scheduleDelivery();
   return written;
 }
 
-type Put = Awaited<ReturnType<typeof putLeases>>;
 /** Finds the limits of settled entries. Users that decide on this server are cached. */
 async function findLimits(alerts: AlertWriter, settled: readonly SettledEntry[]): Promise<LimitsByEntry> {
   const limits = new Map<LedgerEntry, DayLimits>();
@@ -90,49 +110,21 @@ async function findLimits(alerts: AlertWriter, settled: readonly SettledEntry[])
 }
 
 /** Returns the leases that this transaction has settled and that have limits. */
-function settledLeases(settled: readonly SettledEntry[], { raised, sums }: Put, limits: LimitsByEntry) {
+function settledLeases(settled: readonly SettledEntry[], put: Put, limits: LimitsByEntry) {
   return settled.flatMap((entry) => {
-    const kept = raised.get(leaseKeyOf(entry));
+    const kept = put.settled.get(entry);
     const found = limits.get(entry);
-    const sum = sums.get(dayKeyOf(entry));
+    const sum = put.sums.get(dayKeyOf(entry));
     if (kept === undefined || found === undefined || sum === undefined) return [];
-    const { username, companyKey, tracecode } = kept;
-    return [{ entry, limits: found, username, companyKey, tracecode, ...sum }];
+    return [{ entry, limits: found, ...kept, ...sum }];
   });
 }
 
-// Written out, not spread, here and below: this is done for every calculation there is.
-function toUsage({ meter, day, end }: SettledEntry, { username, companyKey }: Kept): Usage {
-  const { userId, service, methodGroup } = meter;
-  return { userId, username, companyKey, service, methodGroup, day, points: end.points, pointKeys: end.pointKeys };
-}
-
-function toAction(entry: SettledEntry, { username, companyKey, tracecode, holder }: Kept): Action {
-  const { meter, end } = entry;
-  const { operation, server = holder, points, durationMs, outcome } = end;
-  return {
-    userId: meter.userId,
-    username,
-    companyKey,
-    service: meter.service,
-    methodGroup: meter.methodGroup,
-    timeMicros: timeOf(end),
-    tracecode,
-    operation,
-    part: partOf(entry),
-    server,
-    points,
-    durationMs,
-    outcome,
-  };
-}
-
-/**
- * Distinguishes the actions of leases with equal time, tracecode and operation: a UUID from the lease's key, equal to
- * `md5(key)::uuid` in SQL.
- */
-function partOf(entry: LedgerEntry): string {
-  return toUuid(createHash("md5").update(leaseKeyOf(entry)).digest("hex"));
+/** Returns the usage of an entry that this transaction has settled. */
+function usagesOf(entry: SettledEntry, put: Put) {
+  const { meter, day, end } = entry;
+  const kept = put.settled.get(entry);
+  return kept === undefined ? [] : [{ ...meter, ...kept, day, points: end.points, pointKeys: end.pointKeys }];
 }
 
 function timeOf({ endedMs }: SettledEntry["end"]): Micros {

@@ -15,6 +15,7 @@ import { createLedger, type Ledger } from "../../../src/quotas/ledger/ledger.ts"
 import { findLease, findMethods, readSnapshot } from "../../../src/quotas/ledger/read.ts";
 import { verifyUsage } from "../../../src/quotas/ledger/verify.ts";
 import { dayAt, dayMs } from "../../../src/shared/calendar.ts";
+import { createRoundTrips } from "../../../src/shared/measures.ts";
 import { createUsageWriter } from "../../../src/usage/writer.ts";
 import { createTestDatabase, type TestDatabase } from "../../support/database.ts";
 
@@ -79,6 +80,7 @@ const settled = (points: number, pointKeys: bigint[] = []): LedgerEntry["end"] =
   server: undefined,
 });
 const released: LedgerEntry["end"] = { state: "released", endedMs: nowMs };
+const sumOf = (counts: readonly number[]) => counts.reduce((sum, count) => sum + count, 0);
 const usage = () => testDatabase.database("usage_day").select("requests", "points", "unique_points");
 
 test("writes appended entries on flush, and committed entries before commit returns", async () => {
@@ -384,6 +386,23 @@ test("writes an appended entry without a flush, and writes the row of a short ca
     { state: 0, ctid: "(0,1)" },
     { state: 2, ctid: "(0,2)" },
   ]);
+});
+
+test("writes a batch of settlements in one round trip, with its statistics and audit actions", async () => {
+  await ledger.commit(entry({ end: settled(1, [5n]) }));
+  const roundTrips = createRoundTrips();
+  const counted = openDatabase({ url: testDatabase.url, poolSize: 1, statementTimeoutMs: 10_000, roundTrips });
+  openDatabases.push(counted);
+  const writers = { ...writersOf(testDatabase.database), database: counted };
+  const countingLedger = createLedger({ ...writers, onContradiction, logger });
+  await countingLedger.commit(entry({ end: settled(1, [5n]) }));
+  const before = sumOf(roundTrips.seconds.counts);
+  const ends = [settled(2, [5n, 6n]), settled(3, [6n]), settled(4)];
+  await Promise.all(ends.map((end) => countingLedger.commit(entry({ end }))));
+  expect(sumOf(roundTrips.seconds.counts) - before).toBe(1);
+  expect(await usage()).toEqual([{ requests: 5, points: 11, unique_points: 2 }]);
+  const actions = await testDatabase.database("audit_action").orderBy("points").select("points", "server", "operation");
+  expect(actions).toEqual([1, 1, 2, 3, 4].map((points) => ({ points, server: "planner", operation: "run_plan" })));
 });
 
 test("splits a batch that takes longer than the statement timeout", async () => {
