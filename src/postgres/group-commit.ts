@@ -56,8 +56,8 @@ export interface GroupCommitOptions<Entry, Result = void> {
   /** How long commit() waits. Default: 5000. */
   readonly commitTimeoutMs?: number | undefined;
   /**
-   * How long an appended entry waits for others. Default: 20. Each batch costs a commit, and the end of a short
-   * calculation is then written together with its start, as one row.
+   * How long an appended entry waits, even while others are written. Default: 20. The end of a short calculation is then
+   * written together with its start, as one row.
    */
   readonly holdMs?: number | undefined;
   /** Merges waiting entries with the same key, so that the queue has one entry per key. Absent: entries are not merged. */
@@ -116,6 +116,8 @@ export function createGroupCommit<Entry, Result = void>(
   const byKey = new Map<string, Waiting<Entry, Result>>();
   /** Entries taken into batches since the start. */
   let started = 0;
+  /** Entries are taken in order, held ones too, until this number has been taken. */
+  let flushedUntil = 0;
   /** Total size of the entries that are not committed yet. */
   let pendingSize = 0;
   let pendingEntries = 0;
@@ -164,30 +166,43 @@ export function createGroupCommit<Entry, Result = void>(
     setImmediate(() => {
       scheduled = false;
       const batch = takeBatch();
-      const writing = write(batch).finally(() => {
-        inFlight.delete(writing);
-        schedule();
-      });
-      inFlight.set(writing, { first: started, sinceMs: batch[0]?.sinceMs ?? 0 });
-      started += batch.length;
-      schedule();
+      if (batch.length > 0) begin(batch);
     });
   }
 
-  /** Removes the next batch from the queue: at least one entry, and more while they fit. */
+  function begin(batch: readonly Waiting<Entry, Result>[]): void {
+    const writing = write(batch).finally(() => {
+      inFlight.delete(writing);
+      schedule();
+    });
+    inFlight.set(writing, { first: started, sinceMs: batch[0]?.sinceMs ?? 0 });
+    started += batch.length;
+    schedule();
+  }
+
+  /** Removes the next batch from the queue: at least one of the entries that are due, and more while they fit. */
   function takeBatch(): Waiting<Entry, Result>[] {
+    const batch: Waiting<Entry, Result>[] = [];
+    const rest: Waiting<Entry, Result>[] = [];
+    const takesHeld = started < flushedUntil || waiting.length >= maxBatch;
+    // A timer may fire a millisecond early.
+    const heldSinceMs = performance.now() - holdMs + 1;
     let size = 0;
-    let count = 0;
-    for (const { entry } of waiting) {
-      size += sizeOf(entry);
-      if (count > 0 && size > maxBatch) break;
-      count += 1;
+    isDue = false;
+    for (const one of waiting) {
+      const isHeld = !takesHeld && one.settles.length === 0 && one.sinceMs > heldSinceMs;
+      if (!isHeld && size <= maxBatch) size += sizeOf(one.entry);
+      if (!isHeld && (size <= maxBatch || batch.length === 0)) batch.push(one);
+      else rest.push(one);
+      isDue ||= !isHeld && size > maxBatch;
     }
-    const batch = waiting.slice(0, count);
-    waiting = waiting.slice(count);
+    waiting = rest;
     // Later entries are not merged into this batch: it may be committed before they arrive.
     if (merging !== undefined) for (const { entry } of batch) byKey.delete(merging.keyOf(entry));
-    isDue = waiting.length > 0;
+    const [oldest] = rest;
+    if (oldest !== undefined && !isDue) {
+      holdTimer ??= setTimeout(writeNow, Math.max(1, oldest.sinceMs + holdMs - performance.now()));
+    }
     return batch;
   }
 
@@ -235,6 +250,7 @@ export function createGroupCommit<Entry, Result = void>(
 
   async function flush(): Promise<void> {
     const target = started + waiting.length;
+    flushedUntil = target;
     writeNow();
     // Batches may end in any order.
     while (Math.min(started, ...[...inFlight.values()].map(({ first }) => first)) < target) {
@@ -266,10 +282,11 @@ export function createGroupCommit<Entry, Result = void>(
     flush,
     pending: () => pendingEntries,
     oldestMs() {
-      const [writing] = inFlight.values();
-      // Batches start in the order of their entries.
-      const sinceMs = writing?.sinceMs ?? waiting[0]?.sinceMs;
-      return sinceMs === undefined ? 0 : performance.now() - sinceMs;
+      const sinceMs = Math.min(
+        waiting[0]?.sinceMs ?? Infinity,
+        ...[...inFlight.values()].map((batch) => batch.sinceMs),
+      );
+      return sinceMs === Infinity ? 0 : performance.now() - sinceMs;
     },
     measures,
   };

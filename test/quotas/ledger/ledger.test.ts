@@ -388,6 +388,21 @@ test("writes an appended entry without a flush, and writes the row of a short ca
   ]);
 });
 
+test("holds a grant back while settlements of others are written, and writes it on flush", async () => {
+  const [held, other] = [entry(), entry({ end: settled(3) })];
+  const holdingLedger = createLedger({ ...writersOf(testDatabase.database), onContradiction, logger, holdMs: 600_000 });
+  holdingLedger.append(held);
+  await holdingLedger.commit(other);
+  const written = () => testDatabase.database("lease").orderBy("state").select("operation_id", "state");
+  expect(await written()).toEqual([{ operation_id: other.operationId, state: 2 }]);
+  expect([holdingLedger.pending(), holdingLedger.oldestMs() > 0]).toEqual([1, true]);
+  await holdingLedger.flush();
+  expect(await written()).toEqual([
+    { operation_id: held.operationId, state: 0 },
+    { operation_id: other.operationId, state: 2 },
+  ]);
+});
+
 test("writes a batch of settlements in one round trip, with its statistics and audit actions", async () => {
   await ledger.commit(entry({ end: settled(1, [5n]) }));
   const roundTrips = createRoundTrips();
