@@ -9,6 +9,9 @@ const slow = [
   "test/transport/http2-floods.test.ts",
 ];
 
+/** Starts servers of the last release, whose source comes from the repository and whose libraries from the registry. */
+const upgrade = "test/upgrade/*.test.ts";
+
 /** What a test imports when it needs PostgreSQL, Redis, or a program as a process. */
 const usesServer = /from "([./]+\/support\/(app|database|process|redis)\.ts|node:child_process)"/;
 
@@ -50,11 +53,11 @@ export default defineConfig({
         test: {
           name: "unit",
           include: ["test/**/*.test.ts"],
-          exclude: ["**/node_modules/**", ...slow, ...withServer],
+          exclude: ["**/node_modules/**", ...slow, upgrade, ...withServer],
           ...shared,
         },
       },
-      { test: { name: "server", include: withServer, exclude: slow, globalSetup: servers, ...shared } },
+      { test: { name: "server", include: withServer, exclude: [...slow, upgrade], globalSetup: servers, ...shared } },
       // Most start processes, some of them several times.
       {
         test: {
@@ -64,6 +67,16 @@ export default defineConfig({
           env: { RUNS_FACTOR: "6" },
           ...timeouts,
           testTimeout: 180_000,
+        },
+      },
+      {
+        test: {
+          name: "upgrade",
+          include: [upgrade],
+          globalSetup: servers,
+          ...timeouts,
+          testTimeout: 240_000,
+          hookTimeout: 240_000,
         },
       },
     ],

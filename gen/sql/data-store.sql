@@ -35,7 +35,7 @@ limit $5;
 select *
 from "data_file"
 where "tracecode" = $1
-order by "flow" desc, "stage" asc;
+order by "flow" asc, "stage" asc;
 
 -- findDataOwner
 select "user_id", "username", "company_key"

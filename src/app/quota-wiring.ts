@@ -7,6 +7,7 @@ import type { DeliveryCounts } from "../alerts/delivery.ts";
 import type { UserHistory } from "../audit/user-history.ts";
 import type { Config } from "../config.ts";
 import type { RedisSource } from "../metrics/sources.ts";
+import { watchLastRelease } from "../postgres/last-release.ts";
 import { type Notifications, openNotifications } from "../postgres/notifications.ts";
 import { createCorrections } from "../quotas/counters/corrections.ts";
 import { type DriftCheck, type DriftOptions, startDriftCheck } from "../quotas/ledger/drift.ts";
@@ -107,6 +108,8 @@ export async function openQuotaWiring(
   });
   closers.push(() => notifications.close());
   closers.push(() => writeLedger(ledger, writing));
+  const lastRelease = await watchLastRelease({ database, logger });
+  closers.push(async () => lastRelease.stop());
   const quotas = openQuotas({
     database,
     engine,
@@ -123,6 +126,7 @@ export async function openQuotaWiring(
     isCompany: async (key) => (await findCompany(database, { kind: "everything" }, key)) !== undefined,
     // A connection that reaches its age ends with its last stream.
     maxWatchMs: Math.min(config.MAX_CONNECTION_AGE_MS || defaultWatchLimits.maxAgeMs, defaultWatchLimits.maxAgeMs),
+    isSigning: () => !lastRelease.isRunning(),
   });
   watches = quotas.watches;
   leaveFailOpen = quotas.leaveFailOpen;

@@ -1,4 +1,5 @@
 import type { Knex } from "knex";
+import { Data_Flow } from "#gen/tollgate/v1/data_pb.js";
 import type { Database, Transaction } from "../postgres/database.ts";
 import { deleteInBatches, deleteOldRows } from "../postgres/retention.ts";
 import { defineStatements, queryRows } from "../postgres/statements.ts";
@@ -28,14 +29,24 @@ export interface DataFile extends DataKey {
 }
 
 export async function findDataFile(database: Database, { tracecode, flow, stage }: DataKey, scope: Scope) {
-  const query = database<DataFile>("data_file").first("*").where({ tracecode, flow, stage });
+  const query = database<DataFile>("data_file")
+    .first("*")
+    .where({ tracecode, flow: toStoredFlow(flow), stage });
   const row = (await whereInScope(query, scope)) as DataFile | undefined;
-  return row && withMediaType(row);
+  return row && fromStored(row);
+}
+
+/** INPUT has the number 0 in the table, as in release 1.0, whose servers may run beside this one. */
+const storedInput = 0;
+
+function toStoredFlow(flow: number): number {
+  return flow === Data_Flow.INPUT ? storedInput : flow;
 }
 
 /** Version 1.0 stored any text as a content type. */
-function withMediaType<File extends DataFile>(file: File): File {
-  return { ...file, content_type: toMediaType(file.content_type) };
+function fromStored<File extends DataFile>(file: File): File {
+  const flow = file.flow === storedInput ? Data_Flow.INPUT : file.flow;
+  return { ...file, flow, content_type: toMediaType(file.content_type) };
 }
 
 function whereInScope<Query extends Knex.QueryBuilder>(query: Query, scope: Scope): Query {
@@ -51,12 +62,9 @@ export type ListedFile = DataFile & { readonly created_at: Date };
 export async function listFiles(database: Database, tracecode: string, scope: Scope): Promise<ListedFile[]> {
   const query = database<ListedFile>("data_file")
     .where({ tracecode })
-    .orderBy([
-      // INPUT has the larger number.
-      { column: "flow", order: "desc" },
-      { column: "stage" },
-    ]);
-  return (await whereInScope(query, scope)).map(withMediaType);
+    // INPUT has the smaller number in the table.
+    .orderBy(["flow", "stage"]);
+  return (await whereInScope(query, scope)).map(fromStored);
 }
 
 /** The columns that link an audit action to its data. */
@@ -101,7 +109,7 @@ export async function nextFileId(transaction: Transaction): Promise<number> {
 }
 
 export async function insertFile(transaction: Transaction, file: DataFile): Promise<void> {
-  await transaction("data_file").insert(file);
+  await transaction("data_file").insert({ ...file, flow: toStoredFlow(file.flow) });
 }
 
 export async function insertChunk(

@@ -11,7 +11,9 @@ export const advisoryLocks = {
   /** Changes of administrators run one after the other. */
   administrators: 7_043_004,
   partitions: 7_043_005,
-  auditRollUp: 7_043_006,
+  /** Servers of release 1.0 roll up audit totals under this key. They know nothing of the companies that see an action. */
+  auditRollUpOfLastRelease: 7_043_006,
+  auditRollUp: 7_043_007,
   /** Held by every server: exclusive with counters in memory, shared with counters in Redis. */
   server: 7_043_030,
 } as const;

@@ -8,6 +8,8 @@ const foreignKeyViolation = "23503";
 const exclusionViolation = "23P01";
 const checkViolation = "23514";
 const queryCanceled = "57014";
+const lockNotAvailable = "55P03";
+const deadlockDetected = "40P01";
 /** Classes and codes of a server that cannot respond now, and may later. */
 const transientCodes = /^(08...|53...|57P0.|57014|55P03|40001|40P01|25P03)$/;
 const networkFaults = /^(ECONNREFUSED|ECONNRESET|ENOTFOUND|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|EAI_AGAIN)$/;
@@ -46,6 +48,12 @@ export function isExclusionViolation(error: unknown): boolean {
 /** Returns whether a statement exceeded statement_timeout. */
 export function isStatementTimeout(error: unknown): boolean {
   return codeOf(error) === queryCanceled;
+}
+
+/** Returns whether a lock was not free in time, or waiting for it was a deadlock. */
+export function isLockFailure(error: unknown): boolean {
+  const code = codeOf(error);
+  return code === lockNotAvailable || code === deadlockDetected;
 }
 
 /**

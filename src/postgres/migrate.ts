@@ -4,6 +4,7 @@ import { setTimeout as wait } from "node:timers/promises";
 import type pg from "pg";
 import { advisoryLocks } from "./advisory-locks.ts";
 import { type Database, withOwnConnection } from "./database.ts";
+import { isLockFailure } from "./errors.ts";
 
 interface Migration {
   /** The number in the file name: 1 in `0001_accounts.sql`. */
@@ -11,12 +12,15 @@ interface Migration {
   readonly name: string;
   readonly sql: string;
   readonly checksum: string;
+  /** Whether servers that do not know the migration cannot run on the database. */
+  readonly isContract: boolean;
 }
 
 interface Applied {
   number: number;
   name: string;
   checksum: string;
+  contract: boolean;
 }
 
 /** The folder in src: the compiler copies no SQL to dist. */
@@ -24,15 +28,27 @@ const ownFolder = new URL("../../src/postgres/migrations/", import.meta.url);
 
 /** The first line of a migration that runs without a transaction. */
 const outsideTransaction = "-- transaction: off\n";
+/** The beginning of the first line of a migration that servers of the last release cannot run on. */
+const contractMark = "-- contract: ";
 const retryMs = 100;
+/**
+ * How long a migration waits for a lock. Calls of running servers queue behind a lock that a migration waits for, so it
+ * gives up and repeats before they fail or a deadlock is detected.
+ */
+const lockTimeoutMs = 500;
+const lockRetryMs = 1000;
+/** How often a migration repeats: for ten minutes at least. */
+const lockAttempts = 600;
 
 /**
  * Brings the database to the version of this code. Several servers may call it at once: one migrates, the others wait.
- * Migrations in a row run in one transaction. A migration whose first line is `-- transaction: off` runs statement by
- * statement outside a transaction, and is recorded after the last one.
+ * Each migration runs in a transaction of its own, so that servers that run wait for few locks, and for a short time. A
+ * migration whose first line is `-- transaction: off` runs statement by statement outside a transaction, and is recorded
+ * after the last one.
  * @param only the numbers of the migrations to apply; all by default
  * @returns the names of the migrations that it applied, in order
- * @throws Error when a migration fails, an applied migration was changed, or the database is newer than this code
+ * @throws Error when a migration fails, an applied migration was changed, or the database has a contract migration that this
+ *   code does not know
  */
 export async function migrate(database: Database, folder = ownFolder, only?: ReadonlySet<number>): Promise<string[]> {
   const migrations = await readMigrations(folder);
@@ -40,19 +56,21 @@ export async function migrate(database: Database, folder = ownFolder, only?: Rea
     // A migration of a large table may take longer than any call.
     await client.query("set statement_timeout = 0; set lock_timeout = 0");
     await lockSession(client);
-    await client.query("begin");
     await client.query(`
       create table if not exists migration (
         number integer primary key,
         name text not null,
         checksum text not null,
         applied_at timestamptz not null default now()
-      )`);
-    const { rows } = await client.query<Applied>("select number, name, checksum from migration order by number");
+      );
+      alter table migration add column if not exists contract boolean not null default false`);
+    const { rows } = await client.query<Applied>(
+      "select number, name, checksum, contract from migration order by number",
+    );
     check(migrations, rows);
     const appliedNumbers = new Set(rows.map(({ number }) => number));
     const pending = migrations.filter(({ number }) => !appliedNumbers.has(number) && only?.has(number) !== false);
-    await apply(client, pending);
+    for (const migration of pending) await apply(client, migration);
     return pending.map(({ name }) => name);
   });
 }
@@ -71,25 +89,33 @@ async function lockSession(client: pg.Client): Promise<void> {
   }
 }
 
-/** Applies migrations in order. Begins in a transaction, and ends with none. */
-async function apply(client: pg.Client, migrations: readonly Migration[]): Promise<void> {
-  let isInTransaction = true;
-  const setTransaction = async (wanted: boolean) => {
-    if (wanted !== isInTransaction) await client.query(wanted ? "begin" : "commit");
-    isInTransaction = wanted;
-  };
-  for (const migration of migrations) {
-    const isOutside = migration.sql.startsWith(outsideTransaction);
-    await setTransaction(!isOutside);
-    if (isOutside) await applyOutside(client, migration);
-    else await run(client, migration.sql, `migration ${migration.name} failed`);
-    await client.query("insert into migration (number, name, checksum) values ($1, $2, $3)", [
-      migration.number,
-      migration.name,
-      migration.checksum,
-    ]);
+async function apply(client: pg.Client, migration: Migration): Promise<void> {
+  if (migration.sql.startsWith(outsideTransaction)) {
+    await applyOutside(client, migration);
+    return record(client, migration);
   }
-  await setTransaction(false);
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      await client.query(`begin; set local lock_timeout = ${lockTimeoutMs}`);
+      await run(client, migration.sql, `migration ${migration.name} failed`);
+      await record(client, migration);
+      await client.query("commit");
+      return;
+    } catch (error) {
+      await client.query("rollback").catch(() => undefined);
+      if (!isLockFailure((error as Error).cause) || attempt === lockAttempts) throw error;
+      await wait(lockRetryMs);
+    }
+  }
+}
+
+async function record(client: pg.Client, { number, name, checksum, isContract }: Migration): Promise<void> {
+  await client.query("insert into migration (number, name, checksum, contract) values ($1, $2, $3, $4)", [
+    number,
+    name,
+    checksum,
+    isContract,
+  ]);
 }
 
 async function applyOutside(client: pg.Client, { name, sql }: Migration): Promise<void> {
@@ -118,10 +144,12 @@ async function run(client: pg.Client, sql: string, failure: string): Promise<voi
 
 function check(migrations: readonly Migration[], applied: readonly Applied[]): void {
   const byNumber = new Map(migrations.map((migration) => [migration.number, migration]));
-  for (const { number, name, checksum } of applied) {
+  for (const { number, name, checksum, contract } of applied) {
     const migration = byNumber.get(number);
-    if (migration === undefined) throw new Error(`the database is newer than this server: it has migration ${name}`);
-    if (migration.checksum !== checksum) {
+    if (migration === undefined && contract) {
+      throw new Error(`the database is newer than this server: it has migration ${name}`);
+    }
+    if (migration !== undefined && migration.checksum !== checksum) {
       throw new Error(`migration ${name} was applied and has been changed since: migrations are append-only`);
     }
   }
@@ -138,7 +166,8 @@ export async function readMigrations(folder = ownFolder): Promise<Migration[]> {
       if (!(number > 0) || taken.has(number)) throw new Error(`each migration needs a number of its own: ${name}`);
       taken.add(number);
       const sql = await readFile(new URL(name, folder), "utf8");
-      return { number, name, sql, checksum: createHash("sha256").update(sql).digest("hex") };
+      const checksum = createHash("sha256").update(sql).digest("hex");
+      return { number, name, sql, checksum, isContract: sql.startsWith(contractMark) };
     }),
   );
 }

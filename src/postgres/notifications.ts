@@ -3,6 +3,7 @@ import { setTimeout as wait } from "node:timers/promises";
 import pg from "pg";
 import type { Logger } from "pino";
 import type { OutageLog } from "../shared/outage-log.ts";
+import { lastReleaseSession } from "./last-release.ts";
 import { closeWhenSilent } from "./silent-connections.ts";
 
 /** The messages between the servers on one database. */
@@ -57,7 +58,7 @@ export interface NotificationsOptions {
 
 const channel = "tollgate";
 /** The application_name that marks the session of a running server. */
-const sessionName = "tollgate_bus";
+const sessionName = "tollgate_notifications";
 const barrierTimeoutMs = 2000;
 /** Barriers that run at once. Callers beyond that share the next one. */
 const maxBarriers = 4;
@@ -165,8 +166,8 @@ export async function openNotifications(options: NotificationsOptions): Promise<
     const { rows } = await query<{ pid: number }>(
       connection,
       `select pid from pg_stat_activity
-       where datname = current_database() and application_name = $1`,
-      [sessionName],
+       where datname = current_database() and application_name = any($1)`,
+      [[sessionName, lastReleaseSession]],
     );
     const unresponsive = new Set(rows.map(({ pid }) => pid));
     let fail: (error: Error) => void = () => undefined;

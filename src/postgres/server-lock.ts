@@ -2,6 +2,7 @@ import { setTimeout as wait } from "node:timers/promises";
 import pg from "pg";
 import type { OutageLog } from "../shared/outage-log.ts";
 import { advisoryLocks } from "./advisory-locks.ts";
+import { lastReleaseSession } from "./last-release.ts";
 import { closeWhenSilent } from "./silent-connections.ts";
 
 export interface ServerLockOptions {
@@ -84,10 +85,14 @@ async function acquireLock(
     const kind = isShared ? "pg_try_advisory_lock_shared" : "pg_try_advisory_lock";
     for (;;) {
       const { rows } = await client.query<{ taken: boolean }>(`select ${kind}($1) as taken`, [advisoryLocks.server]);
-      if (rows[0]?.taken === true) break;
-      if (performance.now() - startedMs > waitMs) throw new LockTakenError(await describeHolders(client, isShared));
+      const isTaken = rows[0]?.taken === true;
+      if (isTaken && (isShared || !(await hasLastRelease(client)))) break;
+      if (performance.now() - startedMs > waitMs) {
+        throw new LockTakenError(isTaken ? besideLastRelease : await describeHolders(client, isShared));
+      }
       await wait(retryMs);
     }
+    await keepLastReleaseFromRollUp(client);
   } catch (error) {
     await client.end().catch(() => undefined);
     throw error;
@@ -99,6 +104,32 @@ async function acquireLock(
     onLost();
   });
   return client;
+}
+
+/**
+ * Takes a lock that every server of this release holds, and waits for a roll-up of the last release that runs. From then on
+ * servers of the last release leave the roll-up to this one.
+ */
+async function keepLastReleaseFromRollUp(client: pg.Client): Promise<void> {
+  for (;;) {
+    const { rows } = await client.query<{ taken: boolean }>("select pg_try_advisory_lock_shared($1) as taken", [
+      advisoryLocks.auditRollUpOfLastRelease,
+    ]);
+    if (rows[0]?.taken === true) return;
+    await wait(retryMs);
+  }
+}
+
+const besideLastRelease =
+  "a server of release 1.0 runs on this database. Without REDIS_URL there may be one server: stop that one first, or set the REDIS_URL that it has";
+
+/** Servers of release 1.0 hold no lock. */
+async function hasLastRelease(client: pg.Client): Promise<boolean> {
+  const { rowCount } = await client.query(
+    "select from pg_stat_activity where datname = current_database() and application_name = $1",
+    [lastReleaseSession],
+  );
+  return rowCount !== 0;
 }
 
 async function describeHolders(client: pg.Client, isShared: boolean): Promise<string> {

@@ -39,6 +39,8 @@ export interface QuotaResources {
   readonly isCompany: (key: string) => Promise<boolean>;
   /** How long a stream of usage may last. */
   readonly maxWatchMs: number;
+  /** Whether lease ids are signed. */
+  readonly isSigning: () => boolean;
 }
 
 export interface Quotas extends QuotaServiceOptions {
@@ -90,7 +92,7 @@ export function openQuotas(resources: QuotaResources): Quotas {
     durable: resources.durable,
     presence: () => notifications.presence(),
     jitter: Math.random,
-    leaseIds: createLeaseIds({ secrets: resources.secrets, now }),
+    leaseIds: createLeaseIds({ secrets: resources.secrets, now, isSigning: resources.isSigning }),
     findLease: (key) => findLease(database, key),
     findFlushedLease: async (key) => {
       await notifications.barrier();

@@ -1,4 +1,5 @@
 import { Role_Name } from "#gen/tollgate/v1/access_pb.js";
+import { fromStoredName } from "./stored-names.ts";
 
 /** The authenticated caller. */
 export interface Principal {
@@ -28,7 +29,7 @@ export function hasRole(principal: Principal, role: Role_Name): boolean {
 
 /** Parses a role name from the database. */
 export function roleFromName(name: string): Role_Name {
-  const role = Role_Name[name as keyof typeof Role_Name];
+  const role = Role_Name[fromStoredName("role", name) as keyof typeof Role_Name];
   if (role === undefined) throw new Error(`the database holds an unknown role: ${name}`);
   return role;
 }

@@ -51,7 +51,7 @@ describe.skipIf(noRedis !== "")(`with workers ${noRedis}`, () => {
     await expect.poll(() => workers().filter((pid) => !before.includes(pid)).length, { timeout: 20_000 }).toBe(1);
     expect(server.output()).toContain('"code":2');
     const sessions =
-      "select 1 from pg_stat_activity where application_name = 'tollgate_bus' and datname = current_database()";
+      "select 1 from pg_stat_activity where application_name = 'tollgate_notifications' and datname = current_database()";
     const serving = async () => (await fixture.database.raw(sessions)).rows.length;
     await expect.poll(serving, { timeout: 30_000 }).toBe(2);
     expect((await fetch(`${server.url}/admin/system/check`)).status).toBe(200);

@@ -55,10 +55,25 @@ it("applies only new migrations", async () => {
   expect(await tables()).toEqual(["migration", "one", "two"]);
 });
 
-it("leaves the database unchanged when a migration fails", async () => {
+it("keeps the migrations before one that fails, and nothing of that one", async () => {
   const files = { "0001_one.sql": "create table one ()", "0002_two.sql": "create table two (); select 1 / 0" };
   await expect(migrateTo(files)).rejects.toThrow("division by zero");
-  expect(await tables()).toEqual([]);
+  expect(await tables()).toEqual(["migration", "one"]);
+  expect(await test.database("migration").pluck("number")).toEqual([1]);
+});
+
+it("repeats a migration that cannot lock a table in time, and lets calls of the table pass meanwhile", async () => {
+  await migrateTo({ "0001_one.sql": "create table one ()" });
+  const reader = await test.database.transaction();
+  await reader.raw("select from one");
+  const migrating = migrateTo({ "0002_two.sql": "create table two (); alter table one add column number integer" });
+  const isWaiting = () => test.database("pg_locks").where({ granted: false, locktype: "relation" }).first();
+  await expect.poll(isWaiting).toBeDefined();
+  // Queues behind the migration, which gives up.
+  await test.database("one").select();
+  await reader.commit();
+  await migrating;
+  expect(await test.database("migration").orderBy("number").pluck("number")).toEqual([1, 2]);
 });
 
 it("refuses a migration that was changed after it was applied", async () => {
@@ -68,8 +83,16 @@ it("refuses a migration that was changed after it was applied", async () => {
   );
 });
 
-it("refuses a database that is newer than the code", async () => {
+it("runs on a database that is newer than the code", async () => {
   await migrateTo({ "0001_one.sql": "create table one ()", "0002_two.sql": "create table two ()" });
+  await rm(join(folder, "0002_two.sql"));
+  await migrateTo({});
+  expect(await tables()).toEqual(["migration", "one", "two"]);
+});
+
+it("refuses a database that has a contract migration that the code does not know", async () => {
+  const contract = "-- contract: no server before release 2.0 writes one\ndrop table one";
+  await migrateTo({ "0001_one.sql": "create table one ()", "0002_two.sql": contract });
   await rm(join(folder, "0002_two.sql"));
   await expect(migrateTo({})).rejects.toThrow("the database is newer than this server: it has migration 0002_two.sql");
 });

@@ -71,7 +71,7 @@ test("reports that everything may have changed after an interruption, and keeps 
   const { notifications, received } = await open();
   received.length = 0;
   await fixture.database.raw(
-    "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'tollgate_bus' and datname = current_database()",
+    "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'tollgate_notifications' and datname = current_database()",
   );
   await expect.poll(() => received).toEqual(["all"]);
   await notifications.barrier();
@@ -154,7 +154,7 @@ test("a barrier whose connection ends fails at once", async () => {
   const barrier = notifications.barrier().catch((error: unknown) => (error as Error).message);
   await expect.poll(() => asked).toBe(1);
   await fixture.database.raw(
-    "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'tollgate_bus' and datname = current_database()",
+    "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'tollgate_notifications' and datname = current_database()",
   );
   expect(await barrier).toBe("the notification connection is lost");
   expect(logged.map(({ msg }) => msg)).not.toContain("flush request timed out");
@@ -165,7 +165,7 @@ test("a server knows whether barriers wait for it", async () => {
   const presence = notifications.presence();
   expect([presence.isHeld(), await presence.confirm()]).toEqual([true, true]);
   await fixture.database.raw(
-    "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'tollgate_bus' and datname = current_database()",
+    "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'tollgate_notifications' and datname = current_database()",
   );
   expect(await presence.confirm()).toBe(false);
   await expect.poll(() => notifications.presence().confirm()).toBe(true);

@@ -1,3 +1,4 @@
+import pg from "pg";
 import pino from "pino";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { holdServerLock } from "../../src/postgres/server-lock.ts";
@@ -46,6 +47,30 @@ test("servers with Redis run together, and refuse one that counts in its own pro
 test("a server with Redis does not start beside one that counts in its own process", async () => {
   await hold("first", false);
   await expect(hold("second", true)).rejects.toThrow("counts in its own process: first.");
+});
+
+/** Connects as a server of release 1.0, which holds no lock. */
+async function connectLastRelease(): Promise<pg.Client> {
+  const client = new pg.Client({ connectionString: fixture.url, application_name: "tollgate_bus" });
+  await client.connect();
+  return client;
+}
+
+test("a server that counts in its own process does not start beside one of release 1.0, and one with Redis does", async () => {
+  const client = await connectLastRelease();
+  await expect(hold("new", false)).rejects.toThrow("a server of release 1.0 runs on this database.");
+  await hold("new", true);
+  await client.end();
+});
+
+test("a server of release 1.0 cannot roll up audit totals beside a server that runs", async () => {
+  const client = await connectLastRelease();
+  const tryLock = async () => (await client.query("select pg_try_advisory_lock(7043006) as free")).rows[0].free;
+  const { close } = await hold("new", true);
+  expect(await tryLock()).toBe(false);
+  await close();
+  await expect.poll(tryLock).toBe(true);
+  await client.end();
 });
 
 test("a start waits for a predecessor that ends", async () => {

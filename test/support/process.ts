@@ -13,20 +13,24 @@ export interface ServerProcess {
 export interface StartOptions {
   /** Whether it leads its own process group, as a command started in a terminal does. */
   readonly leadsGroup?: boolean;
+  /** Its working directory; default: that of the test. */
+  readonly cwd?: string;
+  /** Matches the output of a server that has started. The first group is its address. */
+  readonly started?: RegExp;
 }
 
 /** Starts a command as a process and waits until its server has started. */
 export async function startProcess(
   environment: Record<string, string>,
   command: readonly string[] = [process.execPath, "--import", "tsx", "src/main.ts"],
-  { leadsGroup = false }: StartOptions = {},
+  { leadsGroup = false, cwd, started = /"url":"(http[^"]+)".*"msg":"server started"\}\n/ }: StartOptions = {},
 ): Promise<ServerProcess> {
-  const { child, output } = run(environment, command, leadsGroup);
-  await until(child, output, /"msg":"server started"\}\n/);
+  const { child, output } = run(environment, command, { detached: leadsGroup, cwd });
+  await until(child, output, started);
   const exited = once(child, "exit");
   return {
     process: child,
-    url: /"url":"(http[^"]+)".*"msg":"server started"/.exec(output())?.[1] ?? "",
+    url: started.exec(output())?.[1] ?? "",
     output,
     end: async (signal = "SIGTERM") => {
       child.kill(signal);
@@ -39,16 +43,22 @@ export async function startProcess(
 /** Runs the server until it exits. */
 export async function runProcess(
   environment: Record<string, string>,
+  command: readonly string[] = [process.execPath, "--import", "tsx", "src/main.ts"],
+  { cwd }: Pick<StartOptions, "cwd"> = {},
 ): Promise<{ code: number | null; output: string }> {
-  const { child, output } = run(environment, [process.execPath, "--import", "tsx", "src/main.ts"], false);
+  const { child, output } = run(environment, command, { cwd });
   const [code] = await once(child, "close");
   return { code, output: output() };
 }
 
-function run(environment: Record<string, string>, [program = "", ...parameters]: readonly string[], detached: boolean) {
+function run(
+  environment: Record<string, string>,
+  [program = "", ...parameters]: readonly string[],
+  options: { readonly detached?: boolean; readonly cwd?: string | undefined },
+) {
   const clean = Object.fromEntries(["PATH", "HOME"].map((name) => [name, process.env[name] ?? ""]));
   const env = { ...clean, PORT: "0", HOST: "127.0.0.1", ...environment };
-  const child = spawn(program, parameters, { env, detached });
+  const child = spawn(program, parameters, { env, ...options });
   const chunks: string[] = [];
   for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => chunks.push(String(chunk)));
   return { child, output: () => chunks.join("") };

@@ -4,6 +4,7 @@ import type { UserPatch, UserRequest, UserSchema } from "#gen/tollgate/v1/user_p
 import { notNull } from "../../shared/field-mask.ts";
 import { requirePresent } from "../../shared/handler.ts";
 import { roleFromName } from "../../shared/principal.ts";
+import { toStoredName } from "../../shared/stored-names.ts";
 import type { NewUser, UserRow } from "./store.ts";
 
 /** The requested state of a user. */
@@ -39,7 +40,7 @@ export function toUserRow(request: RequestedUser, passwordHash: string | null): 
     phone: request.phone ?? null,
     company_key: request.companyKey,
     enabled: requirePresent(request.enabled),
-    roles: request.roles.map((role) => Role_Name[role]),
+    roles: request.roles.map((role) => toStoredName("role", Role_Name[role])),
     timezone: request.timezone,
   };
 }

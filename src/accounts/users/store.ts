@@ -4,6 +4,7 @@ import type { Database, Transaction } from "../../postgres/database.ts";
 import { defineStatements, keepPlan, queryRows } from "../../postgres/statements.ts";
 import { type Page, toContainsPattern } from "../../shared/pagination.ts";
 import type { Scope } from "../../shared/principal.ts";
+import { toStoredName } from "../../shared/stored-names.ts";
 
 /** A row of user_account. */
 export interface UserRow {
@@ -33,6 +34,9 @@ export interface UserFilter {
   readonly companyKey: string | undefined;
   readonly group: "TOTAL" | "ACTIVE" | "BLOCKED" | "ADMINS";
 }
+
+/** The roles by the names that answers have. */
+const contractRoles = `array_replace(roles, '${toStoredName("role", "BOT")}', 'BOT')`;
 
 const fields = ["username", "name", "email", "phone", "company_key", "enabled", "roles", "timezone"] as const;
 const columns = ["id", ...fields] as const;
@@ -132,7 +136,10 @@ export async function hasAdministrator(transaction: Transaction): Promise<boolea
 
 /** Returns the query for a page. Rows with equal sort values are ordered by username. */
 export function streamUsers(database: Database, selection: UserFilter, { sort, direction, offset, limit }: Page) {
-  const order = [...new Set([sort, "username"])].map((column) => ({ column, order: direction }));
+  const order = [...new Set([sort, "username"])].map((column) => ({
+    column: column === "roles" ? database.raw(contractRoles) : column,
+    order: direction,
+  }));
   return filterUsers(database, selection)
     .select(...fields)
     .orderBy(order)

@@ -1,10 +1,34 @@
--- Counters of quotas are kept by user. Servers of the last release keep them by company under other names, so both
--- together would grant more than the limits. This fences them off: the notice makes them look at the generation before
--- their next decision, and they do not find it under its old name. They answer UNAVAILABLE until they are replaced.
-update counter_generation set generation = generation + 1;
-alter table counter_generation rename to counter_store;
--- Names this database in the keys of the counters: a Redis may hold those of another one.
-alter table counter_store add column identity uuid not null default gen_random_uuid();
+-- Counters of quotas are kept by user. Servers of release 1.0 keep them by company under other names, so both together
+-- would grant more than the limits. The first server of a later release that decides inserts the row of counter_store. From
+-- then on servers of release 1.0 answer UNAVAILABLE to decisions until they are replaced, and callers retry on another one.
+create table counter_store (
+  -- One row.
+  id boolean primary key default true check (id),
+  run_id text not null,
+  generation bigint not null,
+  -- Names this database in the keys of the counters: a Redis may hold those of another one.
+  identity uuid not null default gen_random_uuid()
+);
+
+create trigger counter_store_changed_notify after update on counter_store
+  for each row when (old.generation <> new.generation) execute function counter_generation_notify();
+
+-- The notification makes servers of release 1.0 write counter_generation before their next decision. They answer a barrier
+-- after it, so counters that are rebuilt hold everything that they have granted.
+create trigger counter_store_added_notify after insert on counter_store
+  for each row execute function counter_generation_notify();
+
+create function counter_generation_refuse() returns trigger language plpgsql as $$
+begin
+  if exists (select from counter_store) then
+    -- A code that release 1.0 answers with UNAVAILABLE.
+    raise exception 'servers of a later release keep the counters' using errcode = 'lock_not_available';
+  end if;
+  return new;
+end $$;
+
+create trigger counter_generation_refuse before insert or update on counter_generation
+  for each row execute function counter_generation_refuse();
 
 -- What the leases of a day have charged, added up when they are settled: counters are made again from it, whatever the
 -- number of leases. Points that were reported without a lease are not in it.

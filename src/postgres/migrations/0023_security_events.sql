@@ -8,10 +8,9 @@ alter table audit_action add column times integer;
 -- Few of many.
 create index audit_action_visible on audit_action (visible_company, time) where visible_company is not null;
 
-alter table audit_pending add column visible_companies text[];
-
 -- Changes that are recorded belong to the company of what they have changed, at the time of the change. What is not known
 -- any more belongs to administrators alone.
+-- compatible: servers of the last release do not read the new column.
 with change as (
   select time, tracecode, operation, part, user_id, username, company_key, service, method_group, case
       when operation in ('create_company', 'update_company', 'patch_company', 'delete_company') then resource

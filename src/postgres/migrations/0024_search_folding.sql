@@ -3,18 +3,9 @@
 create function search_fold(value text) returns text language sql immutable strict parallel safe
   return normalize(replace(lower(normalize(value, NFC) collate "default"), U&'\03C2', U&'\03C3'), NFC);
 
--- The columns keep their names, so that servers of the last release go on finding what is in plain letters.
+-- compatible: the column keeps its name, and servers of the last release go on finding what is in plain letters.
 alter table company drop column search;
 alter table company add column search text not null generated always as (
   search_fold(key || chr(1) || coalesce(detail, ''))
 ) stored;
 create index company_search on company using gin (search gin_trgm_ops);
-
-alter table user_account drop column search;
-alter table user_account add column search text not null generated always as (
-  search_fold(
-    username || chr(1) || coalesce(name, '') || chr(1) || coalesce(email, '') || chr(1) || coalesce(phone, '')
-    || chr(1) || company_key
-  )
-) stored;
-create index user_account_search on user_account using gin (search gin_trgm_ops);

@@ -22,7 +22,7 @@ export interface ParsedLeaseId extends LeaseKey {
 }
 
 export interface LeaseIds {
-  /** Returns 64 characters of base64url. A grant has the same id on every server. */
+  /** Returns 64 characters of base64url, or 39 without a signature. A grant has the same id on every server of a release. */
   toId(meter: Meter, lease: Lease): string;
   /** @throws INVALID_ARGUMENT when the text is not a lease id */
   parse(text: string): ParsedLeaseId;
@@ -33,6 +33,8 @@ export interface LeaseIdsOptions {
   readonly secrets: readonly string[];
   /** Milliseconds since the epoch. */
   readonly now: () => number;
+  /** Whether ids are signed; default: always. Servers of release 1.0 refuse signed ids. */
+  readonly isSigning?: (() => boolean) | undefined;
 }
 
 /** Version 1, of release 1.0: without a signature. */
@@ -43,18 +45,20 @@ const macStart = signed.length - macLength;
 /** The ledger keeps leases for at least this long. A signature proves nothing about an older lease. */
 const proofMs = 40 * dayMs;
 
-export function createLeaseIds({ secrets, now }: LeaseIdsOptions): LeaseIds {
+export function createLeaseIds({ secrets, now, isSigning = () => true }: LeaseIdsOptions): LeaseIds {
   const keys = secrets.map((secret) => createHmac("sha256", secret).update("lease id").digest());
 
   return {
     toId({ userId, service, methodGroup }, { day, operationId, grantedMs, points, timezone }) {
-      const bytes = Buffer.allocUnsafe(signed.length);
-      bytes.writeUInt8(signed.version, 0);
+      const form = isSigning() ? signed : unsigned;
+      const bytes = Buffer.allocUnsafe(form.length);
+      bytes.writeUInt8(form.version, 0);
       bytes.writeUIntBE(userId, 1, 6);
       bytes.writeUInt8(service, 7);
       bytes.writeUInt8(methodGroup, 8);
       bytes.writeInt32BE(day, 9);
       bytes.write(operationId.replaceAll("-", ""), 13, "hex");
+      if (form === unsigned) return bytes.toString("base64url");
       bytes.writeUIntBE(grantedMs, 29, 6);
       bytes.writeUInt32BE(points, 35);
       bytes.writeInt8(timezone, 39);

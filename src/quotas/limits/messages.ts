@@ -2,16 +2,19 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { MethodQuota, PeriodQuotaSchema, QuotaBase, ServiceQuotaSchema } from "#gen/tollgate/v1/quota_pb.js";
 import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
 import { requirePresent } from "../../shared/handler.ts";
+import { fromStoredName, toStoredName } from "../../shared/stored-names.ts";
 import type { QuotaRow, StoredQuota } from "./store.ts";
 
 export function toRows({ services }: QuotaBase): QuotaRow[] {
-  return services.flatMap(({ service, methods }) => methods.map((method) => toRow(Service_Name[service], method)));
+  return services.flatMap(({ service, methods }) =>
+    methods.map((method) => toRow(toStoredName("service", Service_Name[service]), method)),
+  );
 }
 
 /** Groups the rows of one quota by service. */
 export function toServices(rows: readonly QuotaRow[]): MessageInitShape<typeof ServiceQuotaSchema>[] {
   return [...groupBy(rows, ({ service }) => service)].map(([service, methods]) => ({
-    service: Service_Name[service as keyof typeof Service_Name],
+    service: Service_Name[fromStoredName("service", service) as keyof typeof Service_Name],
     methods: methods.map((row) => toMethod(row)),
   }));
 }
@@ -28,7 +31,7 @@ export function toPeriods(rows: readonly StoredQuota[]): MessageInitShape<typeof
 function toRow(service: string, method: MethodQuota): QuotaRow {
   return {
     service,
-    method_group: Method_Group[method.methodGroup],
+    method_group: toStoredName("methodGroup", Method_Group[method.methodGroup]),
     points_per_request: requirePresent(method.pointsPerRequest),
     points_per_day: requirePresent(method.pointsPerDay),
     points_per_date_window: method.pointsPerDateWindow ?? null,
@@ -38,7 +41,7 @@ function toRow(service: string, method: MethodQuota): QuotaRow {
 
 function toMethod(row: QuotaRow) {
   return {
-    methodGroup: Method_Group[row.method_group as keyof typeof Method_Group],
+    methodGroup: Method_Group[fromStoredName("methodGroup", row.method_group) as keyof typeof Method_Group],
     pointsPerRequest: row.points_per_request,
     pointsPerDay: row.points_per_day,
     ...(row.points_per_date_window !== null && { pointsPerDateWindow: row.points_per_date_window }),

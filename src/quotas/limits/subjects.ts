@@ -3,6 +3,7 @@ import type { Database } from "../../postgres/database.ts";
 import { defineStatements, keepPlan, queryRows } from "../../postgres/statements.ts";
 import { type CacheUses, createFreshCache } from "../../shared/cache.ts";
 import { dayAt, toIsoDay } from "../../shared/calendar.ts";
+import { fromStoredName } from "../../shared/stored-names.ts";
 import { type Threshold, toThreshold } from "../../shared/thresholds.ts";
 import type { Meter, QuotaLimits, Rules } from "../counters/engine.ts";
 
@@ -158,8 +159,8 @@ function toSubject(row: Row): Subject {
   const quotas = new Map<string, QuotaLimits[]>();
   for (const quota of row.quotas ?? []) {
     const key = methodKey(
-      Service_Name[quota.service as keyof typeof Service_Name],
-      Method_Group[quota.method_group as keyof typeof Method_Group],
+      Service_Name[fromStoredName("service", quota.service) as keyof typeof Service_Name],
+      Method_Group[fromStoredName("methodGroup", quota.method_group) as keyof typeof Method_Group],
     );
     quotas.set(key, [...(quotas.get(key) ?? []), toLimits(quota)]);
   }

@@ -47,4 +47,18 @@ it("gives stored limits that are absent or beyond their maximum the maximum, and
     ...rows.slice(1, 4),
     limits(1_000_000, 100_000_000, 100_000_000, 1000),
   ]);
+
+  // Servers of the last release still write such limits.
+  await database("quota")
+    .update(limits(null, null, null, null))
+    .where({ method_group: "PLAN" });
+  await database("quota")
+    .update(limits(4_294_967_295, 5, 4_294_967_295, 4_294_967_295))
+    .where({ method_group: "ROUTE" });
+  expect(
+    await database("quota")
+      .select(Object.keys(limits(0, 0, 0, 0)))
+      .whereIn("method_group", ["PLAN", "ROUTE"])
+      .orderBy("id"),
+  ).toEqual([limits(1_000_000, 100_000_000, null, null), limits(1_000_000, 5, 100_000_000, 1000)]);
 });

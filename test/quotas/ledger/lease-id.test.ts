@@ -49,6 +49,14 @@ test("an id with any bit changed has no proof", () => {
   }
 });
 
+test("an id that is not signed is that of release 1.0.0", () => {
+  const unsigned = createLeaseIds({ secrets: ["first"], now: () => nowMs, isSigning: () => false });
+  const operationId = "00000000-0000-0000-0000-000000000000";
+  expect(unsigned.toId({ ...meter, userId: 1 }, { ...lease, day: 20_448, operationId })).toBe(
+    "AQAAAAAAAQIDAABP4AAAAAAAAAAAAAAAAAAAAAA",
+  );
+});
+
 test("an id of release 1.0.0 has a place and no proof", () => {
   expect(ids.parse("AQAAAAAAAQIDAABP4AAAAAAAAAAAAAAAAAAAAAA")).toEqual({
     userId: 1,
