@@ -34,7 +34,7 @@ export const guards: readonly Guard[] = [
   {
     name: "a settled operation is not charged again by the counters",
     file: "src/quotas/counters/meter.lua",
-    find: "if before == 's' then return reply(lease.settled == points and 'done' or 'conflict', before, lease) end",
+    find: "if before == 's' then return of_lease(lease.settled == points and 'done' or 'conflict') end",
     replace: "",
     faults: "server: ",
   },
@@ -48,8 +48,8 @@ export const guards: readonly Guard[] = [
   {
     name: "a restored lease is not charged again",
     file: "src/quotas/counters/meter.lua",
-    find: "  lease = parse(holder)\n",
-    replace: "  lease = parse(holder)\n  if lease.state == 's' then charge(lease) end\n",
+    find: "lease = parse(command.holder)\n",
+    replace: "lease = parse(command.holder)\n    if lease.state == 's' then charge(lease) end\n",
     faults: "clock: +3",
   },
   {
@@ -62,7 +62,7 @@ export const guards: readonly Guard[] = [
   {
     name: "the counters hold the limit of a date window",
     file: "src/quotas/counters/meter.lua",
-    find: "if from <= of_day and of_day < to then over(4, 'pointsPerDateWindow', window_used + window_reserved + wanted) end",
+    find: "if from <= of_day and of_day < to then over(quota.window, 'pointsPerDateWindow', window_used + window_reserved + wanted) end",
     replace: "",
     faults: "clock: +1",
     // The checker accepts every limit of the last seconds, so limits must change less often.
@@ -80,7 +80,7 @@ export const guards: readonly Guard[] = [
   {
     name: "expired leases free their slots",
     file: "src/quotas/counters/meter.lua",
-    find: "for _, name in ipairs(redis.call('ZRANGEBYSCORE', leases, '(0', text(now))) do",
+    find: "for _, name in ipairs(call('ZRANGEBYSCORE', leases, '(0', now)) do",
     replace: "for _, name in ipairs({}) do",
     faults: "server: SIGSTOP",
   },

@@ -22,21 +22,9 @@ export async function prepareScript({ environment }: Fixture): Promise<string[]>
   const { token, day, window } = reply;
   await engine.prime(meter, token, { day, timezone: 0, window, dayUsed: 0, windowUsed: 0, leases: [] });
   redis.disconnect();
-  const limits = ["", "", "", "1000000000", "1000000000", "100000000"];
-  const own = ["00000000-0000-0000-0000-__rand_int__", "3", "3600000", "11111111-2222-3333-4444-555555555555 rival"];
-  return [
-    "EVALSHA",
-    sha,
-    "2",
-    ...keys,
-    "acquire",
-    String(generation),
-    "0",
-    "",
-    String(remember.ms),
-    String(remember.operations),
-    "1",
-    ...limits,
-    ...own,
-  ];
+  const quotas = "- - 1000000000 1000000000 100000000 -;";
+  const acquire =
+    "acquire 00000000-0000-0000-0000-__rand_int__ 3 3600000 11111111-2222-3333-4444-555555555555 rival acme";
+  const head = [generation, "", remember.ms, remember.operations, 0, quotas].map(String);
+  return ["EVALSHA", sha, "2", ...keys, ...head, acquire];
 }

@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Answer, createCounters } from "../../../src/quotas/counters/counters.ts";
-import type { Command, CounterEngine, QuotaLimits, Rules } from "../../../src/quotas/counters/engine.ts";
+import type { Command, CounterEngine, Meter, QuotaLimits, Reply, Rules } from "../../../src/quotas/counters/engine.ts";
 import { createMemoryEngine } from "../../../src/quotas/counters/memory.ts";
 import { createRedisEngine } from "../../../src/quotas/counters/redis.ts";
 import { dayAt, dayMs } from "../../../src/shared/calendar.ts";
@@ -137,6 +137,70 @@ describe.skipIf(noOwnRedis !== "")("counters agree with the model after any sequ
     runs(150) * 100,
   );
 });
+
+/** Two meters, and rules that change between the commands of a batch. */
+const batches = fc.array(
+  fc.record({
+    waitMs,
+    requests: fc.array(
+      fc.record({
+        meterIndex: fc.constantFrom(0, 0, 1),
+        command,
+        rulesIndex: fc.constantFrom(0, 0, 0, 1),
+      }),
+      { minLength: 1, maxLength: 12 },
+    ),
+  }),
+  { minLength: 1, maxLength: 12 },
+);
+
+test.skipIf(noOwnRedis !== "")(
+  "Redis answers the commands of a batch as this process answers them one by one",
+  async () => {
+    const server = await startRedis();
+    const redis = new Redis(server.url);
+    let nowMs = start;
+    const clock = { now: () => nowMs, remember: { ms: remember.ms, operations: 3 } };
+    await fc.assert(
+      fc.asyncProperty(batches, fc.tuple(quotas, quotas), async (drawn, quotasOfRules) => {
+        nowMs = start;
+        const meters = [newMeter(), newMeter()] as const;
+        const engines = [createRedisEngine(redis, clock), createMemoryEngine(clock)] as const;
+        for (const engine of engines) engine.setGeneration(1);
+        for (const { waitMs: wait, requests } of drawn) {
+          nowMs += wait;
+          const sent = requests.map(({ meterIndex, command: given, rulesIndex }) => ({
+            meter: meters[meterIndex] as Meter,
+            rules: { timezone: 0, quotas: quotasOfRules[rulesIndex] as QuotaLimits[] },
+            command: given,
+          }));
+          for (const engine of engines) {
+            for (const { meter, rules } of sent) await primeIfMissing(engine, meter, rules);
+          }
+          const [onRedis, inMemory] = engines;
+          const replies = await onRedis.run(sent);
+          // A change of the window primes between the commands.
+          if (replies.some(({ kind }) => kind === "missing")) return;
+          const oneByOne: Reply[] = [];
+          for (const request of sent) oneByOne.push(...(await inMemory.run([request])));
+          expect(replies).toEqual(oneByOne);
+        }
+      }),
+      { numRuns: runs(150) },
+    );
+    redis.disconnect();
+    await server.kill();
+  },
+  runs(150) * 100,
+);
+
+async function primeIfMissing(engine: CounterEngine, meter: Meter, rules: Rules): Promise<void> {
+  const [reply] = await engine.run([{ meter, rules, command: { kind: "usage" } }]);
+  if (reply?.kind !== "missing") return;
+  const { token, day, window } = reply;
+  const snapshot = { day, timezone: rules.timezone, window, dayUsed: 0, windowUsed: 0, leases: [] };
+  await engine.prime(meter, token, snapshot);
+}
 
 function observed(answer: Answer, command: Command) {
   const { dayEndMs, window, dayUsed, windowUsed, dayReserved, windowReserved, running } = answer.meterState;
