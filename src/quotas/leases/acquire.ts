@@ -67,13 +67,10 @@ export async function acquireLeases(
   const { subjects, counters, ledger, jitter, durable } = options;
   const presence = durable ? options.presence() : undefined;
   requireRoom(ledger);
-  const known = await Promise.allSettled(
-    requests.map(async ({ username }) => subjects.peek(username) ?? subjects.byName(username)),
-  );
+  const known = await findSubjects(subjects, requests);
   const prepared = requests.map((request, index) => {
-    const subject = known[index];
-    if (subject?.status === "rejected") return { error: subject.reason as unknown };
-    return prepare(options, request, subject?.value, caller);
+    const found = known[index];
+    return found !== undefined && "error" in found ? found : prepare(options, request, found, caller);
   });
   const admitted = prepared.filter((item) => "counterRequest" in item);
   /** Grants by the time of the round trip that made them. The grants of a round trip are confirmed together. */
@@ -141,6 +138,22 @@ export async function acquireLeases(
       view: { meter: counterRequest.meter, username: subject.username, lease, ttlMs, degraded },
     };
   });
+}
+
+/** Finds the users of requests, in order. Usually all are cached, and none costs a promise. */
+async function findSubjects(
+  subjects: Subjects,
+  requests: readonly AcquireRequest[],
+): Promise<(Subject | { readonly error: unknown } | undefined)[]> {
+  const found: (Subject | { readonly error: unknown } | undefined)[] = requests.map(({ username }) =>
+    subjects.peek(username),
+  );
+  const read = async ({ username }: AcquireRequest, index: number) => {
+    if (found[index] !== undefined) return;
+    found[index] = await subjects.byName(username).catch((error: unknown) => ({ error }));
+  };
+  if (found.includes(undefined)) await Promise.all(requests.map(read));
+  return found;
 }
 
 /** The grants of one round trip to the counters. */

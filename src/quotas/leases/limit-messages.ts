@@ -1,5 +1,5 @@
-import { timestampFromMs } from "@bufbuild/protobuf/wkt";
-import { LimitStanding_Name } from "#gen/tollgate/v1/lease_pb.js";
+import { type LimitStanding, LimitStanding_Name } from "#gen/tollgate/v1/lease_pb.js";
+import { toTimestamp } from "../../shared/calendar.ts";
 import type { LimitName, MeterState } from "../counters/engine.ts";
 
 /** The state of one limit, for messages and headers. */
@@ -26,15 +26,16 @@ export function limitsOf(meterState: MeterState): LimitView[] {
   ];
 }
 
-/** Converts the state of a meter to the messages of its limits. */
-export function toLimitMessages(meterState: MeterState) {
+/** Converts the state of a meter to the messages of its limits. They are whole messages, which create() leaves as they are. */
+export function toLimitMessages(meterState: MeterState): LimitStanding[] {
   return limitsOf(meterState).map(({ name, limit, used, reserved, remaining, resetMs }) => ({
+    $typeName: "tollgate.v1.LimitStanding",
     name: limitNames[name],
+    limit,
     used,
     reserved,
-    ...(limit !== undefined && { limit }),
-    ...(remaining !== undefined && { remaining }),
-    ...(resetMs !== undefined && { resetTime: timestampFromMs(resetMs) }),
+    remaining,
+    resetTime: resetMs === undefined ? undefined : toTimestamp(resetMs * 1000),
   }));
 }
 

@@ -1,6 +1,7 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import { durationFromMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
-import { type HeldLeaseSchema, Lease_State, type LeaseSchema } from "#gen/tollgate/v1/lease_pb.js";
+import { durationFromMs } from "@bufbuild/protobuf/wkt";
+import { type HeldLeaseSchema, Lease_State, type Lease as LeaseMessage } from "#gen/tollgate/v1/lease_pb.js";
+import { toTimestamp } from "../../shared/calendar.ts";
 import type { Lease, LeaseState, Meter } from "../counters/engine.ts";
 import { parseHolder } from "../ledger/entry.ts";
 import type { LeaseIds } from "../ledger/lease-id.ts";
@@ -14,9 +15,14 @@ export interface LeaseView {
   readonly degraded?: boolean;
 }
 
-export function toLeaseMessage(leaseIds: LeaseIds, { meter, username, lease, ttlMs, degraded = false }: LeaseView) {
+/** Makes the whole message, which create() leaves as it is: a batch answers with hundreds of them. */
+export function toLeaseMessage(
+  leaseIds: LeaseIds,
+  { meter, username, lease, ttlMs, degraded = false }: LeaseView,
+): LeaseMessage {
   const { service, methodGroup } = meter;
   return {
+    $typeName: "tollgate.v1.Lease",
     leaseId: leaseIds.toId(meter, lease),
     operationId: lease.operationId,
     username,
@@ -24,13 +30,13 @@ export function toLeaseMessage(leaseIds: LeaseIds, { meter, username, lease, ttl
     methodGroup,
     points: lease.points,
     state: states[lease.state],
-    grantedTime: timestampFromMs(lease.grantedMs),
-    expireTime: timestampFromMs(lease.expireMs),
-    degradedOpen: degraded,
+    grantedTime: toTimestamp(lease.grantedMs * 1000),
+    expireTime: toTimestamp(lease.expireMs * 1000),
     // Two renewals may be lost: the third still finds the lease live.
-    ...(ttlMs !== undefined && { renewInterval: durationFromMs(Math.floor(ttlMs / 3)) }),
-    ...(lease.settledPoints !== undefined && { settledPoints: lease.settledPoints }),
-  } satisfies MessageInitShape<typeof LeaseSchema>;
+    renewInterval: ttlMs === undefined ? undefined : durationFromMs(Math.floor(ttlMs / 3)),
+    settledPoints: lease.settledPoints,
+    degradedOpen: degraded,
+  };
 }
 
 export function toHeldLease(leaseIds: LeaseIds, view: LeaseView, nowMs: number) {

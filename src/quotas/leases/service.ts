@@ -1,9 +1,11 @@
 import { create, type DescMessage, type Message } from "@bufbuild/protobuf";
 import {
   AcquireQuotaRequestSchema,
+  type AcquireQuotaResponse,
   type QuotaService,
   type SettleLeaseRequest,
   SettleLeaseRequestSchema,
+  type SettleLeaseResponse,
 } from "#gen/tollgate/v1/lease_pb.js";
 import { notFound } from "../../shared/errors.ts";
 import type { Call, Handlers } from "../../shared/handler.ts";
@@ -233,16 +235,21 @@ function errorOf(decision: Decision | undefined): unknown {
   return "error" in decision ? decision.error : toRefusalError(decision.refused, decision.request);
 }
 
-function toGranted(leaseIds: LeaseIds, { view, meterState }: Extract<Decision, { granted: true }>) {
-  return { lease: toLeaseMessage(leaseIds, view), limits: toLimitMessages(meterState) };
+function toGranted(
+  leaseIds: LeaseIds,
+  { view, meterState }: Extract<Decision, { granted: true }>,
+): AcquireQuotaResponse {
+  const [lease, limits] = [toLeaseMessage(leaseIds, view), toLimitMessages(meterState)];
+  return { $typeName: "tollgate.v1.AcquireQuotaResponse", lease, limits };
 }
 
 function toAnswer(leaseIds: LeaseIds, { view, meterState }: LeaseChange) {
   return { lease: toLeaseMessage(leaseIds, view), limits: toLimitMessages(meterState) };
 }
 
-function toSettled(leaseIds: LeaseIds, { view, before }: LeaseChange) {
-  return { lease: toLeaseMessage(leaseIds, view), leaseExpired: before === "expired" };
+function toSettled(leaseIds: LeaseIds, { view, before }: LeaseChange): SettleLeaseResponse {
+  const lease = toLeaseMessage(leaseIds, view);
+  return { $typeName: "tollgate.v1.SettleLeaseResponse", lease, leaseExpired: before === "expired" };
 }
 
 function toDecision(leaseIds: LeaseIds, decision: Decision, call: Call) {
