@@ -14,7 +14,7 @@ import type {
 export interface MeterGroup {
   readonly meter: Meter;
   readonly rules: Rules;
-  /** As meter.lua reads them. */
+  /** The texts that meter.lua reads. */
   readonly commands: string[];
   /** The place of each command among all requests. */
   readonly indexes: number[];

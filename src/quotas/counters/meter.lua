@@ -162,7 +162,7 @@ local function pack(lease)
     lease.expire, lease.settled and format('%.0f', lease.settled) or '-', lease.holder)
 end
 
--- What is not written yet: fields and values of the hash, scores and members of the sorted set.
+-- Changes that wait for store(): fields and values of the hash, scores and members of the sorted set.
 local fields, scores = {}, {}
 local has_changed, has_moved, has_charged = false, false, false
 

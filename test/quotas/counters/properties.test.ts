@@ -2,7 +2,15 @@ import fc from "fast-check";
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Answer, createCounters } from "../../../src/quotas/counters/counters.ts";
-import type { Command, CounterEngine, Meter, QuotaLimits, Reply, Rules } from "../../../src/quotas/counters/engine.ts";
+import type {
+  Command,
+  CounterEngine,
+  Lease,
+  Meter,
+  QuotaLimits,
+  Reply,
+  Rules,
+} from "../../../src/quotas/counters/engine.ts";
 import { createMemoryEngine } from "../../../src/quotas/counters/memory.ts";
 import { createRedisEngine } from "../../../src/quotas/counters/redis.ts";
 import { dayAt, dayMs } from "../../../src/shared/calendar.ts";
@@ -160,7 +168,7 @@ test.skipIf(noOwnRedis !== "")(
     const server = await startRedis();
     const redis = new Redis(server.url);
     let nowMs = start;
-    const clock = { now: () => nowMs, remember: { ms: remember.ms, operations: 3 } };
+    const clock = { now: () => nowMs, remember };
     await fc.assert(
       fc.asyncProperty(batches, fc.tuple(quotas, quotas), async (drawn, quotasOfRules) => {
         nowMs = start;
@@ -174,25 +182,32 @@ test.skipIf(noOwnRedis !== "")(
             rules: { timezone: 0, quotas: quotasOfRules[rulesIndex] as QuotaLimits[] },
             command: given,
           }));
-          for (const engine of engines) {
-            for (const { meter, rules } of sent) await primeIfMissing(engine, meter, rules);
+          for (const meter of meters) {
+            const first = sent.find((request) => request.meter === meter);
+            for (const engine of engines) if (first !== undefined) await primeIfMissing(engine, meter, first.rules);
           }
           const [onRedis, inMemory] = engines;
           const replies = await onRedis.run(sent);
-          // A change of the window primes between the commands.
+          // Rules with another window need a prime between the commands.
           if (replies.some(({ kind }) => kind === "missing")) return;
-          const oneByOne: Reply[] = [];
-          for (const request of sent) oneByOne.push(...(await inMemory.run([request])));
-          expect(replies).toEqual(oneByOne);
+          const oneByOne = await inMemory.run(sent);
+          expect(replies.map(inOrder)).toEqual(oneByOne.map(inOrder));
         }
       }),
-      { numRuns: runs(150) },
+      { numRuns: runs(60) },
     );
     redis.disconnect();
     await server.kill();
   },
-  runs(150) * 100,
+  runs(60) * 250,
 );
+
+/** Leases that expire at once have no order. */
+function inOrder(reply: Reply): Reply {
+  if (reply.kind !== "leases") return reply;
+  const order = (one: Lease, other: Lease) => (one.operationId < other.operationId ? -1 : 1);
+  return { ...reply, leases: reply.leases.toSorted(order) };
+}
 
 async function primeIfMissing(engine: CounterEngine, meter: Meter, rules: Rules): Promise<void> {
   const [reply] = await engine.run([{ meter, rules, command: { kind: "usage" } }]);
