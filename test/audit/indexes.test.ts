@@ -50,7 +50,7 @@ test.each(readers)("a query of the log reads $index", async ({ index, query }) =
   const { rows } = await fixture.database.raw<{ rows: { "QUERY PLAN": unknown }[] }>(
     `explain (format json) ${query().toString()}`,
   );
-  const used = [...JSON.stringify(rows).matchAll(/"Index Name":"([^"]+)"/g)].map((match) => match[1]);
+  const used = [...JSON.stringify(rows).matchAll(/"Index Name":"([^"]+)"/g)].map(([, name = ""]) => name);
   const { rows: parents } = await fixture.database.raw<{ rows: { name: string }[] }>(
     "select inhparent::regclass::text as name from pg_inherits where inhrelid::regclass::text = any(?)",
     [used],

@@ -1,6 +1,6 @@
 /**
- * What each index of the audit log costs: processor time of PostgreSQL for an inserted action, and bytes, with all indexes,
- * with the primary key alone, and without each of the others in turn. Run by hand: npm run bench:indexes.
+ * Measures what each index of the audit log costs: processor time of PostgreSQL for an inserted action, and bytes. Compares
+ * all indexes, the primary key alone, and all without each of the others in turn. Run by hand: npm run bench:indexes.
  */
 import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
@@ -74,8 +74,10 @@ async function makeTable(number: number, variant: string, names: readonly string
       [name],
     );
     await database.raw(
-      (rows[0]?.definition ?? "")
-        .replace(/INDEX \S+ ON \S+/, `INDEX log_${number}${name.replace("audit_action", "")} ON log_${number}`),
+      (rows[0]?.definition ?? "").replace(
+        /INDEX \S+ ON \S+/,
+        `INDEX log_${number}${name.replace("audit_action", "")} ON log_${number}`,
+      ),
     );
   }
 }
