@@ -2,6 +2,8 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
 import type { JsonValue } from "@bufbuild/protobuf";
 import type { ConnectError, ContextValues, HandlerContext } from "@connectrpc/connect";
+import type { LightContext } from "../call/context.ts";
+import type { Fields } from "./json/write.ts";
 
 export type GatewayRequest = IncomingMessage | Http2ServerRequest;
 export type GatewayResponse = ServerResponse | Http2ServerResponse;
@@ -12,6 +14,12 @@ export interface Exchange {
   readonly response: GatewayResponse;
   readonly values: ContextValues;
 }
+
+/** The output of an RPC: a message, or the fields to create it of. The gateway writes both, and creates no message. */
+export type Output = Fields | AsyncIterable<Fields>;
+
+/** Writes the output of an RPC as an HTTP response. */
+export type SendResponse = (response: GatewayResponse, output: Output, context: LightContext) => Promise<void>;
 
 /** The request that failed. */
 export interface GatewayFailure {

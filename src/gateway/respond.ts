@@ -1,22 +1,17 @@
-import type { DescField, DescMessage } from "@bufbuild/protobuf";
+import { getOption } from "@bufbuild/protobuf";
+import { operation } from "#gen/gateway/v1/annotations_pb.js";
 import type { HttpBody } from "#gen/google/api/httpbody_pb.js";
-import type { LightContext } from "../call/context.ts";
 import { preconditionOf } from "../call/preconditions.ts";
 import { type Binding, respondsWithFile } from "./binding.ts";
 import { HttpError } from "./errors.ts";
-import type { GatewayResponse } from "./exchange.ts";
+import type { SendResponse } from "./exchange.ts";
 import type { Fields, JsonWriters } from "./json/write.ts";
+import { respondPages } from "./pages.ts";
 import { jsonType, sendBody, sendEmpty, startBody, writePiece } from "./send.ts";
 
-/** The output of an RPC: a message, or the fields to create it of. The gateway writes both, and creates no message. */
-export type Output = Fields | AsyncIterable<Fields>;
-
-/** Writes the output of an RPC as an HTTP response. */
-export type SendResponse = (response: GatewayResponse, output: Output, context: LightContext) => Promise<void>;
-
 /**
- * Prepares the responses of a binding: JSON, a file (HttpBody), or one JSON object from a stream of pages.
- * @throws Error when pages cannot be merged because they do not have exactly one list
+ * Prepares the responses of a binding: JSON, a file (HttpBody), or one list from a stream of pages.
+ * @throws Error when pages cannot be merged because they do not have exactly one list, or have no such format
  */
 export function createSendResponse(binding: Binding, writers: JsonWriters): SendResponse {
   const { method, status, responseBody } = binding;
@@ -29,7 +24,10 @@ export function createSendResponse(binding: Binding, writers: JsonWriters): Send
   if (isStream && responseBody !== undefined) {
     throw new Error(`${method.parent.typeName}.${method.name}: response_body of a stream must be a file`);
   }
-  if (isStream) return respondPages(method.output, status, writers);
+  if (isStream) {
+    const { mediaTypes } = getOption(method, operation);
+    return respondPages({ desc: method.output, status, mediaTypes, writers });
+  }
   const write = responseBody === undefined ? writers.messageWriter(method.output) : writers.fieldWriter(responseBody);
   return async (response, output, { givenHeader: headers }) => {
     if (status === 204) return sendEmpty(response, { status, headers });
@@ -85,62 +83,4 @@ function respondChunks(status: number, fileOf: FileOf): SendResponse {
     if (response.headersSent) response.end();
     else sendEmpty(response, { status, headers });
   };
-}
-
-/** Small pages are joined to pieces of at least this many characters: each piece is a write to the socket. */
-const pieceLength = 65_536;
-
-/** Merges pages into one JSON object: their lists are concatenated, and of each other field the last value is written. */
-function respondPages(desc: DescMessage, status: number, writers: JsonWriters): SendResponse {
-  const { list, others } = fieldsOfPage(desc);
-  const writeItems = writers.itemsWriter(list);
-  const members = others.map(({ name, write }) => ({ key: `,"${name}":`, write, unset: write({}) }));
-
-  return async (response, output, context) => {
-    const { signal, requestMethod } = context;
-    const head = () => ({ status, headers: context.givenHeader, contentType: jsonType });
-    const values = members.map(({ unset }) => unset);
-    let separator = `{"${list.name}":[`;
-    let pending = "";
-    for await (const page of output as AsyncIterable<Fields>) {
-      signal.throwIfAborted();
-      for (const [index, { write, unset }] of members.entries()) {
-        const value = write(page);
-        if (value !== unset) values[index] = value;
-      }
-      const items = writeItems((page[list.localName] ?? []) as readonly unknown[]);
-      if (items === "") continue;
-      // The body starts once the second page arrives, so that a single page is sent with its Content-Length.
-      if (pending !== "" && !response.headersSent) {
-        startBody(response, head());
-        // HEAD has no body; returning ends the handler.
-        if (requestMethod === "HEAD") return void response.end();
-      }
-      if (pending.length >= pieceLength) {
-        await writePiece(response, pending, signal);
-        pending = "";
-      }
-      pending += separator + items;
-      separator = ",";
-    }
-    // Without any page, the list has not begun.
-    if (separator !== ",") pending = separator;
-    const tail = members.map(({ key }, index) => (values[index] === undefined ? "" : `${key}${values[index]}`));
-    const end = `${pending}]${tail.join("")}}`;
-    if (response.headersSent) response.end(end);
-    else sendBody(response, head(), end);
-  };
-
-  function fieldsOfPage({ typeName, fields }: DescMessage) {
-    const [first, ...otherLists] = fields.filter(isList);
-    if (first?.message === undefined || otherLists.length > 0) {
-      throw new Error(`${typeName}: a page must have exactly one list, and it must be of messages`);
-    }
-    const rest = fields.filter((field) => field !== first);
-    return { list: first, others: rest.map((field) => ({ name: field.name, write: writers.fieldWriter(field) })) };
-  }
-}
-
-function isList(field: DescField): field is DescField & { readonly fieldKind: "list" } {
-  return field.fieldKind === "list";
 }

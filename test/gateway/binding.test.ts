@@ -61,6 +61,7 @@ test.each([
   ["FileBody", /a body that is a file must be a request stream/],
   ["Pageless", /must have exactly one list/],
   ["ScalarPages", /must have exactly one list, and it must be of messages/],
+  ["Formatless", /a list has no format text\/plain/],
   ["PartOfStream", /response_body of a stream must be a file/],
 ])("does not create a gateway for the service %s", (name, message) => {
   expect(() => createFixtureGateway(name)).toThrow(message);

@@ -115,6 +115,7 @@ test("responses are the success, a 404 for a missing resource, and errors", () =
 test("the response of a stream of pages is the merged page", () => {
   const { content } = paths["/shelves/{shelf.name}/books"].get.responses["200"];
   expect(content["application/json"].schema).toEqual({ $ref: "#/components/schemas/list_books_response" });
+  expect(content["text/csv"].schema).toEqual({ type: "string" });
 });
 
 test("a file has a text or binary schema for each media type", () => {

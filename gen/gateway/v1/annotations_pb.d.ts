@@ -34,7 +34,8 @@ export declare type Operation = Message<"gateway.v1.Operation"> & {
   notFound: boolean;
 
   /**
-   * The media types of an HttpBody response, for the document.
+   * The media types of an HttpBody response, for the document. Of a list: the media types beside JSON that a caller may
+   * ask for by the header Accept, `text/csv` and `application/x-ndjson`.
    *
    * @generated from field: repeated string media_types = 3;
    */

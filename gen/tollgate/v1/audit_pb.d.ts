@@ -451,7 +451,10 @@ export declare const AuditService: GenService<{
    * minute are one action with a count. Failed logins with an unknown username, and refusals of a locked address, have
    * the username `__unknown__`, without the name that was tried. Only administrators see them. Defaults: from is the
    * beginning of the current day in the caller's timezone, to is now, username is all users that the caller may see.
-   * `to` is excluded. The messages of the stream are pages: merged, they are the answer.
+   * `to` is excluded. The messages of the stream are pages: merged, they are the answer. With `Accept: text/csv` or
+   * `Accept: application/x-ndjson`, the answer is one line for each action, without the totals. The parameters mean the
+   * same. A text of the CSV that begins with an apostrophe, or that a spreadsheet may take for a formula, has one more
+   * apostrophe in front.
    *
    * @generated from rpc tollgate.v1.AuditService.ReadAudit
    */

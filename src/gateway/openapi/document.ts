@@ -234,13 +234,14 @@ const successes: Readonly<Record<number, string>> = { 200: "Done.", 201: "Create
 
 function responseContent(binding: Binding, schemas: Schemas): Content {
   const { method, responseBody } = binding;
+  const { mediaTypes } = getOption(method, operationOption);
   if (respondsWithFile(binding)) {
-    const { mediaTypes } = getOption(method, operationOption);
     return Object.fromEntries(mediaTypes.map((type) => [type, { schema: fileSchema(type) }]));
   }
-  return json(
-    responseBody === undefined ? schemas.reference(method.output, "response") : schemas.field(responseBody, "response"),
-  );
+  const schema =
+    responseBody === undefined ? schemas.reference(method.output, "response") : schemas.field(responseBody, "response");
+  // The other formats of a list are lines of text.
+  return { ...json(schema), ...Object.fromEntries(mediaTypes.map((type) => [type, { schema: { type: "string" } }])) };
 }
 
 function fileSchema(mediaType: string): Schema {
