@@ -47,6 +47,10 @@ const secrets = z
     const rule = list.map((secret) => findWeakness(secret)).find((weakness) => weakness !== undefined);
     if (rule !== undefined) context.addIssue({ code: "custom", message: `each key ${rule}` });
   });
+const webhookUrl = text.refine(
+  (url) => url === "" || isWebhookUrl(url),
+  "must begin with https://, or http:// on this machine, and must not have a username",
+);
 const webhookKeys = z.string().transform((list, context) => {
   const keys = list.split(",").filter((key) => key !== "");
   // The message must not contain a key.
@@ -156,7 +160,7 @@ export const settings = {
   DATA_RETENTION_DAYS: setting(count(1, 100_000), "90", "How long the data of a tracecode is kept."),
   DATA_MAX_BYTES: setting(count(1, 4_294_967_296), "268435456", "The largest data of a tracecode."),
   WEBHOOK_URL: setting(
-    text.refine((url) => url === "" || isWebhookUrl(url), "must begin with https://, or http:// on this machine"),
+    webhookUrl,
     "",
     "Address that alerts are sent to, as signed webhooks. Empty: there are no alerts. docs/operations.md describes them.",
   ),
@@ -170,6 +174,12 @@ export const settings = {
     "80%,95%,100%",
     "Which part of `points_per_day` and `points_per_date_window`, or how many points, raise an alert. `off`: none. Lists of a company and of a user may follow: `80%,100% company:acme=50%,5000 user:alice=off`.",
   ),
+  AUDIT_SINK_URL: setting(
+    webhookUrl,
+    "",
+    "Address that audit actions are sent to, in signed batches. All servers of a database need the same value. Empty: actions are not sent. docs/operations.md describes them.",
+  ),
+  AUDIT_SINK_SECRET: setting(webhookKeys, "", "Keys that sign the batches. The form is that of WEBHOOK_SECRET."),
   TRUSTED_PROXIES: setting(count(0, 10), "0", "Proxies in front that add an address to X-Forwarded-For."),
   CORS_ORIGINS: setting(
     origins,
@@ -243,8 +253,9 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
 }
 
 function checkTogether(config: Config): void {
-  if ((config.WEBHOOK_URL === "") !== (config.WEBHOOK_SECRET.length === 0)) {
-    throw new ConfigError("WEBHOOK_URL and WEBHOOK_SECRET: both are needed, or neither");
+  for (const name of ["WEBHOOK", "AUDIT_SINK"] as const) {
+    if ((config[`${name}_URL`] === "") === (config[`${name}_SECRET`].length === 0)) continue;
+    throw new ConfigError(`${name}_URL and ${name}_SECRET: both are needed, or neither`);
   }
   if ((config.TLS_CERT === "") !== (config.TLS_KEY === "")) {
     throw new ConfigError("TLS_CERT and TLS_KEY: both are needed, or neither");
@@ -283,7 +294,9 @@ function isOrigin(text: string): boolean {
 
 function isWebhookUrl(text: string): boolean {
   if (!URL.canParse(text)) return false;
-  const { protocol, hostname: host } = new URL(text);
+  const { protocol, hostname: host, username, password } = new URL(text);
+  // fetch refuses such an address by an error that has the password.
+  if (username !== "" || password !== "") return false;
   return protocol === "https:" || (protocol === "http:" && ["localhost", "127.0.0.1", "[::1]"].includes(host));
 }
 

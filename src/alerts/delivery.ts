@@ -59,7 +59,7 @@ export function startDelivery({ database, logger, send, random = Math.random, ..
     try {
       await send({ id, body });
     } catch (error) {
-      const reason = describe(error);
+      const reason = error instanceof Error ? error.message : String(error);
       const delayMs = Math.min(firstMs * 2 ** (attempts - 1), mostMs) * (0.5 + random() / 2);
       const isLast = attempts >= maxAttempts;
       await markFailed(database, id, reason, isLast ? undefined : delayMs);
@@ -108,10 +108,4 @@ export function startDelivery({ database, logger, send, random = Math.random, ..
       await running;
     },
   };
-}
-
-/** Errors of fetch name the cause in their cause. */
-function describe(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  return error.cause instanceof Error ? `${error.message}: ${error.cause.message}` : error.message;
 }

@@ -32,9 +32,17 @@ export async function sendWebhook({ id, body }: Webhook, options: WebhookOptions
       "webhook-signature": options.keys.map((key) => sign(key, `${id}.${timestamp}.${body}`)).join(" "),
     },
     body,
+  }).catch((error: unknown) => {
+    throw new Error(describe(error), { cause: error });
   });
   await response.body?.cancel();
   if (!response.ok) throw new Error(`the receiver answered ${response.status}`);
+}
+
+/** Errors of fetch name the cause in their cause. */
+function describe(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  return error.cause instanceof Error ? `${error.message}: ${error.cause.message}` : error.message;
 }
 
 function sign(key: Buffer, text: string): string {

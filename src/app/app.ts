@@ -17,6 +17,7 @@ import { readFiles } from "../system/files.ts";
 import { createHealthProbe } from "../system/probe.ts";
 import { readVersion } from "../system/version.ts";
 import { createUnauthenticatedConnections, defaultUnauthenticatedLimits } from "../transport/unauthenticated.ts";
+import { openAuditSink } from "./audit-sink.ts";
 import { openAuthentication } from "./authentication.ts";
 import { type Closers, closeAll } from "./closers.ts";
 import { openDatabases } from "./databases.ts";
@@ -140,6 +141,7 @@ async function openApp(
     closers,
   );
   openRetention(config, { database, logger, now }, closers);
+  const auditSink = openAuditSink(config, { database, publicDatabase, logger, now }, closers);
   const unauthenticated = createUnauthenticatedConnections(defaultUnauthenticatedLimits);
   const calls = metrics?.calls;
   const pipeline = createPipeline({
@@ -205,6 +207,7 @@ async function openApp(
     redis: redisSource,
     pools: databases.pools,
     data: data.counts,
+    auditSink,
     conversions: conversionUse,
   });
   return { ...server, metrics: metricsAddress };

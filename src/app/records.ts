@@ -3,6 +3,7 @@ import { findUserCompanies } from "../accounts/users/store.ts";
 import { dropAlerts } from "../alerts/outbox.ts";
 import { createRollUp, dropAuditTotals } from "../audit/roll-up.ts";
 import { createSecurityLog } from "../audit/security-log.ts";
+import { dropUnsentActions } from "../audit/sink-outbox.ts";
 import { createUserHistory, type UserHistory } from "../audit/user-history.ts";
 import { createActionWriter } from "../audit/writer.ts";
 import type { Config } from "../config.ts";
@@ -35,7 +36,7 @@ export function openRecordWriters(config: Config, resources: RecordResources, cl
   const { database, logger, now } = resources;
   const rollUp = createRollUp({ database, logger });
   closers.push(() => rollUp.stop());
-  const actions = createActionWriter(database, rollUp);
+  const actions = createActionWriter(database, rollUp, config.AUDIT_SINK_URL !== "");
   const securityLog = createSecurityLog({
     database,
     logger,
@@ -50,7 +51,7 @@ export function openRecordWriters(config: Config, resources: RecordResources, cl
 
 /** Starts retention: deletes rows that are older than the settings allow. */
 export function openRetention(config: Config, resources: RecordResources, closers: Closers): void {
-  const { database } = resources;
+  const { database, logger } = resources;
   const stop = startRetention(resources, [
     {
       table: "lease",
@@ -64,7 +65,11 @@ export function openRetention(config: Config, resources: RecordResources, closer
     {
       table: "audit_action",
       days: config.AUDIT_RETENTION_DAYS,
-      deleteDependents: (beforeMs) => dropAuditTotals(database, beforeMs),
+      async deleteDependents(beforeMs) {
+        await dropAuditTotals(database, beforeMs);
+        const actions = await dropUnsentActions(database, beforeMs);
+        if (actions > 0) logger.error({ actions }, "unsent audit actions dropped");
+      },
     },
     {
       table: "data_chunk",

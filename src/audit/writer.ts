@@ -5,11 +5,15 @@ import { defineStatements, executeStatement, keepPlan, queryRows } from "../post
 import { dayMicros, hourMicros, hourMs, toIsoTime } from "../shared/calendar.ts";
 import type { Action, ActionWriter } from "../shared/records.ts";
 import type { RollUp } from "./roll-up.ts";
+import { insertUnsentActions } from "./sink-outbox.ts";
 
 const noPart = "00000000-0000-0000-0000-000000000000";
 
-/** Writes actions, and their counts for the totals, in the transaction of the change that they describe. */
-export function createActionWriter(database: Database, rollUp: RollUp): ActionWriter {
+/**
+ * Writes actions, and their counts for the totals, in the transaction of the change that they describe.
+ * @param hasSink whether the new actions are sent to the audit sink
+ */
+export function createActionWriter(database: Database, rollUp: RollUp, hasSink = false): ActionWriter {
   return {
     async prepare(actions) {
       const days = actions.map(({ timeMicros }) => Math.floor(timeMicros / dayMicros));
@@ -27,6 +31,10 @@ export function createActionWriter(database: Database, rollUp: RollUp): ActionWr
           ? distinct
           : (await readInserted(transaction, distinct)).flatMap((key) => byKey.get(key) ?? []);
       await count(transaction, added);
+      if (hasSink) {
+        const inOrder = added.toSorted((left, right) => left.timeMicros - right.timeMicros);
+        await insertUnsentActions(transaction, keyColumns(inOrder));
+      }
       rollUp.scheduleRollUp();
       return added;
     },

@@ -21,7 +21,7 @@ const codes = [
   "UNAUTHENTICATED",
 ] as const;
 
-/** Calls, caches, Redis, PostgreSQL, uploads and conversions. */
+/** Calls, caches, Redis, PostgreSQL, uploads, conversions and the audit sink. */
 export const serverMetrics: readonly MetricDefinition[] = [
   {
     name: "tollgate_build_info",
@@ -197,5 +197,29 @@ export const serverMetrics: readonly MetricDefinition[] = [
     labels: [],
     workers: "sum",
     read: ({ conversions }) => oneSample(conversions().heldBytes),
+  },
+  {
+    name: "tollgate_audit_sink_oldest_action_age_seconds",
+    type: "gauge",
+    help: "How long the oldest action of all servers has waited to be sent to the audit sink. Absent without `AUDIT_SINK_URL`, and while PostgreSQL does not answer.",
+    labels: [],
+    workers: "max",
+    read: async ({ auditSink }) => oneSample(await auditSink?.unsentAge()),
+  },
+  {
+    name: "tollgate_audit_sink_batches_total",
+    type: "counter",
+    help: "Batches that the audit sink accepted, and attempts that failed.",
+    labels: ["outcome"],
+    workers: "sum",
+    read: ({ auditSink }) => (auditSink === undefined ? [] : byLabel("outcome", { ...auditSink.counts.batches })),
+  },
+  {
+    name: "tollgate_audit_sink_actions_total",
+    type: "counter",
+    help: "Actions that the audit sink accepted (`sent`), and actions that retention dropped before they were sent, counted with the batch that reports them (`dropped`).",
+    labels: ["outcome"],
+    workers: "sum",
+    read: ({ auditSink }) => (auditSink === undefined ? [] : byLabel("outcome", { ...auditSink.counts.actions })),
   },
 ];

@@ -1,5 +1,6 @@
 import type { DeliveryCounts } from "../alerts/delivery.ts";
 import type { OutboxTotals } from "../alerts/outbox.ts";
+import type { SinkCounts } from "../audit/sink.ts";
 import type { ConversionUse } from "../data/convert.ts";
 import type { DataCounts } from "../data/counts.ts";
 import type { CallSeries } from "../pipeline/call-counts.ts";
@@ -32,6 +33,8 @@ export interface MetricSources {
   readonly redis: RedisSource | undefined;
   readonly pools: Readonly<Record<"calls" | "public", PoolSource>>;
   readonly data: DataCounts;
+  /** Undefined without AUDIT_SINK_URL. */
+  readonly auditSink: AuditSinkSource | undefined;
   readonly conversions: () => ConversionUse;
   readonly process: ProcessMeasures;
 }
@@ -50,6 +53,12 @@ export interface RedisSource {
   readonly generation: () => number;
   /** Undefined when it is off. */
   readonly drift: DriftCheck | undefined;
+}
+
+export interface AuditSinkSource {
+  readonly counts: SinkCounts;
+  /** In seconds. Undefined while PostgreSQL does not answer. */
+  readonly unsentAge: () => Promise<number | undefined>;
 }
 
 export interface PoolSource {

@@ -12,7 +12,7 @@ export interface Received {
 }
 
 /** Starts an HTTP server that keeps what it receives. `answer` returns the status of a request. */
-export async function startReceiver(answer: (received: Received) => number = () => 204) {
+export async function startReceiver(answer: (received: Received) => number | Promise<number> = () => 204) {
   const received: Received[] = [];
   const respond = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     const header = (name: string) => String(request.headers[name]);
@@ -24,7 +24,7 @@ export async function startReceiver(answer: (received: Received) => number = () 
       body: await text(request),
     };
     received.push(one);
-    response.writeHead(answer(one)).end();
+    response.writeHead(await answer(one)).end();
   };
   const server = createServer((request, response) => void respond(request, response)).listen(0, "127.0.0.1");
   await once(server, "listening");
