@@ -3,7 +3,8 @@ import createClient from "openapi-fetch";
 import type { paths } from "./generated/openapi-fetch";
 
 const { TOLLGATE_URL = "", USERNAME = "", PASSWORD = "", TIMEZONE = "0" } = process.env;
-const client = createClient<paths>({ baseUrl: TOLLGATE_URL });
+// Some answers have other media types too.
+const client = createClient<paths, "application/json">({ baseUrl: TOLLGATE_URL });
 
 const login = await client.POST("/admin/token/generation", { body: { username: USERNAME, password: PASSWORD } });
 if (login.data === undefined) throw new Error(login.error.message);
