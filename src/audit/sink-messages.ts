@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { create, type JsonObject } from "@bufbuild/protobuf";
 import { AuditActionSchema } from "#gen/tollgate/v1/audit_pb.js";
 import { writeMessage } from "../gateway/json/write.ts";
+import { pauseBulkWork } from "../shared/bulk-work.ts";
 import { toActionMessage } from "./messages.ts";
 import type { OutboxEntry, SinkClaim, UnsentAction } from "./sink-outbox.ts";
 
@@ -21,12 +22,12 @@ export interface SinkBatch {
 /** Below 1 MiB, the limit of many receivers. An entry of 100 actions is below it, however long their texts are. */
 const maxBodyBytes = 524_288;
 
-/** Creates the batch of the first entries that fit: at least one. */
-export function toBatch(
+/** Creates the batch of the first entries that fit: at least one. The event loop handles other calls before each entry. */
+export async function createBatch(
   { sequence, dropped: reported }: SinkClaim,
   listed: readonly OutboxEntry[],
   rows: readonly UnsentAction[],
-): SinkBatch {
+): Promise<SinkBatch> {
   const byEntry = new Map<number, UnsentAction[]>(listed.map(({ id }) => [id, []]));
   for (const row of rows) byEntry.get(row.entry)?.push(row);
   const entries: number[] = [];
@@ -34,6 +35,7 @@ export function toBatch(
   let dropped = 0;
   let bytes = 0;
   for (const { id } of listed) {
+    await pauseBulkWork();
     const unsent = byEntry.get(id) ?? [];
     const added = unsent.flatMap((row) => (row.micros === null ? [] : JSON.stringify(toSinkAction(row))));
     bytes += added.reduce((sum, text) => sum + Buffer.byteLength(text) + 1, 0);

@@ -1,6 +1,6 @@
 import type { Logger } from "pino";
 import type { Database } from "../postgres/database.ts";
-import { toBatch } from "./sink-messages.ts";
+import { createBatch } from "./sink-messages.ts";
 import {
   claimSink,
   confirmBatch,
@@ -74,7 +74,8 @@ export function startAuditSink({
     if (claim === undefined) return false;
     const listed = await listUnsent(database, batchActions);
     if (listed.length === 0) return false;
-    const { id, body, entries, actions, dropped } = toBatch(claim, listed, await readUnsentActions(database, listed));
+    const rows = await readUnsentActions(database, listed);
+    const { id, body, entries, actions, dropped } = await createBatch(claim, listed, rows);
     try {
       await send({ id, body });
     } catch (error) {
