@@ -63,7 +63,7 @@ export function startAuditSink({
 }: AuditSinkOptions): AuditSink {
   const { pollMs, firstMs, mostMs, claimMs, batchActions } = { ...standard, ...options.schedule };
   const counts: SinkCounts = { batches: { accepted: 0, failed: 0 }, actions: { sent: 0, dropped: 0 } };
-  let isStopped = false;
+  const state = { isStopped: false };
   let isPrepared = false;
   let isInterrupted = false;
   let running: Promise<void> | undefined;
@@ -107,7 +107,7 @@ export function startAuditSink({
     try {
       if (!isPrepared) await prepareSink(database);
       isPrepared = true;
-      while (!isStopped && (await sendBatch()));
+      while (!state.isStopped && (await sendBatch()));
       isInterrupted = false;
     } catch (error) {
       // The outbox keeps the actions: the next poll tries again.
@@ -128,7 +128,7 @@ export function startAuditSink({
   return {
     counts,
     async stop() {
-      isStopped = true;
+      state.isStopped = true;
       clearInterval(timer);
       await running;
     },

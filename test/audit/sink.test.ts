@@ -150,7 +150,7 @@ test("a sink that fails, redirects and hangs gets every action later, and the lo
     return status === 0 ? new Promise((resolve) => (release = () => resolve(500))) : status;
   });
   await write([actionOf("acme", 1)]);
-  const send = (batch: { id: string; body: string }) => post(batch, 100);
+  const send = (batch: { id: string; body: string }) => post(batch, 1000);
   // Two servers: the state of the failure is common.
   for (let server = 0; server < 2; server += 1) start({ send });
   await expect.poll(() => fixture.database("audit_outbox"), { timeout: 10_000 }).toEqual([]);
