@@ -1,7 +1,6 @@
 import { createHash } from "node:crypto";
-import { create, type JsonObject } from "@bufbuild/protobuf";
 import { AuditActionSchema } from "#gen/tollgate/v1/audit_pb.js";
-import { writeMessage } from "../gateway/json/write.ts";
+import { createJsonWriters } from "../gateway/json/write.ts";
 import { pauseBulkWork } from "../shared/bulk-work.ts";
 import { toActionMessage } from "./messages.ts";
 import type { OutboxEntry, SinkClaim, UnsentAction } from "./sink-outbox.ts";
@@ -37,7 +36,7 @@ export async function createBatch(
   for (const { id } of listed) {
     await pauseBulkWork();
     const unsent = byEntry.get(id) ?? [];
-    const added = unsent.flatMap((row) => (row.micros === null ? [] : JSON.stringify(toSinkAction(row))));
+    const added = unsent.flatMap((row) => (row.micros === null ? [] : toActionText(row)));
     bytes += added.reduce((sum, text) => sum + Buffer.byteLength(text) + 1, 0);
     if (entries.length > 0 && bytes > maxBodyBytes) break;
     entries.push(id);
@@ -56,11 +55,21 @@ export async function createBatch(
 
 type PresentAction = Exclude<UnsentAction, { readonly micros: null }>;
 
-/** The action as lists have it, with an id, and without `has_data`, which may change later. */
-function toSinkAction(row: PresentAction): JsonObject {
-  const message = create(AuditActionSchema, toActionMessage(row, false));
-  const { has_data: _later, ...fields } = writeMessage(AuditActionSchema, message, undefined) as JsonObject;
-  return { id: toUuid([row.micros, row.tracecode, row.part, row.operation].join(" ")), ...fields };
+const writers = createJsonWriters(undefined);
+const members = AuditActionSchema.fields
+  // Data may be stored or deleted later.
+  .filter(({ name }) => name !== "has_data")
+  .map((field) => ({ key: `,"${field.name}":`, write: writers.fieldWriter(field) }));
+
+/** Returns the JSON of an action as lists have it, with an id. */
+function toActionText(row: PresentAction): string {
+  const message = toActionMessage(row, false);
+  let text = `{"id":"${toUuid([row.micros, row.tracecode, row.part, row.operation].join(" "))}"`;
+  for (const { key, write } of members) {
+    const value = write(message);
+    if (value !== undefined) text += key + value;
+  }
+  return `${text}}`;
 }
 
 /** Returns a UUID that is a hash of the text (RFC 9562, version 8). */
