@@ -42,6 +42,22 @@ export async function insertUnsentActions(transaction: Transaction, keys: readon
   await executeStatement(transaction, sql.insert, [...keys, maxEntryActions]);
 }
 
+/** Returns the part of a statement that adds the keys of the actions in `logged`, if the condition is true. */
+export function insertUnsentPart(condition: string): string {
+  return `
+    unsent as (
+      insert into audit_outbox (actions, times, tracecodes, operations, parts)
+      select count(*), array_agg(micros order by place), array_agg(tracecode order by place),
+        array_agg(operation order by place), array_agg(part order by place)
+      from (
+        select (extract(epoch from time) * 1000000)::bigint as micros, tracecode, operation, part,
+          row_number() over (order by time) as place
+        from logged where ${condition}
+      ) as key
+      group by (place - 1) / ${maxEntryActions} order by min(place)
+    )`;
+}
+
 /** Prepares the row that claims update. */
 export async function prepareSink(database: Database): Promise<void> {
   await executeStatement(database, sql.prepare);

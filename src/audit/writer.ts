@@ -5,7 +5,7 @@ import { defineStatements, executeStatement, keepPlan, queryRows } from "../post
 import { dayMicros, hourMicros, hourMs, toIsoTime } from "../shared/calendar.ts";
 import type { Action, ActionWriter } from "../shared/records.ts";
 import type { RollUp } from "./roll-up.ts";
-import { insertUnsentActions } from "./sink-outbox.ts";
+import { insertUnsentActions, insertUnsentPart } from "./sink-outbox.ts";
 
 const noPart = "00000000-0000-0000-0000-000000000000";
 
@@ -15,6 +15,7 @@ const noPart = "00000000-0000-0000-0000-000000000000";
  */
 export function createActionWriter(database: Database, rollUp: RollUp, hasSink = false): ActionWriter {
   return {
+    hasSink,
     async prepare(actions) {
       const days = actions.map(({ timeMicros }) => Math.floor(timeMicros / dayMicros));
       await ensurePartitions(database, "audit_action", new Set(days));
@@ -150,8 +151,9 @@ function hourOf({ timeMicros }: Action): number {
 /**
  * Parts of a statement that insert the rows of `action`, whose columns are those of the log, and write the counts of the
  * new ones by hour.
+ * @param hasSink a condition: whether the new actions are sent to the audit sink
  */
-export const insertActionParts = `
+export const insertActionParts = (hasSink: string) => `
     logged as (
       insert into audit_action (
         time, tracecode, operation, part, user_id, username, company_key, server, service, method_group, points,
@@ -163,7 +165,7 @@ export const insertActionParts = `
       -- In key order: two writers must not deadlock.
       order by time, tracecode, operation, part
       on conflict do nothing
-      returning time, user_id, username, company_key, service, method_group, operation, visible_company
+      returning time, tracecode, part, user_id, username, company_key, service, method_group, operation, visible_company
     ),
     pending as (
       insert into audit_pending (
@@ -177,7 +179,7 @@ export const insertActionParts = `
         from logged group by 1, 2, 3, 4, 5, 6, 7, 8
       ) as cell
       having count(*) > 0
-    )`;
+    ),${insertUnsentPart(hasSink)}`;
 
 const sql = defineStatements("audit-writer", {
   insertActions: keepPlan(`

@@ -66,6 +66,8 @@ export interface RecordWriter<Record, Place, Written = void> {
 export interface ActionWriter extends RecordWriter<Action, Pick<Action, "timeMicros">, Action[]> {
   /** Returns the actions whose time, tracecode and operation the log has with another user, service, method group or points. */
   findContradicted(transaction: Knex.Transaction, actions: readonly Action[]): Promise<Action[]>;
+  /** Whether the actions are sent to the audit sink. */
+  readonly hasSink: boolean;
   /** Call it after the commit of actions that a statement of another writer has inserted. */
   scheduleRollUp(): void;
 }

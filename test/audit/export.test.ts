@@ -13,7 +13,7 @@ let second: { readonly user: string; readonly partner: string };
 beforeAll(async () => {
   receiver = await startReceiver();
   const secret = `whsec_${randomBytes(32).toString("base64")}`;
-  app = await startTestApp({ AUDIT_SINK_URL: receiver.url, AUDIT_SINK_SECRET: secret });
+  app = await startTestApp({ AUDIT_SINK_URL: receiver.url, AUDIT_SINK_SECRET: secret, QUOTA_DEFAULT: "unlimited" });
   [first, second] = [await createCompany(), await createCompany()];
   await record(first.user, count);
   await record(second.user, 5);
@@ -130,6 +130,18 @@ test("the sink receives changes, logins and recorded actions, as the list shows 
   const sent = actions.filter(({ username }) => username === first.user).map(({ id: _id, ...action }) => action);
   const { body } = await get("application/json", { limit: "5000", username: first.user });
   expect(sent).toEqual(body.actions.map(({ has_data: _later, ...action }: Json) => action));
+  const lease = {
+    username: first.user,
+    service: "ROUTING",
+    method_group: "PLAN",
+    points: 5,
+    operation_id: randomUUID(),
+  };
+  const acquired = await app.http("POST", "/quota/leases", { token: app.admin, body: lease });
+  const { lease_id: id } = acquired.body.lease;
+  await app.http("POST", `/quota/leases/${id}:settle`, { token: app.admin, body: { points: 5, operation: "settled" } });
+  const receivedText = () => receiver.received.map(({ body: text }) => text).join("");
+  await expect.poll(receivedText, { timeout: 20_000 }).toContain('"operation":"settled"');
   const kinds = actions.map(({ tracedata }) => tracedata.operation);
   expect(kinds).toEqual(expect.arrayContaining(["create_company", "create_user", "login"]));
 });

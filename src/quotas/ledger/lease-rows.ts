@@ -45,6 +45,8 @@ export interface PutOptions {
   readonly returnsSettled: boolean;
   /** Whether to count the unique points of settled leases. Otherwise the caller counts them. */
   readonly countsPoints: boolean;
+  /** Whether the audit actions of settled leases are sent to the audit sink. */
+  readonly sendsActions: boolean;
 }
 
 /** A row has the place of an entry, from 1, or the key of a day. An unchanged entry has no name. */
@@ -62,8 +64,9 @@ type Nullable<T> = { readonly [Name in keyof T]: T[Name] | null };
 export async function putLeases(
   on: Database | Transaction,
   entries: readonly LedgerEntry[],
-  { limits, returnsSettled, countsPoints }: PutOptions = noOptions,
+  options: Partial<PutOptions> = {},
 ): Promise<Put> {
+  const { limits, returnsSettled, countsPoints, sendsActions } = { ...standardOptions, ...options };
   const values = valuesOf(entries);
   if (!entries.some(isSettled)) {
     return toPut(entries, await queryRows<{ n: number }>(on, ledgerStatements.putLeases, values));
@@ -85,11 +88,17 @@ export async function putLeases(
     columnOf(days, ({ entry: { day } }) => day),
     columnOf(days, ({ window }) => window?.from),
     columnOf(days, ({ window }) => window?.to),
+    sendsActions,
   ]);
   return toPut(entries, rows);
 }
 
-const noOptions: PutOptions = { limits: new Map(), returnsSettled: false, countsPoints: true };
+const standardOptions: PutOptions = {
+  limits: new Map(),
+  returnsSettled: false,
+  countsPoints: true,
+  sendsActions: false,
+};
 
 function valuesOf(entries: readonly LedgerEntry[]): string[] {
   return [

@@ -134,7 +134,7 @@ export const ledgerStatements = defineStatements("ledger-write", {
         settled_points as points, duration_ms, outcome, null::text as resource, null::date as usage_day,
         null::text as visible_company, null::text as address, null::integer as times
       from settled
-    ),${insertActionParts}
+    ),${insertActionParts("$31::boolean")}
     select n, username, company_key as "companyKey", tracecode, null as "dayKey", null::bigint as "dayPoints",
       null::bigint as "otherDayPoints"
     from changed where not is_changed or (state = 2 and $24)

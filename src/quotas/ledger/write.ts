@@ -49,7 +49,7 @@ async function write(writers: LedgerWriters, entries: readonly LedgerEntry[]) {
   // Nearly always one statement, which is a transaction of its own.
   const { unchanged } =
     limits.size === 0 && pointCount <= maxPoints
-      ? await retryConflicts(() => putLeases(database, entries))
+      ? await retryConflicts(() => putLeases(database, entries, { sendsActions: actions.hasSink }))
       : await writeWithMore(writers, { entries, settled, limits, countsPoints: pointCount <= maxPoints });
   const settlements = new Map<LedgerEntry, Settlement>();
   for (const entry of settled) {
@@ -76,7 +76,12 @@ async function writeWithMore(
 ): Promise<Put> {
   let alertCount = 0;
   const written = await inTransaction(database, async (transaction) => {
-    const put = await putLeases(transaction, entries, { limits, returnsSettled: true, countsPoints });
+    const put = await putLeases(transaction, entries, {
+      limits,
+      returnsSettled: true,
+      countsPoints,
+      sendsActions: actions.hasSink,
+    });
     if (!countsPoints)
       await usage.countPoints(
         transaction,
