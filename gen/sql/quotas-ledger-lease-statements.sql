@@ -217,7 +217,7 @@ logged as (
   -- In key order: two writers must not deadlock.
   order by time, tracecode, operation, part
   on conflict do nothing
-  returning time, user_id, username, company_key, service, method_group, operation, visible_company
+  returning time, tracecode, part, user_id, username, company_key, service, method_group, operation, visible_company
 ),
 pending as (
   insert into audit_pending (
@@ -231,6 +231,17 @@ pending as (
     from logged group by 1, 2, 3, 4, 5, 6, 7, 8
   ) as cell
   having count(*) > 0
+),
+unsent as (
+  insert into audit_outbox (actions, times, tracecodes, operations, parts)
+  select count(*), array_agg(micros order by place), array_agg(tracecode order by place),
+    array_agg(operation order by place), array_agg(part order by place)
+  from (
+    select (extract(epoch from time) * 1000000)::bigint as micros, tracecode, operation, part,
+      row_number() over (order by time) as place
+    from logged where $31::boolean
+  ) as key
+  group by (place - 1) / 100 order by min(place)
 )
 select n, username, company_key as "companyKey", tracecode, null as "dayKey", null::bigint as "dayPoints",
   null::bigint as "otherDayPoints"
