@@ -1,6 +1,7 @@
 import { createHash, randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { Cluster, type Redis } from "ioredis";
+import { shareWrite } from "../../redis/share-write.ts";
 import { createRoundTrips, measureRoundTrip, type RoundTrips } from "../../shared/measures.ts";
 import type { CounterEngine, Lease, Meter, Remembered, Reply, Rules } from "./engine.ts";
 import { keysOf } from "./keys.ts";
@@ -45,6 +46,7 @@ export function createRedisEngine(
   return {
     async run(requests) {
       const groups = groupByMeter(requests);
+      shareWrite(redis);
       const answers = await measure(runAll(redis, meterScript, groups.map(callOf)));
       const replies: Reply[] = [];
       for (const [place, { rules, indexes }] of groups.entries()) {

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { Redis } from "ioredis";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import type { CounterEngine, Missing } from "../../../src/quotas/counters/engine.ts";
 import { keysOf } from "../../../src/quotas/counters/keys.ts";
 import { createRedisEngine } from "../../../src/quotas/counters/redis.ts";
@@ -45,6 +45,18 @@ describe.skipIf(noOwnRedis !== "")("the engine on Redis", () => {
     expect((await engine.run(requests)).map(({ kind }) => kind)).toEqual(["done", "done", "done"]);
     await redis.script("FLUSH");
     expect((await engine.run(requests.slice(1, 2)))[0]?.kind).toBe("done");
+  });
+
+  test("sends the requests of one turn of the event loop in one write", async () => {
+    const requests = await Promise.all(Array.from({ length: 5 }, primedUsage));
+    await engine.run(requests);
+    const { stream } = redis;
+    const write = vi.spyOn(stream, "_write");
+    const writeMany = vi.spyOn(stream, "_writev");
+    const replies = await Promise.all(requests.map((request) => engine.run([request])));
+    expect(replies.flat().map(({ kind }) => kind)).toEqual(["done", "done", "done", "done", "done"]);
+    expect([write.mock.calls.length, writeMany.mock.calls.length]).toEqual([0, 1]);
+    vi.restoreAllMocks();
   });
 
   test.each([0, 1])("reports missing counters when key %i of its two keys is deleted", async (keyIndex) => {
