@@ -9,6 +9,8 @@ export interface Speed {
   readonly wall: number;
   /** Load, Redis and PostgreSQL share the other core, which may limit the wall figure but not this one. */
   readonly perCoreSecond: number;
+  /** Counts the processor time of the other processes too. NaN without any. */
+  readonly perCoreSecondOfAll: number;
   /** The 99th percentile of a unit of work in milliseconds. NaN when the load does not measure it. */
   readonly p99: number;
 }
@@ -28,12 +30,14 @@ export async function compare(rivals: readonly Rival[]): Promise<Map<string, Spe
   const made = new Map(rivals.map(({ name }) => [name, [] as Speed[]]));
   for (let round = 0; round <= rounds; round += 1) {
     for (const { name, load, server, otherPids = [] } of rivals) {
-      const pids = server?.child.pid === undefined ? [] : [server.child.pid, ...otherPids];
-      const before = treeCpuSeconds(pids);
+      const pids = server?.child.pid === undefined ? [] : [server.child.pid];
+      const before = { server: treeCpuSeconds(pids), others: treeCpuSeconds(otherPids) };
       const { done, rate, p99 = Number.NaN } = await load();
-      const used = treeCpuSeconds(pids) - before;
+      const used = treeCpuSeconds(pids) - before.server;
+      const usedByOthers = treeCpuSeconds(otherPids) - before.others;
       const perCoreSecond = pids.length === 0 ? Number.NaN : done / used;
-      if (round > 0) made.get(name)?.push({ wall: rate, perCoreSecond, p99 });
+      const perCoreSecondOfAll = otherPids.length === 0 ? Number.NaN : done / (used + usedByOthers);
+      if (round > 0) made.get(name)?.push({ wall: rate, perCoreSecond, perCoreSecondOfAll, p99 });
     }
   }
   const medianOf = (speeds: readonly Speed[], field: keyof Speed) => median(speeds.map((speed) => speed[field]));
@@ -43,6 +47,7 @@ export async function compare(rivals: readonly Rival[]): Promise<Map<string, Spe
       {
         wall: medianOf(speeds, "wall"),
         perCoreSecond: medianOf(speeds, "perCoreSecond"),
+        perCoreSecondOfAll: medianOf(speeds, "perCoreSecondOfAll"),
         p99: medianOf(speeds, "p99"),
       },
     ]),

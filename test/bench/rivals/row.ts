@@ -29,7 +29,8 @@ export function row(
 }
 
 export function speedOf(speeds: ReadonlyMap<string, Speed>, name: string): Speed {
-  return speeds.get(name) ?? { wall: Number.NaN, perCoreSecond: Number.NaN, p99: Number.NaN };
+  const none = Number.NaN;
+  return speeds.get(name) ?? { wall: none, perCoreSecond: none, perCoreSecondOfAll: none, p99: none };
 }
 
 export function startRival(name: string, { environment }: Fixture): Promise<Server> {
