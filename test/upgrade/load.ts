@@ -51,7 +51,7 @@ export function startLoad(setup: Setup, callers: number): Load {
   const maxHeld = new Map<string, number>();
   const repeated = { count: 0, longestMs: 0 };
   let refusals = 0;
-  let isStopped = false;
+  const stopping = new AbortController();
 
   /** @returns undefined when the call has failed, which is recorded */
   async function attempt<Answer>(
@@ -162,7 +162,7 @@ export function startLoad(setup: Setup, callers: number): Load {
   }
 
   const caller = async () => {
-    while (!isStopped) {
+    while (!stopping.signal.aborted) {
       const dice = Math.random();
       if (dice < 0.8) await calculate();
       else if (dice < 0.86) await administer();
@@ -186,7 +186,7 @@ export function startLoad(setup: Setup, callers: number): Load {
       while (total() < from + count) await Promise.race([wait(20), running]);
     },
     async stop() {
-      isStopped = true;
+      stopping.abort();
       await running;
     },
   };

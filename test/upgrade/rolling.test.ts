@@ -4,6 +4,9 @@ import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { QuotaService } from "#gen/tollgate/v1/lease_pb.js";
+import { bucketsOf, countActions } from "../../src/audit/buckets.ts";
+import { filterActions } from "../../src/audit/matching.ts";
+import type { ActionFilter } from "../../src/audit/selection.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 import { runProcess, type ServerProcess, startProcess } from "../support/process.ts";
 import { startRedis, type TestRedis } from "../support/redis.ts";
@@ -61,7 +64,8 @@ function track(server: ServerProcess): ServerProcess {
 
 async function end(server: ServerProcess): Promise<void> {
   running.delete(server);
-  expect(await server.end("SIGTERM"), server.output()).toBe(0);
+  const code = await server.end("SIGTERM");
+  expect({ code, output: server.output() }).toMatchObject({ code: 0 });
 }
 
 test("a rolling restart from the last release under load has no failed call, and no limit is exceeded", async () => {
@@ -145,7 +149,7 @@ async function prepare(replicas: readonly Replica[]): Promise<Setup> {
   return { replicas, admin, planner: await login("planner"), password, usernames, methods };
 }
 
-/** The callers' view, the ledger, the statistics, the audit log and the counters. */
+/** Compares the callers' view, the ledger, the statistics, the audit log, its totals and the counters. */
 async function expectBooksAgree({ maxHeld }: Load): Promise<void> {
   expect.soft(Math.max(...maxHeld.values())).toBeLessThanOrEqual(3);
   await expect.poll(() => fixture.database("lease").where({ state: 0 }), { timeout: 10_000 }).toEqual([]);
@@ -153,6 +157,14 @@ async function expectBooksAgree({ maxHeld }: Load): Promise<void> {
     "select sum(settled_points)::bigint as points from lease where state = 2 and service = 2 group by user_id, day",
   );
   expect.soft(Math.max(...rows.map(({ points }) => points))).toBeLessThanOrEqual(limits[0]?.points_per_day ?? 0);
+  // The totals by which lists count actions: of all, and of those that the partners of a company see.
+  const always = { from: Date.UTC(2000, 0, 1) * 1000, to: Date.UTC(2100, 0, 1) * 1000 };
+  for (const visible of [{}, { visibleTo: "company_1" }, { visibleTo: "company_2" }]) {
+    const selection: ActionFilter = { ...always, ...visible, user: {}, method: {} };
+    const [{ count }] = await filterActions(fixture.database, selection).count();
+    expect(count).toBeGreaterThan(0);
+    expect.soft(countActions(await bucketsOf(fixture.database, selection))).toBe(count);
+  }
   const verify = ["--import", "tsx", "src/cli/tollgate.ts", "verify", "--from", "2000-01-01", "--to", "2999-12-31"];
   const { PATH = "", HOME = "" } = process.env;
   const verified = spawnSync(process.execPath, verify, { env: { PATH, HOME, ...environment }, encoding: "utf8" });
