@@ -11,7 +11,7 @@ import { median } from "./stand.ts";
 
 const rowCount = Number(process.env["ROWS"] ?? 200_000);
 const rounds = Number(process.env["ROUNDS"] ?? 4);
-const roundMs = 1500;
+const roundMs = 1000;
 const callers = 16;
 
 /** A server and what is asked of it. */
