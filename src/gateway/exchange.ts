@@ -16,10 +16,10 @@ export interface Exchange {
 }
 
 /** The output of an RPC: a message, or the fields to create it of. The gateway writes both, and creates no message. */
-export type Output = Fields | AsyncIterable<Fields>;
+export type RpcOutput = Fields | AsyncIterable<Fields>;
 
 /** Writes the output of an RPC as an HTTP response. */
-export type SendResponse = (response: GatewayResponse, output: Output, context: LightContext) => Promise<void>;
+export type SendResponse = (response: GatewayResponse, output: RpcOutput, context: LightContext) => Promise<void>;
 
 /** The request that failed. */
 export interface GatewayFailure {

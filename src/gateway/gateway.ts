@@ -5,7 +5,7 @@ import { createContext } from "../call/context.ts";
 import type { ServiceOptions } from "../call/service-options.ts";
 import { type Binding, bindingsOf } from "./binding.ts";
 import { HttpError } from "./errors.ts";
-import type { DescribeError, Exchange, GatewayRequest, GatewayResponse, Output, SendResponse } from "./exchange.ts";
+import type { DescribeError, Exchange, GatewayRequest, GatewayResponse, RpcOutput, SendResponse } from "./exchange.ts";
 import { defaultJsonLimits, type JsonLimits } from "./json/scan.ts";
 import { createJsonWriters, type JsonWriters } from "./json/write.ts";
 import { createReadRequest, isUpload, type ReadRequest } from "./request.ts";
@@ -24,7 +24,7 @@ export interface GatewayOptions extends ServiceOptions {
 interface Route extends Binding {
   readonly read: ReadRequest;
   readonly respond: SendResponse;
-  readonly call: (request: Message | AsyncIterable<Message>, context: HandlerContext) => Promise<Output> | Output;
+  readonly call: (request: Message | AsyncIterable<Message>, context: HandlerContext) => Promise<RpcOutput> | RpcOutput;
 }
 
 /** @param values the values for the handler's context */

@@ -21,7 +21,7 @@ const roundSeconds = 0.25;
 const limitMs = 90_000;
 
 type Work = (caller: number) => Promise<number>;
-/** What a round of each row does, and its number of callers. */
+/** The work of a round of each row, and its number of callers. */
 type Rows = Readonly<Record<string, { readonly work: Work; readonly callers: number }>>;
 
 if (availableParallelism() < 2 || !["taskset", "redis-server"].every(isInstalled)) {

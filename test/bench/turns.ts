@@ -29,9 +29,9 @@ try {
   for (const [name, paths] of Object.entries(work)) {
     // The first round warms up.
     await Promise.all(paths.map(read));
-    const { turns, totalMs, p99, max } = await measureTurns(() => Promise.all(paths.map(read)));
+    const { count, totalMs, p99, max } = await measureTurns(() => Promise.all(paths.map(read)));
     const times = `p99 ${p99.toFixed(1)} ms, longest ${max.toFixed(1)} ms`;
-    console.log(`${name}: ${turns} turns in ${totalMs.toFixed(0)} ms of processor time; ${times}`);
+    console.log(`${name}: ${count} turns in ${totalMs.toFixed(0)} ms of processor time; ${times}`);
   }
 } finally {
   await fixture.stop();
@@ -46,7 +46,7 @@ async function read(path: string): Promise<void> {
 }
 
 interface Turns {
-  readonly turns: number;
+  readonly count: number;
   readonly totalMs: number;
   readonly p99: number;
   readonly max: number;

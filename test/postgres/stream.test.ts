@@ -73,17 +73,17 @@ describe("rows", () => {
       counting = setImmediate(countTurn);
     };
     let counting = setImmediate(countTurn);
-    const turns: number[] = [];
+    const turnOfPieces: number[] = [];
     const read = async () => {
       for await (const piece of stream(3000)) {
         expect(piece).toHaveLength(100);
-        turns.push(turn);
+        turnOfPieces.push(turn);
       }
     };
     await Promise.all([read(), read()]);
     clearImmediate(counting);
-    expect(turns).toHaveLength(60);
-    expect(new Set(turns).size).toBe(60);
+    expect(turnOfPieces).toHaveLength(60);
+    expect(new Set(turnOfPieces).size).toBe(60);
   });
 
   it("arrive when the first page takes longer than the statement timeout", async () => {

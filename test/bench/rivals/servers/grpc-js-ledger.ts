@@ -1,5 +1,5 @@
 /**
- * What a team would build instead of the service: grpc-js, a token check, the quota script in Redis, and one transaction of
+ * The service that a team would build by itself: grpc-js, a token check, the quota script in Redis, and one transaction of
  * PostgreSQL for each settlement, which writes lease, usage and audit action. The columns and indexes are the service's. The
  * lease of an acquire is written without waiting, as the service does by default. Statements are prepared.
  */
