@@ -94,7 +94,8 @@ export function startLoad(setup: Setup, callers: number): Load {
     const username = pick(setup.usernames);
     const key = `${username} ${method.service} ${method.methodGroup}`;
     const points = 1 + Math.floor(Math.random() * 9);
-    const request = { ...method, username, points, operationId: randomUUID() as string };
+    // Longer than any call takes: a lease that the callers hold must not expire.
+    const request = { ...method, username, points, operationId: randomUUID() as string, ttlSeconds: 600 };
     const leaseId = await attempt("acquire", async (replica) => {
       try {
         return (await plannerOf(replica, setup).acquireQuota(request)).lease?.leaseId;
