@@ -2,7 +2,7 @@ import { columnOf, textColumnOf } from "../postgres/columns.ts";
 import type { Database, Transaction } from "../postgres/database.ts";
 import { ensurePartitions } from "../postgres/partitions.ts";
 import { defineStatements, executeStatement, keepPlan } from "../postgres/statements.ts";
-import type { Usage, UsageWriter } from "../shared/records.ts";
+import type { UsageWriter } from "../shared/records.ts";
 
 /** Maximum points per statement: a record may hold more than a statement can write in time. */
 export const maxPoints = 20_000;

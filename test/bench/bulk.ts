@@ -90,10 +90,11 @@ async function measure(phases: Readonly<Record<string, readonly string[]>>): Pro
 /** Reads a path again and again. Returns a function that stops, and says how much was read. */
 function readRepeatedly(path: string): () => Promise<string> {
   const startedMs = performance.now();
-  let [bytes, isOver] = [0, false];
+  const stopped = new AbortController();
+  let bytes = 0;
   let child: ChildProcess | undefined;
   const reading = (async () => {
-    while (!isOver) {
+    while (!stopped.signal.aborted) {
       const header = `authorization: Bearer ${fixture.token}`;
       const command = ["-c", cores.others, "nice", "-n", "19", "curl", "-sS", "--fail", "-H", header];
       const curl = spawn("taskset", [...command, `${server.url}${path}`], {
@@ -102,11 +103,11 @@ function readRepeatedly(path: string): () => Promise<string> {
       child = curl;
       curl.stdout.on("data", (chunk: Buffer) => (bytes += chunk.length));
       const [code] = await once(curl, "close");
-      if (code !== 0 && !isOver) throw new Error(`${path} was not read: curl ended with ${code}`);
+      if (code !== 0 && !stopped.signal.aborted) throw new Error(`${path} was not read: curl ended with ${code}`);
     }
   })();
   return async () => {
-    isOver = true;
+    stopped.abort();
     child?.kill();
     await reading;
     return `${(bytes / 1e6 / ((performance.now() - startedMs) / 1000)).toFixed(1)} MB/s`;

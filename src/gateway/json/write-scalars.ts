@@ -27,6 +27,7 @@ export function writeString(text: string): string {
 }
 
 /** Quotes, backslashes, control characters, and surrogates, of which JSON.stringify escapes the lone ones. */
+// oxlint-disable-next-line eslint/no-control-regex -- JSON escapes control characters.
 const escaped = /["\\\u0000-\u001f\ud800-\udfff]/;
 
 export function writeBytes({ buffer, byteOffset, byteLength }: Uint8Array): string {

@@ -178,7 +178,7 @@ test.skipIf(noOwnRedis !== "")(
         for (const { waitMs: wait, requests } of drawn) {
           nowMs += wait;
           const sent = requests.map(({ meterIndex, command: given, rulesIndex }) => ({
-            meter: meters[meterIndex] as Meter,
+            meter: meters[meterIndex],
             rules: { timezone: 0, quotas: quotasOfRules[rulesIndex] as QuotaLimits[] },
             command: given,
           }));

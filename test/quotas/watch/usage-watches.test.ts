@@ -198,8 +198,12 @@ function createFixture({ users, methods, limits }: FixtureOptions) {
   const counters = createCounters({
     engine: counted,
     readSnapshot: async (_meter, { day, window }, { timezone }) => ({
-      ...{ day, window, timezone },
-      ...{ dayUsed: 0, windowUsed: 0, leases: [] },
+      day,
+      window,
+      timezone,
+      dayUsed: 0,
+      windowUsed: 0,
+      leases: [],
     }),
     findLease: async () => undefined,
   });
