@@ -15,6 +15,8 @@ const texts = fc.oneof(
     maxLength: 6,
   }),
 );
+/** protobuf-es loses the key "__proto__" when it writes JSON. test/gateway/types.test.ts covers it. */
+const keyTexts = texts.filter((text) => text !== "__proto__");
 const seconds = fc.integer({ min: -62_135_596_800, max: 253_402_300_799 }).map(BigInt);
 const nanos = fc.oneof(
   fc.constant(0),
@@ -69,7 +71,7 @@ function fieldValues(field: DescField, registry: Registry, depth: number): fc.Ar
   const values = itemValues(field, registry, depth);
   if (field.fieldKind === "list") return fc.array(values, { maxLength: 3 });
   if (field.fieldKind !== "map") return values;
-  const keys = field.mapKey === ScalarType.STRING ? texts : scalars[field.mapKey].map(String);
+  const keys = field.mapKey === ScalarType.STRING ? keyTexts : scalars[field.mapKey].map(String);
   return fc.dictionary(keys, values, { maxKeys: 3, noNullPrototype: true });
 }
 
@@ -81,7 +83,7 @@ function itemValues(field: DescField, registry: Registry, depth: number): fc.Arb
     return scalars[message.fields[0].scalar];
   }
   if (message.typeName === "google.protobuf.Struct")
-    return fc.dictionary(texts, json, { maxKeys: 3, noNullPrototype: true });
+    return fc.dictionary(keyTexts, json, { maxKeys: 3, noNullPrototype: true });
   if (depth >= maxDepth && !message.typeName.startsWith("google.protobuf.")) return fc.constant({});
   return shapesOf(message, registry, depth + 1);
 }
