@@ -12,13 +12,13 @@ import { within } from "./stand.ts";
 
 const [users = 20_000, reported = 300] = process.argv.slice(2).map(Number);
 const [days, methods] = [30, 4];
-const hook = new URL("turn-times.ts", import.meta.url).href;
+const hook = new URL("turn-times.mjs", import.meta.url).href;
 const [report, list] = [`/admin/report?${usagePeriod}`, "/admin/users?limit=10000000"];
 const work = { "a report": [report], "a list": [list], "a report and two lists": [report, list, list] };
 
 if (process.env.TREE === undefined) execFileSync("npx", ["tsc", "-p", "tsconfig.build.json"], { stdio: "inherit" });
 process.setMaxListeners(100);
-const settings = { NODE_OPTIONS: `--import tsx --import ${hook}` };
+const settings = { NODE_OPTIONS: `--import ${hook}` };
 const fixture = await startFixture({ settings, tree: process.env.TREE ?? "." });
 try {
   const url = fixture.environment.DATABASE_URL ?? "";
