@@ -18,7 +18,7 @@ export interface Settlement {
 export type LimitsByEntry = ReadonlyMap<LedgerEntry, DayLimits>;
 
 /** The caller and the user of a lease at its grant. Both may have changed since. */
-export interface Kept {
+interface Kept {
   readonly username: string;
   readonly companyKey: string;
   readonly tracecode: string;
@@ -39,7 +39,7 @@ export interface Put {
   readonly sums: ReadonlyMap<string, Sums>;
 }
 
-export interface PutOptions {
+interface PutOptions {
   readonly limits: LimitsByEntry;
   /** Whether to return the settled leases. */
   readonly returnsSettled: boolean;
