@@ -37,10 +37,13 @@ export async function readBody(request: GatewayRequest, limits: BodyLimits, cont
   return decodeUtf8(coding === "gzip" ? await decompress(bytes, maxBytes) : bytes);
 }
 
-/** @throws INVALID_ARGUMENT when the request has a body of any type */
+/**
+ * Reads a body that the headers announce, which must turn out to be empty.
+ * @throws INVALID_ARGUMENT when it is not, whatever its type
+ */
 export async function refuseBody(request: GatewayRequest, limits: BodyLimits, context: Interruptible): Promise<void> {
   // A body without a Content-Length must be read to its end to see that it is empty.
-  if (hasBody(request) && (await readBytes(request, { ...limits, maxBytes: 0 }, context)) === undefined) {
+  if ((await readBytes(request, { ...limits, maxBytes: 0 }, context)) === undefined) {
     throw badField("", "the body must be empty");
   }
 }

@@ -4,7 +4,7 @@ import { FieldMaskSchema, isWrapperDesc } from "@bufbuild/protobuf/wkt";
 import { HttpBodySchema } from "#gen/google/api/httpbody_pb.js";
 import type { LightContext } from "../call/context.ts";
 import type { Binding } from "./binding.ts";
-import { type BodyLimits, readBody, refuseBody, streamBody } from "./body.ts";
+import { type BodyLimits, hasBody, readBody, refuseBody, streamBody } from "./body.ts";
 import type { GatewayRequest } from "./exchange.ts";
 import { parseRequestJson, patchedFields, readMessage } from "./json/read.ts";
 import type { JsonLimits } from "./json/scan.ts";
@@ -45,7 +45,7 @@ export function createReadRequest(binding: Binding, { limits, registry, ...bodyL
     parseRequestJson(await readBody(request, bodyLimits, context), limits);
   if (body === undefined) {
     return async (call) => {
-      await refuseBody(call.request, bodyLimits, call.context);
+      if (hasBody(call.request)) await refuseBody(call.request, bodyLimits, call.context);
       return bound(create(method.input), call, undefined);
     };
   }

@@ -3,6 +3,7 @@ import { type ReflectMessage, reflect } from "@bufbuild/protobuf/reflect";
 import { isWrapperDesc } from "@bufbuild/protobuf/wkt";
 import { badField } from "./errors.ts";
 import { checkJson } from "./json/check.ts";
+import { isUnicode } from "./json/scalars.ts";
 
 /** Whether the field, or an item of its list, can be set from text. Of messages, only some well-known types can. */
 export function isText(field: DescField): boolean {
@@ -19,12 +20,22 @@ export function isText(field: DescField): boolean {
  */
 export function setText(parent: ReflectMessage, field: DescField, texts: readonly string[], name: string): void {
   const [text = ""] = texts;
+  const plain = plainValueOf(field, text);
+  if (plain !== undefined) return parent.set(field, plain);
   const json = field.fieldKind === "list" ? texts.map((item) => jsonOf(field, item)) : jsonOf(field, text);
   const options = { registry: undefined, setElsewhere: undefined, rounded: undefined };
   const checked = checkJson(parent.desc, { [field.name]: json }, options);
   const [violation] = checked.violations;
   if (violation !== undefined) throw badField(name, violation.description);
   parent.set(field, reflect(parent.desc, fromJson(parent.desc, checked.json)).get(field));
+}
+
+/** Returns the value of the texts that most requests have: a string, or a short integer. Undefined for all others. */
+function plainValueOf(field: DescField, text: string): string | number | undefined {
+  if (field.fieldKind !== "scalar") return undefined;
+  if (field.scalar === ScalarType.STRING) return isUnicode(text) ? text : undefined;
+  const isInteger = field.scalar === ScalarType.INT32 || field.scalar === ScalarType.UINT32;
+  return isInteger && /^\d{1,9}$/.test(text) ? Number(text) : undefined;
 }
 
 /** Converts text to JSON. Numbers, bytes and times stay strings: the check accepts them. */

@@ -65,6 +65,8 @@ export function readOrigin(
  */
 export const answerHeaders = { "cache-control": "no-store", "x-content-type-options": "nosniff" } as const;
 
+const answerHeaderEntries = Object.entries(answerHeaders);
+
 /**
  * Reads the origin of a request into context values and sets the headers of every response. It runs once, before any
  * transport, so that responses without a handler have the tracecode too.
@@ -73,9 +75,9 @@ export function receiveRequest(request: Request, response: Response, trustedProx
   const connection = "stream" in request ? request.stream.session : request.socket;
   const origin = readOrigin(request.headers, request.socket?.remoteAddress ?? "", trustedProxies, connection);
   response.setHeader(tracecodeHeader, origin.code);
-  for (const [name, value] of Object.entries(answerHeaders)) response.setHeader(name, value);
+  for (const [name, value] of answerHeaderEntries) response.setHeader(name, value);
   // A request as it is sent to a proxy names the server too, and is to be served like any other (RFC 9112, 3.2.2).
-  if (request.url !== undefined) request.url = request.url.replace(/^https?:\/\/[^/?#]*(?=[/?])/i, "");
+  if (request.url?.startsWith("/") === false) request.url = request.url.replace(/^https?:\/\/[^/?#]*(?=[/?])/i, "");
   return originValues(origin);
 }
 

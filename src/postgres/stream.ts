@@ -50,7 +50,7 @@ export async function* streamRows<Row extends QueryResultRow>(
   query: Knex.QueryBuilder,
   { offset, limit, signal, pace = ordinaryPace }: StreamOptions,
 ): AsyncGenerator<Row[]> {
-  if (limit <= pageSize && offset + limit <= plainDepth) {
+  if (isSinglePage({ offset, limit })) {
     yield await queryBuilt<Row>(database, query);
     return;
   }
@@ -81,6 +81,11 @@ export async function* streamRows<Row extends QueryResultRow>(
   } finally {
     await close();
   }
+}
+
+/** Whether a list is one page near the start, which a plain query reads. */
+export function isSinglePage({ offset, limit }: Pick<StreamOptions, "offset" | "limit">): boolean {
+  return limit <= pageSize && offset + limit <= plainDepth;
 }
 
 interface Running {

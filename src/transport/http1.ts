@@ -1,5 +1,6 @@
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { Socket } from "node:net";
+import { hasBody } from "../gateway/body.ts";
 import { answerHeaders } from "../pipeline/client-origin.ts";
 import { createPieceCounter, joinPieces } from "./body-pieces.ts";
 import { type ConnectionLimits, drawConnectionEnd, type ProtocolServer, type RequestListener } from "./connections.ts";
@@ -63,7 +64,8 @@ export function createHttp1({ limits, unauthenticated, onRequest, badRequestBody
 
   function serve(request: IncomingMessage, response: ServerResponse): void {
     const { socket } = request;
-    joinPieces(request, createPieceCounter(), () => socket.destroy());
+    // A request that announces no body has no pieces.
+    if (hasBody(request)) joinPieces(request, createPieceCounter(), () => socket.destroy());
     running.get(socket)?.add(response);
     // A new request means that the body of the last one has ended.
     clearTimeout(lagging.get(socket));

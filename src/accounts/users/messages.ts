@@ -5,7 +5,7 @@ import { notNull } from "../../shared/field-mask.ts";
 import { requirePresent } from "../../shared/handler.ts";
 import { roleFromName } from "../../shared/principal.ts";
 import { toStoredName } from "../../shared/stored-names.ts";
-import type { NewUser, UserRow } from "./store.ts";
+import type { ListedUser, NewUser, UserRow } from "./store.ts";
 
 /** The requested state of a user. */
 export type RequestedUser = Omit<UserRequest, "$typeName" | "$unknown">;
@@ -45,7 +45,7 @@ export function toUserRow(request: RequestedUser, passwordHash: string | null): 
   };
 }
 
-export function toUserMessage(row: Omit<UserRow, "id">): MessageInitShape<typeof UserSchema> {
+export function toUserMessage(row: ListedUser): MessageInitShape<typeof UserSchema> {
   const { username, name, email, phone, company_key: companyKey, enabled, timezone } = row;
   const user: MessageInitShape<typeof UserSchema> = { username, companyKey, enabled, roles: toRoles(row), timezone };
   if (name !== null) user.name = name;

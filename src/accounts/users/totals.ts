@@ -1,5 +1,5 @@
 import type { Database } from "../../postgres/database.ts";
-import { queryBuilt } from "../../postgres/statements.ts";
+import { defineStatements, keepPlan, queryRows } from "../../postgres/statements.ts";
 import { filterUsers, type UserFilter } from "./store.ts";
 
 /** Numbers of users by group. */
@@ -32,19 +32,29 @@ export async function createUserTotals(database: Database, selection: UserFilter
 
 /** Reads the counters that triggers maintain by company (migration 0001). */
 async function readStoredCounts(database: Database, { scope, companyKey }: UserFilter): Promise<Counts> {
-  const query = database("user_total").select(
-    database.raw(`
-      coalesce(sum(total), 0)::int as total,
-      coalesce(sum(active), 0)::int as active,
-      coalesce(sum(admins), 0)::int as admins,
-      coalesce(sum(active_admins), 0)::int as active_admins`),
-  );
-  if (scope.kind === "company") void query.where({ company_key: scope.companyKey });
-  if (scope.kind === "self") void query.where(false);
-  if (companyKey !== undefined) void query.where({ company_key: companyKey });
-  const [counts] = await queryBuilt<Counts>(database, query);
-  return counts as Counts;
+  if (scope.kind === "self") return none;
+  const company = scope.kind === "company" ? scope.companyKey : companyKey;
+  if (companyKey !== undefined && companyKey !== company) return none;
+  const [counts] =
+    company === undefined
+      ? await queryRows<Counts>(database, sql.countAll)
+      : await queryRows<Counts>(database, sql.countOfCompany, [company]);
+  return counts ?? none;
 }
+
+const none: Counts = { total: 0, active: 0, admins: 0, active_admins: 0 };
+
+const sums = `
+  select coalesce(sum(total), 0)::int as total,
+    coalesce(sum(active), 0)::int as active,
+    coalesce(sum(admins), 0)::int as admins,
+    coalesce(sum(active_admins), 0)::int as active_admins
+  from user_total`;
+
+const sql = defineStatements("user-totals", {
+  countAll: keepPlan(sums),
+  countOfCompany: keepPlan(`${sums} where company_key = $1`),
+});
 
 /** Derives the totals of one group from the counts of all users. */
 function ofGroup({ total, active, admins, active_admins }: Counts, group: UserFilter["group"]): UserTotals {
