@@ -1,18 +1,18 @@
 -- The SQL of src/accounts/users/totals.ts. Made by `npm run gen`.
 
--- createUserTotals: all, from stored counters
-select coalesce(sum(total), 0)::int as total, coalesce(sum(active), 0)::int as active, coalesce(sum(admins), 0)::int as admins, coalesce(sum(active_admins), 0)::int as active_admins
-from "user_total";
+-- user-totals.countAll (keeps its plan)
+select coalesce(sum(total), 0)::int as total,
+  coalesce(sum(active), 0)::int as active,
+  coalesce(sum(admins), 0)::int as admins,
+  coalesce(sum(active_admins), 0)::int as active_admins
+from user_total;
 
--- createUserTotals: a company, from stored counters
-select coalesce(sum(total), 0)::int as total, coalesce(sum(active), 0)::int as active, coalesce(sum(admins), 0)::int as admins, coalesce(sum(active_admins), 0)::int as active_admins
-from "user_total"
-where "company_key" = $1 and "company_key" = $2;
-
--- createUserTotals: self, from stored counters
-select coalesce(sum(total), 0)::int as total, coalesce(sum(active), 0)::int as active, coalesce(sum(admins), 0)::int as admins, coalesce(sum(active_admins), 0)::int as active_admins
-from "user_total"
-where 1 = $1;
+-- user-totals.countOfCompany (keeps its plan)
+select coalesce(sum(total), 0)::int as total,
+  coalesce(sum(active), 0)::int as active,
+  coalesce(sum(admins), 0)::int as admins,
+  coalesce(sum(active_admins), 0)::int as active_admins
+from user_total where company_key = $1;
 
 -- createUserTotals: filter
 select count(*)::int as total, count(*) filter (where enabled)::int as active, count(*) filter (where 'ADMIN' = any (roles))::int as admins, count(*) filter (where enabled and 'ADMIN' = any (roles))::int as active_admins
