@@ -31,11 +31,11 @@ test("a user's thresholds come before the company's, and those before the settin
     // The server caches the user before the change.
     await settle(username, 1);
     await change(username);
-    expect(await read(`users/${username}`), `${name}`).toEqual({ thresholds, source });
+    expect(await read(`users/${username}`), `after: ${name}`).toEqual({ thresholds, source });
     ofCompany = source === "USER" ? ofCompany : { thresholds, source };
-    expect(await read(`companies/${company}`), `${name}`).toEqual(ofCompany);
+    expect(await read(`companies/${company}`), `after: ${name}`).toEqual(ofCompany);
     await settle(username, 1000);
-    expect(await writtenThresholds(username), `${name}`).toEqual([...thresholds].toSorted());
+    expect(await writtenThresholds(username), `after: ${name}`).toEqual([...thresholds].toSorted());
   }
 });
 
@@ -139,7 +139,7 @@ test.each<[string, object, string, string]>([
 
 async function put(path: string, body: object): Promise<void> {
   const answer = await app.http("PUT", `/admin/${path}/alert-thresholds`, { token: app.admin, body });
-  expect(answer.status, `${JSON.stringify(answer.body)}`).toBe(200);
+  expect(answer.status, `answer: ${JSON.stringify(answer.body)}`).toBe(200);
 }
 
 async function remove(path: string): Promise<void> {
@@ -158,7 +158,7 @@ async function read(path: string) {
 async function settle(username: string, points: number): Promise<void> {
   const body = { username, service: "ROUTING", method_group: "PLAN", points: 0, operation_id: randomUUID() };
   const acquired = await app.http("POST", "/quota/leases", { token: planner, body });
-  expect(acquired.status, `${JSON.stringify(acquired.body)}`).toBe(200);
+  expect(acquired.status, `answer: ${JSON.stringify(acquired.body)}`).toBe(200);
   const path = `/quota/leases/${acquired.body.lease.lease_id}:settle`;
   expect((await app.http("POST", path, { token: planner, body: { points } })).status).toBe(200);
 }
