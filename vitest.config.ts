@@ -6,6 +6,9 @@ const slow = [
   "test/{clients,e2e,examples,faults,fuzz}/*.test.ts",
   "test/accounts/auth/flood.test.ts",
   "test/cli/backup.test.ts",
+  "test/data/convert/programs.test.ts",
+  "test/postgres/pooler.test.ts",
+  "test/redis/{resharding,sentinel}.test.ts",
   "test/transport/http2-floods.test.ts",
 ];
 

@@ -18,7 +18,7 @@ let data: Client<typeof DataService>;
 let service: { headers: { authorization: string } };
 let username: string;
 beforeAll(async () => {
-  app = await startTestApp({ DATA_MAX_BYTES: String(maxBytes), BODY_TIMEOUT_MS: "3000", DATABASE_POOL: "5" });
+  app = await startTestApp({ DATA_MAX_BYTES: String(maxBytes), BODY_TIMEOUT_MS: "2000", DATABASE_POOL: "5" });
   data = createClient(DataService, createGrpcTransport({ baseUrl: app.url }));
   const planner = await app.user({ username: "planner", roles: ["BOT"] });
   service = { headers: { authorization: `Bearer ${await app.token(planner)}` } };

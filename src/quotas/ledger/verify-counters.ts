@@ -1,13 +1,13 @@
+import { setTimeout as wait } from "node:timers/promises";
 import { Cluster, type Redis } from "ioredis";
 import type { Database } from "../../postgres/database.ts";
 import { defineStatements, queryRows } from "../../postgres/statements.ts";
 
-/** A settlement takes at most this long from the counters to the ledger. A longer difference is reported. */
+/** A settlement takes at most this long from the counters to the ledger, or back. A longer difference is reported. */
 const settleMs = 1000;
 
 /**
- * Compares the counters in Redis with the ledger. Meters that differ are compared again after a second, because servers
- * may be running.
+ * Compares the counters in Redis with the ledger. Servers may be running: see compareMeters().
  * @returns the number of meters, and a line for each that differs
  */
 export async function verifyCounters(database: Database, redis: Redis | Cluster) {
@@ -24,7 +24,10 @@ export async function findMeterPattern(database: Database): Promise<string | und
 }
 
 /**
- * Compares meters in Redis with the ledger. Those that differ are compared again after a second.
+ * Compares meters in Redis with the ledger. Those that differ are read again, because servers may be running: the ledger after
+ * a second, then the counters after another one. A meter whose counters are still the same must agree with the ledger. A meter
+ * in use must have used points in the ledger that lie between those that its counters had before and after: a smaller
+ * difference shows once it rests.
  * @returns a line for each meter that differs, by its key
  */
 export async function compareMeters(
@@ -32,10 +35,38 @@ export async function compareMeters(
   redis: Redis | Cluster,
   keys: readonly string[],
 ): Promise<Map<string, string>> {
-  const suspects = await differencesOf(database, redis, keys);
-  if (suspects.size === 0) return suspects;
-  await new Promise((resolve) => setTimeout(resolve, settleMs));
-  return differencesOf(database, redis, [...suspects.keys()]);
+  const readCounters = await createReadCounters(database, redis);
+  const suspects = new Map<string, { readonly before: Counted; ledger: Standing }>();
+  for (const key of keys) {
+    const before = await readCounters(key);
+    if (before === undefined) continue;
+    const ledger = await readLedger(database, key, before);
+    if (namesOf(ledger).some((name) => ledger[name] !== before.standing[name])) {
+      suspects.set(key, { before, ledger });
+    }
+  }
+  const found = new Map<string, string>();
+  if (suspects.size === 0) return found;
+  await wait(settleMs);
+  for (const [key, suspect] of suspects) suspect.ledger = await readLedger(database, key, suspect.before);
+  await wait(settleMs);
+  for (const [key, { before, ledger }] of suspects) {
+    const after = await readCounters(key);
+    if (after === undefined || placeOf(after) !== placeOf(before)) continue;
+    const isInUse = namesOf(ledger).some((name) => before.standing[name] !== after.standing[name]);
+    const differing = namesOf(ledger).filter((name) =>
+      isInUse
+        ? isUsed(name) && (ledger[name] < before.standing[name] || ledger[name] > after.standing[name])
+        : ledger[name] !== after.standing[name],
+    );
+    if (differing.length === 0) continue;
+    const { userId, service, methodGroup } = partsOf(key);
+    const both = differing
+      .map((name) => `${labels[name]} ${after.standing[name]}, the ledger ${ledger[name]}`)
+      .join("; ");
+    found.set(key, `user ${userId}, service ${service}, method group ${methodGroup}: counters: ${both}`);
+  }
+  return found;
 }
 
 interface Store {
@@ -57,24 +88,31 @@ async function findKeys(redis: Redis | Cluster, pattern: string): Promise<string
   return [...new Set(keys)];
 }
 
-async function differencesOf(database: Database, redis: Redis | Cluster, keys: readonly string[]) {
-  const found = new Map<string, string>();
-  const { generation = 0 } = (await findStore(database)) ?? {};
-  for (const key of keys) {
-    const counted = await readMeter(redis, key, generation);
-    if (counted === undefined) continue;
-    const [userId = 0, service = 0, methodGroup = 0] = /\{(\d+)\}:(\d+):(\d+):/.exec(key)?.slice(1).map(Number) ?? [];
-    const { day, from, to, nowMs, meterState } = counted;
-    const values = [userId, service, methodGroup, day, from, to, nowMs];
-    const [ledger] = await queryRows<Record<keyof Standing, number>>(database, sql.sumLedger, values);
-    if (ledger === undefined) throw new Error("the sums of a meter are one row");
-    const names = Object.keys(meterState) as (keyof Standing)[];
-    const differing = names.filter((name) => ledger[name] !== meterState[name]);
-    if (differing.length === 0) continue;
-    const both = differing.map((name) => `${labels[name]} ${meterState[name]}, the ledger ${ledger[name]}`).join("; ");
-    found.set(key, `user ${userId}, service ${service}, method group ${methodGroup}: counters: ${both}`);
-  }
-  return found;
+/** The counters of a meter at one moment of Redis' clock. */
+interface Counted {
+  readonly day: number;
+  readonly from: number;
+  readonly to: number;
+  readonly nowMs: number;
+  readonly standing: Standing;
+}
+
+/** The day and the window of counters: points of other ones cannot be compared with them. */
+function placeOf({ day, from, to }: Counted): string {
+  return `${day} ${from} ${to}`;
+}
+
+function partsOf(key: string) {
+  const [userId = 0, service = 0, methodGroup = 0] = /\{(\d+)\}:(\d+):(\d+):/.exec(key)?.slice(1).map(Number) ?? [];
+  return { userId, service, methodGroup };
+}
+
+async function readLedger(database: Database, key: string, { day, from, to, nowMs }: Counted): Promise<Standing> {
+  const { userId, service, methodGroup } = partsOf(key);
+  const values = [userId, service, methodGroup, day, from, to, nowMs];
+  const [standing] = await queryRows<Standing>(database, sql.sumLedger, values);
+  if (standing === undefined) throw new Error("the sums of a meter are one row");
+  return standing;
 }
 
 /** The used and reserved points and the live leases of a meter. */
@@ -86,6 +124,15 @@ interface Standing {
   readonly running: number;
 }
 
+function namesOf(standing: Standing): (keyof Standing)[] {
+  return Object.keys(standing) as (keyof Standing)[];
+}
+
+/** Used points only grow within a day or a window. Reserved points and leases come and go. */
+function isUsed(name: keyof Standing): boolean {
+  return name === "dayUsed" || name === "windowUsed";
+}
+
 const labels: Readonly<Record<keyof Standing, string>> = {
   dayUsed: "used points of the day:",
   windowUsed: "used points of the window:",
@@ -94,23 +141,28 @@ const labels: Readonly<Record<keyof Standing, string>> = {
   running: "live leases:",
 };
 
-/** Reads a meter at one moment of Redis' clock, without leases that have expired since its last command. */
-async function readMeter(redis: Redis | Cluster, key: string, generation: number) {
-  const reply = await redis.eval(readScript, 2, key, key.replace(/:state$/, ":leases"), generation);
-  // A meter that waits for its prime, or is of an earlier generation, has no counters.
-  if (!Array.isArray(reply)) return undefined;
-  const [
-    day = 0,
-    from = 0,
-    to = 0,
-    nowMs = 0,
-    dayUsed = 0,
-    windowUsed = 0,
-    dayReserved = 0,
-    windowReserved = 0,
-    running = 0,
-  ] = reply.map(Number);
-  return { day, from, to, nowMs, meterState: { dayUsed, windowUsed, dayReserved, windowReserved, running } };
+/**
+ * Returns a function that reads the counters of a meter, without leases that have expired since its last command. It returns
+ * undefined for a meter that waits for its prime, or is of an earlier generation: it has no counters.
+ */
+async function createReadCounters(database: Database, redis: Redis | Cluster) {
+  const { generation = 0 } = (await findStore(database)) ?? {};
+  return async (key: string): Promise<Counted | undefined> => {
+    const reply = await redis.eval(readScript, 2, key, key.replace(/:state$/, ":leases"), generation);
+    if (!Array.isArray(reply)) return undefined;
+    const [
+      day = 0,
+      from = 0,
+      to = 0,
+      nowMs = 0,
+      dayUsed = 0,
+      windowUsed = 0,
+      dayReserved = 0,
+      windowReserved = 0,
+      running = 0,
+    ] = reply.map(Number);
+    return { day, from, to, nowMs, standing: { dayUsed, windowUsed, dayReserved, windowReserved, running } };
+  };
 }
 
 /** Reads the fields of meter.lua. The reserved points in the hash include leases that expired since the last command. */

@@ -53,7 +53,7 @@ describe.skipIf(noOwnRedis !== "")("a watch of usage", () => {
     await watch.close();
   });
 
-  test.each<[string, (options: { baseUrl: string }) => Transport]>([
+  test.concurrent.each<[string, (options: { baseUrl: string }) => Transport]>([
     ["gRPC", (options) => createGrpcTransport(options)],
     ["gRPC-Web over HTTP/1.1", (options) => createGrpcWebTransport({ ...options, httpVersion: "1.1" })],
     ["gRPC-Web over HTTP/2", (options) => createGrpcWebTransport({ ...options, httpVersion: "2" })],
@@ -119,7 +119,7 @@ describe.skipIf(noOwnRedis !== "")("a watch of usage", () => {
     expect(await codeOfFirst(open(app, { username: "x" }, app.admin))).toBe(Code.InvalidArgument);
   });
 
-  test.each<[string, (world: World) => Promise<unknown>, Code]>([
+  test.concurrent.each<[string, (world: World) => Promise<unknown>, Code]>([
     ["the caller is blocked", ({ partner }) => patch(partner, { enabled: false }), Code.Unauthenticated],
     [
       "the caller's password is changed",

@@ -59,3 +59,40 @@ test.skipIf(noOwnRedis !== "")(
     await server.kill();
   },
 );
+
+test.skipIf(noOwnRedis !== "")(
+  "a meter in use differs when its used points do, and not because settlements are on their way",
+  async () => {
+    const server = await startRedis();
+    const app = await startTestApp({ REDIS_URL: server.url });
+    const redis = new Redis(server.url);
+    const headers = { authorization: `Bearer ${await app.token(await app.user({ roles: ["BOT"] }))}` };
+    const username = await app.user();
+    await app.setLimits(username, { points_per_day: 100_000_000 });
+    const client = createClient(QuotaService, createGrpcTransport({ baseUrl: app.url }));
+    let isOver = false;
+    const calls = Array.from({ length: 16 }, async () => {
+      while (!isOver) {
+        const method = { service: Service_Name.ROUTING, methodGroup: Method_Group.PLAN };
+        const request = { username, ...method, points: 1, operationId: randomUUID() };
+        const { lease } = await client.acquireQuota(request, { headers });
+        await client.settleLease({ leaseId: lease?.leaseId ?? "", points: 1 }, { headers });
+      }
+    });
+    try {
+      await expect.poll(() => server.keys().some((name) => name.endsWith(":state"))).toBe(true);
+      expect(await verifyCounters(app.database, redis)).toEqual({ compared: 1, differences: [] });
+      const [key = ""] = server.keys().filter((name) => name.endsWith(":state"));
+      await redis.hincrby(key, "du", 10_000_000);
+      expect((await verifyCounters(app.database, redis)).differences).toEqual([
+        expect.stringMatching("counters: used points of the day: 100"),
+      ]);
+    } finally {
+      isOver = true;
+      await Promise.all(calls);
+      redis.disconnect();
+      await app.stop();
+      await server.kill();
+    }
+  },
+);
