@@ -77,7 +77,8 @@ function judgeConnectStream({ method }: Sent, { headers, body }: Got): Outcome {
   );
   if (last === undefined) return { status: "cut", kind: "reset", fault: "a stream has no end" };
   const { error } = endStreamFromJson(last);
-  return error === undefined ? { status: "ok", kind: "ok", json: json.join() } : refused(Code[error.code] ?? "", error);
+  const isOk = error === undefined || isOverdue(error, messages);
+  return isOk ? { status: "ok", kind: "ok", json: json.join() } : refused(Code[error.code] ?? "", error);
 }
 
 function judgeGrpc({ method }: Sent, { headers, trailers, body }: Got, isWeb: boolean): Outcome {
@@ -86,7 +87,13 @@ function judgeGrpc({ method }: Sent, { headers, trailers, body }: Got, isWeb: bo
   const trailer = last === undefined ? toHeaders({ ...headers, ...trailers }) : trailerParse(last);
   if (!trailer.has("grpc-status")) return { status: "none", kind: "reset", fault: "an answer has no status" };
   const error = findTrailerError(trailer);
-  return error === undefined ? { status: "ok", kind: "ok", json } : refused(Code[error.code] ?? "", error);
+  const isOk = error === undefined || isOverdue(error, messages);
+  return isOk ? { status: "ok", kind: "ok", json } : refused(Code[error.code] ?? "", error);
+}
+
+/** Whether a stream has answered until its deadline: a watch has no other end. */
+function isOverdue({ code }: ConnectError, messages: readonly Buffer[]): boolean {
+  return code === Code.DeadlineExceeded && messages.length > 0;
 }
 
 function toHeaders(received: Record<string, unknown>): Headers {

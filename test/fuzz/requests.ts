@@ -82,6 +82,8 @@ function toProtocol(choice: Choice, protocol: string, method: DescMethod): Made 
   const envelopes = bodies.map((body) => encodeEnvelope(isBroken && dice.chance(0.05) ? dice.below(256) : flag, body));
   let body = isUnaryConnect ? (bodies[0] ?? Buffer.alloc(0)) : Buffer.concat(envelopes);
   if (isBroken && !isUnaryConnect && dice.chance(0.1)) body = breakBytes(dice, body);
+  // A watch goes on until its caller ends it.
+  const isEndless = method.name === "WatchQuotaUsage";
   const type = isBroken && dice.chance(0.03) ? oddType(dice) : typeOf(protocol, isUnaryConnect);
   const headers = {
     ":method": "POST",
@@ -90,6 +92,9 @@ function toProtocol(choice: Choice, protocol: string, method: DescMethod): Made 
     ...(protocol.startsWith("gRPC") && { te: "trailers" }),
     ...(protocol.startsWith("gRPC") &&
       dice.chance(0.05) && { "grpc-timeout": dice.pick(["1n", "99999999H", "2S", "x"]) }),
+    ...(isEndless && {
+      ...(protocol.startsWith("Connect") ? { "connect-timeout-ms": "500" } : { "grpc-timeout": "500m" }),
+    }),
     ...compressed,
   };
   return { headers, body };
