@@ -4,16 +4,16 @@ import type { Database } from "../../postgres/database.ts";
 import { defineStatements, queryRows } from "../../postgres/statements.ts";
 
 /** A settlement takes at most this long from the counters to the ledger, or back. A longer difference is reported. */
-const settleMs = 1000;
+const defaultSettleMs = 1000;
 
 /**
  * Compares the counters in Redis with the ledger. Servers may be running: see compareMeters().
  * @returns the number of meters, and a line for each that differs
  */
-export async function verifyCounters(database: Database, redis: Redis | Cluster) {
+export async function verifyCounters(database: Database, redis: Redis | Cluster, settleMs = defaultSettleMs) {
   const pattern = await findMeterPattern(database);
   const keys = pattern === undefined ? [] : await findKeys(redis, pattern);
-  const differences = await compareMeters(database, redis, keys);
+  const differences = await compareMeters(database, redis, keys, settleMs);
   return { compared: keys.length, differences: [...differences.values()] };
 }
 
@@ -34,6 +34,7 @@ export async function compareMeters(
   database: Database,
   redis: Redis | Cluster,
   keys: readonly string[],
+  settleMs = defaultSettleMs,
 ): Promise<Map<string, string>> {
   const readCounters = await createReadCounters(database, redis);
   const suspects = new Map<string, { readonly before: Counted; ledger: Standing }>();
