@@ -7,7 +7,9 @@ const slow = [
   "test/accounts/auth/flood.test.ts",
   "test/cli/backup.test.ts",
   "test/data/convert/programs.test.ts",
-  "test/postgres/pooler.test.ts",
+  "test/data/stalled.test.ts",
+  "test/postgres/{pooler,silent-connections}.test.ts",
+  "test/quotas/leases/midnight.test.ts",
   "test/redis/{resharding,sentinel}.test.ts",
   "test/transport/http2-floods.test.ts",
 ];

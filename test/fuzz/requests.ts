@@ -92,9 +92,8 @@ function toProtocol(choice: Choice, protocol: string, method: DescMethod): Made 
     ...(protocol.startsWith("gRPC") && { te: "trailers" }),
     ...(protocol.startsWith("gRPC") &&
       dice.chance(0.05) && { "grpc-timeout": dice.pick(["1n", "99999999H", "2S", "x"]) }),
-    ...(isEndless && {
-      ...(protocol.startsWith("Connect") ? { "connect-timeout-ms": "500" } : { "grpc-timeout": "500m" }),
-    }),
+    ...(isEndless && protocol.startsWith("Connect") && { "connect-timeout-ms": "500" }),
+    ...(isEndless && protocol.startsWith("gRPC") && { "grpc-timeout": "500m" }),
     ...compressed,
   };
   return { headers, body };

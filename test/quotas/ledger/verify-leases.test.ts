@@ -72,9 +72,9 @@ test.skipIf(noOwnRedis !== "")(
     const username = await app.user();
     await app.setLimits(username, { points_per_day: 100_000_000 });
     const client = createClient(QuotaService, createGrpcTransport({ baseUrl: app.url }));
-    let isOver = false;
+    const stopped = new AbortController();
     const calls = Array.from({ length: 16 }, async () => {
-      while (!isOver) {
+      while (!stopped.signal.aborted) {
         const method = { service: Service_Name.ROUTING, methodGroup: Method_Group.PLAN };
         const request = { username, ...method, points: 1, operationId: randomUUID() };
         const { lease } = await client.acquireQuota(request, { headers });
@@ -90,7 +90,7 @@ test.skipIf(noOwnRedis !== "")(
         expect.stringMatching("counters: used points of the day: 100"),
       ]);
     } finally {
-      isOver = true;
+      stopped.abort();
       await Promise.all(calls);
       redis.disconnect();
       await app.stop();
