@@ -48,7 +48,9 @@ describe.skipIf(noPgBouncer !== "")(`PgBouncer in session mode ${noPgBouncer}`, 
       .database("pg_stat_activity")
       .whereRaw("datname = current_database()")
       .pluck("application_name");
-    expect(sessions).toEqual(expect.arrayContaining(["tollgate_notifications", "tollgate_server test_server", "tollgate"]));
+    expect(sessions).toEqual(
+      expect.arrayContaining(["tollgate_notifications", "tollgate_server test_server", "tollgate"]),
+    );
   });
 
   test("connections of the pool have their timeouts", async () => {
