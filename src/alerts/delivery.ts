@@ -1,5 +1,6 @@
 import type { Logger } from "pino";
 import type { Database } from "../postgres/database.ts";
+import { type Backoff, delayAfter } from "../shared/backoff.ts";
 import { type ClaimedAlert, claimAlerts, markFailed, markSent } from "./outbox.ts";
 import type { Webhook } from "./webhook.ts";
 
@@ -31,11 +32,8 @@ export interface DeliveryOptions {
 }
 
 /** Times in milliseconds. */
-interface Schedule {
+interface Schedule extends Backoff {
   readonly pollMs: number;
-  /** The delay after the first failed attempt. It doubles with each attempt, up to `mostMs`. */
-  readonly firstMs: number;
-  readonly mostMs: number;
   readonly attempts: number;
   readonly claimMs: number;
 }
@@ -49,7 +47,8 @@ const maxConcurrent = 10;
  * failed attempt is repeated with exponential backoff. After the last attempt the alert is abandoned.
  */
 export function startDelivery({ database, logger, send, random = Math.random, ...options }: DeliveryOptions): Delivery {
-  const { pollMs, firstMs, mostMs, attempts: maxAttempts, claimMs } = { ...defaults, ...options.schedule };
+  const times = { ...defaults, ...options.schedule };
+  const { pollMs, attempts: maxAttempts, claimMs } = times;
   const state = { isStopped: false, isRequested: false };
   const counts: DeliveryCounts = { sent: 0, failed: 0, abandoned: 0 };
   let isFailing = false;
@@ -60,9 +59,8 @@ export function startDelivery({ database, logger, send, random = Math.random, ..
       await send({ id, body });
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
-      const delayMs = Math.min(firstMs * 2 ** (attempts - 1), mostMs) * (0.5 + random() / 2);
       const isLast = attempts >= maxAttempts;
-      await markFailed(database, id, reason, isLast ? undefined : delayMs);
+      await markFailed(database, id, reason, isLast ? undefined : delayAfter(times, attempts - 1, random));
       counts[isLast ? "abandoned" : "failed"] += 1;
       if (isLast) logger.error({ alert: id, attempts, reason }, "alert abandoned");
       else if (!isFailing) logger.warn({ alert: id, reason }, "alert delivery interrupted");

@@ -1,5 +1,6 @@
 import type { Logger } from "pino";
 import type { Database } from "../postgres/database.ts";
+import { type Backoff, delayAfter } from "../shared/backoff.ts";
 import { createBatch } from "./sink-messages.ts";
 import {
   claimSink,
@@ -37,11 +38,8 @@ export interface AuditSinkOptions {
 }
 
 /** Times in milliseconds. */
-interface SinkSchedule {
+interface SinkSchedule extends Backoff {
   readonly pollMs: number;
-  /** The delay after the first failed attempt. It doubles with each attempt, up to `mostMs`. */
-  readonly firstMs: number;
-  readonly mostMs: number;
   readonly claimMs: number;
   /** The largest number of actions of a batch, at least 100. */
   readonly batchActions: number;
@@ -61,7 +59,8 @@ export function startAuditSink({
   random = Math.random,
   ...options
 }: AuditSinkOptions): AuditSink {
-  const { pollMs, firstMs, mostMs, claimMs, batchActions } = { ...standard, ...options.schedule };
+  const schedule = { ...standard, ...options.schedule };
+  const { pollMs, claimMs, batchActions } = schedule;
   const counts: SinkCounts = { batches: { accepted: 0, failed: 0 }, actions: { sent: 0, dropped: 0 } };
   const state = { isStopped: false };
   let isPrepared = false;
@@ -97,8 +96,7 @@ export function startAuditSink({
 
   async function fail(claim: SinkClaim, reason: string): Promise<void> {
     counts.batches.failed += 1;
-    const delayMs = Math.min(firstMs * 2 ** claim.failures, mostMs) * (0.5 + random() / 2);
-    await failBatch(database, claim, reason, delayMs);
+    await failBatch(database, claim, reason, delayAfter(schedule, claim.failures, random));
     // One line for all servers: the state of the failure is in the database.
     if (claim.failing_since === null) logger.warn({ reason }, "audit sink lost");
   }

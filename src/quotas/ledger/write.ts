@@ -1,4 +1,4 @@
-import { type Database, inTransaction, retryConflicts, type Transaction } from "../../postgres/database.ts";
+import { type Database, inTransaction, retryConflicts } from "../../postgres/database.ts";
 import { ensurePartitions, withPartitions } from "../../postgres/partitions.ts";
 import type { AlertWriter, DayLimits } from "../../shared/alerts.ts";
 import type { Micros } from "../../shared/calendar.ts";
@@ -87,15 +87,11 @@ async function writeWithMore(
         transaction,
         settled.flatMap((entry) => usagesOf(entry, put)),
       );
-    alertCount = await writeAlerts(transaction);
+    if (alerts === undefined || limits.size === 0) return put;
+    const alertActions = await alerts.write(transaction, chargesOf(settledLeases(settled, put, limits)));
+    await actions.write(transaction, alertActions);
+    alertCount = alertActions.length;
     return put;
-
-    async function writeAlerts(on: Transaction): Promise<number> {
-      if (alerts === undefined || limits.size === 0) return 0;
-      const alertActions = await alerts.write(on, chargesOf(settledLeases(settled, put, limits)));
-      await actions.write(on, alertActions);
-      return alertActions.length;
-    }
   });
   if (alertCount > 0) alerts?.scheduleDelivery();
   return written;

@@ -12,22 +12,17 @@ import { noOwnRedis, startRedis } from "../../support/redis.ts";
 
 /** Shorter than in production: one caller at a time, or sixteen on an idle server. */
 const settleMs = 300;
+const method = { service: Service_Name.ROUTING, methodGroup: Method_Group.PLAN };
 const all = { from: "2000-01-01", to: "9999-12-31" };
 
 test.skipIf(noOwnRedis !== "")(
   "reports where counters, sums and the audit log differ from the settled leases",
   async () => {
-    const server = await startRedis();
-    const app = await startTestApp({ REDIS_URL: server.url });
-    const redis = new Redis(server.url);
-    const headers = { authorization: `Bearer ${await app.token(await app.user({ roles: ["BOT"] }))}` };
-    const username = await app.user();
+    const { server, app, redis, headers, username, client, stop } = await start();
     const { id } = await app.database("user_account").where({ username }).first("id");
     await app
       .database("quota")
       .insert({ user_id: id, service: "ROUTING", method_group: "PLAN", points_per_request: 100, points_per_day: 1000 });
-    const client = createClient(QuotaService, createGrpcTransport({ baseUrl: app.url }));
-    const method = { service: Service_Name.ROUTING, methodGroup: Method_Group.PLAN };
     const request = { username, ...method, points: 5, operationId: randomUUID() as string };
     const { lease } = await client.acquireQuota(request, { headers });
     await client.settleLease({ leaseId: lease?.leaseId ?? "", points: 4 }, { headers });
@@ -56,26 +51,18 @@ test.skipIf(noOwnRedis !== "")(
       expect.stringMatching(`no action of the settled lease of operation ${request.operationId}$`),
       expect.stringMatching("user 0: the ledger has no settled lease of the action with tracecode"),
     ]);
-    redis.disconnect();
-    await app.stop();
-    await server.kill();
+    await stop();
   },
 );
 
 test.skipIf(noOwnRedis !== "")(
   "a meter in use differs when its used points do, and not because settlements are on their way",
   async () => {
-    const server = await startRedis();
-    const app = await startTestApp({ REDIS_URL: server.url });
-    const redis = new Redis(server.url);
-    const headers = { authorization: `Bearer ${await app.token(await app.user({ roles: ["BOT"] }))}` };
-    const username = await app.user();
+    const { server, app, redis, headers, username, client, stop } = await start();
     await app.setLimits(username, { points_per_day: 100_000_000 });
-    const client = createClient(QuotaService, createGrpcTransport({ baseUrl: app.url }));
     const stopped = new AbortController();
     const calls = Array.from({ length: 16 }, async () => {
       while (!stopped.signal.aborted) {
-        const method = { service: Service_Name.ROUTING, methodGroup: Method_Group.PLAN };
         const request = { username, ...method, points: 1, operationId: randomUUID() };
         const { lease } = await client.acquireQuota(request, { headers });
         await client.settleLease({ leaseId: lease?.leaseId ?? "", points: 1 }, { headers });
@@ -92,9 +79,27 @@ test.skipIf(noOwnRedis !== "")(
     } finally {
       stopped.abort();
       await Promise.all(calls);
-      redis.disconnect();
-      await app.stop();
-      await server.kill();
+      await stop();
     }
   },
 );
+
+/** Starts a server on a Redis of its own, with a user and a caller of the quota service. */
+async function start() {
+  const server = await startRedis();
+  const app = await startTestApp({ REDIS_URL: server.url });
+  const redis = new Redis(server.url);
+  return {
+    server,
+    app,
+    redis,
+    headers: { authorization: `Bearer ${await app.token(await app.user({ roles: ["BOT"] }))}` },
+    username: await app.user(),
+    client: createClient(QuotaService, createGrpcTransport({ baseUrl: app.url })),
+    async stop() {
+      redis.disconnect();
+      await app.stop();
+      await server.kill();
+    },
+  };
+}
