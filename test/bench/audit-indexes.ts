@@ -11,7 +11,7 @@ import { columnOf } from "../../src/postgres/columns.ts";
 import { openDatabase } from "../../src/postgres/database.ts";
 import { startEmbedded } from "../../src/postgres/embedded/embedded.ts";
 import { migrate } from "../../src/postgres/migrate.ts";
-import { median } from "./stand.ts";
+import { median } from "./fixture.ts";
 
 const users = 2000;
 const batchSize = 500;

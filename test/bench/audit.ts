@@ -12,7 +12,7 @@ import { RecordActionsRequestSchema } from "#gen/tollgate/v1/audit_pb.js";
 import { columnOf } from "../../src/postgres/columns.ts";
 import { ensurePartitions } from "../../src/postgres/partitions.ts";
 import { defineStatements, executeStatement, keepPlan } from "../../src/postgres/statements.ts";
-import { median, seconds, startFixture, timed } from "./stand.ts";
+import { median, seconds, startFixture, timed } from "./fixture.ts";
 
 const sizes = [1_000_000, Number(process.argv[2] ?? 10_000_000)];
 const users = 2000;

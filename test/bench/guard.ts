@@ -10,8 +10,8 @@ import { buildRelease } from "../support/release.ts";
 import { type Judgement, judge, maxRatio, maxUncertainty, type RoundCosts } from "./judge.ts";
 import { batchSize, openQuotaCalls } from "./rivals/calls.ts";
 import { runClosedLoop } from "./rivals/closed-loop.ts";
+import { type Fixture, startFixture } from "./rivals/fixture.ts";
 import { isInstalled, moveAside, threadNanos } from "./rivals/processes.ts";
-import { type Fixture, startFixture } from "./rivals/stand.ts";
 
 /** Short rounds: the load of the machine by others changes over seconds. */
 const rounds = 24;

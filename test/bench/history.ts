@@ -6,7 +6,7 @@ import { randomBytes, randomUUID } from "node:crypto";
 import { PassThrough } from "node:stream";
 import ExcelJs from "exceljs";
 import { fillUsage, fillUsers, usagePeriod } from "./fill.ts";
-import { median, seconds, startFixture, timed } from "./stand.ts";
+import { median, seconds, startFixture, timed } from "./fixture.ts";
 
 const users = 2000;
 const days = 30;

@@ -1,4 +1,4 @@
-import { median, quantile } from "./stand.ts";
+import { median, quantile } from "./fixture.ts";
 
 /** Processor time per operation in each round, of this tree and of the release. Round by round they ran one after the other. */
 export interface RoundCosts {

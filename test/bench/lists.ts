@@ -5,9 +5,9 @@
  */
 import { Agent, request as httpRequest } from "node:http";
 import { openDatabase } from "../../src/postgres/database.ts";
+import { median } from "./fixture.ts";
+import { type Fixture, startFixture } from "./rivals/fixture.ts";
 import { cpuSeconds, moveAside, type Server, startServer } from "./rivals/processes.ts";
-import { type Fixture, startFixture } from "./rivals/stand.ts";
-import { median } from "./stand.ts";
 
 const rowCount = Number(process.env["ROWS"] ?? 200_000);
 const rounds = Number(process.env["ROUNDS"] ?? 4);

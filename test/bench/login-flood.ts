@@ -9,7 +9,7 @@ import { type ClientHttp2Session, connect } from "node:http2";
 import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
 import { setTimeout as wait } from "node:timers/promises";
-import { quantile, startFixture, within } from "./stand.ts";
+import { quantile, startFixture, within } from "./fixture.ts";
 
 const flooderPath = "test/bench/login-flooder.ts";
 const inFlight = Number(process.argv[2] ?? 8000);

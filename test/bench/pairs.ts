@@ -8,10 +8,10 @@ import { readFileSync } from "node:fs";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { AcquireQuotaResponseSchema, SettleLeaseRequestSchema } from "#gen/tollgate/v1/lease_pb.js";
 import { buildRelease } from "../support/release.ts";
+import { median, quantile } from "./fixture.ts";
 import { acquisition, openQuotaCalls, quotaService } from "./rivals/calls.ts";
+import { type Fixture, startFixture } from "./rivals/fixture.ts";
 import { childrenOf, moveAside, threadNanos } from "./rivals/processes.ts";
-import { type Fixture, startFixture } from "./rivals/stand.ts";
-import { median, quantile } from "./stand.ts";
 
 const callers = 64;
 /** Rounds have a number of pairs, not a time: a slow machine must not measure code that is not compiled yet. */

@@ -20,7 +20,7 @@ import { explainSnapshot, readSnapshot } from "../../src/quotas/ledger/read.ts";
 import { dayMs } from "../../src/shared/calendar.ts";
 import { createOutageLog } from "../../src/shared/outage-log.ts";
 import { startRedis } from "../support/redis.ts";
-import { median, seconds, timed } from "./stand.ts";
+import { median, seconds, timed } from "./fixture.ts";
 
 const setting = (name: string, value: number) => Number(process.env[name] ?? value);
 const leases = setting("LEASES", 100_000);

@@ -6,9 +6,9 @@
 import { execFileSync } from "node:child_process";
 import { Redis } from "ioredis";
 import { openDatabase } from "../../src/postgres/database.ts";
+import { startFixture } from "./rivals/fixture.ts";
 import { load } from "./rivals/measure.ts";
 import { childrenOf, cpuSeconds } from "./rivals/processes.ts";
-import { startFixture } from "./rivals/stand.ts";
 
 const rounds = Number(process.env.ROUNDS ?? 5);
 const callers = 64;

@@ -7,8 +7,8 @@ import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { openDatabase } from "../../src/postgres/database.ts";
 import { fillUsage, fillUsers, usagePeriod } from "./fill.ts";
-import { startFixture } from "./rivals/stand.ts";
-import { within } from "./stand.ts";
+import { within } from "./fixture.ts";
+import { startFixture } from "./rivals/fixture.ts";
 
 const [users = 20_000, reported = 300] = process.argv.slice(2).map(Number);
 const [days, methods] = [30, 4];

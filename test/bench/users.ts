@@ -4,7 +4,7 @@
  * same filters with and without it, alternately, in one run.
  */
 import { fillUsers } from "./fill.ts";
-import { median, seconds, startFixture, timed } from "./stand.ts";
+import { median, seconds, startFixture, timed } from "./fixture.ts";
 
 const users = Number(process.argv[2] ?? 1_000_000);
 const query = "select * from user_account where search like lower(?) order by username limit 100";

@@ -6,8 +6,8 @@ import {
   BatchAcquireQuotaResponseSchema,
   SettleLeaseRequestSchema,
 } from "#gen/tollgate/v1/lease_pb.js";
+import { users } from "./fixture.ts";
 import { type GrpcConnection, openGrpc } from "./grpc-client.ts";
-import { users } from "./stand.ts";
 
 /** Calls of the quota service over gRPC. Each returns the amount of work that it did. */
 export interface QuotaCalls {

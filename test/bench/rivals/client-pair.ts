@@ -3,7 +3,7 @@ import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { QuotaService } from "#gen/tollgate/v1/lease_pb.js";
 import { createQuotaClient } from "../../../src/client/quota-client.ts";
-import { users } from "./stand.ts";
+import { users } from "./fixture.ts";
 
 /** Returns a function that acquires and settles through the client library. Its callers share one client. */
 export function createClientPair(url: string, token: string, isCoalesced: boolean): () => Promise<number> {

@@ -1,4 +1,4 @@
-import { median, quantile } from "../stand.ts";
+import { median, quantile } from "../fixture.ts";
 
 export interface LoopSize {
   readonly seconds: number;

@@ -8,7 +8,7 @@ import { Redis } from "ioredis";
 import { acquisition, batchSize, openQuotaCalls, type QuotaCalls, quotaService } from "./calls.ts";
 import { createClientPair } from "./client-pair.ts";
 import { runClosedLoop } from "./closed-loop.ts";
-import { users } from "./stand.ts";
+import { users } from "./fixture.ts";
 
 const [kind = "", url = "", token = "", secondsText, callersText] = process.argv.slice(2);
 const [seconds, callers] = [Number(secondsText), Number(callersText)];

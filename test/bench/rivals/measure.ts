@@ -1,4 +1,4 @@
-import { median } from "../stand.ts";
+import { median } from "../fixture.ts";
 import { run, type Server, treeCpuSeconds } from "./processes.ts";
 
 export const seconds = 3;

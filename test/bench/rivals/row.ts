@@ -1,6 +1,6 @@
+import type { Fixture } from "./fixture.ts";
 import type { Speed } from "./measure.ts";
 import { type Server, startServer } from "./processes.ts";
-import type { Fixture } from "./stand.ts";
 
 /** One comparison of the table. */
 export interface Row {

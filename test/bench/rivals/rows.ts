@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { encodeEnvelope } from "@connectrpc/connect/protocol";
 import { AcquireQuotaRequestSchema } from "#gen/tollgate/v1/lease_pb.js";
-import { median, timed } from "../stand.ts";
+import { median, timed } from "../fixture.ts";
 import { compareWithLedger } from "./ledger-row.ts";
 import { compare, h2load, load, redisBenchmark, wrk } from "./measure.ts";
 import { type Server, serviceOf, startServer } from "./processes.ts";

@@ -5,10 +5,10 @@
 import { execFileSync } from "node:child_process";
 import { writeFile } from "node:fs/promises";
 import { parseArgs } from "node:util";
+import { startFixture } from "./fixture.ts";
 import { isInstalled } from "./processes.ts";
 import type { Row } from "./row.ts";
 import { rows } from "./rows.ts";
-import { startFixture } from "./stand.ts";
 
 const needs: Readonly<Record<string, readonly string[]>> = {
   a: ["redis-benchmark"],

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { Redis } from "ioredis";
 import { createRedisEngine } from "../../../src/quotas/counters/redis.ts";
-import type { Fixture } from "./stand.ts";
+import type { Fixture } from "./fixture.ts";
 
 const generation = 1;
 const remember = { ms: 86_400_000, operations: 2000 };
