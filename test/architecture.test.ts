@@ -48,6 +48,20 @@ test("every name that src exports is unique", () => {
   expect(sharedNamesOf(sources)).toEqual([]);
 });
 
+test.each([
+  'import { a } from "./b.ts";',
+  'import type { A } from "./b.ts";',
+  'import {\n  type A,\n} from "./b.ts";',
+  'import "./b.ts";',
+  'export { a } from "./b.ts";',
+  'export type * from "./b.ts";',
+  'const { a } = await import("./b.ts");',
+  'type A = import("./b.ts").A;',
+  'type A = typeof import(\n  "./b.ts"\n);',
+])("the checks see the import %j", (source) => {
+  expect(importsOf(source)).toEqual(["./b.ts"]);
+});
+
 test("the checks report each forbidden import, circle and shared name", () => {
   const [all, quotas, accounts] = lists as [FloorList, FloorList, FloorList];
   const forbidden = (list: FloorList, from: string, to: string) => violationsOf(list, [{ from, to }]);
@@ -95,9 +109,9 @@ function sharedNamesOf(sources: readonly (readonly [file: string, source: string
     .toSorted();
 }
 
-/** Returns the paths of the relative imports, types and dynamic imports included. */
+/** Returns the paths of the relative imports: of values, types and effects, re-exports, and dynamic ones. */
 function importsOf(source: string): string[] {
-  return [...source.matchAll(/(?:from|import\()\s*"(\.[^"]+\.ts)"/g)].map(([, path = ""]) => path);
+  return [...source.matchAll(/\b(?:from|import)[\s(]*"(\.[^"]+\.ts)"/g)].map(([, path = ""]) => path);
 }
 
 /** Reads the numbered list after the heading. Returns the floor of each part, 1 at the top. */
