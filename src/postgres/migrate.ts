@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
 import { setTimeout as wait } from "node:timers/promises";
 import type pg from "pg";
-import { advisoryLocks } from "./advisory-locks.ts";
+import { tryLockSession } from "./advisory-locks.ts";
 import { type Database, withOwnConnection } from "./database.ts";
 import { isLockFailure } from "./errors.ts";
 
@@ -80,13 +80,7 @@ export async function migrate(database: Database, folder = ownFolder, only?: Rea
  * INDEX CONCURRENTLY of the other server would wait.
  */
 async function lockSession(client: pg.Client): Promise<void> {
-  for (;;) {
-    const { rows } = await client.query<{ free: boolean }>("select pg_try_advisory_lock($1) as free", [
-      advisoryLocks.migrations,
-    ]);
-    if (rows[0]?.free === true) return;
-    await wait(retryMs);
-  }
+  while (!(await tryLockSession(client, "migrations"))) await wait(retryMs);
 }
 
 async function apply(client: pg.Client, migration: Migration): Promise<void> {

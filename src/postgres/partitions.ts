@@ -1,5 +1,5 @@
 import { type Day, toIsoDay } from "../shared/calendar.ts";
-import { advisoryLocks, lockInTransaction } from "./advisory-locks.ts";
+import { lockInTransaction, tryLockTable } from "./advisory-locks.ts";
 import { type Database, inTransaction, type Transaction } from "./database.ts";
 import { isMissingPartition } from "./errors.ts";
 import { defineStatements, queryRows, queryText } from "./statements.ts";
@@ -56,12 +56,8 @@ export async function dropPartitions(database: Database, table: Partitioned, bef
   await database.transaction(async (lock) => {
     // It is idle while up to a year of partitions is dropped.
     await queryText(lock, "set local idle_in_transaction_session_timeout = 0");
-    // No parameters: with them, the snapshot of the statement would stay open, and FINALIZE would wait for it.
-    const [row] = await queryText<{ free: boolean }>(
-      lock,
-      `select pg_try_advisory_xact_lock(${advisoryLocks.partitions}, '${table}'::regclass::oid::integer) as free`,
-    );
-    if (row?.free !== true) return;
+    // FINALIZE waits for open snapshots. This lock leaves none open.
+    if (!(await tryLockTable(lock, "partitions", table))) return;
     for (const { name, state } of await readTables(database, table)) {
       const isOld = name < nameOf(table, before);
       if (state === "detaching") await queryText(database, ddl.finishDetach(table, name));

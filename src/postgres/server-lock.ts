@@ -1,7 +1,7 @@
 import { setTimeout as wait } from "node:timers/promises";
 import pg from "pg";
 import type { OutageLog } from "../shared/outage-log.ts";
-import { advisoryLocks } from "./advisory-locks.ts";
+import { listLockHolders, tryLockSession } from "./advisory-locks.ts";
 import { lastReleaseSession } from "./last-release.ts";
 import { closeWhenSilent } from "./silent-connections.ts";
 
@@ -82,10 +82,8 @@ async function acquireLock(
   closeWhenSilent(client, { limitMs: silenceMs });
   try {
     const startedMs = performance.now();
-    const kind = isShared ? "pg_try_advisory_lock_shared" : "pg_try_advisory_lock";
     for (;;) {
-      const { rows } = await client.query<{ taken: boolean }>(`select ${kind}($1) as taken`, [advisoryLocks.server]);
-      const isTaken = rows[0]?.taken === true;
+      const isTaken = await tryLockSession(client, "server", isShared ? "shared" : "exclusive");
       if (isTaken && (isShared || !(await hasLastRelease(client)))) break;
       if (performance.now() - startedMs > waitMs) {
         throw new LockTakenError(isTaken ? besideLastRelease : await describeHolders(client, isShared));
@@ -111,13 +109,7 @@ async function acquireLock(
  * servers of the last release leave the roll-up to this one.
  */
 async function keepLastReleaseFromRollUp(client: pg.Client): Promise<void> {
-  for (;;) {
-    const { rows } = await client.query<{ taken: boolean }>("select pg_try_advisory_lock_shared($1) as taken", [
-      advisoryLocks.auditRollUpOfLastRelease,
-    ]);
-    if (rows[0]?.taken === true) return;
-    await wait(retryMs);
-  }
+  while (!(await tryLockSession(client, "auditRollUpOfLastRelease", "shared"))) await wait(retryMs);
 }
 
 const besideLastRelease =
@@ -133,14 +125,8 @@ async function hasLastRelease(client: pg.Client): Promise<boolean> {
 }
 
 async function describeHolders(client: pg.Client, isShared: boolean): Promise<string> {
-  const { rows } = await client.query<{ name: string }>(
-    `select substr(application_name, ${sessionPrefix.length + 1}) as name from pg_locks join pg_stat_activity using (pid)
-     where locktype = 'advisory' and granted and objid = $1 and pid <> pg_backend_pid()
-       and pg_locks.database = (select oid from pg_database where datname = current_database())
-     order by name`,
-    [advisoryLocks.server],
-  );
-  const names = [...new Set(rows.map(({ name }) => name))].join(", ") || "another server";
+  const sessions = await listLockHolders(client, "server");
+  const names = sessions.map((name) => name.slice(sessionPrefix.length)).join(", ") || "another server";
   return isShared
     ? `a server without REDIS_URL runs on this database and counts in its own process: ${names}. Stop it first, or set the same REDIS_URL on all servers`
     : `another server runs on this database: ${names}. Without REDIS_URL there may be one: stop that one first, or set the same REDIS_URL on all servers. A rolling deployment runs two at a time and needs REDIS_URL`;

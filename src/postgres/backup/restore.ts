@@ -3,7 +3,7 @@ import { pipeline } from "node:stream/promises";
 import type pg from "pg";
 import { from as copyFrom } from "pg-copy-streams";
 import { type Day, dayAt } from "../../shared/calendar.ts";
-import { advisoryLocks } from "../advisory-locks.ts";
+import { tryLockSession } from "../advisory-locks.ts";
 import { type Database, withOwnConnection } from "../database.ts";
 import { migrate, readMigrations } from "../migrate.ts";
 import { ensurePartitions, type Partitioned } from "../partitions.ts";
@@ -73,8 +73,7 @@ async function checkTarget(client: pg.ClientBase, { migrations }: BackupHeader):
 
 /** Held until the connection ends: no server starts on the database, and none runs. */
 async function lockServer(client: pg.ClientBase): Promise<void> {
-  const { rows } = await client.query("select pg_try_advisory_lock($1) as free", [advisoryLocks.server]);
-  if (rows[0]?.free !== true) throw new Error("a server runs on this database: stop it first");
+  if (!(await tryLockSession(client, "server"))) throw new Error("a server runs on this database: stop it first");
 }
 
 async function checkEmpty(client: pg.ClientBase): Promise<void> {

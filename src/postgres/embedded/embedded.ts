@@ -5,7 +5,7 @@ import { createServer } from "node:net";
 import { join, resolve } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import pg from "pg";
-import { advisoryLocks } from "../advisory-locks.ts";
+import { listLockHolders, tryLockSession } from "../advisory-locks.ts";
 import { closeFolder, isDedicated } from "./folder.ts";
 import { findPrograms, programOwnerOf, runProgram } from "./programs.ts";
 import { prepareRole, type RoleLogin, serviceRole } from "./role.ts";
@@ -103,17 +103,9 @@ export async function startEmbedded({ folder, settings = {}, onExit }: EmbeddedO
     if (client === undefined) {
       throw new Error(`the process in ${pidFile} does not respond as PostgreSQL: stop it, or remove the file`);
     }
-    const { rows } = await client.query<{ taken: boolean }>("select pg_try_advisory_lock($1) as taken", [
-      advisoryLocks.embedded,
-    ]);
-    if (rows[0]?.taken === true) return client;
-    const holders = await client.query<{ name: string }>(
-      `select application_name as name from pg_locks join pg_stat_activity using (pid)
-       where locktype = 'advisory' and granted and objid = $1`,
-      [advisoryLocks.embedded],
-    );
+    if (await tryLockSession(client, "embedded")) return client;
+    const [holder = "another process"] = await listLockHolders(client, "embedded");
     await client.end();
-    const holder = holders.rows[0]?.name ?? "another process";
     throw new Error(`${folder} is in use by ${holder}: stop it, or set another DATA_DIR`);
   }
 
