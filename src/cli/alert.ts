@@ -1,5 +1,5 @@
 import { AlertService, type AlertThresholds, AlertThresholds_Source as Source } from "#gen/tollgate/v1/alert_pb.js";
-import { type Input, optionOf, UsageError } from "./command.ts";
+import { type CommandInput, optionOf, UsageError } from "./command.ts";
 import { connect } from "./connection.ts";
 import { exitCodes } from "./exit-codes.ts";
 
@@ -7,13 +7,13 @@ import { exitCodes } from "./exit-codes.ts";
 type Owner = { readonly username: string } | { readonly key: string };
 
 /** Prints the thresholds that apply to a user or a company, and where they are set. */
-export async function showAlert(input: Input): Promise<number> {
+export async function showAlert(input: CommandInput): Promise<number> {
   const owner = ownerOf(input);
   return printThresholds(input, await readThresholds(input, owner));
 }
 
 /** Sets the thresholds of a user or a company, turns its alerts off, or removes its thresholds. */
-export async function setAlert(input: Input): Promise<number> {
+export async function setAlert(input: CommandInput): Promise<number> {
   const owner = ownerOf(input);
   const [list = ""] = input.arguments;
   const alerts = await connect(input, AlertService);
@@ -31,7 +31,7 @@ export async function setAlert(input: Input): Promise<number> {
   return printThresholds(input, alertThresholds);
 }
 
-async function readThresholds(input: Input, owner: Owner): Promise<AlertThresholds | undefined> {
+async function readThresholds(input: CommandInput, owner: Owner): Promise<AlertThresholds | undefined> {
   const alerts = await connect(input, AlertService);
   const options = { signal: input.signal };
   const { alertThresholds } =
@@ -41,14 +41,14 @@ async function readThresholds(input: Input, owner: Owner): Promise<AlertThreshol
   return alertThresholds;
 }
 
-function ownerOf(input: Input): Owner {
+function ownerOf(input: CommandInput): Owner {
   const [username, key] = [optionOf(input, "user"), optionOf(input, "company")];
   if (username !== undefined && key === undefined) return { username };
   if (key !== undefined && username === undefined) return { key };
   throw new UsageError("one of --user and --company must be set");
 }
 
-function printThresholds(input: Input, found: AlertThresholds | undefined): number {
+function printThresholds(input: CommandInput, found: AlertThresholds | undefined): number {
   const { thresholds = [], source = Source.UNSPECIFIED } = found ?? {};
   const from = Source[source].toLowerCase();
   input.output.value({ thresholds, source: from }, `${thresholds.join(",") || "off"} (${from})`);

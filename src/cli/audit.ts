@@ -4,7 +4,7 @@ import { type AuditAction, AuditService } from "#gen/tollgate/v1/audit_pb.js";
 import { Outcome_Name } from "#gen/tollgate/v1/lease_pb.js";
 import { Sort_Direction } from "#gen/tollgate/v1/list_pb.js";
 import { Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
-import { type Input, numberOption, optionOf, UsageError } from "./command.ts";
+import { type CommandInput, numberOption, optionOf, UsageError } from "./command.ts";
 import { connect } from "./connection.ts";
 import { exitCodes } from "./exit-codes.ts";
 
@@ -13,7 +13,7 @@ const followEveryMs = 2000;
 const lateMs = 30_000;
 
 /** Prints the last actions, oldest first. With --follow, prints new ones until it is interrupted. */
-export async function showAudit(input: Input): Promise<number> {
+export async function showAudit(input: CommandInput): Promise<number> {
   const audit = await connect(input, AuditService);
   const [username, companyKey, operationId] = ["username", "company", "operation"].map((name) => optionOf(input, name));
   const limit = numberOption(input, "limit", 1) ?? 100;
@@ -45,7 +45,7 @@ export async function showAudit(input: Input): Promise<number> {
   return exitCodes.fine;
 }
 
-function timeOption(input: Input, name: string): Timestamp | undefined {
+function timeOption(input: CommandInput, name: string): Timestamp | undefined {
   const text = optionOf(input, name);
   if (text === undefined) return undefined;
   const date = new Date(text);

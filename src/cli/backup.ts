@@ -3,12 +3,12 @@ import { link, open, rm } from "node:fs/promises";
 import { pipeline } from "node:stream/promises";
 import { createBackup } from "../postgres/backup/backup.ts";
 import { withOwnConnection } from "../postgres/database.ts";
-import { type Input, optionOf, UsageError } from "./command.ts";
+import { type CommandInput, optionOf, UsageError } from "./command.ts";
 import { exitCodes } from "./exit-codes.ts";
 import { withDatabase } from "./local-database.ts";
 
 /** Writes a backup to a file, which only its owner may read, or to stdout. A failed backup leaves no file. */
-export async function backUpDatabase(input: Input): Promise<number> {
+export async function backUpDatabase(input: CommandInput): Promise<number> {
   const path = optionOf(input, "output");
   const { stdout, output, signal } = input;
   if (path === undefined && (stdout as { isTTY?: boolean }).isTTY === true) {

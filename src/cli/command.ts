@@ -6,24 +6,24 @@ export interface CommandDefinition {
   readonly summary: string;
   /** Names of the arguments, in order. A name that ends with "?" is optional. */
   readonly arguments?: readonly string[];
-  readonly options?: Readonly<Record<string, Option>>;
+  readonly options?: Readonly<Record<string, CommandOption>>;
   /** Loads the implementation, so that a command pays for its own imports only. */
   readonly load: () => Promise<Run>;
 }
 
-export interface Option {
+export interface CommandOption {
   /** The name of the value in the help. Absent for a flag. */
   readonly value?: string;
   readonly meaning: string;
 }
 
 /** Runs a command and returns its exit code. */
-export type Run = (input: Input) => Promise<number>;
+export type Run = (input: CommandInput) => Promise<number>;
 
-export interface Input {
+export interface CommandInput {
   readonly arguments: readonly string[];
   readonly options: Readonly<Record<string, string | boolean | undefined>>;
-  readonly output: Output;
+  readonly output: CommandOutput;
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly stdin: NodeJS.ReadableStream;
   /** For bytes. Texts and values go through `output`. */
@@ -33,9 +33,9 @@ export interface Input {
 }
 
 /** Data goes to stdout, everything else to stderr. */
-export interface Output {
+export interface CommandOutput {
   /** Prints rows as a table, or as JSON lines with --json. */
-  rows(rows: readonly Row[]): void;
+  rows(rows: readonly OutputRow[]): void;
   /** Prints one value: as text, or as JSON with --json. */
   value(value: unknown, text: string): void;
   /** Prints a message for people to stderr. */
@@ -44,7 +44,7 @@ export interface Output {
   progress(message: string): void;
 }
 
-export type Row = Readonly<Record<string, string | number | boolean | null | undefined>>;
+export type OutputRow = Readonly<Record<string, string | number | boolean | null | undefined>>;
 
 /** A wrong use of the command line. It exits with 2. */
 export class UsageError extends Error {}
@@ -53,14 +53,14 @@ export class UsageError extends Error {}
  * Returns the text of an option.
  * @throws UsageError when it is required and absent
  */
-export function requireOption({ options }: Input, name: string): string {
+export function requireOption({ options }: CommandInput, name: string): string {
   const value = options[name];
   if (typeof value !== "string") throw new UsageError(`--${name} must be set`);
   return value;
 }
 
 /** Returns the text of an option, or undefined. */
-export function optionOf({ options }: Input, name: string): string | undefined {
+export function optionOf({ options }: CommandInput, name: string): string | undefined {
   const value = options[name];
   return typeof value === "string" ? value : undefined;
 }
@@ -69,7 +69,7 @@ export function optionOf({ options }: Input, name: string): string | undefined {
  * Returns an option that is a whole number of `least` or more.
  * @throws UsageError otherwise
  */
-export function numberOption(input: Input, name: string, least = 0): number | undefined {
+export function numberOption(input: CommandInput, name: string, least = 0): number | undefined {
   const text = optionOf(input, name);
   if (text === undefined) return undefined;
   const number = Number(text);

@@ -1,4 +1,4 @@
-import { type CommandDefinition, type Input, UsageError } from "./command.ts";
+import { type CommandDefinition, type CommandInput, UsageError } from "./command.ts";
 import { createCompletion } from "./help.ts";
 
 const period = {
@@ -161,7 +161,7 @@ export const commands: readonly CommandDefinition[] = [
     name: "verify",
     summary: "Compare usage, the ledger and the counters in Redis, and print what differs",
     options: period,
-    load: async () => (await import("./verify.ts")).verifyBooks,
+    load: async () => (await import("./verify.ts")).verifyRecords,
   },
   {
     name: "alert show",
@@ -208,7 +208,7 @@ export const commands: readonly CommandDefinition[] = [
   },
 ];
 
-async function printCompletion(input: Input): Promise<number> {
+async function printCompletion(input: CommandInput): Promise<number> {
   const [shell] = input.arguments;
   if (shell !== "bash" && shell !== "zsh") throw new UsageError("SHELL must be bash or zsh");
   const script = createCompletion(commands, shell);

@@ -1,9 +1,9 @@
 import { CompanyService } from "#gen/tollgate/v1/company_pb.js";
-import { type Input, numberOption, optionOf } from "./command.ts";
+import { type CommandInput, numberOption, optionOf } from "./command.ts";
 import { connect } from "./connection.ts";
 import { exitCodes } from "./exit-codes.ts";
 
-export async function listCompanies(input: Input): Promise<number> {
+export async function listCompanies(input: CommandInput): Promise<number> {
   const companies = await connect(input, CompanyService);
   const filter = optionOf(input, "filter");
   const limit = numberOption(input, "limit", 1) ?? 1000;
@@ -14,7 +14,7 @@ export async function listCompanies(input: Input): Promise<number> {
   return exitCodes.fine;
 }
 
-export async function createCompany(input: Input): Promise<number> {
+export async function createCompany(input: CommandInput): Promise<number> {
   const companies = await connect(input, CompanyService);
   const [key = ""] = input.arguments;
   const detail = optionOf(input, "detail");

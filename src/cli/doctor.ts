@@ -5,7 +5,7 @@ import { type Config, ConfigError, readConfig } from "../config.ts";
 import type { Database } from "../postgres/database.ts";
 import { defineStatements, queryRows } from "../postgres/statements.ts";
 import { openRedis } from "../redis/client.ts";
-import type { Input } from "./command.ts";
+import type { CommandInput } from "./command.ts";
 import { describeError, exitCodes } from "./exit-codes.ts";
 import { withDatabase } from "./local-database.ts";
 
@@ -22,7 +22,7 @@ const oldestPostgres = 15;
 const oldestRedis = 7;
 
 /** Checks settings, versions, locale, memory policy and clocks, and says what to do. Exits with 1 if it found a problem. */
-export async function diagnose(input: Input): Promise<number> {
+export async function diagnose(input: CommandInput): Promise<number> {
   const findings: Finding[] = [checkNode()];
   const config = readSettings(input, findings);
   if (config !== undefined) {
@@ -51,7 +51,7 @@ function checkNode(): Finding {
   return judge("node", major >= 20 && major < 25, process.version, "use Node 20, 22 or 24");
 }
 
-function readSettings({ environment }: Input, findings: Finding[]): Config | undefined {
+function readSettings({ environment }: CommandInput, findings: Finding[]): Config | undefined {
   try {
     const config = readConfig(environment);
     findings.push({ check: "settings", state: "ok", detail: "all can be read" });

@@ -1,4 +1,4 @@
-import type { CommandDefinition, Option } from "./command.ts";
+import type { CommandDefinition, CommandOption } from "./command.ts";
 
 /** Options of every command. */
 export const commonOptions = {
@@ -22,7 +22,7 @@ export function describeCommands(commands: readonly CommandDefinition[]): string
 
 /** The help of one command. */
 export function describeCommand(command: CommandDefinition): string {
-  const options = Object.entries<Option>({ ...command.options, ...commonOptions }).map(([name, option]) => ({
+  const options = Object.entries<CommandOption>({ ...command.options, ...commonOptions }).map(([name, option]) => ({
     name: option.value === undefined ? `--${name}` : `--${name} ${option.value}`,
     meaning: option.meaning,
   }));

@@ -1,11 +1,11 @@
 import { durationMs, timestampDate } from "@bufbuild/protobuf/wkt";
 import { Lease_State, QuotaService } from "#gen/tollgate/v1/lease_pb.js";
 import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
-import type { Input } from "./command.ts";
+import type { CommandInput } from "./command.ts";
 import { connect } from "./connection.ts";
 import { exitCodes } from "./exit-codes.ts";
 
-export async function listLeases(input: Input): Promise<number> {
+export async function listLeases(input: CommandInput): Promise<number> {
   const quotas = await connect(input, QuotaService);
   const [username = ""] = input.arguments;
   const { leases } = await quotas.listLeases({ username }, { signal: input.signal });
@@ -24,7 +24,7 @@ export async function listLeases(input: Input): Promise<number> {
 }
 
 /** Frees the slot and the points of a lease, as an administrator. */
-export async function forceReleaseLease(input: Input): Promise<number> {
+export async function forceReleaseLease(input: CommandInput): Promise<number> {
   const quotas = await connect(input, QuotaService);
   const [leaseId = ""] = input.arguments;
   const { lease } = await quotas.forceReleaseLease({ leaseId }, { signal: input.signal });

@@ -2,7 +2,7 @@ import { readConfig } from "../config.ts";
 import { type Database, openDatabase } from "../postgres/database.ts";
 import { startEmbedded } from "../postgres/embedded/embedded.ts";
 import { checkSession } from "../postgres/sessions.ts";
-import type { Input } from "./command.ts";
+import type { CommandInput } from "./command.ts";
 
 /** A long statement of an operator may take this long. */
 const statementTimeoutMs = 3_600_000;
@@ -12,7 +12,7 @@ const statementTimeoutMs = 3_600_000;
  * @throws ConfigError when a setting is wrong; Error when the embedded server is in use by a running server
  */
 export async function withDatabase<Result>(
-  { environment }: Pick<Input, "environment">,
+  { environment }: Pick<CommandInput, "environment">,
   work: (database: Database) => Promise<Result>,
 ): Promise<Result> {
   const config = readConfig(environment);

@@ -1,5 +1,5 @@
 import { stripVTControlCharacters } from "node:util";
-import type { Output, Row } from "./command.ts";
+import type { CommandOutput, OutputRow } from "./command.ts";
 
 export interface OutputOptions {
   readonly stdout: NodeJS.WritableStream;
@@ -8,7 +8,7 @@ export interface OutputOptions {
 }
 
 /** Creates the output of a command. */
-export function createOutput({ stdout, stderr, isJson }: OutputOptions): Output {
+export function createOutput({ stdout, stderr, isJson }: OutputOptions): CommandOutput {
   let hasProgress = false;
   const clearProgress = () => {
     if (hasProgress) stderr.write("\r\u001B[K");
@@ -38,7 +38,7 @@ export function createOutput({ stdout, stderr, isJson }: OutputOptions): Output 
 }
 
 /** Aligns rows under their headings: numbers to the right, texts to the left. */
-export function formatTable(rows: readonly Row[]): string {
+export function formatTable(rows: readonly OutputRow[]): string {
   const names = [...new Set(rows.flatMap((row) => Object.keys(row)))];
   const columns = names.map((name) => {
     const texts = rows.map((row) => textOf(row[name]));
@@ -57,7 +57,7 @@ export function formatTable(rows: readonly Row[]): string {
 }
 
 /** Names come from callers: control characters must not reach the terminal. */
-function textOf(value: Row[string]): string {
+function textOf(value: OutputRow[string]): string {
   if (value === undefined || value === null) return "-";
   // oxlint-disable-next-line eslint/no-control-regex -- Control characters are what is removed.
   return stripVTControlCharacters(String(value)).replaceAll(/[\u0000-\u001F\u007F]/g, " ");

@@ -9,7 +9,7 @@ import {
   ServiceQuotaSchema,
 } from "#gen/tollgate/v1/quota_pb.js";
 import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
-import { enumOption, type Input, numberOption, optionOf, requireOption, UsageError } from "./command.ts";
+import { type CommandInput, enumOption, numberOption, optionOf, requireOption, UsageError } from "./command.ts";
 import { connect } from "./connection.ts";
 import { exitCodes } from "./exit-codes.ts";
 
@@ -25,7 +25,7 @@ interface Limits {
 }
 
 /** Prints the quotas of a user, the base quota first. */
-export async function showQuota(input: Input): Promise<number> {
+export async function showQuota(input: CommandInput): Promise<number> {
   const quotas = await connect(input, QuotaAdminService);
   const [username = ""] = input.arguments;
   const answer = await quotas.readQuotas({ username }, { signal: input.signal });
@@ -34,7 +34,7 @@ export async function showQuota(input: Input): Promise<number> {
 }
 
 /** Replaces the quota of a user with that of a file, or prints the difference with --dry-run. */
-export async function applyQuota(input: Input): Promise<number> {
+export async function applyQuota(input: CommandInput): Promise<number> {
   const quotas = await connect(input, QuotaAdminService);
   const [username = ""] = input.arguments;
   const [from, to] = [optionOf(input, "from"), optionOf(input, "to")];
@@ -71,7 +71,7 @@ async function readQuotaFile(path: string) {
 }
 
 /** Sets the limits of one service and method group in the base quota, and keeps the others. */
-export async function setQuota(input: Input): Promise<number> {
+export async function setQuota(input: CommandInput): Promise<number> {
   const quotas = await connect(input, QuotaAdminService);
   const [username = "", serviceName = "", methodName = ""] = input.arguments;
   const service = enumOption<Service_Name>(Service_Name, "SERVICE", serviceName);

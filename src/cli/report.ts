@@ -3,12 +3,12 @@ import { rename, rm } from "node:fs/promises";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { StatisticsService } from "#gen/tollgate/v1/statistics_pb.js";
-import { type Input, optionOf, requireOption } from "./command.ts";
+import { type CommandInput, optionOf, requireOption } from "./command.ts";
 import { connect } from "./connection.ts";
 import { exitCodes } from "./exit-codes.ts";
 
 /** Writes the report to a file. An interrupted download leaves no file. */
-export async function saveReport(input: Input): Promise<number> {
+export async function saveReport(input: CommandInput): Promise<number> {
   const statistics = await connect(input, StatisticsService);
   const [from, to, username] = ["from", "to", "username"].map((name) => optionOf(input, name));
   const path = requireOption(input, "output");

@@ -1,10 +1,10 @@
 import { restoreBackup } from "../postgres/backup/restore.ts";
-import type { Input } from "./command.ts";
+import type { CommandInput } from "./command.ts";
 import { exitCodes } from "./exit-codes.ts";
 import { withDatabase } from "./local-database.ts";
 
 /** Restores a backup into the database of the settings, which must be empty, and prints the rows of each table. */
-export async function restoreDatabase(input: Input): Promise<number> {
+export async function restoreDatabase(input: CommandInput): Promise<number> {
   const [path = ""] = input.arguments;
   const { signal, output } = input;
   const onProgress = (table: string, bytes: number) =>

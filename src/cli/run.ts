@@ -1,5 +1,5 @@
 import { parseArgs } from "node:util";
-import { type CommandDefinition, type Option, UsageError } from "./command.ts";
+import { type CommandDefinition, type CommandOption, UsageError } from "./command.ts";
 import { commands } from "./commands.ts";
 import { describeError, exitCodeOf, exitCodes } from "./exit-codes.ts";
 import { commonOptions, describeCommand, describeCommands } from "./help.ts";
@@ -62,7 +62,7 @@ function findCommand(words: readonly string[]): CommandDefinition | undefined {
 
 function parse(command: CommandDefinition, words: readonly string[]) {
   const options = Object.fromEntries(
-    Object.entries<Option>({ ...command.options, ...commonOptions }).map(([name, { value }]) => [
+    Object.entries<CommandOption>({ ...command.options, ...commonOptions }).map(([name, { value }]) => [
       name,
       { type: value === undefined ? ("boolean" as const) : ("string" as const) },
     ]),

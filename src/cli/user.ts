@@ -2,14 +2,14 @@ import { randomBytes } from "node:crypto";
 import { text } from "node:stream/consumers";
 import { Role_Name } from "#gen/tollgate/v1/access_pb.js";
 import { UserService } from "#gen/tollgate/v1/user_pb.js";
-import { enumOption, type Input, numberOption, optionOf, requireOption } from "./command.ts";
+import { type CommandInput, enumOption, numberOption, optionOf, requireOption } from "./command.ts";
 import { connect } from "./connection.ts";
 import { exitCodes } from "./exit-codes.ts";
 
 /** The rows of one page: a table needs the width of all of them. */
 const pageRows = 1000;
 
-export async function listUsers(input: Input): Promise<number> {
+export async function listUsers(input: CommandInput): Promise<number> {
   const users = await connect(input, UserService);
   const companyKey = optionOf(input, "company");
   const filter = optionOf(input, "filter");
@@ -28,7 +28,7 @@ export async function listUsers(input: Input): Promise<number> {
   return exitCodes.fine;
 }
 
-export async function createUser(input: Input): Promise<number> {
+export async function createUser(input: CommandInput): Promise<number> {
   const users = await connect(input, UserService);
   const [username = ""] = input.arguments;
   const roles = (optionOf(input, "roles") ?? "USER").split(",").map((name) => enumOption(Role_Name, "--roles", name));
@@ -40,7 +40,7 @@ export async function createUser(input: Input): Promise<number> {
   return exitCodes.fine;
 }
 
-export async function blockUser(input: Input): Promise<number> {
+export async function blockUser(input: CommandInput): Promise<number> {
   const users = await connect(input, UserService);
   const [username = ""] = input.arguments;
   const enabled = input.options["undo"] === true;
@@ -49,7 +49,7 @@ export async function blockUser(input: Input): Promise<number> {
   return exitCodes.fine;
 }
 
-export async function resetPassword(input: Input): Promise<number> {
+export async function resetPassword(input: CommandInput): Promise<number> {
   const users = await connect(input, UserService);
   const [username = ""] = input.arguments;
   const { password, isMade } = await readPassword(input);
@@ -59,14 +59,14 @@ export async function resetPassword(input: Input): Promise<number> {
 }
 
 /** Reads the password from stdin with --password-stdin, or makes one of 120 random bits. */
-async function readPassword(input: Input): Promise<{ password: string; isMade: boolean }> {
+async function readPassword(input: CommandInput): Promise<{ password: string; isMade: boolean }> {
   if (input.options["password-stdin"] !== true)
     return { password: randomBytes(15).toString("base64url"), isMade: true };
   return { password: (await text(input.stdin)).replace(/\r?\n$/, ""), isMade: false };
 }
 
 /** Prints a password that the caller does not know yet. */
-function report({ output }: Input, username: string, password: string, isMade: boolean): void {
+function report({ output }: CommandInput, username: string, password: string, isMade: boolean): void {
   if (isMade) output.value({ username, password }, `${username} ${password}`);
   else output.value({ username }, username);
 }

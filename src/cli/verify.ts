@@ -8,7 +8,7 @@ import { verifyCounters } from "../quotas/ledger/verify-counters.ts";
 import { verifyLeases } from "../quotas/ledger/verify-leases.ts";
 import { openRedis } from "../redis/client.ts";
 import { dayAt, parseDay, toIsoDay } from "../shared/calendar.ts";
-import { type Input, requireOption, UsageError } from "./command.ts";
+import { type CommandInput, requireOption, UsageError } from "./command.ts";
 import { describeError, exitCodes } from "./exit-codes.ts";
 import { withDatabase } from "./local-database.ts";
 
@@ -16,7 +16,7 @@ import { withDatabase } from "./local-database.ts";
 const maxSettlementDays = 40;
 
 /** Compares the usage, the ledger and the counters in Redis. Prints each difference, and exits with 1 if there is one. */
-export async function verifyBooks(input: Input): Promise<number> {
+export async function verifyRecords(input: CommandInput): Promise<number> {
   const period = { from: dayOption(input, "from"), to: dayOption(input, "to") };
   const { LEDGER_RETENTION_DAYS, REDIS_URL } = readConfig(input.environment);
   const today = dayAt(Date.now(), 0);
@@ -38,7 +38,7 @@ export async function verifyBooks(input: Input): Promise<number> {
 }
 
 /** @throws UsageError when the option is not a day */
-function dayOption(input: Input, name: string): string {
+function dayOption(input: CommandInput, name: string): string {
   const text = requireOption(input, name);
   try {
     return parseDay(`--${name}`, text);

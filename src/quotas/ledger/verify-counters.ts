@@ -37,12 +37,12 @@ export async function compareMeters(
   settleMs = defaultSettleMs,
 ): Promise<Map<string, string>> {
   const readCounters = await createReadCounters(database, redis);
-  const suspects = new Map<string, { readonly before: Counted; ledger: Standing }>();
+  const suspects = new Map<string, { readonly before: Counted; ledger: MeterSums }>();
   for (const key of keys) {
     const before = await readCounters(key);
     if (before === undefined) continue;
     const ledger = await readLedger(database, key, before);
-    if (namesOf(ledger).some((name) => ledger[name] !== before.standing[name])) {
+    if (namesOf(ledger).some((name) => ledger[name] !== before.sums[name])) {
       suspects.set(key, { before, ledger });
     }
   }
@@ -54,17 +54,15 @@ export async function compareMeters(
   for (const [key, { before, ledger }] of suspects) {
     const after = await readCounters(key);
     if (after === undefined || placeOf(after) !== placeOf(before)) continue;
-    const isInUse = namesOf(ledger).some((name) => before.standing[name] !== after.standing[name]);
+    const isInUse = namesOf(ledger).some((name) => before.sums[name] !== after.sums[name]);
     const differing = namesOf(ledger).filter((name) =>
       isInUse
-        ? isUsed(name) && (ledger[name] < before.standing[name] || ledger[name] > after.standing[name])
-        : ledger[name] !== after.standing[name],
+        ? isUsed(name) && (ledger[name] < before.sums[name] || ledger[name] > after.sums[name])
+        : ledger[name] !== after.sums[name],
     );
     if (differing.length === 0) continue;
     const { userId, service, methodGroup } = partsOf(key);
-    const both = differing
-      .map((name) => `${labels[name]} ${after.standing[name]}, the ledger ${ledger[name]}`)
-      .join("; ");
+    const both = differing.map((name) => `${labels[name]} ${after.sums[name]}, the ledger ${ledger[name]}`).join("; ");
     found.set(key, `user ${userId}, service ${service}, method group ${methodGroup}: counters: ${both}`);
   }
   return found;
@@ -95,7 +93,7 @@ interface Counted {
   readonly from: number;
   readonly to: number;
   readonly nowMs: number;
-  readonly standing: Standing;
+  readonly sums: MeterSums;
 }
 
 /** The day and the window of counters: points of other ones cannot be compared with them. */
@@ -108,16 +106,16 @@ function partsOf(key: string) {
   return { userId, service, methodGroup };
 }
 
-async function readLedger(database: Database, key: string, { day, from, to, nowMs }: Counted): Promise<Standing> {
+async function readLedger(database: Database, key: string, { day, from, to, nowMs }: Counted): Promise<MeterSums> {
   const { userId, service, methodGroup } = partsOf(key);
   const values = [userId, service, methodGroup, day, from, to, nowMs];
-  const [standing] = await queryRows<Standing>(database, sql.sumLedger, values);
-  if (standing === undefined) throw new Error("the sums of a meter are one row");
-  return standing;
+  const [sums] = await queryRows<MeterSums>(database, sql.sumLedger, values);
+  if (sums === undefined) throw new Error("the sums of a meter are one row");
+  return sums;
 }
 
 /** The used and reserved points and the live leases of a meter. */
-interface Standing {
+interface MeterSums {
   readonly dayUsed: number;
   readonly windowUsed: number;
   readonly dayReserved: number;
@@ -125,16 +123,16 @@ interface Standing {
   readonly running: number;
 }
 
-function namesOf(standing: Standing): (keyof Standing)[] {
-  return Object.keys(standing) as (keyof Standing)[];
+function namesOf(sums: MeterSums): (keyof MeterSums)[] {
+  return Object.keys(sums) as (keyof MeterSums)[];
 }
 
 /** Used points only grow within a day or a window. Reserved points and leases come and go. */
-function isUsed(name: keyof Standing): boolean {
+function isUsed(name: keyof MeterSums): boolean {
   return name === "dayUsed" || name === "windowUsed";
 }
 
-const labels: Readonly<Record<keyof Standing, string>> = {
+const labels: Readonly<Record<keyof MeterSums, string>> = {
   dayUsed: "used points of the day:",
   windowUsed: "used points of the window:",
   dayReserved: "reserved points of the day:",
@@ -162,7 +160,7 @@ async function createReadCounters(database: Database, redis: Redis | Cluster) {
       windowReserved = 0,
       running = 0,
     ] = reply.map(Number);
-    return { day, from, to, nowMs, standing: { dayUsed, windowUsed, dayReserved, windowReserved, running } };
+    return { day, from, to, nowMs, sums: { dayUsed, windowUsed, dayReserved, windowReserved, running } };
   };
 }
 
