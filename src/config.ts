@@ -112,7 +112,7 @@ export const settings = {
     "Secrets that sign tokens, comma-separated. The first one signs, all are accepted. Each must have 32 characters or more, 10 of them different, and must not be a repeated text, a run or a placeholder. Must be set with DATABASE_URL. Otherwise one is made and kept in DATA_DIR.",
   ),
   PASSWORD_POLICY: setting(
-    z.enum(["basic", "strict"]),
+    oneOf("basic", "strict"),
     "basic",
     "Rules for new passwords. `basic`: 5 to 256 characters. `strict`: also not one of the 10,000 most common ones, and not one that contains the username.",
   ),
@@ -255,10 +255,10 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
 function checkTogether(config: Config): void {
   for (const name of ["WEBHOOK", "AUDIT_SINK"] as const) {
     if ((config[`${name}_URL`] === "") === (config[`${name}_SECRET`].length === 0)) continue;
-    throw new ConfigError(`${name}_URL and ${name}_SECRET: both are needed, or neither`);
+    throw new ConfigError(`${name}_URL and ${name}_SECRET: must be set together`);
   }
   if ((config.TLS_CERT === "") !== (config.TLS_KEY === "")) {
-    throw new ConfigError("TLS_CERT and TLS_KEY: both are needed, or neither");
+    throw new ConfigError("TLS_CERT and TLS_KEY: must be set together");
   }
   if (config.DATABASE_URL !== "" && !/^postgres(ql)?:\/\//.test(config.DATABASE_URL)) {
     throw new ConfigError("DATABASE_URL: must begin with postgres://");
@@ -269,21 +269,21 @@ function checkTogether(config: Config): void {
     );
   }
   if (config.WORKERS > 1 && (config.DATABASE_URL === "" || config.REDIS_URL === "")) {
-    throw new ConfigError("WORKERS: more than one need DATABASE_URL and REDIS_URL, which they share");
+    throw new ConfigError("WORKERS: must be 1 without DATABASE_URL and REDIS_URL, which workers share");
   }
   if (config.BODY_TIMEOUT_MS >= idleInTransactionTimeoutMs) {
     throw new ConfigError(
-      `BODY_TIMEOUT_MS: must be less than ${idleInTransactionTimeoutMs}: PostgreSQL ends an upload that waits for its next piece for so long`,
+      `BODY_TIMEOUT_MS: must be less than ${idleInTransactionTimeoutMs}: PostgreSQL ends an upload that waits that long for its next piece`,
     );
   }
   const mostUploadBytes = (minUploadBytesPerSecond * requestTimeoutMs) / 1000;
   if (config.DATA_MAX_BYTES > mostUploadBytes) {
     throw new ConfigError(
-      `DATA_MAX_BYTES: must be at most ${mostUploadBytes}: at 128 KiB a second, the least pace of an upload, more takes longer than the hour that a request may take`,
+      `DATA_MAX_BYTES: must be at most ${mostUploadBytes}: at 128 KiB a second, the minimum rate, a longer upload exceeds the hour that a request may take`,
     );
   }
   if (config.DATABASE_URL !== "" && config.TOKEN_KEYS.length === 0) {
-    throw new ConfigError("TOKEN_KEYS: needed with DATABASE_URL, so that every replica accepts every token");
+    throw new ConfigError("TOKEN_KEYS: must be set with DATABASE_URL, so that every replica accepts every token");
   }
 }
 

@@ -83,7 +83,8 @@ async function describe({ database, findUser }: UploadOptions, request: PutDataR
   if (username === undefined) throw invalid({ field: "username", message: "must be set in the first message" });
   // All data of a tracecode belongs to one user, even if a later user has the same name.
   const owner = (await findDataOwner(database, { tracecode, username })) ?? toOwner(await findUser(username));
-  if (owner === undefined) throw invalid({ field: "username", message: `no such user: ${username}` });
+  if (owner === undefined)
+    throw invalid({ field: "username", message: `must be the name of an existing user: ${username}` });
   return {
     ...owner,
     tracecode,

@@ -29,18 +29,21 @@ export function toDatabaseError(error: unknown): ConnectError {
   if (isTransient(error))
     return unavailable("DATABASE_UNAVAILABLE", "the database does not respond", retryAfterMs, error);
   if (unstorable.test(codeOf(error) ?? ""))
-    return invalid({ field: "", message: "holds a value that cannot be stored" });
+    return invalid({ field: "", message: "the request must not hold a value that cannot be stored" });
   return internal(error);
 }
 
+/** Returns whether a row with the same key exists. */
 export function isUniqueViolation(error: unknown): boolean {
   return codeOf(error) === uniqueViolation;
 }
 
+/** Returns whether a referenced row is missing, or a deleted row is referenced. */
 export function isForeignKeyViolation(error: unknown): boolean {
   return codeOf(error) === foreignKeyViolation;
 }
 
+/** Returns whether a row overlaps another one that it must not overlap. */
 export function isExclusionViolation(error: unknown): boolean {
   return codeOf(error) === exclusionViolation;
 }

@@ -218,7 +218,7 @@ describe("a refused upload stores nothing", () => {
   test.each<[string, Json, string]>([
     ["no tracecode", { tracecode: "" }, "tracecode"],
     ["no username", { username: "" }, "username: "],
-    ["an unknown user", { username: "no_such_user" }, "username: no such user: no_such_user"],
+    ["an unknown user", { username: "no_such_user" }, "username: must be the name of an existing user: no_such_user"],
     ["NOTRACE", { methodGroup: 1 }, "method_group"],
     ["a stage that does not exist", { dataFlowStage: 4 }, "data_flow_stage"],
     ["a file name with a path in it", { filename: "../x" }, "filename"],
