@@ -48,6 +48,7 @@ export async function claimAlerts(database: Database, count: number, claimMs: nu
   return queryRows(database, sql.claimAlerts, [count, claimMs]);
 }
 
+/** Notes that the receiver has accepted an alert. */
 export async function markSent(database: Database, id: string): Promise<void> {
   await executeStatement(database, sql.markSent, [id]);
 }

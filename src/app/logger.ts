@@ -29,6 +29,7 @@ export function joinLines(output: DestinationStream): DestinationStream {
   };
 }
 
+/** Returns the options of the log: level, name of the server, and errors without secrets. */
 export function loggerOptions(config: Config): LoggerOptions {
   return {
     level: config.LOG_LEVEL,

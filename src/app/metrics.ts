@@ -59,6 +59,7 @@ export function openMetricsListener(
   return withSettingNames("METRICS_HOST and METRICS_PORT", listening);
 }
 
+/** Returns the address at which Prometheus reads the metrics. */
 export function metricsUrl({ METRICS_HOST, HOST }: Config, { port }: MetricsListener): string {
   return `http://${urlHost(METRICS_HOST || HOST)}:${port}/metrics`;
 }

@@ -32,6 +32,7 @@ export interface RecordResources {
   readonly now: () => number;
 }
 
+/** Opens the writers of the audit log, the statistics and the security events. */
 export function openRecordWriters(config: Config, resources: RecordResources, closers: Closers): RecordWriters {
   const { database, logger, now } = resources;
   const rollUp = createRollUp({ database, logger });

@@ -63,6 +63,7 @@ export async function bucketsOf(
   return rows;
 }
 
+/** Returns the number of actions in buckets. */
 export function countActions(buckets: readonly ActionBucket[]): number {
   return buckets.reduce((sum, { total }) => sum + total, 0);
 }

@@ -17,6 +17,7 @@ const delayMs = 1000;
 /** Maximum batches per statement. Their cells need little memory. */
 const maxBatches = 200;
 
+/** Creates the roll-up that moves new counts of actions into the totals, soon after it is scheduled. */
 export function createRollUp({ database, logger }: { database: Database; logger: Logger }): RollUp {
   let timer: NodeJS.Timeout | undefined;
   let moving: Promise<void> | undefined;

@@ -90,7 +90,7 @@ export function startAuditSink({
     if (claim.failing_since !== null) {
       logger.info({ failures: claim.failures, since: claim.failing_since }, "audit sink restored");
     }
-    // Fewer actions wait for the next poll: at a steady rate, batches of a few would cost more than they hasten.
+    // Fewer actions wait for the next poll: many small batches would cost more than they save.
     return entries.length < listed.length || actions + dropped > batchActions / 2;
   }
 

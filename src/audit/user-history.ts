@@ -34,6 +34,7 @@ const maxNames = 100_000;
 /** An invalidation may be lost, so entries expire. */
 const ttlMs = 5000;
 
+/** Creates the cached lookup of names and companies that users had at a time. */
 export function createUserHistory(database: Database): UserHistory {
   const known = new LRUCache<string, Row[]>({ max: maxNames, ttl: ttlMs, ttlResolution: 50 });
   /** Number of invalidations: a read that began before the last one is not cached. */

@@ -3,6 +3,7 @@ import { type CommandInput, numberOption, optionOf } from "./command.ts";
 import { connect } from "./connection.ts";
 import { exitCodes } from "./exit-codes.ts";
 
+/** Prints the companies. */
 export async function listCompanies(input: CommandInput): Promise<number> {
   const companies = await connect(input, CompanyService);
   const filter = optionOf(input, "filter");
@@ -14,6 +15,7 @@ export async function listCompanies(input: CommandInput): Promise<number> {
   return exitCodes.fine;
 }
 
+/** Creates a company. */
 export async function createCompany(input: CommandInput): Promise<number> {
   const companies = await connect(input, CompanyService);
   const [key = ""] = input.arguments;

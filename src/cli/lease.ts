@@ -5,6 +5,7 @@ import type { CommandInput } from "./command.ts";
 import { connect } from "./connection.ts";
 import { exitCodes } from "./exit-codes.ts";
 
+/** Prints a user's live leases and their holders. */
 export async function listLeases(input: CommandInput): Promise<number> {
   const quotas = await connect(input, QuotaService);
   const [username = ""] = input.arguments;

@@ -9,6 +9,7 @@ import { exitCodes } from "./exit-codes.ts";
 /** The rows of one page: a table needs the width of all of them. */
 const pageRows = 1000;
 
+/** Prints the users. */
 export async function listUsers(input: CommandInput): Promise<number> {
   const users = await connect(input, UserService);
   const companyKey = optionOf(input, "company");
@@ -28,6 +29,7 @@ export async function listUsers(input: CommandInput): Promise<number> {
   return exitCodes.fine;
 }
 
+/** Creates a user. Prints the password if it was made here. */
 export async function createUser(input: CommandInput): Promise<number> {
   const users = await connect(input, UserService);
   const [username = ""] = input.arguments;
@@ -40,6 +42,7 @@ export async function createUser(input: CommandInput): Promise<number> {
   return exitCodes.fine;
 }
 
+/** Disables a user. With --undo, enables a disabled user. */
 export async function blockUser(input: CommandInput): Promise<number> {
   const users = await connect(input, UserService);
   const [username = ""] = input.arguments;
@@ -49,6 +52,7 @@ export async function blockUser(input: CommandInput): Promise<number> {
   return exitCodes.fine;
 }
 
+/** Sets a password. Prints it if it was made here. */
 export async function resetPassword(input: CommandInput): Promise<number> {
   const users = await connect(input, UserService);
   const [username = ""] = input.arguments;

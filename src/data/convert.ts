@@ -105,6 +105,7 @@ export interface ConversionUse {
   readonly heldBytes: number;
 }
 
+/** Returns the present use of conversions in this process. */
 export function conversionUse(): ConversionUse {
   return { waiting: conversionQueue.pendingCount, heldBytes };
 }

@@ -25,6 +25,7 @@ interface Conversions {
 
 const conversionBounds = [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40];
 
+/** Creates the counts of uploads and conversions, all zero. */
 export function createDataCounts(): DataCounts {
   const conversions = () => ({ converted: 0, failed: 0, seconds: createHistogram(conversionBounds) });
   return {

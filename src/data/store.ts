@@ -28,6 +28,7 @@ export interface DataFile extends DataKey {
   readonly sha256: Buffer;
 }
 
+/** Finds a file with its key. Returns undefined when the scope has no such file. */
 export async function findDataFile(database: Database, { tracecode, flow, stage }: DataKey, scope: Scope) {
   const query = database<DataFile>("data_file")
     .first("*")
@@ -108,10 +109,12 @@ export async function nextFileId(transaction: Transaction): Promise<number> {
   return row?.id ?? 0;
 }
 
+/** Inserts a file without its bytes. @throws a unique violation when its key is taken */
 export async function insertFile(transaction: Transaction, file: DataFile): Promise<void> {
   await transaction("data_file").insert({ ...file, flow: toStoredFlow(file.flow) });
 }
 
+/** Inserts a piece of a file's bytes. `start` is the offset of its first byte. */
 export async function insertChunk(
   transaction: Transaction,
   { id, day }: Pick<DataFile, "id" | "day">,

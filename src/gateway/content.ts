@@ -55,6 +55,7 @@ export async function decompress(bytes: Buffer, maxBytes: number): Promise<Buffe
   }
 }
 
+/** 413: the body exceeds its limit. */
 export function bodyTooLarge(maxBytes: number): HttpError {
   return new HttpError("TOO_LARGE", `the body must be at most ${maxBytes} bytes`);
 }

@@ -15,7 +15,7 @@ export interface Exchange {
   readonly values: ContextValues;
 }
 
-/** The output of an RPC: a message, or the fields to create it of. The gateway writes both, and creates no message. */
+/** The output of an RPC: a message, or its fields. The gateway writes both, and creates no message. */
 export type RpcOutput = Fields | AsyncIterable<Fields>;
 
 /** Writes the output of an RPC as an HTTP response. */

@@ -27,7 +27,7 @@ const pieceLength = 65_536;
 
 /**
  * Sends a stream of pages as one list: a JSON object, or lines of one of the media types.
- * @throws Error when a page does not have exactly one list, or a media type is none of a list
+ * @throws Error when a page does not have exactly one list, or a media type has no format for it
  */
 export function respondPages({ desc, status, mediaTypes, writers }: PagesOptions): SendResponse {
   const list = listOf(desc);
@@ -65,7 +65,7 @@ function send(status: number, contentType: string, createWriter: () => PageWrite
     const writer = createWriter();
     let pending = "";
     for await (const page of output as AsyncIterable<Fields>) {
-      // Unlike the signal, which short answers do not need, this costs nothing.
+      // Reading the signal would create it, which short answers do not need.
       if (context.interruption !== undefined) throw context.interruption.reason;
       const text = writer.write(page);
       if (text === "") continue;

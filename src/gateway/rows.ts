@@ -82,8 +82,8 @@ function toCell(json: string | undefined): string {
 }
 
 /**
- * The starts of texts that a spreadsheet may take for a formula. Such a text gets an apostrophe in front. A text that has
- * one gets another, so that a reader gets every value back by removing one apostrophe.
+ * The starts of texts that a spreadsheet may take for a formula. Such a text gets an apostrophe in front. A text that begins
+ * with an apostrophe gets another one, so that removing one apostrophe returns every value.
  */
 const formulaStart = /^(?:'|[\t\r\n]|\s*[=+\-@＝＋－＠])/;
 

@@ -3,6 +3,7 @@ import type { Schema } from "../gateway/openapi/rules.ts";
 import { type Html, html, prose } from "./html.ts";
 import { type Components, referenceOf, resolve, sampleOf } from "./sample.ts";
 
+/** Returns the table of the parameters of an operation. */
 export function parametersTable(parameters: readonly Parameter[], components: Components): Html {
   return html`<table>
 ${parameters.map(

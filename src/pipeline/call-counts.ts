@@ -31,6 +31,7 @@ export type Transport = (typeof transports)[number];
 /** The number of gRPC codes. */
 const codeCount = 17;
 
+/** Creates the counts of calls by method, transport and code. */
 export function createCallCounts(): CallCounts {
   const seriesOf = new Map<DescMethod | undefined, (CallSeries | undefined)[]>();
 

@@ -15,6 +15,7 @@ export function tracecodeOf(header: string | string[] | null | undefined): strin
   return isTracecode(header) ? header : randomUUID();
 }
 
+/** Whether a value is a UUID in text form. */
 export function isTracecode(text: unknown): text is string {
   return typeof text === "string" && uuid.test(text);
 }

@@ -12,7 +12,7 @@ export interface DatabaseOptions {
   /** postgres://user:password@host:port/name */
   readonly url: string;
   readonly poolSize: number;
-  /** The longest a statement may run; a lock is waited for half as long. */
+  /** How long a statement may run. A wait for a lock may take half of it. */
   readonly statementTimeoutMs: number;
   /** Counts the queries. */
   readonly roundTrips?: RoundTrips;
@@ -74,7 +74,7 @@ export function openDatabase({
     acquireConnectionTimeout: acquireTimeoutMs,
     // The error of a failed statement is logged: with its parameters, it would hold hashes of passwords and what callers sent.
     compileSqlOnError: false,
-    // Knex would print lines of its own between those of the log. What they say, the failed call's error says too.
+    // Knex would print lines of its own between those of the log. The error of the failed call has the same text.
     log: { warn: () => undefined },
   });
 }
@@ -125,7 +125,7 @@ export async function withOwnConnection<Result>(
   }
 }
 
-/** How often a transaction is tried that others' transactions got in the way of. */
+/** How often a transaction is tried that conflicts with others. */
 const attempts = 4;
 const serializationFailure = "40001";
 const deadlockDetected = "40P01";
@@ -148,8 +148,8 @@ export async function retryConflicts<Result>(work: () => Promise<Result>): Promi
       return await work();
     } catch (error) {
       const { code } = error as { code?: unknown };
-      const inTheWay = code === serializationFailure || code === deadlockDetected;
-      if (!inTheWay || attempt === attempts) throw error;
+      const isConflict = code === serializationFailure || code === deadlockDetected;
+      if (!isConflict || attempt === attempts) throw error;
       await new Promise((resolve) => setTimeout(resolve, Math.random() * 20 * attempt));
     }
   }

@@ -1,6 +1,7 @@
 import { setImmediate as nextTurn, setTimeout as wait } from "node:timers/promises";
 import { Code } from "@connectrpc/connect";
 import type { Logger } from "pino";
+import { type Backoff, delayAfter } from "../shared/backoff.ts";
 import { unavailable } from "../shared/errors.ts";
 import { addValue, createHistogram, type Histogram } from "../shared/measures.ts";
 import { currentTracer, endWith, type SpanIds } from "../shared/tracing.ts";
@@ -91,7 +92,7 @@ type Outcome<Result> = { readonly result: Result } | { readonly error: unknown }
 const maxBatch = 500;
 const batchBounds = [1, 2, 5, 10, 20, 50, 100, 200, 500];
 const retryAfterMs = 1000;
-const backoffMs = { first: 50, most: 2000 };
+const backoff: Backoff = { firstMs: 50, mostMs: 2000 };
 
 /**
  * Creates a group commit: all entries that wait are written in one transaction. A batch is retried while PostgreSQL is
@@ -222,8 +223,7 @@ export function createGroupCommit<Entry, Result = void>(
         if (isTooLarge || toDatabaseError(error).code !== Code.Unavailable) return divide(batch, error);
         if (!isUnavailable) logger.warn({ err: error, queue: name, waiting: pendingSize }, "batch write interrupted");
         isUnavailable = true;
-        const delayMs = Math.min(backoffMs.first * 2 ** attempt, backoffMs.most);
-        await wait(delayMs * (0.5 + Math.random() / 2));
+        await wait(delayAfter(backoff, attempt, Math.random));
       }
     }
   }

@@ -5,7 +5,7 @@ import { defineStatements, queryRows } from "./statements.ts";
 /** The application_name of the session by which a server of release 1.0 receives notifications. */
 export const lastReleaseSession = "tollgate_bus";
 
-/** Tells whether servers of release 1.0 run on the database, as they do during an upgrade. */
+/** Knows whether servers of release 1.0 run on the database, as they do during an upgrade. */
 export interface LastReleaseWatch {
   isRunning(): boolean;
   stop(): void;

@@ -60,7 +60,7 @@ export async function* streamRows<Row extends QueryResultRow>(
   let isFirst = true;
   let transaction: Transaction | undefined;
   let closed: Promise<void> | undefined;
-  // The statement in progress, which a cancel may be on its way to.
+  // The statement in progress. A cancel request may be on its way to it.
   const running: Running = { statement: undefined };
   // Closes once, when the reader finishes, disconnects or stalls.
   const close = () => (closed ??= rollBack(transaction, running).finally(releaseSlot));
@@ -158,7 +158,7 @@ async function* yieldPage<Row>(
 }
 
 async function rollBack(transaction: Transaction | undefined, running: Running): Promise<void> {
-  // Another call gets the connection next: no cancel may reach it.
+  // Another call gets the connection next: no cancel request may reach it.
   await running.statement;
   // The transaction has changed nothing. A rollback also ends one that PostgreSQL has aborted.
   await transaction?.rollback().catch(() => undefined);

@@ -10,10 +10,12 @@ export interface Histogram {
 /** Seconds: from a decision in memory to the longest statement. */
 export const secondsBounds = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10];
 
+/** Creates an empty histogram. `bounds` are the upper bounds of its buckets, ascending; seconds by default. */
 export function createHistogram(bounds: readonly number[] = secondsBounds): Histogram {
   return { bounds, counts: Array.from({ length: bounds.length + 1 }, () => 0), sum: 0 };
 }
 
+/** Adds a value, in the unit of the bounds. */
 export function addValue(histogram: Histogram, value: number): void {
   const { bounds, counts } = histogram;
   let index = 0;
@@ -29,6 +31,7 @@ export interface RoundTrips {
   errors: number;
 }
 
+/** Creates the measures of round trips, all zero. */
 export function createRoundTrips(): RoundTrips {
   return { seconds: createHistogram(), errors: 0 };
 }

@@ -17,12 +17,14 @@ export type Scope =
   | { readonly kind: "company"; readonly companyKey: string }
   | { readonly kind: "self"; readonly userId: number };
 
+/** Returns the widest scope of the roles of a principal. */
 export function scopeOf(principal: Principal): Scope {
   if (hasRole(principal, Role_Name.ADMIN)) return { kind: "everything" };
   if (hasRole(principal, Role_Name.PARTNER)) return { kind: "company", companyKey: principal.companyKey };
   return { kind: "self", userId: principal.userId };
 }
 
+/** Whether a principal has a role. */
 export function hasRole(principal: Principal, role: Role_Name): boolean {
   return principal.roles.includes(role);
 }

@@ -6,6 +6,7 @@ export interface TransferDeadline {
   spend(tookMs: number, expectedMs: number): void;
 }
 
+/** Creates a budget. `slackMs` is the most that the transfer may fall behind. */
 export function createTransferDeadline(slackMs: number): TransferDeadline {
   let leftMs = slackMs;
   return {

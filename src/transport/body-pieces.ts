@@ -24,6 +24,7 @@ export interface PieceCounter {
   readonly bodyBytes: number;
 }
 
+/** Creates the counter of the pieces of one connection. */
 export function createPieceCounter(): PieceCounter {
   let left = connectionAllowance;
   let bodyBytes = 0;

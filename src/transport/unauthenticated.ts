@@ -40,6 +40,7 @@ export const defaultUnauthenticatedLimits: UnauthenticatedLimits = {
   streamMs: 120_000,
 };
 
+/** Creates the limits on connections and calls whose caller is not authenticated yet. */
 export function createUnauthenticatedConnections({
   maxConnections,
   maxStreams,

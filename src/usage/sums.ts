@@ -43,6 +43,7 @@ export interface Sums {
   methods(): string[];
 }
 
+/** Creates the sums of a report, all empty. */
 export function createSums(): Sums {
   const users = new Map<string, UserSum>();
   const companies = new Map<string, { companyKey: string; total: UsageTotal }>();

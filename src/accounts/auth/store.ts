@@ -31,6 +31,7 @@ const columns = [
   "token_version",
 ] as const;
 
+/** Finds an account by its login. Returns undefined when there is none. */
 export async function findAccountByUsername(database: Database, username: string): Promise<Account | undefined> {
   return toAccount(
     await database<Row>("user_account")
@@ -39,6 +40,7 @@ export async function findAccountByUsername(database: Database, username: string
   );
 }
 
+/** Finds an account by its id. Returns undefined when there is none. */
 export async function findAccountById(database: Database, id: number): Promise<Account | undefined> {
   return toAccount(
     await database<Row>("user_account")

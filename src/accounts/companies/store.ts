@@ -10,6 +10,7 @@ export interface CompanyRow {
 
 const columns = ["key", "detail"] as const;
 
+/** Inserts a company. @throws a unique violation when its key is taken */
 export async function insertCompany(transaction: Transaction, company: CompanyRow): Promise<void> {
   await transaction("company").insert(company);
 }
@@ -24,6 +25,7 @@ export async function hasCompanyHistory(transaction: Transaction, key: string): 
   return (await transaction("user_standing").first("user_id").where({ company_key: key })) !== undefined;
 }
 
+/** Finds a company. Returns undefined when the scope has no such company. */
 export function findCompany(database: Database, scope: Scope, key: string): Promise<CompanyRow | undefined> {
   return visible(database, scope)
     .first(...columns)

@@ -31,6 +31,7 @@ export function mergeUser(existing: UserRow, patch: UserPatch, fields: readonly 
   };
 }
 
+/** Converts a requested user to its row. `passwordHash` is null without a new password. */
 export function toUserRow(request: RequestedUser, passwordHash: string | null): NewUser {
   return {
     username: request.username,
@@ -45,6 +46,7 @@ export function toUserRow(request: RequestedUser, passwordHash: string | null): 
   };
 }
 
+/** Converts a row to the user of an answer. */
 export function toUserMessage(row: ListedUser): MessageInitShape<typeof UserSchema> {
   const { username, name, email, phone, company_key: companyKey, enabled, timezone } = row;
   const user: MessageInitShape<typeof UserSchema> = { username, companyKey, enabled, roles: toRoles(row), timezone };
@@ -54,6 +56,7 @@ export function toUserMessage(row: ListedUser): MessageInitShape<typeof UserSche
   return user;
 }
 
+/** Converts the role names of a row. */
 export function toRoles({ roles }: { readonly roles: string[] }): Role_Name[] {
   return roles.map((name) => roleFromName(name));
 }

@@ -46,6 +46,7 @@ export function checkOwnRights(principal: Principal, userId: number, requested: 
   throw conflict("OWN_ACCOUNT", "you cannot remove or disable your own user, nor take the role ADMIN from it");
 }
 
+/** 400: the company does not exist, or the caller may not use it. */
 export function noSuchCompany(companyKey: string) {
   return invalid({ field: "company_key", message: `must be the key of an existing company: ${companyKey}` });
 }

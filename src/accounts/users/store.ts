@@ -41,10 +41,12 @@ const contractRoles = `array_replace(roles, '${toStoredName("role", "BOT")}', 'B
 const fields = ["username", "name", "email", "phone", "company_key", "enabled", "roles", "timezone"] as const;
 const columns = ["id", ...fields] as const;
 
+/** Inserts a user. @throws a unique violation when the username is taken */
 export async function insertUser(transaction: Transaction, user: NewUser): Promise<void> {
   await transaction("user_account").insert(user);
 }
 
+/** Finds a user. Returns undefined when the scope has no such user. */
 export async function findUser(database: Database, scope: Scope, username: string): Promise<UserRow | undefined> {
   const [user] = await findInScope(database, scope, username);
   return user;
@@ -123,6 +125,7 @@ export async function updatePassword(
   return row?.token_version;
 }
 
+/** Deletes a user, if it exists. */
 export async function deleteUser(transaction: Transaction, id: number): Promise<void> {
   await transaction("user_account").where({ id }).delete();
 }

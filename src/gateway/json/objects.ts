@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import type { JsonValue } from "@bufbuild/protobuf";
 
+/** Whether a value is a JSON object, and no array. */
 export function isObject(json: unknown): json is Record<string, JsonValue> {
   return typeof json === "object" && json !== null && !Array.isArray(json) && !ArrayBuffer.isView(json);
 }

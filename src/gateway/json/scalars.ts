@@ -59,6 +59,7 @@ export function ruleOfScalar(type: ScalarType, json: JsonValue): string {
   }
 }
 
+/** Whether a scalar type is one of the integer types. */
 export function isInteger(type: ScalarType): type is IntegerType {
   return Object.hasOwn(ranges, type);
 }

@@ -36,12 +36,14 @@ export function writeValue({ kind }: Value): JsonValue {
   }
 }
 
+/** Converts a Struct to JSON. */
 export function writeStruct({ fields }: Struct): JsonValue {
   const json = {};
   for (const [key, value] of Object.entries(fields)) setOwn(json, key, writeValue(value));
   return json;
 }
 
+/** Converts a ListValue to JSON. */
 export function writeListValue({ values }: ListValue): JsonValue {
   return values.map((value) => writeValue(value));
 }

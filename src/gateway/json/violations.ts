@@ -15,6 +15,7 @@ export interface JsonViolations {
 /** The position of a value. It becomes text only when a rule is broken: most values break none. */
 export type JsonPath = { readonly above: JsonPath; readonly at: string | number } | undefined;
 
+/** Adds a broken rule of the field at a path. */
 export function addViolation(found: JsonViolations, path: JsonPath, description: string): void {
   found.violations.push({ field: textOf(path), description });
 }

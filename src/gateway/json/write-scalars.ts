@@ -26,10 +26,11 @@ export function writeString(text: string): string {
   return escaped.test(text) ? JSON.stringify(text) : `"${text}"`;
 }
 
-/** Quotes, backslashes, control characters, and surrogates, of which JSON.stringify escapes the lone ones. */
+/** The characters that JSON.stringify escapes, and all surrogates: it escapes lone ones. */
 // oxlint-disable-next-line eslint/no-control-regex -- JSON escapes control characters.
 const escaped = /["\\\u0000-\u001f\ud800-\udfff]/;
 
+/** Writes bytes as a string in base64. */
 export function writeBytes({ buffer, byteOffset, byteLength }: Uint8Array): string {
   return `"${Buffer.from(buffer, byteOffset, byteLength).toString("base64")}"`;
 }

@@ -5,7 +5,7 @@ import { isNullable } from "../fields.ts";
 import { scalarWriter, writeString } from "./write-scalars.ts";
 import { specialWriter } from "./write-special.ts";
 
-/** The fields of a message by their local names: a message, or the values that `create` would make it of. */
+/** The fields of a message by their local names: a message, or the input of `create`. */
 export type Fields = Readonly<Record<string, unknown>>;
 
 /** Returns the JSON text of a value. */
@@ -26,8 +26,8 @@ export interface JsonWriters {
 }
 
 /**
- * Creates writers. The writer of a type is prepared once, from its descriptor: to write a message then means to append
- * texts, without a JSON value for each field.
+ * Creates writers. The writer of a type is prepared once, from its descriptor. Writing a message then only appends texts,
+ * without a JSON value for each field.
  * @param registry the types that a google.protobuf.Any may contain; others are written as bytes
  */
 export function createJsonWriters(registry: Registry | undefined): JsonWriters {
@@ -88,7 +88,7 @@ export function createJsonWriters(registry: Registry | undefined): JsonWriters {
   function itemWriter({ message, enum: enumeration, scalar }: DescField): WriteJson {
     if (enumeration !== undefined) return enumWriter(enumeration);
     if (message === undefined) return scalarWriter(scalar);
-    // A field has a Struct as plain JSON already.
+    // In a field, a Struct is plain JSON already.
     return message.typeName === "google.protobuf.Struct" ? (json) => JSON.stringify(json) : messageWriter(message);
   }
 

@@ -54,6 +54,7 @@ function areEqual(rules: Rules, others: Rules): boolean {
 /** A command, or the restoration of a lease whose record is the holder. */
 type MeterCommand = Command | { readonly kind: "restore"; readonly operationId: string; readonly holder: string };
 
+/** Returns a command as the text that meter.lua reads. */
 export function packCommand(command: MeterCommand): string {
   const operation = "operationId" in command ? command.operationId : "-";
   const points = "points" in command ? command.points : 0;
@@ -65,6 +66,7 @@ export function packCommand(command: MeterCommand): string {
 /** The texts of quotas, which are the same for all decisions until the quotas change. */
 const packedQuotas = new WeakMap<Rules["quotas"], string>();
 
+/** Returns quotas as the text that meter.lua reads. */
 export function packQuotas(quotas: Rules["quotas"]): string {
   const known = packedQuotas.get(quotas);
   if (known !== undefined) return known;

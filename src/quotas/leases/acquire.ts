@@ -28,11 +28,11 @@ export interface QuotaOptions {
   /** Whether a grant is answered only after the ledger has committed it. */
   readonly durable: boolean;
   readonly presence: () => Presence;
-  /** Returns 0..1; spreads retry delays. */
+  /** Returns 0 until before 1. Spreads retry delays. */
   readonly jitter: () => number;
 }
 
-/** The outcome of one acquire request. A refusal is a value, not an error. An error is of this request alone. */
+/** The outcome of one acquire request. A refusal is a value, not an error. An error concerns this request alone. */
 export type Decision =
   | { readonly granted: true; readonly view: LeaseView; readonly meterState: MeterState }
   | { readonly granted: false; readonly request: RefusedRequest; readonly refused: RefusedQuota }
@@ -222,13 +222,13 @@ function prepare(
 ): Admitted | { readonly request: RefusedRequest; readonly refused: RefusedQuota } {
   const { points, operationId, ttlSeconds = defaultTtlSeconds, tracecode = caller.tracecode } = request;
   const admitted = checkAdmission(options, request, subject);
-  if ("refused" in admitted) return { request: request, refused: admitted.refused };
+  if ("refused" in admitted) return { request, refused: admitted.refused };
   const ttlMs = ttlSeconds * 1000;
   const { companyKey } = admitted.subject;
   const holder = toHolderText({ tracecode, username: caller.username, companyKey });
   const command = { kind: "acquire" as const, operationId: operationId.toLowerCase(), points, ttlMs, holder };
   return {
-    request: request,
+    request,
     subject: admitted.subject,
     counterRequest: { ...admitted.counterRequest, command },
     ttlMs,

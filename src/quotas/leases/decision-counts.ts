@@ -21,6 +21,7 @@ export interface Verdicts {
   readonly refused: Map<Reason, number>;
 }
 
+/** Creates the counts of decisions, all zero. */
 export function createDecisionCounts(): DecisionCounts {
   return {
     acquire: { granted: 0, refused: new Map() },
@@ -44,6 +45,7 @@ export function countDecisions(counts: DecisionCounts, decisions: Decision[]): D
   return decisions;
 }
 
+/** Counts a refusal under its reason. */
 export function countRefusal({ refused }: Verdicts, reason: Reason): void {
   refused.set(reason, (refused.get(reason) ?? 0) + 1);
 }

@@ -146,6 +146,7 @@ export function requireDone(answer: Answer | undefined): {
   return { lease: answer.lease, meterState: answer.meterState, before: answer.before };
 }
 
+/** Returns a lease with the meter and the user of its target. */
 export function viewOf({ meter, subject }: LeaseTarget, lease: Lease): LeaseView {
   return { meter, username: subject.username, lease };
 }

@@ -39,6 +39,7 @@ export function toLeaseMessage(
   };
 }
 
+/** Makes the message of a live lease with its holder. `nowMs` is the time of the counters. */
 export function toHeldLease(leaseIds: LeaseIds, view: LeaseView, nowMs: number) {
   const { tracecode, username: holder } = parseHolder(view.lease.holder);
   const age = durationFromMs(Math.max(0, nowMs - view.lease.grantedMs));

@@ -30,6 +30,7 @@ export interface RefusedQuota {
   readonly headers: Readonly<Record<string, string>>;
 }
 
+/** Refuses a request whose user does not exist. */
 export function refuseUnknownUser({ username }: RefusedRequest): RefusedQuota {
   return refuseWithoutLimits("USER_NOT_FOUND", `no such user: ${username}`);
 }

@@ -47,6 +47,7 @@ export interface LedgerEntry {
 
 export type SettledEntry = LedgerEntry & { readonly end: Extract<LedgerEntry["end"], { state: "settled" }> };
 
+/** Whether an entry settles its lease. */
 export function isSettled(entry: LedgerEntry): entry is SettledEntry {
   return entry.end.state === "settled";
 }
@@ -91,10 +92,12 @@ export interface Holder {
   readonly companyKey?: string | undefined;
 }
 
+/** Returns a holder as the text that the counters keep. */
 export function toHolderText({ tracecode, username, companyKey }: Holder): string {
   return [tracecode, username, ...(companyKey === undefined ? [] : [companyKey])].join(" ");
 }
 
+/** Reads the text of toHolderText. */
 export function parseHolder(text: string): Holder {
   const [tracecode = "", username = "", companyKey] = text.split(" ", 3);
   return { tracecode, username, companyKey };

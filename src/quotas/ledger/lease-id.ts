@@ -45,6 +45,7 @@ const macStart = signed.length - macLength;
 /** The ledger keeps leases for at least this long. A signature proves nothing about an older lease. */
 const proofMs = 40 * dayMs;
 
+/** Creates the writer and reader of lease ids. */
 export function createLeaseIds({ secrets, now, isSigning = () => true }: LeaseIdsOptions): LeaseIds {
   const keys = secrets.map((secret) => createHmac("sha256", secret).update("lease id").digest());
 

@@ -27,6 +27,7 @@ export interface LedgerOptions extends LedgerWriters, LedgerLimits {
   readonly holdMs?: number;
 }
 
+/** Creates the ledger: a group commit that merges the entries of one lease while they wait. */
 export function createLedger(options: LedgerOptions): Ledger {
   const { logger, onContradiction, capacity, commitTimeoutMs, holdMs, ...writers } = options;
   return createGroupCommit({

@@ -25,9 +25,9 @@ export function createLeaseWriter(database: Database): RecordWriter<LedgerEntry,
 }
 
 /**
- * Writes entries, at most one a lease, in one transaction. Rows are only ever raised, so an entry may be written again;
- * the usage and the audit action of a lease are added by the one transaction that settles it.
- * @returns how the leases of entries are settled once this is committed; nothing of one that is not
+ * Writes entries, at most one a lease, in one transaction. An entry may be written again: the state of a row only advances,
+ * and the transaction that settles a lease adds its usage and its audit action.
+ * @returns the settlements of the leases that are settled after the commit, also by earlier entries
  */
 export async function writeEntries(
   writers: LedgerWriters,

@@ -5,6 +5,7 @@ import { requirePresent } from "../../shared/handler.ts";
 import { fromStoredName, toStoredName } from "../../shared/stored-names.ts";
 import type { QuotaRow, StoredQuota } from "./store.ts";
 
+/** Converts a requested quota to its rows. */
 export function toRows({ services }: QuotaBase): QuotaRow[] {
   return services.flatMap(({ service, methods }) =>
     methods.map((method) => toRow(toStoredName("service", Service_Name[service]), method)),

@@ -63,6 +63,7 @@ export function deleteQuotaPeriod(transaction: Transaction, userId: number, peri
   return ofPeriod(transaction, userId, period).delete();
 }
 
+/** Deletes all quotas of a user. */
 export async function deleteQuotas(transaction: Transaction, userId: number): Promise<void> {
   await transaction("quota").where({ user_id: userId }).delete();
 }

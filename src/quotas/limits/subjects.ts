@@ -42,6 +42,7 @@ const maxSubjects = 50_000;
 /** The counters' clock decides which day it is. The clock of this server may differ by this many days. */
 const clockDays = 5;
 
+/** Creates the cache of users with their quotas. */
 export function createSubjects({ database, now }: SubjectsOptions): Subjects {
   const names = new Map<number, string>();
   const byName = createFreshCache<Subject>({
@@ -79,11 +80,13 @@ export function methodKey(service: number, methodGroup: number): string {
   return `${service}/${methodGroup}`;
 }
 
+/** Reads the text of methodKey. */
 export function parseMethodKey(key: string): { service: number; methodGroup: number } {
   const [service, methodGroup] = key.split("/").map(Number);
   return { service: service ?? 0, methodGroup: methodGroup ?? 0 };
 }
 
+/** Returns the meter of a user for a service and method group. */
 export function meterOf({ userId }: Subject, service: number, methodGroup: number): Meter {
   return { userId, service, methodGroup };
 }

@@ -7,14 +7,14 @@ import { createUsagePoll, type UsagePollOptions, type WatchedMeter, type Watched
 export interface WatchScope {
   readonly usernames: readonly string[];
   readonly isVisible: (subject: Subject) => boolean;
-  /** The error when no user is visible. Undefined if a watch may have none. */
+  /** The error when no user is visible. Undefined if a watch may be without users. */
   readonly missing?: Error | undefined;
 }
 
 export interface Watch {
   readonly callerId: number;
   readonly signal: AbortSignal;
-  /** Called first, after changes of the caller or of a watched user, and every 30 s. Throws to end the watch. */
+  /** Called at the start, after a change of the caller or of a watched user, and every 30 s. Throws to end the watch. */
   readonly resolve: (maxUsers: number) => Promise<WatchScope>;
 }
 
@@ -88,6 +88,7 @@ interface Stream {
   wake: () => void;
 }
 
+/** Creates the streams of live usage of this server. `random` spreads retry delays. */
 export function createUsageWatches({ random = Math.random, ...options }: UsageWatchOptions): UsageWatches {
   const limits = { ...defaultWatchLimits, ...options.limits };
   const poll = createUsagePoll(options);
@@ -131,7 +132,7 @@ export function createUsageWatches({ random = Math.random, ...options }: UsageWa
     poll.unwatch(user, stream.watcher);
     stream.users.delete(user);
     for (const meter of stream.pending.keys()) if (meter.user === user) stream.pending.delete(meter);
-    // Of what the caller has not seen, nothing is sent: the user may belong to another company now.
+    // Meters that the caller has not seen stay unnamed: the user may belong to another company now.
     for (const meter of stream.sent) if (meter.user === user) stream.pending.set(meter, true);
   }
 
