@@ -21,7 +21,7 @@ const maxClockDifferenceMs = 2000;
 const oldestPostgres = 15;
 const oldestRedis = 7;
 
-/** Checks settings, versions, locale, memory policy and clocks, and says what to do. Exits with 1 if it found a problem. */
+/** Checks settings, versions, locale, extensions, eviction policy and clocks, and says what to do. Exits with 1 if it found a problem. */
 export async function diagnose(input: CommandInput): Promise<number> {
   const findings: Finding[] = [checkNode()];
   const config = readSettings(input, findings);
@@ -66,6 +66,8 @@ function readSettings({ environment }: CommandInput, findings: Finding[]): Confi
 interface ServerState {
   version: number;
   encoding: string;
+  folds: boolean;
+  missing: readonly string[];
   now: number;
   superuser: boolean;
   migrated: boolean;
@@ -74,6 +76,11 @@ interface ServerState {
 const sql = defineStatements("cli-doctor", {
   readServerState: `
     select current_setting('server_version_num')::integer as version, current_setting('server_encoding') as encoding,
+      lower('É') = 'é' as folds,
+      array(
+        select name from unnest(array['pg_trgm', 'btree_gist']) as name
+        where name not in (select name from pg_available_extensions)
+      ) as missing,
       (extract(epoch from clock_timestamp()) * 1000)::float8 as now,
       (select rolsuper from pg_roles where rolname = current_user) as superuser,
       to_regclass('migration') is not null as migrated`,
@@ -84,7 +91,7 @@ async function checkDatabase(database: Database): Promise<Finding[]> {
   const rows = await queryRows<ServerState>(database, sql.readServerState);
   const [row] = rows;
   if (row === undefined) throw new Error("PostgreSQL returned no row");
-  const { version, encoding, now, superuser, migrated } = row;
+  const { version, encoding, folds, missing, now, superuser, migrated } = row;
   const difference = differenceOf(now, before, Date.now());
   return [
     judge(
@@ -94,6 +101,18 @@ async function checkDatabase(database: Database): Promise<Finding[]> {
       `use PostgreSQL ${oldestPostgres} or later`,
     ),
     judge("postgres encoding", encoding === "UTF8", encoding, "create the database with encoding UTF8"),
+    judge(
+      "postgres locale",
+      folds,
+      folds ? "knows the case of all letters" : "knows the case of ASCII letters only",
+      "create the database with a locale such as C.UTF-8, not C",
+    ),
+    judge(
+      "postgres extensions",
+      missing.length === 0,
+      missing.length === 0 ? "pg_trgm and btree_gist are available" : `missing: ${missing.join(", ")}`,
+      "install the package postgresql-contrib, which comes with PostgreSQL",
+    ),
     judge(
       "postgres role",
       !superuser,

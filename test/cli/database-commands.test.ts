@@ -2,6 +2,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { openDatabase } from "../../src/postgres/database.ts";
 import { runCommand } from "../support/command-line.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 
@@ -34,6 +35,39 @@ test("doctor finds a database without tables, and migrate makes them once", asyn
   expect([code, stdout]).toEqual([0, expect.stringMatching(/^MIGRATION\n0001_accounts\.sql\n/)]);
   expect(await run(["migrate"])).toEqual({ code: 0, stdout: "", stderr: "the database is up to date\n" });
   expect((await findings()).rows).toContainEqual({ check: "postgres tables", state: "ok", detail: "present" });
+});
+
+test("doctor finds a locale that folds ASCII letters only, and a server without an extension", async () => {
+  expect((await findings()).rows).toEqual(
+    expect.arrayContaining([
+      { check: "postgres locale", state: "ok", detail: "knows the case of all letters" },
+      { check: "postgres extensions", state: "ok", detail: "pg_trgm and btree_gist are available" },
+    ]),
+  );
+  const name = new URL(fixture.url).pathname.slice(1);
+  await fixture.database.raw(`create database ${name}_c template template0 locale 'C' locale_provider libc`);
+  await fixture.database.raw(`alter database ${name}_c set search_path = public, pg_catalog`);
+  const url = `${fixture.url}_c`;
+  const database = openDatabase({ url, poolSize: 1, statementTimeoutMs: 10_000 });
+  try {
+    // Hides an extension: the view of the catalog is searched after this one.
+    await database.raw(
+      "create view pg_available_extensions as select * from pg_catalog.pg_available_extensions where name <> 'btree_gist'",
+    );
+    expect((await findings({ DATABASE_URL: url })).rows).toEqual(
+      expect.arrayContaining([
+        { check: "postgres locale", state: "problem", detail: expect.stringMatching(/ASCII letters only: create/) },
+        {
+          check: "postgres extensions",
+          state: "problem",
+          detail: expect.stringMatching(/^missing: btree_gist: install/),
+        },
+      ]),
+    );
+  } finally {
+    await database.destroy();
+    await fixture.database.raw(`drop database ${name}_c with (force)`);
+  }
 });
 
 test("doctor names each setting that cannot be read, and says what to do", async () => {
