@@ -30,19 +30,24 @@ export async function showAudit(input: CommandInput): Promise<number> {
     for await (const page of audit.readAudit(request, { signal: input.signal })) found.push(...page.actions);
     return found.toReversed();
   };
-  const first = await read({ ...(from && { from }), ...(to && { to }) }, limit);
-  input.output.rows(first.map(toRow));
-  if (input.options["follow"] !== true) return exitCodes.fine;
-  const printed = new Set(first.map(keyOf));
-  while (!input.signal.aborted) {
-    await wait(followEveryMs, undefined, { signal: input.signal }).catch(() => undefined);
-    if (input.signal.aborted) break;
-    const recent = await read({ from: timestampFromDate(new Date(Date.now() - lateMs)) }, 10_000);
-    const fresh = recent.filter((action) => !printed.has(keyOf(action)));
-    for (const action of fresh) printed.add(keyOf(action));
-    input.output.rows(fresh.map(toRow));
+  const readRecent = () => read({ from: timestampFromDate(new Date(Date.now() - lateMs)) }, 10_000);
+  const isFollowing = input.options["follow"] === true;
+  try {
+    let recent = isFollowing ? await readRecent() : [];
+    const last = await read({ ...(from && { from }), ...(to && { to }) }, limit);
+    input.output.rows(last.map(toRow));
+    if (!isFollowing) return exitCodes.fine;
+    recent.push(...last);
+    for (;;) {
+      const known = new Set(recent.map(keyOf));
+      await wait(followEveryMs, undefined, { signal: input.signal });
+      recent = await readRecent();
+      input.output.rows(recent.filter((action) => !known.has(keyOf(action))).map(toRow));
+    }
+  } catch (error) {
+    if (!isFollowing || !input.signal.aborted) throw error;
+    return exitCodes.fine;
   }
-  return exitCodes.fine;
 }
 
 function timeOption(input: CommandInput, name: string): Timestamp | undefined {

@@ -6,6 +6,7 @@ import { withOwnConnection } from "../postgres/database.ts";
 import { type CommandInput, optionOf, UsageError } from "./command.ts";
 import { exitCodes } from "./exit-codes.ts";
 import { withDatabase } from "./local-database.ts";
+import { formatBytes } from "./output.ts";
 
 /** Writes a backup to a file, which only its owner may read, or to stdout. A failed backup leaves no file. */
 export async function backUpDatabase(input: CommandInput): Promise<number> {
@@ -20,7 +21,7 @@ export async function backUpDatabase(input: CommandInput): Promise<number> {
       withOwnConnection(database, async (client) => {
         const pieces = createBackup(client, (table, done) => {
           bytes = done;
-          output.progress(`${table}: ${(done / 1e6).toFixed(1)} MB in all`);
+          output.progress(`${table}: ${formatBytes(done)} in all`);
         });
         await pipeline(pieces, destination, { signal, end: path !== undefined });
       }),

@@ -14,6 +14,8 @@ export interface CommandDefinition {
 export interface CommandOption {
   /** The name of the value in the help. Absent for a flag. */
   readonly value?: string;
+  /** The letter of a short form. */
+  readonly short?: string;
   readonly meaning: string;
 }
 
@@ -34,7 +36,7 @@ export interface CommandInput {
 
 /** Data goes to stdout, everything else to stderr. */
 export interface CommandOutput {
-  /** Prints rows as a table, or as JSON lines with --json. */
+  /** Prints rows as a table, or as JSON lines with --json. Later rows continue the table. */
   rows(rows: readonly OutputRow[]): void;
   /** Prints one value: as text, or as JSON with --json. */
   value(value: unknown, text: string): void;

@@ -22,7 +22,7 @@ export const commands: readonly CommandDefinition[] = [
   },
   {
     name: "doctor",
-    summary: "Check settings, versions, clocks and memory policy, and say what to do",
+    summary: "Check settings, versions, locale, extensions, eviction policy and clocks, and say what to do",
     load: async () => (await import("./doctor.ts")).diagnose,
   },
   {
@@ -109,7 +109,7 @@ export const commands: readonly CommandDefinition[] = [
     summary: "Replace the base quota, or that of a period, with the JSON of a file",
     arguments: ["USERNAME"],
     options: {
-      file: { value: "FILE", meaning: "the body of PUT /admin/quotas/{username}, required" },
+      file: { short: "f", value: "FILE", meaning: "the body of PUT /admin/quotas/{username}, required" },
       ...period,
       "dry-run": { meaning: "print what would change, and exit with 1 if anything would" },
     },

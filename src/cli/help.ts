@@ -1,38 +1,43 @@
 import type { CommandDefinition, CommandOption } from "./command.ts";
 
+const terminalColumns = 80;
+
 /** Options of every command. */
 export const commonOptions = {
   json: { meaning: "print JSON, one value a line" },
   help: { meaning: "print this help" },
 } as const;
 
+const signIn =
+  "TOLLGATE_URL is the server, http://localhost:8080 by default. TOLLGATE_TOKEN signs in, or TOLLGATE_USERNAME and " +
+  "TOLLGATE_PASSWORD. serve, migrate, doctor, verify, webhook, backup and restore use the settings of the server instead.";
+
 /** The list of commands. */
 export function describeCommands(commands: readonly CommandDefinition[]): string {
-  const width = Math.max(...commands.map(({ name }) => name.length));
   return [
     "Usage: tollgate COMMAND [OPTION ...]",
     "",
-    ...commands.map(({ name, summary }) => `  ${name.padEnd(width)}  ${summary}`),
+    ...describeList(commands.map(({ name, summary }) => ({ name, meaning: summary }))),
     "",
     "tollgate COMMAND --help explains a command.",
-    "TOLLGATE_URL is the server, http://localhost:8080 by default. TOLLGATE_TOKEN signs in, or TOLLGATE_USERNAME and",
-    "TOLLGATE_PASSWORD. serve, migrate, doctor and verify use the settings of the server instead.",
+    ...wrap(signIn, terminalColumns),
   ].join("\n");
 }
 
 /** The help of one command. */
 export function describeCommand(command: CommandDefinition): string {
-  const options = Object.entries<CommandOption>({ ...command.options, ...commonOptions }).map(([name, option]) => ({
-    name: option.value === undefined ? `--${name}` : `--${name} ${option.value}`,
-    meaning: option.meaning,
-  }));
-  const width = Math.max(...options.map(({ name }) => name.length));
+  const options = Object.entries<CommandOption>({ ...command.options, ...commonOptions }).map(
+    ([name, { short, value, meaning }]) => ({
+      name: `${short === undefined ? "" : `-${short}, `}--${name}${value === undefined ? "" : ` ${value}`}`,
+      meaning,
+    }),
+  );
   return [
     `Usage: ${usageOf(command)} [OPTION ...]`,
     "",
-    `${command.summary}.`,
+    ...wrap(`${command.summary}.`, terminalColumns),
     "",
-    ...options.map(({ name, meaning }) => `  ${name.padEnd(width)}  ${meaning}`),
+    ...describeList(options),
   ].join("\n");
 }
 
@@ -69,11 +74,33 @@ export function createCompletion(commands: readonly CommandDefinition[], shell: 
     "complete -F _tollgate tollgate",
   ];
   // zsh runs bash completions through bashcompinit.
-  const head = shell === "zsh" ? ["autoload -U +X bashcompinit && bashcompinit"] : [];
+  const head =
+    shell === "zsh" ? ["autoload -U compinit && compinit", "autoload -U +X bashcompinit && bashcompinit"] : [];
   return [...head, ...script].join("\n");
 }
 
 function usageOf({ name, arguments: names = [] }: CommandDefinition): string {
   const words = names.map((word) => (word.endsWith("?") ? `[${word.slice(0, -1)}]` : word));
   return ["tollgate", name, ...words].join(" ");
+}
+
+/** Names in one column, meanings in another. */
+function describeList(list: readonly { readonly name: string; readonly meaning: string }[]): string[] {
+  const width = Math.max(...list.map(({ name }) => name.length)) + 4;
+  return list.flatMap(({ name, meaning }) =>
+    wrap(meaning, terminalColumns - width).map((line, index) => (index === 0 ? `  ${name}` : "").padEnd(width) + line),
+  );
+}
+
+/** Breaks a text into lines of at most `width` columns. */
+function wrap(text: string, width: number): string[] {
+  const lines: string[] = [];
+  let line = "";
+  for (const word of text.split(" ")) {
+    if (line !== "" && line.length + 1 + word.length > width) {
+      lines.push(line);
+      line = word;
+    } else line = line === "" ? word : `${line} ${word}`;
+  }
+  return [...lines, line];
 }

@@ -35,9 +35,10 @@ export async function showQuota(input: CommandInput): Promise<number> {
 
 /** Replaces the quota of a user with that of a file, or prints the difference with --dry-run. */
 export async function applyQuota(input: CommandInput): Promise<number> {
-  const quotas = await connect(input, QuotaAdminService);
   const [username = ""] = input.arguments;
   const [from, to] = [optionOf(input, "from"), optionOf(input, "to")];
+  if ((from === undefined) !== (to === undefined)) throw new UsageError("--from and --to must be set together");
+  const quotas = await connect(input, QuotaAdminService);
   const quota = await readQuotaFile(requireOption(input, "file"));
   const period = from === undefined ? "base" : `${from}..${to}`;
   const present = rowsOf(await quotas.readQuotas({ username }, { signal: input.signal })).filter(

@@ -6,6 +6,7 @@ import { StatisticsService } from "#gen/tollgate/v1/statistics_pb.js";
 import { type CommandInput, optionOf, requireOption } from "./command.ts";
 import { connect } from "./connection.ts";
 import { exitCodes } from "./exit-codes.ts";
+import { formatBytes } from "./output.ts";
 
 /** Writes the report to a file. An interrupted download leaves no file. */
 export async function saveReport(input: CommandInput): Promise<number> {
@@ -23,7 +24,7 @@ export async function saveReport(input: CommandInput): Promise<number> {
     for await (const { file } of statistics.readReport(request, { signal: input.signal })) {
       const data = file?.data ?? new Uint8Array();
       bytes += data.length;
-      input.output.progress(`${(bytes / 1e6).toFixed(1)} MB`);
+      input.output.progress(`${path}: ${formatBytes(bytes)}`);
       yield data;
     }
   }

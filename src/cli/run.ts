@@ -10,7 +10,7 @@ export interface Terminal {
   readonly words: readonly string[];
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly stdin: NodeJS.ReadableStream;
-  readonly stdout: NodeJS.WritableStream;
+  readonly stdout: NodeJS.WritableStream & { readonly columns?: number };
   readonly stderr: NodeJS.WritableStream & { readonly isTTY?: boolean };
   /** Aborted to interrupt the command. */
   readonly signal: AbortSignal;
@@ -29,9 +29,11 @@ export async function runCommandLine(terminal: Terminal): Promise<number> {
 async function run({ words, environment, stdin, stdout, stderr, signal }: Terminal): Promise<number> {
   const command = findCommand(words);
   if (command === undefined) {
-    const isHelp = words.length === 0 || words[0] === "--help" || words[0] === "help";
-    if (!isHelp) throw new UsageError(`unknown command: ${words.slice(0, 2).join(" ")}. tollgate --help lists all`);
-    stdout.write(`${describeCommands(commands)}\n`);
+    const topic = words.filter((word) => word !== "help" && word !== "--help");
+    const group = commands.filter(({ name }) => `${name} `.startsWith(topic.map((word) => `${word} `).join("")));
+    const isHelp = words.length === 0 || words.length > topic.length;
+    if (!isHelp || group.length === 0) throw unknownCommand(words);
+    stdout.write(`${group.length === 1 ? describeCommand(group[0] as CommandDefinition) : describeCommands(group)}\n`);
     return exitCodes.fine;
   }
   const { values, positionals } = parse(command, words.slice(command.name.split(" ").length));
@@ -55,6 +57,12 @@ async function run({ words, environment, stdin, stdout, stderr, signal }: Termin
   });
 }
 
+function unknownCommand(words: readonly string[]): UsageError {
+  const isGroup = commands.some(({ name }) => name.startsWith(`${words[0]} `));
+  const hint = isGroup ? `tollgate ${words[0]} --help lists its commands` : "tollgate --help lists all";
+  return new UsageError(`unknown command: ${words.slice(0, 2).join(" ")}. ${hint}`);
+}
+
 /** The command with the most words that the line begins with. */
 function findCommand(words: readonly string[]): CommandDefinition | undefined {
   return commands.findLast(({ name }) => name === words.slice(0, name.split(" ").length).join(" "));
@@ -62,14 +70,26 @@ function findCommand(words: readonly string[]): CommandDefinition | undefined {
 
 function parse(command: CommandDefinition, words: readonly string[]) {
   const options = Object.fromEntries(
-    Object.entries<CommandOption>({ ...command.options, ...commonOptions }).map(([name, { value }]) => [
+    Object.entries<CommandOption>({ ...command.options, ...commonOptions }).map(([name, { value, short }]) => [
       name,
-      { type: value === undefined ? ("boolean" as const) : ("string" as const) },
+      { type: value === undefined ? ("boolean" as const) : ("string" as const), ...(short && { short }) },
     ]),
   );
   try {
-    return parseArgs({ args: [...words], options, allowPositionals: true });
+    return parseArgs({ args: joinNegativeNumbers(words), options, allowPositionals: true });
   } catch (error) {
-    throw new UsageError(error instanceof Error ? error.message : String(error));
+    const message = error instanceof Error ? error.message : String(error);
+    throw new UsageError(message.replaceAll(/\s*\n/g, " "));
   }
+}
+
+/** parseArgs takes `-5` behind an option for another option: joins them to `--timezone=-5`. */
+function joinNegativeNumbers(words: readonly string[]): string[] {
+  const joined: string[] = [];
+  for (const word of words) {
+    const last = joined.at(-1);
+    if (last?.startsWith("--") && /^-\d/.test(word)) joined[joined.length - 1] = `${last}=${word}`;
+    else joined.push(word);
+  }
+  return joined;
 }

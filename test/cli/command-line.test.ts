@@ -30,7 +30,17 @@ test("a token that was printed signs in", async () => {
 });
 
 test("a user is created with a password, blocked, enabled again and given another password", async () => {
-  const created = await runJson(["user", "create", "anna_cli", "--company", company, "--roles", "PARTNER"]);
+  const created = await runJson([
+    "user",
+    "create",
+    "anna_cli",
+    "--company",
+    company,
+    "--roles",
+    "PARTNER",
+    "--timezone",
+    "-5",
+  ]);
   expect(await loginStatus("anna_cli", created[0].password)).toBe(200);
   await run(["user", "block", "anna_cli"]);
   expect(await loginStatus("anna_cli", created[0].password)).toBe(401);
@@ -39,13 +49,46 @@ test("a user is created with a password, blocked, enabled again and given anothe
   expect(await loginStatus("anna_cli", created[0].password)).toBe(401);
   expect(await loginStatus("anna_cli", "a new password 1")).toBe(200);
   const listed = await runJson(["user", "list", "--company", company, "--filter", "anna_cli"]);
-  expect(listed).toMatchObject([{ username: "anna_cli", company, enabled: true, roles: "PARTNER" }]);
+  expect(listed).toMatchObject([{ username: "anna_cli", company, enabled: true, roles: "PARTNER", timezone: -5 }]);
 });
 
 test("a table aligns its columns under their headings", async () => {
   await run(["company", "create", "table_cli", "--detail", "A table"]);
   const { stdout } = await run(["company", "list", "--filter", "table_cli"]);
   expect(stdout).toBe("KEY        DETAIL\ntable_cli  A table\n");
+});
+
+test("a table that is wider than the terminal is printed as one block for each row, without empty values", async () => {
+  for (const [key, detail] of [
+    ["wide_1", "A"],
+    ["wide_2", undefined],
+  ] as const) {
+    await run(["company", "create", key, ...(detail === undefined ? [] : ["--detail", detail])]);
+  }
+  const list = ["company", "list", "--filter", "wide_"];
+  expect((await run(list, { columns: 14 })).stdout).toBe("KEY     DETAIL\nwide_1  A\nwide_2  -\n");
+  expect((await run(list, { columns: 13 })).stdout).toBe("KEY     wide_1\nDETAIL  A\n\nKEY     wide_2\n\n");
+});
+
+test("help is at most 80 columns wide, and explains commands, groups of commands and all of them", async () => {
+  const helps = [
+    ["--help"],
+    ["alert", "set", "--help"],
+    ["quota", "--help"],
+    ["help", "quota"],
+    ["help", "quota", "apply"],
+  ];
+  const printed = await Promise.all(helps.map((words) => run(words)));
+  for (const { code, stdout } of printed) {
+    expect([code, stdout.split("\n").filter((line) => line.length > 80)]).toEqual([0, []]);
+  }
+  const [all, , group, same, one] = printed.map(({ stdout }) => stdout);
+  expect(all).toMatch(/\n {2}backup +Write the whole database, as it is at one moment, to a\n {23}file or stdout\n/);
+  expect(all).toMatch(/serve,\smigrate,\sdoctor,\sverify,\swebhook,\sbackup\sand\srestore\suse the settings/);
+  expect(group).toMatch(/quota show[\s\S]*quota set[\s\S]*quota apply/);
+  expect(group).not.toContain("user create");
+  expect(same).toBe(group);
+  expect(one).toMatch(/^Usage: tollgate quota apply USERNAME.*\n[\s\S]*-f, --file FILE/);
 });
 
 test("control characters of names do not reach the terminal", async () => {
@@ -64,7 +107,7 @@ test("quotas are set, shown, compared with a file and replaced by it", async () 
     file,
     JSON.stringify({ services: [{ service: "ROUTING", methods: [{ method_group: "PLAN", points_per_day: 2000 }] }] }),
   );
-  const apply = ["quota", "apply", username, "--file", file];
+  const apply = ["quota", "apply", username, "-f", file];
   const changes = [
     "change ROUTING PLAN: per day from 1500 to 2000",
     "change ROUTING PLAN: concurrent from 2 to unlimited",
@@ -109,15 +152,25 @@ test("alert thresholds are set, shown, turned off and removed", async () => {
 
 test("--follow prints new actions until it is interrupted", async () => {
   const interrupted = new AbortController();
-  const key = `follow_${Date.now()}`;
-  const following = run(["audit", "--follow", "--limit", "1"], {
+  for (const earlier of ["follow_1", "follow_2"]) await run(["company", "create", earlier]);
+  let creating: Promise<unknown> | undefined;
+  const following = run(["audit", "--follow", "--operation", "create_company", "--limit", "1"], {
     signal: interrupted.signal,
     onOutput: (text) => {
-      if (text.includes(key)) interrupted.abort();
+      creating ??= run(["company", "create", "follow_3"]);
+      if (text.includes("follow_3")) interrupted.abort();
     },
   });
-  await run(["company", "create", key]);
-  expect((await following).stdout).toContain(key);
+  const { code, stdout } = await following;
+  expect([code, stdout.match(/^TIME |follow_\w+/gm)]).toEqual([0, ["TIME ", "follow_2", "follow_3"]]);
+  await creating;
+});
+
+test("--follow that is interrupted while it reads is a success", async () => {
+  const interrupted = new AbortController();
+  const following = run(["audit", "--follow"], { signal: interrupted.signal });
+  interrupted.abort();
+  expect(await following).toEqual({ code: 0, stdout: "", stderr: "" });
 });
 
 test("a report is written to a file", async () => {
@@ -128,7 +181,23 @@ test("a report is written to a file", async () => {
 
 test.each<[string, readonly string[], Record<string, string>, number, RegExp]>([
   ["an unknown command", ["frob"], {}, 2, /^tollgate: unknown command: frob/],
-  ["an unknown option", ["usage", "anna", "--frob"], {}, 2, /--frob/],
+  ["a group without a command", ["quota"], {}, 2, /^tollgate: unknown command: quota. tollgate quota --help lists/],
+  ["an unknown option", ["usage", "anna", "--frob"], {}, 2, /^tollgate: .*--frob.*\n$/],
+  ["an option without its value", ["user", "list", "--limit", "--json"], {}, 2, /^tollgate: .*ambiguous.*\n$/],
+  [
+    "the end of a period is missing",
+    ["quota", "apply", "c", "-f", "x", "--from", "2026-11-01"],
+    {},
+    2,
+    /--from and --to/,
+  ],
+  [
+    "the start of a period is missing",
+    ["quota", "apply", "c", "-f", "x", "--to", "2026-11-01"],
+    {},
+    2,
+    /--from and --to/,
+  ],
   ["no owner of thresholds", ["alert", "show"], {}, 2, /^tollgate: one of --user and --company must be set/],
   ["a missing argument", ["usage"], {}, 2, /^tollgate: USERNAME must be set\n$/],
   ["an argument too many", ["usage", "anna", "berta"], {}, 2, /^tollgate: unexpected argument: berta\n$/],
@@ -152,7 +221,7 @@ test("the completion script for bash completes commands and options", async () =
 
 test("the completion script for zsh loads that of bash", async () => {
   const { stdout } = await run(["completion", "zsh"]);
-  expect(stdout).toMatch(/^autoload -U \+X bashcompinit.*\n_tollgate\(\) \{/);
+  expect(stdout).toMatch(/^autoload -U compinit.*\nautoload -U \+X bashcompinit.*\n_tollgate\(\) \{/);
 });
 
 function run(words: readonly string[], { environment = {}, ...extra }: Partial<CommandExtra> = {}) {

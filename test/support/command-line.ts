@@ -4,6 +4,8 @@ import { runCommandLine } from "../../src/cli/run.ts";
 export interface CommandExtra {
   readonly environment: Readonly<Record<string, string>>;
   readonly stdin?: string;
+  /** The width of the terminal. Undefined: stdout is no terminal. */
+  readonly columns?: number;
   /** Interrupts the command. */
   readonly signal?: AbortSignal;
   /** Called with all of stdout so far, whenever there is more. */
@@ -13,14 +15,14 @@ export interface CommandExtra {
 /** Runs a command line in this process. */
 export async function runCommand(
   words: readonly string[],
-  { environment, stdin = "", signal = new AbortController().signal, onOutput }: CommandExtra,
+  { environment, stdin = "", columns, signal = new AbortController().signal, onOutput }: CommandExtra,
 ) {
   const [stdout, stderr] = [collector(onOutput), collector()];
   const code = await runCommandLine({
     words,
     environment,
     stdin: Readable.from([stdin]),
-    stdout: stdout.stream,
+    stdout: Object.assign(stdout.stream, columns !== undefined && { columns }),
     stderr: stderr.stream,
     signal,
   });
