@@ -112,6 +112,22 @@ test("probes ask the paths that the server has", () => {
   expect(readFileSync("src/transport/probes.ts", "utf8")).toMatch(/"\/livez"[\s\S]*"\/readyz"/);
 });
 
+test("the policy lets the server reach the ports of what its settings may name", () => {
+  const [policy] = ofKind("NetworkPolicy") as [Manifest];
+  const [{ ports }] = policy.spec.egress;
+  expect(ports.map(({ protocol, port }: { protocol: string; port: number }) => `${protocol} ${port}`)).toEqual([
+    "UDP 53",
+    "TCP 53",
+    // DATABASE_URL and REDIS_URL
+    "TCP 5432",
+    "TCP 6379",
+    // WEBHOOK_URL and AUDIT_SINK_URL
+    "TCP 443",
+    // OTEL_EXPORTER_OTLP_ENDPOINT
+    "TCP 4318",
+  ]);
+});
+
 test("services, budget and policy select the pods of the deployment", () => {
   const { labels } = deployment.template.metadata;
   const selectors = [
