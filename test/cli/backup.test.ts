@@ -15,6 +15,7 @@ import { verifyLeases } from "../../src/quotas/ledger/verify-leases.ts";
 import { type Day, dayAt, toIsoDay } from "../../src/shared/calendar.ts";
 import { startTestApp, type TestApp } from "../support/app.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { startReceiver } from "../support/receiver.ts";
 
 const tokenKeys = "a-secret-for-tests-that-is-long-enough";
 const period = { from: "2000-01-01", to: "9999-12-31" };
@@ -100,6 +101,63 @@ test("every table is equal after a restore, and counters say what the ledger say
     await target.drop();
   }
 });
+
+test("a restored server sends the alerts and audit actions that waited at the backup, and none that were sent", async () => {
+  const file = join(folder, "outbox.backup");
+  let status = 204;
+  const receiver = await startReceiver(() => status);
+  const secret = `whsec_${randomBytes(32).toString("base64")}`;
+  const settings = {
+    WEBHOOK_URL: receiver.url,
+    WEBHOOK_SECRET: secret,
+    AUDIT_SINK_URL: receiver.url,
+    AUDIT_SINK_SECRET: secret,
+  };
+  const sentAlerts = () => receiver.received.map(({ body }) => JSON.parse(body).data.threshold).filter(Boolean);
+  const sentActions = () =>
+    receiver.received.flatMap(({ body }) => (JSON.parse(body).data.actions ?? []) as { tracedata: { code: string } }[]);
+  const tracecodes = () => sentActions().map(({ tracedata }) => tracedata.code);
+  const failing = await startTestApp(settings);
+  const target = await createTestDatabase({ empty: true });
+  let restored: TestApp | undefined;
+  try {
+    const user = await failing.user();
+    await failing.setLimits(user, { points_per_day: 100 });
+    const token = await failing.token(await failing.user({ roles: ["BOT"] }));
+    const spend = async (points: number) => {
+      const { body } = await acquire(points, failing, { token, username: user });
+      const path = `/quota/leases/${body.lease.lease_id}:settle`;
+      expect((await failing.http("POST", path, { token, body: { points } })).status).toBe(200);
+    };
+    await spend(80);
+    await expect.poll(sentAlerts, { timeout: 30_000 }).toEqual(["80%"]);
+    await expect.poll(() => failing.database("audit_outbox"), { timeout: 30_000 }).toEqual([]);
+    const acceptedActions = new Set(tracecodes());
+    status = 503;
+    await spend(20);
+    await expect.poll(() => new Set(sentAlerts()), { timeout: 30_000 }).toEqual(new Set(["80%", "95%", "100%"]));
+    await expect.poll(() => tracecodes().length, { timeout: 30_000 }).toBeGreaterThan(acceptedActions.size);
+    expect(await run(["backup", "--output", file], failing.databaseUrl)).toMatchObject({ code: 0 });
+    await failing.stop();
+    receiver.received.length = 0;
+    status = 204;
+    expect(await run(["restore", file], target.url)).toMatchObject({ code: 0 });
+    const recorded: string[] = await target.database("audit_action").pluck("tracecode");
+    restored = await startTestApp({ DATABASE_URL: target.url, ...settings });
+    await expect.poll(() => target.database("outbox").whereNot({ state: 1 }), { timeout: 30_000 }).toEqual([]);
+    await expect.poll(() => target.database("audit_outbox"), { timeout: 30_000 }).toEqual([]);
+    expect(sentAlerts().toSorted()).toEqual(["100%", "95%"]);
+    const waiting = recorded.filter((code) => !acceptedActions.has(code));
+    expect(waiting.length).toBeGreaterThan(0);
+    const sent = tracecodes();
+    // The restored server has recorded a login since.
+    expect(sent.filter((code) => recorded.includes(code)).toSorted()).toEqual(waiting.toSorted());
+  } finally {
+    await restored?.stop();
+    await target.drop();
+    await receiver.stop();
+  }
+}, 120_000);
 
 test("a database that holds rows, or on which a server runs, is refused", async () => {
   const before = await digest(app.database);
@@ -230,9 +288,10 @@ async function insertLargeRow(day: Day): Promise<void> {
   await app.database("data_chunk").insert(row);
 }
 
-async function acquire(points: number, on = app) {
-  const body = { username, service: "ROUTING", method_group: "PLAN", points, operation_id: crypto.randomUUID() };
-  return on.http("POST", "/quota/leases", { token: planner, body });
+async function acquire(points: number, on = app, caller = { token: planner, username }) {
+  const { token, username: name } = caller;
+  const body = { username: name, service: "ROUTING", method_group: "PLAN", points, operation_id: crypto.randomUUID() };
+  return on.http("POST", "/quota/leases", { token, body });
 }
 
 async function plan(points: number): Promise<void> {
