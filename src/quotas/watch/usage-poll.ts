@@ -24,6 +24,8 @@ export interface WatchedMeter {
 }
 
 export interface Watcher {
+  /** Called when a user may have changed, and must be watched again to see it. */
+  invalidated(): void;
   /** Called when the state of a meter has changed. */
   changed(meter: WatchedMeter): void;
   /** Called when a meter could not be read. */
@@ -36,7 +38,7 @@ export interface UsagePoll {
   watch(username: string, watcher: Watcher): Promise<WatchedUser | undefined>;
   /** Removes a watcher from a user. A user without watchers is forgotten. */
   unwatch(user: WatchedUser, watcher: Watcher): void;
-  /** Makes the next watch() read the users again. */
+  /** Makes the next watch() read the users again, and calls their watchers. */
   invalidate(userIds: readonly number[] | "all"): void;
   /** Reads the meters of the users that were never read. */
   readNew(users: readonly WatchedUser[]): Promise<void>;
@@ -63,6 +65,8 @@ const maxAgeMs = 300_000;
 /** Creates the one reader of usage that all streams of a server share. It reads only users that are watched. */
 export function createUsagePoll({ subjects, counters, byDefault }: UsagePollOptions): UsagePoll {
   const users = new Map<string, WatchedUser>();
+  const usersById = new Map<number, WatchedUser>();
+  let notices = 0;
   let nextMeter = 0;
 
   const listMeters = () => [...users.values()].flatMap(({ meters }) => [...meters.values()]);
@@ -71,16 +75,23 @@ export function createUsagePoll({ subjects, counters, byDefault }: UsagePollOpti
     const known = users.get(username);
     if (known !== undefined && performance.now() - known.loadedMs < maxAgeMs) return known;
     const loadedMs = performance.now();
+    const noticesBefore = notices;
     const subject = await subjects.byName(username);
     if (subject === undefined) return undefined;
-    const kept = users.get(username);
     // Names can be used again after a user is deleted. The streams of the deleted user find another id.
-    const user =
-      kept?.userId === subject.userId
-        ? kept
-        : { username, userId: subject.userId, subject, meters: new Map(), watchers: new Set<Watcher>(), loadedMs };
+    const { userId } = subject;
+    const user: WatchedUser = usersById.get(userId) ?? {
+      username,
+      userId,
+      subject,
+      meters: new Map(),
+      watchers: new Set(),
+      loadedMs,
+    };
     users.set(username, user);
-    user.loadedMs = loadedMs;
+    usersById.set(userId, user);
+    // A notice during the read may be of this user: the next watch() reads it again.
+    user.loadedMs = notices === noticesBefore ? loadedMs : Number.NEGATIVE_INFINITY;
     setSubject(user, subject);
     return user;
   }
@@ -111,11 +122,17 @@ export function createUsagePoll({ subjects, counters, byDefault }: UsagePollOpti
     },
     unwatch(user, watcher) {
       user.watchers.delete(watcher);
-      if (user.watchers.size === 0 && users.get(user.username) === user) users.delete(user.username);
+      if (user.watchers.size > 0) return;
+      if (users.get(user.username) === user) users.delete(user.username);
+      if (usersById.get(user.userId) === user) usersById.delete(user.userId);
     },
     invalidate(userIds) {
-      const ids = userIds === "all" ? undefined : new Set(userIds);
-      for (const user of users.values()) if (ids?.has(user.userId) !== false) user.loadedMs = Number.NEGATIVE_INFINITY;
+      notices += 1;
+      const named = userIds === "all" ? usersById.values() : userIds.flatMap((id) => usersById.get(id) ?? []);
+      for (const user of named) {
+        user.loadedMs = Number.NEGATIVE_INFINITY;
+        for (const watcher of user.watchers) watcher.invalidated();
+      }
     },
     async readNew(watched) {
       const unread = watched.flatMap(({ meters }) => [...meters.values()].filter(({ state }) => state === undefined));

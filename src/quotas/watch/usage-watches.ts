@@ -1,7 +1,13 @@
 import pLimit from "p-limit";
 import { conflict, unavailable } from "../../shared/errors.ts";
 import type { Subject } from "../limits/subjects.ts";
-import { createUsagePoll, type UsagePollOptions, type WatchedMeter, type WatchedUser } from "./usage-poll.ts";
+import {
+  createUsagePoll,
+  type UsagePollOptions,
+  type WatchedMeter,
+  type WatchedUser,
+  type Watcher,
+} from "./usage-poll.ts";
 
 /** The users of a watch, as the caller may see them now. */
 export interface WatchScope {
@@ -76,7 +82,7 @@ const retryMs = 1000;
 interface Stream {
   readonly watch: Watch;
   readonly openedMs: number;
-  readonly watcher: { changed(meter: WatchedMeter): void; failed(error: unknown): void };
+  readonly watcher: Watcher;
   readonly users: Set<WatchedUser>;
   /** Meters to send. True: without its state, because the caller may not see it any more. */
   readonly pending: Map<WatchedMeter, boolean>;
@@ -192,11 +198,7 @@ export function createUsageWatches({ random = Math.random, ...options }: UsageWa
     invalidate(userIds) {
       poll.invalidate(userIds);
       const ids = userIds === "all" ? undefined : new Set(userIds);
-      for (const stream of streams) {
-        const named = [stream.watch.callerId, ...[...stream.users].map(({ userId }) => userId)];
-        // The next tick checks it.
-        if (ids === undefined || named.some((id) => ids.has(id))) stream.checkedMs = Number.NEGATIVE_INFINITY;
-      }
+      for (const stream of streams) if (ids?.has(stream.watch.callerId) !== false) stream.watcher.invalidated();
     },
     stop() {
       isStopped = true;
@@ -217,18 +219,24 @@ function join(stream: Stream, user: WatchedUser, visible: Set<WatchedUser>): voi
 function createStream(watch: Watch, failed: (error: unknown) => void): Stream {
   const nowMs = performance.now();
   const pending = new Map<WatchedMeter, boolean>();
-  return {
+  const stream: Stream = {
     watch,
     openedMs: nowMs,
     checkedMs: nowMs,
     sentMs: nowMs,
-    watcher: { changed: (meter) => void pending.set(meter, false), failed },
+    watcher: {
+      // The next tick checks it.
+      invalidated: () => void (stream.checkedMs = Number.NEGATIVE_INFINITY),
+      changed: (meter) => void pending.set(meter, false),
+      failed,
+    },
     users: new Set(),
     pending,
     sent: new Set(),
     error: undefined,
     wake: () => undefined,
   };
+  return stream;
 }
 
 /** Yields what is pending, in parts. A meter that changes while the reader is slow is sent once, with its latest state. */

@@ -132,14 +132,16 @@ describe.skipIf(noOwnRedis !== "")("a watch of usage", () => {
     ["the caller is deleted", ({ partner }) => remove(partner), Code.Unauthenticated],
     ["the user moves", async ({ username }) => patch(username, { company_key: await app.company() }), Code.NotFound],
     ["the user is deleted", ({ username }) => remove(username), Code.NotFound],
-  ])("ends when %s, on the other server too", async (_what, change, code) => {
+  ])("ends when %s, on the other server too", async (what, change, code) => {
     const company = await app.company();
     const { username } = await makeUser({ company_key: company });
     const partner = await app.user({ company_key: company, roles: ["PARTNER"] });
-    const watch = open(otherApp, { username }, await app.token(partner));
-    await watch.next();
+    const targets = what.startsWith("the caller") ? [{ username }, { companyKey: company }] : [{ username }];
+    const token = await app.token(partner);
+    const watches = targets.map((target) => open(otherApp, target, token));
+    for (const watch of watches) await watch.next();
     await change({ username, partner });
-    expect(await watch.end()).toMatchObject({ code });
+    for (const watch of watches) expect(await watch.end()).toMatchObject({ code });
   });
 
   test("begins again at zero at midnight of the user's time zone", async () => {

@@ -126,6 +126,20 @@ test("a quota that is added or removed reaches the stream after the notice", asy
   await stream.return(undefined);
 });
 
+test("a notice that arrives while a user is read is not lost", async () => {
+  const fixture = createFixture({ users: 1, methods: 1, limits: { checkMs: 20 } });
+  fixture.duringNextRead(() => {
+    fixture.setMethods("user_0", [0, 1]);
+    fixture.watches.invalidate([0]);
+  });
+  const stream = fixture.open();
+  expect((await next(stream)).usages).toHaveLength(1);
+  let usages = (await next(stream)).usages;
+  while (usages.length === 0) usages = (await next(stream)).usages;
+  expect(usages.map(({ meter }) => meter.methodGroup)).toEqual([1]);
+  await stream.return(undefined);
+});
+
 test("a user who is not visible any more leaves the stream, and nothing later of it is sent", async () => {
   const fixture = createFixture({ users: 2, methods: 1 });
   const [company, everyone] = [fixture.open({ usernames: ["user_0", "user_1"] }), fixture.open({ callerId: 9 })];
@@ -186,6 +200,7 @@ function createFixture({ users, methods, limits }: FixtureOptions) {
   const runs: number[] = [];
   let isBroken = false;
   let refusal: Error | undefined;
+  let duringRead = () => undefined as void;
   const hidden = new Set<string>();
   const counted: CounterEngine = {
     ...engine,
@@ -220,8 +235,12 @@ function createFixture({ users, methods, limits }: FixtureOptions) {
     };
   };
   const subjects = {
-    byName: async (username: string) =>
-      Number(username.slice("user_".length)) < users ? subjectOf(username) : undefined,
+    async byName(username: string) {
+      const found = Number(username.slice("user_".length)) < users ? subjectOf(username) : undefined;
+      duringRead();
+      duringRead = () => undefined;
+      return found;
+    },
   };
   const watches = createUsageWatches({ subjects, counters, byDefault: [], limits: { ...ms, ...limits } });
   return {
@@ -249,6 +268,7 @@ function createFixture({ users, methods, limits }: FixtureOptions) {
       await counters.execute([{ meter, rules, command: { kind: "settle", operationId, day, points } }]);
     },
     setMethods: (username: string, own: readonly number[]) => void methodsOf.set(username, own),
+    duringNextRead: (work: () => void) => void (duringRead = work),
     hide: (username: string) => void hidden.add(username),
     setRefusal: (error: Error) => void (refusal = error),
     breakCounters: () => void (isBroken = true),
