@@ -1,8 +1,8 @@
 type Value = string | number | bigint | boolean | null | undefined;
 
 /**
- * Formats a column of values for unnest as a PostgreSQL array literal. pg does this too, but takes twice as long for
- * values that need no quoting, and a batch of a thousand rows has fifteen thousand of them.
+ * Formats a column of values for unnest as a PostgreSQL array literal. pg takes twice as long for values that need no
+ * quoting. A batch of a thousand rows has fifteen thousand of them.
  * @param pick returns the value of a row; null or undefined becomes NULL
  */
 export function columnOf<Row>(rows: readonly Row[], pick: (row: Row) => Value): string {

@@ -5,8 +5,8 @@ const waiting: (() => void)[] = [];
 
 /**
  * Waits until the event loop has handled the calls that have arrived, and until it is this work's turn. Bulk work (a list, a
- * report) awaits it before each piece of `bulkPieceRows` rows. Of all bulk work of the process, one piece runs in each turn of
- * the event loop, so a decision waits for at most one piece, however many lists are being read.
+ * report) awaits it before each piece of `bulkPieceRows` rows. One piece of all bulk work of the process runs in each turn of
+ * the event loop. So a decision waits for at most one piece, however many lists are being read.
  */
 export function pauseBulkWork(): Promise<void> {
   return new Promise((resolve) => {

@@ -29,6 +29,7 @@ export interface HashCost {
 const owaspCost: HashCost = { memoryCost: 19_456, timeCost: 2, parallelism: 1 };
 
 /**
+ * Creates the functions that hash and verify passwords.
  * @param cost of new hashes. A stored hash is verified at the cost that it names.
  * @param concurrency number of passwords hashed at once. Login slots bound verification.
  * @param queue maximum number of passwords that wait to be hashed

@@ -2,7 +2,7 @@ import { type DescField, type JsonValue, ScalarType } from "@bufbuild/protobuf";
 import { isDecimal, parseInteger, parseNumber } from "./numbers.ts";
 
 /**
- * Returns the JSON of a scalar in a form that protobuf-es reads exactly; undefined when it is not a value of the type.
+ * Returns the JSON of a scalar in a form that protobuf-es reads exactly. Undefined when it is not a value of the type.
  * protobuf-es by itself accepts "0x10", " 1" and "A==", and refuses "1e2" for 64-bit integers.
  */
 export function normalizeScalar(type: ScalarType, json: JsonValue): JsonValue | undefined {

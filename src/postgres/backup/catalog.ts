@@ -2,9 +2,9 @@ import type pg from "pg";
 import type { BackupHeader, BackupSequence, BackupTable } from "./format.ts";
 
 /**
- * Reads the tables of the database, their columns and partitions, in an order in which they can be filled. Generated
- * columns are left out, and so are the tables of migrations and of the counter generation: a restored database has an
- * identity of its own, so that counters of another one are never taken for its own.
+ * Reads the tables of the database, their columns and partitions, in an order in which they can be filled. Leaves out
+ * generated columns, and the tables of migrations and of the counter generation. A restored database has a new identity, so
+ * it never uses counters of another database.
  */
 export async function readCatalog(client: pg.ClientBase): Promise<BackupTable[]> {
   const { rows } = await client.query<BackupTable & { readonly refers: readonly string[] }>(`

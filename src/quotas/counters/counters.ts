@@ -19,7 +19,7 @@ export interface Counters {
   forget(meter: Meter): Promise<void>;
 }
 
-/** @param askedMs when the request was sent, by performance.now(): the engine decided after it */
+/** @param sentMs when the request was sent, by performance.now(): the engine decided after it */
 export type OnAnswer = (answer: Answer, index: number, sentMs: number) => void;
 
 export interface CountersOptions {

@@ -39,9 +39,9 @@ const flushLimitMs = 2000;
  * When Redis is back, the counters are rebuilt from the ledger, so every grant is charged.
  *
  * Servers return together. The first that reaches Redis recalls the others. Each stops, flushes its grants and reads the
- * generation. The first to raise the generation raises it for all. **The generation is raised after every recalled server
- * has flushed, so counters of the new generation hold every grant.** A server that was not recalled reads the raised
- * generation when it stops, and raises it again.
+ * generation. The first to raise the generation raises it for all. **That happens after every recalled server has flushed,
+ * so counters of the new generation hold every grant.** A server that was not recalled reads the raised generation when it
+ * stops, and raises it again.
  */
 export function createFailOpenCounters(options: FailOpenOptions): FailOpenCounters {
   const { shared, engine, createOwn, flush, recall, logger } = options;

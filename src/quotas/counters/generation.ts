@@ -36,8 +36,8 @@ export interface SharedEngine extends CounterEngine {
 
 /**
  * Guards an engine against a Redis that lost data. After each connect it compares the run id of Redis with the one in
- * PostgreSQL: a restarted Redis or a promoted replica may lack acknowledged counters, so a new run id raises the
- * generation. All servers agree on the generation through PostgreSQL, and meter.lua refuses a server of an earlier one.
+ * PostgreSQL. A restarted Redis or a promoted replica has a new run id and may lack acknowledged counters. A new run id
+ * raises the generation. All servers agree on the generation through PostgreSQL, and meter.lua refuses a server of an earlier one.
  */
 export function guardGeneration({
   redis,

@@ -1,3 +1,4 @@
+import { dayMs } from "../../shared/calendar.ts";
 import type { LimitName, MeterState } from "../counters/engine.ts";
 import { limitsOf } from "./limit-messages.ts";
 
@@ -26,5 +27,5 @@ const policyNames: Readonly<Record<LimitName, string>> = {
 };
 
 function windowSeconds(name: LimitName, { window }: MeterState): number {
-  return (name === "pointsPerDay" ? 1 : window.to - window.from) * 86_400;
+  return ((name === "pointsPerDay" ? 1 : window.to - window.from) * dayMs) / 1000;
 }

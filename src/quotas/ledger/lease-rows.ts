@@ -57,9 +57,9 @@ interface Row extends Nullable<Kept>, Nullable<Sums> {
 type Nullable<T> = { readonly [Name in keyof T]: T[Name] | null };
 
 /**
- * Inserts leases or advances their state, never back. Adds the points of settled leases to the sums of their day and to
- * the statistics, writes their audit actions, and notes the days of leases that run long: all in one statement. A settled
- * lease does not change. A later grant replaces a released grant of its operation.
+ * Inserts leases or advances their state, never back. A settled lease does not change. A later grant replaces a released
+ * grant of its operation. The same statement adds the points of settled leases to the sums of their day and to the
+ * statistics, writes their audit actions, and notes the days of leases that run long.
  */
 export async function putLeases(
   on: Database | Transaction,

@@ -41,8 +41,8 @@ interface SumRow {
 }
 
 /**
- * Reads what the counters of a meter are rebuilt from, as of one moment: leases that may be live, leases that ended last,
- * and points charged on the day and in the window. A day continues until it ends at the offset at which it was counted,
+ * Reads the data that rebuilds the counters of a meter, as of one moment. These are leases that may be live, leases that
+ * ended last, and points charged on the day and in the window. A day continues until it ends at the offset at which it was counted,
  * even if the user's offset has changed.
  */
 export async function readSnapshot(database: Database, meter: Meter, of: SnapshotOf): Promise<Snapshot> {
