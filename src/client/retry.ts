@@ -8,7 +8,7 @@ export interface Clock {
   now(): number;
   /** Resolves after the time, or when the signal is aborted. */
   wait(milliseconds: number, signal: AbortSignal): Promise<void>;
-  /** Returns 0..1, for jitter. */
+  /** Returns 0 until before 1, for jitter. */
   random(): number;
 }
 

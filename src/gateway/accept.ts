@@ -1,7 +1,7 @@
 /**
- * Returns the offered media type that a header Accept prefers (RFC 9110, 12.5.1). Of equal qualities, a range that names
- * the type is preferred to a wildcard, and then the range that stands first in the header. Parameters other than the
- * quality are ignored. Returns the first offered type without a header, and when no range matches.
+ * Returns the offered media type that a header Accept prefers (RFC 9110, 12.5.1). If qualities are equal, a range that names
+ * the type wins over a wildcard, then the range that stands first in the header. Parameters other than the quality are
+ * ignored. Returns the first offered type without a header, and when no range matches.
  */
 export function preferredType<Type extends string>(accept: string | null, offered: readonly [Type, ...Type[]]): Type {
   const ranges = (accept ?? "").split(",", maxRanges).map(parseRange);

@@ -87,7 +87,7 @@ function send(status: number, contentType: string, createWriter: () => PageWrite
   };
 }
 
-/** Merges pages into one JSON object: their lists are concatenated, and of each other field the last value is written. */
+/** Merges pages into one JSON object. Their lists are concatenated. Each other field has the last value that a page sets. */
 function prepareJson({ fields }: DescMessage, list: ListField, writers: JsonWriters): () => PageWriter {
   const writeItems = writers.itemsWriter(list);
   const members = fields

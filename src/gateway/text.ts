@@ -5,7 +5,7 @@ import { badField } from "./errors.ts";
 import { checkJson } from "./json/check.ts";
 import { isUnicode } from "./json/scalars.ts";
 
-/** Whether the field, or an item of its list, can be set from text. Of messages, only some well-known types can. */
+/** Whether the field, or an item of its list, can be set from text. Only some well-known message types can. */
 export function isText(field: DescField): boolean {
   if (field.fieldKind === "map") return false;
   if (field.message === undefined) return true;

@@ -55,7 +55,7 @@ export enum Role_Name {
   PARTNER = 2,
 
   /**
-   * Oneself, to read.
+   * Reads its own account, quotas, audit log, data and statistics.
    *
    * @generated from enum value: USER = 3;
    */

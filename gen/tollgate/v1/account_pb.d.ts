@@ -60,28 +60,28 @@ export declare const ReadAccountResponseSchema: GenMessage<ReadAccountResponse>;
  */
 export declare type Account = Message<"tollgate.v1.Account"> & {
   /**
-   * Login, unique identifier.
+   * The username, which is unique.
    *
    * @generated from field: string username = 1;
    */
   username: string;
 
   /**
-   * Full name of user.
+   * Full name.
    *
    * @generated from field: google.protobuf.StringValue name = 2;
    */
   name?: string | undefined;
 
   /**
-   * User mail address.
+   * Email address.
    *
    * @generated from field: google.protobuf.StringValue email = 3;
    */
   email?: string | undefined;
 
   /**
-   * User phone.
+   * Phone number.
    *
    * @generated from field: google.protobuf.StringValue phone = 4;
    */
@@ -95,7 +95,7 @@ export declare type Account = Message<"tollgate.v1.Account"> & {
   companyKey: string;
 
   /**
-   * Basic time zone used for statistics, in hours from UTC.
+   * The time zone of the user's days, in hours from UTC.
    *
    * @generated from field: int32 timezone = 6;
    */
@@ -326,14 +326,14 @@ export declare const ReadAccountReportResponseSchema: GenMessage<ReadAccountRepo
  */
 export declare type ReadAccountAuditResponse = Message<"tollgate.v1.ReadAccountAuditResponse"> & {
   /**
-   * User audit data list.
+   * The actions.
    *
    * @generated from field: repeated tollgate.v1.AuditAction actions = 1;
    */
   actions: AuditAction[];
 
   /**
-   * Statistics by records list.
+   * The totals of the list.
    *
    * @generated from field: tollgate.v1.TotalStatistics statistics = 2;
    */
@@ -353,7 +353,7 @@ export declare const ReadAccountAuditResponseSchema: GenMessage<ReadAccountAudit
  */
 export declare type ReadAccountDataRequest = Message<"tollgate.v1.ReadAccountDataRequest"> & {
   /**
-   * Unique process identifier.
+   * The tracecode, a UUID.
    *
    * @generated from field: string tracecode = 1;
    */
@@ -415,7 +415,7 @@ export declare const ReadAccountDataResponseSchema: GenMessage<ReadAccountDataRe
  */
 export declare type ReadAccountDataFilesRequest = Message<"tollgate.v1.ReadAccountDataFilesRequest"> & {
   /**
-   * Unique process identifier.
+   * The tracecode, a UUID.
    *
    * @generated from field: string tracecode = 1;
    */
@@ -457,7 +457,7 @@ export declare const ReadAccountDataFilesResponseSchema: GenMessage<ReadAccountD
  */
 export declare const AccountService: GenService<{
   /**
-   * The caller's own account.
+   * Reads the caller's own account.
    *
    * @generated from rpc tollgate.v1.AccountService.ReadAccount
    */
@@ -467,7 +467,7 @@ export declare const AccountService: GenService<{
     output: typeof ReadAccountResponseSchema;
   },
   /**
-   * The caller's own base quota.
+   * Reads the caller's own base quota.
    *
    * @generated from rpc tollgate.v1.AccountService.ReadAccountQuota
    */
@@ -477,7 +477,7 @@ export declare const AccountService: GenService<{
     output: typeof ReadAccountQuotaResponseSchema;
   },
   /**
-   * The caller's own statistics; the period rules of ReadStatistics.
+   * Reads the caller's own statistics, with the period rules of ReadStatistics.
    *
    * @generated from rpc tollgate.v1.AccountService.ReadAccountStatistics
    */
@@ -487,7 +487,7 @@ export declare const AccountService: GenService<{
     output: typeof ReadAccountStatisticsResponseSchema;
   },
   /**
-   * The caller's own report, as XLSX; the period rules of ReadStatistics.
+   * Makes the caller's own report as XLSX, with the period rules of ReadStatistics.
    *
    * @generated from rpc tollgate.v1.AccountService.ReadAccountReport
    */
@@ -497,7 +497,7 @@ export declare const AccountService: GenService<{
     output: typeof ReadAccountReportResponseSchema;
   },
   /**
-   * The caller's own actions; the rules of ReadAudit.
+   * Lists the caller's own actions, by the rules of ReadAudit.
    *
    * @generated from rpc tollgate.v1.AccountService.ReadAccountAudit
    */
@@ -507,7 +507,7 @@ export declare const AccountService: GenService<{
     output: typeof ReadAccountAuditResponseSchema;
   },
   /**
-   * The caller's own data of a tracecode; the rules of ReadData.
+   * Reads the caller's own data of a tracecode, by the rules of ReadData.
    *
    * @generated from rpc tollgate.v1.AccountService.ReadAccountData
    */
@@ -517,7 +517,7 @@ export declare const AccountService: GenService<{
     output: typeof ReadAccountDataResponseSchema;
   },
   /**
-   * The caller's own files of a tracecode; the rules of ReadDataFiles.
+   * Lists the caller's own files of a tracecode, by the rules of ReadDataFiles.
    *
    * @generated from rpc tollgate.v1.AccountService.ReadAccountDataFiles
    */

@@ -84,7 +84,7 @@ export declare const AlertThresholds_SourceSchema: GenEnum<AlertThresholds_Sourc
  */
 export declare type ReadUserAlertThresholdsRequest = Message<"tollgate.v1.ReadUserAlertThresholdsRequest"> & {
   /**
-   * Login, unique identifier.
+   * The username, which is unique.
    *
    * @generated from field: string username = 1;
    */
@@ -124,7 +124,7 @@ export declare const ReadUserAlertThresholdsResponseSchema: GenMessage<ReadUserA
  */
 export declare type UpdateUserAlertThresholdsRequest = Message<"tollgate.v1.UpdateUserAlertThresholdsRequest"> & {
   /**
-   * Login, unique identifier.
+   * The username, which is unique.
    *
    * @generated from field: string username = 1;
    */
@@ -178,7 +178,7 @@ export declare const UpdateUserAlertThresholdsResponseSchema: GenMessage<UpdateU
  */
 export declare type DeleteUserAlertThresholdsRequest = Message<"tollgate.v1.DeleteUserAlertThresholdsRequest"> & {
   /**
-   * Login, unique identifier.
+   * The username, which is unique.
    *
    * @generated from field: string username = 1;
    */

@@ -56,7 +56,7 @@ export declare type ReadAuditRequest = Message<"tollgate.v1.ReadAuditRequest"> &
   companyKey?: string | undefined;
 
   /**
-   * Login, unique identifier.
+   * The username, which is unique.
    *
    * @generated from field: optional string username = 6;
    */
@@ -118,14 +118,14 @@ export declare const ReadAuditRequestSchema: GenMessage<ReadAuditRequest>;
  */
 export declare type ReadAuditResponse = Message<"tollgate.v1.ReadAuditResponse"> & {
   /**
-   * User audit data list.
+   * The actions.
    *
    * @generated from field: repeated tollgate.v1.AuditAction actions = 1;
    */
   actions: AuditAction[];
 
   /**
-   * Statistics by records list.
+   * The totals of the list.
    *
    * @generated from field: tollgate.v1.TotalStatistics statistics = 2;
    */
@@ -145,7 +145,7 @@ export declare const ReadAuditResponseSchema: GenMessage<ReadAuditResponse>;
  */
 export declare type AuditAction = Message<"tollgate.v1.AuditAction"> & {
   /**
-   * Login, unique identifier.
+   * The username, which is unique.
    *
    * @generated from field: string username = 1;
    */

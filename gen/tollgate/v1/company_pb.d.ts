@@ -275,7 +275,7 @@ export declare const DeleteCompanyResponseSchema: GenMessage<DeleteCompanyRespon
  */
 export declare type ReadCompaniesRequest = Message<"tollgate.v1.ReadCompaniesRequest"> & {
   /**
-   * The number of items to skip before starting to collect the result set.
+   * The number of items to skip.
    *
    * @generated from field: int32 offset = 1;
    */
@@ -289,7 +289,7 @@ export declare type ReadCompaniesRequest = Message<"tollgate.v1.ReadCompaniesReq
   limit?: number | undefined;
 
   /**
-   * Filter for searching by text fields.
+   * Lists only items with this text in a text field. Case is ignored.
    *
    * @generated from field: optional string filter = 3;
    */
@@ -323,14 +323,14 @@ export declare const ReadCompaniesRequestSchema: GenMessage<ReadCompaniesRequest
  */
 export declare type ReadCompaniesResponse = Message<"tollgate.v1.ReadCompaniesResponse"> & {
   /**
-   * A list of companies.
+   * The companies.
    *
    * @generated from field: repeated tollgate.v1.Company companies = 1;
    */
   companies: Company[];
 
   /**
-   * Statistics by company list.
+   * The totals of the list.
    *
    * @generated from field: tollgate.v1.TotalStatistics statistics = 2;
    */
@@ -392,7 +392,7 @@ export declare const CompanyService: GenService<{
     output: typeof ReadCompaniesResponseSchema;
   },
   /**
-   * Getting company information by key.
+   * Reads a company by its key.
    *
    * @generated from rpc tollgate.v1.CompanyService.ReadCompany
    */

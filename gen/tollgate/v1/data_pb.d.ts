@@ -121,7 +121,7 @@ export declare const Conversion_NameSchema: GenEnum<Conversion_Name>;
  */
 export declare type ReadDataRequest = Message<"tollgate.v1.ReadDataRequest"> & {
   /**
-   * Unique process identifier.
+   * The tracecode, a UUID.
    *
    * @generated from field: string tracecode = 1;
    */
@@ -183,7 +183,7 @@ export declare const ReadDataResponseSchema: GenMessage<ReadDataResponse>;
  */
 export declare type ReadDataFilesRequest = Message<"tollgate.v1.ReadDataFilesRequest"> & {
   /**
-   * Unique process identifier.
+   * The tracecode, a UUID.
    *
    * @generated from field: string tracecode = 1;
    */
@@ -285,7 +285,7 @@ export declare const DataFileSchema: GenMessage<DataFile>;
  */
 export declare type PutDataRequest = Message<"tollgate.v1.PutDataRequest"> & {
   /**
-   * Unique process identifier. Must be set in the first message. Later messages hold the file only.
+   * The tracecode, a UUID. Must be set in the first message. Later messages hold the file only.
    *
    * @generated from field: optional string tracecode = 1;
    */

@@ -18,7 +18,7 @@ export declare const file_tollgate_v1_quota: GenFile;
  */
 export declare type QuotaBase = Message<"tollgate.v1.QuotaBase"> & {
   /**
-   * All services quota list.
+   * The limits by service.
    *
    * @generated from field: repeated tollgate.v1.ServiceQuota services = 1;
    */
@@ -114,7 +114,7 @@ export declare const MethodQuotaSchema: GenMessage<MethodQuota>;
  */
 export declare type UpdateQuotasRequest = Message<"tollgate.v1.UpdateQuotasRequest"> & {
   /**
-   * Login, unique identifier.
+   * The username, which is unique.
    *
    * @generated from field: string username = 1;
    */
@@ -169,7 +169,7 @@ export declare const UpdateQuotasResponseSchema: GenMessage<UpdateQuotasResponse
  */
 export declare type ReadQuotasRequest = Message<"tollgate.v1.ReadQuotasRequest"> & {
   /**
-   * Login, unique identifier.
+   * The username, which is unique.
    *
    * @generated from field: string username = 1;
    */
@@ -189,7 +189,7 @@ export declare const ReadQuotasRequestSchema: GenMessage<ReadQuotasRequest>;
  */
 export declare type DeleteQuotasRequest = Message<"tollgate.v1.DeleteQuotasRequest"> & {
   /**
-   * Login, unique identifier.
+   * The username, which is unique.
    *
    * @generated from field: string username = 1;
    */
@@ -264,7 +264,7 @@ export declare const ReadQuotasResponseSchema: GenMessage<ReadQuotasResponse>;
  */
 export declare type BaseQuota = Message<"tollgate.v1.BaseQuota"> & {
   /**
-   * All services quota list; empty for a user without a base quota.
+   * The limits by service. Empty for a user without a base quota.
    *
    * @generated from field: repeated tollgate.v1.ServiceQuota services = 1;
    */
@@ -284,7 +284,7 @@ export declare const BaseQuotaSchema: GenMessage<BaseQuota>;
  */
 export declare type PeriodQuota = Message<"tollgate.v1.PeriodQuota"> & {
   /**
-   * All services quota list.
+   * The limits by service.
    *
    * @generated from field: repeated tollgate.v1.ServiceQuota services = 1;
    */

@@ -19,7 +19,7 @@ export declare const file_tollgate_v1_statistics: GenFile;
  */
 export declare type ReadStatisticsRequest = Message<"tollgate.v1.ReadStatisticsRequest"> & {
   /**
-   * Login, unique identifier.
+   * The username, which is unique.
    *
    * @generated from field: optional string username = 1;
    */
@@ -53,7 +53,7 @@ export declare const ReadStatisticsRequestSchema: GenMessage<ReadStatisticsReque
  */
 export declare type ReadReportRequest = Message<"tollgate.v1.ReadReportRequest"> & {
   /**
-   * Login, unique identifier.
+   * The username, which is unique.
    *
    * @generated from field: optional string username = 1;
    */
@@ -107,7 +107,7 @@ export declare const ReadReportResponseSchema: GenMessage<ReadReportResponse>;
  */
 export declare type ReadStatisticsResponse = Message<"tollgate.v1.ReadStatisticsResponse"> & {
   /**
-   * User statistics list.
+   * The users with their usage.
    *
    * @generated from field: repeated tollgate.v1.UserStatistics users = 1;
    */
@@ -127,7 +127,7 @@ export declare const ReadStatisticsResponseSchema: GenMessage<ReadStatisticsResp
  */
 export declare type UserStatistics = Message<"tollgate.v1.UserStatistics"> & {
   /**
-   * Login, unique identifier.
+   * The username, which is unique.
    *
    * @generated from field: string username = 1;
    */
@@ -244,8 +244,8 @@ export declare const StatisticsService: GenService<{
   /**
    * Reads statistics of users for a period. Defaults: username is all users that the caller may see, from is the
    * beginning of the current month, to is the present day. `to` is excluded. Days are days in each user's timezone at
-   * the time. The messages of the stream are pages: merged, they are the answer. Deleted users are included, apart
-   * from later users of the same name.
+   * the time. The messages of the stream are pages: merged, they are the answer. Deleted users are listed too,
+   * separately from later users of the same name.
    *
    * @generated from rpc tollgate.v1.StatisticsService.ReadStatistics
    */

@@ -32,7 +32,7 @@ export declare const CheckRequestSchema: GenMessage<CheckRequest>;
  */
 export declare type CheckResponse = Message<"tollgate.v1.CheckResponse"> & {
   /**
-   * 0 when nothing works, 1 when everything works.
+   * 1 when everything works, 0.5 while Redis does not answer. The call fails while PostgreSQL does not answer.
    *
    * @generated from field: double health = 1;
    */
@@ -66,21 +66,21 @@ export declare const VersionRequestSchema: GenMessage<VersionRequest>;
  */
 export declare type VersionResponse = Message<"tollgate.v1.VersionResponse"> & {
   /**
-   * Product version. Within a single version, compatibility of common data structures between services is guaranteed.
+   * The major version. Services of one major version have compatible data structures.
    *
    * @generated from field: int32 major = 1;
    */
   major: number;
 
   /**
-   * Minor version of the service. A change indicates new functionality that is backward compatible.
+   * The minor version. A later one adds functions and stays compatible.
    *
    * @generated from field: int32 minor = 2;
    */
   minor: number;
 
   /**
-   * Build version.
+   * The patch number and the commit.
    *
    * @generated from field: string build = 3;
    */
@@ -150,7 +150,7 @@ export declare const SystemService: GenService<{
     output: typeof CheckResponseSchema;
   },
   /**
-   * Getting the service version.
+   * Returns the version of the service.
    *
    * @generated from rpc tollgate.v1.SystemService.Version
    */
@@ -160,7 +160,7 @@ export declare const SystemService: GenService<{
     output: typeof VersionResponseSchema;
   },
   /**
-   * Getting the file with this service documentation, such as admin_en.html.
+   * Returns a file of the documentation, such as admin_en.html.
    *
    * @generated from rpc tollgate.v1.SystemService.File
    */

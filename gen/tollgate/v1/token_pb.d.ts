@@ -18,7 +18,7 @@ export declare const file_tollgate_v1_token: GenFile;
  */
 export declare type CreateTokenRequest = Message<"tollgate.v1.CreateTokenRequest"> & {
   /**
-   * Login, unique identifier.
+   * The username, which is unique.
    *
    * @generated from field: string username = 1;
    */

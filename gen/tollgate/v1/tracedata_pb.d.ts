@@ -252,7 +252,7 @@ export declare const Method_GroupSchema: GenEnum<Method_Group>;
  */
 export declare type Tracedata = Message<"tollgate.v1.Tracedata"> & {
   /**
-   * Unique process identifier: the caller's `tracecode` header, or one made here.
+   * The tracecode: that of the caller's header `tracecode`, or a new one.
    *
    * @generated from field: string code = 1;
    */

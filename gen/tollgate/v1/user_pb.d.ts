@@ -20,28 +20,28 @@ export declare const file_tollgate_v1_user: GenFile;
  */
 export declare type User = Message<"tollgate.v1.User"> & {
   /**
-   * Login, unique identifier.
+   * The username, which is unique.
    *
    * @generated from field: string username = 1;
    */
   username: string;
 
   /**
-   * Full name of user.
+   * Full name.
    *
    * @generated from field: google.protobuf.StringValue name = 3;
    */
   name?: string | undefined;
 
   /**
-   * User mail address.
+   * Email address.
    *
    * @generated from field: google.protobuf.StringValue email = 4;
    */
   email?: string | undefined;
 
   /**
-   * User phone.
+   * Phone number.
    *
    * @generated from field: google.protobuf.StringValue phone = 5;
    */
@@ -55,21 +55,21 @@ export declare type User = Message<"tollgate.v1.User"> & {
   companyKey: string;
 
   /**
-   * User status.
+   * Whether the user is enabled.
    *
    * @generated from field: optional bool enabled = 7;
    */
   enabled?: boolean | undefined;
 
   /**
-   * List of user roles.
+   * The roles.
    *
    * @generated from field: repeated tollgate.v1.Role.Name roles = 8;
    */
   roles: Role_Name[];
 
   /**
-   * Basic time zone used for statistics, in hours from UTC.
+   * The time zone of the user's days, in hours from UTC.
    *
    * @generated from field: int32 timezone = 9;
    */
@@ -136,36 +136,36 @@ export declare const User_GroupSchema: GenEnum<User_Group>;
  */
 export declare type UserRequest = Message<"tollgate.v1.UserRequest"> & {
   /**
-   * Login, unique identifier.
+   * The username, which is unique.
    *
    * @generated from field: string username = 1;
    */
   username: string;
 
   /**
-   * Password. Null means that the user cannot log in; in an update, it keeps the stored one. An update of oneself may
-   * repeat the current password. Set another one by POST /admin/password or POST /account/password.
+   * Password. Null means that the user cannot log in; in an update, it keeps the stored one. Callers who update
+   * themselves may repeat the current password. Set another one by POST /admin/password or POST /account/password.
    *
    * @generated from field: google.protobuf.StringValue password = 2;
    */
   password?: string | undefined;
 
   /**
-   * Full name of user. An update that leaves it out sets null.
+   * Full name. An update that leaves it out sets null.
    *
    * @generated from field: google.protobuf.StringValue name = 3;
    */
   name?: string | undefined;
 
   /**
-   * User mail address. An update that leaves it out sets null.
+   * Email address. An update that leaves it out sets null.
    *
    * @generated from field: google.protobuf.StringValue email = 4;
    */
   email?: string | undefined;
 
   /**
-   * User phone. An update that leaves it out sets null.
+   * Phone number. An update that leaves it out sets null.
    *
    * @generated from field: google.protobuf.StringValue phone = 5;
    */
@@ -179,21 +179,21 @@ export declare type UserRequest = Message<"tollgate.v1.UserRequest"> & {
   companyKey: string;
 
   /**
-   * User status. An update that leaves it out enables the user.
+   * Whether the user is enabled. An update that leaves it out enables the user.
    *
    * @generated from field: optional bool enabled = 7;
    */
   enabled?: boolean | undefined;
 
   /**
-   * List of user roles; an update replaces all of them.
+   * The roles. An update replaces all of them.
    *
    * @generated from field: repeated tollgate.v1.Role.Name roles = 8;
    */
   roles: Role_Name[];
 
   /**
-   * Basic time zone used for statistics, in hours from UTC. An update that leaves it out sets 0.
+   * The time zone of the user's days, in hours from UTC. An update that leaves it out sets 0.
    *
    * @generated from field: int32 timezone = 9;
    */
@@ -293,7 +293,7 @@ export declare const UpdateUserResponseSchema: GenMessage<UpdateUserResponse>;
  */
 export declare type PatchUserRequest = Message<"tollgate.v1.PatchUserRequest"> & {
   /**
-   * Login, unique identifier.
+   * The username, which is unique.
    *
    * @generated from field: string username = 1;
    */
@@ -335,21 +335,21 @@ export declare type UserPatch = Message<"tollgate.v1.UserPatch"> & {
   password?: string | undefined;
 
   /**
-   * Full name of user.
+   * Full name.
    *
    * @generated from field: optional string name = 3;
    */
   name?: string | undefined;
 
   /**
-   * User mail address.
+   * Email address.
    *
    * @generated from field: optional string email = 4;
    */
   email?: string | undefined;
 
   /**
-   * User phone.
+   * Phone number.
    *
    * @generated from field: optional string phone = 5;
    */
@@ -363,21 +363,21 @@ export declare type UserPatch = Message<"tollgate.v1.UserPatch"> & {
   companyKey?: string | undefined;
 
   /**
-   * User status.
+   * Whether the user is enabled.
    *
    * @generated from field: optional bool enabled = 7;
    */
   enabled?: boolean | undefined;
 
   /**
-   * List of user roles.
+   * The roles.
    *
    * @generated from field: repeated tollgate.v1.Role.Name roles = 8;
    */
   roles: Role_Name[];
 
   /**
-   * Basic time zone used for statistics, in hours from UTC.
+   * The time zone of the user's days, in hours from UTC.
    *
    * @generated from field: optional int32 timezone = 9;
    */
@@ -417,7 +417,7 @@ export declare const PatchUserResponseSchema: GenMessage<PatchUserResponse>;
  */
 export declare type ReadUserRequest = Message<"tollgate.v1.ReadUserRequest"> & {
   /**
-   * Login, unique identifier.
+   * The username, which is unique.
    *
    * @generated from field: string username = 1;
    */
@@ -457,7 +457,7 @@ export declare const ReadUserResponseSchema: GenMessage<ReadUserResponse>;
  */
 export declare type DeleteUserRequest = Message<"tollgate.v1.DeleteUserRequest"> & {
   /**
-   * Login, unique identifier.
+   * The username, which is unique.
    *
    * @generated from field: string username = 1;
    */
@@ -491,7 +491,7 @@ export declare const DeleteUserResponseSchema: GenMessage<DeleteUserResponse>;
  */
 export declare type ReadUsersRequest = Message<"tollgate.v1.ReadUsersRequest"> & {
   /**
-   * The number of items to skip before starting to collect the result set.
+   * The number of items to skip.
    *
    * @generated from field: int32 offset = 1;
    */
@@ -505,7 +505,7 @@ export declare type ReadUsersRequest = Message<"tollgate.v1.ReadUsersRequest"> &
   limit?: number | undefined;
 
   /**
-   * Filter for searching by text fields.
+   * Lists only items with this text in a text field. Case is ignored.
    *
    * @generated from field: optional string filter = 3;
    */
@@ -533,7 +533,7 @@ export declare type ReadUsersRequest = Message<"tollgate.v1.ReadUsersRequest"> &
   companyKey?: string | undefined;
 
   /**
-   * Users logic groups.
+   * The group of users.
    *
    * @generated from field: optional tollgate.v1.User.Group user_group = 7;
    */
@@ -553,14 +553,14 @@ export declare const ReadUsersRequestSchema: GenMessage<ReadUsersRequest>;
  */
 export declare type ReadUsersResponse = Message<"tollgate.v1.ReadUsersResponse"> & {
   /**
-   * A list of users.
+   * The users.
    *
    * @generated from field: repeated tollgate.v1.User users = 1;
    */
   users: User[];
 
   /**
-   * Statistics by users list.
+   * The totals of the list.
    *
    * @generated from field: tollgate.v1.UserListStatistics statistics = 2;
    */
