@@ -71,7 +71,8 @@ export function createCompletion(commands: readonly CommandDefinition[], shell: 
     "  esac; fi",
     '  COMPREPLY=($(compgen -W "$words" -- "$current"))',
     "}",
-    "complete -F _tollgate tollgate",
+    // Without a match, such as behind --file, the shell completes names of files.
+    "complete -o default -F _tollgate tollgate",
   ];
   // zsh runs bash completions through bashcompinit.
   const head =

@@ -214,6 +214,7 @@ test.each<[string, readonly string[], Record<string, string>, number, RegExp]>([
 
 test("the completion script for bash completes commands and options", async () => {
   const { stdout: script } = await run(["completion", "bash"]);
+  expect(script).toContain("complete -o default -F _tollgate tollgate");
   const use = `COMP_WORDS=(tollgate quota ''); COMP_CWORD=2; _tollgate; echo "\${COMPREPLY[@]}"`;
   const { stdout } = spawnSync("bash", ["-c", `${script}\n${use}`], { encoding: "utf8" });
   expect(stdout.trim().split(/\s+/)).toEqual(expect.arrayContaining(["show", "set", "apply", "--dry-run"]));
