@@ -47,8 +47,18 @@ async function collect(findings: Finding[], check: string, run: () => Promise<Fi
 }
 
 function checkNode(): Finding {
-  const major = Number(process.versions.node.split(".")[0]);
-  return judge("node", major >= 20 && major < 25, process.version, "use Node 20, 22 or 24");
+  const { node } = process.versions;
+  return judge("node", isSupportedNode(node), process.version, "use Node 20.19.2 or later, 22 or 24");
+}
+
+/**
+ * Whether the service runs on a version of Node, such as `20.19.2`. The HTTP parser of earlier ones accepts malformed requests
+ * with which a caller smuggles requests through a proxy (CVE-2025-23167).
+ */
+export function isSupportedNode(version: string): boolean {
+  const [major = 0, minor = 0, patch = 0] = version.split(".").map(Number);
+  if (major === 20) return minor > 19 || (minor === 19 && patch >= 2);
+  return major > 20 && major < 25;
 }
 
 function readSettings({ environment }: CommandInput, findings: Finding[]): Config | undefined {
