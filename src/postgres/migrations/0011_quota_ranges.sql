@@ -11,7 +11,7 @@ where points_per_request is null or points_per_request > 1000000
   or points_per_date_window > 100000000
   or max_concurrent_execution > 1000;
 
--- Servers of release 1.0 still write absent limits and limits beyond the maximum.
+-- Servers of release 1.0 write absent limits, and limits beyond the maximum.
 create function quota_limit_ranges() returns trigger language plpgsql as $$
 begin
   new.points_per_request := least(coalesce(new.points_per_request, 1000000), 1000000);

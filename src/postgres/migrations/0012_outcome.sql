@@ -1,2 +1,2 @@
--- Actions that are no success (1), few of many: a list of them, and their totals, read nothing else.
+-- For lists and totals of actions without success (1), which are few.
 create index audit_action_outcome on audit_action (outcome, time) where outcome <> 1;

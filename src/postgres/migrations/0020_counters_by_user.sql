@@ -6,7 +6,7 @@ create table counter_store (
   id boolean primary key default true check (id),
   run_id text not null,
   generation bigint not null,
-  -- Names this database in the keys of the counters: a Redis may hold those of another one.
+  -- Identifies this database in the keys of the counters: a Redis may hold counters of another database.
   identity uuid not null default gen_random_uuid()
 );
 
@@ -30,14 +30,14 @@ end $$;
 create trigger counter_generation_refuse before insert or update on counter_generation
   for each row execute function counter_generation_refuse();
 
--- What the leases of a day have charged, added up when they are settled: counters are made again from it, whatever the
--- number of leases. Points that were reported without a lease are not in it.
+-- The points that the leases of a day have charged, added up when they are settled. Counters are rebuilt from these sums,
+-- so the number of leases does not matter. Points of recorded actions are not included.
 create table charged_day (
   user_id bigint not null,
   service smallint not null,
   method_group smallint not null,
   day date not null,
-  -- The offset at which the day is counted, hours from UTC.
+  -- The offset at which the day is counted, in hours from UTC.
   timezone smallint not null,
   points bigint not null,
   primary key (user_id, service, method_group, day)
@@ -45,11 +45,11 @@ create table charged_day (
 
 create index charged_day_day on charged_day (day);
 
--- The leases of a user that ended last, few of many.
+-- For the leases of a user that ended last.
 create index lease_ended on lease (user_id, service, method_group, ended_at) where state > 0;
 
--- Servers of the last release write leases and know nothing of the sums. A server that adds them up itself says so in
--- its transaction.
+-- Servers of the last release write leases without these sums. A server that adds them up itself sets a variable in its
+-- transaction.
 create function charged_day_inserted() returns trigger language plpgsql as $$
 begin
   if current_setting('tollgate.adds_charged_days', true) = 'on' then return null; end if;
@@ -73,7 +73,7 @@ begin
   return null;
 end $$;
 
--- From here on nobody writes leases until this is committed.
+-- Locks the table: no server writes leases until this is committed.
 create trigger lease_inserted_add_day after insert on lease
   referencing new table as added for each statement execute function charged_day_inserted();
 create trigger lease_updated_add_day after update on lease

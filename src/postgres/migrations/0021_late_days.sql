@@ -1,18 +1,17 @@
--- Days of which a lease ran or ended more than three days after the day began, few of many. Counters that are made again
--- read the partitions of the last days and of these, not all that might have a running lease: planning alone took
--- longer than everything else.
+-- Days with a lease that ran or ended more than three days after the day began. They are few. A rebuild of counters reads
+-- the partitions of the last days and of these. To plan a query over all partitions takes longer than the rest of a rebuild.
 create table late_day (
   user_id bigint not null,
   service smallint not null,
   method_group smallint not null,
   day date not null,
-  -- When the last such lease of the day expires or has ended.
+  -- When the last such lease of the day expires or ended.
   until timestamptz not null,
   primary key (user_id, service, method_group, day)
 ) with (fillfactor = 50);
 
--- Servers of the last release write leases and know nothing of these sums and days. A server that keeps them itself says
--- so in its transaction.
+-- Servers of the last release write leases without these sums and days. A server that writes them itself sets a variable in
+-- its transaction.
 create or replace function charged_day_inserted() returns trigger language plpgsql as $$
 begin
   if current_setting('tollgate.adds_charged_days', true) = 'on' then return null; end if;
@@ -46,7 +45,7 @@ begin
   return null;
 end $$;
 
--- From here on no server writes leases until this is committed. Operations are remembered for a week at most.
+-- No server writes leases until this is committed. Operations are remembered for a week at most.
 lock table lease in share row exclusive mode;
 
 insert into late_day (user_id, service, method_group, day, until)

@@ -1,15 +1,15 @@
--- The company whose partners see an action, where it is another one than the user's. Empty: none, administrators alone
--- see it. Null: the user's company.
+-- The company whose partners see an action, if it is not the user's company. Empty: only administrators see it. Null: the
+-- user's company.
 alter table audit_action add column visible_company text collate "C";
--- The network that a login came from.
+-- The network of a login.
 alter table audit_action add column address text collate "C";
--- How often a security event has happened from its time on.
+-- How often a security event happened since its time.
 alter table audit_action add column times integer;
--- Few of many.
+-- For the few actions that another company sees.
 create index audit_action_visible on audit_action (visible_company, time) where visible_company is not null;
 
--- Changes that are recorded belong to the company of what they have changed, at the time of the change. What is not known
--- any more belongs to administrators alone.
+-- A recorded change belongs to the company of its resource at the time of the change. If that company is unknown, only
+-- administrators see the change.
 -- compatible: servers of the last release do not read the new column.
 with change as (
   select time, tracecode, operation, part, user_id, username, company_key, service, method_group, case
@@ -21,7 +21,7 @@ with change as (
             where standing.username = resource and standing.since <= time order by standing.since desc limit 1
           ) as known
         ),
-        -- A user who is created has a standing a moment after the time of the call.
+        -- The history of a new user begins a moment after the time of the call that created the user.
         (
           select standing.company_key from user_standing as standing
           where standing.username = resource and standing.since > time order by standing.since limit 1
@@ -40,7 +40,7 @@ shown as (
   returning action.time, action.user_id, action.username, action.company_key, action.service, action.method_group,
     action.operation, change.visible_company
 ),
--- As the totals of new actions: what another company sees counts there, and not at the user's.
+-- Totals count an action that another company sees for that company, and not for the user's. The same holds for new actions.
 seen as (
   select date_trunc('hour', time, 'UTC') as start, user_id, username, company_key, service, method_group, operation,
     one.company, one.total

@@ -10,7 +10,7 @@ create table outbox (
   -- The days of the limit, `window_to` excluded.
   window_from date not null,
   window_to date not null,
-  -- As in ALERT_THRESHOLDS: 80%, or a number of points.
+  -- In the form of ALERT_THRESHOLDS: 80%, or a number of points.
   threshold text not null,
   -- The JSON text that is sent. Every attempt sends the same bytes.
   body text not null,
@@ -22,10 +22,10 @@ create table outbox (
   -- Why the last attempt failed.
   error text,
   created_at timestamptz not null default now(),
-  -- Once for each window.
+  -- Each window has each alert once.
   unique (user_id, service, method_group, limit_name, window_from, window_to, threshold)
 );
 
--- The alerts that are not sent, few of many.
+-- For the alerts that are not sent, which are few.
 create index outbox_waiting on outbox (next_at) where state = 0;
 create index outbox_created on outbox (created_at);

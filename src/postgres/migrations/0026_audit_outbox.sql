@@ -1,6 +1,6 @@
--- The keys of actions that the audit sink has not accepted yet, written in the transaction that records the actions. Each
--- row is deleted once it is sent: a transaction that commits late adds a row, which no cursor has passed. Empty without a
--- sink.
+-- The keys of actions that the audit sink has not accepted yet, written in the transaction that records the actions. A row is
+-- deleted after it is sent. So rows of a transaction that commits late are sent too: there is no cursor that has passed
+-- them. Empty without a sink.
 create table audit_outbox (
   id bigint generated always as identity primary key,
   -- The number of actions.
@@ -13,7 +13,7 @@ create table audit_outbox (
   created_at timestamptz not null default now()
 );
 
--- How far the sending is: no row before the first server with a sink has started, then one.
+-- The progress of the sending. It has no row until the first server with a sink has started, and then one row.
 create table audit_sink (
   single boolean primary key default true check (single),
   -- Rises with each attempt. An attempt that took too long cannot confirm the batch of a later one.
@@ -26,6 +26,6 @@ create table audit_sink (
   error text,
   -- The number of accepted batches.
   sequence bigint not null default 0,
-  -- Actions that retention has dropped unsent, until a batch has reported their number.
+  -- Unsent actions that retention has dropped and that no batch has reported.
   dropped bigint not null default 0
 );

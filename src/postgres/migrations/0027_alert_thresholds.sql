@@ -1,14 +1,14 @@
--- Thresholds of alerts that the API has set, of a user or of a company.
+-- The thresholds of alerts of a user or a company that the API has set.
 create table alert_threshold (
   -- One of the two is set.
   user_id bigint unique references user_account (id) on delete cascade,
   company_key text collate "C" unique references company (key) on delete cascade,
-  -- As in ALERT_THRESHOLDS: 80%, or a number of points. Empty: no alerts.
+  -- In the form of ALERT_THRESHOLDS: 80%, or a number of points. Empty: no alerts.
   thresholds text[] not null,
   check (num_nonnulls(user_id, company_key) = 1)
 );
 
--- Servers keep thresholds with the users that they concern, and read these again.
+-- Servers cache thresholds with their users. The notification makes them read these users again.
 create function alert_threshold_notify() returns trigger language plpgsql as $$
 begin
   if (
@@ -30,5 +30,5 @@ create trigger alert_threshold_changed_notify after update on alert_threshold
 create trigger alert_threshold_removed_notify after delete on alert_threshold
   referencing old table as changed for each statement execute function alert_threshold_notify();
 
--- For the metric of abandoned alerts, few of many.
+-- For the metric of abandoned alerts, which are few.
 create index outbox_abandoned on outbox (created_at) where state = 2;

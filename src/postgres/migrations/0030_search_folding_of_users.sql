@@ -1,5 +1,6 @@
--- As company.search. A migration of its own: servers that run lock the two tables in the other order.
--- compatible: the column keeps its name, and servers of the last release go on finding what is in plain letters.
+-- Changes user_account.search as company.search was changed. It is a separate migration: running servers lock the two tables
+-- in the other order.
+-- compatible: the column keeps its name, and servers of the last release still find texts in ASCII.
 alter table user_account drop column search;
 alter table user_account add column search text not null generated always as (
   search_fold(
