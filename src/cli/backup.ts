@@ -1,4 +1,4 @@
-import { createWriteStream } from "node:fs";
+import { createWriteStream, existsSync } from "node:fs";
 import { link, open, rm } from "node:fs/promises";
 import { pipeline } from "node:stream/promises";
 import { createBackup } from "../postgres/backup/backup.ts";
@@ -35,6 +35,8 @@ export async function backUpDatabase(input: CommandInput): Promise<number> {
     output.note(`${bytes} bytes of rows`);
     return exitCodes.fine;
   }
+  // A backup may take long: refused before it, and not only by the link.
+  if (existsSync(path)) throw new Error(`${path} exists: remove it, or choose another name`);
   const part = `${path}.part`;
   try {
     await write(createWriteStream(part, { mode: 0o600 }));

@@ -7,12 +7,15 @@ export interface OutputOptions {
   readonly isJson: boolean;
 }
 
+/** Clears the line of a terminal, and goes to its start. */
+export const clearedLine = "\r\u001B[K";
+
 /** Creates the output of a command. */
 export function createOutput({ stdout, stderr, isJson }: OutputOptions): CommandOutput {
   const formatRows = createTable(stdout.columns ?? Number.POSITIVE_INFINITY);
   let hasProgress = false;
   const clearProgress = () => {
-    if (hasProgress) stderr.write("\r\u001B[K");
+    if (hasProgress) stderr.write(clearedLine);
     hasProgress = false;
   };
   return {
@@ -44,8 +47,8 @@ export function formatBytes(bytes: number): string {
 }
 
 /**
- * Returns a function that aligns rows under their headings: numbers to the right, texts to the left. Rows that are wider than
- * the terminal become blocks with a line for each value. Later rows continue the table, without headings.
+ * Returns a function that aligns rows under their headings: numbers to the right, texts to the left. Rows of more
+ * than one and a half lines of the terminal become blocks with a line for each value. Later rows continue the table, without headings.
  */
 function createTable(terminalColumns: number): (rows: readonly OutputRow[]) => string {
   const widths = new Map<string, number>();
@@ -61,7 +64,8 @@ function createTable(terminalColumns: number): (rows: readonly OutputRow[]) => s
       const pad = (text: string) => (isNumber ? text.padStart(width) : text.padEnd(width));
       return { width, heading: pad(name.toUpperCase()), cells: texts.map(pad) };
     });
-    if (columns.reduce((sum, { width }) => sum + width + 2, -2) > terminalColumns) return rows.map(toBlock).join("");
+    if (columns.reduce((sum, { width }) => sum + width + 2, -2) > 1.5 * terminalColumns)
+      return rows.map(toBlock).join("");
     const lines = rows.map((_row, index) => columns.map(({ cells }) => cells[index]));
     if (isFirst) lines.unshift(columns.map(({ heading }) => heading));
     return lines.map((cells) => `${cells.join("  ").trimEnd()}\n`).join("");

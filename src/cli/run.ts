@@ -3,7 +3,7 @@ import { type CommandDefinition, type CommandOption, UsageError } from "./comman
 import { commands } from "./commands.ts";
 import { describeError, exitCodeOf, exitCodes } from "./exit-codes.ts";
 import { commonOptions, describeCommand, describeCommands } from "./help.ts";
-import { createOutput } from "./output.ts";
+import { clearedLine, createOutput } from "./output.ts";
 
 /** The parts of a process that a command uses. */
 export interface Terminal {
@@ -21,7 +21,8 @@ export async function runCommandLine(terminal: Terminal): Promise<number> {
   try {
     return await run(terminal);
   } catch (error) {
-    terminal.stderr.write(`tollgate: ${describeError(error)}\n`);
+    // The line of a progress that stopped is cleared.
+    terminal.stderr.write(`${terminal.stderr.isTTY === true ? clearedLine : ""}tollgate: ${describeError(error)}\n`);
     return exitCodeOf(error);
   }
 }

@@ -224,7 +224,8 @@ test("a backup on stdout is the backup in a file, and an earlier file is not rep
   expect(code).toBe(0);
   expect(bytes.subarray(0, 18).toString()).toBe("tollgate backup 1\n");
   const before = readFileSync(quiet);
-  expect(await run(["backup", "--output", quiet], app.databaseUrl)).toMatchObject({ code: 3 });
+  const refused = `tollgate: ${quiet} exists: remove it, or choose another name\n`;
+  expect(await run(["backup", "--output", quiet], app.databaseUrl)).toEqual({ code: 3, stdout: "", stderr: refused });
   expect(readFileSync(quiet).equals(before)).toBe(true);
 });
 

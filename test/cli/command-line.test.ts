@@ -58,7 +58,7 @@ test("a table aligns its columns under their headings", async () => {
   expect(stdout).toBe("KEY        DETAIL\ntable_cli  A table\n");
 });
 
-test("a table that is wider than the terminal is printed as one block for each row, without empty values", async () => {
+test("a table that is much wider than the terminal is printed as one block for each row, without empty values", async () => {
   for (const [key, detail] of [
     ["wide_1", "A"],
     ["wide_2", undefined],
@@ -66,8 +66,8 @@ test("a table that is wider than the terminal is printed as one block for each r
     await run(["company", "create", key, ...(detail === undefined ? [] : ["--detail", detail])]);
   }
   const list = ["company", "list", "--filter", "wide_"];
-  expect((await run(list, { columns: 14 })).stdout).toBe("KEY     DETAIL\nwide_1  A\nwide_2  -\n");
-  expect((await run(list, { columns: 13 })).stdout).toBe("KEY     wide_1\nDETAIL  A\n\nKEY     wide_2\n\n");
+  expect((await run(list, { columns: 10 })).stdout).toBe("KEY     DETAIL\nwide_1  A\nwide_2  -\n");
+  expect((await run(list, { columns: 9 })).stdout).toBe("KEY     wide_1\nDETAIL  A\n\nKEY     wide_2\n\n");
 });
 
 test("help is at most 80 columns wide, and explains commands, groups of commands and all of them", async () => {
@@ -89,6 +89,10 @@ test("help is at most 80 columns wide, and explains commands, groups of commands
   expect(group).not.toContain("user create");
   expect(same).toBe(group);
   expect(one).toMatch(/^Usage: tollgate quota apply USERNAME.*\n[\s\S]*-f, --file FILE/);
+});
+
+test("an error on a terminal clears the line of progress", async () => {
+  expect((await run(["usage"], { columns: 80 })).stderr).toBe("\r\u001B[Ktollgate: USERNAME must be set\n");
 });
 
 test("control characters of names do not reach the terminal", async () => {

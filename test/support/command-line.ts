@@ -4,7 +4,7 @@ import { runCommandLine } from "../../src/cli/run.ts";
 export interface CommandExtra {
   readonly environment: Readonly<Record<string, string>>;
   readonly stdin?: string;
-  /** The width of the terminal. Undefined: stdout is no terminal. */
+  /** The width of the terminal. Undefined: the output is not on a terminal. */
   readonly columns?: number;
   /** Interrupts the command. */
   readonly signal?: AbortSignal;
@@ -23,7 +23,7 @@ export async function runCommand(
     environment,
     stdin: Readable.from([stdin]),
     stdout: Object.assign(stdout.stream, columns !== undefined && { columns }),
-    stderr: stderr.stream,
+    stderr: Object.assign(stderr.stream, { isTTY: columns !== undefined }),
     signal,
   });
   return { code, stdout: stdout.text(), stderr: stderr.text() };
