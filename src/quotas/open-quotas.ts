@@ -1,3 +1,4 @@
+import pLimit from "p-limit";
 import type { Logger } from "pino";
 import type { Database } from "../postgres/database.ts";
 import type { Notifications } from "../postgres/notifications.ts";
@@ -9,7 +10,7 @@ import { createMemoryEngine } from "./counters/memory.ts";
 import { createRedisEngine, type RedisEngineOptions } from "./counters/redis.ts";
 import { createDecisionCounts } from "./leases/decision-counts.ts";
 import type { QuotaServiceOptions } from "./leases/service.ts";
-import { createLeaseIds } from "./ledger/lease-id.ts";
+import { createLeaseIds, type LeaseKey } from "./ledger/lease-id.ts";
 import type { Ledger } from "./ledger/ledger.ts";
 import { findLease, findMethods, readSnapshot } from "./ledger/read.ts";
 import { createLeaseWriter } from "./ledger/write.ts";
@@ -51,10 +52,15 @@ export interface Quotas extends QuotaServiceOptions {
   readonly rebuilds: Rebuilds;
 }
 
+/** The most leases read at once: a batch of unknown ones must leave connections to other calls. */
+const maxLeaseReads = 4;
+
 /** Wires the counters, the ledger and the users for the quota service. */
 export function openQuotas(resources: QuotaResources): Quotas {
   const { database, engine, ledger, notifications, subjects, logger, now, remember } = resources;
   const rebuilds: Rebuilds = { primes: 0, restores: 0 };
+  const reading = pLimit(maxLeaseReads);
+  const find = (key: LeaseKey) => reading(() => findLease(database, key));
   const create = (counterEngine: CounterEngine) =>
     createCounters({
       engine: counterEngine,
@@ -62,7 +68,7 @@ export function openQuotas(resources: QuotaResources): Quotas {
       flush: () => notifications.barrier(),
       readSnapshot: (meter, missing, { timezone }) => readSnapshot(database, meter, { ...missing, timezone, remember }),
       findLease: async ({ userId, service, methodGroup }, operationId, day) =>
-        (await findLease(database, { userId, service, methodGroup, day, operationId }))?.lease,
+        (await find({ userId, service, methodGroup, day, operationId }))?.lease,
       rebuilds,
     });
   const createOwn = () => create(createMemoryEngine({ now, remember }));
@@ -93,10 +99,10 @@ export function openQuotas(resources: QuotaResources): Quotas {
     presence: () => notifications.presence(),
     jitter: Math.random,
     leaseIds: createLeaseIds({ secrets: resources.secrets, now, isSigning: resources.isSigning }),
-    findLease: (key) => findLease(database, key),
+    findLease: find,
     findFlushedLease: async (key) => {
       await notifications.barrier();
-      return findLease(database, key);
+      return find(key);
     },
     findMethods: async (userId) => {
       await ledger.flush();

@@ -175,6 +175,34 @@ describe.skipIf(noOwnRedis !== "")(`batches ${noOwnRedis}`, () => {
     probe.disconnect();
   });
 
+  test("a batch of leases that only the ledger can know leaves connections to other calls", async () => {
+    const requests = Array.from({ length: 1000 }, (_none, index) => {
+      const bytes = Buffer.from(missingLease, "base64url");
+      bytes.writeUInt32BE(index, bytes.length - 4);
+      return { leaseId: bytes.toString("base64url"), points: 1 };
+    });
+    const { settling } = await app.database.transaction(async (transaction) => {
+      await transaction.raw("lock table lease in access exclusive mode");
+      const answer = client.batchSettleLeases({ requests });
+      const waiting = async () => {
+        const { rows } = await transaction.raw<{ rows: { count: number }[] }>(
+          `select count(*)::integer from pg_stat_activity
+           where datname = current_database() and wait_event_type = 'Lock'`,
+        );
+        return rows[0]?.count;
+      };
+      await expect.poll(waiting).toBeGreaterThan(0);
+      const { status } = await app.http("GET", "/admin/users/planner", { token: app.admin });
+      expect(status).toBe(200);
+      // In an object: the lock must end before the answer.
+      return { settling: answer };
+    });
+    const { results } = await settling;
+    expect(results).toHaveLength(requests.length);
+    const reasons = new Set(results.map(({ result }) => result.case === "refused" && result.value.reason));
+    expect(reasons).toEqual(new Set(["LEASE_NOT_FOUND"]));
+  });
+
   test("a user that cannot be read now fails alone, and the failure is logged once", async () => {
     const warm = await user();
     await client.acquireQuota(requestFor(warm, 1));
