@@ -5,8 +5,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PassThrough, Readable } from "node:stream";
 import { buffer, text } from "node:stream/consumers";
+import pg from "pg";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { runCommandLine } from "../../src/cli/run.ts";
+import { tryLockSession } from "../../src/postgres/advisory-locks.ts";
 import type { Database } from "../../src/postgres/database.ts";
 import { migrate, readMigrations } from "../../src/postgres/migrate.ts";
 import { ensurePartitions } from "../../src/postgres/partitions.ts";
@@ -172,6 +174,18 @@ test("a database that holds rows, or on which a server runs, is refused", async 
   });
 });
 
+test("a restore waits for a server that is stopping", async () => {
+  await withTarget(async (target) => {
+    const server = new pg.Client({ connectionString: target.url });
+    await server.connect();
+    await tryLockSession(server, "server");
+    const restoring = run(["restore", quiet], target.url);
+    await expect.poll(() => lockAttempts(target.database), { timeout: 30_000, interval: 1 }).toBeGreaterThan(0);
+    await server.end();
+    expect(await restoring).toMatchObject({ code: 0 });
+  });
+});
+
 test("a backup of an earlier version is migrated after its rows are restored", async () => {
   const file = join(folder, "earlier.backup");
   const numbers = (await readMigrations()).map(({ number }) => number);
@@ -316,6 +330,15 @@ async function expectBooksAgree(database: Database): Promise<void> {
   const { compared, differences } = await verifyUsage(database, { ...period, today });
   expect([compared > 0, differences]).toEqual([true, []]);
   expect(await verifyLeases(database, period)).toEqual([]);
+}
+
+/** Returns the number of sessions of the command whose last statement tries to take an advisory lock. */
+async function lockAttempts(database: Database): Promise<number> {
+  const { rows } = await database.raw(`
+    select count(*)::integer as attempts from pg_stat_activity
+    where datname = current_database() and application_name <> ''
+      and query like 'select pg_try_advisory_lock(%'`);
+  return rows[0].attempts;
 }
 
 async function count(database: Database, table: string): Promise<number> {

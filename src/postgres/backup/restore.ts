@@ -1,5 +1,6 @@
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
+import { setTimeout as wait } from "node:timers/promises";
 import type pg from "pg";
 import { from as copyFrom } from "pg-copy-streams";
 import { type Day, dayAt } from "../../shared/calendar.ts";
@@ -17,6 +18,10 @@ export interface RestoreOptions {
   readonly signal: AbortSignal;
   readonly onProgress: OnProgress;
 }
+
+/** PostgreSQL releases the lock of a connection some time after its end: that of a server, or of the check before. */
+const maxLockWaitMs = 3000;
+const lockPollMs = 50;
 
 /** The table that migrations put a row into. */
 const seeded = "company_total";
@@ -73,7 +78,11 @@ async function checkTarget(client: pg.ClientBase, { migrations }: BackupHeader):
 
 /** Held until the connection ends: no server starts on the database, and none runs. */
 async function lockServer(client: pg.ClientBase): Promise<void> {
-  if (!(await tryLockSession(client, "server"))) throw new Error("a server runs on this database: stop it first");
+  const startedMs = performance.now();
+  while (!(await tryLockSession(client, "server"))) {
+    if (performance.now() - startedMs > maxLockWaitMs) throw new Error("a server runs on this database: stop it first");
+    await wait(lockPollMs);
+  }
 }
 
 async function checkEmpty(client: pg.ClientBase): Promise<void> {
