@@ -35,6 +35,7 @@ function watchUser({ username, userId, companyKey }: Subject, call: Call): Watch
   call.recordRead({ username, companyKey });
   return {
     callerId: call.principal.userId,
+    callerCompany: call.principal.companyKey,
     signal: call.signal,
     async resolve() {
       const principal = await call.admitAgain();
@@ -54,6 +55,7 @@ async function watchCompany(options: WatchUsageOptions, key: string, call: Call)
   call.recordRead({ companyKey: key });
   return {
     callerId: call.principal.userId,
+    callerCompany: call.principal.companyKey,
     signal: call.signal,
     async resolve(maxUsers) {
       if (!maySeeCompany(await call.admitAgain(), key)) throw notFound("company", key);

@@ -19,6 +19,7 @@ export interface WatchScope {
 
 export interface Watch {
   readonly callerId: number;
+  readonly callerCompany: string;
   readonly signal: AbortSignal;
   /** Called at the start, after a change of the caller or of a watched user, and every 30 s. Throws to end the watch. */
   readonly resolve: (maxUsers: number) => Promise<WatchScope>;
@@ -57,6 +58,8 @@ export interface WatchLimits {
   readonly checkMs: number;
   readonly maxAgeMs: number;
   readonly streamsOfCaller: number;
+  /** Streams of all users of a company: it leaves room to others. */
+  readonly streamsOfCompany: number;
   readonly streams: number;
   readonly usersOfStream: number;
   readonly metersOfStream: number;
@@ -68,6 +71,7 @@ export const defaultWatchLimits: WatchLimits = {
   checkMs: 30_000,
   maxAgeMs: 600_000,
   streamsOfCaller: 20,
+  streamsOfCompany: 500,
   streams: 1000,
   usersOfStream: 1000,
   metersOfStream: 5000,
@@ -107,11 +111,13 @@ export function createUsageWatches({ random = Math.random, ...options }: UsageWa
   const busy = (message: string) => unavailable("TOO_BUSY", message, retryMs * (1 + random()));
   const ended = () => unavailable("WATCH_ENDED", "the server ends the stream: open it again", retryMs * random());
 
-  function admit({ callerId }: Watch): void {
+  function admit({ callerId, callerCompany }: Watch): void {
     if (isStopped) throw ended();
     if (streams.size >= limits.streams) throw busy("too many streams of usage are open");
     const own = [...streams].filter(({ watch }) => watch.callerId === callerId).length;
     if (own >= limits.streamsOfCaller) throw busy(`you have ${own} open streams of usage: close one first`);
+    const ofCompany = [...streams].filter(({ watch }) => watch.callerCompany === callerCompany).length;
+    if (ofCompany >= limits.streamsOfCompany) throw busy("your company has too many open streams of usage");
   }
 
   /** Finds the users of a stream again, and reads those that are new. */
@@ -120,6 +126,7 @@ export function createUsageWatches({ random = Math.random, ...options }: UsageWa
     const { usernames, isVisible, missing } = await stream.watch.resolve(limits.usersOfStream);
     if (usernames.length > limits.usersOfStream) throw tooLarge(`more than ${limits.usersOfStream} users`);
     const visible = new Set<WatchedUser>();
+    const before = new Set(stream.users);
     const find = async (username: string): Promise<void> => {
       const user = await poll.watch(username, stream.watcher);
       if (user !== undefined && isVisible(user.subject) && streams.has(stream)) join(stream, user, visible);
@@ -130,7 +137,9 @@ export function createUsageWatches({ random = Math.random, ...options }: UsageWa
     if (missing !== undefined && visible.size === 0) throw missing;
     const count = [...visible].reduce((sum, { meters }) => sum + meters.size, 0);
     if (count > limits.metersOfStream) throw tooLarge(`more than ${limits.metersOfStream} quotas`);
-    if (poll.count() > limits.meters) throw busy("too many users are watched");
+    // Only a stream with new users ends: what others watch is not its fault.
+    const hasNew = [...visible].some((user) => !before.has(user));
+    if (hasNew && poll.count() > limits.meters) throw busy("too many users are watched");
     await poll.readNew([...visible]);
   }
 

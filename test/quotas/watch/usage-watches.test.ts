@@ -95,6 +95,32 @@ test("a caller has a bounded number of streams, and a closed one makes room", as
   fixture.watches.stop();
 });
 
+test("the users of a company leave streams to others", async () => {
+  const fixture = createFixture({ users: 1, methods: 1, limits: { streamsOfCompany: 2 } });
+  for (const callerId of [1, 2]) await next(fixture.open({ callerId, callerCompany: "acme" }));
+  expect(await failureOf(next(fixture.open({ callerId: 3, callerCompany: "acme" })))).toMatchObject({
+    code: Code.Unavailable,
+    message: expect.stringContaining("your company"),
+  });
+  await next(fixture.open({ callerId: 4, callerCompany: "other" }));
+  fixture.watches.stop();
+});
+
+test("a stream that is refused because too much is watched ends no other", async () => {
+  const fixture = createFixture({ users: 4, methods: 2, limits: { meters: 5 } });
+  const stream = fixture.open({ usernames: ["user_0", "user_1"] });
+  await next(stream);
+  let release = () => undefined as void;
+  fixture.duringNextRead(() => new Promise<void>((resolve) => (release = resolve)));
+  const refused = failureOf(next(fixture.open({ callerId: 9, usernames: ["user_2", "user_3"] })));
+  fixture.watches.invalidate([100]);
+  await fixture.settle("user_0", 0, 5);
+  expect((await next(stream)).usages.map(({ meter }) => meter.user.username)).toEqual(["user_0"]);
+  release();
+  expect(await refused).toMatchObject({ code: Code.Unavailable });
+  fixture.watches.stop();
+});
+
 test.each<[string, Partial<WatchLimits>, Code]>([
   ["users of a stream", { usersOfStream: 2 }, Code.FailedPrecondition],
   ["quotas of a stream", { metersOfStream: 5 }, Code.FailedPrecondition],
@@ -200,7 +226,7 @@ function createFixture({ users, methods, limits }: FixtureOptions) {
   const runs: number[] = [];
   let isBroken = false;
   let refusal: Error | undefined;
-  let duringRead = () => undefined as void;
+  let duringRead = (): Promise<void> | void => undefined;
   const hidden = new Set<string>();
   const counted: CounterEngine = {
     ...engine,
@@ -237,8 +263,9 @@ function createFixture({ users, methods, limits }: FixtureOptions) {
   const subjects = {
     async byName(username: string) {
       const found = Number(username.slice("user_".length)) < users ? subjectOf(username) : undefined;
-      duringRead();
+      const work = duringRead;
       duringRead = () => undefined;
+      await work();
       return found;
     },
   };
@@ -246,9 +273,14 @@ function createFixture({ users, methods, limits }: FixtureOptions) {
   return {
     watches,
     runs,
-    open: (fields: Partial<Pick<Watch, "callerId" | "signal">> & { readonly usernames?: readonly string[] } = {}) =>
+    open: (
+      fields: Partial<Pick<Watch, "callerId" | "callerCompany" | "signal">> & {
+        readonly usernames?: readonly string[];
+      } = {},
+    ) =>
       watches.open({
         callerId: 100,
+        callerCompany: "acme",
         signal: new AbortController().signal,
         async resolve() {
           if (refusal !== undefined) throw refusal;
@@ -268,7 +300,7 @@ function createFixture({ users, methods, limits }: FixtureOptions) {
       await counters.execute([{ meter, rules, command: { kind: "settle", operationId, day, points } }]);
     },
     setMethods: (username: string, own: readonly number[]) => void methodsOf.set(username, own),
-    duringNextRead: (work: () => void) => void (duringRead = work),
+    duringNextRead: (work: () => Promise<void> | void) => void (duringRead = work),
     hide: (username: string) => void hidden.add(username),
     setRefusal: (error: Error) => void (refusal = error),
     breakCounters: () => void (isBroken = true),
