@@ -116,7 +116,9 @@ export function createUsagePoll({ subjects, counters, byDefault }: UsagePollOpti
 
   return {
     async watch(username, watcher) {
-      const user = await load(username);
+      let user = await load(username);
+      // The last watcher of the user may have left while this one waited.
+      while (user !== undefined && users.get(username) !== user) user = await load(username);
       user?.watchers.add(watcher);
       return user;
     },
