@@ -185,7 +185,8 @@ describe.skipIf(noOwnRedis !== "")(`batches ${noOwnRedis}`, () => {
       await transaction.raw("lock table lease in access exclusive mode");
       const answer = client.batchSettleLeases({ requests });
       const waiting = async () => {
-        const { rows } = await transaction.raw<{ rows: { count: number }[] }>(
+        // On another connection: within a transaction, the view does not change.
+        const { rows } = await app.database.raw<{ rows: { count: number }[] }>(
           `select count(*)::integer from pg_stat_activity
            where datname = current_database() and wait_event_type = 'Lock'`,
         );
