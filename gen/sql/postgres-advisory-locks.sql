@@ -3,5 +3,8 @@
 -- advisory-locks.lock
 select pg_advisory_xact_lock($1);
 
+-- advisory-locks.lockEach
+select pg_advisory_xact_lock($1, number) from unnest($2::integer[]) as number;
+
 -- advisory-locks.tryLock
 select pg_try_advisory_xact_lock($1) as free;

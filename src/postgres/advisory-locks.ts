@@ -15,6 +15,8 @@ const keys = {
   /** Servers of release 1.0 roll up audit totals under this key. They do not know which companies see an action. */
   auditRollUpOfLastRelease: 7_043_006,
   auditRollUp: 7_043_007,
+  /** With the number of a meter: settlements whose points add up to one date window run one after the other. */
+  dateWindow: 7_043_008,
   /** Held by every server: exclusive with counters in memory, shared with counters in Redis. */
   server: 7_043_030,
 } as const;
@@ -24,6 +26,14 @@ type LockName = keyof typeof keys;
 /** Waits for a lock, and holds it until the transaction ends. */
 export async function lockInTransaction(transaction: Transaction, lock: LockName): Promise<void> {
   await queryRows(transaction, sql.lock, [keys[lock]]);
+}
+
+/**
+ * Waits for the locks of the date windows of meters, and holds them until the transaction ends.
+ * @param meters numbers of 32 bits, ascending, each once. Two meters of one number share a lock.
+ */
+export async function lockDateWindows(transaction: Transaction, meters: readonly number[]): Promise<void> {
+  await queryRows(transaction, sql.lockEach, [keys.dateWindow, meters]);
 }
 
 /** Takes a lock until the transaction ends. Returns false when another session holds it. */
@@ -70,5 +80,7 @@ export async function listLockHolders(client: pg.ClientBase, lock: LockName): Pr
 
 const sql = defineStatements("advisory-locks", {
   lock: "select pg_advisory_xact_lock($1)",
+  // In the order of the array: two sessions must not deadlock.
+  lockEach: "select pg_advisory_xact_lock($1, number) from unnest($2::integer[]) as number",
   tryLock: "select pg_try_advisory_xact_lock($1) as free",
 });

@@ -7,7 +7,7 @@ import { createActionWriter } from "../../src/audit/writer.ts";
 import type { LedgerEntry } from "../../src/quotas/ledger/entry.ts";
 import { createLedger, type Ledger } from "../../src/quotas/ledger/ledger.ts";
 import type { DayLimits } from "../../src/shared/alerts.ts";
-import { dayMs } from "../../src/shared/calendar.ts";
+import { dayMs, toIsoDay } from "../../src/shared/calendar.ts";
 import { parseThresholds, type Thresholds } from "../../src/shared/thresholds.ts";
 import { createUsageWriter } from "../../src/usage/writer.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
@@ -67,6 +67,36 @@ test("points of all days of a date window count, and those of other days and use
   // Two days in one batch.
   await Promise.all([settle(ledger, 100, { day: today - 1 }), settle(ledger, 100)]);
   expect(await alerts()).toEqual(["100%", "80%", "95%"].map((threshold) => `POINTS_PER_DATE_WINDOW ${threshold}`));
+});
+
+test("two servers that settle leases of different days at once raise the alert of their window", async () => {
+  const ledgers = [openLedger(ofWindow), openLedger(ofWindow)] as const;
+  const { settled } = await fixture.database.transaction(async (transaction) => {
+    // Both statements meet these rows after they have begun, and wait.
+    const usage = { user_id: 7, service: "2", method_group: "3", company_key: "acme", username: "user" };
+    const days = [today - 1, today].map((day) => ({
+      ...usage,
+      date: toIsoDay(day),
+      requests: 1,
+      points: 1,
+      unique_points: 0,
+    }));
+    await transaction("usage_day").insert(days);
+    const both = Promise.all([settle(ledgers[0], 400, { day: today - 1 }), settle(ledgers[1], 400)]);
+    const waiting = async () => {
+      // On another connection: within a transaction, the view does not change.
+      const { rows } = await fixture.database.raw<{ rows: unknown[] }>(
+        "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
+      );
+      return rows.length;
+    };
+    await expect.poll(waiting).toBe(2);
+    await transaction("usage_day").where(usage).delete();
+    // In an object: this transaction must end before they do.
+    return { settled: both };
+  });
+  await settled;
+  expect(await alerts()).toEqual(["POINTS_PER_DATE_WINDOW 80%"]);
 });
 
 test.each([

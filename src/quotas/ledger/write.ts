@@ -1,3 +1,4 @@
+import { lockDateWindows } from "../../postgres/advisory-locks.ts";
 import { type Database, inTransaction, retryConflicts } from "../../postgres/database.ts";
 import { ensurePartitions, withPartitions } from "../../postgres/partitions.ts";
 import type { AlertWriter, DayLimits } from "../../shared/alerts.ts";
@@ -75,7 +76,10 @@ async function writeWithMore(
   { entries, settled, limits, countsPoints }: Batch,
 ): Promise<Put> {
   let alertCount = 0;
+  const windows = numbersOfWindows(limits);
   const written = await inTransaction(database, async (transaction) => {
+    // Two servers that settle leases of different days would each miss the points of the other, and the alert.
+    if (windows.length > 0) await lockDateWindows(transaction, windows);
     const put = await putLeases(transaction, entries, {
       limits,
       returnsSettled: true,
@@ -95,6 +99,13 @@ async function writeWithMore(
   });
   if (alertCount > 0) alerts?.scheduleDelivery();
   return written;
+}
+
+/** Returns the numbers of the meters whose date window has a limit, for their locks. */
+function numbersOfWindows(limits: LimitsByEntry): number[] {
+  const limited = [...limits].filter(([, { pointsPerDateWindow }]) => pointsPerDateWindow !== undefined);
+  const numbers = limited.map(([{ meter }]) => (meter.userId * 1024 + meter.service * 32 + meter.methodGroup) | 0);
+  return [...new Set(numbers)].toSorted((left, right) => left - right);
 }
 
 /** Finds the limits of settled entries. Users that decide on this server are cached. */
