@@ -12,6 +12,7 @@ import { createRecentValue } from "../metrics/recent-value.ts";
 import { createPipeline } from "../pipeline/pipeline.ts";
 import { countLeases } from "../quotas/ledger/count-leases.ts";
 import type { LedgerLimits } from "../quotas/ledger/ledger.ts";
+import type { WatchLimits } from "../quotas/watch/usage-watches.ts";
 import { openRedis } from "../redis/client.ts";
 import { readFiles } from "../system/files.ts";
 import { createHealthProbe } from "../system/probe.ts";
@@ -60,6 +61,8 @@ export interface AppOptions {
   readonly passwordCost?: HashCost | undefined;
   /** Lowers the limits of the ledger's queue in tests. No setting changes them. */
   readonly ledgerLimits?: LedgerLimits | undefined;
+  /** Changes the limits of streams of usage in tests. No setting changes them. */
+  readonly watchLimits?: Partial<WatchLimits> | undefined;
   /** Called when the embedded database ends unexpectedly. */
   readonly onFailure: (reason: string) => void;
   /** Called when another server counts on the same database: this server must drain and exit. */
@@ -115,7 +118,7 @@ export async function startApp(config: Config, options: AppOptions): Promise<App
 /** Opens each part on those before it. @returns what openListener returns, and the address of the metrics */
 async function openApp(
   config: Config,
-  { logger, now, redisNow, passwordCost, ledgerLimits, announce, onMetrics, ...events }: AppOptions,
+  { logger, now, redisNow, passwordCost, ledgerLimits, watchLimits, announce, onMetrics, ...events }: AppOptions,
   closers: Closers,
   drain: { readonly flushDeadlineMs: () => number; readonly onUnwritten: (count: number) => void },
 ): Promise<Awaited<ReturnType<typeof openListener>> & { readonly metrics: string | undefined }> {
@@ -137,7 +140,19 @@ async function openApp(
 
   const { quotas, subjects, notifications, corrections, deliveries, redisSource } = await openQuotaWiring(
     config,
-    { databases, redis, redisNow, ledgerLimits, secrets, ...writers, authenticator, logger, now, ...drain },
+    {
+      databases,
+      redis,
+      redisNow,
+      ledgerLimits,
+      watchLimits,
+      secrets,
+      ...writers,
+      authenticator,
+      logger,
+      now,
+      ...drain,
+    },
     closers,
   );
   openRetention(config, { database, logger, now }, closers);

@@ -14,7 +14,7 @@ import { type DriftCheck, type DriftOptions, startDriftCheck } from "../quotas/l
 import { createLedger, type Ledger, type LedgerLimits } from "../quotas/ledger/ledger.ts";
 import { createSubjects, type Subjects } from "../quotas/limits/subjects.ts";
 import { openEngine, openQuotas, type Quotas } from "../quotas/open-quotas.ts";
-import { defaultWatchLimits, type UsageWatches } from "../quotas/watch/usage-watches.ts";
+import { defaultWatchLimits, type UsageWatches, type WatchLimits } from "../quotas/watch/usage-watches.ts";
 import { createRoundTrips } from "../shared/measures.ts";
 import type { ActionWriter, UsageWriter } from "../shared/records.ts";
 import { openAlerts } from "./alerts.ts";
@@ -39,6 +39,8 @@ export interface QuotaWiringResources {
   readonly redisNow: (() => number) | undefined;
   /** Undefined for the limits of production. */
   readonly ledgerLimits: LedgerLimits | undefined;
+  /** Limits of streams of usage that differ from those of production. */
+  readonly watchLimits: Partial<WatchLimits> | undefined;
   readonly secrets: readonly string[];
   readonly actions: ActionWriter;
   readonly usage: UsageWriter;
@@ -62,8 +64,19 @@ export async function openQuotaWiring(
   resources: QuotaWiringResources,
   closers: Closers,
 ): Promise<QuotaWiring> {
-  const { databases, redis, redisNow, ledgerLimits, secrets, authenticator, userHistory, logger, now, ...writing } =
-    resources;
+  const {
+    databases,
+    redis,
+    redisNow,
+    ledgerLimits,
+    watchLimits,
+    secrets,
+    authenticator,
+    userHistory,
+    logger,
+    now,
+    ...writing
+  } = resources;
   const { database, url, outages } = databases;
   const subjects = createSubjects({ database, now });
   const alerts = openAlerts(config, { database, logger, subjects, now }, closers);
@@ -125,7 +138,10 @@ export async function openQuotaWiring(
     failOpen: config.QUOTA_FAIL_OPEN,
     isCompany: async (key) => (await findCompany(database, { kind: "everything" }, key)) !== undefined,
     // A connection that reaches its age ends with its last stream.
-    maxWatchMs: Math.min(config.MAX_CONNECTION_AGE_MS || defaultWatchLimits.maxAgeMs, defaultWatchLimits.maxAgeMs),
+    watchLimits: {
+      maxAgeMs: Math.min(config.MAX_CONNECTION_AGE_MS || defaultWatchLimits.maxAgeMs, defaultWatchLimits.maxAgeMs),
+      ...watchLimits,
+    },
     isSigning: () => !lastRelease.isRunning(),
   });
   watches = quotas.watches;

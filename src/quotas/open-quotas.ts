@@ -16,7 +16,7 @@ import { findLease, findMethods, readSnapshot } from "./ledger/read.ts";
 import { createLeaseWriter } from "./ledger/write.ts";
 import { findQuotaOwner, listCompanyUsers } from "./limits/store.ts";
 import type { Subjects } from "./limits/subjects.ts";
-import { createUsageWatches } from "./watch/usage-watches.ts";
+import { createUsageWatches, type WatchLimits } from "./watch/usage-watches.ts";
 
 export interface QuotaResources {
   readonly database: Database;
@@ -38,8 +38,8 @@ export interface QuotaResources {
   /** Whether this server counts alone while Redis is unavailable. */
   readonly failOpen: boolean;
   readonly isCompany: (key: string) => Promise<boolean>;
-  /** How long a stream of usage may last. */
-  readonly maxWatchMs: number;
+  /** The limits of streams of usage that differ from the default ones. */
+  readonly watchLimits: Partial<WatchLimits>;
   /** Whether lease ids are signed. */
   readonly isSigning: () => boolean;
 }
@@ -89,7 +89,7 @@ export function openQuotas(resources: QuotaResources): Quotas {
   return {
     subjects,
     counters,
-    watches: createUsageWatches({ subjects, counters, byDefault, limits: { maxAgeMs: resources.maxWatchMs } }),
+    watches: createUsageWatches({ subjects, counters, byDefault, limits: resources.watchLimits }),
     isCompany: resources.isCompany,
     listCompanyUsers: (key, limit) => listCompanyUsers(database, key, limit),
     leaveFailOpen: async () => failOpen?.leaveFailOpen(),

@@ -91,6 +91,8 @@ export async function startTestApp(
     redisNow: movesRedis ? now : undefined,
     passwordCost: hashesAtFullCost ? undefined : lowCost,
     ledgerLimits,
+    // A second between two reads of usage would be most of the time of its tests.
+    watchLimits: { intervalMs: 20 },
     onFailure: endWith,
     onTakeover: endWith,
   });
