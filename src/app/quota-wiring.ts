@@ -64,19 +64,8 @@ export async function openQuotaWiring(
   resources: QuotaWiringResources,
   closers: Closers,
 ): Promise<QuotaWiring> {
-  const {
-    databases,
-    redis,
-    redisNow,
-    ledgerLimits,
-    watchLimits,
-    secrets,
-    authenticator,
-    userHistory,
-    logger,
-    now,
-    ...writing
-  } = resources;
+  const { databases, redis, redisNow, ledgerLimits, secrets, authenticator, userHistory, logger, now, ...writing } =
+    resources;
   const { database, url, outages } = databases;
   const subjects = createSubjects({ database, now });
   const alerts = openAlerts(config, { database, logger, subjects, now }, closers);
@@ -140,7 +129,7 @@ export async function openQuotaWiring(
     // A connection that reaches its age ends with its last stream.
     watchLimits: {
       maxAgeMs: Math.min(config.MAX_CONNECTION_AGE_MS || defaultWatchLimits.maxAgeMs, defaultWatchLimits.maxAgeMs),
-      ...watchLimits,
+      ...writing.watchLimits,
     },
     isSigning: () => !lastRelease.isRunning(),
   });
