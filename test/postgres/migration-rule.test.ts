@@ -22,6 +22,23 @@ test.each(files)("servers of the last release run on after %s, or it is a contra
   expect(violationsOf(readFileSync(`${folder}/${name}`, "utf8"))).toEqual([]);
 });
 
+test.each(files)("%s locks a table before it changes its rows", (name) => {
+  expect(unlockedUpdatesOf(readFileSync(`${folder}/${name}`, "utf8"))).toEqual([]);
+});
+
+test.each([
+  ["update one set two = 3;", ["one"]],
+  ["update one set two = 3; create trigger four after update on one;", ["one"]],
+  ["alter table five add column two text; with six as (update one as seven set two = 3) select;", ["one"]],
+  ["delete from one;", ["one"]],
+  ["lock table one in access exclusive mode; update one set two = 3;", []],
+  ["create trigger four after update on one; update one set two = 3;", []],
+  ["alter table one add column two text; update one set two = 3;", []],
+  ["create table one (); update one set two = 3;", []],
+])("the rule of locks finds the tables of %s", (sql, tables) => {
+  expect(unlockedUpdatesOf(sql)).toEqual(tables);
+});
+
 test.each([
   ["drops what they use", "alter table one drop column two;"],
   ["drops what they use", "-- A comment.\nDROP TABLE one;"],
@@ -63,4 +80,21 @@ function violationsOf(sql: string): string[] {
       if (created.has(table)) return [];
       return breaks.filter(([, pattern]) => pattern.test(text)).map(([what]) => what);
     });
+}
+
+/**
+ * Returns the tables whose rows change before a statement locks out writers. What a server of the last release commits
+ * after such a change is not changed.
+ */
+function unlockedUpdatesOf(sql: string): string[] {
+  const text = sql
+    .replaceAll(/\$\$.*?\$\$/gs, "")
+    .replaceAll(/--.*/g, "")
+    .toLowerCase();
+  const locks = /\b(?:lock table|alter table|create table|create trigger [^;]*? on) (\w+)/g;
+  return [...text.matchAll(/\b(?:update (\w+)(?: as \w+)? set|delete from (\w+))\b/g)].flatMap((change) => {
+    const table = change[1] ?? change[2] ?? "";
+    const locked = [...text.slice(0, change.index).matchAll(locks)].map(([, name]) => name);
+    return locked.includes(table) ? [] : [table];
+  });
 }

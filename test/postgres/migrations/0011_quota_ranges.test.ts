@@ -62,3 +62,22 @@ it("gives stored limits that are absent or beyond their maximum the maximum, and
       .orderBy("id"),
   ).toEqual([limits(1_000_000, 100_000_000, null, null), limits(1_000_000, 5, 100_000_000, 1000)]);
 });
+
+it("gives the maximum to a limit that a server of the last release commits during the migration", async () => {
+  const { database } = test;
+  await database("company").insert({ key: "acme" });
+  const [user] = await database("user_account")
+    .insert({ username: "anna", company_key: "acme", enabled: true, roles: [], timezone: 0 })
+    .returning<{ id: number }[]>("id");
+  const writer = await database.transaction();
+  await writer("quota").insert({ user_id: user?.id, service: "ROUTING", method_group: "PLAN" });
+  const migrating = migrate(database);
+  const isWaiting = () => database("pg_locks").where({ granted: false, locktype: "relation" }).first();
+  await expect.poll(isWaiting).toBeDefined();
+  await writer.commit();
+  await migrating;
+  expect(await database("quota").first("points_per_request", "points_per_day")).toEqual({
+    points_per_request: 1_000_000,
+    points_per_day: 100_000_000,
+  });
+});
