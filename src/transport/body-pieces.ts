@@ -44,65 +44,89 @@ export function createPieceCounter(): PieceCounter {
   };
 }
 
+/** A body whose small pieces are joined, and its state. */
+type JoinedBody = Readable & { [stateKey]: JoinState };
+
+interface JoinState {
+  readonly counter: PieceCounter | undefined;
+  readonly onTinyPieces: () => void;
+  /** The body's own functions. */
+  readonly push: Readable["push"];
+  readonly read: Readable["read"];
+  /** The first `waitingBytes` of `waiting` are joined pieces. */
+  waiting: Buffer;
+  waitingBytes: number;
+  allowance: number;
+  isRefused: boolean;
+}
+
+const stateKey = Symbol("joined pieces");
+const none = Buffer.alloc(0);
+
 /**
  * Joins the small pieces of a body while they wait to be read, so that they take about as much memory as they have
  * bytes. The content and the end of the body do not change.
  * @param onTinyPieces called at most once, when the body or its connection has too many pieces for its size
  */
 export function joinPieces(body: Readable, counter?: PieceCounter, onTinyPieces: () => void = () => undefined): void {
-  const push = body.push;
-  const read = body.read;
-  let waiting = Buffer.alloc(0);
-  let waitingBytes = 0;
-  let allowance = bodyAllowance;
-  let isRefused = false;
+  const { push, read } = body;
+  const [waitingBytes, allowance, isRefused] = [0, bodyAllowance, false];
+  const state: JoinState = { counter, onTinyPieces, push, read, waiting: none, waitingBytes, allowance, isRefused };
   counter?.begin();
+  // Node calls push for each piece, and every reader calls read. Nothing else adds or removes bytes. The functions are the
+  // same for all bodies: with functions of its own, a body stays in memory until the next full garbage collection.
+  Object.assign(body, { [stateKey]: state, push: pushJoined, read: readJoined });
+}
 
-  // Node calls push for each piece, and every reader calls read. Nothing else adds or removes bytes.
-  body.push = (piece: Buffer | null) => {
-    if (piece === null) {
-      flush();
-      return push.call(body, null);
-    }
-    if (counter !== undefined && !isAllowed(piece.length)) {
-      if (!isRefused) onTinyPieces();
-      isRefused = true;
-      return false;
-    }
-    if (piece.length >= smallBytes) {
-      flush();
-      return push.call(body, piece);
-    }
-    if (body.readableLength > 0) return join(piece);
-    // Copied: a view would keep the whole buffer that was read from the socket.
-    return push.call(body, body.readableFlowing === true ? piece : Buffer.from(piece));
-  };
-  body.read = (size?: number) => {
-    flush();
-    return read.call(body, size) as unknown;
-  };
-
-  function isAllowed(bytes: number): boolean {
-    allowance += bytes / averageBytes - 1;
-    return !isRefused && allowance >= 0 && counter?.count(bytes) === true;
+function pushJoined(this: JoinedBody, piece: Buffer | null): boolean {
+  const state = this[stateKey];
+  if (piece === null) {
+    flush(this, state);
+    return state.push.call(this, null);
   }
-
-  function join(piece: Buffer): boolean {
-    if (waitingBytes + piece.length > waiting.length) {
-      const larger = Buffer.allocUnsafeSlow(Math.max(64, 2 * (waitingBytes + piece.length)));
-      waiting.copy(larger, 0, 0, waitingBytes);
-      waiting = larger;
-    }
-    piece.copy(waiting, waitingBytes);
-    waitingBytes += piece.length;
-    return body.readableLength + waitingBytes < body.readableHighWaterMark;
+  if (state.counter !== undefined && !isAllowed(state, state.counter, piece.length)) {
+    if (!state.isRefused) state.onTinyPieces();
+    state.isRefused = true;
+    return false;
   }
-
-  function flush(): void {
-    if (waitingBytes === 0) return;
-    const joined = waiting.subarray(0, waitingBytes);
-    waiting = Buffer.alloc(0);
-    waitingBytes = 0;
-    push.call(body, joined);
+  if (piece.length >= smallBytes) {
+    flush(this, state);
+    return state.push.call(this, piece);
   }
+  if (this.readableLength > 0) {
+    join(state, piece);
+    return this.readableLength + state.waitingBytes < this.readableHighWaterMark;
+  }
+  // Copied: a view would keep the whole buffer that was read from the socket.
+  return state.push.call(this, this.readableFlowing === true ? piece : Buffer.from(piece));
+}
+
+function readJoined(this: JoinedBody, size?: number): unknown {
+  const state = this[stateKey];
+  flush(this, state);
+  return state.read.call(this, size) as unknown;
+}
+
+function isAllowed(state: JoinState, counter: PieceCounter, bytes: number): boolean {
+  state.allowance += bytes / averageBytes - 1;
+  return !state.isRefused && state.allowance >= 0 && counter.count(bytes);
+}
+
+function join(state: JoinState, piece: Buffer): void {
+  const length = state.waitingBytes + piece.length;
+  if (length > state.waiting.length) {
+    const larger = Buffer.allocUnsafeSlow(Math.max(64, 2 * length));
+    state.waiting.copy(larger, 0, 0, state.waitingBytes);
+    state.waiting = larger;
+  }
+  piece.copy(state.waiting, state.waitingBytes);
+  state.waitingBytes = length;
+}
+
+function flush(body: JoinedBody, state: JoinState): void {
+  if (state.waitingBytes === 0) return;
+  const joined = state.waiting.subarray(0, state.waitingBytes);
+  state.waiting = none;
+  state.waitingBytes = 0;
+  state.push.call(body, joined);
 }

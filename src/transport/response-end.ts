@@ -22,22 +22,29 @@ interface BodyWriter {
   end(chunk?: unknown, ...rest: unknown[]): unknown;
 }
 
+/** A response whose body is counted, with its own methods. */
+type CountedWriter = BodyWriter & { [countKey]: Pick<BodyWriter, "write" | "end"> & { bytes: number } };
+
+const countKey = Symbol("bytes of the body");
+
 /** Counts the bytes of the body as they are written: neither version of HTTP offers the number. */
 function countBytes(response: Response): { readonly bytes: number } {
-  const counted = { bytes: 0 };
-  const writer = response as BodyWriter;
-  const { write, end } = writer;
-  writer.write = (chunk, ...rest) => {
-    counted.bytes += sizeOf(chunk);
-    return write.call(response, chunk, ...rest);
-  };
-  // The end of HTTP/2 responses calls write.
-  if ("stream" in response) return counted;
-  writer.end = (chunk, ...rest) => {
-    counted.bytes += sizeOf(chunk);
-    return end.call(response, chunk, ...rest);
-  };
+  const { write, end } = response as BodyWriter;
+  const counted = { bytes: 0, write, end };
+  // The same functions for all responses, as in body-pieces.ts. The end of HTTP/2 responses calls write.
+  const methods = "stream" in response ? { write: writeCounted } : { write: writeCounted, end: endCounted };
+  Object.assign(response, { [countKey]: counted, ...methods });
   return counted;
+}
+
+function writeCounted(this: CountedWriter, chunk: unknown, ...rest: unknown[]): boolean {
+  this[countKey].bytes += sizeOf(chunk);
+  return this[countKey].write.call(this, chunk, ...rest);
+}
+
+function endCounted(this: CountedWriter, chunk: unknown, ...rest: unknown[]): unknown {
+  this[countKey].bytes += sizeOf(chunk);
+  return this[countKey].end.call(this, chunk, ...rest);
 }
 
 function sizeOf(chunk: unknown): number {

@@ -1,0 +1,38 @@
+/**
+ * Prints by how many bytes the old generation grows with each gRPC call: what a call leaves to a full garbage collection.
+ * It is a program of its own, because other tests make garbage too.
+ */
+import { getHeapSpaceStatistics } from "node:v8";
+import { create, toBinary } from "@bufbuild/protobuf";
+import { createContextValues } from "@connectrpc/connect";
+import { AcquireQuotaRequestSchema, QuotaService } from "#gen/tollgate/v1/lease_pb.js";
+import { createGrpcServer } from "../../src/grpc/server.ts";
+import { openGrpc } from "../bench/rivals/grpc-client.ts";
+import { openListener } from "../support/listener.ts";
+
+const calls = 2000;
+const serve = createGrpcServer({
+  services: [{ service: QuotaService, implementation: { acquireQuota: async () => ({}) } as never }],
+  maxBodyBytes: () => 1000,
+  bodyTimeoutMs: 10_000,
+  receive: () => ({ values: createContextValues(), headers: {} }),
+});
+const { port } = await openListener({ onStream: serve });
+const { unary } = await openGrpc(`http://127.0.0.1:${port}`, "");
+const request = toBinary(AcquireQuotaRequestSchema, create(AcquireQuotaRequestSchema, { username: "anna" }));
+
+await send();
+const before = oldBytes();
+await send();
+console.log(Math.round((oldBytes() - before) / calls));
+process.exit();
+
+/** Sends the calls, ten at a time. */
+async function send(): Promise<void> {
+  const call = () => unary("/tollgate.v1.QuotaService/AcquireQuota", request);
+  for (let sent = 0; sent < calls; sent += 10) await Promise.all(Array.from({ length: 10 }, call));
+}
+
+function oldBytes(): number {
+  return getHeapSpaceStatistics().find((space) => space.space_name === "old_space")?.space_used_size ?? Number.NaN;
+}
