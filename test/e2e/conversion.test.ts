@@ -1,6 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
+import { existsSync, readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { createTestDatabase } from "../support/database.ts";
 import { startProcess } from "../support/process.ts";
@@ -20,6 +21,14 @@ function converters(serverId?: number): number[] {
     const runs = state?.startsWith("Z") === false && command.endsWith(" child.ts json");
     return isChild && runs ? [Number(pid)] : [];
   });
+}
+
+/** Returns the nice values of the threads of a process, and of its session where Linux schedules by session. */
+function prioritiesOf(pid: number): string[] {
+  const threads =
+    execFileSync("ps", ["-L", "-o", "ni=", "-p", String(pid)], { encoding: "utf8" }).match(/-?\d+/g) ?? [];
+  const group = existsSync("/proc/self/autogroup") ? readFileSync(`/proc/${pid}/autogroup`, "utf8") : "";
+  return [...new Set([...threads, ...(/ nice (-?\d+)$/m.exec(group)?.slice(1) ?? [])])];
 }
 
 test.each<[string, NodeJS.Signals, boolean, string, number | "cut"]>([
@@ -52,6 +61,7 @@ test.each<[string, NodeJS.Signals, boolean, string, number | "cut"]>([
     );
     await expect.poll(() => converters(pid), { interval: 5, timeout: 10_000 }).toHaveLength(1);
     const [converter = 0] = converters(pid);
+    await expect.poll(() => prioritiesOf(converter)).toEqual(["5"]);
     const ended = once(server.process, "exit");
     process.kill(toGroup ? -pid : pid, signal);
     expect(await converted).toEqual([expected, true]);

@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { writeFileSync } from "node:fs";
 import { setPriority } from "node:os";
 import { extname } from "node:path";
 import type { Readable } from "node:stream";
@@ -52,7 +53,7 @@ export async function convertInChild(
   const ended = once(child, "close") as Promise<[number | null, NodeJS.Signals | null]>;
   // A child that cannot start has no pipes; the error of the pipes is thrown instead.
   ended.catch(() => undefined);
-  if (child.pid !== undefined) setPriority(child.pid, niceness);
+  if (child.pid !== undefined) lowerPriority(child.pid);
   // A child that exits early closes its stdin; its exit code says why.
   child.stdin.on("error", () => undefined).end(bytes);
   const all = Promise.all([ended, collect(child.stdout, maxBytes), collect(child.stderr, Infinity)]);
@@ -73,6 +74,17 @@ export async function convertInChild(
     throw error;
   } finally {
     child.kill("SIGKILL");
+  }
+}
+
+/** Lowers the priority of a process that leads a session. */
+function lowerPriority(pid: number): void {
+  setPriority(pid, niceness);
+  try {
+    // Linux may share a core between sessions first, and between the processes of a session next.
+    writeFileSync(`/proc/${pid}/autogroup`, String(niceness));
+  } catch {
+    // Other systems, and kernels that do not group by session, have no such file.
   }
 }
 

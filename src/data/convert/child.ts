@@ -1,12 +1,9 @@
 import { once } from "node:events";
-import { constants, setPriority } from "node:os";
 import { notConvertibleExitCode } from "./child-process.ts";
 import { convertBytes } from "./convert-bytes.ts";
 import { ConversionError } from "./layout.ts";
 
 // The program of child-process.ts: reads the data from stdin and writes the result to stdout.
-// Low priority: a conversion must not slow down the calls of the server.
-setPriority(constants.priority.PRIORITY_BELOW_NORMAL);
 // Ignored: a service manager may send SIGTERM to all processes of a service, and the server drains first.
 process.on("SIGTERM", () => undefined);
 const from = process.argv[2] === "json" ? "json" : "xlsx";
