@@ -28,5 +28,5 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=20s CMD ["node", "-e", "\
   const { PORT = '8080', TLS_CERT } = process.env; \
   fetch((TLS_CERT ? 'https' : 'http') + '://127.0.0.1:' + PORT + '/readyz') \
     .then(({ ok }) => process.exit(ok ? 0 : 1), () => process.exit(1))"]
-# The option is that of npm start: see docs/operations.md, "In production".
-CMD ["node", "--max-semi-space-size=4", "dist/main.js"]
+# The options are those of npm start: see docs/operations.md, "In production".
+CMD ["node", "--max-semi-space-size=16", "--min-semi-space-size=16", "--v8-pool-size=1", "dist/main.js"]

@@ -59,6 +59,8 @@ export async function load(kind: string, url: string, token: string, callers: nu
   const script = new URL("load.ts", import.meta.url).pathname;
   const output = await run([
     process.execPath,
+    // The threads of its collections would take turns with Redis and PostgreSQL on the same core.
+    "--single-threaded-gc",
     "--import",
     "tsx",
     script,

@@ -7,9 +7,11 @@ import { join } from "node:path";
 /** The core of the server, and the core of all other processes. */
 export const cores = { server: "0", others: "1" };
 
-/** Returns the command of the service of a tree, as `npm start` runs it. */
+/** Returns the command of the service of a tree, as its `npm start` runs it. */
 export function serviceOf(tree: string): string[] {
-  return [process.execPath, "--max-semi-space-size=4", join(tree, "dist/main.js")];
+  const { scripts } = JSON.parse(readFileSync(join(tree, "package.json"), "utf8"));
+  const [, options = ""] = /^exec node (.*)dist\/main\.js$/.exec(scripts.start) ?? [];
+  return [process.execPath, ...options.split(" ").filter(Boolean), join(tree, "dist/main.js")];
 }
 
 export interface Server {
