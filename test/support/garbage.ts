@@ -8,7 +8,7 @@ import { createContextValues } from "@connectrpc/connect";
 import { AcquireQuotaRequestSchema, QuotaService } from "#gen/tollgate/v1/lease_pb.js";
 import { createGrpcServer } from "../../src/grpc/server.ts";
 import { openGrpc } from "../bench/rivals/grpc-client.ts";
-import { openListener } from "../support/listener.ts";
+import { openListener } from "./listener.ts";
 
 const calls = 2000;
 const serve = createGrpcServer({
