@@ -3,9 +3,8 @@
  * Arguments: kind, URL, token, seconds, and callers, or calls a second where the load does not wait for answers.
  */
 import { Agent, request as httpRequest } from "node:http";
-import { encodeEnvelope } from "@connectrpc/connect/protocol";
 import { Redis } from "ioredis";
-import { acquisition, batchSize, openQuotaCalls, type QuotaCalls, quotaService } from "./calls.ts";
+import { batchSize, openQuotaCalls, type QuotaCalls, quotaService, streamMessages } from "./calls.ts";
 import { createClientPair } from "./client-pair.ts";
 import { runClosedLoop } from "./closed-loop.ts";
 import { users } from "./fixture.ts";
@@ -36,7 +35,7 @@ async function stream(quota: QuotaCalls, caller: number): Promise<number> {
     else finish();
   });
   const send = () => {
-    call.write(Buffer.concat(Array.from({ length: batchSize }, () => encodeEnvelope(0, acquisition()))));
+    call.write(streamMessages());
     sent += batchSize;
   };
   send();
