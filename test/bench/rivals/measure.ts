@@ -3,6 +3,8 @@ import { run, type Server, treeCpuSeconds } from "./processes.ts";
 
 export const seconds = 3;
 const rounds = Number(process.env.ROUNDS ?? 3);
+/** A service runs for days. In the first seconds of a process, V8 still compiles. */
+const warmUpRounds = 4;
 
 /** The work of a server per second of wall time, and per second of processor time. */
 export interface Speed {
@@ -25,10 +27,10 @@ export interface Rival {
   readonly otherPids?: readonly number[];
 }
 
-/** Returns medians of rounds in which the rivals alternate. The first round warms up. */
+/** Returns medians of rounds in which the rivals alternate. */
 export async function compare(rivals: readonly Rival[]): Promise<Map<string, Speed>> {
   const made = new Map(rivals.map(({ name }) => [name, [] as Speed[]]));
-  for (let round = 0; round <= rounds; round += 1) {
+  for (let round = 0; round < warmUpRounds + rounds; round += 1) {
     for (const { name, load, server, otherPids = [] } of rivals) {
       const pids = server?.child.pid === undefined ? [] : [server.child.pid];
       const before = { server: treeCpuSeconds(pids), others: treeCpuSeconds(otherPids) };
@@ -37,7 +39,7 @@ export async function compare(rivals: readonly Rival[]): Promise<Map<string, Spe
       const usedByOthers = treeCpuSeconds(otherPids) - before.others;
       const perCoreSecond = pids.length === 0 ? Number.NaN : done / used;
       const perCoreSecondOfAll = otherPids.length === 0 ? Number.NaN : done / (used + usedByOthers);
-      if (round > 0) made.get(name)?.push({ wall: rate, perCoreSecond, perCoreSecondOfAll, p99 });
+      if (round >= warmUpRounds) made.get(name)?.push({ wall: rate, perCoreSecond, perCoreSecondOfAll, p99 });
     }
   }
   const medianOf = (speeds: readonly Speed[], field: keyof Speed) => median(speeds.map((speed) => speed[field]));
