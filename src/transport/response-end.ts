@@ -31,7 +31,7 @@ const countKey = Symbol("bytes of the body");
 function countBytes(response: Response): { readonly bytes: number } {
   const { write, end } = response as BodyWriter;
   const counted = { bytes: 0, write, end };
-  // The same functions for all responses, as in body-pieces.ts. The end of HTTP/2 responses calls write.
+  // All responses share these functions, as bodies do in body-pieces.ts. The end of HTTP/2 responses calls write.
   const methods = "stream" in response ? { write: writeCounted } : { write: writeCounted, end: endCounted };
   Object.assign(response, { [countKey]: counted, ...methods });
   return counted;
