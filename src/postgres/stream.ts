@@ -132,29 +132,35 @@ interface PageOptions {
   readonly close: () => void;
 }
 
-/** Yields a page in pieces. Closes the cursor when the reader takes too long, even if the reader never resumes. */
+/**
+ * Yields a page in pieces. Closes the cursor when the reader takes too long, even if the reader never resumes. The pauses
+ * before the pieces are the server's own time.
+ */
 async function* yieldPage<Row>(
   rows: Row[],
   { signal, transferDeadline, pageMs, close }: PageOptions,
 ): AsyncGenerator<Row[]> {
   let isLate = false;
-  const startedMs = performance.now();
-  const timer = setTimeout(() => {
+  let timer: NodeJS.Timeout | undefined;
+  const onLate = () => {
     isLate = true;
     close();
-  }, transferDeadline.leftMs);
+  };
   signal.addEventListener("abort", close, { once: true });
   try {
     for await (const piece of inBulkPieces(rows)) {
+      const sentMs = performance.now();
+      timer = setTimeout(onLate, transferDeadline.leftMs);
       yield piece;
+      clearTimeout(timer);
       signal.throwIfAborted();
       if (isLate) throw unavailable("READER_TOO_SLOW", "the list was read too slowly", 1000);
+      transferDeadline.spend(performance.now() - sentMs, (pageMs * piece.length) / pageSize);
     }
   } finally {
     clearTimeout(timer);
     signal.removeEventListener("abort", close);
   }
-  transferDeadline.spend(performance.now() - startedMs, pageMs);
 }
 
 async function rollBack(transaction: Transaction | undefined, running: Running): Promise<void> {

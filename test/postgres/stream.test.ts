@@ -66,7 +66,7 @@ describe("rows", () => {
     expect(await sizesOf(1000)).toEqual([1000]);
   });
 
-  it("arrive when the event loop has handled other calls, one piece of all lists a turn", async () => {
+  it("arrive when the event loop has handled other calls, at most one piece of all lists a turn", async () => {
     let turn = 0;
     const countTurn = () => {
       turn += 1;
@@ -247,6 +247,24 @@ describe("the connection is released", () => {
     // The whole list took longer than a reader may fall behind.
     expect(performance.now() - begin).toBeGreaterThan(1000);
     expect(count).toBe(40_000);
+  });
+
+  it("only at the end when the server is busy and the reader is fast", async () => {
+    const delay = () => {
+      const end = performance.now() + 5;
+      while (performance.now() < end);
+      delaying = setImmediate(delay);
+    };
+    let delaying = setImmediate(delay);
+    const begin = performance.now();
+    let count = 0;
+    try {
+      for await (const page of stream(4000, { pace: { slackMs: 300, pageMs: 10 } })) count += page.length;
+    } finally {
+      clearImmediate(delaying);
+    }
+    expect(performance.now() - begin).toBeGreaterThan(400);
+    expect(count).toBe(4000);
   });
 });
 
