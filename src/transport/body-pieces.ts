@@ -66,6 +66,7 @@ const none = Buffer.alloc(0);
 /**
  * Joins the small pieces of a body while they wait to be read, so that they take about as much memory as they have
  * bytes. The content and the end of the body do not change.
+ * A body may be joined once.
  * @param onTinyPieces called at most once, when the body or its connection has too many pieces for its size
  */
 export function joinPieces(body: Readable, counter?: PieceCounter, onTinyPieces: () => void = () => undefined): void {

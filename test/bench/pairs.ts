@@ -16,7 +16,7 @@ import { childrenOf, moveAside, threadNanos } from "./rivals/processes.ts";
 const callers = 64;
 /** Rounds have a number of pairs, not a time: a slow machine must not measure code that is not compiled yet. */
 const pairsPerRound = Number(process.env.PAIRS ?? 1000);
-const warmUpPairs = Number(process.env.WARM_UP ?? 8000);
+const warmUpPairs = Number(process.env.WARM_UP ?? 20_000);
 const rounds = Number(process.env.ROUNDS ?? 16);
 const settings: Record<string, string> = process.env.LEVEL === undefined ? {} : { LOG_LEVEL: process.env.LEVEL };
 

@@ -70,6 +70,11 @@ describe.skipIf(noOwnRedis !== "")(`the image of the Dockerfile ${noOwnRedis}`, 
     expect(Number(major)).toBeLessThan(25);
   });
 
+  test("it starts Node with the options of npm start", () => {
+    const { scripts } = JSON.parse(readFileSync("package.json", "utf8"));
+    expect(["exec", ...image.command].join(" ")).toBe(scripts.start);
+  });
+
   test("it holds no development dependency, no embedded PostgreSQL, no test and no source", () => {
     const { packages } = JSON.parse(readFileSync("package-lock.json", "utf8"));
     const modules = join(image.root, image.folder, "node_modules");

@@ -28,10 +28,17 @@ test.each(files)("%s locks a table before it changes its rows", (name) => {
 
 test.each([
   ["update one set two = 3;", ["one"]],
+  ["UPDATE one\n  SET two = 3;", ["one"]],
+  ["update only one kept set two = 3;", ["one"]],
   ["update one set two = 3; create trigger four after update on one;", ["one"]],
   ["alter table five add column two text; with six as (update one as seven set two = 3) select;", ["one"]],
-  ["delete from one;", ["one"]],
-  ["lock table one in access exclusive mode; update one set two = 3;", []],
+  ["delete\nfrom one;", ["one"]],
+  ["do $$ begin update one set two = 3; end $$;", ["one"]],
+  ["lock table one in access share mode; update one set two = 3;", ["one"]],
+  ["alter table one validate constraint six; update one set two = 3;", ["one"]],
+  ["-- transaction: off\nalter table one add column two text;\nupdate one set two = 3;", ["one"]],
+  ["lock table one; update one set two = 3;", []],
+  ["lock table one in share row exclusive mode; update one set two = 3;", []],
   ["create trigger four after update on one; update one set two = 3;", []],
   ["alter table one add column two text; update one set two = 3;", []],
   ["create table one (); update one set two = 3;", []],
@@ -88,13 +95,18 @@ function violationsOf(sql: string): string[] {
  */
 function unlockedUpdatesOf(sql: string): string[] {
   const text = sql
-    .replaceAll(/\$\$.*?\$\$/gs, "")
     .replaceAll(/--.*/g, "")
+    .replaceAll(/(?<!\bdo\s+)\$\$.*?\$\$/gis, "")
+    .replaceAll(/\s+/g, " ")
     .toLowerCase();
-  const locks = /\b(?:lock table|alter table|create table|create trigger [^;]*? on) (\w+)/g;
-  return [...text.matchAll(/\b(?:update (\w+)(?: as \w+)? set|delete from (\w+))\b/g)].flatMap((change) => {
+  // Without a transaction, a lock ends with its statement.
+  const lasts = !/^-- transaction: off$/m.test(sql);
+  const locks =
+    /\b(?:lock table (\w+)(?: in (?:share row exclusive|exclusive|access exclusive) mode)? ?;|alter table (\w+) (?!validate)|create table (\w+)|create trigger [^;]*? on (\w+))/g;
+  const changes = /\b(?:update (?:only )?(\w+)(?: (?:as )?\w+)? set|delete from (?:only )?(\w+))\b/g;
+  return [...text.matchAll(changes)].flatMap((change) => {
     const table = change[1] ?? change[2] ?? "";
-    const locked = [...text.slice(0, change.index).matchAll(locks)].map(([, name]) => name);
-    return locked.includes(table) ? [] : [table];
+    const locked = [...text.slice(0, change.index).matchAll(locks)].flatMap((names) => names.slice(1));
+    return lasts && locked.includes(table) ? [] : [table];
   });
 }

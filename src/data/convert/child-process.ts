@@ -1,4 +1,4 @@
-import { spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { writeFileSync } from "node:fs";
 import { setPriority } from "node:os";
@@ -53,7 +53,7 @@ export async function convertInChild(
   const ended = once(child, "close") as Promise<[number | null, NodeJS.Signals | null]>;
   // A child that cannot start has no pipes; the error of the pipes is thrown instead.
   ended.catch(() => undefined);
-  if (child.pid !== undefined) lowerPriority(child.pid);
+  lowerPriority(child);
   // A child that exits early closes its stdin; its exit code says why.
   child.stdin.on("error", () => undefined).end(bytes);
   const all = Promise.all([ended, collect(child.stdout, maxBytes), collect(child.stderr, Infinity)]);
@@ -77,14 +77,25 @@ export async function convertInChild(
   }
 }
 
-/** Lowers the priority of a process that leads a session. */
-function lowerPriority(pid: number): void {
-  setPriority(pid, niceness);
+/** Lowers the priority of a process that leads a session, where the system allows it. */
+function lowerPriority(child: ChildProcess): void {
+  if (child.pid === undefined) return;
   try {
-    // Linux may share a core between sessions first, and between the processes of a session next.
-    writeFileSync(`/proc/${pid}/autogroup`, String(niceness));
+    setPriority(child.pid, niceness);
   } catch {
-    // Other systems, and kernels that do not group by session, have no such file.
+    // The conversion works with any priority.
+  }
+  lowerSessionPriority(child);
+}
+
+/** Linux may share a core between sessions first (autogroup), and between the processes of a session next. */
+function lowerSessionPriority(child: ChildProcess): void {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  try {
+    writeFileSync(`/proc/${child.pid}/autogroup`, String(niceness));
+  } catch (error) {
+    // Without privileges, all processes together may make one such change in 100 ms. Other systems have no such file.
+    if ((error as NodeJS.ErrnoException).code === "EAGAIN") setTimeout(lowerSessionPriority, 150, child).unref();
   }
 }
 

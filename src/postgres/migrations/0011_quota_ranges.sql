@@ -1,8 +1,8 @@
 -- The ranges of the contract: the points of a request and of a day are always limited, at most by the maximum. A limit
 -- beyond its maximum takes the maximum.
 
--- Waits for servers that write limits. A limit that they commit after the update would stay as it is.
-lock table quota in access exclusive mode;
+-- No server writes limits until this is committed. A limit that one commits after the update would stay as it is.
+lock table quota in share row exclusive mode;
 
 -- compatible: a limit at its maximum refuses nothing that a server of the last release grants without a limit.
 update quota set

@@ -10,7 +10,8 @@ export const cores = { server: "0", others: "1" };
 /** Returns the command of the service of a tree, as its `npm start` runs it. */
 export function serviceOf(tree: string): string[] {
   const { scripts } = JSON.parse(readFileSync(join(tree, "package.json"), "utf8"));
-  const [, options = ""] = /^exec node (.*)dist\/main\.js$/.exec(scripts.start) ?? [];
+  const [, options] = /^exec node (.*)dist\/main\.js$/.exec(scripts.start) ?? [];
+  if (options === undefined) throw new Error(`npm start of ${tree} does not run node: ${scripts.start}`);
   return [process.execPath, ...options.split(" ").filter(Boolean), join(tree, "dist/main.js")];
 }
 

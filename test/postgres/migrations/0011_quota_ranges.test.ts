@@ -72,7 +72,9 @@ it("gives the maximum to a limit that a server of the last release commits durin
   const writer = await database.transaction();
   await writer("quota").insert({ user_id: user?.id, service: "ROUTING", method_group: "PLAN" });
   const migrating = migrate(database);
-  const isWaiting = () => database("pg_locks").where({ granted: false, locktype: "relation" }).first();
+  const thisDatabase = database("pg_database").select("oid").where("datname", database.raw("current_database()"));
+  const isWaiting = () =>
+    database("pg_locks").where({ granted: false, locktype: "relation", database: thisDatabase }).first();
   await expect.poll(isWaiting).toBeDefined();
   await writer.commit();
   await migrating;
