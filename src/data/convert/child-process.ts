@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { writeFileSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
 import { setPriority } from "node:os";
 import { extname } from "node:path";
 import type { Readable } from "node:stream";
@@ -88,15 +88,16 @@ function lowerPriority(child: ChildProcess): void {
   lowerSessionPriority(child);
 }
 
-/** Linux may share a core between sessions first (autogroup), and between the processes of a session next. */
+/**
+ * Linux may share a core between sessions first (autogroup), and between the processes of a session next. The kernel may
+ * take tens of milliseconds for the change, which happens beside the event loop.
+ */
 function lowerSessionPriority(child: ChildProcess): void {
   if (child.exitCode !== null || child.signalCode !== null) return;
-  try {
-    writeFileSync(`/proc/${child.pid}/autogroup`, String(niceness));
-  } catch (error) {
+  writeFile(`/proc/${child.pid}/autogroup`, String(niceness)).catch((error: NodeJS.ErrnoException) => {
     // Without privileges, all processes together may make one such change in 100 ms. Other systems have no such file.
-    if ((error as NodeJS.ErrnoException).code === "EAGAIN") setTimeout(lowerSessionPriority, 150, child).unref();
-  }
+    if (error.code === "EAGAIN") setTimeout(lowerSessionPriority, 150, child).unref();
+  });
 }
 
 async function collect(chunks: Readable, maxBytes: number): Promise<Buffer> {
