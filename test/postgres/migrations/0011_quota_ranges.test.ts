@@ -4,20 +4,23 @@ import { createTestDatabase, type TestDatabase } from "../../support/database.ts
 import { migrateUpTo } from "../../support/migrations.ts";
 
 let test: TestDatabase;
+let userId: number | undefined;
 
 beforeEach(async () => {
   test = await createTestDatabase({ empty: true });
   await migrateUpTo(test.database, 9);
+  await test.database("company").insert({ key: "acme" });
+  const [user] = await test
+    .database("user_account")
+    .insert({ username: "anna", company_key: "acme", enabled: true, roles: [], timezone: 0 })
+    .returning<{ id: number }[]>("id");
+  userId = user?.id;
 });
 
 afterEach(() => test.drop());
 
 it("gives stored limits that are absent or beyond their maximum the maximum, and leaves the others", async () => {
   const { database } = test;
-  await database("company").insert({ key: "acme" });
-  const [user] = await database("user_account")
-    .insert({ username: "anna", company_key: "acme", enabled: true, roles: [], timezone: 0 })
-    .returning<{ id: number }[]>("id");
   const limits = (request: number | null, day: number | null, window: number | null, concurrent: number | null) => ({
     points_per_request: request,
     points_per_day: day,
@@ -33,7 +36,7 @@ it("gives stored limits that are absent or beyond their maximum the maximum, and
   ];
   const groups = ["PLAN", "ROUTE", "MATRIX", "PACK", "TRACE"];
   await database("quota").insert(
-    rows.map((row, index) => ({ ...row, user_id: user?.id, service: "ROUTING", method_group: groups[index] })),
+    rows.map((row, index) => ({ ...row, user_id: userId, service: "ROUTING", method_group: groups[index] })),
   );
 
   await migrate(database);
@@ -65,12 +68,8 @@ it("gives stored limits that are absent or beyond their maximum the maximum, and
 
 it("gives the maximum to a limit that a server of the last release commits during the migration", async () => {
   const { database } = test;
-  await database("company").insert({ key: "acme" });
-  const [user] = await database("user_account")
-    .insert({ username: "anna", company_key: "acme", enabled: true, roles: [], timezone: 0 })
-    .returning<{ id: number }[]>("id");
   const writer = await database.transaction();
-  await writer("quota").insert({ user_id: user?.id, service: "ROUTING", method_group: "PLAN" });
+  await writer("quota").insert({ user_id: userId, service: "ROUTING", method_group: "PLAN" });
   const migrating = migrate(database);
   const thisDatabase = database("pg_database").select("oid").where("datname", database.raw("current_database()"));
   const isWaiting = () =>
