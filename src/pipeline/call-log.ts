@@ -33,7 +33,7 @@ const probes = new Set<unknown>([...Health.methods, SystemService.method.check])
  * probes, and requests that no operation serves, at debug; all others at info.
  */
 export function createCallLog(options: CallLogOptions): LogCall {
-  const { logger, now } = options;
+  const { logger } = options;
 
   return (values, sent) => {
     const requestState = requestStateOf({ values }, options);
@@ -56,7 +56,7 @@ export function createCallLog(options: CallLogOptions): LogCall {
       outcome: error === undefined ? "ok" : (Code[error.code] ?? ""),
       status: isGrpc(call) ? undefined : sent.status,
       bytes: sent.bytes,
-      durationMs: now() - requestState.startedMs,
+      durationMs: Math.round(performance.now() - requestState.measuredFromMs),
       loginUser: requestState.loginUser,
       ...requestState.span?.ids,
     };

@@ -27,7 +27,7 @@ export interface RequestStateOptions {
 export interface RequestState {
   /** Milliseconds since the epoch. */
   readonly startedMs: number;
-  /** By performance.now(). 0 when calls are not counted. */
+  /** The start by performance.now(), which no correction of the clock moves: for durations. */
   readonly measuredFromMs: number;
   isAdmitted: boolean;
   /** Set even if authorization fails, so that errors can name the caller. */
@@ -47,13 +47,13 @@ const stateKey = createContextKey<RequestState | undefined>(undefined, { descrip
 /** Returns the state of a request and creates it on first use. */
 export function requestStateOf(
   { values }: Pick<HandlerContext, "values">,
-  { now, calls }: Pick<RequestStateOptions, "now" | "calls">,
+  { now }: Pick<RequestStateOptions, "now">,
 ): RequestState {
   const known = values.get(stateKey);
   if (known !== undefined) return known;
   const requestState: RequestState = {
     startedMs: now(),
-    measuredFromMs: calls === undefined ? 0 : performance.now(),
+    measuredFromMs: performance.now(),
     isAdmitted: false,
     caller: undefined,
     error: undefined,
@@ -67,7 +67,7 @@ export function requestStateOf(
 /** Returns the state of a request that has become a call, and starts its span. */
 export function callStateOf(
   context: HandlerContext,
-  options: Pick<RequestStateOptions, "now" | "calls">,
+  options: Pick<RequestStateOptions, "now">,
 ): RequestState {
   const requestState = requestStateOf(context, options);
   const { method, values } = context;
