@@ -10,6 +10,7 @@ import type { RedisSource } from "../metrics/sources.ts";
 import { watchLastRelease } from "../postgres/last-release.ts";
 import { type Notifications, openNotifications } from "../postgres/notifications.ts";
 import { createCorrections } from "../quotas/counters/corrections.ts";
+import type { Meter } from "../quotas/counters/engine.ts";
 import { type DriftCheck, type DriftOptions, startDriftCheck } from "../quotas/ledger/drift.ts";
 import { createLedger, type Ledger, type LedgerLimits } from "../quotas/ledger/ledger.ts";
 import { createSubjects, type Subjects } from "../quotas/limits/subjects.ts";
@@ -69,20 +70,22 @@ export async function openQuotaWiring(
   const { database, url, outages } = databases;
   const subjects = createSubjects({ database, now });
   const alerts = openAlerts(config, { database, logger, subjects, now }, closers);
+  const corrections = createCorrections({ forget: (meter) => quotas.counters.forget(meter), logger });
+  closers.push(async () => corrections.stop());
+  const correct = (meter: Meter) => void corrections.correct(meter);
   const ledger = createLedger({
     database,
     logger,
     alerts: alerts?.writer,
     actions: writing.actions,
     usage: writing.usage,
-    onContradiction: (meter) => void corrections.correct(meter),
+    onContradiction: correct,
     ...ledgerLimits,
   });
-  const corrections = createCorrections({ forget: (meter) => quotas.counters.forget(meter), logger });
-  closers.push(async () => corrections.stop());
   const remember = { ms: config.QUOTA_REMEMBER_SECONDS * 1000, operations: config.QUOTA_REMEMBER_OPERATIONS };
   const roundTrips = createRoundTrips();
-  const engine = redis && openEngine({ redis, database, logger, now: redisNow, remember, roundTrips });
+  const counting = { now: redisNow, remember, roundTrips, onLostSettlement: correct };
+  const engine = redis && openEngine({ redis, database, logger, ...counting });
   /** Set when the quotas are open. Notices arrive before. */
   let watches: UsageWatches | undefined;
   let leaveFailOpen = async (): Promise<void> => {};

@@ -121,11 +121,12 @@ export function openEngine({
   now,
   remember,
   roundTrips,
+  onLostSettlement,
   ...options
 }: Omit<GuardOptions, "engine"> & RedisEngineOptions): SharedEngine {
   return guardGeneration({
     ...options,
     roundTrips,
-    engine: createRedisEngine(options.redis, { now, remember, roundTrips }),
+    engine: createRedisEngine(options.redis, { now, remember, roundTrips, onLostSettlement }),
   });
 }

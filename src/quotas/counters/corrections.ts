@@ -10,7 +10,10 @@ export interface CorrectionsOptions {
 }
 
 export interface Corrections {
-  /** Drops a meter that the ledger contradicts, now or as soon as the counters answer. */
+  /**
+   * Drops a meter that may be wrong, now or as soon as the counters answer: the ledger contradicts it, or the reply to a
+   * settlement was lost. Resolves when no meter waits any more, or after stop().
+   */
   correct(meter: Meter): Promise<void>;
   /** Ends all retries. */
   stop(): void;
@@ -20,29 +23,39 @@ export interface Corrections {
 
 /**
  * Drops wrong meters. A failed attempt is repeated: a Redis that was out of reach keeps its run id, so its wrong counters
- * would be trusted again. Each meter waits for at most one retry.
+ * would be trusted again. A failure is logged once, however many meters wait.
  */
 export function createCorrections({ forget, logger, retryMs = 1000 }: CorrectionsOptions): Corrections {
-  const waiting = new Set<string>();
+  const waiting = new Map<string, Meter>();
+  let running: Promise<void> | undefined;
   let isStopped = false;
   let corrected = 0;
 
-  return {
-    async correct(meter) {
-      const key = [meter.userId, meter.service, meter.methodGroup].join("/");
-      for (;;) {
-        try {
-          await forget(meter);
-          corrected += 1;
-          return;
-        } catch (error) {
-          logger.warn({ err: error, meter }, "counters not corrected");
-        }
-        if (isStopped || waiting.has(key)) return;
-        waiting.add(key);
+  async function dropAll(): Promise<void> {
+    let isFailing = false;
+    // The loop also visits entries that are added while it runs.
+    for (const [key, meter] of waiting) {
+      // Removed first: the meter may become wrong again while it is dropped.
+      waiting.delete(key);
+      try {
+        await forget(meter);
+        corrected += 1;
+        isFailing = false;
+      } catch (error) {
+        if (!isFailing) logger.warn({ err: error, meters: waiting.size + 1 }, "counters not corrected");
+        isFailing = true;
+        if (isStopped) break;
+        waiting.set(key, meter);
         await wait(retryMs, undefined, { ref: false });
-        waiting.delete(key);
       }
+    }
+    running = undefined;
+  }
+
+  return {
+    correct(meter) {
+      waiting.set([meter.userId, meter.service, meter.methodGroup].join("/"), meter);
+      return (running ??= dropAll());
     },
     stop() {
       isStopped = true;

@@ -143,7 +143,7 @@ export type Reply =
 
 export interface Missing {
   readonly kind: "missing";
-  /** A prime must present this token. It is void after the meter is primed, charged or lost again. */
+  /** A prime must present this token. It is void after the meter is primed or lost again, or a lease is settled or released. */
   readonly token: string;
   /** The engine's clock, milliseconds since the epoch. */
   readonly nowMs: number;
@@ -175,7 +175,10 @@ export interface Snapshot {
 export interface CounterEngine {
   /** Returns one reply for each request, in order, in one round trip. Requests of one meter take effect in order. */
   run(requests: readonly CounterRequest[]): Promise<Reply[]>;
-  /** Fills a missing meter from a snapshot. Changes nothing when the token is void. */
+  /**
+   * Fills a missing meter from a snapshot. Changes nothing when the token is void. A meter that only lacks its window is
+   * replaced, except for live leases that the ledger has not ended.
+   */
   prime(meter: Meter, token: string, snapshot: Snapshot): Promise<void>;
   /**
    * Adds a lease of the ledger that the meter does not know. Changes nothing if it knows the lease. A live lease takes its

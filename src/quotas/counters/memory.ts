@@ -59,6 +59,7 @@ export function createMemoryEngine({ now, remember }: MemoryEngineOptions): Coun
             tokens.delete(key);
             return settle(context, command);
           case "release":
+            tokens.delete(key);
             return release(context, command.operationId);
           case "usage":
             return done(context, undefined, undefined);
@@ -70,9 +71,10 @@ export function createMemoryEngine({ now, remember }: MemoryEngineOptions): Coun
       const [key] = keysOf(meter, "");
       if (tokens.get(key) !== token) return;
       tokens.delete(key);
-      const state = meters.get(key);
-      if (state === undefined) meters.set(key, toState(snapshot, remember));
-      else setWindow(state, snapshot);
+      const state = toState(snapshot, remember);
+      // Live leases of present counters stay, unless the ledger has ended them: they may not be written yet.
+      for (const lease of meters.get(key)?.running.values() ?? []) keepRunning(state, lease);
+      meters.set(key, state);
     },
     async restore(meter, rules, lease) {
       const context = openMeter(keysOf(meter, "")[0], rules);
@@ -352,7 +354,9 @@ function endOf({ endedMs, expireMs }: Lease): number {
   return endedMs ?? expireMs;
 }
 
-function setWindow(state: State, { window, windowUsed }: Snapshot): void {
-  Object.assign(state, window, { windowUsed, windowReserved: 0 });
-  for (const { day, points } of state.running.values()) if (isInWindow(state, day)) state.windowReserved += points;
+function keepRunning(state: State, lease: Lease): void {
+  const { operationId } = lease;
+  const inLedger = state.running.get(operationId);
+  if (inLedger !== undefined) reserve(state, inLedger, -1);
+  if (!state.ended.has(operationId)) addRunning(state, lease);
 }

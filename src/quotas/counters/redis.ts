@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { Cluster, type Redis } from "ioredis";
 import { shareWrite } from "../../redis/share-write.ts";
 import { createRoundTrips, measureRoundTrip, type RoundTrips } from "../../shared/measures.ts";
-import type { CounterEngine, Lease, Meter, Remembered, Reply, Rules } from "./engine.ts";
+import type { CounterEngine, CounterRequest, Lease, Meter, Remembered, Reply, Rules } from "./engine.ts";
 import { keysOf } from "./keys.ts";
 import { createReplyReader, groupByMeter, type MeterGroup, packCommand, packLease, packQuotas } from "./meter-text.ts";
 
@@ -13,6 +13,8 @@ export interface RedisEngineOptions {
   readonly remember: Remembered;
   /** Counts the round trips. */
   readonly roundTrips?: RoundTrips | undefined;
+  /** Called with the meter of a settlement whose reply is lost: only Redis knows whether the settlement took effect. */
+  readonly onLostSettlement?: ((meter: Meter) => void) | undefined;
 }
 
 /** The most leases of one call of prime.lua, so that no call blocks Redis for long. */
@@ -21,7 +23,7 @@ const primePart = 1000;
 /** Creates counters in Redis, on a single server or a Cluster. */
 export function createRedisEngine(
   redis: Redis | Cluster,
-  { now, remember, roundTrips = createRoundTrips() }: RedisEngineOptions,
+  { now, remember, roundTrips = createRoundTrips(), onLostSettlement = () => undefined }: RedisEngineOptions,
 ): CounterEngine {
   const meterScript = readScript("meter.lua");
   const primeScript = readScript("prime.lua");
@@ -43,11 +45,25 @@ export function createRedisEngine(
 
   const measure = <Result>(work: Promise<Result>) => measureRoundTrip(roundTrips, work);
 
+  async function runGroups(groups: readonly MeterGroup[], requests: readonly CounterRequest[]): Promise<unknown[]> {
+    const isConnected = redis.status === "ready";
+    try {
+      return await measure(runAll(redis, meterScript, groups.map(callOf)));
+    } catch (error) {
+      // Redis' own error is a reply, and nothing was sent without a connection.
+      const isReply = error instanceof Error && error.name === "ReplyError";
+      if (isConnected && !isReply) {
+        for (const { meter, command } of requests) if (command.kind === "settle") onLostSettlement(meter);
+      }
+      throw error;
+    }
+  }
+
   return {
     async run(requests) {
       const groups = groupByMeter(requests);
       shareWrite(redis);
-      const answers = await measure(runAll(redis, meterScript, groups.map(callOf)));
+      const answers = await runGroups(groups, requests);
       const replies: Reply[] = [];
       for (const [place, { rules, indexes }] of groups.entries()) {
         const read = createReplyReader(answers[place] as string[], rules);

@@ -74,6 +74,16 @@ const prober = "prober";
 const dayMs = 86_400_000;
 const minuteMs = 60_000;
 
+/**
+ * Returns the time until a minute before midnight UTC on the tenth of a month. At midnight UTC half of the timezones are a
+ * day ahead. On the tenth the date windows of most quotas last longer than a short history, so their sums are compared at its end.
+ */
+function msToStart(now: Date): number {
+  const startIn = (months: number) => Date.UTC(now.getUTCFullYear(), now.getUTCMonth() + months, 11) - minuteMs;
+  const [thisMonth, nextMonth] = [startIn(0), startIn(1)];
+  return (thisMonth > now.getTime() ? thisMonth : nextMonth) - now.getTime();
+}
+
 /** Runs one history in a world until all leases have ended and the counters are read. */
 export async function runHistory(options: RunOptions): Promise<{ world: World; summary: RunSummary }> {
   const { operations, faults: count, seed, callers, settings, source } = options;
@@ -86,8 +96,7 @@ export async function runHistory(options: RunOptions): Promise<{ world: World; s
   }
 
   async function run(world: World): Promise<RunSummary> {
-    // At every hour of the real clock, a history begins a minute before midnight UTC: half of the timezones are a day ahead.
-    await world.moveClock((2 * dayMs - minuteMs - (Date.now() % dayMs)) % dayMs);
+    await world.moveClock(msToStart(new Date()));
     const random = createRandom(seed);
     const [{ url } = { url: "" }] = world.servers;
     const admin = await login(url, "admin");

@@ -488,33 +488,61 @@ export function testConformance(subject: () => Subject): void {
       expect(leaseOf(moved)).toMatchObject({ day: dayAt(noon, -12), timezone: -12 });
     });
 
-    test("a settlement invalidates a window that is being read from the ledger", async () => {
-      const operationId = randomUUID();
-      await acquire(5, rules(), operationId);
+    describe("a window that began earlier", () => {
       const today = dayAt(noon, 0);
       const wide = rules({ period: { from: today - 3, to: today + 3 } });
       const readUsage = () => subject().engine.run([{ meter, rules: wide, command: { kind: "usage" } }]);
-      const [missing] = await readUsage();
-      // Another server, with the old quota in its cache, settles meanwhile.
-      await settle(operationId, 4);
-      await prime(missing as Reply, wide, { windowUsed: 40 });
-      expect((await readUsage())[0]?.kind).toBe("missing");
-      expect(meterStateOf(await execute({ kind: "usage" }, wide, { windowUsed: 44 }))).toMatchObject({
-        dayUsed: 4,
-        windowUsed: 44,
-      });
-    });
 
-    test("a new window that began earlier is read from the ledger, and the counters of the day stay", async () => {
-      const running = randomUUID();
-      await acquire(5, rules(), running);
-      const used = randomUUID();
-      await acquire(3, rules(), used);
-      await settle(used, 3);
-      const today = dayAt(noon, 0);
-      const wide = rules({ period: { from: today - 3, to: today + 3 } });
-      const reply = await execute({ kind: "usage" }, wide, { windowUsed: 40 });
-      expect(meterStateOf(reply)).toMatchObject({ dayUsed: 3, dayReserved: 5, windowUsed: 40, windowReserved: 5 });
+      const settlesFour = (operationId: string) => settle(operationId, 4);
+
+      test.each<[string, (operationId: string) => Promise<unknown>, (operationId: string) => Promise<unknown>]>([
+        ["a settlement", async () => undefined, settlesFour],
+        ["a release", async () => undefined, (operationId) => release(operationId)],
+        ["a repeated settlement, which the ledger gets if the first reply was lost,", settlesFour, settlesFour],
+      ])("is read from the ledger again after %s", async (_what, before, meanwhile) => {
+        const operationId = randomUUID();
+        await acquire(5, rules(), operationId);
+        await before(operationId);
+        const [missing] = await readUsage();
+        // By another server, which has the old quota in its cache.
+        await meanwhile(operationId);
+        await prime(missing as Reply, wide, { windowUsed: 40 });
+        expect((await readUsage())[0]?.kind).toBe("missing");
+        expect(meterStateOf(await execute({ kind: "usage" }, wide, { dayUsed: 4, windowUsed: 44 }))).toMatchObject({
+          dayUsed: 4,
+          windowUsed: 44,
+        });
+      });
+
+      test("has the points of a settlement that is repeated because its reply was lost", async () => {
+        const granted = leaseOf(await acquire(5)) as Lease;
+        await settle(granted.operationId, 4);
+        const [missing] = await readUsage();
+        await prime(missing as Reply, wide, { windowUsed: 40, leases: [granted] });
+        expect(meterStateOf(await settle(granted.operationId, 4, wide))).toMatchObject({ dayUsed: 4, windowUsed: 44 });
+        expect(meterStateOf(await settle(granted.operationId, 4, wide))).toMatchObject({ dayUsed: 4, windowUsed: 44 });
+      });
+
+      test("comes with the leases of the ledger, and live leases that the ledger has not ended stay", async () => {
+        const [unwritten, renewed, ended] = [await acquire(5), await acquire(6), await acquire(7)].map(leaseOf);
+        at(noon + 30_000);
+        await renew(renewed?.operationId ?? "");
+        const settled = { ...(ended as Lease), state: "settled" as const, settledPoints: 3, holder: "" };
+        const [missing] = await readUsage();
+        const leases = [renewed as Lease, settled];
+        await prime(missing as Reply, wide, { dayUsed: 3, windowUsed: 40, leases });
+        expect(meterStateOf((await readUsage())[0] as Reply)).toMatchObject({
+          dayUsed: 3,
+          dayReserved: 11,
+          windowUsed: 40,
+          windowReserved: 11,
+          running: 2,
+        });
+        // The renewal, which the ledger does not have yet, counts.
+        at(noon + 61_000);
+        expect(meterStateOf((await readUsage())[0] as Reply)).toMatchObject({ windowReserved: 6, running: 1 });
+        expect(await settle(unwritten?.operationId ?? "", 5, wide)).toMatchObject({ kind: "done", before: "expired" });
+      });
     });
   });
 

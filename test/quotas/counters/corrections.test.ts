@@ -18,14 +18,43 @@ test("retries until the counters forget a contradicted meter, and then stops", a
   expect(forgotten).toEqual([meter]);
 });
 
-test("several contradictions of one meter share one retry while the counters do not answer", async () => {
+test("one failure of many meters is one line in the log and one retry", async () => {
+  const lines: string[] = [];
+  const log = pino({ level: "warn" }, { write: (line) => void lines.push(line) });
+  const forgotten: Meter[] = [];
+  let failures = 3;
+  const forget = async (dropped: Meter) => {
+    if (failures > 0) throw new Error(`no answer, ${(failures -= 1)} more`);
+    forgotten.push(dropped);
+  };
+  const { correct, count } = createCorrections({ forget, logger: log, retryMs: 1 });
+  const meters = [1, 2, 3].map((userId) => ({ ...meter, userId }));
+  await Promise.all([...meters, ...meters].map(correct));
+  expect(new Set(forgotten)).toEqual(new Set(meters));
+  expect([forgotten.length, count(), lines.length, failures]).toEqual([3, 3, 1, 0]);
+});
+
+test("drops a meter again that becomes wrong while it is dropped", async () => {
+  let drops = 0;
+  const { correct } = createCorrections({
+    forget: async () => {
+      drops += 1;
+      if (drops === 1) void correct(meter);
+    },
+    logger,
+  });
+  await correct(meter);
+  expect(drops).toBe(2);
+});
+
+test("ends retries at the stop", async () => {
   let attempts = 0;
-  const forget = () => Promise.reject(new Error(`no answer, ${(attempts += 1)}`));
+  const forget = async () => {
+    attempts += 1;
+    if (attempts === 3) stop();
+    throw new Error("no answer");
+  };
   const { correct, stop } = createCorrections({ forget, logger, retryMs: 1 });
-  const correcting = [correct(meter), correct(meter), correct(meter)];
-  await Promise.all(correcting.slice(1));
+  await correct(meter);
   expect(attempts).toBe(3);
-  stop();
-  await correcting[0];
-  expect(attempts).toBeLessThanOrEqual(4);
 });
