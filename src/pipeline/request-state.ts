@@ -65,10 +65,7 @@ export function requestStateOf(
 }
 
 /** Returns the state of a request that has become a call, and starts its span. */
-export function callStateOf(
-  context: HandlerContext,
-  options: Pick<RequestStateOptions, "now">,
-): RequestState {
+export function callStateOf(context: HandlerContext, options: Pick<RequestStateOptions, "now">): RequestState {
   const requestState = requestStateOf(context, options);
   const { method, values } = context;
   requestState.span ??= currentTracer()?.startCall(

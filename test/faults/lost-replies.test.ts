@@ -55,7 +55,11 @@ describe.skipIf(noOwnRedis !== "")("when Redis charges a settlement and its repl
     const error = await settle(leaseId, points).catch((failure: unknown) => failure);
     expect(error).toMatchObject({ code: Code.Unavailable });
     await proxy.restore();
-    const isBack = () => usedPoints().then(() => true, (failure: unknown) => ConnectError.from(failure).code);
+    const isBack = () =>
+      usedPoints().then(
+        () => true,
+        (failure: unknown) => ConnectError.from(failure).code,
+      );
     await expect.poll(isBack, { timeout: 20_000 }).toBe(true);
   }
 
