@@ -55,7 +55,7 @@ if kept[1] == generation and redis.call('ZSCORE', leases, '@' .. generation) the
     if not in_ledger or fields(in_ledger) == 'a' then put(name, redis.call('HGET', state, 'l' .. name)) end
   end
 end
--- Also removes counters of an earlier generation, or the key that is left of a lost pair.
+-- This removes counters of an earlier generation, and the key that is left of a lost pair, too.
 redis.call('DEL', state, leases)
 if redis.call('EXISTS', new_state) == 1 then
   redis.call('RENAME', new_state, state)
