@@ -70,21 +70,31 @@ export async function openQuotaWiring(
   const { database, url, outages } = databases;
   const subjects = createSubjects({ database, now });
   const alerts = openAlerts(config, { database, logger, subjects, now }, closers);
-  const corrections = createCorrections({ forget: (meter) => quotas.counters.forget(meter), logger });
+  const forget = (meter: Meter) => quotas.counters.forget(meter);
+  const corrections = createCorrections({ forget, logger });
+  const lostSettlements = createCorrections({
+    async forget(meter) {
+      // Counters that only count too much can wait: without a flush of every server, grants would be lost with them.
+      if (!(await notifications.barrier())) throw new Error("a server has not flushed its grants");
+      await forget(meter);
+    },
+    logger,
+  });
   closers.push(async () => corrections.stop());
-  const correct = (meter: Meter) => void corrections.correct(meter);
+  closers.push(async () => lostSettlements.stop());
   const ledger = createLedger({
     database,
     logger,
     alerts: alerts?.writer,
     actions: writing.actions,
     usage: writing.usage,
-    onContradiction: correct,
+    onContradiction: (meter) => void corrections.correct(meter),
     ...ledgerLimits,
   });
   const remember = { ms: config.QUOTA_REMEMBER_SECONDS * 1000, operations: config.QUOTA_REMEMBER_OPERATIONS };
   const roundTrips = createRoundTrips();
-  const counting = { now: redisNow, remember, roundTrips, onLostSettlement: correct };
+  const onLostSettlement = (meter: Meter) => void lostSettlements.correct(meter);
+  const counting = { now: redisNow, remember, roundTrips, onLostSettlement };
   const engine = redis && openEngine({ redis, database, logger, ...counting });
   /** Set when the quotas are open. Notices arrive before. */
   let watches: UsageWatches | undefined;
@@ -141,7 +151,8 @@ export async function openQuotaWiring(
   const drift = redis && openDriftCheck(config, { database, redis, logger }, closers);
   const redisSource = redis &&
     engine && { roundTrips, isConnected: () => redis.status === "ready", generation: engine.generation, drift };
-  return { quotas, subjects, notifications, corrections: corrections.count, deliveries: alerts?.counts, redisSource };
+  const countCorrections = () => corrections.count() + lostSettlements.count();
+  return { quotas, subjects, notifications, corrections: countCorrections, deliveries: alerts?.counts, redisSource };
 }
 
 function openDriftCheck(

@@ -56,6 +56,8 @@ export interface GroupCommitOptions<Entry, Result = void> {
   readonly capacity?: number | undefined;
   /** How long commit() waits. Default: 5000. */
   readonly commitTimeoutMs?: number | undefined;
+  /** Called with the result of an entry that is written after its commit() has failed by timeout. */
+  readonly onLate?: ((entry: Entry, result: Result) => void) | undefined;
   /**
    * How long an appended entry waits, even while others are written. Default: 20. The end of a short calculation is then
    * written together with its start, as one row.
@@ -109,6 +111,7 @@ export function createGroupCommit<Entry, Result = void>(
     maxInFlight = 1,
     capacity = 20_000,
     commitTimeoutMs = 5000,
+    onLate,
     holdMs = 20,
     merging,
   } = options;
@@ -269,12 +272,16 @@ export function createGroupCommit<Entry, Result = void>(
       if (pendingSize >= capacity)
         return Promise.reject(unavailable("LEDGER_BEHIND", `${name} is behind`, retryAfterMs));
       return new Promise((resolve, reject) => {
-        const onTimeout = () => reject(unavailable("LEDGER_BEHIND", `${name} is behind`, retryAfterMs));
-        const timer = setTimeout(onTimeout, commitTimeoutMs);
+        let isLate = false;
+        const timer = setTimeout(() => {
+          isLate = true;
+          reject(unavailable("LEDGER_BEHIND", `${name} is behind`, retryAfterMs));
+        }, commitTimeoutMs);
         enqueue(entry, (outcome) => {
           clearTimeout(timer);
-          if ("result" in outcome) resolve(outcome.result);
-          else reject(outcome.error);
+          if ("error" in outcome) return reject(outcome.error);
+          resolve(outcome.result);
+          if (isLate) onLate?.(entry, outcome.result);
         });
         writeNow();
       });

@@ -11,15 +11,17 @@ export interface Notifications {
   /**
    * Resolves when every connected server has flushed the entries that it had queued before the call. A server that does
    * not respond in two seconds is logged and skipped.
+   * @returns whether no server was skipped
    * @throws an error that maps to UNAVAILABLE when this server has no connection
    */
-  barrier(): Promise<void>;
+  barrier(): Promise<boolean>;
   /**
    * Resolves when every connected server with local counters has given them up and flushed, or cannot do so now. A server
    * that does not respond in two seconds is logged and skipped.
+   * @returns whether no server was skipped
    * @throws an error that maps to UNAVAILABLE when this server has no connection
    */
-  recall(): Promise<void>;
+  recall(): Promise<boolean>;
   /** Starts to record whether barriers wait for this server. */
   presence(): Presence;
   /** Resolves when this server has received the notification of every change that was committed before the call. */
@@ -80,14 +82,14 @@ export async function openNotifications(options: NotificationsOptions): Promise<
   const onResponse = new Map<string, (pid: number) => void>();
   /** Reject the requests that run when the connection ends: no response can arrive. */
   const rejectRunning = new Set<(error: Error) => void>();
-  const runningBarriers = new Set<Promise<void>>();
+  const runningBarriers = new Set<Promise<boolean>>();
   let client: pg.Client | undefined;
   let closed = false;
   /** Prefix of this server's request ids: every server receives all responses. */
   const serverId = randomUUID();
   let requests = 0;
   let syncs = 0;
-  let nextBarrier: Promise<void> | undefined;
+  let nextBarrier: Promise<boolean> | undefined;
   let lastQuery: Promise<unknown> = Promise.resolve();
 
   await connect();
@@ -156,8 +158,8 @@ export async function openNotifications(options: NotificationsOptions): Promise<
     }
   }
 
-  /** Sends a request to all servers and waits for the response of each one that is connected. */
-  async function request(kind: "flush" | "recall"): Promise<void> {
+  /** Sends a request to all servers and waits for each one that is connected. Returns whether all have responded in time. */
+  async function request(kind: "flush" | "recall"): Promise<boolean> {
     const connection = client;
     if (connection === undefined) throw connectionError("the notification connection is not open");
     // Counted before the first await, so that two requests never share an id.
@@ -171,16 +173,16 @@ export async function openNotifications(options: NotificationsOptions): Promise<
     );
     const unresponsive = new Set(rows.map(({ pid }) => pid));
     let fail: (error: Error) => void = () => undefined;
-    await new Promise<void>((resolve, reject) => {
+    return await new Promise<boolean>((resolve, reject) => {
       const timer = setTimeout(() => {
         logger.warn({ pids: [...unresponsive] }, "flush request timed out");
-        resolve();
+        resolve(false);
       }, barrierTimeoutMs);
       onResponse.set(id, (pid) => {
         unresponsive.delete(pid);
         if (unresponsive.size > 0) return;
         clearTimeout(timer);
-        resolve();
+        resolve(true);
       });
       fail = (error) => {
         clearTimeout(timer);
@@ -194,7 +196,7 @@ export async function openNotifications(options: NotificationsOptions): Promise<
     });
   }
 
-  async function startBarrier(): Promise<void> {
+  async function startBarrier(): Promise<boolean> {
     await wait(0);
     while (runningBarriers.size >= maxBarriers) {
       await Promise.race([...runningBarriers].map((barrier) => barrier.catch(() => undefined)));

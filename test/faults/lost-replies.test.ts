@@ -15,6 +15,7 @@ const remembered = 100;
 describe.skipIf(noOwnRedis !== "")("when Redis charges a settlement and its reply is lost", () => {
   let redis: TestRedis;
   let proxy: Proxy;
+  let toPostgres: Proxy;
   let app: TestApp;
   let client: Client<typeof QuotaService>;
   let headers: { authorization: string };
@@ -22,7 +23,17 @@ describe.skipIf(noOwnRedis !== "")("when Redis charges a settlement and its repl
   beforeEach(async () => {
     redis = await startRedis();
     proxy = await startProxy(addressOf(redis.url));
-    app = await startTestApp({ REDIS_URL: proxy.url(redis.url), QUOTA_REMEMBER_OPERATIONS: String(remembered) });
+    const postgres = { host: "", port: 0 };
+    toPostgres = await startProxy(postgres);
+    app = await startTestApp(
+      { REDIS_URL: proxy.url(redis.url), QUOTA_REMEMBER_OPERATIONS: String(remembered) },
+      {
+        through(url) {
+          Object.assign(postgres, addressOf(url));
+          return toPostgres.url(url);
+        },
+      },
+    );
     await app.user({ username: "planner", roles: ["BOT"] });
     headers = { authorization: `Bearer ${await app.token("planner")}` };
     client = createClient(QuotaService, createGrpcTransport({ baseUrl: app.url }));
@@ -32,6 +43,7 @@ describe.skipIf(noOwnRedis !== "")("when Redis charges a settlement and its repl
   afterEach(async () => {
     await app.stop();
     await proxy.close();
+    await toPostgres.close();
     await redis.kill();
   });
 
@@ -49,9 +61,14 @@ describe.skipIf(noOwnRedis !== "")("when Redis charges a settlement and its repl
     return usages[0]?.limits[1]?.used;
   }
 
-  /** Settles without a reply from Redis, and then mends the connection. */
-  async function settleUnanswered(leaseId: string, points: number): Promise<void> {
-    proxy.loseAnswers();
+  async function reservedPoints(): Promise<number | undefined> {
+    const { usages } = await client.getQuotaUsage({ username }, { headers });
+    return usages[0]?.limits[1]?.reserved;
+  }
+
+  /** Settles without a reply from Redis in time, and then mends the connection. */
+  async function settleUnanswered(leaseId: string, points: number, lose = () => proxy.loseAnswers()): Promise<void> {
+    lose();
     const error = await settle(leaseId, points).catch((failure: unknown) => failure);
     expect(error).toMatchObject({ code: Code.Unavailable });
     await proxy.restore();
@@ -77,5 +94,18 @@ describe.skipIf(noOwnRedis !== "")("when Redis charges a settlement and its repl
     for (let more = 0; more <= remembered; more += 1) await settle(await acquire(1), 1);
     await settle(leaseId, 7);
     await expect.poll(usedPoints, { timeout: 20_000 }).toBe(7 + remembered + 1);
+  });
+
+  test("the counters keep grants that the ledger does not have yet, while PostgreSQL is away", async () => {
+    const leaseId = await acquire(5);
+    await toPostgres.refuse();
+    const unwritten = await acquire(11);
+    // Late by more than a second, and the connection stays open: a new one would need PostgreSQL.
+    await settleUnanswered(leaseId, 7, () => proxy.delay(600));
+    expect(await usedPoints()).toBe(7);
+    await toPostgres.restore();
+    await expect.poll(usedPoints, { timeout: 30_000 }).toBe(0);
+    expect(await reservedPoints()).toBe(16);
+    await settle(unwritten, 11);
   });
 });

@@ -118,7 +118,7 @@ test("concurrent callers share a barrier, and a later caller gets another", asyn
 test("barriers requested while others run end when all servers have flushed, and none times out", async () => {
   await open();
   const { notifications } = await open();
-  const barriers: Promise<void>[] = [];
+  const barriers: Promise<boolean>[] = [];
   for (let turn = 0; turn < 40; turn += 1) {
     barriers.push(notifications.barrier());
     await new Promise((resolve) => setTimeout(resolve, 1));
@@ -135,7 +135,7 @@ test("runs at most four barriers of a server at once", async () => {
     running.now -= 1;
   });
   const { notifications } = await open();
-  const barriers: Promise<void>[] = [];
+  const barriers: Promise<boolean>[] = [];
   for (let turn = 0; turn < 20; turn += 1) {
     barriers.push(notifications.barrier());
     await new Promise((resolve) => setTimeout(resolve, 2));

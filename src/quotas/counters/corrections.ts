@@ -31,23 +31,22 @@ export function createCorrections({ forget, logger, retryMs = 1000 }: Correction
   let isStopped = false;
   let corrected = 0;
 
+  /** Drops the meters that wait, and waits before those that failed are tried again. */
   async function dropAll(): Promise<void> {
-    let isFailing = false;
-    // The loop also visits entries that are added while it runs.
-    for (const [key, meter] of waiting) {
-      // Removed first: the meter may become wrong again while it is dropped.
-      waiting.delete(key);
-      try {
-        await forget(meter);
-        corrected += 1;
-        isFailing = false;
-      } catch (error) {
-        if (!isFailing) logger.warn({ err: error, meters: waiting.size + 1 }, "counters not corrected");
-        isFailing = true;
-        if (isStopped) break;
-        waiting.set(key, meter);
-        await wait(retryMs, undefined, { ref: false });
+    for (let isFailing = false; waiting.size > 0; ) {
+      const meters = [...waiting];
+      waiting.clear();
+      const results = await Promise.allSettled(meters.map(([, meter]) => forget(meter)));
+      const failed = meters.filter((_meter, index) => results[index]?.status === "rejected");
+      corrected += meters.length - failed.length;
+      const failure = results.find((result) => result.status === "rejected");
+      if (failure !== undefined && !isFailing) {
+        logger.warn({ err: failure.reason, meters: failed.length }, "counters not corrected");
       }
+      isFailing = failure !== undefined;
+      if (isStopped) break;
+      for (const [key, meter] of failed) waiting.set(key, meter);
+      if (isFailing) await wait(retryMs, undefined, { ref: false });
     }
     running = undefined;
   }

@@ -15,7 +15,7 @@ export interface Counters {
    * @throws UNAVAILABLE when the engine, or the ledger for a rebuild, does not answer
    */
   execute(requests: readonly CounterRequest[], onAnswer?: OnAnswer): Promise<Answer[]>;
-  /** Drops a meter that the ledger contradicts. The next request rebuilds it. */
+  /** Drops a meter that may be wrong. The next request rebuilds it. */
   forget(meter: Meter): Promise<void>;
 }
 
@@ -25,7 +25,7 @@ export type OnAnswer = (answer: Answer, index: number, sentMs: number) => void;
 export interface CountersOptions {
   readonly engine: CounterEngine;
   /** Resolves when every server has flushed its queue. Called before the ledger is read. */
-  readonly flush?: () => Promise<void>;
+  readonly flush?: () => Promise<unknown>;
   /** Reads what the ledger holds of a meter. */
   readonly readSnapshot: (meter: Meter, missing: Missing, rules: Rules) => Promise<Snapshot>;
   /** Finds a lease in the ledger that the engine does not know. */

@@ -143,7 +143,7 @@ export type Reply =
 
 export interface Missing {
   readonly kind: "missing";
-  /** A prime must present this token. It is void after the meter is primed or lost again, or a lease is settled or released. */
+  /** A prime must present this token. It is void after the meter is primed, charged or lost again. */
   readonly token: string;
   /** The engine's clock, milliseconds since the epoch. */
   readonly nowMs: number;
@@ -176,8 +176,8 @@ export interface CounterEngine {
   /** Returns one reply for each request, in order, in one round trip. Requests of one meter take effect in order. */
   run(requests: readonly CounterRequest[]): Promise<Reply[]>;
   /**
-   * Fills a missing meter from a snapshot. Changes nothing when the token is void. A meter that only lacks its window is
-   * replaced, except for live leases that the ledger has not ended.
+   * Fills a missing meter from a snapshot. Changes nothing when the token is void. A meter that only lacks the points of
+   * its window gets them, with those of settlements that it has and the snapshot lacks.
    */
   prime(meter: Meter, token: string, snapshot: Snapshot): Promise<void>;
   /**
@@ -185,7 +185,7 @@ export interface CounterEngine {
    * slot and its points. A settled lease charges nothing: its points are in the meter already.
    */
   restore(meter: Meter, rules: Rules, lease: Lease): Promise<void>;
-  /** Drops a meter that the ledger contradicts. The next request finds it missing. */
+  /** Drops a meter that may be wrong. The next request finds it missing. */
   forget(meter: Meter): Promise<void>;
   /**
    * Drops all counters of earlier generations, which cannot be trusted.

@@ -13,7 +13,7 @@ export interface FailOpenOptions {
   /** Resolves when every grant of this server is committed to the ledger. */
   readonly flush: () => Promise<void>;
   /** Asks every server to stop counting by itself. Resolves when each has stopped or cannot stop now. */
-  readonly recall: () => Promise<void>;
+  readonly recall: () => Promise<unknown>;
   readonly logger: Logger;
 }
 
@@ -74,7 +74,7 @@ export function createFailOpenCounters(options: FailOpenOptions): FailOpenCounte
   }
 
   /** @param gather stops the other servers before the generation is raised */
-  async function leave(gather: () => Promise<void>): Promise<void> {
+  async function leave(gather: () => Promise<unknown>): Promise<void> {
     if (ownCounters !== undefined && returning === undefined) {
       await engine.ping();
       // Checked first, so that callers do not wait for an unavailable PostgreSQL.
@@ -99,7 +99,7 @@ export function createFailOpenCounters(options: FailOpenOptions): FailOpenCounte
     return engine.readGeneration();
   }
 
-  async function returnToShared(stopped: Promise<number>, gather: () => Promise<void>): Promise<void> {
+  async function returnToShared(stopped: Promise<number>, gather: () => Promise<unknown>): Promise<void> {
     const generation = await stopped;
     await gather();
     await engine.raiseGeneration(generation);

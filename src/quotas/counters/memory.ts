@@ -59,7 +59,6 @@ export function createMemoryEngine({ now, remember }: MemoryEngineOptions): Coun
             tokens.delete(key);
             return settle(context, command);
           case "release":
-            tokens.delete(key);
             return release(context, command.operationId);
           case "usage":
             return done(context, undefined, undefined);
@@ -71,10 +70,9 @@ export function createMemoryEngine({ now, remember }: MemoryEngineOptions): Coun
       const [key] = keysOf(meter, "");
       if (tokens.get(key) !== token) return;
       tokens.delete(key);
-      const state = toState(snapshot, remember);
-      // Live leases of present counters stay, unless the ledger has ended them: they may not be written yet.
-      for (const lease of meters.get(key)?.running.values() ?? []) keepRunning(state, lease);
-      meters.set(key, state);
+      const state = meters.get(key);
+      if (state === undefined) meters.set(key, toState(snapshot, remember));
+      else setWindow(state, snapshot);
     },
     async restore(meter, rules, lease) {
       const context = openMeter(keysOf(meter, "")[0], rules);
@@ -354,9 +352,14 @@ function endOf({ endedMs, expireMs }: Lease): number {
   return endedMs ?? expireMs;
 }
 
-function keepRunning(state: State, lease: Lease): void {
-  const { operationId } = lease;
-  const inLedger = state.running.get(operationId);
-  if (inLedger !== undefined) reserve(state, inLedger, -1);
-  if (!state.ended.has(operationId)) addRunning(state, lease);
+function setWindow(state: State, { window, windowUsed, leases }: Snapshot): void {
+  Object.assign(state, window, { windowUsed, windowReserved: 0 });
+  for (const { day, points } of state.running.values()) if (isInWindow(state, day)) state.windowReserved += points;
+  // Settlements that the ledger does not have yet: see prime.lua.
+  const latest = new Map(leases.map((lease) => [lease.operationId, lease]));
+  for (const inLedger of latest.values()) {
+    const known = inLedger.state === "settled" ? undefined : state.ended.get(inLedger.operationId)?.lease;
+    if (known?.state !== "settled" || known.grantedMs < inLedger.grantedMs || !isInWindow(state, known.day)) continue;
+    state.windowUsed += known.settledPoints ?? 0;
+  }
 }

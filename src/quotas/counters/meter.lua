@@ -193,6 +193,8 @@ local function store()
   end
   call('HSET', state, unpack(fields))
   if #scores > 0 then call('ZADD', leases, unpack(scores)) end
+  -- Voids the token: a snapshot read before a charge lacks it.
+  if has_charged and token then call('HDEL', state, 'k') end
   fields, scores, stored_due, refreshed = {}, {}, due, now
   has_changed, has_moved, has_charged = false, false, false
 end
@@ -370,13 +372,6 @@ local function run(command)
       save(operation, lease)
     end
     return of_lease('done')
-  end
-
-  -- Voids the token: the snapshot of a prime that runs now lacks this end of a lease. That includes a repeated one, which the
-  -- ledger gets only now if the reply to the first was lost.
-  if token and (kind == 'release' or kind == 'settle') then
-    call('HDEL', state, 'k')
-    token = nil
   end
 
   if kind == 'release' then

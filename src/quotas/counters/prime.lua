@@ -1,9 +1,6 @@
 -- Fills a missing meter from the ledger in one step. Leases arrive in parts, each of which is short. The last call makes
 -- them count. A prime with a void token changes nothing: another prime was first, or the counters were lost again.
 --
--- A meter that only lacks the points of a new window is replaced too. It may hold a settlement that the ledger lacks,
--- because the reply was lost: a repeated call would not charge it again, and the new window would never have its points.
---
 -- KEYS[1], KEYS[2]  as in meter.lua
 -- KEYS[3], KEYS[4]  the same pair under construction, one for each caller
 --
@@ -24,14 +21,8 @@ local idle = DAY + remember
 local function text(number) return string.format('%.0f', number) end
 
 local function fields(record)
-  local s, d, p, e = string.match(record, '^(%a) (%-?%d+) %-?%d+ (%d+) %d+ (%d+)')
-  return s, tonumber(d), tonumber(p), tonumber(e)
-end
-
-local function put(name, record, ended)
-  local s, _, _, expire = fields(record)
-  redis.call('HSET', new_state, 'l' .. name, record)
-  redis.call('ZADD', new_leases, s == 'a' and text(expire) or '-' .. text(ended + remember), name)
+  local s, d, p, g, e, c = string.match(record, '^(%a) (%-?%d+) %-?%d+ (%d+) (%d+) (%d+) (%S+)')
+  return s, tonumber(d), tonumber(p), tonumber(e), tonumber(g), tonumber(c)
 end
 
 local kept = redis.call('HMGET', state, 'g', 'n', 'k')
@@ -39,38 +30,58 @@ if kept[2] ~= generation or kept[3] ~= ARGV[3] then
   redis.call('DEL', new_state, new_leases)
   return 0
 end
+-- Present counters lack the points of a new window only.
+local there = kept[1] == generation and redis.call('ZSCORE', leases, '@' .. generation)
+
 if ARGV[1] == 'part' then
   for index = 5, #ARGV, 3 do
-    put(ARGV[index], ARGV[index + 1], tonumber(ARGV[index + 2]))
+    local name, record, ended = ARGV[index], ARGV[index + 1], tonumber(ARGV[index + 2])
+    local s, _, _, expire = fields(record)
+    redis.call('HSET', new_state, 'l' .. name, record)
+    redis.call('ZADD', new_leases, s == 'a' and text(expire) or '-' .. text(ended + remember), name)
   end
   redis.call('PEXPIRE', new_state, UNFINISHED)
   redis.call('PEXPIRE', new_leases, UNFINISHED)
   return 1
 end
 
--- Live leases of the meter stay, unless the ledger has ended them: a server may not have written them yet.
-if kept[1] == generation and redis.call('ZSCORE', leases, '@' .. generation) then
-  for _, name in ipairs(redis.call('ZRANGEBYSCORE', leases, '(0', '+inf')) do
-    local in_ledger = redis.call('HGET', new_state, 'l' .. name)
-    if not in_ledger or fields(in_ledger) == 'a' then put(name, redis.call('HGET', state, 'l' .. name)) end
+local day, from, to, window_used = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[10])
+if there then
+  -- A settlement that the ledger does not have yet: its server has not written it, or the reply was lost and a repeated call
+  -- finds it done.
+  local in_ledger = redis.call('HGETALL', new_state)
+  for index = 1, #in_ledger, 2 do
+    local ledger_state, _, _, _, ledger_granted = fields(in_ledger[index + 1])
+    local record = ledger_state ~= 's' and redis.call('HGET', state, in_ledger[index])
+    if record then
+      local s, of_day, _, _, granted, settled = fields(record)
+      if s == 's' and granted >= ledger_granted and from <= of_day and of_day < to then
+        window_used = window_used + settled
+      end
+    end
+  end
+  redis.call('DEL', new_state, new_leases)
+else
+  -- Removes counters of an earlier generation, or the key that is left of a lost pair.
+  redis.call('DEL', state, leases)
+  if redis.call('EXISTS', new_state) == 1 then
+    redis.call('RENAME', new_state, state)
+    redis.call('RENAME', new_leases, leases)
   end
 end
--- This removes counters of an earlier generation, and the key that is left of a lost pair, too.
-redis.call('DEL', state, leases)
-if redis.call('EXISTS', new_state) == 1 then
-  redis.call('RENAME', new_state, state)
-  redis.call('RENAME', new_leases, leases)
-end
-local day, from, to = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local day_reserved, window_reserved = 0, 0
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', leases, '(0', '+inf')) do
   local _, of_day, points = fields(redis.call('HGET', state, 'l' .. name))
   if of_day == day then day_reserved = day_reserved + points end
   if from <= of_day and of_day < to then window_reserved = window_reserved + points end
 end
-redis.call('HSET', state, 'g', generation, 'n', generation, 'o', ARGV[5], 'd', ARGV[6], 'du', ARGV[9],
-  'dr', text(day_reserved), 'wf', ARGV[7], 'wt', ARGV[8], 'wu', ARGV[10], 'wr', text(window_reserved))
-redis.call('ZADD', leases, '-inf', '@' .. generation)
-redis.call('PEXPIRE', state, idle)
-redis.call('PEXPIRE', leases, idle)
+redis.call('HSET', state, 'wf', ARGV[7], 'wt', ARGV[8], 'wu', text(window_used), 'wr', text(window_reserved))
+redis.call('HDEL', state, 'k')
+if not there then
+  redis.call('HSET', state, 'g', generation, 'n', generation, 'o', ARGV[5], 'd', ARGV[6], 'du', ARGV[9],
+    'dr', text(day_reserved))
+  redis.call('ZADD', leases, '-inf', '@' .. generation)
+  redis.call('PEXPIRE', state, idle)
+  redis.call('PEXPIRE', leases, idle)
+end
 return 1

@@ -47,15 +47,27 @@ export function createRedisEngine(
 
   async function runGroups(groups: readonly MeterGroup[], requests: readonly CounterRequest[]): Promise<unknown[]> {
     const isConnected = redis.status === "ready";
+    const running = runAll(redis, meterScript, groups.map(callOf));
     try {
-      return await measure(runAll(redis, meterScript, groups.map(callOf)));
+      return await measure(Promise.all(running));
     } catch (error) {
-      // Redis' own error is a reply, and nothing was sent without a connection.
-      const isReply = error instanceof Error && error.name === "ReplyError";
-      if (isConnected && !isReply) {
-        for (const { meter, command } of requests) if (command.kind === "settle") onLostSettlement(meter);
-      }
+      // Nothing was sent without a connection.
+      if (isConnected) void reportLost(running, groups, requests);
       throw error;
+    }
+  }
+
+  /** Reports the settlements of a batch that has failed. The replies to its other meters are lost, too. */
+  async function reportLost(
+    running: readonly Promise<unknown>[],
+    groups: readonly MeterGroup[],
+    requests: readonly CounterRequest[],
+  ): Promise<void> {
+    const results = await Promise.allSettled(running);
+    for (const [place, { meter, indexes }] of groups.entries()) {
+      // The error of a script is a reply: the script has changed nothing.
+      if (isReplyError(results[place])) continue;
+      if (indexes.some((index) => requests[index]?.command.kind === "settle")) onLostSettlement(meter);
     }
   }
 
@@ -119,19 +131,20 @@ function readScript(name: string): Script {
   return { text, sha: createHash("sha1").update(text).digest("hex") };
 }
 
+function isReplyError(result: PromiseSettledResult<unknown> | undefined): boolean {
+  return result?.status === "rejected" && result.reason instanceof Error && result.reason.name === "ReplyError";
+}
+
 /** Runs the calls in order, in one round trip. In a Cluster, calls to one node share a connection and keep their order. */
-async function runAll(redis: Redis | Cluster, script: Script, calls: readonly Call[]): Promise<unknown[]> {
-  if (calls.length === 1 || redis instanceof Cluster)
-    return Promise.all(calls.map((call) => runOne(redis, script, call)));
+function runAll(redis: Redis | Cluster, script: Script, calls: readonly Call[]): Promise<unknown>[] {
+  if (calls.length === 1 || redis instanceof Cluster) return calls.map((call) => runOne(redis, script, call));
   const pipeline = redis.pipeline();
   for (const { keys, values } of calls) pipeline.evalsha(script.sha, keys.length, ...keys, ...values);
-  const results = (await pipeline.exec()) ?? [];
-  return Promise.all(
-    calls.map((call, index) => {
-      const [error, reply] = results[index] ?? [new Error("no reply from Redis"), undefined];
-      return error === null ? reply : loadAndRun(redis, script, call, error);
-    }),
-  );
+  const executed = pipeline.exec();
+  return calls.map(async (call, index) => {
+    const [error, reply] = (await executed)?.[index] ?? [new Error("no reply from Redis"), undefined];
+    return error === null ? reply : loadAndRun(redis, script, call, error);
+  });
 }
 
 async function runOne(redis: Redis | Cluster, script: Script, call: Call): Promise<unknown> {

@@ -21,7 +21,10 @@ export interface LedgerLimits {
 
 export interface LedgerOptions extends LedgerWriters, LedgerLimits {
   readonly logger: Logger;
-  /** Called when a settlement in the ledger contradicts the counters of the meter, which then count wrongly. */
+  /**
+   * Called when the counters of the meter may be wrong: a settlement in the ledger contradicts them, or was written so late
+   * that they may have been rebuilt without it.
+   */
   readonly onContradiction: (meter: Meter) => void;
   /** How long a grant is held back, so that a settlement may replace it. */
   readonly holdMs?: number;
@@ -56,6 +59,9 @@ export function createLedger(options: LedgerOptions): Ledger {
     sizeOf: ({ end }) => (end.state === "settled" ? weightOf(end) : 1),
     capacity,
     commitTimeoutMs,
+    onLate({ meter, end }) {
+      if (end.state === "settled") onContradiction(meter);
+    },
     holdMs,
   });
 }

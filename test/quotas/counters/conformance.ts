@@ -493,55 +493,55 @@ export function testConformance(subject: () => Subject): void {
       const wide = rules({ period: { from: today - 3, to: today + 3 } });
       const readUsage = () => subject().engine.run([{ meter, rules: wide, command: { kind: "usage" } }]);
 
-      const settlesFour = (operationId: string) => settle(operationId, 4);
-
-      test.each<[string, (operationId: string) => Promise<unknown>, (operationId: string) => Promise<unknown>]>([
-        ["a settlement", async () => undefined, settlesFour],
-        ["a release", async () => undefined, (operationId) => release(operationId)],
-        ["a repeated settlement, which the ledger gets if the first reply was lost,", settlesFour, settlesFour],
-      ])("is read from the ledger again after %s", async (_what, before, meanwhile) => {
+      test("is read again after a settlement", async () => {
         const operationId = randomUUID();
         await acquire(5, rules(), operationId);
-        await before(operationId);
         const [missing] = await readUsage();
-        // By another server, which has the old quota in its cache.
-        await meanwhile(operationId);
+        // Another server, with the old quota in its cache, settles meanwhile.
+        await settle(operationId, 4);
         await prime(missing as Reply, wide, { windowUsed: 40 });
         expect((await readUsage())[0]?.kind).toBe("missing");
-        expect(meterStateOf(await execute({ kind: "usage" }, wide, { dayUsed: 4, windowUsed: 44 }))).toMatchObject({
+        expect(meterStateOf(await execute({ kind: "usage" }, wide, { windowUsed: 44 }))).toMatchObject({
           dayUsed: 4,
           windowUsed: 44,
         });
       });
 
-      test("has the points of a settlement that is repeated because its reply was lost", async () => {
+      test("leaves the counters of the day and the leases as they are", async () => {
+        const running = randomUUID();
+        await acquire(5, rules(), running);
+        const used = randomUUID();
+        await acquire(3, rules(), used);
+        await settle(used, 3);
+        const reply = await execute({ kind: "usage" }, wide, { windowUsed: 40 });
+        expect(meterStateOf(reply)).toMatchObject({ dayUsed: 3, dayReserved: 5, windowUsed: 40, windowReserved: 5 });
+        expect(await renew(running, wide)).toMatchObject({ kind: "done", before: "active" });
+      });
+
+      test.each<[string, Partial<Lease>, number]>([
+        ["of a settlement that the ledger does not have yet", {}, 44],
+        ["of one whose lease the ledger has released", { state: "released", endedMs: noon }, 44],
+        ["of one that the ledger has, once", { state: "settled", settledPoints: 4, endedMs: noon }, 40],
+        ["of an earlier grant, once", { grantedMs: noon + 1 }, 40],
+      ])("has the points %s", async (_what, inLedger, windowUsed) => {
         const granted = leaseOf(await acquire(5)) as Lease;
         await settle(granted.operationId, 4);
         const [missing] = await readUsage();
-        await prime(missing as Reply, wide, { windowUsed: 40, leases: [granted] });
-        expect(meterStateOf(await settle(granted.operationId, 4, wide))).toMatchObject({ dayUsed: 4, windowUsed: 44 });
-        expect(meterStateOf(await settle(granted.operationId, 4, wide))).toMatchObject({ dayUsed: 4, windowUsed: 44 });
+        await prime(missing as Reply, wide, { windowUsed: 40, leases: [{ ...granted, ...inLedger }] });
+        const after = { dayUsed: 4, dayReserved: 0, windowUsed, windowReserved: 0 };
+        expect(meterStateOf((await readUsage())[0] as Reply)).toMatchObject(after);
+        // A call that is repeated because its reply was lost.
+        expect(meterStateOf(await settle(granted.operationId, 4, wide))).toMatchObject(after);
       });
 
-      test("comes with the leases of the ledger, and live leases that the ledger has not ended stay", async () => {
-        const [unwritten, renewed, ended] = [await acquire(5), await acquire(6), await acquire(7)].map(leaseOf);
-        at(noon + 30_000);
-        await renew(renewed?.operationId ?? "");
-        const settled = { ...(ended as Lease), state: "settled" as const, settledPoints: 3, holder: "" };
-        const [missing] = await readUsage();
-        const leases = [renewed as Lease, settled];
-        await prime(missing as Reply, wide, { dayUsed: 3, windowUsed: 40, leases });
-        expect(meterStateOf((await readUsage())[0] as Reply)).toMatchObject({
-          dayUsed: 3,
-          dayReserved: 11,
-          windowUsed: 40,
-          windowReserved: 11,
-          running: 2,
-        });
-        // The renewal, which the ledger does not have yet, counts.
-        at(noon + 61_000);
-        expect(meterStateOf((await readUsage())[0] as Reply)).toMatchObject({ windowReserved: 6, running: 1 });
-        expect(await settle(unwritten?.operationId ?? "", 5, wide)).toMatchObject({ kind: "done", before: "expired" });
+      test("has no points of a settlement on a day before it", async () => {
+        const granted = leaseOf(await acquire(5)) as Lease;
+        await settle(granted.operationId, 4);
+        at(noon + 2 * dayMs);
+        const later = rules({ period: { from: today + 1, to: today + 9 } });
+        const [missing] = await subject().engine.run([{ meter, rules: later, command: { kind: "usage" } }]);
+        await prime(missing as Reply, later, { windowUsed: 40, leases: [granted] });
+        expect(await usage(later)).toMatchObject({ windowUsed: 40 });
       });
     });
   });

@@ -35,7 +35,6 @@ export function createModel(remember: Remembered) {
   /** The leases that the counters remember, by operation id. */
   const known = new Map<string, KnownOperation>();
   let current: { day: number; offset: number } | undefined;
-  let lastWindow: string | undefined;
   let nowMs = 0;
 
   return { execute, lose, snapshot, find };
@@ -86,20 +85,18 @@ export function createModel(remember: Remembered) {
 
   function execute({ timezone, quotas }: Rules, command: Command, atMs: number) {
     nowMs = atMs;
-    const dayEndMs = (kept: { day: number; offset: number }) =>
-      Math.max(...[kept.offset, timezone].map((hours) => (kept.day + 1) * dayMs - hours * hourMs));
-    if (current === undefined || nowMs >= dayEndMs(current))
-      current = { day: dayAt(nowMs, timezone), offset: timezone };
-    const { day, offset } = current;
-    const { window, limits } = windowAt(day, quotas);
-    // The counters lack a window that began earlier, and are primed.
-    if (lastWindow !== (lastWindow = `${window.from} ${window.to}`) && window.from !== day) lose(nowMs);
     for (const [operationId, { lease, forgetMs }] of known) {
       const isLate = lease.state === "active" && lease.expireMs <= nowMs;
       const until = isLate ? lease.expireMs + remember.ms : forgetMs;
       if (isLate) known.set(operationId, { lease: { ...lease, state: "expired" }, forgetMs: until });
       if ((isLate || lease.state !== "active") && until <= nowMs) known.delete(operationId);
     }
+    const dayEndMs = (kept: { day: number; offset: number }) =>
+      Math.max(...[kept.offset, timezone].map((hours) => (kept.day + 1) * dayMs - hours * hourMs));
+    if (current === undefined || nowMs >= dayEndMs(current))
+      current = { day: dayAt(nowMs, timezone), offset: timezone };
+    const { day, offset } = current;
+    const { window, limits } = windowAt(day, quotas);
 
     if ("day" in command && !known.has(command.operationId)) restore(command.day, command.operationId);
     const lease = "operationId" in command ? known.get(command.operationId)?.lease : undefined;

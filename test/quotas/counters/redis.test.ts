@@ -1,9 +1,10 @@
 import { randomUUID } from "node:crypto";
 import { Redis } from "ioredis";
-import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import type { CounterEngine, Missing } from "../../../src/quotas/counters/engine.ts";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
+import type { CounterEngine, CounterRequest, Meter, Missing } from "../../../src/quotas/counters/engine.ts";
 import { keysOf } from "../../../src/quotas/counters/keys.ts";
 import { createRedisEngine } from "../../../src/quotas/counters/redis.ts";
+import { addressOf, type Proxy, startProxy } from "../../support/proxy.ts";
 import { noOwnRedis, startRedis, type TestRedis } from "../../support/redis.ts";
 import { emptySnapshot, newMeter, remember, testConformance } from "./conformance.ts";
 
@@ -160,5 +161,68 @@ describe.skipIf(noOwnRedis !== "")("the engine on Redis", () => {
       expect(left).toBeGreaterThan(idleMs - 60_000);
       expect(left).toBeLessThanOrEqual(idleMs);
     }
+  });
+
+  describe("a settlement whose reply is lost", () => {
+    let proxy: Proxy;
+    let connection: Redis;
+    const lost: Meter[] = [];
+    beforeEach(async () => {
+      lost.length = 0;
+      engine.setGeneration(1);
+      proxy = await startProxy(addressOf(server.url));
+      connection = new Redis(proxy.url(server.url), {
+        commandTimeout: 200,
+        maxRetriesPerRequest: 0,
+        enableOfflineQueue: false,
+        lazyConnect: true,
+      });
+      connection.on("error", () => undefined);
+      await connection.connect();
+    });
+    afterEach(async () => {
+      connection.disconnect();
+      await proxy.close();
+    });
+
+    async function granted() {
+      const { meter } = await primedUsage();
+      const operationId = randomUUID();
+      const acquire = { kind: "acquire" as const, operationId, points: 1, ttlMs: 60_000, holder: "" };
+      await engine.run([{ meter, rules, command: acquire }]);
+      return { meter, rules, command: { kind: "settle" as const, operationId, day: 0, points: 1 } };
+    }
+    function runThroughProxy(requests: readonly CounterRequest[]) {
+      const onLostSettlement = (meter: Meter) => void lost.push(meter);
+      const proxied = createRedisEngine(connection, { now: () => nowMs, remember, onLostSettlement });
+      proxied.setGeneration(1);
+      return proxied.run(requests);
+    }
+
+    test("is reported, and other commands are not", async () => {
+      const [settle, other] = [await granted(), await primedUsage()];
+      proxy.loseAnswers();
+      await expect(runThroughProxy([settle, other])).rejects.toThrow("Command timed out");
+      await expect.poll(() => lost).toEqual([settle.meter]);
+    });
+
+    test("is not reported when its script fails, which is a reply, but others of the batch are", async () => {
+      const [failing, settle] = [await granted(), await granted()];
+      await redis.set(keysOf(failing.meter, "")[0], "not a hash");
+      await expect(runThroughProxy([failing])).rejects.toThrow("WRONGTYPE");
+      await expect(runThroughProxy([failing, settle])).rejects.toThrow("WRONGTYPE");
+      await expect.poll(() => lost).toEqual([settle.meter]);
+    });
+
+    test("is not reported without a connection: nothing was sent", async () => {
+      const settle = await granted();
+      await proxy.refuse();
+      await expect.poll(() => connection.status).not.toBe("ready");
+      await expect(runThroughProxy([settle])).rejects.toThrow();
+      await proxy.restore();
+      await expect.poll(() => connection.status).toBe("ready");
+      expect((await runThroughProxy([settle]))[0]).toMatchObject({ kind: "done", before: "active" });
+      expect(lost).toEqual([]);
+    });
   });
 });

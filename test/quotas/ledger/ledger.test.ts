@@ -272,6 +272,20 @@ test("the queue fills while PostgreSQL does not write, refuses commits when full
   expect(await testDatabase.database("lease").count()).toEqual([{ count: 5 }]);
 });
 
+test("a settlement that is written after its caller was refused corrects the counters, which may lack it by then", async () => {
+  const [grant, settlement] = [entry(), entry({ end: settled(3) })];
+  const slow = createLedger({ ...writersOf(testDatabase.database), onContradiction, logger, commitTimeoutMs: 100 });
+  const lock = await testDatabase.database.transaction();
+  await lock.raw("lock table lease in exclusive mode");
+  for (const late of [grant, settlement]) {
+    await expect(slow.commit(late)).rejects.toMatchObject({ code: Code.Unavailable });
+  }
+  expect(contradicted).toEqual([]);
+  await lock.rollback();
+  await slow.flush();
+  expect(contradicted).toEqual([settlement.meter]);
+});
+
 test("holds 20,000 entries by default while PostgreSQL does not write", async () => {
   await ledger.commit(entry());
   const lock = await testDatabase.database.transaction();
@@ -441,14 +455,17 @@ test("counts each point once when a settlement has more points than one statemen
   expect(await usage()).toEqual([{ requests: 2, points: 2, unique_points: 35_000 }]);
 });
 
-test("a snapshot continues a day that has not ended at the offset of its leases", async () => {
+test.each([
+  ["settled", settled(3), 3],
+  ["released", released, 0],
+])("a snapshot continues a day that has not ended at the offset of its %s lease", async (_what, end, dayUsed) => {
   // At noon UTC it is already the 25th at UTC+12. The user's timezone changes from UTC+12 to UTC.
-  await ledger.commit(entry({ day: today + 1, timezone: 12, end: settled(3) }));
+  await ledger.commit(entry({ day: today + 1, timezone: 12, end }));
   const of = { nowMs, day: today, window: month, timezone: 0, remember };
   expect(await readSnapshot(testDatabase.database, meter, of)).toMatchObject({
     day: today + 1,
     timezone: 12,
-    dayUsed: 3,
+    dayUsed,
   });
   const laterMs = nowMs + 36 * 3_600_000;
   expect(await readSnapshot(testDatabase.database, meter, { ...of, nowMs: laterMs, day: today + 2 })).toMatchObject({
