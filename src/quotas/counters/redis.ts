@@ -47,23 +47,24 @@ export function createRedisEngine(
 
   async function runGroups(groups: readonly MeterGroup[], requests: readonly CounterRequest[]): Promise<unknown[]> {
     const isConnected = redis.status === "ready";
-    const running = runAll(redis, meterScript, groups.map(callOf));
+    let replies: readonly unknown[] = [];
+    const runAndWait = async () => Promise.all((replies = await runAll(redis, meterScript, groups.map(callOf))));
     try {
-      return await measure(Promise.all(running));
+      return await measure(runAndWait());
     } catch (error) {
       // Nothing was sent without a connection.
-      if (isConnected) void reportLost(running, groups, requests);
+      if (isConnected) void reportLost(replies, groups, requests);
       throw error;
     }
   }
 
   /** Reports the settlements of a batch that has failed. The replies to its other meters are lost, too. */
   async function reportLost(
-    running: readonly Promise<unknown>[],
+    replies: readonly unknown[],
     groups: readonly MeterGroup[],
     requests: readonly CounterRequest[],
   ): Promise<void> {
-    const results = await Promise.allSettled(running);
+    const results = await Promise.allSettled(replies);
     for (const [place, { meter, indexes }] of groups.entries()) {
       // The error of a script is a reply: the script has changed nothing.
       if (isReplyError(results[place])) continue;
@@ -135,14 +136,17 @@ function isReplyError(result: PromiseSettledResult<unknown> | undefined): boolea
   return result?.status === "rejected" && result.reason instanceof Error && result.reason.name === "ReplyError";
 }
 
-/** Runs the calls in order, in one round trip. In a Cluster, calls to one node share a connection and keep their order. */
-function runAll(redis: Redis | Cluster, script: Script, calls: readonly Call[]): Promise<unknown>[] {
+/**
+ * Runs the calls in order, in one round trip. In a Cluster, calls to one node share a connection and keep their order.
+ * @returns the reply to each call, or a promise of it
+ */
+async function runAll(redis: Redis | Cluster, script: Script, calls: readonly Call[]): Promise<readonly unknown[]> {
   if (calls.length === 1 || redis instanceof Cluster) return calls.map((call) => runOne(redis, script, call));
   const pipeline = redis.pipeline();
   for (const { keys, values } of calls) pipeline.evalsha(script.sha, keys.length, ...keys, ...values);
-  const executed = pipeline.exec();
-  return calls.map(async (call, index) => {
-    const [error, reply] = (await executed)?.[index] ?? [new Error("no reply from Redis"), undefined];
+  const results = (await pipeline.exec()) ?? [];
+  return calls.map((call, index) => {
+    const [error, reply] = results[index] ?? [new Error("no reply from Redis"), undefined];
     return error === null ? reply : loadAndRun(redis, script, call, error);
   });
 }
