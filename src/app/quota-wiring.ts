@@ -72,16 +72,19 @@ export async function openQuotaWiring(
   const alerts = openAlerts(config, { database, logger, subjects, now }, closers);
   const forget = (meter: Meter) => quotas.counters.forget(meter);
   const corrections = createCorrections({ forget, logger });
-  const lostSettlements = createCorrections({
+  const doubtful = createCorrections({
     async forget(meter) {
-      // Counters that only count too much can wait: without a flush of every server, grants would be lost with them.
+      await engine?.ping();
+      // Counters that are only in doubt can wait for the grants that connected servers have not written yet.
       if (!(await notifications.barrier())) throw new Error("a server has not flushed its grants");
       await forget(meter);
     },
     logger,
+    retryMs: 2000,
   });
+  const correctDoubtful = (meter: Meter) => void doubtful.correct(meter);
   closers.push(async () => corrections.stop());
-  closers.push(async () => lostSettlements.stop());
+  closers.push(async () => doubtful.stop());
   const ledger = createLedger({
     database,
     logger,
@@ -89,12 +92,12 @@ export async function openQuotaWiring(
     actions: writing.actions,
     usage: writing.usage,
     onContradiction: (meter) => void corrections.correct(meter),
+    onLateSettlement: correctDoubtful,
     ...ledgerLimits,
   });
   const remember = { ms: config.QUOTA_REMEMBER_SECONDS * 1000, operations: config.QUOTA_REMEMBER_OPERATIONS };
   const roundTrips = createRoundTrips();
-  const onLostSettlement = (meter: Meter) => void lostSettlements.correct(meter);
-  const counting = { now: redisNow, remember, roundTrips, onLostSettlement };
+  const counting = { now: redisNow, remember, roundTrips, onLostSettlement: correctDoubtful };
   const engine = redis && openEngine({ redis, database, logger, ...counting });
   /** Set when the quotas are open. Notices arrive before. */
   let watches: UsageWatches | undefined;
@@ -151,7 +154,7 @@ export async function openQuotaWiring(
   const drift = redis && openDriftCheck(config, { database, redis, logger }, closers);
   const redisSource = redis &&
     engine && { roundTrips, isConnected: () => redis.status === "ready", generation: engine.generation, drift };
-  const countCorrections = () => corrections.count() + lostSettlements.count();
+  const countCorrections = () => corrections.count() + doubtful.count();
   return { quotas, subjects, notifications, corrections: countCorrections, deliveries: alerts?.counts, redisSource };
 }
 

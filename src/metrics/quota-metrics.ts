@@ -125,7 +125,7 @@ export const quotaMetrics: readonly MetricDefinition[] = [
   {
     name: "tollgate_meter_corrections_total",
     type: "counter",
-    help: "Counters that were dropped because a settlement in the ledger contradicted them, or the reply of Redis to a settlement was lost.",
+    help: "Counters that were dropped because a settlement in the ledger contradicted them or was written late, or the reply of Redis to a settlement was lost.",
     labels: [],
     workers: "sum",
     read: ({ corrections }) => oneSample(corrections()),

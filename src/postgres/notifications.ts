@@ -11,14 +11,14 @@ export interface Notifications {
   /**
    * Resolves when every connected server has flushed the entries that it had queued before the call. A server that does
    * not respond in two seconds is logged and skipped.
-   * @returns whether no server was skipped
+   * @returns whether no connected server was skipped
    * @throws an error that maps to UNAVAILABLE when this server has no connection
    */
   barrier(): Promise<boolean>;
   /**
    * Resolves when every connected server with local counters has given them up and flushed, or cannot do so now. A server
    * that does not respond in two seconds is logged and skipped.
-   * @returns whether no server was skipped
+   * @returns whether no connected server was skipped
    * @throws an error that maps to UNAVAILABLE when this server has no connection
    */
   recall(): Promise<boolean>;

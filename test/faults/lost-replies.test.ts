@@ -49,7 +49,7 @@ describe.skipIf(noOwnRedis !== "")("when Redis charges a settlement and its repl
 
   async function acquire(points: number): Promise<string> {
     const { lease } = await client.acquireQuota(
-      { username, ...method, points, operationId: randomUUID() },
+      { username, ...method, points, operationId: randomUUID(), ttlSeconds: 600 },
       { headers },
     );
     return lease?.leaseId ?? "";

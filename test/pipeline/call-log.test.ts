@@ -15,9 +15,12 @@ test("the duration of a call does not follow a clock that is set back", async ()
   await lock.raw("lock table company in access exclusive mode");
   const creating = app.http("POST", "/admin/companies", { token: app.admin, body: { key } });
   const waits = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
-  await expect.poll(async () => (await app.database.raw(waits)).rows.length).toBe(1);
-  app.advance(-hour);
-  await lock.rollback();
+  try {
+    await expect.poll(async () => (await app.database.raw(waits)).rows.length).toBeGreaterThan(0);
+    app.advance(-hour);
+  } finally {
+    await lock.rollback();
+  }
   expect((await creating).status).toBe(201);
   app.advance(hour);
   const [line] = app.log.filter(({ msg, operation }) => msg === "call" && operation === "create_company");

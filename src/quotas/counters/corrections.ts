@@ -11,8 +11,8 @@ export interface CorrectionsOptions {
 
 export interface Corrections {
   /**
-   * Drops a meter that may be wrong, now or as soon as the counters answer: the ledger contradicts it, or the reply to a
-   * settlement was lost. Resolves when no meter waits any more, or after stop().
+   * Drops a meter that may be wrong, now or as soon as the counters answer: the ledger contradicts it, the reply to a
+   * settlement was lost, or a settlement was written late. Resolves when no meter waits any more, or after stop().
    */
   correct(meter: Meter): Promise<void>;
   /** Ends all retries. */
@@ -44,9 +44,9 @@ export function createCorrections({ forget, logger, retryMs = 1000 }: Correction
         logger.warn({ err: failure.reason, meters: failed.length }, "counters not corrected");
       }
       isFailing = failure !== undefined;
+      if (isFailing) await wait(retryMs, undefined, { ref: false });
       if (isStopped) break;
       for (const [key, meter] of failed) waiting.set(key, meter);
-      if (isFailing) await wait(retryMs, undefined, { ref: false });
     }
     running = undefined;
   }

@@ -37,8 +37,13 @@ if ARGV[1] == 'part' then
   for index = 5, #ARGV, 3 do
     local name, record, ended = ARGV[index], ARGV[index + 1], tonumber(ARGV[index + 2])
     local s, _, _, expire = fields(record)
-    redis.call('HSET', new_state, 'l' .. name, record)
-    redis.call('ZADD', new_leases, s == 'a' and text(expire) or '-' .. text(ended + remember), name)
+    if there and s == 's' then
+      -- Its points are in the sum of the window.
+      redis.call('HDEL', new_state, 'l' .. name)
+    else
+      redis.call('HSET', new_state, 'l' .. name, record)
+      redis.call('ZADD', new_leases, s == 'a' and text(expire) or '-' .. text(ended + remember), name)
+    end
   end
   redis.call('PEXPIRE', new_state, UNFINISHED)
   redis.call('PEXPIRE', new_leases, UNFINISHED)
@@ -51,9 +56,9 @@ if there then
   -- finds it done.
   local in_ledger = redis.call('HGETALL', new_state)
   for index = 1, #in_ledger, 2 do
-    local ledger_state, _, _, _, ledger_granted = fields(in_ledger[index + 1])
-    local record = ledger_state ~= 's' and redis.call('HGET', state, in_ledger[index])
+    local record = redis.call('HGET', state, in_ledger[index])
     if record then
+      local _, _, _, _, ledger_granted = fields(in_ledger[index + 1])
       local s, of_day, _, _, granted, settled = fields(record)
       if s == 's' and granted >= ledger_granted and from <= of_day and of_day < to then
         window_used = window_used + settled

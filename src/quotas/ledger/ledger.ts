@@ -21,18 +21,17 @@ export interface LedgerLimits {
 
 export interface LedgerOptions extends LedgerWriters, LedgerLimits {
   readonly logger: Logger;
-  /**
-   * Called when the counters of the meter may be wrong: a settlement in the ledger contradicts them, or was written so late
-   * that they may have been rebuilt without it.
-   */
+  /** Called when a settlement in the ledger contradicts the counters of the meter, which then count wrongly. */
   readonly onContradiction: (meter: Meter) => void;
+  /** Called when a settlement was written after its commit had timed out: the counters may have been rebuilt without it. */
+  readonly onLateSettlement?: (meter: Meter) => void;
   /** How long a grant is held back, so that a settlement may replace it. */
   readonly holdMs?: number;
 }
 
 /** Creates the ledger: a group commit that merges the entries of one lease while they wait. */
 export function createLedger(options: LedgerOptions): Ledger {
-  const { logger, onContradiction, capacity, commitTimeoutMs, holdMs, ...writers } = options;
+  const { logger, onContradiction, onLateSettlement, capacity, commitTimeoutMs, holdMs, ...writers } = options;
   return createGroupCommit({
     name: "the ledger",
     logger,
@@ -60,7 +59,7 @@ export function createLedger(options: LedgerOptions): Ledger {
     capacity,
     commitTimeoutMs,
     onLate({ meter, end }) {
-      if (end.state === "settled") onContradiction(meter);
+      if (end.state === "settled") onLateSettlement?.(meter);
     },
     holdMs,
   });

@@ -51,7 +51,9 @@ export async function readSnapshot(database: Database, meter: Meter, of: Snapsho
   const all = (leases ?? []).toSorted((left, right) => left.granted_ms - right.granted_ms);
   const known = sums ?? [];
   // Every lease shows that its day has begun: a released one may be settled later.
-  const newest = [...known, ...all].toSorted((left, right) => left.day - right.day).at(-1);
+  const newest = [...known, ...all]
+    .toSorted((left, right) => left.day - right.day || right.timezone - left.timezone)
+    .at(-1);
   const continues = newest !== undefined && nowMs < dayEnd(newest, timezone);
   const current = continues ? { day: newest.day, timezone: newest.timezone } : { day, timezone };
   const sum = (from: Day, to: Day) =>

@@ -536,8 +536,10 @@ export function testConformance(subject: () => Subject): void {
 
       test("has no points of a settlement on a day before it", async () => {
         const granted = leaseOf(await acquire(5)) as Lease;
+        at(noon + dayMs);
         await settle(granted.operationId, 4);
-        at(noon + 2 * dayMs);
+        // The settlement is still remembered.
+        at(noon + 2 * dayMs - 1);
         const later = rules({ period: { from: today + 1, to: today + 9 } });
         const [missing] = await subject().engine.run([{ meter, rules: later, command: { kind: "usage" } }]);
         await prime(missing as Reply, later, { windowUsed: 40, leases: [granted] });

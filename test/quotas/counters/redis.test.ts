@@ -172,7 +172,7 @@ describe.skipIf(noOwnRedis !== "")("the engine on Redis", () => {
       engine.setGeneration(1);
       proxy = await startProxy(addressOf(server.url));
       connection = new Redis(proxy.url(server.url), {
-        commandTimeout: 200,
+        commandTimeout: 2000,
         maxRetriesPerRequest: 0,
         enableOfflineQueue: false,
         lazyConnect: true,

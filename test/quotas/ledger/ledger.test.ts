@@ -274,16 +274,23 @@ test("the queue fills while PostgreSQL does not write, refuses commits when full
 
 test("a settlement that is written after its caller was refused corrects the counters, which may lack it by then", async () => {
   const [grant, settlement] = [entry(), entry({ end: settled(3) })];
-  const slow = createLedger({ ...writersOf(testDatabase.database), onContradiction, logger, commitTimeoutMs: 100 });
+  const corrected: Meter[] = [];
+  const slow = createLedger({
+    ...writersOf(testDatabase.database),
+    onContradiction,
+    onLateSettlement: (late) => void corrected.push(late),
+    logger,
+    commitTimeoutMs: 100,
+  });
   const lock = await testDatabase.database.transaction();
   await lock.raw("lock table lease in exclusive mode");
   for (const late of [grant, settlement]) {
     await expect(slow.commit(late)).rejects.toMatchObject({ code: Code.Unavailable });
   }
-  expect(contradicted).toEqual([]);
+  expect(corrected).toEqual([]);
   await lock.rollback();
   await slow.flush();
-  expect(contradicted).toEqual([settlement.meter]);
+  expect(corrected).toEqual([settlement.meter]);
 });
 
 test("holds 20,000 entries by default while PostgreSQL does not write", async () => {
