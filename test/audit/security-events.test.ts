@@ -22,10 +22,16 @@ async function read(operations: readonly string[], query: Record<string, string>
   const found = await Promise.all(
     operations.map(async (operation_id) => {
       const path = `/admin/audit?${new URLSearchParams({ operation_id, limit: "10000", ...query }).toString()}`;
-      const { status, body } = await app.http("GET", path, { token });
-      if (status !== 200) throw new Error(`${status} ${JSON.stringify(body)}`);
-      expect(body.statistics.filter.total).toBe(body.actions.length);
-      return body.actions as Json[];
+      let actions: Json[] = [];
+      // An event may be written between the count and the list.
+      const difference = async () => {
+        const { status, body } = await app.http("GET", path, { token });
+        if (status !== 200) throw new Error(`${status} ${JSON.stringify(body)}`);
+        actions = body.actions;
+        return body.statistics.filter.total - actions.length;
+      };
+      await expect.poll(difference).toBe(0);
+      return actions;
     }),
   );
   return found.flat();
