@@ -38,7 +38,7 @@ if ARGV[1] == 'part' then
     local name, record, ended = ARGV[index], ARGV[index + 1], tonumber(ARGV[index + 2])
     local s, _, _, expire = fields(record)
     if there and s == 's' then
-      -- Its points are in the sum of the window.
+      -- The sum of the window has its points.
       redis.call('HDEL', new_state, 'l' .. name)
     else
       redis.call('HSET', new_state, 'l' .. name, record)
@@ -52,8 +52,8 @@ end
 
 local day, from, to, window_used = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[10])
 if there then
-  -- A settlement that the ledger does not have yet: its server has not written it, or the reply was lost and a repeated call
-  -- finds it done.
+  -- Adds settlements that the ledger does not have yet: their server has not written them, or the reply was lost. A repeated
+  -- call would find them done and would not charge them.
   local in_ledger = redis.call('HGETALL', new_state)
   for index = 1, #in_ledger, 2 do
     local record = redis.call('HGET', state, in_ledger[index])
