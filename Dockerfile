@@ -29,4 +29,4 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=20s CMD ["node", "-e", "\
   fetch((TLS_CERT ? 'https' : 'http') + '://127.0.0.1:' + PORT + '/readyz') \
     .then(({ ok }) => process.exit(ok ? 0 : 1), () => process.exit(1))"]
 # The options are those of npm start: see docs/operations.md, "In production".
-CMD ["node", "--max-semi-space-size=16", "--min-semi-space-size=16", "--v8-pool-size=1", "dist/main.js"]
+CMD ["node", "--max-semi-space-size=16", "--min-semi-space-size=16", "--v8-pool-size=1", "--no-allocation-site-pretenuring", "dist/main.js"]
