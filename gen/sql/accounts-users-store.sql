@@ -12,9 +12,6 @@ select id, username, name, email, phone, company_key, enabled, roles, timezone f
 -- users.findCompanies (keeps its plan)
 select username, company_key from user_account where username = any ($1);
 
--- users.listFirstUsers (keeps its plan)
-select username, name, email, phone, company_key, enabled, roles, timezone from user_account order by username offset $1 limit $2;
-
 -- users.findAdministrator
 select id from user_account
 where 'ADMIN' = any (roles) and enabled and password_hash is not null limit 1;

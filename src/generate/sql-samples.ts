@@ -87,13 +87,13 @@ const usersCalls: CallsOf<typeof users> = {
     self: (database) => users.streamUsers(database, { ...allUsers, scope: self }, page),
   },
   filterUsers: {},
-  listFirstUsers: {},
 };
 
 const totalsCalls: CallsOf<typeof totals> = {
   createUserTotals: {
     filter: (database) => totals.createUserTotals(database, { ...allUsers, filter: "a" }),
   },
+  readFirstUsers: {},
 };
 
 const companiesCalls: CallsOf<typeof companies> = {

@@ -16,14 +16,13 @@ import {
   hasAdministrator,
   insertUser,
   type ListedUser,
-  listFirstUsers,
   type NewUser,
   streamUsers,
   type UserFilter,
   type UserRow,
   updateUser,
 } from "./store.ts";
-import { createUserTotals } from "./totals.ts";
+import { createUserTotals, readFirstUsers } from "./totals.ts";
 
 const sortable = {
   username: "username",
@@ -90,15 +89,14 @@ export function userHandlers({ database, hashNewPassword, login }: UserOptions):
         companyKey: request.companyKey,
         group: User_Group[requirePresent(request.userGroup)] as UserFilter["group"],
       };
-      const all = createUserTotals(database, wholeScope);
       const isAll = selection.filter === undefined && selection.companyKey === undefined && selection.group === "TOTAL";
       if (isAll && wholeScope.scope.kind === "everything" && isByUsername(page) && isSinglePage(page)) {
-        // The list that consoles show first. Its statement is constant.
-        const [overall, users] = await Promise.all([all, listFirstUsers(database, page)]);
+        const { users, totals } = await readFirstUsers(database, page);
         call.recordRead({});
-        yield { users: users.map((user) => toUserMessage(user)), statistics: { overall, filter: overall } };
+        yield { users: users.map((user) => toUserMessage(user)), statistics: { overall: totals, filter: totals } };
         return;
       }
+      const all = createUserTotals(database, wholeScope);
       const [overall, filter] = await Promise.all([all, isAll ? all : createUserTotals(database, selection)]);
       call.recordRead({ companyKey: request.companyKey });
       yield { statistics: { overall, filter } };

@@ -38,8 +38,18 @@ export interface UserFilter {
 /** The roles by the names that answers have. */
 const contractRoles = `array_replace(roles, '${toStoredName("role", "BOT")}', 'BOT')`;
 
-const fields = ["username", "name", "email", "phone", "company_key", "enabled", "roles", "timezone"] as const;
-const columns = ["id", ...fields] as const;
+/** The columns of a user in a list. */
+export const listedColumns = [
+  "username",
+  "name",
+  "email",
+  "phone",
+  "company_key",
+  "enabled",
+  "roles",
+  "timezone",
+] as const;
+const columns = ["id", ...listedColumns] as const;
 
 /** Inserts a user. @throws a unique violation when the username is taken */
 export async function insertUser(transaction: Transaction, user: NewUser): Promise<void> {
@@ -80,8 +90,6 @@ const sql = defineStatements("users", {
   findUserOfCompany: keepPlan(`${userByName} and company_key = $2`),
   findUserItself: keepPlan(`${userByName} and id = $2`),
   findCompanies: keepPlan("select username, company_key from user_account where username = any ($1)"),
-  // By the index of usernames. PostgreSQL plans with the values while that is cheaper.
-  listFirstUsers: keepPlan(`select ${fields.join(", ")} from user_account order by username offset $1 limit $2`),
   findAdministrator: `
     select id from user_account
     where 'ADMIN' = any (roles) and enabled and password_hash is not null limit 1`,
@@ -142,14 +150,6 @@ export async function hasAdministrator(transaction: Transaction): Promise<boolea
 /** A user in a list. */
 export type ListedUser = Omit<UserRow, "id">;
 
-/** Lists users of all companies, by username. */
-export function listFirstUsers(
-  database: Database,
-  { offset, limit }: Pick<Page, "offset" | "limit">,
-): Promise<ListedUser[]> {
-  return queryRows(database, sql.listFirstUsers, [offset, limit]);
-}
-
 /** Returns the query for a page. Rows with equal sort values are ordered by username. */
 export function streamUsers(database: Database, selection: UserFilter, { sort, direction, offset, limit }: Page) {
   const order = [...new Set([sort, "username"])].map((column) => ({
@@ -157,7 +157,7 @@ export function streamUsers(database: Database, selection: UserFilter, { sort, d
     order: direction,
   }));
   return filterUsers(database, selection)
-    .select(...fields)
+    .select(...listedColumns)
     .orderBy(order)
     .offset(offset)
     .limit(limit);

@@ -1,6 +1,7 @@
 import type { Database } from "../../postgres/database.ts";
 import { defineStatements, keepPlan, queryRows } from "../../postgres/statements.ts";
-import { filterUsers, type UserFilter } from "./store.ts";
+import type { Page } from "../../shared/pagination.ts";
+import { filterUsers, type ListedUser, listedColumns, type UserFilter } from "./store.ts";
 
 /** Numbers of users by group. */
 export interface UserTotals {
@@ -30,6 +31,23 @@ export async function createUserTotals(database: Database, selection: UserFilter
   return ofGroup(await query, "TOTAL");
 }
 
+/** Users of all companies by username, and the totals of all. */
+export interface FirstUsers {
+  readonly users: readonly ListedUser[];
+  readonly totals: UserTotals;
+}
+
+/** Reads a page of all users with the totals in one round trip: the list that consoles show first. */
+export async function readFirstUsers(
+  database: Database,
+  { offset, limit }: Pick<Page, "offset" | "limit">,
+): Promise<FirstUsers> {
+  const rows = await queryRows<Counts & ListedUser>(database, sql.readFirstUsers, [offset, limit]);
+  // A page without users is one row that has the totals alone.
+  const users = rows.filter(({ username }) => username !== null);
+  return { users, totals: ofGroup(rows[0] ?? none, "TOTAL") };
+}
+
 /** Reads the counters that triggers maintain by company (migration 0001). */
 async function readStoredCounts(database: Database, { scope, companyKey }: UserFilter): Promise<Counts> {
   if (scope.kind === "self") return none;
@@ -54,6 +72,17 @@ const sums = `
 const sql = defineStatements("user-totals", {
   countAll: keepPlan(sums),
   countOfCompany: keepPlan(`${sums} where company_key = $1`),
+  // Only the first row has the totals. The page is read by the index of usernames.
+  readFirstUsers: keepPlan(`
+    select ${listedColumns.join(", ")}, total, active, admins, active_admins
+    from (select 1 as place, counted.* from (${sums}) as counted) as counts
+    full join (
+      select row_number() over (order by username) as place, listed.*
+      from (
+        select ${listedColumns.join(", ")} from user_account order by username offset $1 limit $2
+      ) as listed
+    ) as page using (place)
+    order by place`),
 });
 
 /** Derives the totals of one group from the counts of all users. */

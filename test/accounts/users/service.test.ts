@@ -126,6 +126,21 @@ test("lists by company, group, filter and order, with the totals of both", async
   expect([names(mail), mail.statistics.filter]).toEqual([["dora"], { total: 1, active: 1, blocked: 0, admins: 0 }]);
 });
 
+test("the pages of all users join to one list, and each has the totals, past its end too", async () => {
+  const pageOf = async (limit: number, offset: number) =>
+    (await call("GET", `/admin/users?limit=${limit}&offset=${offset}`)).body;
+  const names = (body: Json) => body.users.map(({ username }: Json) => username);
+  for (let count = 0; count < 6; count += 1) await app.user();
+  const { rows } = await app.database.raw(`
+    select array_agg(username order by username) as usernames, count(*) as total,
+      count(*) filter (where enabled) as active, count(*) filter (where not enabled) as blocked,
+      count(*) filter (where 'ADMIN' = any (roles)) as admins from user_account`);
+  const [{ usernames, ...totals }] = rows;
+  const [first, second, past] = await Promise.all([pageOf(3, 0), pageOf(3, 3), pageOf(3, usernames.length)]);
+  expect([names(first), names(second), names(past)]).toEqual([usernames.slice(0, 3), usernames.slice(3, 6), []]);
+  for (const { statistics } of [first, second, past]) expect(statistics).toEqual({ overall: totals, filter: totals });
+});
+
 test.each(["username", "name", "email", "phone", "company_key", "enabled", "roles", "timezone"])(
   "sorts by %s",
   async (field) => {
