@@ -69,7 +69,7 @@ async function consume(): Promise<number> {
  * Each worker process of a server takes some of the connections. The load at a rate does not wait for answers, however late
  * they are, and a connection may have a thousand open calls.
  */
-const connections = kind === "latency" ? 16 : Math.max(4, callers / 16);
+const connections = ["latency", "steady"].includes(kind) ? 16 : Math.max(4, callers / 16);
 
 async function closedLoop(work: (caller: number) => Promise<number>): Promise<void> {
   console.log(JSON.stringify(await runClosedLoop({ seconds, callers }, work)));
@@ -104,7 +104,7 @@ async function openLoop(rate: number, work: (call: number) => Promise<unknown>):
   await Promise.all(running);
   const sorted = latencies.toSorted((left, right) => left - right);
   const at = (share: number) => sorted[Math.floor(sorted.length * share)];
-  console.log(JSON.stringify({ done: sorted.length, p50: at(0.5), p99: at(0.99), p999: at(0.999) }));
+  console.log(JSON.stringify({ done: running.length, rate, p50: at(0.5), p99: at(0.99), p999: at(0.999) }));
 }
 
 /** Runs the script itself: EVALSHA with the arguments that are passed instead of the token. */
@@ -129,6 +129,7 @@ const loads: Record<string, () => Promise<void>> = {
   client: () => closedLoop(createClientPair(url, token, false)),
   coalesced: () => closedLoop(createClientPair(url, token, true)),
   latency: () => withQuota((quota) => openLoop(callers, quota.grant)),
+  steady: () => withQuota((quota) => openLoop(callers, quota.pair)),
   script: () => openLoop(callers, bareScript()),
 };
 const selected = loads[kind];
