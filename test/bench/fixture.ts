@@ -7,6 +7,7 @@ import { type Database, openDatabase } from "../../src/postgres/database.ts";
 import { startEmbedded } from "../../src/postgres/embedded/embedded.ts";
 import { migrate } from "../../src/postgres/migrate.ts";
 import { type ServerProcess, startProcess } from "../support/process.ts";
+import { serviceOf } from "./rivals/processes.ts";
 
 /** A server process on its own PostgreSQL, and an administrator's token. */
 export interface Fixture {
@@ -25,11 +26,11 @@ const password = "first administrator";
 
 /**
  * Starts the fixture. On failure, it stops what it has started.
- * @param command the command that runs the server. Default: from the sources
+ * @param command the command that runs the server. Default: this tree, built, as `npm start` runs it
  */
 export async function startFixture(
   settings: Record<string, string> = {},
-  command?: readonly string[],
+  command: readonly string[] = serviceOf("."),
 ): Promise<Fixture> {
   const closers: Closers = [];
   try {
@@ -43,7 +44,7 @@ export async function startFixture(
 async function openFixture(
   closers: Closers,
   settings: Record<string, string>,
-  command: readonly string[] | undefined,
+  command: readonly string[],
 ): Promise<Fixture> {
   const folder = await mkdtemp(join(tmpdir(), "tollgate-bench-"));
   closers.push(() => rm(folder, { recursive: true }));

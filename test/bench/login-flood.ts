@@ -10,7 +10,6 @@ import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
 import { setTimeout as wait } from "node:timers/promises";
 import { quantile, startFixture, within } from "./fixture.ts";
-import { serviceOf } from "./rivals/processes.ts";
 
 const flooderPath = "test/bench/login-flooder.ts";
 const inFlight = Number(process.argv[2] ?? 8000);
@@ -31,7 +30,7 @@ for (const shape of floods) await measureFlood(shape);
 
 async function measureFlood(shape: (typeof floods)[number]): Promise<void> {
   const proxies = shape === "one address" ? "0" : "1";
-  const fixture = await startFixture({ TRUSTED_PROXIES: proxies, LOG_LEVEL: "info" }, serviceOf("."));
+  const fixture = await startFixture({ TRUSTED_PROXIES: proxies, LOG_LEVEL: "info" });
   const caller = connect(fixture.server.url).on("error", () => undefined);
   const call = callWith(caller, fixture.token);
   let flooder: ChildProcess | undefined;

@@ -24,15 +24,17 @@ export const compareWithLedger: MakeRows = async (fixture) => {
   ]);
   await ledger.stop();
   const theirs = speedOf(speeds, "ledger");
-  return Object.entries({ service: "whole service", client: "whole service, createQuotaClient" }).flatMap(([name, text]) => {
-    const ours = speedOf(speeds, name);
-    const what = `acquire+settle, ${text} | grpc-js, script, one transaction a settlement`;
-    const make = (unit: string, field: keyof Speed) => row("j", what, unit, [ours[field], theirs[field]], 4);
-    return [
-      make(`pairs ${perCore}`, "perCoreSecond"),
-      make(`pairs ${perCore}, with PostgreSQL and Redis`, "perCoreSecondOfAll"),
-      make("pairs/s", "wall"),
-      { ...make("ms, p99", "p99"), ratio: theirs.p99 / ours.p99 },
-    ];
-  });
+  return Object.entries({ service: "whole service", client: "whole service, createQuotaClient" }).flatMap(
+    ([name, text]) => {
+      const ours = speedOf(speeds, name);
+      const what = `acquire+settle, ${text} | grpc-js, script, one transaction a settlement`;
+      const make = (unit: string, field: keyof Speed) => row("j", what, unit, [ours[field], theirs[field]], 4);
+      return [
+        make(`pairs ${perCore}`, "perCoreSecond"),
+        make(`pairs ${perCore}, with PostgreSQL and Redis`, "perCoreSecondOfAll"),
+        make("pairs/s", "wall"),
+        { ...make("ms, p99", "p99"), ratio: theirs.p99 / ours.p99 },
+      ];
+    },
+  );
 };
