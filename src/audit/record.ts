@@ -1,10 +1,14 @@
 import type { RecordedAction } from "#gen/tollgate/v1/audit_pb.js";
-import { type Database, inTransaction } from "../postgres/database.ts";
+import { columnOf, textColumnOf } from "../postgres/columns.ts";
+import { type Database, inTransaction, retryConflicts, type Transaction } from "../postgres/database.ts";
 import { withPartitions } from "../postgres/partitions.ts";
+import { defineStatements, keepPlan, queryRows } from "../postgres/statements.ts";
 import { dayMicros, hourMicros, microsOf } from "../shared/calendar.ts";
 import { invalid, type Violation } from "../shared/errors.ts";
 import type { Action, ActionWriter, Usage, UsageWriter } from "../shared/records.ts";
+import { addUsageParts, maxPoints, pointColumnOf } from "../usage/writer.ts";
 import type { UserHistory, UserVersion } from "./user-history.ts";
+import { insertActionParts, noPart } from "./writer.ts";
 
 /** An action, and the usage that it adds unless it was recorded before. */
 export interface RecordedUsage {
@@ -83,32 +87,115 @@ function toRecord(action: RecordedAction, user: UserVersion, timeMicros: number,
 }
 
 /** Writes batches in one transaction. Sets `recorded` and `contradicted` of each. */
-export async function writeActionBatches(
-  { database, actions, usage }: { database: Database; actions: ActionWriter; usage: UsageWriter },
-  batches: readonly ActionBatch[],
-): Promise<void> {
+export async function writeActionBatches(writers: RecordedWriters, batches: readonly ActionBatch[]): Promise<void> {
+  const { database, actions, usage } = writers;
   const records = batches.flatMap((batch) => batch.records);
-  const { added, contradicted } = await withPartitions(database, async () => {
+  const repeated = await withPartitions(database, async () => {
     await actions.prepare(records.map(({ action }) => action));
     await usage.prepare(records.map(({ usage: used }) => used));
-    return inTransaction(database, async (transaction) => {
-      const written = new Set(
-        await actions.write(
-          transaction,
-          records.map(({ action }) => action),
-        ),
-      );
-      const used = records.filter(({ action }) => written.has(action)).map(({ usage: used }) => used);
-      await usage.write(transaction, used);
-      const repeats = records.filter(({ action }) => !written.has(action)).map(({ action }) => action);
-      return { added: written, contradicted: new Set(await actions.findContradicted(transaction, repeats)) };
-    });
+    return insertRecords(writers, records);
   });
+  if (repeated.size < records.length) actions.scheduleRollUp();
+  const contradicted = new Set(
+    await actions.findContradicted(
+      database,
+      [...repeated].map(({ action }) => action),
+    ),
+  );
   for (const batch of batches) {
-    batch.recorded = batch.records.filter(({ action }) => added.has(action)).length;
+    batch.recorded = batch.records.filter((record) => !repeated.has(record)).length;
     batch.contradicted = [...batch.records.keys()].filter((index) => {
       const record = batch.records[index];
       return record !== undefined && contradicted.has(record.action);
     });
   }
 }
+
+interface RecordedWriters {
+  readonly database: Database;
+  readonly actions: ActionWriter;
+  readonly usage: UsageWriter;
+}
+
+/** Returns the records whose action was in the log before, or earlier among the records. */
+async function insertRecords(
+  { database, actions, usage }: RecordedWriters,
+  records: readonly RecordedUsage[],
+): Promise<ReadonlySet<RecordedUsage>> {
+  const pointCount = records.reduce((sum, { usage: { pointKeys } }) => sum + pointKeys.length, 0);
+  const options = { sendsActions: actions.hasSink, countsPoints: pointCount <= maxPoints };
+  // Nearly always one statement, which is a transaction of its own.
+  if (options.countsPoints) return retryConflicts(() => putRecords(database, records, options));
+  return inTransaction(database, async (transaction) => {
+    const repeated = await putRecords(transaction, records, options);
+    const added = records.filter((record) => !repeated.has(record));
+    await usage.countPoints(
+      transaction,
+      added.map(({ usage: used }) => used),
+    );
+    return repeated;
+  });
+}
+
+interface PutOptions {
+  readonly sendsActions: boolean;
+  /** Whether to count the unique points. Otherwise the caller counts them. */
+  readonly countsPoints: boolean;
+}
+
+/** Inserts actions and adds the usage of the new ones. Returns the other records. */
+async function putRecords(
+  on: Database | Transaction,
+  records: readonly RecordedUsage[],
+  { sendsActions, countsPoints }: PutOptions,
+): Promise<ReadonlySet<RecordedUsage>> {
+  const rows = await queryRows<{ n: number }>(on, sql.putRecords, [
+    columnOf(records, ({ action }) => action.timeMicros),
+    columnOf(records, ({ action }) => action.tracecode),
+    textColumnOf(records, ({ action }) => action.operation),
+    columnOf(records, ({ action }) => action.userId),
+    textColumnOf(records, ({ action }) => action.username),
+    textColumnOf(records, ({ action }) => action.companyKey),
+    textColumnOf(records, ({ action }) => action.server),
+    columnOf(records, ({ action }) => action.service),
+    columnOf(records, ({ action }) => action.methodGroup),
+    columnOf(records, ({ action }) => action.points),
+    columnOf(records, ({ action }) => action.durationMs),
+    columnOf(records, ({ action }) => action.outcome),
+    columnOf(records, ({ usage }) => usage.day),
+    pointColumnOf(records, ({ usage }) => (countsPoints ? usage.pointKeys : undefined)),
+    sendsActions,
+  ]);
+  return new Set(rows.flatMap(({ n }) => records[n - 1] ?? []));
+}
+
+const sql = defineStatements("audit-record", {
+  putRecords: keepPlan(`
+    with given as materialized (
+      select n::integer as n, timestamptz 'epoch' + micros * interval '1 microsecond' as time, tracecode, operation,
+        uuid '${noPart}' as part, user_id, username, company_key, server, service, method_group, points, duration_ms,
+        outcome, null::text as resource, date '1970-01-01' + day as usage_day, null::text as visible_company,
+        null::text as address, null::integer as times, point_keys::bigint[] as point_keys
+      from unnest(
+        $1::bigint[], $2::uuid[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::smallint[],
+        $9::smallint[], $10::bigint[], $11::bigint[], $12::smallint[], $13::integer[], $14::text[]
+      ) with ordinality as given (
+        micros, tracecode, operation, user_id, username, company_key, server, service, method_group, points,
+        duration_ms, outcome, day, point_keys, n
+      )
+    ),
+    -- Within a batch, the first of equal actions wins.
+    action as materialized (
+      select distinct on (time, tracecode, operation, part) * from given order by time, tracecode, operation, part, n
+    ),${insertActionParts("$15::boolean")},
+    -- A full join is never a nested loop, whatever the estimates are.
+    put as materialized (
+      select action.*, logged.user_id is not null as is_new
+      from action full join logged using (time, tracecode, operation, part)
+    ),
+    usage as not materialized (
+      select n as place, user_id, service, method_group, usage_day as date, username, company_key, points, point_keys
+      from put where is_new
+    ),${addUsageParts}
+    select n from given where n not in (select n from put where is_new)`),
+});

@@ -7,7 +7,8 @@ import type { Action, ActionWriter } from "../shared/records.ts";
 import type { RollUp } from "./roll-up.ts";
 import { insertUnsentActions, insertUnsentPart } from "./sink-outbox.ts";
 
-const noPart = "00000000-0000-0000-0000-000000000000";
+/** The part of actions that need none. */
+export const noPart = "00000000-0000-0000-0000-000000000000";
 
 /**
  * Writes actions, and their counts for the totals, in the transaction of the change that they describe.
@@ -39,9 +40,9 @@ export function createActionWriter(database: Database, rollUp: RollUp, hasSink =
       rollUp.scheduleRollUp();
       return added;
     },
-    async findContradicted(transaction, actions) {
+    async findContradicted(on, actions) {
       if (actions.length === 0) return [];
-      const kept = new Map((await readKept(transaction, actions)).map(({ key, facts }) => [key, facts]));
+      const kept = new Map((await readKept(on, actions)).map(({ key, facts }) => [key, facts]));
       return actions.filter((action) => kept.get(keyOf(action)) !== factsOf(action));
     },
     scheduleRollUp: () => rollUp.scheduleRollUp(),
@@ -90,9 +91,9 @@ async function readInserted(transaction: Transaction, actions: readonly Action[]
 }
 
 /** Returns keys and facts of the actions that the log already has. */
-async function readKept(transaction: Transaction, actions: readonly Action[]) {
+async function readKept(on: Database | Transaction, actions: readonly Action[]) {
   const times = actions.map(({ timeMicros }) => timeMicros);
-  return queryRows<{ key: string; facts: string }>(transaction, sql.readLogged, [
+  return queryRows<{ key: string; facts: string }>(on, sql.readLogged, [
     ...keyColumns(actions),
     toIsoTime(Math.min(...times)),
     toIsoTime(Math.max(...times)),

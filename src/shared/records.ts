@@ -65,16 +65,16 @@ export interface RecordWriter<Record, Place, Written = void> {
 /** Writes the audit log. `write` returns the actions that are new: a repeated action is stored once. */
 export interface ActionWriter extends RecordWriter<Action, Pick<Action, "timeMicros">, Action[]> {
   /** Returns the actions whose time, tracecode and operation the log has with another user, service, method group or points. */
-  findContradicted(transaction: Knex.Transaction, actions: readonly Action[]): Promise<Action[]>;
+  findContradicted(on: Knex, actions: readonly Action[]): Promise<Action[]>;
   /** Whether the actions are sent to the audit sink. */
   readonly hasSink: boolean;
   /** Call it after the commit of actions that a statement of another writer has inserted. */
   scheduleRollUp(): void;
 }
 
-/** Writes the statistics. */
-export interface UsageWriter extends RecordWriter<Usage, Pick<Usage, "day" | "pointKeys">> {
-  /** Counts the unique points of usage that a statement of another writer has added. */
+/** Writes the statistics. The statement that writes the cause of usage adds it to the sums. */
+export interface UsageWriter extends Pick<RecordWriter<Usage, Pick<Usage, "day" | "pointKeys">>, "prepare"> {
+  /** Counts the unique points of usage that has been added without them. */
   countPoints(transaction: Knex.Transaction, usages: readonly Pick<Usage, UsageKey | "pointKeys">[]): Promise<void>;
 }
 type UsageKey = "userId" | "service" | "methodGroup" | "day" | "companyKey";

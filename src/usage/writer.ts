@@ -1,7 +1,7 @@
 import { columnOf, textColumnOf } from "../postgres/columns.ts";
 import type { Database, Transaction } from "../postgres/database.ts";
 import { ensurePartitions } from "../postgres/partitions.ts";
-import { defineStatements, executeStatement, keepPlan } from "../postgres/statements.ts";
+import { defineStatements, executeStatement } from "../postgres/statements.ts";
 import type { UsageWriter } from "../shared/records.ts";
 
 /** Maximum points per statement: a record may hold more than a statement can write in time. */
@@ -14,23 +14,12 @@ interface PointOfUsage {
   readonly key: bigint;
 }
 
-/** Adds usage to the sums by user, day, service, method group and company, in the transaction of its cause. */
+/** Prepares the tables of usage that the statement of its cause adds, and counts points that are too many for that statement. */
 export function createUsageWriter(database: Database): UsageWriter {
   return {
     async prepare(usages) {
       const withPoints = usages.filter(({ pointKeys }) => pointKeys.length > 0);
       await ensurePartitions(database, "usage_point", new Set(withPoints.map(({ day }) => day)));
-    },
-    async write(transaction, usages) {
-      if (usages.length === 0) return;
-      const hasFewPoints = usages.reduce((sum, { pointKeys }) => sum + pointKeys.length, 0) <= maxPoints;
-      await executeStatement(transaction, sql.addUsage, [
-        ...keyColumns(usages),
-        textColumnOf(usages, ({ username }) => username),
-        columnOf(usages, ({ points }) => points),
-        pointColumnOf(usages, ({ pointKeys }) => (hasFewPoints ? pointKeys : undefined)),
-      ]);
-      if (!hasFewPoints) await countUniquePoints(transaction, usages);
     },
     countPoints: countUniquePoints,
   };
@@ -116,16 +105,6 @@ export const addUsageParts = `
     )`;
 
 const sql = defineStatements("usage-writer", {
-  addUsage: keepPlan(`
-    with usage as materialized (
-      select place, user_id, service, method_group, date '1970-01-01' + day as date, username, company_key, points,
-        point_keys::bigint[] as point_keys
-      from unnest(
-        $1::bigint[], $2::smallint[], $3::smallint[], $4::integer[], $5::text[], $6::text[], $7::bigint[], $8::text[]
-      ) with ordinality
-        as usage (user_id, service, method_group, day, company_key, username, points, point_keys, place)
-    ),${addUsageParts}
-    select`),
   countPoints: `
     with given as (
       select distinct on (user_id, service, method_group, date, point_key)

@@ -191,6 +191,21 @@ describe("recording", () => {
     );
   });
 
+  test("records equal actions of one batch once, and counts points that are too many for one statement", async () => {
+    const username = await app.user();
+    const many = action({ username, pointKeys: Array.from({ length: 20_001 }, (_, index) => BigInt(index)) });
+    const few = action({ username, pointKeys: [0n, 20_001n] });
+    expect(await audit.recordActions({ actions: [many, few, many] }, service)).toMatchObject({
+      recorded: 2,
+      repeated: 1,
+    });
+    expect(await audit.recordActions({ actions: [few, many, many] }, service)).toMatchObject({
+      recorded: 0,
+      repeated: 3,
+    });
+    expect(await usageOf(username)).toEqual([{ requests: 2, points: 14, unique_points: 20_002 }]);
+  });
+
   test("names a contradicting action in ALREADY_EXISTS and records the other actions of its batch", async () => {
     const [username, otherUser] = [await app.user(), await app.user()];
     const first = action({ username });

@@ -1,4 +1,9 @@
+import { randomUUID } from "node:crypto";
+import { pino } from "pino";
 import { afterEach, beforeEach, expect, it } from "vitest";
+import { writeActionBatches } from "../../../src/audit/record.ts";
+import { createRollUp } from "../../../src/audit/roll-up.ts";
+import { createActionWriter } from "../../../src/audit/writer.ts";
 import { migrate } from "../../../src/postgres/migrate.ts";
 import { createUsageWriter } from "../../../src/usage/writer.ts";
 import { createTestDatabase, type TestDatabase } from "../../support/database.ts";
@@ -29,13 +34,25 @@ it("keeps existing usage, and adds new usage by company", async () => {
   await migrate(test.database);
   expect(await test.database("usage_day")).toEqual([before]);
 
-  const writer = createUsageWriter(test.database);
   const day = Date.UTC(2026, 9, 10) / 86_400_000;
-  const usages = ["first", "second"].map((companyKey) => {
-    return { day, userId: 7, username: "anna", companyKey, service: 2, methodGroup: 3, points: 5, pointKeys: [1n] };
+  const rollUp = createRollUp({ database: test.database, logger: pino({ level: "silent" }) });
+  const writers = {
+    database: test.database,
+    actions: createActionWriter(test.database, rollUp),
+    usage: createUsageWriter(test.database),
+  };
+  const records = ["first", "second"].map((companyKey) => {
+    const both = { userId: 7, username: "anna", companyKey, service: 2, methodGroup: 3, points: 5 };
+    const what = {
+      timeMicros: day * 86_400_000_000,
+      tracecode: randomUUID(),
+      operation: "run_plan",
+      server: "planner",
+    };
+    return { action: { ...both, ...what, outcome: 1, usageDay: day }, usage: { ...both, day, pointKeys: [1n] } };
   });
-  await writer.prepare(usages);
-  await test.database.transaction((transaction) => writer.write(transaction, usages));
+  await writeActionBatches(writers, [{ records, recorded: 0, contradicted: [] }]);
+  await rollUp.stop();
   expect(await test.database("usage_day").orderBy("company_key")).toEqual([
     { ...before, requests: 3, points: 515, unique_points: 5 },
     { ...before, company_key: "second", requests: 1, points: 5, unique_points: 0 },
