@@ -19,8 +19,8 @@ export interface RecordedUsage {
 /** The actions of one call, which are recorded together. */
 export interface ActionBatch {
   readonly records: readonly RecordedUsage[];
-  /** Number of new actions; set when the batch is written. */
-  recorded: number;
+  /** The records with a new action; set when the batch is written. A batch that is written again keeps them. */
+  readonly added: Set<RecordedUsage>;
   /** Indexes of actions that differ from a logged action with the same time, tracecode and operation. */
   contradicted: readonly number[];
 }
@@ -58,7 +58,7 @@ export async function toActionBatch(
     return user === undefined ? [] : [toRecord(action, user, timeMicros, caller)];
   });
   if (violations.length > 0) throw invalid(...violations);
-  return { records, recorded: 0, contradicted: [] };
+  return { records, added: new Set(), contradicted: [] };
 }
 
 // Fields are listed, not spread: a batch of a thousand takes a third of the time.
@@ -86,24 +86,30 @@ function toRecord(action: RecordedAction, user: UserVersion, timeMicros: number,
   };
 }
 
-/** Writes batches in one transaction. Sets `recorded` and `contradicted` of each. */
+/**
+ * Writes batches in one transaction. Sets `added` and `contradicted` of each. If it fails after the commit, the batches are
+ * written again: what they have added is then no repeat.
+ */
 export async function writeActionBatches(writers: RecordedWriters, batches: readonly ActionBatch[]): Promise<void> {
   const { database, actions, usage } = writers;
   const records = batches.flatMap((batch) => batch.records);
-  const repeated = await withPartitions(database, async () => {
+  const unchanged = await withPartitions(database, async () => {
     await actions.prepare(records.map(({ action }) => action));
     await usage.prepare(records.map(({ usage: used }) => used));
     return insertRecords(writers, records);
   });
-  if (repeated.size < records.length) actions.scheduleRollUp();
+  if (unchanged.size < records.length) actions.scheduleRollUp();
+  for (const batch of batches) {
+    for (const record of batch.records) if (!unchanged.has(record)) batch.added.add(record);
+  }
+  const repeated = batches.flatMap((batch) => batch.records.filter((record) => !batch.added.has(record)));
   const contradicted = new Set(
     await actions.findContradicted(
       database,
-      [...repeated].map(({ action }) => action),
+      repeated.map(({ action }) => action),
     ),
   );
   for (const batch of batches) {
-    batch.recorded = batch.records.filter((record) => !repeated.has(record)).length;
     batch.contradicted = [...batch.records.keys()].filter((index) => {
       const record = batch.records[index];
       return record !== undefined && contradicted.has(record.action);

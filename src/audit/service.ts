@@ -28,7 +28,7 @@ export function auditHandlers(options: AuditOptions): Handlers<typeof AuditServi
     await batches.commit(batch);
     // The other actions are recorded, and count as repeated when the caller retries.
     if (batch.contradicted.length > 0) throw contradictedActions(actions, batch.contradicted);
-    return { recorded: batch.recorded, repeated: actions.length - batch.recorded };
+    return { recorded: batch.added.size, repeated: actions.length - batch.added.size };
   }
 
   return {

@@ -43,7 +43,11 @@ export function createActionWriter(database: Database, rollUp: RollUp, hasSink =
     async findContradicted(on, actions) {
       if (actions.length === 0) return [];
       const kept = new Map((await readKept(on, actions)).map(({ key, facts }) => [key, facts]));
-      return actions.filter((action) => kept.get(keyOf(action)) !== factsOf(action));
+      return actions.filter((action) => {
+        const facts = kept.get(keyOf(action));
+        // Absent: retention has dropped the action since.
+        return facts !== undefined && facts !== factsOf(action);
+      });
     },
     scheduleRollUp: () => rollUp.scheduleRollUp(),
   };

@@ -4,7 +4,7 @@ import { Code } from "@connectrpc/connect";
 import pino from "pino";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { Data_Flow, type PutDataRequest, PutDataRequestSchema } from "#gen/tollgate/v1/data_pb.js";
-import { writeActionBatches } from "../../src/audit/record.ts";
+import { type RecordedUsage, writeActionBatches } from "../../src/audit/record.ts";
 import { createRollUp } from "../../src/audit/roll-up.ts";
 import { createActionWriter } from "../../src/audit/writer.ts";
 import { storeUpload } from "../../src/data/upload.ts";
@@ -131,9 +131,13 @@ describe("a partition that another server has dropped is created again", () => {
 
   test("when an action of that day is recorded", async () => {
     const record = async () => {
-      const batch = { records: [{ action: actionOf(), usage: usageOf() }], recorded: 0, contradicted: [] };
+      const batch = {
+        records: [{ action: actionOf(), usage: usageOf() }],
+        added: new Set<RecordedUsage>(),
+        contradicted: [],
+      };
       await writeActionBatches(books(), [batch]);
-      return batch.recorded;
+      return batch.added.size;
     };
     expect(await record()).toBe(1);
     await dropPartitions(openAnother(), "audit_action", today);
@@ -141,6 +145,22 @@ describe("a partition that another server has dropped is created again", () => {
     await dropPartitions(openAnother(), "usage_point", today);
     expect(await record()).toBe(1);
     expect([await count("audit_action"), await count("usage_point")]).toEqual([2, 1]);
+  });
+
+  test("and a batch that is written again keeps what it has added", async () => {
+    const [mine, other] = [actionOf(), actionOf()].map((action) => ({ action, usage: usageOf() })) as [
+      RecordedUsage,
+      RecordedUsage,
+    ];
+    const batchOf = (...records: RecordedUsage[]) => ({ records, added: new Set<RecordedUsage>(), contradicted: [] });
+    await writeActionBatches(books(), [batchOf(other)]);
+    const repeating = { ...other, action: { ...other.action, points: 6 } };
+    const batch = batchOf(mine, repeating);
+    // A group commit does so when the check for contradictions fails after the commit.
+    for (let attempt = 0; attempt < 2; attempt += 1) {
+      await writeActionBatches(books(), [batch]);
+      expect([[...batch.added], batch.contradicted]).toEqual([[mine], [1]]);
+    }
   });
 
   test("when a lease of that day is settled", async () => {

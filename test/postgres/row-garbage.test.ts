@@ -1,11 +1,16 @@
 import { execFile } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { promisify } from "node:util";
-import { expect, test } from "vitest";
-import { createTestDatabase } from "../support/database.ts";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+
+let database: TestDatabase;
+beforeAll(async () => {
+  database = await createTestDatabase();
+});
+afterAll(() => database.drop());
 
 test("with the options of npm start, dropped rows do not stay in memory until the next full garbage collection", async () => {
-  const database = await createTestDatabase();
   const { scripts } = JSON.parse(readFileSync("package.json", "utf8"));
   const options = scripts.start.split(" ").filter((word: string) => word.startsWith("--"));
   // Without a full collection.
@@ -14,5 +19,4 @@ test("with the options of npm start, dropped rows do not stay in memory until th
   // A list that stays takes 5 KB.
   expect(stdout).toMatch(/^\d+\n$/);
   expect(Number(stdout)).toBeLessThan(1000);
-  await database.drop();
 });

@@ -51,7 +51,7 @@ it("keeps existing usage, and adds new usage by company", async () => {
     };
     return { action: { ...both, ...what, outcome: 1, usageDay: day }, usage: { ...both, day, pointKeys: [1n] } };
   });
-  await writeActionBatches(writers, [{ records, recorded: 0, contradicted: [] }]);
+  await writeActionBatches(writers, [{ records, added: new Set(), contradicted: [] }]);
   await rollUp.stop();
   expect(await test.database("usage_day").orderBy("company_key")).toEqual([
     { ...before, requests: 3, points: 515, unique_points: 5 },
