@@ -72,7 +72,7 @@ export interface ActionWriter extends RecordWriter<Action, Pick<Action, "timeMic
   scheduleRollUp(): void;
 }
 
-/** Writes the statistics. The statement that writes the cause of usage adds it to the sums. */
+/** Writes the statistics, except for the sums: the statements of settlements and of actions add usage to them. */
 export interface UsageWriter extends Pick<RecordWriter<Usage, Pick<Usage, "day" | "pointKeys">>, "prepare"> {
   /** Counts the unique points of usage that has been added without them. */
   countPoints(transaction: Knex.Transaction, usages: readonly Pick<Usage, UsageKey | "pointKeys">[]): Promise<void>;

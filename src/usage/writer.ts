@@ -14,7 +14,7 @@ interface PointOfUsage {
   readonly key: bigint;
 }
 
-/** Prepares the tables of usage that the statement of its cause adds, and counts points that are too many for that statement. */
+/** Creates the partitions of points, and counts points that are too many for one statement. */
 export function createUsageWriter(database: Database): UsageWriter {
   return {
     async prepare(usages) {

@@ -147,6 +147,10 @@ describe("a partition that another server has dropped is created again", () => {
     expect([await count("audit_action"), await count("usage_point")]).toEqual([2, 1]);
   });
 
+  test("and an action that retention has dropped contradicts nothing", async () => {
+    expect(await books().actions.findContradicted(fixture.database, [actionOf()])).toEqual([]);
+  });
+
   test("and a batch that is written again keeps what it has added", async () => {
     const [mine, other] = [actionOf(), actionOf()].map((action) => ({ action, usage: usageOf() })) as [
       RecordedUsage,
