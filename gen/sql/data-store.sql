@@ -6,8 +6,8 @@ select distinct tracecode, user_id from data_file where tracecode = any($1::uuid
 -- data.nextFileId
 select nextval(pg_get_serial_sequence('data_file', 'id')) as id;
 
--- data.readChunk
-select start, content from data_chunk
+-- data.readPiece
+select substring(content from ($3 - start)::int + 1 for $4) as content from data_chunk
 where file_id = $1 and day = $2 and start <= $3 order by start desc limit 1;
 
 -- data.deleteFiles

@@ -82,9 +82,7 @@ async function convertNow(file: StoredFile, from: ConversionKind, signal: AbortS
   signal.throwIfAborted();
   if (heldBytes + limits.maxBytes > maxHeldBytes)
     throw unavailable("TOO_BUSY", "too much converted data is still being read", 5000);
-  const chunks: Buffer[] = [];
-  for await (const chunk of file.read()) chunks.push(chunk);
-  const bytes = await convertInChild(Buffer.concat(chunks), from, signal, limits);
+  const bytes = await convertInChild(file.read(), from, signal, limits);
   signal.throwIfAborted();
   heldBytes += bytes.length;
   let isHeld = true;

@@ -124,7 +124,13 @@ export async function insertChunk(
   await transaction("data_chunk").insert({ file_id: id, day, start, content });
 }
 
-/** Yields the bytes of a file from `from` to `to` (exclusive), chunk by chunk. */
+/**
+ * Bytes that one statement reads. PostgreSQL sends them as text: a whole chunk stops the event loop for some 6 ms, and costs
+ * twice as much as its pieces.
+ */
+const pieceBytes = 65_536;
+
+/** Yields the bytes of a file from `from` to `to` (exclusive), piece by piece. */
 export async function* streamBytes(
   database: Database,
   { id, day }: Pick<DataFile, "id" | "day">,
@@ -133,11 +139,11 @@ export async function* streamBytes(
   let at = from;
   while (at < to) {
     signal.throwIfAborted();
-    const [chunk] = await queryRows<{ start: number; content: Buffer }>(database, sql.readChunk, [id, day, at]);
-    const content = chunk?.content.subarray(at - chunk.start, to - chunk.start);
-    if (content === undefined || content.length === 0) throw new Error(`file ${id} has no byte ${at}`);
-    yield content;
-    at += content.length;
+    const bytes = Math.min(pieceBytes, to - at);
+    const [piece] = await queryRows<{ content: Buffer }>(database, sql.readPiece, [id, day, at, bytes]);
+    if (piece === undefined || piece.content.length === 0) throw new Error(`file ${id} has no byte ${at}`);
+    yield piece.content;
+    at += piece.content.length;
   }
 }
 
@@ -149,8 +155,8 @@ export async function dropFiles(database: Database, beforeMs: number): Promise<v
 const sql = defineStatements("data", {
   findTraced: "select distinct tracecode, user_id from data_file where tracecode = any($1::uuid[])",
   nextFileId: "select nextval(pg_get_serial_sequence('data_file', 'id')) as id",
-  readChunk: `
-    select start, content from data_chunk
+  readPiece: `
+    select substring(content from ($3 - start)::int + 1 for $4) as content from data_chunk
     where file_id = $1 and day = $2 and start <= $3 order by start desc limit 1`,
   deleteFiles: deleteOldRows("data_file", "day"),
 });

@@ -11,16 +11,31 @@ const keys = { TOKEN_KEYS: "a-secret-for-tests-that-is-long-enough", ADMIN_PASSW
 /** JSON whose conversion takes seconds. */
 const large = JSON.stringify(Array.from({ length: 30_000 }, (_none, id) => ({ id, a: "x", b: id / 7, c: `y${id}` })));
 
-/** Returns the running converters: of this server, or of any server. */
-function converters(serverId?: number): number[] {
-  const processes = execFileSync("ps", ["-A", "-o", "pid=,ppid=,stat=,args="], { encoding: "utf8" }).split("\n");
-  return processes.flatMap((line) => {
-    const [, pid, parent, state, command = ""] = /^ *(\d+) +(\d+) +(\S+) +(.*)$/.exec(line) ?? [];
-    const isChild = serverId === undefined || Number(parent) === serverId;
-    // A zombie process has ended already.
-    const runs = state?.startsWith("Z") === false && command.endsWith(" child.ts json");
-    return isChild && runs ? [Number(pid)] : [];
-  });
+interface Process {
+  readonly pid: number;
+  readonly parent: number;
+  readonly command: string;
+}
+
+/** Returns the processes that run. */
+function processes(): Process[] {
+  return execFileSync("ps", ["-A", "-o", "pid=,ppid=,stat=,args="], { encoding: "utf8" })
+    .split("\n")
+    .flatMap((line) => {
+      const [, pid, parent, state, command = ""] = /^ *(\d+) +(\d+) +(\S+) +(.*)$/.exec(line) ?? [];
+      // A zombie process has ended already.
+      return state === undefined || state.startsWith("Z")
+        ? []
+        : [{ pid: Number(pid), parent: Number(parent), command }];
+    });
+}
+
+/** Returns the launcher of a server and its converters. */
+function converters(server: number): { readonly launcher: number | undefined; readonly converters: number[] } {
+  const running = processes();
+  const launcher = running.find(({ parent, command }) => parent === server && command.includes("/launcher.ts"))?.pid;
+  const isConverter = ({ parent, command }: Process) => parent === launcher && command.endsWith(" child.ts json");
+  return { launcher, converters: running.filter(isConverter).map(({ pid }) => pid) };
 }
 
 /** Returns the nice values of the threads of a process, and of its session where Linux schedules by session. */
@@ -37,7 +52,7 @@ test.each<[string, NodeJS.Signals, boolean, string, number | "cut"]>([
   ["Ctrl-C without time to drain", "SIGINT", true, "0", "cut"],
   ["SIGTERM without time to drain", "SIGTERM", false, "0", "cut"],
 ])(
-  "no converter runs after %s, and the log has no error",
+  "neither a converter nor its launcher runs after %s, and the log has no error",
   {
     timeout: 180_000,
   },
@@ -59,14 +74,19 @@ test.each<[string, NodeJS.Signals, boolean, string, number | "cut"]>([
       async (response) => [response.status, (await response.arrayBuffer()).byteLength > 100_000],
       () => ["cut", true],
     );
-    await expect.poll(() => converters(pid), { interval: 5, timeout: 10_000 }).toHaveLength(1);
-    const [converter = 0] = converters(pid);
+    await expect.poll(() => converters(pid).converters, { interval: 5, timeout: 10_000 }).toHaveLength(1);
+    const {
+      launcher,
+      converters: [converter = 0],
+    } = converters(pid);
     await expect.poll(() => prioritiesOf(converter)).toEqual(["5"]);
     const ended = once(server.process, "exit");
     process.kill(toGroup ? -pid : pid, signal);
     expect(await converted).toEqual([expected, true]);
     expect(await ended).toEqual([0, null]);
-    expect(converters()).not.toContain(converter);
+    // The launcher ends them when its server has ended.
+    const left = () => processes().filter(({ pid }) => pid === launcher || pid === converter);
+    await expect.poll(left).toEqual([]);
     expect(server.output()).not.toMatch(/"level":[56]0/);
     await drop();
   },

@@ -1,4 +1,4 @@
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { promisify } from "node:util";
@@ -111,9 +111,28 @@ test("a conversion that waits too long is refused and does not run", async () =>
 
 test("an abort ends the child process", async () => {
   const controller = new AbortController();
-  const work = convertInChild(Buffer.from(large), "json", controller.signal, limits);
+  const work = convertInChild(stored(large).read(), "json", controller.signal, limits);
   controller.abort(new Error("late"));
   await expect(work).rejects.toThrow("late");
+});
+
+test("a launcher that ends fails its conversion, and the next conversion has a new one", async () => {
+  const launchers = () =>
+    execFileSync("ps", ["--ppid", String(process.pid), "-o", "pid=,args="], { encoding: "utf8" })
+      .split("\n")
+      .filter((line) => line.includes("/launcher.ts"))
+      .map((line) => Number.parseInt(line, 10));
+  const content = async function* () {
+    yield Buffer.from("[1");
+    const [launcher = 0] = launchers();
+    process.kill(launcher, "SIGKILL");
+    await expect.poll(launchers).toEqual([]);
+  };
+  await expect(convertInChild(content(), "json", never, limits)).rejects.toThrow(
+    "the launcher of conversions ended with SIGKILL",
+  );
+  expect((await convertInChild(stored("[1]").read(), "json", never, limits)).length).toBeGreaterThan(1000);
+  expect(launchers()).toHaveLength(1);
 });
 
 test("SIGTERM to the child process does not end the conversion", async () => {
@@ -179,7 +198,8 @@ test.each<[string, Partial<typeof limits>, string]>([
   "a conversion that needs too much %s is refused with the rule",
   { timeout: 180_000 },
   async (_what, less, reason) => {
-    await expect(convertInChild(Buffer.from(large), "json", never, { ...limits, ...less })).rejects.toThrow(reason);
+    const work = convertInChild(stored(large).read(), "json", never, { ...limits, ...less });
+    await expect(work).rejects.toThrow(reason);
   },
 );
 

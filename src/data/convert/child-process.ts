@@ -1,10 +1,9 @@
-import { type ChildProcess, spawn } from "node:child_process";
-import { once } from "node:events";
+import { type ChildProcess, fork } from "node:child_process";
 import { writeFile } from "node:fs/promises";
 import { setPriority } from "node:os";
-import { extname } from "node:path";
-import type { Readable } from "node:stream";
+import { extname, join } from "node:path";
 import type { ConversionKind } from "./convert-bytes.ts";
+import type { ConversionEnd, LauncherRequest, LauncherResponse } from "./launcher.ts";
 import { ConversionError } from "./layout.ts";
 
 export interface ConversionLimits {
@@ -18,66 +17,119 @@ export interface ConversionLimits {
 /** Exit code for data that cannot be converted. The last line of stderr is the reason, as JSON. */
 export const notConvertibleExitCode = 3;
 
-// In development the child runs from the TypeScript sources too.
-const extension = extname(import.meta.filename);
-const loader = extension === ".ts" ? ["--import", "tsx"] : [];
 /** V8 aborts when its heap is full. SIGKILL comes from the system when memory is full, or from the timeout. */
 const limitSignals: readonly (NodeJS.Signals | null)[] = ["SIGABRT", "SIGTRAP", "SIGILL", "SIGKILL"];
-const maxLoggedBytes = 10_000;
 /** Calls go first on a busy core. A conversion still gets a quarter of it: with less, large ones would not end in time. */
 const niceness = 5;
+const maxLoggedCharacters = 10_000;
+// In development the launcher runs from the TypeScript sources too.
+const extension = extname(import.meta.filename);
+
+/** A conversion that runs. */
+interface Conversion {
+  readonly launcher: ChildProcess;
+  readonly output: Uint8Array[];
+  outputBytes: number;
+  readonly maxBytes: number;
+  readonly end: (end: ConversionEnd) => void;
+  readonly fail: (error: Error) => void;
+}
+
+const conversions = new Map<number, Conversion>();
+let lastId = 0;
+let openedLauncher: ChildProcess | undefined;
 
 /**
- * Converts data in a child process, so that data which fills the heap ends the child only. In a thread, V8 would end
- * the whole server.
+ * Converts data in a process of its own, so that data which fills the heap ends that process only. In a thread, V8 would
+ * end the whole server.
  * @throws ConversionError for data that cannot be converted; the signal's reason as soon as it is aborted
  */
 export async function convertInChild(
-  bytes: Buffer,
+  content: AsyncIterable<Uint8Array>,
   from: ConversionKind,
   signal: AbortSignal,
   limits: ConversionLimits,
 ): Promise<Buffer> {
   const { memoryMb, timeMs, maxBytes } = limits;
   signal.throwIfAborted();
-  const child = spawn(process.execPath, [...loader, `--max-old-space-size=${memoryMb}`, `child${extension}`, from], {
-    cwd: import.meta.dirname,
-    // The child parses untrusted data, so it gets no secrets.
-    env: {},
-    // In the server's process group, Ctrl-C would end the child while the server still drains.
-    detached: true,
-    signal,
-    timeout: timeMs,
-    killSignal: "SIGKILL",
+  const launcher = openLauncher();
+  const id = (lastId += 1);
+  const send = (request: LauncherRequest) => void launcher.send(request);
+  const output: Uint8Array[] = [];
+  const ended = new Promise<ConversionEnd>((end, fail) => {
+    conversions.set(id, { launcher, output, outputBytes: 0, maxBytes, end, fail });
   });
-  const ended = once(child, "close") as Promise<[number | null, NodeJS.Signals | null]>;
-  // A child that cannot start has no pipes; the error of the pipes is thrown instead.
+  // It may fail while the content is read.
   ended.catch(() => undefined);
-  lowerPriority(child);
-  // A child that exits early closes its stdin; its exit code says why.
-  child.stdin.on("error", () => undefined).end(bytes);
-  const all = Promise.all([ended, collect(child.stdout, maxBytes), collect(child.stderr, Infinity)]);
+  const onAbort = () => conversions.get(id)?.fail(signal.reason as Error);
+  signal.addEventListener("abort", onAbort, { once: true });
   try {
-    const [[code, endSignal], result, errorOutput] = await all;
-    if (code === 0) return result;
+    send({ id, kind: "begin", from, memoryMb, timeMs });
+    for await (const bytes of content) send({ id, kind: "input", bytes });
+    send({ id, kind: "end of input" });
+    const { code, signal: endSignal, errorOutput } = await ended;
+    if (code === 0) return Buffer.concat(output);
     if (code === notConvertibleExitCode)
-      throw new ConversionError(JSON.parse(errorOutput.toString().split("\n").at(-1) ?? "") as string);
+      throw new ConversionError(JSON.parse(errorOutput.split("\n").at(-1) ?? "") as string);
     if (limitSignals.includes(endSignal)) {
       throw new ConversionError(
         `it is too large: its conversion needs more than ${memoryMb} MB of memory or ${timeMs / 1000} seconds`,
       );
     }
-    const output = errorOutput.subarray(0, maxLoggedBytes).toString();
-    throw new Error(`the conversion ended with ${code ?? endSignal}: ${output}`);
+    const logged = errorOutput.slice(0, maxLoggedCharacters);
+    throw new Error(`the conversion ended with ${code ?? endSignal}: ${logged}`);
   } catch (error) {
-    signal.throwIfAborted();
+    if (launcher.connected) send({ id, kind: "stop" });
     throw error;
   } finally {
-    child.kill("SIGKILL");
+    signal.removeEventListener("abort", onAbort);
+    conversions.delete(id);
   }
 }
 
-/** Lowers the priority of a process that leads a session, where the system allows it. */
+/** Returns the launcher of this process. The first conversion starts it, and so does the next one after it has ended. */
+function openLauncher(): ChildProcess {
+  if (openedLauncher?.connected === true) return openedLauncher;
+  const launcher = fork(join(import.meta.dirname, `launcher${extension}`), {
+    cwd: import.meta.dirname,
+    // Its children parse untrusted data, so they get no secrets.
+    env: {},
+    execArgv: extension === ".ts" ? ["--import", "tsx"] : [],
+    // In the server's process group, Ctrl-C would end the conversion while the server still drains.
+    detached: true,
+    serialization: "advanced",
+    stdio: ["ignore", "ignore", "inherit", "ipc"],
+  });
+  openedLauncher = launcher;
+  const onEnd = (error: Error) => {
+    if (openedLauncher === launcher) openedLauncher = undefined;
+    for (const conversion of conversions.values()) if (conversion.launcher === launcher) conversion.fail(error);
+  };
+  launcher.on("message", receive);
+  launcher.on("error", onEnd);
+  launcher.once("exit", (code, signal) => onEnd(new Error(`the launcher of conversions ended with ${code ?? signal}`)));
+  // It ends when this process does.
+  launcher.unref();
+  launcher.channel?.unref();
+  lowerPriority(launcher);
+  return launcher;
+}
+
+function receive(response: LauncherResponse): void {
+  const conversion = conversions.get(response.id);
+  if (conversion === undefined) return;
+  if (response.kind === "end") {
+    conversion.end(response);
+    return;
+  }
+  conversion.output.push(response.bytes);
+  conversion.outputBytes += response.bytes.length;
+  if (conversion.outputBytes > conversion.maxBytes) {
+    conversion.fail(new ConversionError(`it is too large: the result exceeds ${conversion.maxBytes} bytes`));
+  }
+}
+
+/** Lowers the priority of the launcher, which its children inherit, where the system allows it. */
 function lowerPriority(child: ChildProcess): void {
   if (child.pid === undefined) return;
   try {
@@ -98,15 +150,4 @@ function lowerSessionPriority(child: ChildProcess): void {
     // Without privileges, all processes together may make one such change in 100 ms. Other systems have no such file.
     if (error.code === "EAGAIN") setTimeout(lowerSessionPriority, 150, child).unref();
   });
-}
-
-async function collect(chunks: Readable, maxBytes: number): Promise<Buffer> {
-  const all: Buffer[] = [];
-  let length = 0;
-  for await (const chunk of chunks as AsyncIterable<Buffer>) {
-    length += chunk.length;
-    if (length > maxBytes) throw new ConversionError(`it is too large: the result exceeds ${maxBytes} bytes`);
-    all.push(chunk);
-  }
-  return Buffer.concat(all);
 }
