@@ -24,8 +24,9 @@ export function openAudit({ logger, actions, usage, ...options }: AuditResources
   const batches = createGroupCommit<ActionBatch>({
     name: "the audit log",
     logger,
-    // Callers send many actions at once: while one batch waits for the disk, the next is written.
+    // Callers send many actions at once: a commit costs less than a hundred of them, and two batches are written at a time.
     maxInFlight: 2,
+    batchSize: 100,
     async write(written) {
       await writeActionBatches({ database, actions, usage }, written);
       return written.map(() => undefined);

@@ -52,6 +52,8 @@ export interface GroupCommitOptions<Entry, Result = void> {
    * a commit costs more than most of its rows.
    */
   readonly maxInFlight?: number;
+  /** A batch of this size takes no more entries. Default: 500. */
+  readonly batchSize?: number;
   /** Total size of the entries that may wait. Default: 20,000. */
   readonly capacity?: number | undefined;
   /** How long commit() waits. Default: 5000. */
@@ -91,7 +93,6 @@ interface Batch {
 
 type Outcome<Result> = { readonly result: Result } | { readonly error: unknown };
 
-const maxBatch = 500;
 const batchBounds = [1, 2, 5, 10, 20, 50, 100, 200, 500];
 const retryAfterMs = 1000;
 const backoff: Backoff = { firstMs: 50, mostMs: 2000 };
@@ -109,6 +110,7 @@ export function createGroupCommit<Entry, Result = void>(
     logger,
     sizeOf = () => 1,
     maxInFlight = 1,
+    batchSize = 500,
     capacity = 20_000,
     commitTimeoutMs = 5000,
     onLate,
@@ -188,17 +190,19 @@ export function createGroupCommit<Entry, Result = void>(
   function takeBatch(): Waiting<Entry, Result>[] {
     const batch: Waiting<Entry, Result>[] = [];
     const rest: Waiting<Entry, Result>[] = [];
-    const takesHeld = started < flushedUntil || waiting.length >= maxBatch;
+    const takesHeld = started < flushedUntil || waiting.length >= batchSize;
     // A timer may fire a millisecond early.
     const heldSinceMs = performance.now() - holdMs + 1;
     let size = 0;
     isDue = false;
     for (const one of waiting) {
       const isHeld = !takesHeld && one.settles.length === 0 && one.sinceMs > heldSinceMs;
-      if (!isHeld && size <= maxBatch) size += sizeOf(one.entry);
-      if (!isHeld && (size <= maxBatch || batch.length === 0)) batch.push(one);
-      else rest.push(one);
-      isDue ||= !isHeld && size > maxBatch;
+      const isTaken = !isHeld && size < batchSize;
+      if (isTaken) {
+        batch.push(one);
+        size += sizeOf(one.entry);
+      } else rest.push(one);
+      isDue ||= !isHeld && !isTaken;
     }
     waiting = rest;
     // Later entries are not merged into this batch: it may be committed before they arrive.
@@ -265,7 +269,7 @@ export function createGroupCommit<Entry, Result = void>(
     hasRoom: () => pendingSize < capacity,
     append(entry) {
       enqueue(entry);
-      if (waiting.length >= maxBatch) writeNow();
+      if (waiting.length >= batchSize) writeNow();
       else holdTimer ??= setTimeout(writeNow, holdMs);
     },
     commit(entry) {

@@ -1,0 +1,27 @@
+import { pino } from "pino";
+import { expect, test } from "vitest";
+import { createGroupCommit } from "../../src/postgres/group-commit.ts";
+
+test("a full batch takes no more entries, and the next one is written beside it", async () => {
+  const written: number[][] = [];
+  let finish = () => undefined as void;
+  const finished = new Promise<void>((resolve) => (finish = resolve));
+  const { commit } = createGroupCommit<number>({
+    name: "the numbers",
+    logger: pino({ level: "silent" }),
+    maxInFlight: 2,
+    batchSize: 3,
+    sizeOf: (entry) => entry,
+    describe: (entry) => ({ entry }),
+    async write(entries) {
+      written.push([...entries]);
+      await finished;
+      return entries.map(() => undefined);
+    },
+  });
+  const all = Promise.all([2, 2, 5, 1].map(commit));
+  await expect.poll(() => written).toEqual([[2, 2], [5]]);
+  finish();
+  await all;
+  expect(written).toEqual([[2, 2], [5], [1]]);
+});
