@@ -261,14 +261,14 @@ describe.skipIf(noOwnRedis !== "")(`metrics ${noOwnRedis}`, () => {
     await expect.poll(drifting).toEqual({});
     const { id } = await fixture.database("user_account").where({ username }).first("id");
     const key = fixture.redis.keys().find((name) => name.includes(`{${id}}`) && name.endsWith(":state")) ?? "";
-    fixture.redis.send("hset", key, "du", "5");
+    fixture.redis.addDayUsed(key, 4);
     await expect.poll(drifting, { timeout: 30_000 }).toEqual({ "": 1 });
     expect(
       fixture.server.output().match(/used points of the day: 5, the ledger 1.*counters differ from the ledger/g),
     ).toHaveLength(1);
     const compared = (await read()).get("tollgate_drift_compared_meters_total");
     expect(compared).toBeGreaterThan(0);
-    fixture.redis.send("hset", key, "du", "1");
+    fixture.redis.addDayUsed(key, -4);
     await expect.poll(drifting, { timeout: 30_000 }).toEqual({});
     expect(fixture.server.output()).toMatch(/counters agree with the ledger again/);
   });

@@ -20,7 +20,7 @@ export const guards: readonly Guard[] = [
   {
     name: "a prime must present its token",
     file: "src/quotas/counters/prime.lua",
-    find: "if kept[2] ~= generation or kept[3] ~= ARGV[3] then",
+    find: "if kept[2] ~= generation .. ' ' .. ARGV[3] then",
     replace: "if false then",
     faults: "redis: ",
   },

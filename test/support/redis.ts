@@ -28,6 +28,8 @@ export interface TestRedis {
   send(...words: readonly string[]): string;
   /** The names of all keys, sorted. */
   keys(): string[];
+  /** Adds to the points that the counters of a meter have used on their day, without a charge. `key` ends in `:state`. */
+  addDayUsed(key: string, points: number): void;
   /** Stops the server from answering, with its connections open, until `resume`. */
   pause(): void;
   resume(): void;
@@ -46,6 +48,7 @@ export async function startRedis(): Promise<TestRedis> {
       flush: unsupported,
       send: unsupported,
       keys: unsupported,
+      addDayUsed: unsupported,
       pause: unsupported,
       resume: unsupported,
     };
@@ -59,6 +62,7 @@ export async function startRedis(): Promise<TestRedis> {
     flush: async () => void command(port, "flushall"),
     send: (...words) => command(port, ...words),
     keys: () => command(port, "keys", "*").split("\n").toSorted(),
+    addDayUsed: (key, points) => void command(port, "eval", addDayUsedScript, "1", key, String(points)),
     pause: () => void server.kill("SIGSTOP"),
     resume: () => void server.kill("SIGCONT"),
     restart: async () => {
@@ -67,6 +71,13 @@ export async function startRedis(): Promise<TestRedis> {
     },
   };
 }
+
+/** The points used on the day are the fourth word: see meter.lua. */
+const addDayUsedScript = `
+  local words = {}
+  for word in string.gmatch(redis.call('HGET', KEYS[1], 's'), '%S+') do words[#words + 1] = word end
+  words[4] = string.format('%d', words[4] + ARGV[1])
+  redis.call('HSET', KEYS[1], 's', table.concat(words, ' '))`;
 
 export interface TestRedisCluster {
   readonly url: string;

@@ -5,16 +5,16 @@
 -- the script computes.
 --
 -- KEYS[1]  hash, the state of the meter
---            g   generation of the counters
---            n   generation that waits for its prime
---            k   token that the prime must present
---            o   offset at which the day is counted, in hours
---            d   day, counted from 1970-01-01
---            du  points used on the day           dr  points reserved on the day
---            wf  first day of the window          wt  first day after the window
---            wu  points used in the window        wr  points reserved in the window
---            x   time before which no lease expires and no operation is forgotten, in ms; absent: not known
---            t   when the keys last got their time to live, in ms
+--            s   the counters, one text of eleven words: a field of its own for each would cost most of a command
+--                  generation
+--                  offset at which the day is counted, in hours
+--                  day, counted from 1970-01-01
+--                  points used on the day, points reserved on the day
+--                  first day of the window, first day after the window
+--                  points used in the window, points reserved in the window
+--                  time before which no lease expires and no operation is forgotten, in ms; 0: not known
+--                  when the keys last got their time to live, in ms
+--            w   while a prime is expected: "<its generation> <the token that it must present>"
 --            l<operation>  one field for each lease:
 --                "<state> <day> <offset of the day> <points> <granted ms> <expire ms> <settled points or -> <holder>"
 --                state: a active, e expired, r released, s settled
@@ -61,15 +61,18 @@ for from, to, request, on_day, in_window, running in string.gmatch(ARGV[6], '(%S
     window = tonumber(in_window), concurrency = tonumber(running) }
 end
 
+-- Divides whole numbers and rounds down. Operators cost less than a call of math.floor.
+local function quotient(a, b) return (a - a % b) / b end
+
 -- Converts between days from 1970-01-01 and months of the civil calendar. Source: Howard Hinnant, "chrono-Compatible
 -- Low-Level Date Algorithms".
 local function civil(day)
   local z = day + 719468
-  local era = floor(z / 146097)
-  local doe = z - era * 146097
-  local yoe = floor((doe - floor(doe / 1460) + floor(doe / 36524) - floor(doe / 146096)) / 365)
-  local doy = doe - (365 * yoe + floor(yoe / 4) - floor(yoe / 100))
-  local mp = floor((5 * doy + 2) / 153)
+  local era = quotient(z, 146097)
+  local doe = z % 146097
+  local yoe = quotient(doe - quotient(doe, 1460) + quotient(doe, 36524) - quotient(doe, 146096), 365)
+  local doy = doe - (365 * yoe + quotient(yoe, 4) - quotient(yoe, 100))
+  local mp = quotient(5 * doy + 2, 153)
   local month = mp < 10 and mp + 3 or mp - 9
   local year = yoe + era * 400 + (month <= 2 and 1 or 0)
   return year, month
@@ -77,10 +80,9 @@ end
 
 local function first_of(year, month)
   local y = month <= 2 and year - 1 or year
-  local era = floor(y / 400)
-  local yoe = y - era * 400
-  local doy = floor((153 * (month > 2 and month - 3 or month + 9) + 2) / 5)
-  local doe = yoe * 365 + floor(yoe / 4) - floor(yoe / 100) + doy
+  local era, yoe = quotient(y, 400), y % 400
+  local doy = quotient(153 * (month > 2 and month - 3 or month + 9) + 2, 5)
+  local doe = yoe * 365 + quotient(yoe, 4) - quotient(yoe, 100) + doy
   return era * 146097 + doe - 719468
 end
 
@@ -100,7 +102,7 @@ local function rules_of(day)
   return base, first_of(year, month), first_of(next_year, next_month)
 end
 
-local commands, wanted = {}, { 'g', 'n', 'k', 'o', 'd', 'du', 'dr', 'wf', 'wt', 'wu', 'wr', 'x', 't' }
+local commands, wanted = {}, { 's', 'w' }
 local FIRST_LEASE = #wanted
 for index = FIRST_COMMAND, #ARGV do
   local kind, operation, points, ttl, holder = match(ARGV[index], '^(%a+) (%S+) (%d+) (%d+) (.*)$')
@@ -110,13 +112,16 @@ for index = FIRST_COMMAND, #ARGV do
 end
 
 local kept = call('HMGET', state, unpack(wanted))
-local latest = math.max(tonumber(kept[1] or 0), tonumber(kept[2] or 0))
-if latest > tonumber(generation) then return { 'stale ' .. format('%.0f', latest) } end
+local kept_generation, offset, day, day_used, day_reserved, from, to, window_used, window_reserved, due, refreshed =
+  match(kept[1] or '', '^' .. string.rep('(%S+) ', 10) .. '(%S+)$')
+local awaited, token = match(kept[2] or '', '^(%S+) (%S+)$')
+local latest = math.max(tonumber(kept_generation or 0), tonumber(awaited or 0))
+if latest > tonumber(generation) then return { format('stale %d', latest) } end
 
 -- The token of a prime. Losing this key voids it, so that a snapshot read before the loss is never primed after it.
-local token = kept[2] == generation and kept[3]
-local there = kept[1] == generation and call('ZSCORE', leases, '@' .. generation)
-if kept[1] == generation and not there then
+if awaited ~= generation then token = nil end
+local there = kept_generation == generation and call('ZSCORE', leases, '@' .. generation)
+if kept_generation == generation and not there then
   -- One of the two keys is lost, so the other key and snapshots read for it are void.
   call('DEL', state, leases)
   token = nil
@@ -127,23 +132,20 @@ local function missing(day, from, to)
     local time = call('TIME')
     token = time[1] .. '.' .. time[2]
     -- From now on nothing is granted in an earlier generation: the snapshot might miss such a grant.
-    call('HSET', state, 'n', generation, 'k', token)
+    call('HSET', state, 'w', generation .. ' ' .. token)
     call('PEXPIRE', state, idle)
   end
-  return { format('missing %s %.0f %d %d %d', token, now, day, from, to) }
+  return { format('missing %s %d %d %d %d', token, now, day, from, to) }
 end
 
 if not there then
-  local day = floor((now + timezone * HOUR) / DAY)
-  local _, from, to = rules_of(day)
-  return missing(day, from, to)
+  local present_day = floor((now + timezone * HOUR) / DAY)
+  local _, window_from, window_to = rules_of(present_day)
+  return missing(present_day, window_from, window_to)
 end
-local offset, day = tonumber(kept[4]), tonumber(kept[5])
-local day_used, day_reserved = tonumber(kept[6]), tonumber(kept[7])
-local from, to = tonumber(kept[8]), tonumber(kept[9])
-local window_used, window_reserved = tonumber(kept[10]), tonumber(kept[11])
-local due, refreshed = tonumber(kept[12] or 0), tonumber(kept[13] or 0)
-local stored_due = due
+offset, day, day_used, day_reserved = tonumber(offset), tonumber(day), tonumber(day_used), tonumber(day_reserved)
+from, to, window_used, window_reserved = tonumber(from), tonumber(to), tonumber(window_used), tonumber(window_reserved)
+due, refreshed = tonumber(due), tonumber(refreshed)
 -- The records of the operations that the commands name.
 local records = {}
 for place, command in ipairs(commands) do records[command.operation] = kept[FIRST_LEASE + place] or nil end
@@ -158,45 +160,33 @@ local function parse(record)
 end
 
 local function pack(lease)
-  return format('%s %d %d %.0f %.0f %.0f %s %s', lease.state, lease.day, lease.offset, lease.points, lease.granted,
-    lease.expire, lease.settled and format('%.0f', lease.settled) or '-', lease.holder)
+  return format('%s %d %d %d %d %d %s %s', lease.state, lease.day, lease.offset, lease.points, lease.granted,
+    lease.expire, lease.settled and format('%d', lease.settled) or '-', lease.holder)
 end
 
 -- Changes that wait for store(): fields and values of the hash, scores and members of the sorted set.
 local fields, scores = {}, {}
-local has_changed, has_moved, has_charged = false, false, false
+local has_changed, has_charged = false, false
 
 local function set(field, value)
   fields[#fields + 1], fields[#fields + 2] = field, value
 end
 
--- Writes what has changed. Numbers become text in full: Redis prints up to 17 digits.
+-- Writes what has changed.
 local function store()
   if not has_changed then return end
-  set('dr', day_reserved)
-  set('wr', window_reserved)
-  if has_charged or has_moved then
-    set('du', day_used)
-    set('wu', window_used)
-  end
-  if has_moved then
-    set('o', offset)
-    set('d', day)
-    set('wf', from)
-    set('wt', to)
-  end
-  if due ~= stored_due then set('x', due) end
   if math.abs(now - refreshed) >= MINUTE then
-    set('t', now)
+    refreshed = now
     call('PEXPIRE', state, idle)
     call('PEXPIRE', leases, idle)
   end
+  set('s', format('%s %d %d %d %d %d %d %d %d %d %d', generation, offset, day, day_used, day_reserved, from, to,
+    window_used, window_reserved, due, refreshed))
   call('HSET', state, unpack(fields))
   if #scores > 0 then call('ZADD', leases, unpack(scores)) end
   -- Voids the token: a snapshot read before a charge lacks it.
-  if has_charged and token then call('HDEL', state, 'k') end
-  fields, scores, stored_due, refreshed = {}, {}, due, now
-  has_changed, has_moved, has_charged = false, false, false
+  if has_charged and token then call('HDEL', state, 'w') end
+  fields, scores, has_changed, has_charged = {}, {}, false, false
 end
 
 -- Adds (sign 1) or removes (sign -1) the slot and the reserved points of a lease.
@@ -208,12 +198,12 @@ end
 
 -- Saves a lease. forget: when an ended lease is forgotten, in ms; by default ARGV[3] from now.
 local function save(name, lease, forget)
-  local is_live, holder = lease.state == 'a', lease.holder
+  local is_live = lease.state == 'a'
   local time = is_live and lease.expire or forget or now + remember
+  lease.record = pack(lease)
   -- An expired lease keeps its holder, because it may be taken again. The command that ends a lease returns the holder.
-  if lease.state == 'r' or lease.state == 's' then lease.holder = '' end
-  records[name] = pack(lease)
-  lease.holder = holder
+  local is_ended = lease.state == 'r' or lease.state == 's'
+  records[name] = is_ended and string.sub(lease.record, 1, -#lease.holder - 1) or lease.record
   set('l' .. name, records[name])
   scores[#scores + 1], scores[#scores + 2] = is_live and time or -time, name
   due = math.min(due, time)
@@ -274,7 +264,7 @@ local function day_end() return (day + 1) * DAY - math.min(offset, timezone) * H
 if now >= day_end() then
   day, offset = floor((now + timezone * HOUR) / DAY), timezone
   day_used, day_reserved = 0, 0
-  has_changed, has_moved = true, true
+  has_changed = true
 end
 local chosen, needed_from, needed_to = rules_of(day)
 if needed_from ~= from or needed_to ~= to then
@@ -284,7 +274,7 @@ if needed_from ~= from or needed_to ~= to then
     return missing(day, needed_from, needed_to)
   end
   from, to, window_used, window_reserved = needed_from, needed_to, day_used, day_reserved
-  has_changed, has_moved = true, true
+  has_changed = true
 end
 local quota = quotas[chosen]
 
@@ -303,7 +293,7 @@ local function violations(of_day, wanted, is_new)
 end
 
 local function reply(kind, before, found, lease)
-  return format('%s %.0f %.0f %.0f %.0f %d %s %s %s', kind, day_used, window_used, day_reserved, window_reserved, running,
+  return format('%s %d %d %d %d %d %s %s %s', kind, day_used, window_used, day_reserved, window_reserved, running,
     before or '-', found and found ~= '' and found or '-', lease or '')
 end
 
@@ -327,9 +317,9 @@ local function run(command)
 
   local lease = records[operation] and parse(records[operation])
   local before = lease and lease.state
-  -- A record without a holder may have just lost it: the reply has it.
+  -- A stored record without a holder may have just lost it: the reply has it.
   local function of_lease(outcome, found)
-    return reply(outcome, before, found, operation .. ' ' .. pack(lease))
+    return reply(outcome, before, found, operation .. ' ' .. (lease.record or records[operation]))
   end
 
   if kind == 'acquire' then
@@ -398,7 +388,7 @@ local function run(command)
   return of_lease('done')
 end
 
-local replies = { format('ok %.0f %d %.0f %d %d %.0f %d', now, day, day_end(), from, to,
+local replies = { format('ok %d %d %d %d %d %d %d', now, day, day_end(), from, to,
   to * DAY - math.min(offset, timezone) * HOUR, chosen or 0) }
 for place, command in ipairs(commands) do replies[place + 1] = run(command) end
 store()

@@ -25,13 +25,15 @@ local function fields(record)
   return s, tonumber(d), tonumber(p), tonumber(e), tonumber(g), tonumber(c)
 end
 
-local kept = redis.call('HMGET', state, 'g', 'n', 'k')
-if kept[2] ~= generation or kept[3] ~= ARGV[3] then
+local kept = redis.call('HMGET', state, 's', 'w')
+if kept[2] ~= generation .. ' ' .. ARGV[3] then
   redis.call('DEL', new_state, new_leases)
   return 0
 end
+local kept_generation, offset, day, day_used, day_reserved, _, _, _, _, due, refreshed =
+  string.match(kept[1] or '', '^' .. string.rep('(%S+) ', 10) .. '(%S+)$')
 -- Present counters lack the points of a new window only.
-local there = kept[1] == generation and redis.call('ZSCORE', leases, '@' .. generation)
+local there = kept_generation == generation and redis.call('ZSCORE', leases, '@' .. generation)
 
 if ARGV[1] == 'part' then
   for index = 5, #ARGV, 3 do
@@ -50,7 +52,7 @@ if ARGV[1] == 'part' then
   return 1
 end
 
-local day, from, to, window_used = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[10])
+local new_day, from, to, window_used = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[10])
 if there then
   -- Adds settlements that the ledger does not have yet: their server has not written them, or the reply was lost. A repeated
   -- call would find them done and would not charge them.
@@ -74,18 +76,20 @@ else
     redis.call('RENAME', new_leases, leases)
   end
 end
-local day_reserved, window_reserved = 0, 0
+local reserved, window_reserved = 0, 0
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', leases, '(0', '+inf')) do
   local _, of_day, points = fields(redis.call('HGET', state, 'l' .. name))
-  if of_day == day then day_reserved = day_reserved + points end
+  if of_day == new_day then reserved = reserved + points end
   if from <= of_day and of_day < to then window_reserved = window_reserved + points end
 end
-redis.call('HSET', state, 'wf', ARGV[7], 'wt', ARGV[8], 'wu', text(window_used), 'wr', text(window_reserved))
-redis.call('HDEL', state, 'k')
 if not there then
-  redis.call('HSET', state, 'g', generation, 'n', generation, 'o', ARGV[5], 'd', ARGV[6], 'du', ARGV[9],
-    'dr', text(day_reserved))
+  offset, day, day_used, day_reserved, due, refreshed = ARGV[5], ARGV[6], ARGV[9], reserved, 0, 0
   redis.call('ZADD', leases, '-inf', '@' .. generation)
+end
+redis.call('HSET', state, 's', string.format('%s %d %d %d %d %d %d %d %d %d %d', generation, offset, day, day_used,
+  day_reserved, from, to, window_used, window_reserved, due, refreshed))
+redis.call('HDEL', state, 'w')
+if not there then
   redis.call('PEXPIRE', state, idle)
   redis.call('PEXPIRE', leases, idle)
 end

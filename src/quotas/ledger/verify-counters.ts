@@ -164,13 +164,13 @@ async function createReadCounters(database: Database, redis: Redis | Cluster) {
   };
 }
 
-/** Reads the fields of meter.lua. The reserved points in the hash include leases that expired since the last command. */
+/** Reads the counters of meter.lua. Their reserved points include leases that expired since the last command. */
 const readScript = `
-  local kept = redis.call('HMGET', KEYS[1], 'd', 'wf', 'wt', 'du', 'wu', 'dr', 'wr', 'g')
-  for index = 1, 8 do if not kept[index] then return false end end
-  if tonumber(kept[8]) < tonumber(ARGV[1]) then return false end
-  local day, from, to = tonumber(kept[1]), tonumber(kept[2]), tonumber(kept[3])
-  local day_reserved, window_reserved = tonumber(kept[6]), tonumber(kept[7])
+  local generation, day, day_used, day_reserved, from, to, window_used, window_reserved = string.match(
+    redis.call('HGET', KEYS[1], 's') or '', '^(%S+) %S+ (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) ')
+  if not generation or tonumber(generation) < tonumber(ARGV[1]) then return false end
+  day, from, to = tonumber(day), tonumber(from), tonumber(to)
+  day_reserved, window_reserved = tonumber(day_reserved), tonumber(window_reserved)
   local time = redis.call('TIME')
   local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
   for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '(0', string.format('%.0f', now))) do
@@ -180,7 +180,7 @@ const readScript = `
     if from <= of_day and of_day < to then window_reserved = window_reserved - points end
   end
   local live = redis.call('ZCOUNT', KEYS[2], '(' .. string.format('%.0f', now), '+inf')
-  return { kept[1], kept[2], kept[3], string.format('%.0f', now), kept[4], kept[5], tostring(day_reserved),
+  return { day, from, to, string.format('%.0f', now), day_used, window_used, tostring(day_reserved),
     tostring(window_reserved), live }`;
 
 const sql = defineStatements("verify-counters", {

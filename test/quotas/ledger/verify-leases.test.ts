@@ -40,7 +40,7 @@ test.skipIf(noOwnRedis !== "")(
     ]);
     await app.database("lease").where({ operation_id: held.operationId }).update({ points: 7, state: 0 });
     const [key = ""] = server.keys().filter((name) => name.endsWith(":state"));
-    await redis.hset(key, "du", "3");
+    server.addDayUsed(key, -1);
     expect((await verifyCounters(app.database, redis, settleMs)).differences).toEqual([
       expect.stringMatching(`^user ${id}, .*counters: used points of the day: 3, the ledger 4$`),
     ]);
@@ -74,7 +74,7 @@ test.skipIf(noOwnRedis !== "")(
     try {
       expect(await verifyCounters(app.database, redis, settleMs)).toEqual({ compared: 1, differences: [] });
       const [key = ""] = server.keys().filter((name) => name.endsWith(":state"));
-      await redis.hincrby(key, "du", 10_000_000);
+      server.addDayUsed(key, 10_000_000);
       expect((await verifyCounters(app.database, redis, settleMs)).differences).toEqual([
         expect.stringMatching("counters: used points of the day: 100"),
       ]);
