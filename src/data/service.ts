@@ -102,7 +102,7 @@ function negotiateRange({ bytes, sha256 }: DataFile, { requestHeader, responseHe
   return range;
 }
 
-/** Yields all bytes. The last chunk is held back until the checksum of the whole file matches. */
+/** Yields all bytes. The last piece is held back until the checksum of the whole file matches. */
 async function* readWhole(database: Database, file: DataFile, signal: AbortSignal): AsyncGenerator<Buffer> {
   const hash = createHash("sha256");
   let last: Buffer | undefined;

@@ -52,7 +52,7 @@ export interface GroupCommitOptions<Entry, Result = void> {
    * a commit costs more than most of its rows.
    */
   readonly maxInFlight?: number;
-  /** A batch of this size takes no more entries. Default: 500. */
+  /** The largest sum of sizes of the entries of a batch, unless a single entry is larger. Default: 500. */
   readonly batchSize?: number;
   /** Total size of the entries that may wait. Default: 20,000. */
   readonly capacity?: number | undefined;
@@ -197,12 +197,10 @@ export function createGroupCommit<Entry, Result = void>(
     isDue = false;
     for (const one of waiting) {
       const isHeld = !takesHeld && one.settles.length === 0 && one.sinceMs > heldSinceMs;
-      const isTaken = !isHeld && size < batchSize;
-      if (isTaken) {
-        batch.push(one);
-        size += sizeOf(one.entry);
-      } else rest.push(one);
-      isDue ||= !isHeld && !isTaken;
+      if (!isHeld && size <= batchSize) size += sizeOf(one.entry);
+      if (!isHeld && (size <= batchSize || batch.length === 0)) batch.push(one);
+      else rest.push(one);
+      isDue ||= !isHeld && size > batchSize;
     }
     waiting = rest;
     // Later entries are not merged into this batch: it may be committed before they arrive.

@@ -1,6 +1,7 @@
-import { execFileSync, spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
+import { existsSync } from "node:fs";
 import { promisify } from "node:util";
 import { Code } from "@connectrpc/connect";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -109,28 +110,54 @@ test("a conversion that waits too long is refused and does not run", async () =>
   (await convert(stored('{"a":1}'), never)).release();
 });
 
+/** Returns the running children of a process whose command has a text. */
+function processesOf(parent: number, text: string): number[] {
+  const { stdout } = spawnSync("ps", ["--ppid", String(parent), "-o", "pid=,stat=,args="], { encoding: "utf8" });
+  const lines = stdout.split("\n").filter((line) => line.includes(text) && /^ *\d+ +[^Z ]/.test(line));
+  return lines.map((line) => Number.parseInt(line, 10));
+}
+
+function launchers(): number[] {
+  return processesOf(process.pid, "/launcher.ts");
+}
+
+function convertersOf(launcher = 0): number[] {
+  return processesOf(launcher, " child.ts ");
+}
+
 test("an abort ends the child process", async () => {
   const controller = new AbortController();
-  const work = convertInChild(stored(large).read(), "json", controller.signal, limits);
+  // The child waits for the rest of the data.
+  const content = async function* () {
+    yield Buffer.from("[1");
+    await once(controller.signal, "abort");
+  };
+  const work = convertInChild(content(), "json", controller.signal, limits);
+  const converters = () => convertersOf(launchers()[0]);
+  await expect.poll(converters, { interval: 5, timeout: 10_000 }).toHaveLength(1);
   controller.abort(new Error("late"));
   await expect(work).rejects.toThrow("late");
+  await expect.poll(converters).toEqual([]);
 });
 
 test("a launcher that ends fails its conversion, and the next conversion has a new one", async () => {
-  const launchers = () =>
-    execFileSync("ps", ["--ppid", String(process.pid), "-o", "pid=,args="], { encoding: "utf8" })
-      .split("\n")
-      .filter((line) => line.includes("/launcher.ts"))
-      .map((line) => Number.parseInt(line, 10));
+  let converters: number[] = [];
   const content = async function* () {
     yield Buffer.from("[1");
-    const [launcher = 0] = launchers();
+    const [launcher] = launchers();
+    if (launcher === undefined) throw new Error("no launcher runs");
+    await expect.poll(() => (converters = convertersOf(launcher)), { timeout: 10_000 }).toHaveLength(1);
+    // A child that is stopped does not end with its input.
+    for (const pid of converters) process.kill(pid, "SIGSTOP");
     process.kill(launcher, "SIGKILL");
     await expect.poll(launchers).toEqual([]);
+    yield Buffer.from("]");
   };
   await expect(convertInChild(content(), "json", never, limits)).rejects.toThrow(
     "the launcher of conversions ended with SIGKILL",
   );
+  const running = () => converters.filter((pid) => existsSync(`/proc/${pid}`));
+  await expect.poll(running).toEqual([]);
   expect((await convertInChild(stored("[1]").read(), "json", never, limits)).length).toBeGreaterThan(1000);
   expect(launchers()).toHaveLength(1);
 });

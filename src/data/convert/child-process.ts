@@ -59,14 +59,12 @@ export async function convertInChild(
   const ended = new Promise<ConversionEnd>((end, fail) => {
     conversions.set(id, { launcher, output, outputBytes: 0, maxBytes, end, fail });
   });
-  // It may fail while the content is read.
-  ended.catch(() => undefined);
   const onAbort = () => conversions.get(id)?.fail(signal.reason as Error);
   signal.addEventListener("abort", onAbort, { once: true });
   try {
     send({ id, kind: "begin", from, memoryMb, timeMs });
-    for await (const bytes of content) send({ id, kind: "input", bytes });
-    send({ id, kind: "end of input" });
+    // Not awaited: an abort need not wait for the content.
+    sendContent(content, id, send).catch((error: Error) => conversions.get(id)?.fail(error));
     const { code, signal: endSignal, errorOutput } = await ended;
     if (code === 0) return Buffer.concat(output);
     if (code === notConvertibleExitCode)
@@ -85,6 +83,19 @@ export async function convertInChild(
     signal.removeEventListener("abort", onAbort);
     conversions.delete(id);
   }
+}
+
+/** Sends the content of a conversion, until the conversion has ended. */
+async function sendContent(
+  content: AsyncIterable<Uint8Array>,
+  id: number,
+  send: (request: LauncherRequest) => void,
+): Promise<void> {
+  for await (const bytes of content) {
+    if (!conversions.has(id)) return;
+    send({ id, kind: "input", bytes });
+  }
+  send({ id, kind: "end of input" });
 }
 
 /** Returns the launcher of this process. The first conversion starts it, and so does the next one after it has ended. */
@@ -106,13 +117,30 @@ function openLauncher(): ChildProcess {
     for (const conversion of conversions.values()) if (conversion.launcher === launcher) conversion.fail(error);
   };
   launcher.on("message", receive);
-  launcher.on("error", onEnd);
-  launcher.once("exit", (code, signal) => onEnd(new Error(`the launcher of conversions ended with ${code ?? signal}`)));
+  launcher.on("error", (error) => {
+    if (launcher.pid === undefined) onEnd(error);
+    // A message that cannot be sent: the launcher has ended, or ends now, and its exit says why.
+    else launcher.kill("SIGKILL");
+  });
+  launcher.once("exit", (code, signal) => {
+    endGroup(launcher);
+    onEnd(new Error(`the launcher of conversions ended with ${code ?? signal}`));
+  });
   // It ends when this process does.
   launcher.unref();
   launcher.channel?.unref();
   lowerPriority(launcher);
   return launcher;
+}
+
+/** Ends the conversions of a launcher that has ended before them. */
+function endGroup({ pid }: ChildProcess): void {
+  if (pid === undefined) return;
+  try {
+    process.kill(-pid, "SIGKILL");
+  } catch {
+    // None is left.
+  }
 }
 
 function receive(response: LauncherResponse): void {

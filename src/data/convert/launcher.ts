@@ -3,7 +3,8 @@ import { extname } from "node:path";
 import type { ConversionKind } from "./convert-bytes.ts";
 
 // The program that starts a process for each conversion. A fork copies the page tables of its process, which takes tens of
-// milliseconds in a server and well under one here. The launcher never reads the data, and ends with its server.
+// milliseconds in a server, and less than one in this small process. The launcher never parses the data, and ends with its
+// server.
 
 /** A message of the server about one conversion. */
 export type LauncherRequest = { readonly id: number } & (
@@ -29,53 +30,69 @@ export interface ConversionEnd {
 // In development the child runs from the TypeScript sources too.
 const extension = extname(import.meta.filename);
 const loader = extension === ".ts" ? ["--import", "tsx"] : [];
-/** The reason why data cannot be converted may quote a long name. */
-const maxErrorCharacters = 1_000_000;
+/** The end of stderr that is kept. The last line, which may be the reason, is shorter: see child.ts. */
+const maxErrorCharacters = 100_000;
 
-const children = new Map<number, ChildProcess>();
+interface Running {
+  readonly child: ChildProcess;
+  readonly timeMs: number;
+}
+
+const running = new Map<number, Running>();
 
 // A service manager may send SIGTERM to all processes of a service, and the server drains first.
 process.on("SIGTERM", () => undefined);
 process.on("message", (request: LauncherRequest) => {
-  if (request.kind === "begin") begin(request);
-  else if (request.kind === "stop") children.get(request.id)?.kill("SIGKILL");
+  if (request.kind === "begin") {
+    begin(request);
+    return;
+  }
+  const { child, timeMs = 0 } = running.get(request.id) ?? {};
+  if (request.kind === "stop") child?.kill("SIGKILL");
+  else if (request.kind === "input") child?.stdin?.write(request.bytes);
   else {
-    const { stdin } = children.get(request.id) ?? {};
-    if (request.kind === "input") stdin?.write(request.bytes);
-    else stdin?.end();
+    child?.stdin?.end();
+    // The time to read the data does not count.
+    setTimeout(() => child?.kill("SIGKILL"), timeMs).unref();
   }
 });
 process.once("disconnect", () => {
-  for (const child of children.values()) child.kill("SIGKILL");
+  for (const { child } of running.values()) child.kill("SIGKILL");
 });
 
 function begin({ id, from, memoryMb, timeMs }: Extract<LauncherRequest, { kind: "begin" }>): void {
-  // With more threads for its collections, a conversion would take the second core from the server.
-  const options = [`--max-old-space-size=${memoryMb}`, "--single-threaded-gc"];
-  const child = spawn(process.execPath, [...loader, ...options, `child${extension}`, from], {
-    timeout: timeMs,
-    killSignal: "SIGKILL",
-  });
-  children.set(id, child);
   let errorOutput = "";
   const end = (code: number | null, signal: NodeJS.Signals | null) => {
-    if (children.delete(id)) send({ id, kind: "end", code, signal, errorOutput });
+    running.delete(id);
+    send({ id, kind: "end", code, signal, errorOutput });
   };
-  // A child that exits early closes its stdin; its exit code says why.
-  child.stdin.on("error", () => undefined);
-  child.stdout.on("data", (bytes: Buffer) => send({ id, kind: "output", bytes }));
-  child.stderr.setEncoding("utf8").on("data", (text: string) => {
-    errorOutput = (errorOutput + text).slice(-maxErrorCharacters);
-  });
-  child.once("close", end);
-  child.once("error", ({ message }) => {
-    errorOutput = message;
-    // A process that could not start is not closed.
-    if (child.pid === undefined) end(null, null);
-  });
+  try {
+    // With more threads for its collections, a conversion would take the second core from the server.
+    const options = [`--max-old-space-size=${memoryMb}`, "--single-threaded-gc"];
+    const child = spawn(process.execPath, [...loader, ...options, `child${extension}`, from]);
+    // A child that exits early closes its stdin; its exit code says why.
+    child.stdin.on("error", () => undefined);
+    child.stdout.on("data", (bytes: Buffer) => {
+      // While the server is busy, the child waits: the launcher holds one piece.
+      child.stdout.pause();
+      send({ id, kind: "output", bytes }, () => child.stdout.resume());
+    });
+    child.stderr.setEncoding("utf8").on("data", (text: string) => {
+      errorOutput = (errorOutput + text).slice(-maxErrorCharacters);
+    });
+    child.once("error", ({ message }) => {
+      errorOutput = message;
+    });
+    child.once("close", end);
+    running.set(id, { child, timeMs });
+  } catch (error) {
+    // The system has no free file or memory for a process.
+    errorOutput = String(error);
+    end(null, null);
+  }
 }
 
-function send(response: LauncherResponse): void {
-  // The server may have ended.
-  if (process.connected) process.send?.(response);
+/** The server may have ended: then the message is lost, and the channel closes next. */
+function send(response: LauncherResponse, onSent: () => void = () => undefined): void {
+  process.send?.(response, undefined, undefined, onSent);
 }

@@ -5,7 +5,7 @@
 -- the script computes.
 --
 -- KEYS[1]  hash, the state of the meter
---            s   the counters, one text of eleven words: a field of its own for each would cost most of a command
+--            s   the counters, one text of eleven words. With a field for each, a command takes a tenth longer.
 --                  generation
 --                  offset at which the day is counted, in hours
 --                  day, counted from 1970-01-01
