@@ -54,7 +54,8 @@ export async function convertInChild(
   signal.throwIfAborted();
   const launcher = openLauncher();
   const id = (lastId += 1);
-  const send = (request: LauncherRequest) => void launcher.send(request);
+  // Without a free file, the launcher has no channel, and its error follows.
+  const send = (request: LauncherRequest) => void launcher.send?.(request);
   const output: Uint8Array[] = [];
   const ended = new Promise<ConversionEnd>((end, fail) => {
     conversions.set(id, { launcher, output, outputBytes: 0, maxBytes, end, fail });

@@ -63,13 +63,20 @@ process.once("disconnect", () => {
 function begin({ id, from, memoryMb, timeMs }: Extract<LauncherRequest, { kind: "begin" }>): void {
   let errorOutput = "";
   const end = (code: number | null, signal: NodeJS.Signals | null) => {
-    running.delete(id);
-    send({ id, kind: "end", code, signal, errorOutput });
+    if (running.delete(id)) send({ id, kind: "end", code, signal, errorOutput });
   };
   try {
     // With more threads for its collections, a conversion would take the second core from the server.
     const options = [`--max-old-space-size=${memoryMb}`, "--single-threaded-gc"];
     const child = spawn(process.execPath, [...loader, ...options, `child${extension}`, from]);
+    running.set(id, { child, timeMs });
+    child.once("close", end);
+    child.once("error", ({ message }) => {
+      errorOutput = message;
+      end(null, null);
+    });
+    // It could not start, and may have no pipes. Its error follows.
+    if (child.pid === undefined) return;
     // A child that exits early closes its stdin; its exit code says why.
     child.stdin.on("error", () => undefined);
     child.stdout.on("data", (bytes: Buffer) => {
@@ -80,15 +87,9 @@ function begin({ id, from, memoryMb, timeMs }: Extract<LauncherRequest, { kind: 
     child.stderr.setEncoding("utf8").on("data", (text: string) => {
       errorOutput = (errorOutput + text).slice(-maxErrorCharacters);
     });
-    child.once("error", ({ message }) => {
-      errorOutput = message;
-    });
-    child.once("close", end);
-    running.set(id, { child, timeMs });
   } catch (error) {
-    // The system has no free file or memory for a process.
-    errorOutput = String(error);
-    end(null, null);
+    // The system has no memory for a process.
+    send({ id, kind: "end", code: null, signal: null, errorOutput: String(error) });
   }
 }
 
