@@ -34,8 +34,12 @@ export function boundViolations(violations: readonly FieldViolation[]): {
   return { kept, omitted: violations.length - kept.length };
 }
 
-/** Returns a text that fits, or its start and the number of characters cut. */
-export function boundText(text: string, maxBytes: number = maxMessageBytes): string {
+/**
+ * Returns a text that fits, or its start and the number of characters cut. Half of a character, which a text that quotes
+ * the caller's may end with, is replaced: it cannot be encoded, and gRPC would lose the whole error.
+ */
+export function boundText(given: string, maxBytes: number = maxMessageBytes): string {
+  const text = given.toWellFormed();
   // A code unit takes at most three bytes of UTF-8, and each byte at most three characters when percent-encoded.
   if (text.length * 9 <= maxBytes || encodedBytes(text) <= maxBytes) return text;
   const room = maxBytes - suffixBytes;

@@ -6,7 +6,7 @@ import { type Client, Code, ConnectError, createClient } from "@connectrpc/conne
 import { createConnectTransport, createGrpcTransport, createGrpcWebTransport } from "@connectrpc/connect-node";
 import pino from "pino";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { Data_Flow, DataService } from "#gen/tollgate/v1/data_pb.js";
+import { Conversion_Name, Data_Flow, DataService } from "#gen/tollgate/v1/data_pb.js";
 import { dropFiles } from "../../src/data/store.ts";
 import { ensurePartitions } from "../../src/postgres/partitions.ts";
 import { startRetention } from "../../src/postgres/retention.ts";
@@ -291,6 +291,20 @@ describe("protocols that frame the bytes", () => {
         pieces.push(piece.file?.data ?? new Uint8Array());
       expect(Buffer.concat(pieces).equals(bytes)).toBe(true);
     }
+  });
+});
+
+test("a gRPC caller gets a reason that quotes half of a character", async () => {
+  const reader = createClient(DataService, createGrpcTransport({ baseUrl: app.url }));
+  const tracecode = randomUUID();
+  // The reason quotes the first 60 characters of the key with its quotation mark.
+  const key = `"${"x".repeat(58)}😀"`;
+  await put({ tracecode, contentType: "application/json" }, Buffer.from(`{${key}:1,${key}:2}`));
+  const request = { tracecode, dataFlowConvert: Conversion_Name.XLSX };
+  const pieces = reader.readData(request, { headers: { authorization: `Bearer ${app.admin}` } });
+  await expect(pieces[Symbol.asyncIterator]().next()).rejects.toMatchObject({
+    code: Code.InvalidArgument,
+    rawMessage: expect.stringContaining("an object has the key"),
   });
 });
 
