@@ -27,9 +27,6 @@ export interface ConversionEnd {
   readonly errorOutput: string;
 }
 
-// In development the child runs from the TypeScript sources too.
-const extension = extname(import.meta.filename);
-const loader = extension === ".ts" ? ["--import", "tsx"] : [];
 /** The end of stderr that is kept. The last line, which may be the reason, is shorter: see child.ts. */
 const maxErrorCharacters = 100_000;
 
@@ -67,8 +64,9 @@ function begin({ id, from, memoryMb, timeMs }: Extract<LauncherRequest, { kind: 
   };
   try {
     // With more threads for its collections, a conversion would take the second core from the server.
-    const options = [`--max-old-space-size=${memoryMb}`, "--single-threaded-gc"];
-    const child = spawn(process.execPath, [...loader, ...options, `child${extension}`, from]);
+    const options = [...process.execArgv, `--max-old-space-size=${memoryMb}`, "--single-threaded-gc"];
+    const program = `child${extname(import.meta.filename)}`;
+    const child = spawn(process.execPath, [...options, program, from]);
     running.set(id, { child, timeMs });
     child.once("close", end);
     child.once("error", ({ message }) => {
