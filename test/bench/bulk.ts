@@ -9,11 +9,12 @@ import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { openDatabase } from "../../src/postgres/database.ts";
+import { freePort } from "../support/port.ts";
 import { fillUsage, fillUsers, usagePeriod } from "./fill.ts";
 import { median, seconds, timed } from "./fixture.ts";
 import { startFixture } from "./rivals/fixture.ts";
 import { load } from "./rivals/measure.ts";
-import { cores, freePort } from "./rivals/processes.ts";
+import { cores } from "./rivals/processes.ts";
 
 const [users = 1_000_000, reported = 2000] = process.argv.slice(2).map(Number);
 const [days, methods] = [30, 4];

@@ -14,10 +14,11 @@ import { startProcessMeasures } from "../../src/metrics/process-measures.ts";
 import { createCallCounts } from "../../src/pipeline/call-counts.ts";
 import { addRoundTrip, createRoundTrips } from "../../src/shared/measures.ts";
 import { trace } from "../../src/shared/tracing.ts";
+import { freePort } from "../support/port.ts";
 import { median } from "./fixture.ts";
 import { openQuotaCalls } from "./rivals/calls.ts";
 import { startFixture } from "./rivals/fixture.ts";
-import { cpuSeconds, freePort, moveAside, type Server } from "./rivals/processes.ts";
+import { cpuSeconds, moveAside, type Server } from "./rivals/processes.ts";
 
 const callsPerSecond = 5000;
 /** The usual interval of Prometheus. */

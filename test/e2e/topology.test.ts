@@ -12,8 +12,9 @@ import { SystemService } from "#gen/tollgate/v1/system_pb.js";
 import { type Closers, closeAll } from "../../src/app/closers.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 import { samplesOf, scrape } from "../support/metrics.ts";
+import { freePort } from "../support/port.ts";
 import { type ServerProcess, startProcess } from "../support/process.ts";
-import { freePort, noOwnRedis, startRedisCluster } from "../support/redis.ts";
+import { noOwnRedis, startRedisCluster } from "../support/redis.ts";
 import { runTour } from "../support/tour.ts";
 
 const [cert, key] = ["cert.pem", "key.pem"].map((file) => resolve("test/support/tls", file)) as [string, string];

@@ -1,11 +1,11 @@
 import { type ChildProcess, execFile, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { vi } from "vitest";
+import { freePort } from "./port.ts";
 
 const installed = spawnSync("redis-server", ["--version"]).error === undefined;
 const given = process.env.REDIS_URL;
@@ -239,15 +239,10 @@ async function end(server: ChildProcess): Promise<void> {
 }
 
 async function ready(server: ChildProcess): Promise<void> {
-  for await (const chunk of server.stdout ?? []) if (String(chunk).includes("Ready to accept connections")) return;
-  throw new Error("redis-server exited before it was ready");
-}
-
-/** Returns a port that was free a moment ago. */
-export async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, "127.0.0.1");
-  await once(probe, "listening");
-  const address = probe.address();
-  probe.close();
-  return typeof address === "object" && address !== null ? address.port : 0;
+  let output = "";
+  for await (const chunk of server.stdout ?? []) {
+    output += String(chunk);
+    if (output.includes("Ready to accept connections")) return;
+  }
+  throw new Error(`redis-server exited before it was ready: ${output}`);
 }

@@ -7,8 +7,8 @@ import { vi } from "vitest";
 import { type Closers, closeAll } from "../../src/app/closers.ts";
 import { startEmbedded } from "../../src/postgres/embedded/embedded.ts";
 import { findPrograms, programOwnerOf, runProgram } from "../../src/postgres/embedded/programs.ts";
+import { freePort } from "./port.ts";
 import { addressOf } from "./proxy.ts";
-import { freePort } from "./redis.ts";
 
 /** A PostgreSQL and its standby, with synchronous replication. */
 export interface TestStandby {

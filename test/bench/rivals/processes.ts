@@ -1,8 +1,8 @@
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { readdirSync, readFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { join } from "node:path";
+import { freePort } from "../../support/port.ts";
 
 /** The core of the server, and the core of all other processes. */
 export const cores = { server: "0", others: "1" };
@@ -19,14 +19,6 @@ export interface Server {
   readonly url: string;
   readonly child: ChildProcess;
   stop(): Promise<void>;
-}
-
-export async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, "127.0.0.1");
-  await once(probe, "listening");
-  const address = probe.address();
-  probe.close();
-  return typeof address === "object" && address !== null ? address.port : 0;
 }
 
 /** Starts a server on one core, or on "any", and waits until it reports that it serves. */
