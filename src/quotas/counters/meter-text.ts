@@ -21,7 +21,7 @@ export interface MeterGroup {
 }
 
 /** The most commands of one call of meter.lua, so that no call blocks Redis for long. */
-const maxCommands = 100;
+export const maxCommands = 100;
 
 /** Groups requests by meter. Those of one meter keep their order, because calls run in the order of the groups. */
 export function groupByMeter(requests: readonly CounterRequest[]): MeterGroup[] {

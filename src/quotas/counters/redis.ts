@@ -1,11 +1,28 @@
-import { createHash, randomUUID } from "node:crypto";
+import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { Cluster, type Redis } from "ioredis";
-import { shareWrite } from "../../redis/share-write.ts";
-import { createRoundTrips, measureRoundTrip, type RoundTrips } from "../../shared/measures.ts";
+import { Cluster, type Redis, type Result } from "ioredis";
+import { inOneWrite } from "../../redis/in-one-write.ts";
+import { addRoundTrip, createRoundTrips, measureRoundTrip, type RoundTrips } from "../../shared/measures.ts";
 import type { CounterEngine, CounterRequest, Lease, Meter, Remembered, Reply, Rules } from "./engine.ts";
 import { keysOf } from "./keys.ts";
-import { createReplyReader, groupByMeter, type MeterGroup, packCommand, packLease, packQuotas } from "./meter-text.ts";
+import {
+  createReplyReader,
+  groupByMeter,
+  type MeterGroup,
+  maxCommands,
+  packCommand,
+  packLease,
+  packQuotas,
+} from "./meter-text.ts";
+
+declare module "ioredis" {
+  interface RedisCommander<Context> {
+    /** Runs meter.lua. */
+    runMeters(keyCount: number, ...keysAndValues: (string | number)[]): Result<(string[] | Error)[], Context>;
+    /** Runs prime.lua. */
+    primeMeter(keyCount: number, ...keysAndValues: (string | number)[]): Result<number, Context>;
+  }
+}
 
 export interface RedisEngineOptions {
   /** The time for tests, in milliseconds since the epoch. By default Redis' own clock decides, one for all servers. */
@@ -17,6 +34,20 @@ export interface RedisEngineOptions {
   readonly onLostSettlement?: ((meter: Meter) => void) | undefined;
 }
 
+/** A reply to each request, or an error. */
+interface Decided {
+  readonly replies: readonly (Reply | Error)[];
+  /** Whether Redis was connected when the requests were sent. */
+  readonly isConnected: boolean;
+}
+
+/** Requests that leave in one turn of the event loop. Redis serves up to a hundred in one call of the script. */
+interface Batch {
+  readonly requests: CounterRequest[];
+  readonly answer: (decided: Promise<Decided>) => void;
+  readonly decided: Promise<Decided>;
+}
+
 /** The most leases of one call of prime.lua, so that no call blocks Redis for long. */
 const primePart = 1000;
 
@@ -25,71 +56,91 @@ export function createRedisEngine(
   redis: Redis | Cluster,
   { now, remember, roundTrips = createRoundTrips(), onLostSettlement = () => undefined }: RedisEngineOptions,
 ): CounterEngine {
-  const meterScript = readScript("meter.lua");
-  const primeScript = readScript("prime.lua");
+  redis.defineCommand("runMeters", { lua: readScript("meter.lua") });
+  redis.defineCommand("primeMeter", { lua: readScript("prime.lua") });
   let generation = 0;
   let owner = "";
 
-  /** Returns the call of a group. Its commands run in order. */
-  function callOf({ meter, rules, commands }: MeterGroup): Call {
-    const head = [
-      generation,
-      now?.() ?? "",
-      remember.ms,
-      remember.operations,
-      rules.timezone,
-      packQuotas(rules.quotas),
+  /** Serves groups in one call of the script. Returns its answer to each, or the error of its meter. */
+  async function runMeters(groups: readonly MeterGroup[]): Promise<(string[] | Error)[]> {
+    const keys = groups.flatMap(({ meter }) => keysOf(meter, owner));
+    const ofGroup = ({ rules: { timezone, quotas }, commands }: MeterGroup) => [
+      timezone,
+      packQuotas(quotas),
+      commands.length,
+      ...commands,
     ];
-    return { keys: keysOf(meter, owner), values: [...head, ...commands] };
+    const head = [generation, now?.() ?? "", remember.ms, remember.operations];
+    return redis.runMeters(keys.length, ...keys, ...head, ...groups.flatMap(ofGroup));
   }
 
-  const measure = <Result>(work: Promise<Result>) => measureRoundTrip(roundTrips, work);
+  const measure = <Value>(work: Promise<Value>) => measureRoundTrip(roundTrips, work);
 
-  async function runGroups(groups: readonly MeterGroup[], requests: readonly CounterRequest[]): Promise<unknown[]> {
+  /** Returns a reply to each request, or the error of its meter. */
+  async function decide(requests: readonly CounterRequest[]): Promise<Decided> {
     const isConnected = redis.status === "ready";
-    let replies: readonly unknown[] = [];
-    const runAndWait = async () => Promise.all((replies = await runAll(redis, meterScript, groups.map(callOf))));
-    try {
-      return await measure(runAndWait());
-    } catch (error) {
-      // Nothing was sent without a connection.
-      if (isConnected) void reportLost(replies, groups, requests);
-      throw error;
+    const startedMs = performance.now();
+    const groups = groupByMeter(requests);
+    // The keys of a call must be on one node of a Cluster.
+    const parts = partsOf(groups, redis instanceof Cluster ? 1 : maxCommands);
+    const runPart = (part: readonly MeterGroup[]) =>
+      runMeters(part).catch((error: Error) => part.map((): string[] | Error => error));
+    const answers = (await Promise.all(parts.map(runPart))).flat();
+    addRoundTrip(roundTrips, startedMs, answers.some(isError));
+    const replies: (Reply | Error)[] = [];
+    for (const [place, { rules, indexes }] of groups.entries()) {
+      const answer = answers[place] as string[] | Error;
+      const read = isError(answer) ? () => answer : createReplyReader(answer, rules);
+      for (const [offset, index] of indexes.entries()) replies[index] = read(offset);
     }
+    return { replies, isConnected };
   }
 
-  /** Reports the settlements of a batch that has failed. The replies to its other meters are lost, too. */
-  async function reportLost(
-    replies: readonly unknown[],
-    groups: readonly MeterGroup[],
-    requests: readonly CounterRequest[],
-  ): Promise<void> {
-    const results = await Promise.allSettled(replies);
-    for (const [place, { meter, indexes }] of groups.entries()) {
-      // The error of a script is a reply: the script has changed nothing.
-      if (isReplyError(results[place])) continue;
-      if (indexes.some((index) => requests[index]?.command.kind === "settle")) onLostSettlement(meter);
-    }
+  /** The batches of this turn of the event loop. */
+  let batches: Batch[] = [];
+
+  function sendAll(): void {
+    const sent = batches;
+    batches = [];
+    inOneWrite(redis, () => {
+      for (const { requests, answer } of sent) answer(decide(requests));
+    });
+  }
+
+  /** Returns a batch of this turn that takes so many requests more. */
+  function batchFor(count: number): Batch {
+    const last = batches.at(-1);
+    // A node of a Cluster that does not answer holds up the calls to it alone.
+    const isShared = last !== undefined && !(redis instanceof Cluster) && last.requests.length + count <= maxCommands;
+    if (isShared) return last;
+    let answer: Batch["answer"] = () => undefined;
+    const decided = new Promise<Decided>((resolve) => (answer = resolve));
+    const batch = { requests: [], answer, decided };
+    if (batches.push(batch) === 1) setImmediate(sendAll);
+    return batch;
   }
 
   return {
     async run(requests) {
-      const groups = groupByMeter(requests);
-      shareWrite(redis);
-      const answers = await runGroups(groups, requests);
-      const replies: Reply[] = [];
-      for (const [place, { rules, indexes }] of groups.entries()) {
-        const read = createReplyReader(answers[place] as string[], rules);
-        for (const [offset, index] of indexes.entries()) replies[index] = read(offset);
+      const batch = batchFor(requests.length);
+      const start = batch.requests.length;
+      for (const request of requests) batch.requests.push(request);
+      const { replies, isConnected } = await batch.decided;
+      const own = replies.slice(start, start + requests.length);
+      const error = own.find(isError);
+      if (error === undefined) return own as Reply[];
+      // The replies to the other requests are lost with this one. Nothing was sent without a connection.
+      for (const [place, { meter, command }] of requests.entries()) {
+        if (isConnected && command.kind === "settle" && !isReplyError(own[place])) onLostSettlement(meter);
       }
-      return replies;
+      throw error;
     },
 
     async prime(meter, token, { day, timezone, window, dayUsed, windowUsed, leases }) {
       const final = keysOf(meter, owner);
       const keys = [...final, ...final.map((key) => `${key}:${randomUUID()}`)];
       const run = (kind: "part" | "last", own: readonly (string | number)[]) =>
-        measure(runOne(redis, primeScript, { keys, values: [kind, generation, token, remember.ms, ...own] }));
+        measure(redis.primeMeter(keys.length, ...keys, kind, generation, token, remember.ms, ...own));
       for (let start = 0; start < leases.length; start += primePart) {
         const part = leases.slice(start, start + primePart);
         await run(
@@ -102,7 +153,8 @@ export function createRedisEngine(
 
     async restore(meter: Meter, rules: Rules, lease: Lease) {
       const restore = packCommand({ kind: "restore", operationId: lease.operationId, holder: packLease(lease) });
-      await measure(runOne(redis, meterScript, callOf({ meter, rules, commands: [restore], indexes: [] })));
+      const [answer] = await measure(runMeters([{ meter, rules, commands: [restore], indexes: [] }]));
+      if (isError(answer)) throw answer;
     },
 
     async forget(meter) {
@@ -116,50 +168,31 @@ export function createRedisEngine(
   };
 }
 
-interface Script {
-  readonly text: string;
-  readonly sha: string;
-}
-
-interface Call {
-  readonly keys: readonly string[];
-  readonly values: readonly (string | number)[];
-}
-
 /** Reads a script from src, also when this file runs from dist: the compiler does not copy Lua files. */
-function readScript(name: string): Script {
-  const text = readFileSync(new URL(`../../../src/quotas/counters/${name}`, import.meta.url), "utf8");
-  return { text, sha: createHash("sha1").update(text).digest("hex") };
+function readScript(name: string): string {
+  return readFileSync(new URL(`../../../src/quotas/counters/${name}`, import.meta.url), "utf8");
 }
 
-function isReplyError(result: PromiseSettledResult<unknown> | undefined): boolean {
-  return result?.status === "rejected" && result.reason instanceof Error && result.reason.name === "ReplyError";
+function isError(value: unknown): value is Error {
+  return value instanceof Error;
 }
 
-/**
- * Runs the calls in order, in one round trip. In a Cluster, calls to one node share a connection and keep their order.
- * @returns the reply to each call, or a promise of it
- */
-async function runAll(redis: Redis | Cluster, script: Script, calls: readonly Call[]): Promise<readonly unknown[]> {
-  if (calls.length === 1 || redis instanceof Cluster) return calls.map((call) => runOne(redis, script, call));
-  const pipeline = redis.pipeline();
-  for (const { keys, values } of calls) pipeline.evalsha(script.sha, keys.length, ...keys, ...values);
-  const results = (await pipeline.exec()) ?? [];
-  return calls.map((call, index) => {
-    const [error, reply] = results[index] ?? [new Error("no reply from Redis"), undefined];
-    return error === null ? reply : loadAndRun(redis, script, call, error);
-  });
+/** Whether a script has answered with an error: it has changed nothing. */
+function isReplyError(value: unknown): boolean {
+  return value instanceof Error && value.name === "ReplyError";
 }
 
-async function runOne(redis: Redis | Cluster, script: Script, call: Call): Promise<unknown> {
-  const { keys, values } = call;
-  return redis
-    .evalsha(script.sha, keys.length, ...keys, ...values)
-    .catch((error: unknown) => loadAndRun(redis, script, call, error));
-}
-
-/** Sends the text of a script that Redis does not know: after a restart, or on a promoted replica. */
-async function loadAndRun(redis: Redis | Cluster, { text }: Script, { keys, values }: Call, error: unknown) {
-  if (!(error instanceof Error) || !error.message.startsWith("NOSCRIPT")) throw error;
-  return redis.eval(text, keys.length, ...keys, ...values);
+/** Splits groups, in order, into calls of at most so many commands, or of one group. */
+function partsOf(groups: readonly MeterGroup[], most: number): MeterGroup[][] {
+  const parts: MeterGroup[][] = [];
+  let room = 0;
+  for (const group of groups) {
+    room -= group.commands.length;
+    if (room < 0) {
+      parts.push([]);
+      room = most - group.commands.length;
+    }
+    parts.at(-1)?.push(group);
+  }
+  return parts;
 }

@@ -27,6 +27,6 @@ export async function prepareScript({ environment }: Fixture): Promise<string[]>
   const quotas = "- - 1000000000 1000000000 100000000 -;";
   const acquire =
     "acquire 00000000-0000-0000-0000-__rand_int__ 3 3600000 11111111-2222-3333-4444-555555555555 rival acme";
-  const head = [generation, "", remember.ms, remember.operations, 0, quotas].map(String);
-  return ["EVALSHA", sha, "2", ...keys, ...head, acquire];
+  const head = [generation, "", remember.ms, remember.operations].map(String);
+  return ["EVALSHA", sha, "2", ...keys, ...head, "0", quotas, "1", acquire];
 }

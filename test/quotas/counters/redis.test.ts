@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { Redis } from "ioredis";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
-import type { CounterEngine, CounterRequest, Meter, Missing } from "../../../src/quotas/counters/engine.ts";
+import type { CounterEngine, CounterRequest, Meter, Missing, Reply } from "../../../src/quotas/counters/engine.ts";
 import { keysOf } from "../../../src/quotas/counters/keys.ts";
 import { createRedisEngine } from "../../../src/quotas/counters/redis.ts";
 import { addressOf, type Proxy, startProxy } from "../../support/proxy.ts";
@@ -48,16 +48,73 @@ describe.skipIf(noOwnRedis !== "")("the engine on Redis", () => {
     expect((await engine.run(requests.slice(1, 2)))[0]?.kind).toBe("done");
   });
 
-  test("sends the requests of one turn of the event loop in one write", async () => {
-    const requests = await Promise.all(Array.from({ length: 5 }, primedUsage));
-    await engine.run(requests);
-    const { stream } = redis;
-    const write = vi.spyOn(stream, "_write");
-    const writeMany = vi.spyOn(stream, "_writev");
-    const replies = await Promise.all(requests.map((request) => engine.run([request])));
-    expect(replies.flat().map(({ kind }) => kind)).toEqual(["done", "done", "done", "done", "done"]);
-    expect([write.mock.calls.length, writeMany.mock.calls.length]).toEqual([0, 1]);
-    vi.restoreAllMocks();
+  describe("the requests of one turn of the event loop", () => {
+    afterEach(() => {
+      vi.restoreAllMocks();
+    });
+
+    const kindsOf = (replies: readonly (readonly Reply[])[]) => replies.flat().map(({ kind }) => kind);
+
+    test("leave in one write, and the script runs once for a hundred of them", async () => {
+      const requests = await Promise.all(Array.from({ length: 5 }, primedUsage));
+      const many = Array.from({ length: 150 }, (_none, index) => requests[index % 5] as CounterRequest);
+      const scriptsRun = () => /cmdstat_evalsha:calls=(\d+)/.exec(server.send("info", "commandstats"))?.[1];
+      const before = Number(scriptsRun());
+      const writes = [vi.spyOn(redis.stream, "_write"), vi.spyOn(redis.stream, "_writev")];
+      const written = () => writes.reduce((sum, { mock }) => sum + mock.calls.length, 0);
+      const replies = await Promise.all(requests.map((request) => engine.run([request])));
+      expect(kindsOf(replies)).toEqual(requests.map(() => "done"));
+      expect(written()).toBe(1);
+      expect(Number(scriptsRun()) - before).toBe(1);
+      // The second batch does not wait for the first: it has a call of its own.
+      const [first, second] = await Promise.all([engine.run(many), engine.run(requests)]);
+      expect(kindsOf([first, second])).toEqual(Array.from({ length: 155 }, () => "done"));
+      expect(written()).toBe(2);
+      expect(Number(scriptsRun()) - before).toBe(4);
+    });
+
+    test("get their own replies, in order, whichever meters they share", async () => {
+      const requests = await Promise.all([primedUsage(), primedUsage()]);
+      const acquire = (place: number, points: number): CounterRequest => ({
+        ...(requests[place] as CounterRequest),
+        command: { kind: "acquire", operationId: randomUUID(), points, ttlMs: 1000, holder: "" },
+      });
+      const [one, two, three] = await Promise.all([
+        engine.run([acquire(0, 1), acquire(1, 10)]),
+        engine.run([acquire(0, 2)]),
+        engine.run([acquire(1, 20), acquire(0, 3)]),
+      ]);
+      const reserved = [one, two, three].map((replies) =>
+        replies?.map((reply) => reply.kind === "done" && [reply.lease?.points, reply.meterState.dayReserved]),
+      );
+      expect(reserved).toEqual([
+        [
+          [1, 1],
+          [10, 10],
+        ],
+        [[2, 3]],
+        [
+          [20, 30],
+          [3, 6],
+        ],
+      ]);
+    });
+
+    test("do not fail with the meter of another: its error is its own", async () => {
+      const [good, bad] = [await primedUsage(), await primedUsage()];
+      await redis.set(keysOf(bad.meter, "")[0], "not a hash");
+      const [first, second, third] = await Promise.allSettled([
+        engine.run([bad]),
+        engine.run([good]),
+        engine.run([good, bad]),
+      ]);
+      expect(first).toMatchObject({ status: "rejected", reason: { message: expect.stringMatching(/^WRONGTYPE/) } });
+      expect(second).toMatchObject({ status: "fulfilled", value: [{ kind: "done" }] });
+      expect(third.status).toBe("rejected");
+      const lease = { operationId: randomUUID(), day: 0, timezone: 0, points: 1, state: "active" as const };
+      const rest = { grantedMs: nowMs, expireMs: nowMs + 1000, settledPoints: undefined, holder: "" };
+      await expect(engine.restore(bad.meter, rules, { ...lease, ...rest })).rejects.toThrow("WRONGTYPE");
+    });
   });
 
   test.each([0, 1])("reports missing counters when key %i of its two keys is deleted", async (keyIndex) => {
