@@ -1,5 +1,6 @@
-import { type DescField, type DescMessage, type Message, ScalarType, toBinary } from "@bufbuild/protobuf";
+import { create, type DescField, type DescMessage, type Message, ScalarType, toBinary } from "@bufbuild/protobuf";
 import { scalarZeroValue } from "@bufbuild/protobuf/reflect";
+import { BinaryReader } from "@bufbuild/protobuf/wire";
 import { Edition, FeatureSet_FieldPresence, isWrapperDesc } from "@bufbuild/protobuf/wkt";
 import { encodeEnvelope } from "@connectrpc/connect/protocol";
 import {
@@ -30,6 +31,22 @@ export function encodeMessageEnvelope(desc: DescMessage, message: Message): Uint
   envelope[0] = 0;
   envelope.writeUInt32BE(envelope.length - prefixBytes, 1);
   return envelope;
+}
+
+/**
+ * Returns an equal message that is encoded already: toBinary only copies its bytes. It has no field, and its bytes as an
+ * unknown one, which toBinary writes as it is. For transports whose encoder cannot be replaced.
+ * @throws what toBinary throws for the message
+ */
+export function encodeAhead(desc: DescMessage, message: Message): Message {
+  const bytes = encodeMessage(desc, message);
+  const encoded = create(desc);
+  if (bytes.length === 0) return encoded;
+  const reader = new BinaryReader(bytes);
+  const [no, wireType] = reader.tag();
+  // The value of the first field, then the other fields with their tags.
+  encoded.$unknown = [{ no, wireType, data: bytes.subarray(reader.pos) }];
+  return encoded;
 }
 
 /**

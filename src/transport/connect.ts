@@ -1,5 +1,12 @@
 import { constants, type Http2ServerRequest } from "node:http2";
-import type { DescMethod } from "@bufbuild/protobuf";
+import {
+  create,
+  type DescMessage,
+  type DescMethod,
+  isMessage,
+  type Message,
+  type MessageInitShape,
+} from "@bufbuild/protobuf";
 import { Code, type ConnectRouter, createConnectRouter, type HandlerContext } from "@connectrpc/connect";
 import type { UniversalHandler, UniversalServerResponse } from "@connectrpc/connect/protocol";
 import { parseTimeout, setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
@@ -18,6 +25,7 @@ import { createJsonDecoder } from "../gateway/json/read.ts";
 import { defaultJsonLimits } from "../gateway/json/scan.ts";
 import { destroyResponse } from "../gateway/send.ts";
 import { sendError } from "../gateway/send-error.ts";
+import { encodeAhead } from "../grpc/encode.ts";
 import type { createErrorBodies } from "../pipeline/error-body.ts";
 import type { Pipeline, Route } from "../pipeline/pipeline.ts";
 import { readInMessages } from "./connect-body.ts";
@@ -62,7 +70,7 @@ export function createConnectServer(options: ConnectServerOptions): Gateway {
   for (const { service, implementation } of routes) {
     for (const method of service.methods) {
       guarded.add(method);
-      const call = (implementation as Record<string, unknown>)[method.localName] as Parameters<typeof router.rpc>[1];
+      const call = callOf(method, (implementation as Record<string, unknown>)[method.localName]);
       // Connect parses JSON with protobuf-es only. Its text decoder is the one place to check the JSON before.
       const textDecoder = createJsonDecoder(method.input, defaultJsonLimits);
       const guardedJson: JsonOptions & { readonly textDecoder: typeof textDecoder } = { ...jsonOptions, textDecoder };
@@ -156,6 +164,27 @@ function endStream(response: Exchange["response"]): void {
 /** Asks the caller to stop sending, once the response is complete (RFC 9113, 8.1). */
 function endRequest({ stream, complete }: Http2ServerRequest): void {
   if (!complete) stream.close(constants.NGHTTP2_NO_ERROR);
+}
+
+type Call = Parameters<ConnectRouter["rpc"]>[1];
+type StreamCall = (request: unknown, context: HandlerContext) => AsyncIterable<MessageInitShape<DescMessage>>;
+
+/** Returns the handler of a method for Connect. */
+function callOf({ methodKind, output }: DescMethod, handler: unknown): Call {
+  if (methodKind !== "server_streaming" && methodKind !== "bidi_streaming") return handler as Call;
+  const encoded: StreamCall = (request, context) => {
+    const messages = (handler as StreamCall)(request, context);
+    const isJson = context.requestHeader.get("content-type")?.includes("json") === true;
+    return isJson ? messages : encodeStream(output, messages);
+  };
+  return encoded as Call;
+}
+
+/** Encodes the messages of an answer before Connect does, whose encoder takes longer than a quota decision. */
+async function* encodeStream(output: DescMessage, messages: ReturnType<StreamCall>): AsyncGenerator<Message> {
+  for await (const message of messages) {
+    yield encodeAhead(output, isMessage(message, output) ? message : create(output, message));
+  }
 }
 
 /** Whether the caller may send many messages. */

@@ -18,7 +18,7 @@ import {
   LimitStandingSchema,
 } from "#gen/tollgate/v1/lease_pb.js";
 import { UserSchema } from "#gen/tollgate/v1/user_pb.js";
-import { encodeMessageEnvelope } from "../../src/grpc/encode.ts";
+import { encodeAhead, encodeMessageEnvelope } from "../../src/grpc/encode.ts";
 import { serviceOf } from "../gateway/fixture.ts";
 import { runs } from "../support/runs.ts";
 import { everyService } from "../support/services.ts";
@@ -112,6 +112,16 @@ describe("encodeMessageEnvelope", () => {
         expect(ours).toBe(expected);
       }),
       { numRuns: runs(30) },
+    );
+  });
+
+  it.each([...messages])("encodes a %s ahead, for toBinary to copy", (_name, desc) => {
+    fc.assert(
+      fc.property(initOf(desc, 3), (init) => {
+        const message = create(desc, init);
+        expect(outcome(() => toBinary(desc, encodeAhead(desc, message)))).toBe(outcome(() => toBinary(desc, message)));
+      }),
+      { numRuns: runs(10) },
     );
   });
 
