@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { createServer, type Server } from "node:net";
 
 /**
- * The kernel gives ports from 32,768 on to connections and to listeners without a port of their own: a port of that range
+ * By default, Linux gives ports from 32,768 on to connections and to listeners without a port of their own: a port of that range
  * that is free now may be taken before a program listens on it.
  */
 const range = { first: 10_000, end: 32_000 };
@@ -12,7 +12,7 @@ const blockLength = 40;
 let block: Promise<Server> | undefined;
 let given = 0;
 
-/** Returns a port of loopback that is free, and that no other process of a test is given while this one runs. */
+/** Returns a free port of loopback. No other process of a test gets it, and this one not again before 38 others. */
 export async function freePort(): Promise<number> {
   block ??= reserveBlock();
   const first = portOf(await block);

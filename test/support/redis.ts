@@ -35,8 +35,8 @@ export interface TestRedis {
   resume(): void;
 }
 
-/** Starts an empty Redis in memory; uses the one of REDIS_URL where redis-server is not installed. */
-export async function startRedis(): Promise<TestRedis> {
+/** Starts an empty Redis in memory; uses the one of REDIS_URL where redis-server is not installed. `more`: its options. */
+export async function startRedis(more: readonly string[] = []): Promise<TestRedis> {
   if (!installed && given !== undefined) {
     const unsupported = () => {
       throw new Error(noOwnRedis);
@@ -54,7 +54,7 @@ export async function startRedis(): Promise<TestRedis> {
     };
   }
   const port = await freePort();
-  let server = await start(port);
+  let server = await start(port, more);
   const kill = () => end(server);
   return {
     url: `redis://127.0.0.1:${port}`,
@@ -67,7 +67,7 @@ export async function startRedis(): Promise<TestRedis> {
     resume: () => void server.kill("SIGCONT"),
     restart: async () => {
       await kill();
-      server = await start(port);
+      server = await start(port, more);
     },
   };
 }

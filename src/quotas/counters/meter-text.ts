@@ -10,7 +10,7 @@ import type {
   Rules,
 } from "./engine.ts";
 
-/** Requests to one meter under the same rules, which one call runs. */
+/** Requests to one meter under the same rules. */
 export interface MeterGroup {
   readonly meter: Meter;
   readonly rules: Rules;

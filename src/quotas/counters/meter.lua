@@ -2,7 +2,7 @@
 -- twin. engine.ts defines the commands. test/quotas/counters/conformance.ts and properties.test.ts test both.
 --
 -- Each meter is read once before its commands and written once after them. A call into Redis costs more than most of what
--- the script computes, and a call of the script as much as two commands.
+-- the script computes. One call serves many meters, because a call of the script costs as much as a command.
 --
 -- KEYS     two for each meter:
 --          hash, the state of the meter
@@ -245,6 +245,8 @@ local function serve(state, leases, timezone, quotas, first, count)
       ended = ended + 1
       lease.state = 'e'
       save(name, lease, lease.expire + remember)
+      -- A call into Redis takes fewer than 8,000 arguments.
+      if #fields >= 1000 then store() end
     end
     store()
     for _, name in ipairs(call('ZRANGEBYSCORE', leases, -now, '(0', 'LIMIT', 0, 100)) do
@@ -408,8 +410,8 @@ for index = 1, #KEYS, 2 do
   local count = tonumber(ARGV[place + 2])
   local is_served, answer = pcall(serve, KEYS[index], KEYS[index + 1], tonumber(ARGV[place]),
     parse_quotas(ARGV[place + 1]), place + 3, count)
-  -- Redis before 7.0 raises errors as texts.
-  answers[#answers + 1] = (is_served or type(answer) == 'table') and answer or { err = answer }
+  -- pcall returns the text of an error.
+  answers[#answers + 1] = is_served and answer or { err = answer }
   place = place + 3 + count
 end
 return answers

@@ -61,7 +61,7 @@ export function createRedisEngine(
   let generation = 0;
   let owner = "";
 
-  /** Serves groups in one call of the script. Returns its answer to each, or the error of its meter. */
+  /** Serves groups in one call of the script. Returns the answer to each group, or the error of that group. */
   async function runMeters(groups: readonly MeterGroup[]): Promise<(string[] | Error)[]> {
     const keys = groups.flatMap(({ meter }) => keysOf(meter, owner));
     const ofGroup = ({ rules: { timezone, quotas }, commands }: MeterGroup) => [
@@ -76,15 +76,27 @@ export function createRedisEngine(
 
   const measure = <Value>(work: Promise<Value>) => measureRoundTrip(roundTrips, work);
 
-  /** Returns a reply to each request, or the error of its meter. */
+  /** Whether all keys are on one node, so that a call may have those of many meters. */
+  let isOneNode = !(redis instanceof Cluster);
+
+  /** Serves groups in one call, or in a call each. Returns an answer or an error for each group. */
+  async function runPart(part: readonly MeterGroup[]): Promise<(string[] | Error)[]> {
+    try {
+      return await runMeters(part);
+    } catch (error) {
+      // One address may stand for a cluster. It has run nothing.
+      if (part.length === 1 || !(error as Error).message.startsWith("CROSSSLOT")) return part.map(() => error as Error);
+      isOneNode = false;
+      return (await Promise.all(part.map((group) => runPart([group])))).flat();
+    }
+  }
+
+  /** Returns a reply to each request, or the error of its group. */
   async function decide(requests: readonly CounterRequest[]): Promise<Decided> {
     const isConnected = redis.status === "ready";
     const startedMs = performance.now();
     const groups = groupByMeter(requests);
-    // The keys of a call must be on one node of a Cluster.
-    const parts = partsOf(groups, redis instanceof Cluster ? 1 : maxCommands);
-    const runPart = (part: readonly MeterGroup[]) =>
-      runMeters(part).catch((error: Error) => part.map((): string[] | Error => error));
+    const parts = partsOf(groups, isOneNode ? maxCommands : 1);
     const answers = (await Promise.all(parts.map(runPart))).flat();
     addRoundTrip(roundTrips, startedMs, answers.some(isError));
     const replies: (Reply | Error)[] = [];
@@ -107,11 +119,11 @@ export function createRedisEngine(
     });
   }
 
-  /** Returns a batch of this turn that takes so many requests more. */
+  /** Returns a batch of this turn with room for so many more requests. */
   function batchFor(count: number): Batch {
     const last = batches.at(-1);
     // A node of a Cluster that does not answer holds up the calls to it alone.
-    const isShared = last !== undefined && !(redis instanceof Cluster) && last.requests.length + count <= maxCommands;
+    const isShared = last !== undefined && isOneNode && last.requests.length + count <= maxCommands;
     if (isShared) return last;
     let answer: Batch["answer"] = () => undefined;
     const decided = new Promise<Decided>((resolve) => (answer = resolve));
@@ -122,6 +134,7 @@ export function createRedisEngine(
 
   return {
     async run(requests) {
+      if (requests.length === 0) return [];
       const batch = batchFor(requests.length);
       const start = batch.requests.length;
       for (const request of requests) batch.requests.push(request);
@@ -153,8 +166,11 @@ export function createRedisEngine(
 
     async restore(meter: Meter, rules: Rules, lease: Lease) {
       const restore = packCommand({ kind: "restore", operationId: lease.operationId, holder: packLease(lease) });
-      const [answer] = await measure(runMeters([{ meter, rules, commands: [restore], indexes: [] }]));
-      if (isError(answer)) throw answer;
+      const run = async () => {
+        const [answer] = await runMeters([{ meter, rules, commands: [restore], indexes: [] }]);
+        if (isError(answer)) throw answer;
+      };
+      await measure(run());
     },
 
     async forget(meter) {
@@ -177,7 +193,7 @@ function isError(value: unknown): value is Error {
   return value instanceof Error;
 }
 
-/** Whether a script has answered with an error: it has changed nothing. */
+/** Whether Redis has answered with an error, and has charged nothing. */
 function isReplyError(value: unknown): boolean {
   return value instanceof Error && value.name === "ReplyError";
 }

@@ -300,6 +300,23 @@ export function testConformance(subject: () => Subject): void {
     expect((await usage()).running).toBe(1);
   });
 
+  test("thousands of leases that expire at once free their slots", async () => {
+    await usage();
+    for (let calls = 0; calls < 5; calls += 1) {
+      const command = () => ({
+        kind: "acquire" as const,
+        operationId: randomUUID(),
+        points: 1,
+        ttlMs: 60_000,
+        holder: "",
+      });
+      await subject().engine.run(Array.from({ length: 1000 }, () => ({ meter, rules: rules(), command: command() })));
+    }
+    expect(await usage()).toMatchObject({ running: 5000, dayReserved: 5000 });
+    at(noon + 60_000);
+    expect(await usage()).toMatchObject({ running: 0, dayReserved: 0 });
+  });
+
   test("a renewal revives an expired lease while the limits allow it", async () => {
     const quota = rules({ maxConcurrentExecution: 1 });
     const operationId = randomUUID();

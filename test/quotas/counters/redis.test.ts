@@ -1,9 +1,14 @@
 import { randomUUID } from "node:crypto";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { Redis } from "ioredis";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import type { CounterEngine, CounterRequest, Meter, Missing, Reply } from "../../../src/quotas/counters/engine.ts";
 import { keysOf } from "../../../src/quotas/counters/keys.ts";
 import { createRedisEngine } from "../../../src/quotas/counters/redis.ts";
+import { createRoundTrips } from "../../../src/shared/measures.ts";
+import { freePort } from "../../support/port.ts";
 import { addressOf, type Proxy, startProxy } from "../../support/proxy.ts";
 import { noOwnRedis, startRedis, type TestRedis } from "../../support/redis.ts";
 import { emptySnapshot, newMeter, remember, testConformance } from "./conformance.ts";
@@ -113,7 +118,46 @@ describe.skipIf(noOwnRedis !== "")("the engine on Redis", () => {
       expect(third.status).toBe("rejected");
       const lease = { operationId: randomUUID(), day: 0, timezone: 0, points: 1, state: "active" as const };
       const rest = { grantedMs: nowMs, expireMs: nowMs + 1000, settledPoints: undefined, holder: "" };
-      await expect(engine.restore(bad.meter, rules, { ...lease, ...rest })).rejects.toThrow("WRONGTYPE");
+      const roundTrips = createRoundTrips();
+      const counting = createRedisEngine(redis, { remember, roundTrips });
+      await expect(counting.restore(bad.meter, rules, { ...lease, ...rest })).rejects.toThrow("WRONGTYPE");
+      expect(roundTrips.errors).toBe(1);
+    });
+
+    test("hold up no call without requests", async () => {
+      const request = await primedUsage();
+      server.pause();
+      const waiting = engine.run([request]);
+      expect(await engine.run([])).toEqual([]);
+      server.resume();
+      expect(kindsOf([await waiting])).toEqual(["done"]);
+    });
+
+    test("have a call for each meter at an address that stands for a cluster", async () => {
+      const folder = await mkdtemp(join(tmpdir(), "tollgate-node-"));
+      const node = await startRedis([
+        "--cluster-enabled",
+        "yes",
+        "--cluster-port",
+        String(await freePort()),
+        "--dir",
+        folder,
+      ]);
+      const client = new Redis(node.url);
+      try {
+        node.send("cluster", "addslotsrange", "0", "16383");
+        await expect.poll(() => node.send("cluster", "info")).toContain("cluster_state:ok");
+        const clustered = createRedisEngine(client, { remember });
+        const requests = [usage(), usage(), usage()];
+        for (const turn of [1, 2]) {
+          const replies = await Promise.all(requests.map((request) => clustered.run([request])));
+          expect({ turn, kinds: kindsOf(replies) }).toEqual({ turn, kinds: ["missing", "missing", "missing"] });
+        }
+      } finally {
+        client.disconnect();
+        await node.kill();
+        await rm(folder, { recursive: true });
+      }
     });
   });
 
