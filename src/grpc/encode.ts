@@ -34,8 +34,8 @@ export function encodeMessageEnvelope(desc: DescMessage, message: Message): Uint
 }
 
 /**
- * Returns an equal message that is encoded already: toBinary only copies its bytes. It has no field, and its bytes as an
- * unknown one, which toBinary writes as it is. For transports whose encoder cannot be replaced.
+ * Encodes a message for transports whose encoder cannot be replaced. Returns a message for toBinary alone, which writes the
+ * same bytes: it has no field, and the bytes as an unknown field, which toBinary copies.
  * @throws what toBinary throws for the message
  */
 export function encodeAhead(desc: DescMessage, message: Message): Message {

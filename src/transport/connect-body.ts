@@ -26,7 +26,7 @@ export function readInMessages(
   limits: ConnectBodyLimits,
 ): AsyncIterable<Uint8Array> {
   const pieces = withTimeouts(body, limits);
-  const hasEnvelopes = /^application\/(grpc|connect\+)/.test(contentType);
+  const hasEnvelopes = /^application\/(grpc|connect\+)/i.test(contentType);
   return hasEnvelopes ? splitEnvelopes(pieces, limits.maxBytes) : joinWhole(pieces, limits.maxBytes);
 }
 

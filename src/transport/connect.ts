@@ -7,7 +7,7 @@ import {
   type Message,
   type MessageInitShape,
 } from "@bufbuild/protobuf";
-import { Code, type ConnectRouter, createConnectRouter, type HandlerContext } from "@connectrpc/connect";
+import { Code, ConnectError, type ConnectRouter, createConnectRouter, type HandlerContext } from "@connectrpc/connect";
 import type { UniversalHandler, UniversalServerResponse } from "@connectrpc/connect/protocol";
 import { parseTimeout, setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
 import {
@@ -83,7 +83,7 @@ export function createConnectServer(options: ConnectServerOptions): Gateway {
 
   return (request, response, values) => {
     const handler = handlers.get((request.url ?? "").split("?", 1)[0] ?? "");
-    const isGrpc = /^application\/grpc\b/.test(request.headers["content-type"] ?? "");
+    const isGrpc = /^application\/grpc\b/i.test(request.headers["content-type"] ?? "");
     if (handler === undefined && isGrpc) refuseUnknownRpc({ request, response, values });
     else if (handler === undefined) fallback(request, response, values);
     // The response cannot be completed: the caller must see that it is cut.
@@ -174,7 +174,8 @@ function callOf({ methodKind, output }: DescMethod, handler: unknown): Call {
   if (methodKind !== "server_streaming" && methodKind !== "bidi_streaming") return handler as Call;
   const encoded: StreamCall = (request, context) => {
     const messages = (handler as StreamCall)(request, context);
-    const isJson = context.requestHeader.get("content-type")?.includes("json") === true;
+    // Connect has chosen the type of the answer.
+    const isJson = context.responseHeader.get("content-type")?.includes("json") === true;
     return isJson ? messages : encodeStream(output, messages);
   };
   return encoded as Call;
@@ -183,7 +184,19 @@ function callOf({ methodKind, output }: DescMethod, handler: unknown): Call {
 /** Encodes the messages of an answer before Connect does, whose encoder takes longer than a quota decision. */
 async function* encodeStream(output: DescMessage, messages: ReturnType<StreamCall>): AsyncGenerator<Message> {
   for await (const message of messages) {
-    yield encodeAhead(output, isMessage(message, output) ? message : create(output, message));
+    yield encodeOne(output, isMessage(message, output) ? message : create(output, message));
+  }
+}
+
+function encodeOne(output: DescMessage, message: Message): Message {
+  try {
+    return encodeAhead(output, message);
+  } catch (error) {
+    // The text of Connect.
+    throw new ConnectError(
+      `serialize binary: ${error instanceof Error ? error.message : String(error)}`,
+      Code.Internal,
+    );
   }
 }
 
@@ -218,6 +231,7 @@ function httpErrorOf({ status, body }: UniversalServerResponse, handler: Univers
 
 /** Returns the name of the transport that serves RPCs with this content type. */
 export function protocolOf(contentType = ""): string {
-  if (contentType.startsWith("application/grpc-web")) return "grpc-web";
-  return contentType.startsWith("application/grpc") ? "grpc" : "connect";
+  const type = contentType.toLowerCase();
+  if (type.startsWith("application/grpc-web")) return "grpc-web";
+  return type.startsWith("application/grpc") ? "grpc" : "connect";
 }

@@ -2,8 +2,9 @@ import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { connect } from "node:http2";
 import { connect as connectSocket } from "node:net";
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { create, fromBinary, fromJson, toBinary } from "@bufbuild/protobuf";
 import { Code, ConnectError, createClient, type Transport } from "@connectrpc/connect";
+import { encodeEnvelope } from "@connectrpc/connect/protocol";
 import { trailerParse } from "@connectrpc/connect/protocol-grpc-web";
 import {
   compressionGzip,
@@ -24,7 +25,7 @@ import { CompanyService } from "#gen/tollgate/v1/company_pb.js";
 import { StatisticsService } from "#gen/tollgate/v1/statistics_pb.js";
 import { AuthService } from "#gen/tollgate/v1/token_pb.js";
 import { TracedataSchema } from "#gen/tollgate/v1/tracedata_pb.js";
-import { ReadUserRequestSchema, UserService } from "#gen/tollgate/v1/user_pb.js";
+import { ReadUserRequestSchema, ReadUsersResponseSchema, UserService } from "#gen/tollgate/v1/user_pb.js";
 import type { Transaction } from "../../src/postgres/database.ts";
 import { startTestApp, type TestApp } from "../support/app.ts";
 
@@ -316,6 +317,27 @@ describe("a refusal by Connect itself carries tracedata and is logged", () => {
       expect([trailers["grpc-status"], statusOf(trailers["grpc-status-details-bin"])]).toEqual(["3", [3, [operation]]]);
       expect(logged(trailers.tracecode ?? null)).toBe(true);
     }
+  });
+
+  test.each([
+    "application/connect+json",
+    "application/connect+JSON",
+    "Application/Connect+Proto",
+    "application/grpc-web+JSON",
+    "application/GRPC-Web+proto",
+  ])("a stream answers the same in %s: media types ignore case", async (type) => {
+    const isJson = /json/i.test(type);
+    const answer = await fetch(`${app.url}/tollgate.v1.UserService/ReadUsers`, {
+      method: "POST",
+      headers: { ...bearer(), "content-type": type },
+      body: encodeEnvelope(0, Buffer.from(isJson ? "{}" : "")),
+    });
+    const bytes = Buffer.from(await answer.arrayBuffer());
+    const message = bytes.subarray(5, 5 + bytes.readUInt32BE(1));
+    const { users: found } = isJson
+      ? fromJson(ReadUsersResponseSchema, JSON.parse(message.toString()))
+      : fromBinary(ReadUsersResponseSchema, message);
+    expect(found.map(({ username }) => username)).toContain("admin");
   });
 
   test("Connect: a missing message on a stream", async () => {
