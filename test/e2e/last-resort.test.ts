@@ -49,7 +49,7 @@ describe.skipIf(noRedis !== "")(`with workers ${noRedis}`, () => {
     const before = workers();
     process.kill(Number(before[0]), "SIGUSR2");
     await expect.poll(() => workers().filter((pid) => !before.includes(pid)).length, { timeout: 20_000 }).toBe(1);
-    expect(server.output()).toContain('"code":2');
+    await expect.poll(() => server.output()).toContain('"code":2');
     const sessions =
       "select 1 from pg_stat_activity where application_name = 'tollgate_notifications' and datname = current_database()";
     const serving = async () => (await fixture.database.raw(sessions)).rows.length;
@@ -94,6 +94,6 @@ test("logs the number of ledger entries lost at the end of the drain, and exits 
   await proxy.refuse();
   for (const _lease of [1, 2, 3]) expect((await acquire()).lease.state).toBe("ACTIVE");
   expect(await server.end()).toBe(3);
-  expect(server.output()).toMatch(/"unwritten":3/);
+  await expect.poll(() => server.output()).toMatch(/"unwritten":3/);
   await proxy.close();
 });

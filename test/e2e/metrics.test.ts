@@ -263,14 +263,13 @@ describe.skipIf(noOwnRedis !== "")(`metrics ${noOwnRedis}`, () => {
     const key = fixture.redis.keys().find((name) => name.includes(`{${id}}`) && name.endsWith(":state")) ?? "";
     fixture.redis.addDayUsed(key, 4);
     await expect.poll(drifting, { timeout: 30_000 }).toEqual({ "": 1 });
-    expect(
-      fixture.server.output().match(/used points of the day: 5, the ledger 1.*counters differ from the ledger/g),
-    ).toHaveLength(1);
+    const differs = /used points of the day: 5, the ledger 1.*counters differ from the ledger/g;
+    await expect.poll(() => fixture.server.output().match(differs)).toHaveLength(1);
     const compared = (await read()).get("tollgate_drift_compared_meters_total");
     expect(compared).toBeGreaterThan(0);
     fixture.redis.addDayUsed(key, -4);
     await expect.poll(drifting, { timeout: 30_000 }).toEqual({});
-    expect(fixture.server.output()).toMatch(/counters agree with the ledger again/);
+    await expect.poll(() => fixture.server.output()).toMatch(/counters agree with the ledger again/);
   });
 
   test("caches count hits and misses, and the counters their round trips to Redis", async () => {

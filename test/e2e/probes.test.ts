@@ -75,7 +75,7 @@ test("a changed certificate is used for new connections, and an invalid one is l
   await rename(newKey, key);
   await rename(newCert, cert);
   await vi.waitFor(async () => expect(await fingerprintOf(server.url)).not.toBe(first), waitLimits);
-  expect(server.output()).toContain("tls certificate replaced");
+  await vi.waitFor(() => expect(server.output()).toContain("tls certificate replaced"), waitLimits);
   expect(await server.end()).toBe(0);
   await rm(folder, { recursive: true });
   await drop();

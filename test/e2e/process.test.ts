@@ -55,7 +55,7 @@ describe("on the embedded PostgreSQL", () => {
     expect(await first.end("SIGTERM")).toBe(0);
     expect((await stat(join(folder, "token.key"))).mode & 0o777).toBe(0o600);
     expect((await stat(join(folder, "admin.password"))).mode & 0o777).toBe(0o600);
-    expect(first.output()).toContain(`"passwordFile":"${join(folder, "admin.password")}"`);
+    await expect.poll(() => first.output()).toContain(`"passwordFile":"${join(folder, "admin.password")}"`);
     expect(first.output()).not.toContain(password);
 
     const second = await startProcess({ DATA_DIR: folder });
@@ -119,7 +119,7 @@ describe("on the embedded PostgreSQL", () => {
     process.kill(Number(pid), "SIGQUIT");
     await new Promise((done) => server.process.once("exit", done));
     expect(server.process.exitCode).toBe(1);
-    expect(server.output()).toContain("the embedded PostgreSQL has ended");
+    await expect.poll(() => server.output()).toContain("the embedded PostgreSQL has ended");
   });
 });
 

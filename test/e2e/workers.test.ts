@@ -49,7 +49,7 @@ describe.skipIf(noRedis !== "")(`WORKERS=2 ${noRedis}`, () => {
     // The other worker keeps serving meanwhile.
     expect(await answers()).toBe(200);
     await expect.poll(() => childrenOf(server.process.pid).filter((pid) => !workers.includes(pid)).length).toBe(1);
-    expect(server.output()).toMatch(/worker exited; restarting/);
+    await expect.poll(() => server.output()).toMatch(/worker exited; restarting/);
     // The two workers take connections in turn: both serve.
     const both = async () => Promise.all([answers(), answers(), answers(), answers()]);
     await expect.poll(both, { timeout: 20_000 }).toEqual([200, 200, 200, 200]);
