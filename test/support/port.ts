@@ -2,8 +2,8 @@ import { once } from "node:events";
 import { createServer, type Server } from "node:net";
 
 /**
- * By default, Linux gives ports from 32,768 on to connections and to listeners without a port of their own: a port of that range
- * that is free now may be taken before a program listens on it.
+ * By default, Linux gives ports from 32,768 on to connections and to listeners without a port of their own: a port of that
+ * range that is free now may be taken before a program listens on it.
  */
 const range = { first: 10_000, end: 32_000 };
 /** The first port of a block marks its process; the others are given out. */

@@ -1,8 +1,8 @@
 -- Runs commands on meters, in order: everything that decisions need, in one round trip. memory.ts is its TypeScript
 -- twin. engine.ts defines the commands. test/quotas/counters/conformance.ts and properties.test.ts test both.
 --
--- Each meter is read once before its commands and written once after them. A call into Redis costs more than most of what
--- the script computes. One call serves many meters, because a call of the script costs as much as a command.
+-- Each meter is read once before its commands, and nearly always written once after them. A call into Redis costs more
+-- than most of what the script computes.
 --
 -- KEYS     two for each meter:
 --          hash, the state of the meter

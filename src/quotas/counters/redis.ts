@@ -76,17 +76,17 @@ export function createRedisEngine(
 
   const measure = <Value>(work: Promise<Value>) => measureRoundTrip(roundTrips, work);
 
-  /** Whether all keys are on one node, so that a call may have those of many meters. */
-  let isOneNode = !(redis instanceof Cluster);
+  /** Whether a call may have keys of several slots. */
+  let canMixSlots = !(redis instanceof Cluster);
 
   /** Serves groups in one call, or in a call each. Returns an answer or an error for each group. */
   async function runPart(part: readonly MeterGroup[]): Promise<(string[] | Error)[]> {
     try {
       return await runMeters(part);
     } catch (error) {
-      // One address may stand for a cluster. It has run nothing.
-      if (part.length === 1 || !(error as Error).message.startsWith("CROSSSLOT")) return part.map(() => error as Error);
-      isOneNode = false;
+      // One address may stand for a cluster, which runs nothing of such a call.
+      if (part.length === 1 || !refusesSlots(error as Error)) return part.map(() => error as Error);
+      canMixSlots = false;
       return (await Promise.all(part.map((group) => runPart([group])))).flat();
     }
   }
@@ -96,7 +96,7 @@ export function createRedisEngine(
     const isConnected = redis.status === "ready";
     const startedMs = performance.now();
     const groups = groupByMeter(requests);
-    const parts = partsOf(groups, isOneNode ? maxCommands : 1);
+    const parts = partsOf(groups, canMixSlots ? maxCommands : 1);
     const answers = (await Promise.all(parts.map(runPart))).flat();
     addRoundTrip(roundTrips, startedMs, answers.some(isError));
     const replies: (Reply | Error)[] = [];
@@ -123,7 +123,7 @@ export function createRedisEngine(
   function batchFor(count: number): Batch {
     const last = batches.at(-1);
     // A node of a Cluster that does not answer holds up the calls to it alone.
-    const isShared = last !== undefined && isOneNode && last.requests.length + count <= maxCommands;
+    const isShared = last !== undefined && canMixSlots && last.requests.length + count <= maxCommands;
     if (isShared) return last;
     let answer: Batch["answer"] = () => undefined;
     const decided = new Promise<Decided>((resolve) => (answer = resolve));
@@ -196,6 +196,11 @@ function isError(value: unknown): value is Error {
 /** Whether Redis has answered with an error, and has charged nothing. */
 function isReplyError(value: unknown): boolean {
   return value instanceof Error && value.name === "ReplyError";
+}
+
+/** Whether a cluster refuses keys of several slots. Proxies of clusters have texts of their own. */
+function refusesSlots({ message }: Error): boolean {
+  return /cross-?slot|same slot/i.test(message);
 }
 
 /** Splits groups, in order, into calls of at most so many commands, or of one group. */
