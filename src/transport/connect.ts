@@ -7,7 +7,7 @@ import {
   type Message,
   type MessageInitShape,
 } from "@bufbuild/protobuf";
-import { Code, ConnectError, type ConnectRouter, createConnectRouter, type HandlerContext } from "@connectrpc/connect";
+import { Code, type ConnectRouter, createConnectRouter, type HandlerContext } from "@connectrpc/connect";
 import type { UniversalHandler, UniversalServerResponse } from "@connectrpc/connect/protocol";
 import { parseTimeout, setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
 import {
@@ -193,10 +193,8 @@ function encodeOne(output: DescMessage, message: Message): Message {
     return encodeAhead(output, message);
   } catch (error) {
     // The text of Connect.
-    throw new ConnectError(
-      `serialize binary: ${error instanceof Error ? error.message : String(error)}`,
-      Code.Internal,
-    );
+    const text = `serialize binary: ${error instanceof Error ? error.message : String(error)}`;
+    throw callError("INTERNAL", Code.Internal, text);
   }
 }
 
