@@ -34,8 +34,8 @@ export function encodeMessageEnvelope(desc: DescMessage, message: Message): Uint
 }
 
 /**
- * Encodes a message for transports whose encoder cannot be replaced. Returns a message for toBinary alone, which writes the
- * same bytes: it has no field, and the bytes as an unknown field, which toBinary copies.
+ * Encodes a message for a transport whose encoder cannot be replaced. The result is for toBinary only. It has no known field,
+ * and its bytes as one unknown field, which toBinary copies.
  * @throws what toBinary throws for the message
  */
 export function encodeAhead(desc: DescMessage, message: Message): Message {

@@ -192,7 +192,7 @@ function encodeOne(output: DescMessage, message: Message): Message {
   try {
     return encodeAhead(output, message);
   } catch (error) {
-    // The text of Connect.
+    // Connect throws the same text.
     const text = `serialize binary: ${error instanceof Error ? error.message : String(error)}`;
     throw callError("INTERNAL", Code.Internal, text);
   }

@@ -34,7 +34,7 @@
 --          the number of its commands
 --          its commands, "<kind> <operation or -> <points> <ttl in ms> <holder>" each
 --
--- Reply    for each meter an error that is its own, or one of
+-- Reply    for each meter its error, or one of
 --          {"missing <token> <now> <day> <from> <to>"}   nothing was done: prime the meter for these days
 --          {"stale <generation>"}                        nothing was done: the caller knows an earlier generation
 --          {"ok <now> <day> <day end> <from> <to> <window end> <index of the quota or 0>", reply, ...}
