@@ -3,6 +3,7 @@ import { Cluster, type Redis } from "ioredis";
 import type { Logger } from "pino";
 import type { Database } from "../../postgres/database.ts";
 import { defineStatements, queryRows } from "../../postgres/statements.ts";
+import { mastersOf } from "../../redis/masters.ts";
 import { createRoundTrips, measureRoundTrip, type RoundTrips } from "../../shared/measures.ts";
 import type { CounterEngine } from "./engine.ts";
 
@@ -133,10 +134,6 @@ function onOtherServers(redis: Redis | Cluster, call: () => void): void {
     const now = mastersOf(redis).map(({ options }) => `${options.host}:${options.port}`);
     if (masters !== (masters = now.toSorted().join(" "))) call();
   });
-}
-
-function mastersOf(redis: Redis | Cluster): Redis[] {
-  return redis instanceof Cluster ? redis.nodes("master") : [redis];
 }
 
 /** Reads the run id of every Redis server that holds counters. A server draws a new one at each start. */
