@@ -29,7 +29,8 @@ logged as (
   -- In key order: two writers must not deadlock.
   order by time, tracecode, operation, part
   on conflict do nothing
-  returning time, tracecode, part, user_id, username, company_key, service, method_group, operation, visible_company
+  returning time, tracecode, part, user_id, username, company_key, service, method_group, operation,
+    visible_company, points, usage_day
 ),
 pending as (
   insert into audit_pending (
@@ -55,19 +56,22 @@ unsent as (
   ) as key
   group by (place - 1) / 100 order by min(place)
 ),
--- A full join is never a nested loop, whatever the estimates are.
+-- Joined only when an action has points or is repeated. A full join is never a nested loop, whatever the estimates are.
 put as materialized (
   select action.*, logged.user_id is not null as is_new
   from action full join logged using (time, tracecode, operation, part)
 ),
 usage as not materialized (
-  select n as place, user_id, service, method_group, usage_day as date, username, company_key, points, point_keys
-  from put where is_new
+  select user_id, service, method_group, usage_day as date, username, company_key, points from logged
+),
+seen as not materialized (
+  select n as place, user_id, service, method_group, usage_day as date, company_key, point_keys
+  from put where is_new and exists (select from action where point_keys is not null)
 ),
 given_point as (
   select distinct on (user_id, service, method_group, date, point_key)
     user_id, service, method_group, date, point_key, company_key
-  from usage cross join unnest(point_keys) as point_key
+  from seen cross join unnest(point_keys) as point_key
   order by user_id, service, method_group, date, point_key, place
 ),
 new_point as (
@@ -97,4 +101,5 @@ added_usage as (
     requests = kept.requests + excluded.requests, points = kept.points + excluded.points,
     unique_points = kept.unique_points + excluded.unique_points
 )
-select n from given where n not in (select n from put where is_new);
+select n from given
+where (select count(*) from logged) < (select count(*) from given) and n not in (select n from put where is_new);

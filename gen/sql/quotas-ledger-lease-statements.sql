@@ -160,14 +160,15 @@ added as (
   returning user_id, service, method_group, day, points
 ),
 usage as not materialized (
-  select n as place, user_id, service, method_group, day as date, username, company_key, settled_points as points,
-    point_keys
-  from settled
+  select user_id, service, method_group, day as date, username, company_key, settled_points as points from settled
+),
+seen as not materialized (
+  select n as place, user_id, service, method_group, day as date, company_key, point_keys from settled
 ),
 given_point as (
   select distinct on (user_id, service, method_group, date, point_key)
     user_id, service, method_group, date, point_key, company_key
-  from usage cross join unnest(point_keys) as point_key
+  from seen cross join unnest(point_keys) as point_key
   order by user_id, service, method_group, date, point_key, place
 ),
 new_point as (
@@ -217,7 +218,8 @@ logged as (
   -- In key order: two writers must not deadlock.
   order by time, tracecode, operation, part
   on conflict do nothing
-  returning time, tracecode, part, user_id, username, company_key, service, method_group, operation, visible_company
+  returning time, tracecode, part, user_id, username, company_key, service, method_group, operation,
+    visible_company, points, usage_day
 ),
 pending as (
   insert into audit_pending (

@@ -195,14 +195,18 @@ const sql = defineStatements("audit-record", {
     action as materialized (
       select distinct on (time, tracecode, operation, part) * from given order by time, tracecode, operation, part, n
     ),${insertActionParts("$15::boolean")},
-    -- A full join is never a nested loop, whatever the estimates are.
+    -- Joined only when an action has points or is repeated. A full join is never a nested loop, whatever the estimates are.
     put as materialized (
       select action.*, logged.user_id is not null as is_new
       from action full join logged using (time, tracecode, operation, part)
     ),
     usage as not materialized (
-      select n as place, user_id, service, method_group, usage_day as date, username, company_key, points, point_keys
-      from put where is_new
+      select user_id, service, method_group, usage_day as date, username, company_key, points from logged
+    ),
+    seen as not materialized (
+      select n as place, user_id, service, method_group, usage_day as date, company_key, point_keys
+      from put where is_new and exists (select from action where point_keys is not null)
     ),${addUsageParts}
-    select n from given where n not in (select n from put where is_new)`),
+    select n from given
+    where (select count(*) from logged) < (select count(*) from given) and n not in (select n from put where is_new)`),
 });

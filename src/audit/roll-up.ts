@@ -7,13 +7,14 @@ import { defineStatements, queryRows } from "../postgres/statements.ts";
 
 /** Moves pending counts of writers into audit_total. */
 export interface RollUp {
-  /** Schedules a move within a second. Until then readers add the pending counts. */
+  /** Schedules a move within three seconds. Until then readers add the pending counts. */
   scheduleRollUp(): void;
   /** Moves the pending counts, and stops. */
   stop(): Promise<void>;
 }
 
-const delayMs = 1000;
+/** The longer, the more counts of one user and operation are added at once, and the more pending counts readers add. */
+const delayMs = 3000;
 /** Maximum batches per statement. Their cells need little memory. */
 const maxBatches = 200;
 

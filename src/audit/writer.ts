@@ -170,7 +170,8 @@ export const insertActionParts = (hasSink: string) => `
       -- In key order: two writers must not deadlock.
       order by time, tracecode, operation, part
       on conflict do nothing
-      returning time, tracecode, part, user_id, username, company_key, service, method_group, operation, visible_company
+      returning time, tracecode, part, user_id, username, company_key, service, method_group, operation,
+        visible_company, points, usage_day
     ),
     pending as (
       insert into audit_pending (

@@ -65,15 +65,16 @@ function keyColumns(usages: readonly Counted[]): string[] {
 }
 
 /**
- * Parts of a statement that add the rows of `usage (place, user_id, service, method_group, date, username, company_key,
- * points, point_keys)`. A point counts once on a day, for the company in which it occurs first. Points are written before
- * the sums, and both in key order: two writers must not deadlock.
+ * Parts of a statement that add the rows of `usage (user_id, service, method_group, date, username, company_key, points)`
+ * and the points of `seen (place, user_id, service, method_group, date, company_key, point_keys)`. A point counts once on a
+ * day, for the company in which it occurs first. Points are written before the sums, and both in key order: two writers must
+ * not deadlock.
  */
 export const addUsageParts = `
     given_point as (
       select distinct on (user_id, service, method_group, date, point_key)
         user_id, service, method_group, date, point_key, company_key
-      from usage cross join unnest(point_keys) as point_key
+      from seen cross join unnest(point_keys) as point_key
       order by user_id, service, method_group, date, point_key, place
     ),
     new_point as (

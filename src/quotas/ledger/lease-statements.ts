@@ -122,9 +122,10 @@ export const ledgerStatements = defineStatements("ledger-write", {
       returning user_id, service, method_group, day, points
     ),
     usage as not materialized (
-      select n as place, user_id, service, method_group, day as date, username, company_key, settled_points as points,
-        point_keys
-      from settled
+      select user_id, service, method_group, day as date, username, company_key, settled_points as points from settled
+    ),
+    seen as not materialized (
+      select n as place, user_id, service, method_group, day as date, company_key, point_keys from settled
     ),${addUsageParts},
     action as not materialized (
       select ended_at as time, tracecode, operation,
