@@ -127,7 +127,8 @@ async function openApp(
   const { database, publicDatabase } = databases;
   const redis = config.REDIS_URL === "" ? undefined : openRedis(config.REDIS_URL, logger);
   closers.push(async () => redis?.disconnect());
-  const { securityLog, ...writers } = openRecordWriters(config, { database, logger, now }, closers);
+  const unnoticedMs = () => notifications.unnoticedMs();
+  const { securityLog, ...writers } = openRecordWriters(config, { database, logger, now, unnoticedMs }, closers);
   const { secrets, refusals, ...authentication } = await openAuthentication(config, {
     publicDatabase,
     redis,

@@ -68,7 +68,7 @@ export async function openQuotaWiring(
   const { databases, redis, redisNow, ledgerLimits, secrets, authenticator, userHistory, logger, now, ...writing } =
     resources;
   const { database, url, outages } = databases;
-  const subjects = createSubjects({ database, now });
+  const subjects = createSubjects({ database, now, unnoticedMs: () => notifications.unnoticedMs() });
   const alerts = openAlerts(config, { database, logger, subjects, now }, closers);
   const forget = (meter: Meter) => quotas.counters.forget(meter);
   const corrections = createCorrections({ forget, logger });

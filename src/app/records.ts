@@ -4,7 +4,7 @@ import { dropAlerts } from "../alerts/outbox.ts";
 import { createRollUp, dropAuditTotals } from "../audit/roll-up.ts";
 import { createSecurityLog } from "../audit/security-log.ts";
 import { dropUnsentActions } from "../audit/sink-outbox.ts";
-import { createUserHistory, type UserHistory } from "../audit/user-history.ts";
+import { createUserHistory, type UserHistory, type UserHistoryOptions } from "../audit/user-history.ts";
 import { createActionWriter } from "../audit/writer.ts";
 import type { Config } from "../config.ts";
 import { dropFiles } from "../data/store.ts";
@@ -33,8 +33,11 @@ export interface RecordResources {
 }
 
 /** Opens the writers of the audit log, the statistics and the security events. */
-export function openRecordWriters(config: Config, resources: RecordResources, closers: Closers): RecordWriters {
-  const { database, logger, now } = resources;
+export function openRecordWriters(
+  config: Config,
+  { database, logger, now, unnoticedMs }: RecordResources & Pick<UserHistoryOptions, "unnoticedMs">,
+  closers: Closers,
+): RecordWriters {
   const rollUp = createRollUp({ database, logger });
   closers.push(() => rollUp.stop());
   const actions = createActionWriter(database, rollUp, config.AUDIT_SINK_URL !== "");
@@ -47,7 +50,8 @@ export function openRecordWriters(config: Config, resources: RecordResources, cl
     now,
   });
   closers.push(() => securityLog.stop());
-  return { actions, usage: createUsageWriter(database), securityLog, userHistory: createUserHistory(database) };
+  const userHistory = createUserHistory({ database, unnoticedMs });
+  return { actions, usage: createUsageWriter(database), securityLog, userHistory };
 }
 
 /** Starts retention: deletes rows that are older than the settings allow. */

@@ -2,6 +2,7 @@ import { LRUCache } from "lru-cache";
 import { textColumnOf } from "../postgres/columns.ts";
 import type { Database } from "../postgres/database.ts";
 import { defineStatements, keepPlan, queryRows } from "../postgres/statements.ts";
+import { freshMs, longestFreshMs } from "../shared/cache.ts";
 import type { Micros } from "../shared/calendar.ts";
 
 /** The state of a user from a time on. */
@@ -30,23 +31,32 @@ interface Row {
   readonly version: UserVersion | null;
 }
 
+export interface UserHistoryOptions {
+  readonly database: Database;
+  /** For how long changes may have gone unnoticed, in milliseconds: 0 while each one leads to `invalidate`. */
+  readonly unnoticedMs: () => number;
+  /** Monotonic milliseconds. */
+  readonly now?: () => number;
+}
+
 const maxNames = 100_000;
-/** An invalidation may be lost, so entries expire. */
-const ttlMs = 5000;
 
 /** Creates the cached lookup of names and companies that users had at a time. */
-export function createUserHistory(database: Database): UserHistory {
-  const known = new LRUCache<string, Row[]>({ max: maxNames, ttl: ttlMs, ttlResolution: 50 });
+export function createUserHistory(options: UserHistoryOptions): UserHistory {
+  const { database, unnoticedMs, now = () => performance.now() } = options;
+  const known = new LRUCache<string, { readonly rows: Row[]; readonly readMs: number }>({ max: maxNames });
   /** Number of invalidations: a read that began before the last one is not cached. */
   let invalidations = 0;
 
   async function readAll(names: readonly string[]): Promise<Map<string, Row[]>> {
     const found = new Map<string, Row[]>();
     const missing: string[] = [];
+    const [nowMs, unnoticed] = [now(), unnoticedMs()];
     for (const name of names) {
-      const rows = known.get(name);
-      if (rows === undefined) missing.push(name);
-      else found.set(name, rows);
+      const { rows = [], readMs = Number.NEGATIVE_INFINITY } = known.get(name) ?? {};
+      const ageMs = nowMs - readMs;
+      if (ageMs < longestFreshMs && Math.min(ageMs, unnoticed) < freshMs) found.set(name, rows);
+      else missing.push(name);
     }
     if (missing.length === 0) return found;
     const before = invalidations;
@@ -59,7 +69,7 @@ export function createUserHistory(database: Database): UserHistory {
     for (const name of missing) {
       const rows = found.get(name);
       // Names without a user are not cached: the creation of a user does not invalidate them.
-      if (rows?.at(-1)?.version) known.set(name, rows);
+      if (rows?.at(-1)?.version) known.set(name, { rows, readMs: nowMs });
     }
     return found;
   }

@@ -24,6 +24,11 @@ export interface Notifications {
   recall(): Promise<boolean>;
   /** Starts to record whether barriers wait for this server. */
   presence(): Presence;
+  /**
+   * Returns for how long changes of users may have gone unnoticed, in milliseconds: 0 while this server has its connection. A
+   * silent connection is noticed after four seconds.
+   */
+  unnoticedMs(): number;
   /** Resolves when this server has received the notification of every change that was committed before the call. */
   caughtUp(): Promise<void>;
   close(): Promise<void>;
@@ -84,6 +89,8 @@ export async function openNotifications(options: NotificationsOptions): Promise<
   const rejectRunning = new Set<(error: Error) => void>();
   const runningBarriers = new Set<Promise<boolean>>();
   let client: pg.Client | undefined;
+  /** When the connection was lost, by performance.now(). */
+  let lostMs = Number.NEGATIVE_INFINITY;
   let closed = false;
   /** Prefix of this server's request ids: every server receives all responses. */
   const serverId = randomUUID();
@@ -119,6 +126,7 @@ export async function openNotifications(options: NotificationsOptions): Promise<
     fresh.on("end", () => {
       clearInterval(heartbeat);
       client = undefined;
+      lostMs = performance.now();
       for (const reject of rejectRunning) reject(connectionError("the notification connection is lost"));
       if (closed) return;
       outages.lose("notifications", lossError);
@@ -231,6 +239,7 @@ export async function openNotifications(options: NotificationsOptions): Promise<
         },
       };
     },
+    unnoticedMs: () => (client === undefined ? performance.now() - lostMs : 0),
     async caughtUp() {
       const connection = client;
       // Without a connection no notification arrives, so every cached user may be stale.

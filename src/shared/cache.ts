@@ -2,8 +2,8 @@ import { LRUCache } from "lru-cache";
 
 export interface FreshCache<Value extends object> {
   /**
-   * Returns the value, at most 5 seconds old, or undefined when `load` finds none. Returns an older value when loading
-   * fails.
+   * Returns the value, or undefined when `load` finds none. A value is fresh for a minute while every change is notified, and
+   * for five seconds when changes may go unnoticed. Returns an older value when loading fails.
    * @throws the error of `load` when there is no older value
    */
   get(key: string): Promise<Value | undefined>;
@@ -11,6 +11,8 @@ export interface FreshCache<Value extends object> {
   peek(key: string): Value | undefined;
   /** Invalidates the entry: the next get loads it again. A load in progress is not cached. */
   forget(key: string): void;
+  /** Invalidates the loads in progress. */
+  forgetLoads(): void;
   forgetAll(): void;
   readonly uses: CacheUses;
 }
@@ -27,28 +29,34 @@ export interface FreshCacheOptions<Value extends object> {
   readonly load: (key: string) => Promise<Value | undefined>;
   /** Maximum number of entries. The least recently used entry is evicted first. */
   readonly max: number;
+  /** For how long changes may have gone unnoticed, in milliseconds: 0 while each one leads to `forget`. Default: always. */
+  readonly unnoticedMs?: () => number;
+  /** Called when a value is cached that was loaded. */
+  readonly onKeep?: (value: Value) => void;
   /** Called when a value leaves the cache and no newer one replaces it. */
   readonly onForget?: (value: Value) => void;
   /** Monotonic milliseconds. */
   readonly now?: () => number;
 }
 
-const freshMs = 5000;
-/** A value in use is reloaded after this time, before it expires, so that its users do not wait. */
-const refreshMs = 3000;
+/** How long a value is fresh while changes may go unnoticed. */
+export const freshMs = 5000;
+/** How long a value is fresh at most, so that an error in the notifications does not last. */
+export const longestFreshMs = 60_000;
+/** A value in use is reloaded after this part of its time, so that its users do not wait. */
+const refreshAfter = 0.6;
 
 /**
  * Creates a cache for values that are read far more often than they change. Writers invalidate entries with `forget`.
- * An invalidation can be lost, so an entry expires after five seconds. When a reload fails (the database is down), the
- * old value stays in use.
+ * An invalidation can be lost, so an entry expires. When a reload fails (the database is down), the old value stays in use.
  */
 export function createFreshCache<Value extends object>(options: FreshCacheOptions<Value>): FreshCache<Value> {
-  const { load, max, onForget, now } = options;
+  const { load, max, unnoticedMs = () => Number.POSITIVE_INFINITY, onKeep, onForget, now } = options;
   // Not LRUCache.fetch: it treats a failed load, and an entry that is deleted during the load, as a missing value.
   const loading = new Map<string, Promise<Value | undefined>>();
   const cache = new LRUCache<string, Value>({
     max,
-    ttl: freshMs,
+    ttl: longestFreshMs,
     // Reading the clock at every get would be most of its cost.
     ttlResolution: 50,
     // An expired value is needed when the reload fails.
@@ -63,8 +71,12 @@ export function createFreshCache<Value extends object>(options: FreshCacheOption
 
   function peek(key: string): Value | undefined {
     const value = cache.get(key);
-    if (value !== undefined) uses.hits += 1;
-    if (value !== undefined && cache.getRemainingTTL(key) < freshMs - refreshMs) reload(key).catch(() => undefined);
+    if (value === undefined) return undefined;
+    const ageMs = longestFreshMs - cache.getRemainingTTL(key);
+    const doubtedMs = Math.min(ageMs, unnoticedMs());
+    if (doubtedMs >= freshMs) return undefined;
+    uses.hits += 1;
+    if (doubtedMs > freshMs * refreshAfter || ageMs > longestFreshMs * refreshAfter) reload(key).catch(() => undefined);
     return value;
   }
 
@@ -76,14 +88,19 @@ export function createFreshCache<Value extends object>(options: FreshCacheOption
     const reloading: Promise<Value | undefined> = load(key)
       .then(
         (value) => {
-          if (isCurrent() && value === undefined) cache.delete(key);
-          else if (isCurrent() && value !== undefined) cache.set(key, value);
+          if (!isCurrent()) return value;
+          if (value === undefined) {
+            cache.delete(key);
+          } else {
+            cache.set(key, value);
+            onKeep?.(value);
+          }
           return value;
         },
         (error: unknown) => {
           const old = isCurrent() ? cache.get(key, { allowStale: true }) : undefined;
           if (old === undefined) throw error;
-          // Cached for five seconds more: callers do not wait for every attempt.
+          // Cached again: callers do not wait for every attempt.
           cache.set(key, old);
           return old;
         },
@@ -105,6 +122,7 @@ export function createFreshCache<Value extends object>(options: FreshCacheOption
       loading.delete(key);
       cache.delete(key);
     },
+    forgetLoads: () => loading.clear(),
     forgetAll() {
       loading.clear();
       cache.clear();

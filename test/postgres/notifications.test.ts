@@ -172,6 +172,13 @@ test("a server knows whether barriers wait for it", async () => {
   expect(presence.isHeld()).toBe(false);
 });
 
+test("a server knows for how long it has missed changes", async () => {
+  const { notifications } = await open();
+  expect(notifications.unnoticedMs()).toBe(0);
+  await notifications.close();
+  await expect.poll(() => notifications.unnoticedMs()).toBeGreaterThan(0);
+});
+
 test("a barrier times out on a server that hangs", async () => {
   await open(() => new Promise<void>(() => undefined));
   const { notifications } = await open();

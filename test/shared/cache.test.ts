@@ -13,14 +13,14 @@ interface Loading {
 }
 
 /** Creates a cache and the list of the loads that it started, oldest first. */
-function createCache() {
+function createCache(unnoticedMs?: () => number) {
   const loads: Loading[] = [];
   const load = () => new Promise<{ version: number } | undefined>((resolve, reject) => loads.push({ resolve, reject }));
-  return { cache: createFreshCache({ load, max: 10, now }), loads };
+  return { cache: createFreshCache({ load, max: 10, now, ...(unnoticedMs && { unnoticedMs }) }), loads };
 }
 
-async function createLoaded() {
-  const { cache, loads } = createCache();
+async function createLoaded(unnoticedMs?: () => number) {
+  const { cache, loads } = createCache(unnoticedMs);
   const first = cache.get("key");
   loads[0]?.resolve({ version: 1 });
   await first;
@@ -96,6 +96,37 @@ test.each(["forget", "forgetAll"] as const)(
     expect(cache.peek("key")).toEqual({ version: 2 });
   },
 );
+
+test("while every change is notified, a value is fresh for a minute, and reloaded before", async () => {
+  const { cache, loads } = await createLoaded(() => 0);
+  vi.advanceTimersByTime(35_000);
+  expect([cache.peek("key"), loads.length]).toEqual([{ version: 1 }, 1]);
+  vi.advanceTimersByTime(5000);
+  expect([cache.peek("key"), loads.length]).toEqual([{ version: 1 }, 2]);
+  vi.advanceTimersByTime(21_000);
+  expect(cache.peek("key")).toBeUndefined();
+});
+
+test("when changes go unnoticed, an old value is fresh for five seconds more, and reloaded before", async () => {
+  let lostMs = Number.POSITIVE_INFINITY;
+  const { cache, loads } = await createLoaded(() => Math.max(0, now() - lostMs));
+  vi.advanceTimersByTime(30_000);
+  lostMs = now();
+  vi.advanceTimersByTime(2000);
+  expect([cache.peek("key"), loads.length]).toEqual([{ version: 1 }, 1]);
+  vi.advanceTimersByTime(2000);
+  expect([cache.peek("key"), loads.length]).toEqual([{ version: 1 }, 2]);
+  vi.advanceTimersByTime(2000);
+  expect(cache.peek("key")).toBeUndefined();
+});
+
+test("a load that was in progress when loads were forgotten is not cached", async () => {
+  const { cache, loads } = createCache();
+  const read = cache.get("key");
+  cache.forgetLoads();
+  loads[0]?.resolve({ version: 1 });
+  expect([await read, cache.peek("key")]).toEqual([{ version: 1 }, undefined]);
+});
 
 test("a stale value is not served after it was forgotten", async () => {
   const { cache, loads } = await createLoaded();

@@ -36,6 +36,8 @@ export interface SubjectsOptions {
   readonly database: Database;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
+  /** For how long changes may have gone unnoticed, in milliseconds: 0 while each one leads to `invalidate`. */
+  readonly unnoticedMs: () => number;
 }
 
 const maxSubjects = 50_000;
@@ -43,18 +45,21 @@ const maxSubjects = 50_000;
 const clockDays = 5;
 
 /** Creates the cache of users with their quotas. */
-export function createSubjects({ database, now }: SubjectsOptions): Subjects {
+export function createSubjects({ database, now, unnoticedMs }: SubjectsOptions): Subjects {
+  /** The names of the cached users. */
   const names = new Map<number, string>();
   const byName = createFreshCache<Subject>({
-    load: async (username) => keep(await find(database, username, now())),
+    load: (username) => find(database, username, now()),
     max: maxSubjects,
+    unnoticedMs,
+    onKeep({ userId, username }) {
+      const before = names.get(userId);
+      // The user was renamed, and the notification is still to come: it would no longer find the old name.
+      if (before !== undefined && before !== username) byName.forget(before);
+      names.set(userId, username);
+    },
     onForget: ({ userId }) => names.delete(userId),
   });
-
-  function keep(subject: Subject | undefined): Subject | undefined {
-    if (subject !== undefined) names.set(subject.userId, subject.username);
-    return subject;
-  }
 
   return {
     peek: (username) => byName.peek(username),
@@ -66,6 +71,8 @@ export function createSubjects({ database, now }: SubjectsOptions): Subjects {
     },
     invalidate(userIds) {
       if (userIds === "all") return byName.forgetAll();
+      // The id of a user that is being loaded for the first time is not known yet.
+      byName.forgetLoads();
       for (const userId of userIds) {
         const name = names.get(userId);
         if (name !== undefined) byName.forget(name);

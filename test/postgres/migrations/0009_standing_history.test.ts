@@ -26,7 +26,10 @@ async function use(user_id: number, username: string, company_key: string, date:
 
 /** Returns the user and company of an action reported late. */
 async function userAt(username: string, time: string) {
-  const standing = (await createUserHistory(test.database).find([username]))(username, micros(time));
+  const standing = (await createUserHistory({ database: test.database, unnoticedMs: () => 0 }).find([username]))(
+    username,
+    micros(time),
+  );
   return standing && [standing.userId, standing.companyKey];
 }
 
