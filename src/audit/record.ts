@@ -195,15 +195,15 @@ const sql = defineStatements("audit-record", {
     action as materialized (
       select distinct on (time, tracecode, operation, part) * from given order by time, tracecode, operation, part, n
     ),${insertActionParts("$15::boolean")},
-    -- Joined only when an action has points or is repeated. A full join is never a nested loop, whatever the estimates are.
+    -- Read only when an action has point keys or is repeated. A full join is never a nested loop, whatever the estimates are.
     put as materialized (
       select action.*, logged.user_id is not null as is_new
       from action full join logged using (time, tracecode, operation, part)
     ),
-    usage as not materialized (
+    usage as (
       select user_id, service, method_group, usage_day as date, username, company_key, points from logged
     ),
-    seen as not materialized (
+    seen as (
       select n as place, user_id, service, method_group, usage_day as date, company_key, point_keys
       from put where is_new and exists (select from action where point_keys is not null)
     ),${addUsageParts}

@@ -16,7 +16,7 @@ export interface RollUp {
 /** The longer, the more counts of one user and operation are added at once, and the more pending counts readers add. */
 const delayMs = 3000;
 /** Maximum batches per statement. Their cells need little memory. */
-const maxBatches = 200;
+const maxBatches = 600;
 
 /** Creates the roll-up that moves new counts of actions into the totals, soon after it is scheduled. */
 export function createRollUp({ database, logger }: { database: Database; logger: Logger }): RollUp {

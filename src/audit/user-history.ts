@@ -2,7 +2,7 @@ import { LRUCache } from "lru-cache";
 import { textColumnOf } from "../postgres/columns.ts";
 import type { Database } from "../postgres/database.ts";
 import { defineStatements, keepPlan, queryRows } from "../postgres/statements.ts";
-import { freshMs, longestFreshMs } from "../shared/cache.ts";
+import { isFresh } from "../shared/cache.ts";
 import type { Micros } from "../shared/calendar.ts";
 
 /** The state of a user from a time on. */
@@ -53,9 +53,8 @@ export function createUserHistory(options: UserHistoryOptions): UserHistory {
     const missing: string[] = [];
     const [nowMs, unnoticed] = [now(), unnoticedMs()];
     for (const name of names) {
-      const { rows = [], readMs = Number.NEGATIVE_INFINITY } = known.get(name) ?? {};
-      const ageMs = nowMs - readMs;
-      if (ageMs < longestFreshMs && Math.min(ageMs, unnoticed) < freshMs) found.set(name, rows);
+      const kept = known.get(name);
+      if (kept !== undefined && isFresh(nowMs - kept.readMs, unnoticed)) found.set(name, kept.rows);
       else missing.push(name);
     }
     if (missing.length === 0) return found;

@@ -26,7 +26,7 @@ export interface Notifications {
   presence(): Presence;
   /**
    * Returns for how long changes of users may have gone unnoticed, in milliseconds: 0 while this server has its connection. A
-   * silent connection is noticed after four seconds.
+   * silent connection is noticed within four seconds.
    */
   unnoticedMs(): number;
   /** Resolves when this server has received the notification of every change that was committed before the call. */

@@ -29,9 +29,9 @@ export interface FreshCacheOptions<Value extends object> {
   readonly load: (key: string) => Promise<Value | undefined>;
   /** Maximum number of entries. The least recently used entry is evicted first. */
   readonly max: number;
-  /** For how long changes may have gone unnoticed, in milliseconds: 0 while each one leads to `forget`. Default: always. */
+  /** For how long changes may have gone unnoticed, in milliseconds: 0 while each leads to `forget`. Without it, always. */
   readonly unnoticedMs?: () => number;
-  /** Called when a value is cached that was loaded. */
+  /** Called after a loaded value was cached. */
   readonly onKeep?: (value: Value) => void;
   /** Called when a value leaves the cache and no newer one replaces it. */
   readonly onForget?: (value: Value) => void;
@@ -40,11 +40,19 @@ export interface FreshCacheOptions<Value extends object> {
 }
 
 /** How long a value is fresh while changes may go unnoticed. */
-export const freshMs = 5000;
+const freshMs = 5000;
 /** How long a value is fresh at most, so that an error in the notifications does not last. */
-export const longestFreshMs = 60_000;
+const longestFreshMs = 60_000;
 /** A value in use is reloaded after this part of its time, so that its users do not wait. */
 const refreshAfter = 0.6;
+
+/**
+ * Returns whether a value of an age is fresh.
+ * @param unnoticedMs for how long changes may have gone unnoticed
+ */
+export function isFresh(ageMs: number, unnoticedMs: number): boolean {
+  return ageMs < longestFreshMs && Math.min(ageMs, unnoticedMs) < freshMs;
+}
 
 /**
  * Creates a cache for values that are read far more often than they change. Writers invalidate entries with `forget`.
@@ -73,10 +81,10 @@ export function createFreshCache<Value extends object>(options: FreshCacheOption
     const value = cache.get(key);
     if (value === undefined) return undefined;
     const ageMs = longestFreshMs - cache.getRemainingTTL(key);
-    const doubtedMs = Math.min(ageMs, unnoticedMs());
-    if (doubtedMs >= freshMs) return undefined;
+    const unnoticed = unnoticedMs();
+    if (!isFresh(ageMs, unnoticed)) return undefined;
     uses.hits += 1;
-    if (doubtedMs > freshMs * refreshAfter || ageMs > longestFreshMs * refreshAfter) reload(key).catch(() => undefined);
+    if (!isFresh(ageMs / refreshAfter, unnoticed / refreshAfter)) reload(key).catch(() => undefined);
     return value;
   }
 
@@ -98,10 +106,11 @@ export function createFreshCache<Value extends object>(options: FreshCacheOption
           return value;
         },
         (error: unknown) => {
-          const old = isCurrent() ? cache.get(key, { allowStale: true }) : undefined;
+          // Absent when it was forgotten meanwhile.
+          const old = cache.get(key, { allowStale: true });
           if (old === undefined) throw error;
           // Cached again: callers do not wait for every attempt.
-          cache.set(key, old);
+          if (isCurrent()) cache.set(key, old);
           return old;
         },
       )

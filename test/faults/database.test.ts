@@ -5,7 +5,7 @@ import { expect, test } from "vitest";
 import { startTestApp } from "../support/app.ts";
 import { createTestDatabase } from "../support/database.ts";
 
-/** Cached users are read again after this time, in milliseconds. */
+/** Cached users are read again after this time without notifications, in milliseconds. */
 const freshMs = 5000;
 
 /** A TCP proxy that can be closed. */

@@ -97,7 +97,7 @@ describe.skipIf(noOwnRedis !== "")("two servers on one Redis and one PostgreSQL"
   const notices = [
     ["hear of it at once", 2, () => Promise.resolve()],
     [
-      // The cache entry lives for five seconds.
+      // The cache entry lives for a minute.
       "go by a stale cache",
       1,
       () => app.database.raw("alter table user_account disable trigger user_account_changed_notify"),

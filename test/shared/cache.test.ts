@@ -128,6 +128,15 @@ test("a load that was in progress when loads were forgotten is not cached", asyn
   expect([await read, cache.peek("key")]).toEqual([{ version: 1 }, undefined]);
 });
 
+test("a failed reload serves the stale value, also when loads were forgotten meanwhile", async () => {
+  const { cache, loads } = await createLoaded();
+  vi.advanceTimersByTime(6000);
+  const read = cache.get("key");
+  cache.forgetLoads();
+  loads[1]?.reject(new Error("away"));
+  expect([await read, cache.peek("key")]).toEqual([{ version: 1 }, undefined]);
+});
+
 test("a stale value is not served after it was forgotten", async () => {
   const { cache, loads } = await createLoaded();
   vi.advanceTimersByTime(6000);

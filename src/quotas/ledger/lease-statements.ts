@@ -121,10 +121,10 @@ export const ledgerStatements = defineStatements("ledger-write", {
         points = kept.points + excluded.points, timezone = least(kept.timezone, excluded.timezone)
       returning user_id, service, method_group, day, points
     ),
-    usage as not materialized (
+    usage as (
       select user_id, service, method_group, day as date, username, company_key, settled_points as points from settled
     ),
-    seen as not materialized (
+    seen as (
       select n as place, user_id, service, method_group, day as date, company_key, point_keys from settled
     ),${addUsageParts},
     action as not materialized (

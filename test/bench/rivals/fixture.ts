@@ -7,7 +7,7 @@ import { startEmbedded } from "../../../src/postgres/embedded/embedded.ts";
 import { cores, moveAside, type Server, serviceOf, startServer } from "./processes.ts";
 
 /** The number of users that request quotas. */
-export const users = 50;
+export const users = Number(process.env.USERS ?? 50);
 
 /** The service with its PostgreSQL and Redis, and the settings that its rivals share. */
 export interface Fixture {
