@@ -1,4 +1,6 @@
+import { setImmediate as endOfTurn } from "node:timers/promises";
 import { Method_Group, Service_Name } from "#gen/tollgate/v1/tracedata_pb.js";
+import { textColumnOf } from "../../postgres/columns.ts";
 import type { Database } from "../../postgres/database.ts";
 import { defineStatements, keepPlan, queryRows } from "../../postgres/statements.ts";
 import { type CacheUses, createFreshCache } from "../../shared/cache.ts";
@@ -49,7 +51,7 @@ export function createSubjects({ database, now, unnoticedMs }: SubjectsOptions):
   /** The names of the cached users. */
   const names = new Map<number, string>();
   const byName = createFreshCache<Subject>({
-    load: (username) => find(database, username, now()),
+    load,
     max: maxSubjects,
     unnoticedMs,
     onKeep({ userId, username }) {
@@ -60,6 +62,25 @@ export function createSubjects({ database, now, unnoticedMs }: SubjectsOptions):
     },
     onForget: ({ userId }) => names.delete(userId),
   });
+
+  /** The names to load in this turn of the event loop, and what is loaded. */
+  let wanted: string[] = [];
+  let loading: Promise<ReadonlyMap<string, Subject>> | undefined;
+
+  /** Loads a user, with the others of this turn in one query. */
+  async function load(username: string): Promise<Subject | undefined> {
+    wanted.push(username);
+    loading ??= loadWanted();
+    return (await loading).get(username);
+  }
+
+  async function loadWanted(): Promise<ReadonlyMap<string, Subject>> {
+    await endOfTurn();
+    const usernames = wanted;
+    wanted = [];
+    loading = undefined;
+    return find(database, usernames, now());
+  }
 
   return {
     peek: (username) => byName.peek(username),
@@ -134,15 +155,22 @@ interface QuotaRow {
   max_concurrent_execution: number | null;
 }
 
-/** Reads a user, its quotas and its thresholds in one statement, so all are of one snapshot. Days are counted from 1970-01-01. */
-async function find(database: Database, username: string, nowMs: number): Promise<Subject | undefined> {
+/** Reads users, their quotas and thresholds in one statement, so all are of one snapshot. Days are counted from 1970-01-01. */
+async function find(
+  database: Database,
+  usernames: readonly string[],
+  nowMs: number,
+): Promise<ReadonlyMap<string, Subject>> {
   const today = toIsoDay(dayAt(nowMs, 0));
-  const [row] = await queryRows<Row>(database, sql.findSubject, [username, today, clockDays]);
-  return row === undefined ? undefined : toSubject(row);
+  const [only = ""] = usernames;
+  const rows =
+    usernames.length === 1
+      ? await queryRows<Row>(database, sql.findSubject, [only, today, clockDays])
+      : await queryRows<Row>(database, sql.findSubjects, [textColumnOf(usernames, (name) => name), today, clockDays]);
+  return new Map(rows.map((row) => [row.username, toSubject(row)]));
 }
 
-const sql = defineStatements("subjects", {
-  findSubject: keepPlan(`
+const findWhere = (condition: string) => `
     select id, username, company_key, enabled, timezone, (
       select json_agg(json_build_object(
         'service', service, 'method_group', method_group,
@@ -156,7 +184,12 @@ const sql = defineStatements("subjects", {
       (select thresholds from alert_threshold where user_id = user_account.id),
       (select thresholds from alert_threshold where company_key = user_account.company_key)
     ) as thresholds
-    from user_account where username = $1`),
+    from user_account where ${condition}`;
+
+const sql = defineStatements("subjects", {
+  findSubject: keepPlan(findWhere("username = $1")),
+  // Not kept: PostgreSQL would still plan it at every call, because a plan for a few names costs less than one for any number.
+  findSubjects: findWhere("username = any($1::text[])"),
   findName: "select username from user_account where id = $1",
 });
 

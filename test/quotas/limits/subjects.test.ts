@@ -1,19 +1,28 @@
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { type Database, openDatabase } from "../../../src/postgres/database.ts";
 import { createSubjects, type Subjects } from "../../../src/quotas/limits/subjects.ts";
+import { createRoundTrips } from "../../../src/shared/measures.ts";
 import { createTestDatabase, type TestDatabase } from "../../support/database.ts";
 
 let fixture: TestDatabase;
+let database: Database;
+const roundTrips = createRoundTrips();
+const countReads = () => roundTrips.seconds.counts.reduce((sum, count) => sum + count, 0);
 let subjects: Subjects;
 let userId = 0;
 beforeEach(async () => {
   fixture = await createTestDatabase();
-  subjects = createSubjects({ database: fixture.database, now: Date.now, unnoticedMs: () => 0 });
+  database = openDatabase({ url: fixture.url, poolSize: 1, statementTimeoutMs: 10_000, roundTrips });
+  subjects = createSubjects({ database, now: Date.now, unnoticedMs: () => 0 });
   await fixture.database("company").insert({ key: "company" });
   const user = { username: "before", company_key: "company", enabled: true, roles: [], timezone: 0 };
   const [{ id }] = (await fixture.database("user_account").insert(user).returning("id")) as [{ id: number }];
   userId = id;
 });
-afterEach(() => fixture.drop());
+afterEach(async () => {
+  await database.destroy();
+  await fixture.drop();
+});
 
 const rename = () => fixture.database("user_account").where({ id: userId }).update({ username: "after" });
 
@@ -39,4 +48,13 @@ test("a user is read once while changes are notified, and again after a change",
   await rename();
   subjects.invalidate([userId]);
   expect(await subjects.byName("before")).toBeUndefined();
+});
+
+test("the users of one turn of the event loop are read by one query", async () => {
+  const user = { company_key: "company", enabled: true, roles: [], timezone: 3 };
+  await fixture.database("user_account").insert({ ...user, username: "other" });
+  const before = countReads();
+  const found = await Promise.all(["before", "other", "absent", "before"].map((name) => subjects.byName(name)));
+  expect(countReads() - before).toBe(1);
+  expect(found).toMatchObject([{ userId }, { username: "other", timezone: 3 }, undefined, { userId }]);
 });
