@@ -7,12 +7,10 @@ export interface FreshCache<Value extends object> {
    * @throws the error of `load` when there is no older value
    */
   get(key: string): Promise<Value | undefined>;
-  /** Returns the cached value if it is fresh, without I/O. */
+  /** Returns the cached value if it is fresh, without waiting. */
   peek(key: string): Value | undefined;
   /** Invalidates the entry: the next get loads it again. A load in progress is not cached. */
   forget(key: string): void;
-  /** Invalidates the loads in progress. */
-  forgetLoads(): void;
   forgetAll(): void;
   readonly uses: CacheUses;
 }
@@ -106,11 +104,10 @@ export function createFreshCache<Value extends object>(options: FreshCacheOption
           return value;
         },
         (error: unknown) => {
-          // Absent when it was forgotten meanwhile.
-          const old = cache.get(key, { allowStale: true });
+          const old = isCurrent() ? cache.get(key, { allowStale: true }) : undefined;
           if (old === undefined) throw error;
           // Cached again: callers do not wait for every attempt.
-          if (isCurrent()) cache.set(key, old);
+          cache.set(key, old);
           return old;
         },
       )
@@ -131,7 +128,6 @@ export function createFreshCache<Value extends object>(options: FreshCacheOption
       loading.delete(key);
       cache.delete(key);
     },
-    forgetLoads: () => loading.clear(),
     forgetAll() {
       loading.clear();
       cache.clear();

@@ -1,7 +1,7 @@
 /**
  * Compares what an acquire and a settlement of 64 callers cost in this tree and in the last release: processor time of the
  * server and of PostgreSQL, and the latency of a settlement. Short rounds alternate. Run by hand: npm run bench:pairs, or
- * `-- FOLDER...` for other builds. It needs redis-server and taskset.
+ * `-- FOLDER...` for other builds; USERS is the number of users. It needs redis-server and taskset.
  */
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";

@@ -120,23 +120,6 @@ test("when changes go unnoticed, an old value is fresh for five seconds more, an
   expect(cache.peek("key")).toBeUndefined();
 });
 
-test("a load that was in progress when loads were forgotten is not cached", async () => {
-  const { cache, loads } = createCache();
-  const read = cache.get("key");
-  cache.forgetLoads();
-  loads[0]?.resolve({ version: 1 });
-  expect([await read, cache.peek("key")]).toEqual([{ version: 1 }, undefined]);
-});
-
-test("a failed reload serves the stale value, also when loads were forgotten meanwhile", async () => {
-  const { cache, loads } = await createLoaded();
-  vi.advanceTimersByTime(6000);
-  const read = cache.get("key");
-  cache.forgetLoads();
-  loads[1]?.reject(new Error("away"));
-  expect([await read, cache.peek("key")]).toEqual([{ version: 1 }, undefined]);
-});
-
 test("a stale value is not served after it was forgotten", async () => {
   const { cache, loads } = await createLoaded();
   vi.advanceTimersByTime(6000);

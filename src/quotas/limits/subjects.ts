@@ -42,13 +42,23 @@ export interface SubjectsOptions {
   readonly unnoticedMs: () => number;
 }
 
+/** Users that are read by one query. Names are added until the turn of the event loop ends. */
+interface Reading {
+  readonly usernames: string[];
+  readonly found: Promise<ReadonlyMap<string, Subject>>;
+  /** The users that have changed since it began. */
+  readonly changed: Set<number>;
+}
+
 const maxSubjects = 50_000;
+/** The most names of one query: a caller waits for the users of others. */
+const maxNames = 100;
 /** The counters' clock decides which day it is. The clock of this server may differ by this many days. */
 const clockDays = 5;
 
 /** Creates the cache of users with their quotas. */
 export function createSubjects({ database, now, unnoticedMs }: SubjectsOptions): Subjects {
-  /** The names of the cached users. */
+  /** The names of the cached users, by id. */
   const names = new Map<number, string>();
   const byName = createFreshCache<Subject>({
     load,
@@ -63,23 +73,31 @@ export function createSubjects({ database, now, unnoticedMs }: SubjectsOptions):
     onForget: ({ userId }) => names.delete(userId),
   });
 
-  /** The names to load in this turn of the event loop, and what is loaded. */
-  let wanted: string[] = [];
-  let loading: Promise<ReadonlyMap<string, Subject>> | undefined;
+  const readings = new Set<Reading>();
+  /** The reading that takes the next name. */
+  let next: Reading | undefined;
 
-  /** Loads a user, with the others of this turn in one query. */
+  /** Loads a user, with others of this turn of the event loop in one query. */
   async function load(username: string): Promise<Subject | undefined> {
-    wanted.push(username);
-    loading ??= loadWanted();
-    return (await loading).get(username);
+    const reading = next === undefined || next.usernames.length === maxNames ? beginReading() : next;
+    next = reading;
+    reading.usernames.push(username);
+    const subject = (await reading.found).get(username);
+    // It may have been read before the change.
+    if (subject !== undefined && reading.changed.has(subject.userId)) byName.forget(username);
+    return subject;
   }
 
-  async function loadWanted(): Promise<ReadonlyMap<string, Subject>> {
-    await endOfTurn();
-    const usernames = wanted;
-    wanted = [];
-    loading = undefined;
-    return find(database, usernames, now());
+  function beginReading(): Reading {
+    const usernames: string[] = [];
+    const read = async () => {
+      await endOfTurn();
+      if (next === reading) next = undefined;
+      return find(database, usernames, now()).finally(() => readings.delete(reading));
+    };
+    const reading: Reading = { usernames, changed: new Set(), found: read() };
+    readings.add(reading);
+    return reading;
   }
 
   return {
@@ -92,9 +110,9 @@ export function createSubjects({ database, now, unnoticedMs }: SubjectsOptions):
     },
     invalidate(userIds) {
       if (userIds === "all") return byName.forgetAll();
-      // The id of a user that is being loaded for the first time is not known yet.
-      byName.forgetLoads();
       for (const userId of userIds) {
+        // The name of a user that is being read for the first time is not known yet.
+        for (const { changed } of readings) changed.add(userId);
         const name = names.get(userId);
         if (name !== undefined) byName.forget(name);
       }
@@ -162,10 +180,9 @@ async function find(
   nowMs: number,
 ): Promise<ReadonlyMap<string, Subject>> {
   const today = toIsoDay(dayAt(nowMs, 0));
-  const [only = ""] = usernames;
   const rows =
     usernames.length === 1
-      ? await queryRows<Row>(database, sql.findSubject, [only, today, clockDays])
+      ? await queryRows<Row>(database, sql.findSubject, [usernames[0], today, clockDays])
       : await queryRows<Row>(database, sql.findSubjects, [textColumnOf(usernames, (name) => name), today, clockDays]);
   return new Map(rows.map((row) => [row.username, toSubject(row)]));
 }
@@ -188,7 +205,7 @@ const findWhere = (condition: string) => `
 
 const sql = defineStatements("subjects", {
   findSubject: keepPlan(findWhere("username = $1")),
-  // Not kept: PostgreSQL would still plan it at every call, because a plan for a few names costs less than one for any number.
+  // Not kept: PostgreSQL would still plan it at most calls, because a plan for a few names costs less than one for any number.
   findSubjects: findWhere("username = any($1::text[])"),
   findName: "select username from user_account where id = $1",
 });

@@ -34,7 +34,7 @@ export interface Watcher {
 
 /** The usage of watched users. Streams that watch the same user share it. */
 export interface UsagePoll {
-  /** Adds a watcher to a user. Its quotas are at most five minutes old. Returns undefined when there is no such user. */
+  /** Adds a watcher to a user. Its quotas are at most six minutes old. Returns undefined when there is no such user. */
   watch(username: string, watcher: Watcher): Promise<WatchedUser | undefined>;
   /** Removes a watcher from a user. A user without watchers is forgotten. */
   unwatch(user: WatchedUser, watcher: Watcher): void;

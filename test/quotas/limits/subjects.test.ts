@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { type Database, openDatabase } from "../../../src/postgres/database.ts";
 import { createSubjects, type Subjects } from "../../../src/quotas/limits/subjects.ts";
@@ -57,4 +58,33 @@ test("the users of one turn of the event loop are read by one query", async () =
   const found = await Promise.all(["before", "other", "absent", "before"].map((name) => subjects.byName(name)));
   expect(countReads() - before).toBe(1);
   expect(found).toMatchObject([{ userId }, { username: "other", timezone: 3 }, undefined, { userId }]);
+});
+
+test("a user that is asked for after the query was sent is read by the next one", async () => {
+  const user = { company_key: "company", enabled: true, roles: [], timezone: 0 };
+  await fixture.database("user_account").insert({ ...user, username: "other" });
+  const first = subjects.byName("before");
+  await nextTurn();
+  expect(await subjects.byName("other")).toMatchObject({ username: "other" });
+  expect(await first).toMatchObject({ userId });
+});
+
+test("many users are read in parts, and an error is that of its part", async () => {
+  const before = countReads();
+  const names = Array.from({ length: 250 }, (_none, index) => `user_${index}`);
+  expect(await Promise.all(names.map((name) => subjects.byName(name)))).toEqual(names.map(() => undefined));
+  expect(countReads() - before).toBe(3);
+  // PostgreSQL refuses U+0000 in a text.
+  const asked = ["\0", ...names.slice(1, 100), "absent"].map((name) => subjects.byName(name));
+  const results = await Promise.allSettled(asked);
+  expect(results.filter(({ status }) => status === "rejected")).toHaveLength(100);
+  expect(results.at(-1)).toEqual({ status: "fulfilled", value: undefined });
+  expect(await subjects.byName("before")).toMatchObject({ userId });
+});
+
+test("a change of one user discards no load of another", async () => {
+  const loading = subjects.byName("before");
+  subjects.invalidate([userId + 1]);
+  const loaded = await loading;
+  expect(subjects.peek("before")).toBe(loaded);
 });
