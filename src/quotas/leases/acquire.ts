@@ -55,8 +55,9 @@ const ledgerRetryMs = 1000;
  * Decides independent requests in one round trip to the counters. Decisions are in the order of the requests. When this
  * returns, each grant is queued for the ledger, or committed if `durable`. No other server counts without a durable
  * grant: see docs/decisions/0001-unwritten-grants.md.
- * A request fails alone when its user cannot be read (users of one turn are read together), its counters cannot be rebuilt, or its durable grant is not committed
- * in time. A grant made before the error stays until it expires; a repeated request returns it.
+ * A request fails alone when its user cannot be read (users of one turn are read together), its counters cannot be
+ * rebuilt, or its durable grant is not committed in time. A grant made before the error stays until it expires; a repeated
+ * request returns it.
  * @throws UNAVAILABLE when the ledger's queue is full, or the counters answer no request
  */
 export async function acquireLeases(
