@@ -16,7 +16,7 @@ select id, username, company_key, enabled, timezone, (
 ) as thresholds
 from user_account where username = $1;
 
--- subjects.findSubjects
+-- subjects.findSubjects (keeps its plan)
 select id, username, company_key, enabled, timezone, (
   select json_agg(json_build_object(
     'service', service, 'method_group', method_group,
