@@ -13,7 +13,7 @@ export interface RollUp {
   stop(): Promise<void>;
 }
 
-/** The longer, the more counts of one user and operation are added at once, and the more pending counts readers add. */
+/** A longer delay adds more counts of one user and operation at once. Readers then have more pending counts to add. */
 const delayMs = 3000;
 /** Maximum batches per statement. Their cells need little memory. */
 const maxBatches = 600;

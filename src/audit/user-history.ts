@@ -33,7 +33,7 @@ interface Row {
 
 export interface UserHistoryOptions {
   readonly database: Database;
-  /** For how long changes may have gone unnoticed, in milliseconds: 0 while each one leads to `invalidate`. */
+  /** How long changes may have gone unnoticed, in milliseconds. 0: every change leads to `invalidate`. */
   readonly unnoticedMs: () => number;
   /** Monotonic milliseconds. */
   readonly now?: () => number;

@@ -27,7 +27,7 @@ export interface FreshCacheOptions<Value extends object> {
   readonly load: (key: string) => Promise<Value | undefined>;
   /** Maximum number of entries. The least recently used entry is evicted first. */
   readonly max: number;
-  /** For how long changes may have gone unnoticed, in milliseconds: 0 while each leads to `forget`. Without it, always. */
+  /** How long changes may have gone unnoticed, in milliseconds. 0: every change leads to `forget`. Default: infinite. */
   readonly unnoticedMs?: () => number;
   /** Called after a loaded value was cached. */
   readonly onKeep?: (value: Value) => void;
@@ -41,12 +41,13 @@ export interface FreshCacheOptions<Value extends object> {
 const freshMs = 5000;
 /** How long a value is fresh at most, so that an error in the notifications does not last. */
 const longestFreshMs = 60_000;
-/** A value in use is reloaded after this part of its time, so that its users do not wait. */
+/** A value in use is reloaded after this part of either limit, so that its users do not wait. */
 const refreshAfter = 0.6;
 
 /**
- * Returns whether a value of an age is fresh.
- * @param unnoticedMs for how long changes may have gone unnoticed
+ * Returns whether a value is fresh.
+ * @param ageMs the time since it was loaded
+ * @param unnoticedMs how long changes may have gone unnoticed
  */
 export function isFresh(ageMs: number, unnoticedMs: number): boolean {
   return ageMs < longestFreshMs && Math.min(ageMs, unnoticedMs) < freshMs;

@@ -38,7 +38,7 @@ export interface SubjectsOptions {
   readonly database: Database;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
-  /** For how long changes may have gone unnoticed, in milliseconds: 0 while each one leads to `invalidate`. */
+  /** How long changes may have gone unnoticed, in milliseconds. 0: every change leads to `invalidate`. */
   readonly unnoticedMs: () => number;
 }
 
@@ -51,7 +51,7 @@ interface Reading {
 }
 
 const maxSubjects = 50_000;
-/** The most names of one query: a caller waits for the users of others. */
+/** The most names of one query. Each caller waits for all of them. */
 const maxNames = 100;
 /** The counters' clock decides which day it is. The clock of this server may differ by this many days. */
 const clockDays = 5;
@@ -66,7 +66,7 @@ export function createSubjects({ database, now, unnoticedMs }: SubjectsOptions):
     unnoticedMs,
     onKeep({ userId, username }) {
       const before = names.get(userId);
-      // The user was renamed, and the notification is still to come: it would no longer find the old name.
+      // The user was renamed. Its notification is still to come, and would forget the new name only.
       if (before !== undefined && before !== username) byName.forget(before);
       names.set(userId, username);
     },
@@ -83,7 +83,7 @@ export function createSubjects({ database, now, unnoticedMs }: SubjectsOptions):
     next = reading;
     reading.usernames.push(username);
     const subject = (await reading.found).get(username);
-    // It may have been read before the change.
+    // The query may have run before the change.
     if (subject !== undefined && reading.changed.has(subject.userId)) byName.forget(username);
     return subject;
   }
