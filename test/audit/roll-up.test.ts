@@ -40,3 +40,18 @@ test("moves pending totals in parts when all would exceed the statement timeout"
   const ofAll = fixture.database("audit_total").where({ level: 0, span: 1 });
   expect(await ofAll.select(fixture.database.raw("sum(total)::integer as total"))).toEqual([{ total: 20_000 }]);
 });
+
+test("raises totals without a new entry in any index", async () => {
+  const { database } = fixture;
+  const rollUp = createRollUp({ database, logger: pino({ level: "silent" }) });
+  const move = async () => {
+    await insertPending(5, 100);
+    await rollUp.stop();
+    const { rows } = await database.raw("select pg_indexes_size('audit_total') as bytes");
+    return rows[0].bytes;
+  };
+  const bytes = await move();
+  for (let time = 0; time < 4; time += 1) expect(await move()).toBe(bytes);
+  const ofAll = database("audit_total").where({ level: 0, span: 1 });
+  expect(await ofAll.select(database.raw("sum(total)::integer as total"))).toEqual([{ total: 2500 }]);
+});
