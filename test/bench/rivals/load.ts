@@ -80,7 +80,7 @@ async function withQuota(run: (quota: QuotaCalls) => Promise<void>): Promise<voi
 }
 
 /** The warm-up: the first calls of this process are slow with any server. */
-const warmUpMs = 2000;
+const warmUpMs = 6000;
 
 /** Sends calls at a rate without waiting for answers. Latency counts from the time a call was due. */
 async function openLoop(rate: number, work: (call: number) => Promise<unknown>): Promise<void> {

@@ -1,11 +1,13 @@
 /**
  * Compares the service with the alternatives of a team, alternately, in one run. Run by hand: npm run bench, or
  * npm run bench -- --rows a,f --json out.json. The server has one core, all other processes share the other.
+ * `--release` measures the last release after each row that it has.
  */
 import { execFileSync } from "node:child_process";
 import { writeFile } from "node:fs/promises";
 import { parseArgs } from "node:util";
-import { startFixture } from "./fixture.ts";
+import { buildRelease } from "../../support/release.ts";
+import { type Fixture, startFixture } from "./fixture.ts";
 import { isInstalled } from "./processes.ts";
 import type { Row } from "./row.ts";
 import { rows } from "./rows.ts";
@@ -17,10 +19,16 @@ const needs: Readonly<Record<string, readonly string[]>> = {
   e: ["wrk"],
   f: ["wrk"],
 };
+/** The others start this tree, or settle batches. */
+const rowsOfRelease = ["a", "b", "c", "d", "e", "f", "h"];
 const packages = "apt-get install -y redis-server nghttp2-client wrk util-linux";
 
 const { values } = parseArgs({
-  options: { rows: { type: "string", default: "a,b,c,d,e,f,g,h,i,j" }, json: { type: "string" } },
+  options: {
+    rows: { type: "string", default: "a,b,c,d,e,f,g,h,i,j" },
+    json: { type: "string" },
+    release: { type: "boolean", default: false },
+  },
 });
 for (const program of ["redis-server", "taskset"]) {
   if (!isInstalled(program)) {
@@ -31,15 +39,22 @@ for (const program of ["redis-server", "taskset"]) {
 execFileSync("npx", ["tsc", "-p", "tsconfig.build.json"], { stdio: "inherit" });
 process.setMaxListeners(100);
 const fixture = await startFixture();
+let release: Fixture | undefined;
 const made: Row[] = [];
 try {
+  if (values.release) release = await startFixture({ tree: await buildRelease() });
   for (const name of values.rows.split(",")) {
     const missing = (needs[name] ?? []).filter((program) => !isInstalled(program));
     if (missing.length > 0) console.error(`row ${name} is left out: ${missing.join(" and ")} missing (${packages})`);
-    else made.push(...((await rows[name]?.(fixture)) ?? []));
+    else {
+      made.push(...((await rows[name]?.(fixture)) ?? []));
+      const ofRelease = release && rowsOfRelease.includes(name) ? ((await rows[name]?.(release)) ?? []) : [];
+      made.push(...ofRelease.map((each) => ({ ...each, row: `${name}, last release` })));
+    }
   }
 } finally {
   await fixture.stop();
+  await release?.stop();
 }
 print(made);
 if (values.json !== undefined) await writeFile(values.json, `${JSON.stringify(made, undefined, 2)}\n`);
