@@ -90,8 +90,8 @@ async function measure(phases: Readonly<Record<string, readonly string[]>>): Pro
 }
 
 /**
- * Reads a path again and again. Returns a function that stops, and says how much was read. curl drops what it reads: passed
- * on to this process, a list would keep half a core busy.
+ * Reads a path again and again. Returns a function that stops, and says how much was read. curl drops what it reads: to
+ * read a list, this process would need 0.4 of a core, at the priority of the server.
  */
 function readRepeatedly(path: string): () => Promise<string> {
   const startedMs = performance.now();
@@ -119,7 +119,7 @@ function readRepeatedly(path: string): () => Promise<string> {
   };
 }
 
-/** Returns what a process has written so far. 0 when it has ended. */
+/** Returns the bytes that a process has written. 0 when it is gone. */
 function writtenBytes(pid: number | undefined): number {
   try {
     return Number(/^wchar: (\d+)$/m.exec(readFileSync(`/proc/${pid}/io`, "utf8"))?.[1]);

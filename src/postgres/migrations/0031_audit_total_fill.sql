@@ -1,3 +1,3 @@
--- A day's totals are raised again and again: with room beside them their new versions stay on the page, and no index
--- hears of it.
+-- The roll-up raises the same totals many times. With free room on the page, a new version stays there and needs no entry in
+-- an index.
 alter table audit_total set (fillfactor = 50);
