@@ -51,7 +51,7 @@ test("raises totals without growth of their indexes", async () => {
     return rows[0].bytes;
   };
   const bytes = await move();
-  // Once: a second time needs the room of versions that transactions of other tests may still hold.
+  // Once only. A later raise needs the room of dead versions, which PostgreSQL keeps while a transaction of another test runs.
   expect(await move()).toBe(bytes);
   const ofAll = database("audit_total").where({ level: 0, span: 1 });
   expect(await ofAll.select(database.raw("sum(total)::integer as total"))).toEqual([{ total: 1000 }]);

@@ -79,7 +79,7 @@ async function withQuota(run: (quota: QuotaCalls) => Promise<void>): Promise<voi
   await run(await openQuotaCalls(url, token, connections));
 }
 
-/** The warm-up: V8 compiles the code of this process meanwhile, which delays its calls with any server. */
+/** The warm-up. V8 compiles the code of this process in its first seconds, and that delays calls to any server. */
 const warmUpMs = 6000;
 
 /** Sends calls at a rate without waiting for answers. Latency counts from the time a call was due. */
