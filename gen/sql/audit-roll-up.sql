@@ -13,6 +13,7 @@ cell as (
   from moved, unnest(
     starts, user_ids, usernames, company_keys, services, method_groups, operations, totals, visible_companies
   ) as cell (start, user_id, username, company_key, service, method_group, operation, total, visible_company)
+  where total > 0
   group by 1, 2, 3, 4, 5, 6, 7, 8
 ),
 -- Aggregated by company first: companies are few, users many.

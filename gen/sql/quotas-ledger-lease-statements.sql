@@ -159,44 +159,35 @@ added as (
     points = kept.points + excluded.points, timezone = least(kept.timezone, excluded.timezone)
   returning user_id, service, method_group, day, points
 ),
-usage as (
-  select user_id, service, method_group, day as date, username, company_key, settled_points as points from settled
-),
 seen as (
-  select n as place, user_id, service, method_group, day as date, company_key, point_keys from settled
+  select n as place, user_id, service, method_group, day, username, company_key, point_keys from settled
 ),
 given_point as (
-  select distinct on (user_id, service, method_group, date, point_key)
-    user_id, service, method_group, date, point_key, company_key
+  select distinct on (user_id, service, method_group, day, point_key)
+    user_id, service, method_group, day, point_key, username, company_key
   from seen cross join unnest(point_keys) as point_key
-  order by user_id, service, method_group, date, point_key, place
+  order by user_id, service, method_group, day, point_key, place
 ),
 new_point as (
   insert into usage_point (user_id, service, method_group, date, point_key)
-  select user_id, service, method_group, date, point_key from given_point order by 1, 2, 3, 4, 5
+  -- In key order: two writers must not deadlock.
+  select user_id, service, method_group, day, point_key from given_point order by 1, 2, 3, 4, 5
   on conflict do nothing
-  returning user_id, service, method_group, date, point_key, true as is_new
+  returning user_id, service, method_group, date as day, point_key, true as is_new
 ),
-added_usage as (
-  insert into usage_day as kept (
-    date, user_id, service, method_group, username, company_key, requests, points, unique_points
-  )
-  select date, user_id, service, method_group, min(username), company_key, sum(requests), sum(points),
-    sum(unique_points)
-  from (
-    select date, user_id, service, method_group, username, company_key, 1 as requests, points, 0 as unique_points
-    from usage
-    union all
-    -- A full join is never a nested loop, whatever the estimates are.
-    select date, user_id, service, method_group, null, company_key, 0, 0, count(is_new)
-    from given_point full join new_point using (user_id, service, method_group, date, point_key)
-    group by 1, 2, 3, 4, 6
-  ) as added
-  group by date, user_id, service, method_group, company_key
-  order by user_id, service, method_group, date, company_key
-  on conflict (user_id, date, service, method_group, company_key) do update set
-    requests = kept.requests + excluded.requests, points = kept.points + excluded.points,
-    unique_points = kept.unique_points + excluded.unique_points
+counted_point as (
+  -- A full join is never a nested loop, whatever the estimates are.
+  select user_id, service, method_group, day, min(username) as username, company_key, count(is_new) as unique_points
+  from given_point full join new_point using (user_id, service, method_group, day, point_key)
+  group by 1, 2, 3, 4, 6
+  having count(is_new) > 0
+),
+usage as (
+  select user_id, service, method_group, day, username, company_key, 1 as requests, settled_points as points,
+    0 as unique_points
+  from settled
+  union all
+  select user_id, service, method_group, day, username, company_key, 0, 0, unique_points from counted_point
 ),
 action as not materialized (
   select ended_at as time, tracecode, operation,
@@ -223,14 +214,22 @@ logged as (
 ),
 pending as (
   insert into audit_pending (
-    starts, user_ids, usernames, company_keys, services, method_groups, operations, totals, visible_companies
+    starts, user_ids, usernames, company_keys, services, method_groups, operations, totals, visible_companies,
+    usage_days, requests, points, unique_points
   )
   select array_agg(start), array_agg(user_id), array_agg(username), array_agg(company_key), array_agg(service),
-    array_agg(method_group), array_agg(operation), array_agg(total), array_agg(visible_company)
+    array_agg(method_group), array_agg(operation), array_agg(total), array_agg(visible_company),
+    array_agg(usage_day), array_agg(requests), array_agg(points), array_agg(unique_points)
   from (
     select date_trunc('hour', time, 'UTC') as start, user_id, username, company_key, service, method_group,
-      operation, visible_company, count(*) as total
-    from logged group by 1, 2, 3, 4, 5, 6, 7, 8
+      operation, visible_company, usage_day, count(*) as total, count(usage_day) as requests,
+      sum(points) filter (where usage_day is not null)::bigint as points, 0 as unique_points
+    from logged group by 1, 2, 3, 4, 5, 6, 7, 8, 9
+    union all
+    -- Usage without an action. The hour is not used, but servers of the last release expect one.
+    select date_trunc('hour', now(), 'UTC'), user_id, username, company_key, service, method_group, '', null, day, 0,
+      requests, points, unique_points
+    from usage
   ) as cell
   having count(*) > 0
 ),

@@ -1,7 +1,7 @@
 -- The SQL of src/quotas/ledger/verify.ts. Made by `npm run gen`.
 
 -- verify.findUsageTable
-select oid from pg_class where oid = to_regclass('usage_day');
+select oid from pg_class where oid = to_regclass('usage_with_pending');
 
 -- verify.compareUsage
 with used as (
@@ -23,6 +23,12 @@ seen as (
   select date, user_id, service, method_group, count(*) as points
   from usage_point where date >= $1 and date < $2 group by 1, 2, 3, 4
 ),
+-- One row for a user who was renamed on the day.
+kept as (
+  select date, user_id, service, method_group, company_key, min(username) as username, sum(requests) as requests,
+    sum(points) as points, sum(unique_points) as unique_points
+  from usage_with_pending where date >= $1 and date < $2 group by 1, 2, 3, 4, 5
+),
 paired as (
   select date, user_id, service, method_group, coalesce(kept.username, settled.username) as username,
     kept.requests, kept.points, kept.unique_points,
@@ -30,7 +36,7 @@ paired as (
     case when bool_and(kept.requests is not null and settled.requests is not null) over (
       partition by date, user_id, service, method_group
     ) then company_key end as company_key
-  from (select * from usage_day where date >= $1 and date < $2) as kept
+  from kept
   full join settled using (date, user_id, service, method_group, company_key)
 ),
 grouped as (

@@ -6,9 +6,9 @@ import { defineStatements, keepPlan, queryRows } from "../postgres/statements.ts
 import { dayMicros, hourMicros, microsOf } from "../shared/calendar.ts";
 import { invalid, type Violation } from "../shared/errors.ts";
 import type { Action, ActionWriter, Usage, UsageWriter } from "../shared/records.ts";
-import { addUsageParts, maxPoints, pointColumnOf } from "../usage/writer.ts";
+import { countPointsParts, maxPoints, pointColumnOf } from "../usage/writer.ts";
 import type { UserHistory, UserVersion } from "./user-history.ts";
-import { insertActionParts, noPart } from "./writer.ts";
+import { addPendingParts, logActionsPart, noPart } from "./writer.ts";
 
 /** An action, and the usage that it adds unless it was recorded before. */
 export interface RecordedUsage {
@@ -194,19 +194,20 @@ const sql = defineStatements("audit-record", {
     -- Within a batch, the first of equal actions wins.
     action as materialized (
       select distinct on (time, tracecode, operation, part) * from given order by time, tracecode, operation, part, n
-    ),${insertActionParts("$15::boolean")},
+    ),${logActionsPart},
     -- Read only when an action has point keys or is repeated. A full join is never a nested loop, whatever the estimates are.
     put as materialized (
       select action.*, logged.user_id is not null as is_new
       from action full join logged using (time, tracecode, operation, part)
     ),
-    usage as (
-      select user_id, service, method_group, usage_day as date, username, company_key, points from logged
-    ),
     seen as (
-      select n as place, user_id, service, method_group, usage_day as date, company_key, point_keys
+      select n as place, user_id, service, method_group, usage_day as day, username, company_key, point_keys
       from put where is_new and exists (select from action where point_keys is not null)
-    ),${addUsageParts}
+    ),${countPointsParts},
+    usage as (
+      select user_id, service, method_group, day, username, company_key, 0 as requests, 0 as points, unique_points
+      from counted_point
+    ),${addPendingParts("$15::boolean")}
     select n from given
     where (select count(*) from logged) < (select count(*) from given) and n not in (select n from put where is_new)`),
 });

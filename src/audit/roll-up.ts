@@ -5,7 +5,7 @@ import { isStatementTimeout } from "../postgres/errors.ts";
 import { deleteInBatches, deleteOldRows } from "../postgres/retention.ts";
 import { defineStatements, queryRows } from "../postgres/statements.ts";
 
-/** Moves pending counts of writers into audit_total. */
+/** Moves pending counts of writers into audit_total, and their usage into usage_day: a trigger adds it when they are deleted. */
 export interface RollUp {
   /** Schedules a move within three seconds. Until then readers add the pending counts. */
   scheduleRollUp(): void;
@@ -94,6 +94,7 @@ const sql = defineStatements("roll-up", {
       from moved, unnest(
         starts, user_ids, usernames, company_keys, services, method_groups, operations, totals, visible_companies
       ) as cell (start, user_id, username, company_key, service, method_group, operation, total, visible_company)
+      where total > 0
       group by 1, 2, 3, 4, 5, 6, 7, 8
     ),
     -- Aggregated by company first: companies are few, users many.

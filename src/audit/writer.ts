@@ -153,12 +153,8 @@ function hourOf({ timeMicros }: Action): number {
   return Math.floor(timeMicros / hourMicros);
 }
 
-/**
- * Parts of a statement that insert the rows of `action`, whose columns are those of the log, and write the counts of the
- * new ones by hour.
- * @param hasSink a condition: whether the new actions are sent to the audit sink
- */
-export const insertActionParts = (hasSink: string) => `
+/** Part of a statement that inserts the rows of `action`, whose columns are those of the log. The new ones are `logged`. */
+export const logActionsPart = `
     logged as (
       insert into audit_action (
         time, tracecode, operation, part, user_id, username, company_key, server, service, method_group, points,
@@ -172,17 +168,33 @@ export const insertActionParts = (hasSink: string) => `
       on conflict do nothing
       returning time, tracecode, part, user_id, username, company_key, service, method_group, operation,
         visible_company, points, usage_day
-    ),
+    )`;
+
+/**
+ * Parts of a statement that write what `logged` adds to the totals: its actions by hour, and the usage of those with a
+ * `usage_day`. They also write the usage of `usage (user_id, service, method_group, day, username, company_key, requests,
+ * points, unique_points)`, and send `logged` to the audit sink.
+ * @param hasSink a condition: whether the new actions are sent to the audit sink
+ */
+export const addPendingParts = (hasSink: string) => `
     pending as (
       insert into audit_pending (
-        starts, user_ids, usernames, company_keys, services, method_groups, operations, totals, visible_companies
+        starts, user_ids, usernames, company_keys, services, method_groups, operations, totals, visible_companies,
+        usage_days, requests, points, unique_points
       )
       select array_agg(start), array_agg(user_id), array_agg(username), array_agg(company_key), array_agg(service),
-        array_agg(method_group), array_agg(operation), array_agg(total), array_agg(visible_company)
+        array_agg(method_group), array_agg(operation), array_agg(total), array_agg(visible_company),
+        array_agg(usage_day), array_agg(requests), array_agg(points), array_agg(unique_points)
       from (
         select date_trunc('hour', time, 'UTC') as start, user_id, username, company_key, service, method_group,
-          operation, visible_company, count(*) as total
-        from logged group by 1, 2, 3, 4, 5, 6, 7, 8
+          operation, visible_company, usage_day, count(*) as total, count(usage_day) as requests,
+          sum(points) filter (where usage_day is not null)::bigint as points, 0 as unique_points
+        from logged group by 1, 2, 3, 4, 5, 6, 7, 8, 9
+        union all
+        -- Usage without an action. The hour is not used, but servers of the last release expect one.
+        select date_trunc('hour', now(), 'UTC'), user_id, username, company_key, service, method_group, '', null, day, 0,
+          requests, points, unique_points
+        from usage
       ) as cell
       having count(*) > 0
     ),${insertUnsentPart(hasSink)}`;

@@ -77,4 +77,4 @@ export interface UsageWriter extends Pick<RecordWriter<Usage, Pick<Usage, "day" 
   /** Counts the unique points of usage that has been added without them. */
   countPoints(transaction: Knex.Transaction, usages: readonly Pick<Usage, UsageKey | "pointKeys">[]): Promise<void>;
 }
-type UsageKey = "userId" | "service" | "methodGroup" | "day" | "companyKey";
+type UsageKey = "userId" | "service" | "methodGroup" | "day" | "username" | "companyKey";

@@ -40,11 +40,11 @@ export function selectUsage(
   const now = new Date(nowMs).toISOString();
   // A deleted user has no time zone: UTC.
   const today = "(?::timestamp + coalesce(user_account.timezone, 0) * interval '1 hour')::date";
-  const query = database("usage_day")
-    .leftJoin("user_account", "user_account.id", "usage_day.user_id")
-    .select("usage_day.user_id", "usage_day.username", "usage_day.company_key", "service", "method_group")
+  const query = database("usage_with_pending as usage")
+    .leftJoin("user_account", "user_account.id", "usage.user_id")
+    .select("usage.user_id", "usage.username", "usage.company_key", "service", "method_group")
     .select("date", "requests", "points", "unique_points")
-    .orderBy(["usage_day.username", "usage_day.user_id", "date", "service", "method_group", "usage_day.company_key"]);
+    .orderBy(["usage.username", "usage.user_id", "date", "service", "method_group", "usage.company_key"]);
   if (from !== undefined) void query.where("date", ">=", from);
   else {
     // A constant bound beside each user's own: the index can use it.
@@ -56,8 +56,8 @@ export function selectUsage(
     void query.where("date", "<", toIsoDay(dayAt(nowMs, offsets.most)));
     void query.whereRaw(`date < ${today}`, [now]);
   }
-  if (username !== undefined) void query.where("usage_day.username", username);
-  if (scope.kind === "company") void query.where("usage_day.company_key", scope.companyKey);
-  if (scope.kind === "self") void query.where("usage_day.user_id", scope.userId);
+  if (username !== undefined) void query.where("usage.username", username);
+  if (scope.kind === "company") void query.where("usage.company_key", scope.companyKey);
+  if (scope.kind === "self") void query.where("usage.user_id", scope.userId);
   return query;
 }

@@ -73,15 +73,9 @@ test("two servers that settle leases of different days at once raise the alert o
   const ledgers = [openLedger(ofWindow), openLedger(ofWindow)] as const;
   const { settled } = await fixture.database.transaction(async (transaction) => {
     // Both statements meet these rows after they have begun, and wait.
-    const usage = { user_id: 7, service: "2", method_group: "3", company_key: "acme", username: "user" };
-    const days = [today - 1, today].map((day) => ({
-      ...usage,
-      date: toIsoDay(day),
-      requests: 1,
-      points: 1,
-      unique_points: 0,
-    }));
-    await transaction("usage_day").insert(days);
+    const charged = { user_id: 7, service: "2", method_group: "3" };
+    const days = [today - 1, today].map((day) => ({ ...charged, day: toIsoDay(day), timezone: 0, points: 1 }));
+    await transaction("charged_day").insert(days);
     const both = Promise.all([settle(ledgers[0], 400, { day: today - 1 }), settle(ledgers[1], 400)]);
     const waiting = async () => {
       // On another connection: within a transaction, the view does not change.
@@ -91,7 +85,7 @@ test("two servers that settle leases of different days at once raise the alert o
       return rows.length;
     };
     await expect.poll(waiting).toBe(2);
-    await transaction("usage_day").where(usage).delete();
+    await transaction("charged_day").where(charged).delete();
     // In an object: this transaction must end before they do.
     return { settled: both };
   });

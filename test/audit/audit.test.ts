@@ -42,7 +42,7 @@ async function read(query: Record<string, string>, token = app.admin): Promise<J
 }
 
 const usageOf = (username: string) =>
-  app.database("usage_day").where({ username }).select("requests", "points", "unique_points");
+  app.database("usage_with_pending").where({ username }).select("requests", "points", "unique_points");
 
 describe("has_data of an action", () => {
   const upload = (tracecode: string, username: string) =>
@@ -254,7 +254,7 @@ describe("recording", () => {
     time.setUTCHours(10, 0, 0, 0);
     await audit.recordActions({ actions: [action({ username, time: timestampFromDate(time) })] }, service);
     const before = new Date(time.getTime() - 86_400_000).toISOString().slice(0, 10);
-    expect(await app.database("usage_day").where({ username }).select("date")).toEqual([{ date: before }]);
+    expect(await app.database("usage_with_pending").where({ username }).select("date")).toEqual([{ date: before }]);
   });
 
   test("counts a late action for the user as of its time, even after the user moved or was deleted", async () => {
@@ -273,7 +273,7 @@ describe("recording", () => {
     await app.http("DELETE", `/admin/users/${username}`, { token: app.admin });
     const reported = action({ username, time: timestampFromDate(before) });
     expect(await audit.recordActions({ actions: [reported] }, service)).toMatchObject({ recorded: 1 });
-    const days = await app.database("usage_day").where({ username }).select("date", "company_key");
+    const days = await app.database("usage_with_pending").where({ username }).select("date", "company_key");
     expect(days).toEqual([{ date: before.toISOString().slice(0, 10), company_key }]);
 
     await expect(audit.recordActions({ actions: [action({ username })] }, service)).rejects.toThrow(
@@ -286,6 +286,20 @@ describe("recording", () => {
     expect(await audit.recordActions({ actions: [action({ username })] }, service)).toMatchObject({ recorded: 1 });
   });
 
+  test("waits for no other server that raises the statistics of the same user", async () => {
+    const username = await app.user();
+    await audit.recordActions({ actions: [action({ username })] }, service);
+    // The roll-up has written the row that another server raises.
+    await expect.poll(() => app.database("usage_day").where({ username }).first(), { timeout: 10_000 }).toBeDefined();
+    await app.database.transaction(async (other) => {
+      await other("usage_day").where({ username }).update({ requests: 5 });
+      const answer = await audit.recordActions({ actions: [action({ username })] }, { ...service, timeoutMs: 5000 });
+      expect(answer).toMatchObject({ recorded: 1 });
+      await other.rollback();
+    });
+    expect(await usageOf(username)).toEqual([{ requests: 2, points: 14, unique_points: 0 }]);
+  });
+
   test("counts an action in the user's company of its time, even right after a move", async () => {
     const username = await app.user();
     const reported = { username, points: 7 };
@@ -294,7 +308,7 @@ describe("recording", () => {
     const fields = { username, company_key, enabled: true, roles: [], timezone: 0 };
     await app.http("PUT", "/admin/users", { token: app.admin, body: fields });
     await audit.recordActions({ actions: [action(reported)] }, service);
-    const usage = await app.database("usage_day").where({ username }).select("company_key", "requests");
+    const usage = await app.database("usage_with_pending").where({ username }).select("company_key", "requests");
     expect(usage).toHaveLength(2);
     expect(usage).toContainEqual({ company_key, requests: 1 });
   });

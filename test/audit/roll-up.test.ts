@@ -1,5 +1,5 @@
 import pino from "pino";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { createRollUp } from "../../src/audit/roll-up.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 
@@ -39,6 +39,56 @@ test("moves pending totals in parts when all would exceed the statement timeout"
   expect(await fixture.database("audit_pending").count()).toEqual([{ count: 0 }]);
   const ofAll = fixture.database("audit_total").where({ level: 0, span: 1 });
   expect(await ofAll.select(fixture.database.raw("sum(total)::integer as total"))).toEqual([{ total: 20_000 }]);
+});
+
+describe("pending usage", () => {
+  const date = "2026-10-10";
+  const usage = (table: string) =>
+    fixture.database(table).select("date", "username", "company_key", "requests", "points", "unique_points");
+  /** A batch: recorded actions of two operations, the action of a settlement, and its usage with two unique points. */
+  const insert = () =>
+    fixture.database.raw(
+      `insert into audit_pending (
+         starts, user_ids, usernames, company_keys, services, method_groups, operations, totals, usage_days, requests,
+         points, unique_points
+       )
+       select array_fill(timestamptz '2026-10-10 01:00Z', '{4}'), '{7,7,7,7}', '{ann,ann,ann,ann}',
+         '{acme,acme,acme,acme}', '{2,2,2,2}', '{3,3,3,3}', '{run_plan,run_route,settle_lease,""}', '{2,1,1,0}',
+         array[?, ?, null, ?]::date[], '{2,1,0,1}', '{10,5,null,4}', '{0,0,0,2}'`,
+      [date, date, date],
+    );
+  const added = { date, username: "ann", company_key: "acme", requests: 4, points: 19, unique_points: 2 };
+
+  test("is added once, and is in the view before and after", async () => {
+    const { database } = fixture;
+    await database("usage_day").insert({ user_id: 7, service: 2, method_group: 3, ...added });
+    await insert();
+    const sum = { ...added, requests: 8, points: 38, unique_points: 4 };
+    expect([await usage("usage_day"), await usage("usage_with_pending")]).toEqual([[added], [sum]]);
+    await createRollUp({ database, logger: pino({ level: "silent" }) }).stop();
+    expect([await usage("usage_day"), await usage("usage_with_pending")]).toEqual([[sum], [sum]]);
+    expect(
+      await database("audit_total").where({ level: 0, span: 24 }).orderBy("operation").select("operation", "total"),
+    ).toEqual([
+      { operation: "run_plan", total: 2 },
+      { operation: "run_route", total: 1 },
+      { operation: "settle_lease", total: 1 },
+    ]);
+  });
+
+  test("is added too when a server of the last release moves the counts", async () => {
+    await insert();
+    // Its statement knows the counts alone.
+    await fixture.database("audit_pending").delete();
+    expect([await usage("usage_day"), await usage("usage_with_pending")]).toEqual([[added], [added]]);
+  });
+
+  test("is none in the counts of a server of the last release", async () => {
+    await insertPending(2, 3);
+    expect(await usage("usage_with_pending")).toEqual([]);
+    await createRollUp({ database: fixture.database, logger: pino({ level: "silent" }) }).stop();
+    expect(await usage("usage_day")).toEqual([]);
+  });
 });
 
 test("raises totals without growth of their indexes", async () => {

@@ -244,7 +244,7 @@ describe("reads of another user's", () => {
     expect(await readers(app.admin)).toEqual(expected);
     expect(await readers(own)).toEqual([]);
     expect(await readers(await partnerOf(await app.company()))).toEqual([]);
-    expect(await app.database("usage_day").where({ username })).toEqual([]);
+    expect(await app.database("usage_with_pending").where({ username })).toEqual([]);
   });
 
   test("lists are recorded as reads of a company or of everything, and reads of own data are not", async () => {

@@ -61,7 +61,7 @@ test("a lone call is unary, and concurrent calls share a batch", async () => {
   const settle = () =>
     many(20, (index) => client.settleLease({ leaseId: leases[index] ?? "", points: 1 }, { headers }));
   expect(await servedDuring(settle)).toEqual(["batch_settle_leases"]);
-  expect(await app.database("usage_day").where({ username }).select("points")).toEqual([{ points: 20 }]);
+  expect(await app.database("usage_with_pending").where({ username }).select("points")).toEqual([{ points: 20 }]);
 });
 
 test("every calculation of a batch has a tracecode of its own", async () => {
@@ -113,7 +113,7 @@ test("each caller keeps its deadline and its signal, and the others of its batch
     );
   const controller = new AbortController();
   const lock = await app.database.transaction();
-  await lock.raw("lock table usage_day in access exclusive mode");
+  await lock.raw("lock table charged_day in access exclusive mode");
   const [short, aborted, ...others] = [
     settle(0, { timeoutMs: 200 }),
     settle(1, { signal: controller.signal }),
@@ -191,7 +191,7 @@ test("withQuota retries and renews through the client, and charges each operatio
   );
   expect(served).toContain("batch_acquire_quota");
   expect(served).toContain("batch_settle_leases");
-  expect(await app.database("usage_day").where({ username }).select("requests", "points")).toEqual([
+  expect(await app.database("usage_with_pending").where({ username }).select("requests", "points")).toEqual([
     { requests: 16, points: 32 },
   ]);
   process.off("warning", onWarning);

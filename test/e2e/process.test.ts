@@ -286,7 +286,7 @@ test("acknowledged settlements, actions and data survive a killed server", async
   const answers = await Promise.all(tasks.flat());
   server.process.kill("SIGKILL");
   expect(answers.map(({ status }) => status)).toEqual(answers.map(() => 200));
-  expect(await database("usage_day").select("requests", "points")).toEqual([{ requests: 100, points: 150 }]);
+  expect(await database("usage_with_pending").select("requests", "points")).toEqual([{ requests: 100, points: 150 }]);
   expect(await database("audit_action").whereNot({ operation: "login" }).count()).toEqual([{ count: 100 }]);
   expect(await database("data_file").sum("bytes")).toEqual([{ sum: "3000000" }]);
   expect(await database("data_chunk").count()).toEqual([{ count: 15 }]);

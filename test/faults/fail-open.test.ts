@@ -77,7 +77,7 @@ describe.skipIf(noOwnRedis !== "")("with QUOTA_FAIL_OPEN", () => {
       expect(await dayOf(username)).toEqual({ used: 65, reserved: 0 });
       const marked = await app.database("lease").where({ username, degraded: true }).where("points", ">", 0);
       expect(marked).toMatchObject([{ points: 30, settled_points: 20 }]);
-      expect(await app.database("usage_day").where({ username })).toMatchObject([{ points: 65, requests: 2 }]);
+      expect(await app.database("usage_with_pending").where({ username })).toMatchObject([{ points: 65, requests: 2 }]);
     },
     20_000,
   );

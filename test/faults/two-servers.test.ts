@@ -83,7 +83,7 @@ describe.skipIf(noOwnRedis !== "")("two servers on one Redis and one PostgreSQL"
     };
     return {
       leases: await of("lease", "settled_points", { state: 2 }),
-      usage: await of("usage_day", "points", {}),
+      usage: await of("usage_with_pending", "points", {}),
       audit: await of("audit_action", "points", { operation: "settle_lease" }),
     };
   }

@@ -74,14 +74,14 @@ const calculate = (run: () => Promise<void>, options: QuotaCallOptions = {}) =>
     { headers, ...options },
   );
 const leases = () => fixture.database("lease").where({ username }).select("state", "settled_points");
-const usage = () => fixture.database("usage_day").where({ username }).select("requests", "points");
+const usage = () => fixture.database("usage_with_pending").where({ username }).select("requests", "points");
 const settledOnce = [{ requests: 1, points: 3 }];
 
 test("a settlement whose request is cut off is sent again, and charges once", async () => {
   const lock = await fixture.database.transaction();
   const settled = calculate(async () => {
     await expect.poll(leases).toHaveLength(1);
-    await lock.raw("lock table usage_day in access exclusive mode");
+    await lock.raw("lock table charged_day in access exclusive mode");
   });
   const isWaiting = async () =>
     (await fixture.database.raw("select 1 from pg_stat_activity where wait_event_type = 'Lock'")).rows.length;

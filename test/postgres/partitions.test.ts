@@ -193,7 +193,7 @@ describe("a partition that another server has dropped is created again", () => {
     await settle();
     await dropPartitions(openAnother(), "lease", today);
     await settle();
-    expect(await fixture.database("usage_day").select("requests")).toEqual([{ requests: 2 }]);
+    expect(await fixture.database("usage_with_pending").select("requests")).toEqual([{ requests: 2 }]);
     expect(await count("lease")).toBe(1);
   });
 

@@ -198,7 +198,7 @@ async function readUsage(database: Database, client: Client<typeof QuotaService>
       database.raw(`coalesce(sum(settled_points) filter (where state = 2), 0)::bigint as points,
         count(*) filter (where state = 2) as requests, count(*) as leases, count(*) filter (where degraded) as degraded`),
     );
-  const statistics = await database("usage_day").where({ username }).first("points", "requests");
+  const statistics = await database("usage_with_pending").where({ username }).first("points", "requests");
   return {
     counters: { day: day?.used, window: window?.used, reserved: day?.reserved, running: slots?.reserved },
     ledger,

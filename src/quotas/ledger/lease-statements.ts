@@ -1,6 +1,6 @@
-import { insertActionParts } from "../../audit/writer.ts";
+import { addPendingParts, logActionsPart } from "../../audit/writer.ts";
 import { defineStatements, keepPlan } from "../../postgres/statements.ts";
-import { addUsageParts } from "../../usage/writer.ts";
+import { countPointsParts } from "../../usage/writer.ts";
 import { lateAfterDays } from "./read.ts";
 
 /**
@@ -121,12 +121,16 @@ export const ledgerStatements = defineStatements("ledger-write", {
         points = kept.points + excluded.points, timezone = least(kept.timezone, excluded.timezone)
       returning user_id, service, method_group, day, points
     ),
-    usage as (
-      select user_id, service, method_group, day as date, username, company_key, settled_points as points from settled
-    ),
     seen as (
-      select n as place, user_id, service, method_group, day as date, company_key, point_keys from settled
-    ),${addUsageParts},
+      select n as place, user_id, service, method_group, day, username, company_key, point_keys from settled
+    ),${countPointsParts},
+    usage as (
+      select user_id, service, method_group, day, username, company_key, 1 as requests, settled_points as points,
+        0 as unique_points
+      from settled
+      union all
+      select user_id, service, method_group, day, username, company_key, 0, 0, unique_points from counted_point
+    ),
     action as not materialized (
       select ended_at as time, tracecode, operation,
         -- Distinguishes the actions of leases with equal time, tracecode and operation.
@@ -135,7 +139,7 @@ export const ledgerStatements = defineStatements("ledger-write", {
         settled_points as points, duration_ms, outcome, null::text as resource, null::date as usage_day,
         null::text as visible_company, null::text as address, null::integer as times
       from settled
-    ),${insertActionParts("$31::boolean")}
+    ),${logActionsPart},${addPendingParts("$31::boolean")}
     select n, username, company_key as "companyKey", tracecode, null as "dayKey", null::bigint as "dayPoints",
       null::bigint as "otherDayPoints"
     from changed where not is_changed or (state = 2 and $24)

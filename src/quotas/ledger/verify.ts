@@ -50,7 +50,7 @@ export async function hasUsageTables(database: Database): Promise<boolean> {
 }
 
 const sql = defineStatements("verify", {
-  findUsageTable: "select oid from pg_class where oid = to_regclass('usage_day')",
+  findUsageTable: "select oid from pg_class where oid = to_regclass('usage_with_pending')",
   compareUsage: `
     with used as (
       select day as date, user_id, service, method_group, company_key, username, settled_points as points
@@ -71,6 +71,12 @@ const sql = defineStatements("verify", {
       select date, user_id, service, method_group, count(*) as points
       from usage_point where date >= $1 and date < $2 group by 1, 2, 3, 4
     ),
+    -- One row for a user who was renamed on the day.
+    kept as (
+      select date, user_id, service, method_group, company_key, min(username) as username, sum(requests) as requests,
+        sum(points) as points, sum(unique_points) as unique_points
+      from usage_with_pending where date >= $1 and date < $2 group by 1, 2, 3, 4, 5
+    ),
     paired as (
       select date, user_id, service, method_group, coalesce(kept.username, settled.username) as username,
         kept.requests, kept.points, kept.unique_points,
@@ -78,7 +84,7 @@ const sql = defineStatements("verify", {
         case when bool_and(kept.requests is not null and settled.requests is not null) over (
           partition by date, user_id, service, method_group
         ) then company_key end as company_key
-      from (select * from usage_day where date >= $1 and date < $2) as kept
+      from kept
       full join settled using (date, user_id, service, method_group, company_key)
     ),
     grouped as (

@@ -18,13 +18,13 @@ const comparisons: Readonly<Record<string, string>> = {
     )
     select coalesce(kept.date, summed.day)::text as day, coalesce(kept.user_id, summed.user_id) as user_id, kept.requests,
       kept.points, summed.requests as summed_requests, summed.points as summed_points
-    from usage_day as kept full join summed
+    from usage_with_pending as kept full join summed
       on kept.date = summed.day and kept.user_id = summed.user_id and kept.service = summed.service
         and kept.method_group = summed.method_group and kept.company_key = summed.company_key
     where kept.requests is distinct from summed.requests or kept.points is distinct from summed.points`,
   "unique points equal the points seen": `
     select * from
-      (select date, user_id, service, method_group, sum(unique_points) as kept from usage_day group by 1, 2, 3, 4) as one
+      (select date, user_id, service, method_group, sum(unique_points) as kept from usage_with_pending group by 1, 2, 3, 4) as one
       full join (select date, user_id, service, method_group, count(*) as seen from usage_point group by 1, 2, 3, 4) as other
         using (date, user_id, service, method_group)
     where coalesce(kept, 0) <> coalesce(seen, 0)`,

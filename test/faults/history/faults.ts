@@ -119,17 +119,19 @@ const ofPostgres: Fault[] = [
         );
       }),
   },
-  ...["lease", "audit_action", "usage_day", "user_account", "counter_store", "charged_day"].map((table) => ({
-    kind: `postgres: ${table} locked`,
-    run: (context: FaultContext) =>
-      context.world.administer(async (client) => {
-        await client.query("begin");
-        await client.query("set local lock_timeout = '3s'");
-        await client.query(`lock table ${table} in access exclusive mode`);
-        await lastingMs(context);
-        await client.query("rollback");
-      }),
-  })),
+  ...["lease", "audit_action", "usage_day", "audit_pending", "user_account", "counter_store", "charged_day"].map(
+    (table) => ({
+      kind: `postgres: ${table} locked`,
+      run: (context: FaultContext) =>
+        context.world.administer(async (client) => {
+          await client.query("begin");
+          await client.query("set local lock_timeout = '3s'");
+          await client.query(`lock table ${table} in access exclusive mode`);
+          await lastingMs(context);
+          await client.query("rollback");
+        }),
+    }),
+  ),
 ];
 
 const onLink: Record<string, (proxy: Proxy, context: FaultContext) => unknown> = {

@@ -126,7 +126,7 @@ describe.skipIf(noOwnRedis !== "")(`batches ${noOwnRedis}`, () => {
           settledAlone.map((outcome) => comparable(outcome, twins[0])),
         );
         const booked = await Promise.all(
-          twins.map((username) => app.database("usage_day").where({ username }).select("requests", "points")),
+          twins.map((username) => app.database("usage_with_pending").where({ username }).select("requests", "points")),
         );
         expect(booked[1]).toEqual(booked[0]);
         const states = await Promise.all(twins.map((username) => client.getQuotaUsage({ username })));

@@ -125,7 +125,11 @@ describe.skipIf(noOwnRedis !== "").each(["in this process", "in Redis"])("leases
     await settle(running, 50);
     await acquireAndSettle(username, 50);
     expect(await usedOf(username)).toBe(1000);
-    const rows = await app.database("usage_day").where({ username }).orderBy("points").select("company_key", "points");
+    const rows = await app
+      .database("usage_with_pending")
+      .where({ username })
+      .orderBy("points")
+      .select("company_key", "points");
     expect(rows).toEqual([
       { company_key: guest, points: 400 },
       { company_key: home, points: 600 },
@@ -151,7 +155,9 @@ describe.skipIf(noOwnRedis !== "").each(["in this process", "in Redis"])("leases
       expect(await window()).toBe(300);
       await redis?.flush();
     }
-    expect(await app.database("usage_day").where({ username }).sum("points as points")).toEqual([{ points: "300" }]);
+    expect(await app.database("usage_with_pending").where({ username }).sum("points as points")).toEqual([
+      { points: "300" },
+    ]);
   });
 
   test("an expired lease is settled once, however late", async () => {
@@ -162,7 +168,9 @@ describe.skipIf(noOwnRedis !== "").each(["in this process", "in Redis"])("leases
       expect((await settle(leaseId, 30)).leaseExpired).toBe(times === 0);
       await advance(25 * hourMs);
     }
-    expect(await app.database("usage_day").where({ username }).sum("points as points")).toEqual([{ points: "30" }]);
+    expect(await app.database("usage_with_pending").where({ username }).sum("points as points")).toEqual([
+      { points: "30" },
+    ]);
     expect(await app.database("charged_day").where({ user_id: await idOf(username) })).toMatchObject([{ points: 30 }]);
   });
 
@@ -179,7 +187,7 @@ describe.skipIf(noOwnRedis !== "").each(["in this process", "in Redis"])("leases
     await redis?.flush();
     expect(await usedOf(username)).toBe(250);
     await app
-      .database("usage_day")
+      .database("usage_with_pending")
       .where({ username })
       .first()
       .then((row) => expect(row.points).toBe(750));
@@ -233,7 +241,7 @@ describe.skipIf(noOwnRedis !== "").each(["in this process", "in Redis"])("leases
     expect((await settle(second, 300)).lease?.state).toBe(Lease_State.SETTLED);
     await expect.poll(() => usedOf(username)).toBe(300);
     expect((await quota.listLeases({ username })).leases).toEqual([]);
-    expect(await app.database("usage_day").where({ username })).toMatchObject([{ points: 300, requests: 1 }]);
+    expect(await app.database("usage_with_pending").where({ username })).toMatchObject([{ points: 300, requests: 1 }]);
   }, 60_000);
 
   test("limits of 0 allow nothing, and a running lease is still settled", async () => {
@@ -245,7 +253,7 @@ describe.skipIf(noOwnRedis !== "").each(["in this process", "in Redis"])("leases
       expect(code).toMatch(/ResourceExhausted|FailedPrecondition/);
     }
     await settle(running, 1_000_000);
-    expect(await app.database("usage_day").where({ username })).toMatchObject([{ points: 1_000_000 }]);
+    expect(await app.database("usage_with_pending").where({ username })).toMatchObject([{ points: 1_000_000 }]);
   });
 
   test("leases of two methods that share an operation and a tracecode get one action each", async () => {
@@ -280,7 +288,7 @@ describe.skipIf(noOwnRedis !== "").each(["in this process", "in Redis"])("leases
     expect(await Promise.race([settling.catch(() => "failed"), wait(300, "waiting")])).toBe("waiting");
     await lock.rollback();
     expect((await settling).lease?.state).toBe(Lease_State.SETTLED);
-    expect(await app.database("usage_day").where({ username })).toMatchObject([{ points: 6 }]);
+    expect(await app.database("usage_with_pending").where({ username })).toMatchObject([{ points: 6 }]);
   });
 
   const idOf = async (username: string) => (await app.database("user_account").where({ username }).first("id")).id;
@@ -306,7 +314,7 @@ describe.skipIf(noOwnRedis !== "").each(["in this process", "in Redis"])("leases
     });
     expect((await quota.releaseLease({ leaseId: released })).lease?.state).toBe(Lease_State.RELEASED);
     expect(await usedOf(username)).toBe(7);
-    expect(await app.database("usage_day").where({ username })).toMatchObject([{ points: 7, requests: 1 }]);
+    expect(await app.database("usage_with_pending").where({ username })).toMatchObject([{ points: 7, requests: 1 }]);
     expect((await quota.listLeases({ username })).leases).toMatchObject([{ holder: "planner" }]);
   });
 

@@ -83,7 +83,7 @@ describe.skipIf(noOwnRedis !== "").each(["in this process", "in Redis"])("with c
 
       expect(granted.before).toBeLessThanOrEqual(perDay);
       for (const { username, timezone: userTimezone } of users) {
-        const days = await app.database("usage_day").where({ username }).select("points").orderBy("date");
+        const days = await app.database("usage_with_pending").where({ username }).select("points").orderBy("date");
         const points = days.map((day) => day.points);
         // For users at other offsets the day does not change.
         expect(points).toEqual(userTimezone === timezone ? [granted.before, perDay] : [perDay]);

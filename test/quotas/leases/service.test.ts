@@ -114,7 +114,7 @@ describe.each(engines)("quotas with counters %s", (name) => {
     expect(settled).toMatchObject({ leaseExpired: false, lease: { state: Lease_State.SETTLED, settledPoints: 25 } });
     await client().settleLease(settlement);
 
-    const [row] = await app().database("usage_day").where({ username });
+    const [row] = await app().database("usage_with_pending").where({ username });
     expect(row).toMatchObject({ requests: 1, points: 25, unique_points: 3 });
     const [lease] = await app().database("lease").where({ username });
     expect(lease).toMatchObject({ state: 2, points: 30, settled_points: 25, duration_ms: 2000, holder: "planner" });
@@ -430,7 +430,7 @@ describe.each(engines)("quotas with counters %s", (name) => {
     await app().http("DELETE", `/admin/users/${username}`, { token: app().admin });
     const settled = await client().settleLease({ leaseId: lease?.leaseId ?? "", points: 5 });
     expect(settled.lease?.state).toBe(Lease_State.SETTLED);
-    expect(await app().database("usage_day").where({ username }).first()).toMatchObject({ points: 5 });
+    expect(await app().database("usage_with_pending").where({ username }).first()).toMatchObject({ points: 5 });
   });
 
   test.each<[string, string, Code]>([
@@ -460,7 +460,7 @@ describe.each(engines)("quotas with counters %s", (name) => {
       }
       await expect.poll(() => app().database("lease").where({ username }), { timeout: 5000 }).toHaveLength(21);
       await expect
-        .poll(() => app().database("usage_day").where({ username }), { timeout: 5000 })
+        .poll(() => app().database("usage_with_pending").where({ username }), { timeout: 5000 })
         .toMatchObject([{ points: 1 }]);
     });
 

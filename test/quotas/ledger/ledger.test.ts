@@ -31,7 +31,8 @@ let ledger: Ledger;
 const contradicted: Meter[] = [];
 const onContradiction = (of: Meter) => void contradicted.push(of);
 /** The tables that these tests read. Roll-ups of earlier tests may still write the totals of the audit log. */
-const tables = "lease, usage_day, usage_point, charged_day, late_day, audit_action";
+// Pending counts first, as the roll-up locks them: the reverse order deadlocks.
+const tables = "audit_pending, lease, usage_day, usage_point, charged_day, late_day, audit_action";
 beforeAll(async () => {
   testDatabase = await createTestDatabase();
 });
@@ -81,7 +82,7 @@ const settled = (points: number, pointKeys: bigint[] = []): LedgerEntry["end"] =
 });
 const released: LedgerEntry["end"] = { state: "released", endedMs: nowMs };
 const sumOf = (counts: readonly number[]) => counts.reduce((sum, count) => sum + count, 0);
-const usage = () => testDatabase.database("usage_day").select("requests", "points", "unique_points");
+const usage = () => testDatabase.database("usage_with_pending").select("requests", "points", "unique_points");
 
 test("writes appended entries on flush, and committed entries before commit returns", async () => {
   const [appended, committed] = [entry(), entry()];
@@ -425,6 +426,14 @@ test("holds a grant back while settlements of others are written, and writes it 
   ]);
 });
 
+test("settles while another server raises the statistics of the user", async () => {
+  await testDatabase.database.transaction(async (other) => {
+    await other.raw("lock table usage_day in exclusive mode");
+    await ledger.commit(entry({ end: settled(3, [1n]) }));
+  });
+  expect(await usage()).toEqual([{ requests: 1, points: 3, unique_points: 1 }]);
+});
+
 test("writes a batch of settlements in one round trip, with its statistics and audit actions", async () => {
   await ledger.commit(entry({ end: settled(1, [5n]) }));
   const roundTrips = createRoundTrips();
@@ -507,6 +516,8 @@ function openOwnDatabase() {
 describe("verifyUsage", () => {
   const date = new Date(today * 86_400_000).toISOString().slice(0, 10);
   const next = new Date((today + 1) * 86_400_000).toISOString().slice(0, 10);
+  /** Does what the roll-up does: a trigger adds the usage of deleted rows to usage_day. */
+  const moveUsage = () => testDatabase.database("audit_pending").delete();
   const verify = () => verifyUsage(testDatabase.database, { from: date, to: next, today: date });
   beforeEach(async () => {
     ledger.append(entry({ end: settled(3, [1n, 2n, 2n]) }));
@@ -514,6 +525,7 @@ describe("verifyUsage", () => {
     ledger.append(entry({ end: released }));
     ledger.append(entry());
     await ledger.flush();
+    await moveUsage();
   });
 
   test("reports nothing after the ledger's own writes", async () => {
@@ -531,12 +543,28 @@ describe("verifyUsage", () => {
     expect(await verify()).toMatchObject({ compared: 1, differences: [{ date, username: "user", ...numbers }] });
   });
 
+  test("adds pending usage, also of a user who was renamed that day", async () => {
+    await testDatabase.database.raw("update usage_day set requests = 1, points = 3");
+    expect((await verify()).differences).toHaveLength(1);
+    await testDatabase.database.raw(
+      `insert into audit_pending (
+         starts, user_ids, usernames, company_keys, services, method_groups, operations, totals, usage_days, requests,
+         points, unique_points
+       )
+       select array[now()], array[user_id], array['renamed'], array[company_key], array[service], array[method_group],
+         array['run_plan'], array[1], array[date], array[1], array[2], array[0]
+       from usage_day`,
+    );
+    expect(await verify()).toEqual({ compared: 1, differences: [] });
+  });
+
   describe("for a user who changed the company that day", () => {
     const moved = { companyKey: "next" };
     beforeEach(async () => {
       ledger.append(entry({ ...moved, end: settled(7, [3n, 4n]) }));
       ledger.append(entry({ ...moved, end: settled(1, [4n, 5n, 5n]) }));
       await ledger.flush();
+      await moveUsage();
     });
 
     test("compares the usage of each company", async () => {
