@@ -46,3 +46,14 @@ values (
   $1::timestamptz[], $2::bigint[], $3::text[], $4::text[], $5::smallint[], $6::smallint[], $7::text[], $8::bigint[],
   $9::text[]
 );
+
+-- audit-writer.insertPendingPoints
+insert into audit_pending (
+  starts, user_ids, usernames, company_keys, services, method_groups, operations, totals, usage_days, requests,
+  points, unique_points
+)
+select array_agg(date_trunc('hour', now(), 'UTC')), array_agg(user_id), array_agg(username), array_agg(company_key),
+  array_agg(service), array_agg(method_group), array_agg(''::text), array_agg(0::bigint), array_agg(day),
+  array_agg(0::bigint), array_agg(0::bigint), array_agg(unique_points)
+from unnest($1::bigint[], $2::text[], $3::text[], $4::smallint[], $5::smallint[], $6::date[], $7::bigint[])
+  as counted (user_id, username, company_key, service, method_group, day, unique_points);

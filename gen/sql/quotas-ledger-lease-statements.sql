@@ -161,6 +161,8 @@ added as (
 ),
 seen as (
   select n as place, user_id, service, method_group, day, username, company_key, point_keys from settled
+  -- Points come after the charged days in every statement: two writers must not deadlock.
+  where (select count(*) from added) is not null
 ),
 given_point as (
   select distinct on (user_id, service, method_group, day, point_key)
@@ -223,7 +225,7 @@ pending as (
   from (
     select date_trunc('hour', time, 'UTC') as start, user_id, username, company_key, service, method_group,
       operation, visible_company, usage_day, count(*) as total, count(usage_day) as requests,
-      sum(points) filter (where usage_day is not null)::bigint as points, 0 as unique_points
+      coalesce(sum(points) filter (where usage_day is not null), 0)::bigint as points, 0 as unique_points
     from logged group by 1, 2, 3, 4, 5, 6, 7, 8, 9
     union all
     -- Usage without an action. The hour is not used, but servers of the last release expect one.

@@ -1,7 +1,7 @@
 -- The SQL of src/quotas/ledger/verify.ts. Made by `npm run gen`.
 
 -- verify.findUsageTable
-select oid from pg_class where oid = to_regclass('usage_with_pending');
+select oid from pg_class where oid = to_regclass('usage_part');
 
 -- verify.compareUsage
 with used as (
@@ -23,11 +23,11 @@ seen as (
   select date, user_id, service, method_group, count(*) as points
   from usage_point where date >= $1 and date < $2 group by 1, 2, 3, 4
 ),
--- One row for a user who was renamed on the day.
+-- One row for a user with two names on the day.
 kept as (
   select date, user_id, service, method_group, company_key, min(username) as username, sum(requests) as requests,
     sum(points) as points, sum(unique_points) as unique_points
-  from usage_with_pending where date >= $1 and date < $2 group by 1, 2, 3, 4, 5
+  from usage_part where date >= $1 and date < $2 group by 1, 2, 3, 4, 5
 ),
 paired as (
   select date, user_id, service, method_group, coalesce(kept.username, settled.username) as username,

@@ -27,11 +27,6 @@ counted_point as (
   group by 1, 2, 3, 4, 6
   having count(is_new) > 0
 )
-insert into audit_pending (
-  starts, user_ids, usernames, company_keys, services, method_groups, operations, totals, usage_days, requests,
-  points, unique_points
-)
-select array_agg(date_trunc('hour', now(), 'UTC')), array_agg(user_id), array_agg(username), array_agg(company_key),
-  array_agg(service), array_agg(method_group), array_agg(''::text), array_agg(0::bigint), array_agg(day),
-  array_agg(0::bigint), array_agg(0::bigint), array_agg(unique_points)
-from counted_point having count(*) > 0;
+select user_id as "userId", service, method_group as "methodGroup", day::text, username, company_key as "companyKey",
+  unique_points as "uniquePoints"
+from counted_point;

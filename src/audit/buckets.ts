@@ -140,7 +140,6 @@ function kept(
       ),
     )
     .select(database.raw("date_trunc(?, start, 'UTC') as start", [by]), "service", "total")
-    .where("total", ">", 0)
     .where({ ...user, ...method })
     .where("start", ">=", toIsoTime(from))
     .where("start", "<", toIsoTime(to));

@@ -132,14 +132,15 @@ async function insertRecords(
   const options = { sendsActions: actions.hasSink, countsPoints: pointCount <= maxPoints };
   // Nearly always one statement, which is a transaction of its own.
   if (options.countsPoints) return retryConflicts(() => putRecords(database, records, options));
-  // The points come after the sums here, so two such batches of one user can deadlock. Then one of them runs again.
+  // Each piece of the points is sorted by itself, so two such batches of one user can deadlock. Then one of them runs again.
   return inTransaction(database, async (transaction) => {
     const repeated = await putRecords(transaction, records, options);
     const added = records.filter((record) => !repeated.has(record));
-    await usage.countPoints(
+    const counts = await usage.countPoints(
       transaction,
       added.map(({ usage: used }) => used),
     );
+    await actions.addUniquePoints(transaction, counts);
     return repeated;
   });
 }

@@ -7,35 +7,43 @@ import { defineStatements, queryRows } from "../postgres/statements.ts";
 
 /** Moves pending counts of writers into audit_total, and their usage into usage_day: a trigger adds it when they are deleted. */
 export interface RollUp {
-  /** Schedules a move within three seconds. Until then readers add the pending counts. */
+  /** Schedules a move within three seconds, or half a minute after one that failed. Until then readers add what is pending. */
   scheduleRollUp(): void;
   /** Moves the pending counts, and stops. */
   stop(): Promise<void>;
 }
 
-/** A longer delay adds more counts of one user and operation at once. Readers then have more pending counts to add. */
-const delayMs = 3000;
 /** Maximum batches per statement. Their cells need little memory. */
 const maxBatches = 600;
 
+export interface RollUpOptions {
+  readonly database: Database;
+  readonly logger: Logger;
+  /** A longer delay adds more counts of one user and operation at once. Readers then have more pending counts to add. */
+  readonly delayMs?: number;
+}
+
 /** Creates the roll-up that moves new counts of actions into the totals, soon after it is scheduled. */
-export function createRollUp({ database, logger }: { database: Database; logger: Logger }): RollUp {
+export function createRollUp({ database, logger, delayMs = 3000 }: RollUpOptions): RollUp {
   let timer: NodeJS.Timeout | undefined;
   let moving: Promise<void> | undefined;
+  let isStopped = false;
   let batches = maxBatches;
 
-  function scheduleRollUp(): void {
-    timer ??= setTimeout(() => void begin(), delayMs).unref();
+  function scheduleAfter(ms: number): void {
+    if (!isStopped) timer ??= setTimeout(() => void begin(), ms).unref();
   }
 
   async function begin(): Promise<void> {
     timer = undefined;
-    moving = move().catch((error: unknown) => logger.warn({ err: error }, "audit roll-up failed"));
+    moving = move().catch((error: unknown) => {
+      logger.warn({ err: error }, "audit roll-up failed");
+      scheduleAfter(delayMs * 10);
+    });
     await moving;
   }
 
   async function move(): Promise<void> {
-    // Another server that holds the lock moves this server's counts as well, or leaves them to the next run.
     while (await moveSome(batches));
   }
 
@@ -47,6 +55,8 @@ export function createRollUp({ database, logger }: { database: Database; logger:
   async function moveSome(requested: number): Promise<boolean> {
     try {
       const moved = await movePending(database, requested);
+      // Another server moves counts, and may have begun before the latest ones of this server.
+      if (moved === undefined) scheduleAfter(delayMs);
       batches = Math.min(maxBatches, requested + Math.ceil(requested / 10));
       return moved === requested;
     } catch (error) {
@@ -57,10 +67,11 @@ export function createRollUp({ database, logger }: { database: Database; logger:
   }
 
   // A killed server leaves pending counts behind.
-  scheduleRollUp();
+  scheduleAfter(delayMs);
   return {
-    scheduleRollUp,
+    scheduleRollUp: () => scheduleAfter(delayMs),
     async stop() {
+      isStopped = true;
       clearTimeout(timer);
       await moving;
       await begin();
@@ -73,10 +84,10 @@ export async function dropAuditTotals(database: Database, beforeMs: number): Pro
   await deleteInBatches(database, sql.deleteTotals, new Date(beforeMs).toISOString());
 }
 
-/** @returns the number of moved batches */
-async function movePending(database: Database, batches: number): Promise<number> {
+/** @returns the number of moved batches; undefined while another server moves some */
+async function movePending(database: Database, batches: number): Promise<number | undefined> {
   return database.transaction(async (transaction) => {
-    if (!(await tryLockInTransaction(transaction, "auditRollUp"))) return 0;
+    if (!(await tryLockInTransaction(transaction, "auditRollUp"))) return undefined;
     const [row] = await queryRows<{ moved: number }>(transaction, sql.movePending, [batches]);
     return row?.moved ?? 0;
   });

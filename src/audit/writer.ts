@@ -3,7 +3,7 @@ import type { Database, Transaction } from "../postgres/database.ts";
 import { ensurePartitions } from "../postgres/partitions.ts";
 import { defineStatements, executeStatement, keepPlan, queryRows } from "../postgres/statements.ts";
 import { dayMicros, hourMicros, hourMs, toIsoTime } from "../shared/calendar.ts";
-import type { Action, ActionWriter } from "../shared/records.ts";
+import type { Action, ActionWriter, UniquePoints } from "../shared/records.ts";
 import type { RollUp } from "./roll-up.ts";
 import { insertUnsentActions, insertUnsentPart } from "./sink-outbox.ts";
 
@@ -49,6 +49,7 @@ export function createActionWriter(database: Database, rollUp: RollUp, hasSink =
         return facts !== undefined && facts !== factsOf(action);
       });
     },
+    addUniquePoints: insertUniquePoints,
     scheduleRollUp: () => rollUp.scheduleRollUp(),
   };
 }
@@ -130,6 +131,20 @@ async function count(transaction: Transaction, actions: readonly Action[]): Prom
   ]);
 }
 
+/** Writes unique points beside the counts of actions. The roll-up adds them to the statistics. */
+async function insertUniquePoints(transaction: Transaction, counts: readonly UniquePoints[]): Promise<void> {
+  if (counts.length === 0) return;
+  await executeStatement(transaction, sql.insertPendingPoints, [
+    columnOf(counts, ({ userId }) => userId),
+    textColumnOf(counts, ({ username }) => username),
+    textColumnOf(counts, ({ companyKey }) => companyKey),
+    columnOf(counts, ({ service }) => service),
+    columnOf(counts, ({ methodGroup }) => methodGroup),
+    columnOf(counts, ({ day }) => day),
+    columnOf(counts, ({ uniquePoints }) => uniquePoints),
+  ]);
+}
+
 function cellsOf(actions: readonly Action[]): Map<string, { readonly action: Action; total: number }> {
   const cells = new Map<string, { readonly action: Action; total: number }>();
   for (const action of actions) {
@@ -188,7 +203,7 @@ export const addPendingParts = (hasSink: string) => `
       from (
         select date_trunc('hour', time, 'UTC') as start, user_id, username, company_key, service, method_group,
           operation, visible_company, usage_day, count(*) as total, count(usage_day) as requests,
-          sum(points) filter (where usage_day is not null)::bigint as points, 0 as unique_points
+          coalesce(sum(points) filter (where usage_day is not null), 0)::bigint as points, 0 as unique_points
         from logged group by 1, 2, 3, 4, 5, 6, 7, 8, 9
         union all
         -- Usage without an action. The hour is not used, but servers of the last release expect one.
@@ -243,4 +258,14 @@ const sql = defineStatements("audit-writer", {
       $1::timestamptz[], $2::bigint[], $3::text[], $4::text[], $5::smallint[], $6::smallint[], $7::text[], $8::bigint[],
       $9::text[]
     )`),
+  insertPendingPoints: `
+    insert into audit_pending (
+      starts, user_ids, usernames, company_keys, services, method_groups, operations, totals, usage_days, requests,
+      points, unique_points
+    )
+    select array_agg(date_trunc('hour', now(), 'UTC')), array_agg(user_id), array_agg(username), array_agg(company_key),
+      array_agg(service), array_agg(method_group), array_agg(''::text), array_agg(0::bigint), array_agg(day),
+      array_agg(0::bigint), array_agg(0::bigint), array_agg(unique_points)
+    from unnest($1::bigint[], $2::text[], $3::text[], $4::smallint[], $5::smallint[], $6::date[], $7::bigint[])
+      as counted (user_id, username, company_key, service, method_group, day, unique_points)`,
 });

@@ -184,6 +184,7 @@ const bucketsCalls: CallsOf<typeof buckets> = {
 };
 
 const usageCalls: CallsOf<typeof usage> = {
+  streamUsage: {},
   selectUsage: {
     "this month, all users": (database) =>
       usage.selectUsage(

@@ -66,15 +66,27 @@ export interface RecordWriter<Record, Place, Written = void> {
 export interface ActionWriter extends RecordWriter<Action, Pick<Action, "timeMicros">, Action[]> {
   /** Returns the actions whose time, tracecode and operation the log has with another user, service, method group or points. */
   findContradicted(on: Knex, actions: readonly Action[]): Promise<Action[]>;
+  /** Adds unique points to the usage of actions, which is written with their counts. */
+  addUniquePoints(transaction: Knex.Transaction, counts: readonly UniquePoints[]): Promise<void>;
   /** Whether the actions are sent to the audit sink. */
   readonly hasSink: boolean;
   /** Call it after the commit of actions that a statement of another writer has inserted. */
   scheduleRollUp(): void;
 }
 
-/** Writes the statistics, except for the sums: the statements of settlements and of actions add usage to them. */
+/** The points that usage has added to those of the user's day. */
+export interface UniquePoints extends Pick<Usage, Exclude<UsageKey, "day">> {
+  /** YYYY-MM-DD */
+  readonly day: string;
+  readonly uniquePoints: number;
+}
+
+/** Writes the points of usage. The statements of settlements and of actions write its sums. */
 export interface UsageWriter extends Pick<RecordWriter<Usage, Pick<Usage, "day" | "pointKeys">>, "prepare"> {
-  /** Counts the unique points of usage that has been added without them. */
-  countPoints(transaction: Knex.Transaction, usages: readonly Pick<Usage, UsageKey | "pointKeys">[]): Promise<void>;
+  /** Stores and counts the unique points of usage that has been added without them. `addUniquePoints` adds the counts. */
+  countPoints(
+    transaction: Knex.Transaction,
+    usages: readonly Pick<Usage, UsageKey | "pointKeys">[],
+  ): Promise<UniquePoints[]>;
 }
 type UsageKey = "userId" | "service" | "methodGroup" | "day" | "username" | "companyKey";

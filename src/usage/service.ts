@@ -1,13 +1,12 @@
 import type { StatisticsService } from "#gen/tollgate/v1/statistics_pb.js";
 import type { Database } from "../postgres/database.ts";
-import { streamRows } from "../postgres/stream.ts";
 import type { Handlers } from "../shared/handler.ts";
 import { scopeOf } from "../shared/principal.ts";
 import { xlsxType } from "../xlsx/workbook.ts";
 import { groupByUser, toUserStatistics } from "./messages.ts";
 import { statisticsPeriodOf } from "./period.ts";
 import { streamReport } from "./report.ts";
-import { selectUsage, type UsageRow } from "./store.ts";
+import { streamUsage } from "./store.ts";
 
 export interface StatisticsOptions {
   readonly database: Database;
@@ -19,13 +18,10 @@ export function statisticsHandlers({ database, now }: StatisticsOptions): Handle
   return {
     async *readStatistics(request, call) {
       const period = statisticsPeriodOf(request, call.principal, now());
-      const rows = selectUsage(database, { scope: scopeOf(call.principal), username: request.username, period }, now());
-      call.recordRead({ username: request.username });
-      const pages = streamRows<UsageRow>(database, rows, {
-        offset: 0,
-        limit: Number.POSITIVE_INFINITY,
-        signal: call.signal,
-      });
+      const { username } = request;
+      call.recordRead({ username });
+      const selection = { scope: scopeOf(call.principal), username, period };
+      const pages = streamUsage(database, selection, { nowMs: now(), signal: call.signal });
       for await (const users of groupByUser(pages)) yield { users: users.map(toUserStatistics) };
     },
 
@@ -35,8 +31,8 @@ export function statisticsHandlers({ database, now }: StatisticsOptions): Handle
       const { username } = request;
       const made = new Date(now());
       call.recordRead({ username });
-      const rows = selectUsage(database, { scope: scopeOf(principal), username, period }, now());
-      const pages = streamRows<UsageRow>(database, rows, { offset: 0, limit: Number.POSITIVE_INFINITY, signal });
+      const selection = { scope: scopeOf(principal), username, period };
+      const pages = streamUsage(database, selection, { nowMs: now(), signal });
       const requestedBy = `${principal.companyKey} / ${principal.username}`;
       const file = streamReport({ ...period, username, requestedBy, made }, pages);
       const name = ["usage", period.from, period.to, username].filter(Boolean).join("_");

@@ -1,5 +1,6 @@
 import type { Knex } from "knex";
 import type { Database } from "../postgres/database.ts";
+import { streamRows } from "../postgres/stream.ts";
 import { dayAt, monthOf, toIsoDay } from "../shared/calendar.ts";
 import type { Scope } from "../shared/principal.ts";
 import type { StatisticsPeriod } from "./period.ts";
@@ -30,7 +31,61 @@ export interface UsageSelection {
 /** The earliest and the latest time zone, in hours from UTC. */
 const offsets = { least: -12, most: 12 };
 
-/** Selects the usage of a period, ordered by user and then by day. */
+export interface UsageOptions {
+  readonly nowMs: number;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Yields the usage of a period, ordered by user and then by day.
+ * @throws as streamRows does
+ */
+export async function* streamUsage(
+  database: Database,
+  selection: UsageSelection,
+  { nowMs, signal }: UsageOptions,
+): AsyncGenerator<UsageRow[]> {
+  const options = { offset: 0, limit: Number.POSITIVE_INFINITY, signal };
+  let last: UsageRow | undefined;
+  for await (const parts of streamRows<UsageRow>(database, selectUsage(database, selection, nowMs), options)) {
+    const rows: UsageRow[] = [];
+    for (const part of parts) {
+      if (last !== undefined && isSame(last, part)) {
+        last = add(last, part);
+        continue;
+      }
+      if (last !== undefined) rows.push(last);
+      last = part;
+    }
+    if (rows.length > 0) yield rows;
+  }
+  if (last !== undefined) yield [last];
+}
+
+function isSame(left: UsageRow, right: UsageRow): boolean {
+  return (
+    left.user_id === right.user_id &&
+    left.date === right.date &&
+    left.service === right.service &&
+    left.method_group === right.method_group &&
+    left.company_key === right.company_key &&
+    left.username === right.username
+  );
+}
+
+function add(left: UsageRow, right: UsageRow): UsageRow {
+  return {
+    ...left,
+    requests: left.requests + right.requests,
+    points: left.points + right.points,
+    unique_points: left.unique_points + right.unique_points,
+  };
+}
+
+/**
+ * Selects the usage of a period, ordered by user and then by day. Usage that is not in `usage_day` yet has rows of its own,
+ * next to the row that they are added to.
+ */
 export function selectUsage(
   database: Database,
   { scope, username, period }: UsageSelection,
@@ -40,7 +95,7 @@ export function selectUsage(
   const now = new Date(nowMs).toISOString();
   // A deleted user has no time zone: UTC.
   const today = "(?::timestamp + coalesce(user_account.timezone, 0) * interval '1 hour')::date";
-  const query = database("usage_with_pending as usage")
+  const query = database("usage_part as usage")
     .leftJoin("user_account", "user_account.id", "usage.user_id")
     .select("usage.user_id", "usage.username", "usage.company_key", "service", "method_group")
     .select("date", "requests", "points", "unique_points")

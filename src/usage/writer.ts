@@ -1,8 +1,8 @@
 import { columnOf, textColumnOf } from "../postgres/columns.ts";
 import type { Database, Transaction } from "../postgres/database.ts";
 import { ensurePartitions } from "../postgres/partitions.ts";
-import { defineStatements, executeStatement } from "../postgres/statements.ts";
-import type { UsageWriter } from "../shared/records.ts";
+import { defineStatements, queryRows } from "../postgres/statements.ts";
+import type { UniquePoints, UsageWriter } from "../shared/records.ts";
 
 /** Maximum points per statement: a record may hold more than a statement can write in time. */
 export const maxPoints = 20_000;
@@ -39,15 +39,17 @@ function toSigned(key: bigint): bigint {
 }
 
 /** Counts the points that are new on the user's day, for the company in which they occur first. */
-async function countUniquePoints(transaction: Transaction, usages: readonly Counted[]): Promise<void> {
+async function countUniquePoints(transaction: Transaction, usages: readonly Counted[]): Promise<UniquePoints[]> {
   const points = usages.flatMap((usage) => usage.pointKeys.map((key) => ({ usage, key })));
+  const counts: UniquePoints[] = [];
   for (let start = 0; start < points.length; start += maxPoints) {
-    await countPoints(transaction, points.slice(start, start + maxPoints));
+    counts.push(...(await countPoints(transaction, points.slice(start, start + maxPoints))));
   }
+  return counts;
 }
 
-async function countPoints(transaction: Transaction, points: readonly PointOfUsage[]): Promise<void> {
-  await executeStatement(transaction, sql.countPoints, [
+async function countPoints(transaction: Transaction, points: readonly PointOfUsage[]): Promise<UniquePoints[]> {
+  return queryRows<UniquePoints>(transaction, sql.countPoints, [
     ...keyColumns(points.map(({ usage }) => usage)),
     columnOf(points, ({ key }) => toSigned(key)),
   ]);
@@ -99,12 +101,7 @@ const sql = defineStatements("usage-writer", {
       from unnest($1::bigint[], $2::smallint[], $3::smallint[], $4::integer[], $5::text[], $6::text[], $7::bigint[])
         with ordinality as usage (user_id, service, method_group, day, username, company_key, point_key, place)
     ),${countPointsParts}
-    insert into audit_pending (
-      starts, user_ids, usernames, company_keys, services, method_groups, operations, totals, usage_days, requests,
-      points, unique_points
-    )
-    select array_agg(date_trunc('hour', now(), 'UTC')), array_agg(user_id), array_agg(username), array_agg(company_key),
-      array_agg(service), array_agg(method_group), array_agg(''::text), array_agg(0::bigint), array_agg(day),
-      array_agg(0::bigint), array_agg(0::bigint), array_agg(unique_points)
-    from counted_point having count(*) > 0`,
+    select user_id as "userId", service, method_group as "methodGroup", day::text, username, company_key as "companyKey",
+      unique_points as "uniquePoints"
+    from counted_point`,
 });

@@ -1,5 +1,5 @@
 import pino from "pino";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { createRollUp } from "../../src/audit/roll-up.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 
@@ -39,6 +39,37 @@ test("moves pending totals in parts when all would exceed the statement timeout"
   expect(await fixture.database("audit_pending").count()).toEqual([{ count: 0 }]);
   const ofAll = fixture.database("audit_total").where({ level: 0, span: 1 });
   expect(await ofAll.select(fixture.database.raw("sum(total)::integer as total"))).toEqual([{ total: 20_000 }]);
+});
+
+describe("moves pending totals later", () => {
+  /** Runs a roll-up beside a transaction with a lock, until `isTried`. Returns what is pending some time after the transaction. */
+  async function moveBeside(lock: string, isTried: (logged: readonly string[]) => Promise<boolean> | boolean) {
+    const { database } = fixture;
+    const lines: string[] = [];
+    await insertPending(1, 1);
+    const other = await database.transaction();
+    await other.raw(lock);
+    const logger = pino({}, { write: (line) => lines.push(line) });
+    const rollUp = createRollUp({ database, logger, delayMs: 1 });
+    try {
+      await expect.poll(() => isTried(lines), { timeout: 10_000, interval: 5 }).toBe(true);
+      await other.rollback();
+      const pending = async () => Number((await database("audit_pending").count().first())?.count);
+      return await vi.waitUntil(async () => (await pending()) === 0, { timeout: 10_000 }).then(() => 0, pending);
+    } finally {
+      await rollUp.stop();
+    }
+  }
+
+  test("when another server moves some", async () => {
+    const tries = "select 1 from pg_stat_activity where query like 'select pg_try_advisory_xact_lock%'";
+    const isTried = async () => (await fixture.database.raw(tries)).rows.length > 0;
+    expect(await moveBeside("select pg_advisory_xact_lock(7043007)", isTried)).toBe(0);
+  });
+
+  test("when a move has failed", async () => {
+    expect(await moveBeside("lock table audit_total in exclusive mode", (lines) => lines.length > 0)).toBe(0);
+  });
 });
 
 describe("pending usage", () => {

@@ -1,6 +1,6 @@
 -- Usage that is not in usage_day yet is kept with the counts of the batch that adds it. So no batch waits for another one that
--- raises the same rows. A cell adds the usage of its day, and its total of actions: without a day, or with a total of zero, it
--- adds one of the two.
+-- raises the same rows. A cell that counts actions without usage has no day. A cell with usage that no action adds has a total
+-- of zero.
 alter table audit_pending
   add column usage_days date[],
   add column requests bigint[],
@@ -32,19 +32,20 @@ end $$;
 create trigger audit_pending_deleted after delete on audit_pending
   referencing old table as removed for each statement execute function audit_pending_deleted();
 
--- All usage. The name is part of the key, so that a query of one name reads few rows.
+-- All usage, as rows of usage_day and rows to add to them. Without a sort, so that a long report begins soon.
+create view usage_part as
+  select date, user_id, service, method_group, username, company_key, requests, points, unique_points from usage_day
+  union all
+  select cell.day, cell.user_id, cell.service, cell.method_group, cell.username, cell.company_key, cell.requests,
+    cell.points, cell.unique_points
+  from audit_pending as batch, unnest(
+    usage_days, user_ids, services, method_groups, usernames, company_keys, batch.requests, batch.points,
+    batch.unique_points
+  ) as cell (day, user_id, service, method_group, username, company_key, requests, points, unique_points)
+  where usage_days is not null and cell.day is not null;
+
+-- The same, added up.
 create view usage_with_pending as
   select date, user_id, service, method_group, username, company_key, sum(requests)::bigint as requests,
     sum(points)::bigint as points, sum(unique_points)::bigint as unique_points
-  from (
-    select date, user_id, service, method_group, username, company_key, requests, points, unique_points from usage_day
-    union all
-    select cell.day, cell.user_id, cell.service, cell.method_group, cell.username, cell.company_key, cell.requests,
-      cell.points, cell.unique_points
-    from audit_pending as batch, unnest(
-      usage_days, user_ids, services, method_groups, usernames, company_keys, batch.requests, batch.points,
-      batch.unique_points
-    ) as cell (day, user_id, service, method_group, username, company_key, requests, points, unique_points)
-    where usage_days is not null and cell.day is not null
-  ) as added
-  group by username, user_id, date, service, method_group, company_key;
+  from usage_part group by username, user_id, date, service, method_group, company_key;

@@ -123,6 +123,8 @@ export const ledgerStatements = defineStatements("ledger-write", {
     ),
     seen as (
       select n as place, user_id, service, method_group, day, username, company_key, point_keys from settled
+      -- Points come after the charged days in every statement: two writers must not deadlock.
+      where (select count(*) from added) is not null
     ),${countPointsParts},
     usage as (
       select user_id, service, method_group, day, username, company_key, 1 as requests, settled_points as points,

@@ -50,7 +50,7 @@ export async function hasUsageTables(database: Database): Promise<boolean> {
 }
 
 const sql = defineStatements("verify", {
-  findUsageTable: "select oid from pg_class where oid = to_regclass('usage_with_pending')",
+  findUsageTable: "select oid from pg_class where oid = to_regclass('usage_part')",
   compareUsage: `
     with used as (
       select day as date, user_id, service, method_group, company_key, username, settled_points as points
@@ -71,11 +71,11 @@ const sql = defineStatements("verify", {
       select date, user_id, service, method_group, count(*) as points
       from usage_point where date >= $1 and date < $2 group by 1, 2, 3, 4
     ),
-    -- One row for a user who was renamed on the day.
+    -- One row for a user with two names on the day.
     kept as (
       select date, user_id, service, method_group, company_key, min(username) as username, sum(requests) as requests,
         sum(points) as points, sum(unique_points) as unique_points
-      from usage_with_pending where date >= $1 and date < $2 group by 1, 2, 3, 4, 5
+      from usage_part where date >= $1 and date < $2 group by 1, 2, 3, 4, 5
     ),
     paired as (
       select date, user_id, service, method_group, coalesce(kept.username, settled.username) as username,

@@ -86,11 +86,10 @@ async function writeWithMore(
       countsPoints,
       sendsActions: actions.hasSink,
     });
-    if (!countsPoints)
-      await usage.countPoints(
-        transaction,
-        settled.flatMap((entry) => usagesOf(entry, put)),
-      );
+    if (!countsPoints) {
+      const usages = settled.flatMap((entry) => usagesOf(entry, put));
+      await actions.addUniquePoints(transaction, await usage.countPoints(transaction, usages));
+    }
     if (alerts === undefined || limits.size === 0) return put;
     const alertActions = await alerts.write(transaction, chargesOf(settledLeases(settled, put, limits)));
     await actions.write(transaction, alertActions);

@@ -434,6 +434,28 @@ test("settles while another server raises the statistics of the user", async () 
   expect(await usage()).toEqual([{ requests: 1, points: 3, unique_points: 1 }]);
 });
 
+test("charges the day before it stores points, as settlements with alerts do", async () => {
+  await ledger.commit(entry({ end: settled(3, [2n]) }));
+  const [charged] = await testDatabase.database("charged_day");
+  const { user_id, service, method_group, day } = charged;
+  let settling: Promise<unknown> = Promise.resolve();
+  await testDatabase.database.transaction(async (other) => {
+    await other("usage_point").insert({ user_id, service, method_group, date: day, point_key: 1 });
+    settling = ledger.commit(entry({ end: settled(2, [1n]) }));
+    const waiting = async () => {
+      const { rows } = await testDatabase.database.raw(
+        "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
+      );
+      return rows.length;
+    };
+    await expect.poll(waiting).toBe(1);
+    expect(await other("charged_day").forUpdate().skipLocked()).toEqual([]);
+  });
+  await settling;
+  // The other transaction has stored the point.
+  expect(await usage()).toEqual([{ requests: 2, points: 5, unique_points: 1 }]);
+});
+
 test("writes a batch of settlements in one round trip, with its statistics and audit actions", async () => {
   await ledger.commit(entry({ end: settled(1, [5n]) }));
   const roundTrips = createRoundTrips();
