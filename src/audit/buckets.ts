@@ -140,6 +140,8 @@ function kept(
       ),
     )
     .select(database.raw("date_trunc(?, start, 'UTC') as start", [by]), "service", "total")
+    // A cell of usage alone counts no action.
+    .where("total", ">", 0)
     .where({ ...user, ...method })
     .where("start", ">=", toIsoTime(from))
     .where("start", "<", toIsoTime(to));

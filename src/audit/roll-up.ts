@@ -4,12 +4,13 @@ import type { Database } from "../postgres/database.ts";
 import { isStatementTimeout } from "../postgres/errors.ts";
 import { deleteInBatches, deleteOldRows } from "../postgres/retention.ts";
 import { defineStatements, queryRows } from "../postgres/statements.ts";
+import { delayAfter } from "../shared/backoff.ts";
 
-/** Moves pending counts of writers into audit_total, and their usage into usage_day: a trigger adds it when they are deleted. */
+/** Moves pending counts of writers into audit_total. A trigger adds their usage to usage_day when they are deleted. */
 export interface RollUp {
-  /** Schedules a move within three seconds, or half a minute after one that failed. Until then readers add what is pending. */
+  /** Schedules a move within three seconds, or later after a failed one. Until then readers add what is pending. */
   scheduleRollUp(): void;
-  /** Moves the pending counts, and stops. */
+  /** Moves the pending counts once more, and stops. What cannot be moved now stays pending for another server. */
   stop(): Promise<void>;
 }
 
@@ -28,6 +29,7 @@ export function createRollUp({ database, logger, delayMs = 3000 }: RollUpOptions
   let timer: NodeJS.Timeout | undefined;
   let moving: Promise<void> | undefined;
   let isStopped = false;
+  let failures = 0;
   let batches = maxBatches;
 
   function scheduleAfter(ms: number): void {
@@ -36,15 +38,22 @@ export function createRollUp({ database, logger, delayMs = 3000 }: RollUpOptions
 
   async function begin(): Promise<void> {
     timer = undefined;
-    moving = move().catch((error: unknown) => {
-      logger.warn({ err: error }, "audit roll-up failed");
-      scheduleAfter(delayMs * 10);
+    if (moving !== undefined) return scheduleAfter(delayMs);
+    moving = move().finally(() => {
+      moving = undefined;
     });
     await moving;
   }
 
   async function move(): Promise<void> {
-    while (await moveSome(batches));
+    try {
+      while (await moveSome(batches));
+      failures = 0;
+    } catch (error) {
+      logger.warn({ err: error }, "audit roll-up failed");
+      scheduleAfter(delayAfter({ firstMs: delayMs, mostMs: delayMs * 20 }, failures, Math.random));
+      failures += 1;
+    }
   }
 
   /**
@@ -55,8 +64,11 @@ export function createRollUp({ database, logger, delayMs = 3000 }: RollUpOptions
   async function moveSome(requested: number): Promise<boolean> {
     try {
       const moved = await movePending(database, requested);
-      // Another server moves counts, and may have begun before the latest ones of this server.
-      if (moved === undefined) scheduleAfter(delayMs);
+      if (moved === undefined) {
+        // Another server moves counts, and may have begun before the latest ones of this server.
+        scheduleAfter(delayMs);
+        return false;
+      }
       batches = Math.min(maxBatches, requested + Math.ceil(requested / 10));
       return moved === requested;
     } catch (error) {

@@ -50,8 +50,8 @@ export async function* streamUsage(
   for await (const parts of streamRows<UsageRow>(database, selectUsage(database, selection, nowMs), options)) {
     const rows: UsageRow[] = [];
     for (const part of parts) {
-      if (last !== undefined && isSame(last, part)) {
-        last = add(last, part);
+      if (last !== undefined && hasSameKey(last, part)) {
+        last = addUsage(last, part);
         continue;
       }
       if (last !== undefined) rows.push(last);
@@ -62,7 +62,7 @@ export async function* streamUsage(
   if (last !== undefined) yield [last];
 }
 
-function isSame(left: UsageRow, right: UsageRow): boolean {
+function hasSameKey(left: UsageRow, right: UsageRow): boolean {
   return (
     left.user_id === right.user_id &&
     left.date === right.date &&
@@ -73,7 +73,7 @@ function isSame(left: UsageRow, right: UsageRow): boolean {
   );
 }
 
-function add(left: UsageRow, right: UsageRow): UsageRow {
+function addUsage(left: UsageRow, right: UsageRow): UsageRow {
   return {
     ...left,
     requests: left.requests + right.requests,

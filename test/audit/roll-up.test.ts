@@ -1,3 +1,4 @@
+import { setTimeout as wait } from "node:timers/promises";
 import pino from "pino";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { createRollUp } from "../../src/audit/roll-up.ts";
@@ -41,6 +42,20 @@ test("moves pending totals in parts when all would exceed the statement timeout"
   expect(await ofAll.select(fixture.database.raw("sum(total)::integer as total"))).toEqual([{ total: 20_000 }]);
 });
 
+test("stops after the move that is running", async () => {
+  const { database } = fixture;
+  await insertPending(200, 100);
+  const rollUp = createRollUp({ database, logger: pino({ level: "silent" }), delayMs: 1 });
+  const moves =
+    "select 1 from pg_stat_activity where datname = current_database() and state = 'active' and query like '%with moved as%' and pid <> pg_backend_pid()";
+  await expect.poll(async () => (await database.raw(moves)).rows.length, { interval: 1 }).toBe(1);
+  rollUp.scheduleRollUp();
+  // Timers of equal delay end in order.
+  await wait(1);
+  await rollUp.stop();
+  expect(await database("audit_pending").count()).toEqual([{ count: 0 }]);
+});
+
 describe("moves pending totals later", () => {
   /** Runs a roll-up beside a transaction with a lock, until `isTried`. Returns what is pending some time after the transaction. */
   async function moveBeside(lock: string, isTried: (logged: readonly string[]) => Promise<boolean> | boolean) {
@@ -57,12 +72,14 @@ describe("moves pending totals later", () => {
       const pending = async () => Number((await database("audit_pending").count().first())?.count);
       return await vi.waitUntil(async () => (await pending()) === 0, { timeout: 10_000 }).then(() => 0, pending);
     } finally {
+      if (!other.isCompleted()) await other.rollback();
       await rollUp.stop();
     }
   }
 
   test("when another server moves some", async () => {
-    const tries = "select 1 from pg_stat_activity where query like 'select pg_try_advisory_xact_lock%'";
+    const tries =
+      "select 1 from pg_stat_activity where datname = current_database() and query like 'select pg_try_advisory_xact_lock%'";
     const isTried = async () => (await fixture.database.raw(tries)).rows.length > 0;
     expect(await moveBeside("select pg_advisory_xact_lock(7043007)", isTried)).toBe(0);
   });

@@ -32,7 +32,7 @@ end $$;
 create trigger audit_pending_deleted after delete on audit_pending
   referencing old table as removed for each statement execute function audit_pending_deleted();
 
--- All usage, as rows of usage_day and rows to add to them. Without a sort, so that a long report begins soon.
+-- All usage, as rows of usage_day and rows to add to them. It does not group them, so that a long report begins soon.
 create view usage_part as
   select date, user_id, service, method_group, username, company_key, requests, points, unique_points from usage_day
   union all
@@ -44,7 +44,7 @@ create view usage_part as
   ) as cell (day, user_id, service, method_group, username, company_key, requests, points, unique_points)
   where usage_days is not null and cell.day is not null;
 
--- The same, added up.
+-- All usage, one row for each user, name, day, service, method group and company.
 create view usage_with_pending as
   select date, user_id, service, method_group, username, company_key, sum(requests)::bigint as requests,
     sum(points)::bigint as points, sum(unique_points)::bigint as unique_points

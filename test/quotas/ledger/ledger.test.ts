@@ -3,7 +3,7 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import { Code, ConnectError } from "@connectrpc/connect";
 import pino from "pino";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { createRollUp } from "../../../src/audit/roll-up.ts";
+import { createRollUp, type RollUp } from "../../../src/audit/roll-up.ts";
 import { createActionWriter } from "../../../src/audit/writer.ts";
 import { type Database, openDatabase } from "../../../src/postgres/database.ts";
 import { dropPartitions, ensurePartitions } from "../../../src/postgres/partitions.ts";
@@ -30,8 +30,7 @@ let testDatabase: TestDatabase;
 let ledger: Ledger;
 const contradicted: Meter[] = [];
 const onContradiction = (of: Meter) => void contradicted.push(of);
-/** The tables that these tests read. Roll-ups of earlier tests may still write the totals of the audit log. */
-// Pending counts first, as the roll-up locks them: the reverse order deadlocks.
+/** The tables that these tests read. */
 const tables = "audit_pending, lease, usage_day, usage_point, charged_day, late_day, audit_action";
 beforeAll(async () => {
   testDatabase = await createTestDatabase();
@@ -43,14 +42,16 @@ beforeEach(async () => {
   ledger = createLedger({ ...writersOf(testDatabase.database), onContradiction, logger });
 });
 afterEach(async () => {
+  for (const rollUp of rollUps.splice(0)) await rollUp.stop();
   for (const database of openDatabases.splice(0)) await database.destroy();
 });
 
-const writersOf = (database: Database) => ({
-  database,
-  actions: createActionWriter(database, createRollUp({ database, logger })),
-  usage: createUsageWriter(database),
-});
+const rollUps: RollUp[] = [];
+function writersOf(database: Database) {
+  const rollUp = createRollUp({ database, logger });
+  rollUps.push(rollUp);
+  return { database, actions: createActionWriter(database, rollUp), usage: createUsageWriter(database) };
+}
 
 const entry = (fields: Partial<LedgerEntry> = {}): LedgerEntry => ({
   meter,
