@@ -50,7 +50,8 @@ export function createRollUp({ database, logger, delayMs = 3000 }: RollUpOptions
       while (await moveSome(batches));
       failures = 0;
     } catch (error) {
-      logger.warn({ err: error }, "audit roll-up failed");
+      // Once for all attempts of an outage.
+      if (failures === 0) logger.warn({ err: error }, "audit roll-up failed");
       scheduleAfter(delayAfter({ firstMs: delayMs, mostMs: delayMs * 20 }, failures, Math.random));
       failures += 1;
     }
