@@ -131,7 +131,7 @@ async function count(transaction: Transaction, actions: readonly Action[]): Prom
   ]);
 }
 
-/** Writes unique points beside the counts of actions. The roll-up adds them to the statistics. */
+/** Writes unique points as pending usage. The roll-up adds them to the statistics. */
 async function insertUniquePoints(transaction: Transaction, counts: readonly UniquePoints[]): Promise<void> {
   if (counts.length === 0) return;
   await executeStatement(transaction, sql.insertPendingPoints, [

@@ -66,7 +66,7 @@ export interface RecordWriter<Record, Place, Written = void> {
 export interface ActionWriter extends RecordWriter<Action, Pick<Action, "timeMicros">, Action[]> {
   /** Returns the actions whose time, tracecode and operation the log has with another user, service, method group or points. */
   findContradicted(on: Knex, actions: readonly Action[]): Promise<Action[]>;
-  /** Adds unique points to the usage of actions, which is written with their counts. */
+  /** Adds the unique points that `countPoints` has counted to the statistics. */
   addUniquePoints(transaction: Knex.Transaction, counts: readonly UniquePoints[]): Promise<void>;
   /** Whether the actions are sent to the audit sink. */
   readonly hasSink: boolean;
