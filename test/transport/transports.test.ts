@@ -65,7 +65,9 @@ function cutOff(of: string): boolean {
 async function waitingFor(lock: Transaction, table: string): Promise<number> {
   const { rows } = await lock.raw(
     `select 1 from pg_locks join pg_database on pg_database.oid = database
-     where datname = current_database() and relation = ?::regclass and not granted`,
+     where datname = current_database() and relation = ?::regclass and not granted
+       -- Of readers: the roll-up may wait too.
+       and mode = 'AccessShareLock'`,
     [table],
   );
   return rows.length;
