@@ -75,6 +75,8 @@ export interface GroupCommitOptions<Entry, Result = void> {
 
 interface Waiting<Entry, Result> {
   entry: Entry;
+  /** Undefined unless entries are merged. */
+  readonly key: string | undefined;
   /** Callbacks of the callers that wait for the entry. */
   readonly settles: ((outcome: Outcome<Result>) => void)[];
   /** The spans of the first and the latest caller of the entry. Empty while tracing is off. */
@@ -85,6 +87,8 @@ interface Waiting<Entry, Result> {
 
 /** A batch that is being written. */
 interface Batch {
+  /** Resolves when it is written. */
+  readonly written: Promise<void>;
   /** The number of its first entry, counted since the start. */
   readonly first: number;
   /** When its oldest entry was queued, by performance.now(). */
@@ -118,8 +122,11 @@ export function createGroupCommit<Entry, Result = void>(
     merging,
   } = options;
   let waiting: Waiting<Entry, Result>[] = [];
-  /** The entries in `waiting`, by key. */
-  const byKey = new Map<string, Waiting<Entry, Result>>();
+  /**
+   * The entries in `waiting`, by key. A new map for each batch: V8 does not free what passed through a long-lived map before
+   * the next full garbage collection.
+   */
+  let byKey = new Map<string, Waiting<Entry, Result>>();
   /** Entries taken into batches since the start. */
   let started = 0;
   /** Entries are taken in order, held ones too, until this number has been taken. */
@@ -127,7 +134,7 @@ export function createGroupCommit<Entry, Result = void>(
   /** Total size of the entries that are not committed yet. */
   let pendingSize = 0;
   let pendingEntries = 0;
-  const inFlight = new Map<Promise<void>, Batch>();
+  let inFlight: readonly Batch[] = [];
   const measures: GroupCommitMeasures = {
     entries: createHistogram(batchBounds),
     seconds: createHistogram(),
@@ -153,7 +160,7 @@ export function createGroupCommit<Entry, Result = void>(
     }
     pendingSize += sizeOf(entry);
     pendingEntries += 1;
-    const added = { entry, settles, spans: span === undefined ? [] : [span], sinceMs: performance.now() };
+    const added = { entry, key, settles, spans: span === undefined ? [] : [span], sinceMs: performance.now() };
     waiting.push(added);
     if (key !== undefined) byKey.set(key, added);
   }
@@ -166,7 +173,7 @@ export function createGroupCommit<Entry, Result = void>(
   }
 
   function schedule(): void {
-    if (!isDue || scheduled || waiting.length === 0 || inFlight.size >= maxInFlight) return;
+    if (!isDue || scheduled || waiting.length === 0 || inFlight.length >= maxInFlight) return;
     scheduled = true;
     // Entries that arrive in this turn of the event loop share the batch.
     setImmediate(() => {
@@ -177,11 +184,11 @@ export function createGroupCommit<Entry, Result = void>(
   }
 
   function begin(batch: readonly Waiting<Entry, Result>[]): void {
-    const writing = write(batch).finally(() => {
-      inFlight.delete(writing);
+    const written = write(batch).finally(() => {
+      inFlight = inFlight.filter((other) => other.written !== written);
       schedule();
     });
-    inFlight.set(writing, { first: started, sinceMs: batch[0]?.sinceMs ?? 0 });
+    inFlight = [...inFlight, { written, first: started, sinceMs: batch[0]?.sinceMs ?? 0 }];
     started += batch.length;
     schedule();
   }
@@ -204,7 +211,7 @@ export function createGroupCommit<Entry, Result = void>(
     }
     waiting = rest;
     // Later entries are not merged into this batch: it may be committed before they arrive.
-    if (merging !== undefined) for (const { entry } of batch) byKey.delete(merging.keyOf(entry));
+    if (merging !== undefined) byKey = new Map(rest.map((one) => [one.key ?? "", one]));
     const [oldest] = rest;
     if (oldest !== undefined && !isDue) {
       holdTimer ??= setTimeout(writeNow, Math.max(1, oldest.sinceMs + holdMs - performance.now()));
@@ -258,8 +265,8 @@ export function createGroupCommit<Entry, Result = void>(
     flushedUntil = target;
     writeNow();
     // Batches may end in any order.
-    while (Math.min(started, ...[...inFlight.values()].map(({ first }) => first)) < target) {
-      await (inFlight.size === 0 ? nextTurn() : Promise.race(inFlight.keys()));
+    while (Math.min(started, ...inFlight.map(({ first }) => first)) < target) {
+      await (inFlight.length === 0 ? nextTurn() : Promise.race(inFlight.map(({ written }) => written)));
     }
   }
 
@@ -291,10 +298,7 @@ export function createGroupCommit<Entry, Result = void>(
     flush,
     pending: () => pendingEntries,
     oldestMs() {
-      const sinceMs = Math.min(
-        waiting[0]?.sinceMs ?? Infinity,
-        ...[...inFlight.values()].map((batch) => batch.sinceMs),
-      );
+      const sinceMs = Math.min(waiting[0]?.sinceMs ?? Infinity, ...inFlight.map((batch) => batch.sinceMs));
       return sinceMs === Infinity ? 0 : performance.now() - sinceMs;
     },
     measures,

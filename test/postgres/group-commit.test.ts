@@ -1,6 +1,7 @@
 import { pino } from "pino";
 import { expect, test } from "vitest";
 import { createGroupCommit } from "../../src/postgres/group-commit.ts";
+import { garbageLeftBy, smallCollections } from "../support/garbage-left.ts";
 
 test("an entry that exceeds the size of a batch is written in the next one, beside it", async () => {
   const written: number[][] = [];
@@ -24,4 +25,9 @@ test("an entry that exceeds the size of a batch is written in the next one, besi
   finish();
   await all;
   expect(written).toEqual([[1, 2], [5], [1]]);
+});
+
+test("committed entries do not stay in memory until the next full garbage collection", async () => {
+  // An entry takes 2 KB.
+  expect(await garbageLeftBy(smallCollections, "work-garbage.ts", "commit")).toBeLessThan(500);
 });

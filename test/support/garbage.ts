@@ -1,13 +1,12 @@
 /**
  * Prints by how many bytes the old generation grows with each gRPC call, the median of three rounds: what a call leaves to a full garbage collection.
- * It is a program of its own, because other tests make garbage too.
  */
-import { getHeapSpaceStatistics } from "node:v8";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { createContextValues } from "@connectrpc/connect";
 import { AcquireQuotaRequestSchema, QuotaService } from "#gen/tollgate/v1/lease_pb.js";
 import { createGrpcServer } from "../../src/grpc/server.ts";
 import { openGrpc } from "../bench/rivals/grpc-client.ts";
+import { oldBytes } from "./garbage-left.ts";
 import { openListener } from "./listener.ts";
 
 const calls = 2000;
@@ -35,8 +34,4 @@ process.exit();
 async function send(): Promise<void> {
   const call = () => unary("/tollgate.v1.QuotaService/AcquireQuota", request);
   for (let sent = 0; sent < calls; sent += 10) await Promise.all(Array.from({ length: 10 }, call));
-}
-
-function oldBytes(): number {
-  return getHeapSpaceStatistics().find((space) => space.space_name === "old_space")?.space_used_size ?? Number.NaN;
 }

@@ -1,11 +1,10 @@
 /**
  * Prints by how many bytes the old generation grows with each list of rows that is read and dropped, after the program has
- * kept many short ones, as a server does when it starts. Argument: the URL of PostgreSQL. It is a program of its own,
- * because other tests make garbage too.
+ * kept many short ones, as a server does when it starts. Argument: the URL of PostgreSQL.
  */
-import { getHeapSpaceStatistics } from "node:v8";
 import { openDatabase } from "../../src/postgres/database.ts";
 import { queryText } from "../../src/postgres/statements.ts";
+import { oldBytes } from "./garbage-left.ts";
 
 const lists = 1500;
 const [url = ""] = process.argv.slice(2);
@@ -24,8 +23,4 @@ process.exit();
 
 async function readLists(): Promise<void> {
   for (let list = 0; list < lists; list += 1) await read(50);
-}
-
-function oldBytes(): number {
-  return getHeapSpaceStatistics().find((space) => space.space_name === "old_space")?.space_used_size ?? Number.NaN;
 }

@@ -1,6 +1,7 @@
 import { setImmediate as nextTick, setTimeout as wait } from "node:timers/promises";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Logger } from "pino";
+import { createRunningWork } from "../../shared/running-work.ts";
 import type { Counters } from "./counters.ts";
 import type { SharedEngine } from "./generation.ts";
 
@@ -51,14 +52,13 @@ export function createFailOpenCounters(options: FailOpenOptions): FailOpenCounte
   /** The return to the shared counters. Callers wait for it. */
   let returning: Promise<void> | undefined;
   const pendingReturn = () => returning;
-  const running = new Set<Promise<unknown>>();
+  const running = createRunningWork();
 
   async function executeOwn(counters: Counters, ...[requests, onAnswer]: Parameters<Counters["execute"]>) {
     const execution = counters.execute(requests, (answer, ...rest) =>
       onAnswer?.({ ...answer, degraded: true }, ...rest),
     );
-    running.add(execution);
-    const answers = await execution.finally(() => running.delete(execution));
+    const answers = await running.track(execution);
     return answers.map((answer) => ({ ...answer, degraded: true }));
   }
 
@@ -93,7 +93,7 @@ export function createFailOpenCounters(options: FailOpenOptions): FailOpenCounte
   }
 
   async function stop(): Promise<number> {
-    await Promise.allSettled(running);
+    await running.ended();
     await nextTick();
     await Promise.race([flush(), failAfter(flushLimitMs)]);
     return engine.readGeneration();
@@ -109,7 +109,7 @@ export function createFailOpenCounters(options: FailOpenOptions): FailOpenCounte
 
   return {
     async execute(requests, onAnswer) {
-      // No await may follow this loop: the execution must be in `running` before this server stops.
+      // No await may follow this loop: the execution must be tracked before this server stops.
       for (let back = pendingReturn(); back !== undefined; back = pendingReturn()) await back;
       if (ownCounters === undefined) {
         try {

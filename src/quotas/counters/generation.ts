@@ -5,6 +5,7 @@ import type { Database } from "../../postgres/database.ts";
 import { defineStatements, queryRows } from "../../postgres/statements.ts";
 import { mastersOf } from "../../redis/masters.ts";
 import { createRoundTrips, measureRoundTrip, type RoundTrips } from "../../shared/measures.ts";
+import { createRunningWork } from "../../shared/running-work.ts";
 import type { CounterEngine } from "./engine.ts";
 
 export interface GuardOptions {
@@ -50,7 +51,7 @@ export function guardGeneration({
   let verified: Promise<void> | undefined;
   /** The highest generation seen in PostgreSQL or Redis. A restored PostgreSQL may hold an earlier one than Redis. */
   let latest = 0;
-  const running = new Set<Promise<unknown>>();
+  const running = createRunningWork();
   const invalidateGeneration = () => {
     verified = undefined;
   };
@@ -79,17 +80,11 @@ export function guardGeneration({
     });
   }
 
-  function track<Result>(work: Promise<Result>): Promise<Result> {
-    const tracked: Promise<unknown> = work.catch(() => undefined).finally(() => running.delete(tracked));
-    running.add(tracked);
-    return work;
-  }
-
   return {
     ...engine,
     async run(asks) {
       await ready();
-      const replies = await track(engine.run(asks));
+      const replies = await running.track(engine.run(asks));
       for (const reply of replies) {
         if (reply.kind !== "stale") continue;
         latest = Math.max(latest, reply.generation);
@@ -113,7 +108,7 @@ export function guardGeneration({
     },
     raiseGeneration: (from) => ready(from),
     async drainReplies() {
-      await Promise.all(running);
+      await running.ended();
       await nextTurn();
     },
     generation: () => latest,
