@@ -13,23 +13,36 @@ export interface OldestEviction {
  * @param limitMs how long an item may stay open; undefined: unlimited
  */
 export function createOldestEviction(limit: number, limitMs?: number): OldestEviction {
-  const open = new Set<() => void>();
+  const open = new Set<Item>();
+
+  function leave(item: Item): void {
+    clearTimeout(item.timer);
+    item.timer = undefined;
+    // V8 keeps what passed through a long-lived Set until the next full garbage collection: an empty item.
+    item.end = undefined;
+    open.delete(item);
+  }
+
+  function evict(item: Item): void {
+    const { end } = item;
+    leave(item);
+    end?.();
+  }
+
   return {
     enter(end) {
-      const timer = limitMs === undefined ? undefined : setTimeout(stop, limitMs);
-      open.add(stop);
-      if (open.size > limit) open.values().next().value?.();
-      return leave;
-
-      function leave(): void {
-        clearTimeout(timer);
-        open.delete(stop);
-      }
-
-      function stop(): void {
-        leave();
-        end();
-      }
+      const item: Item = { end, timer: undefined };
+      if (limitMs !== undefined) item.timer = setTimeout(evict, limitMs, item);
+      open.add(item);
+      const [oldest] = open;
+      if (open.size > limit && oldest !== undefined) evict(oldest);
+      return () => leave(item);
     },
   };
+}
+
+/** An open item, which is empty after it has left. */
+interface Item {
+  end: (() => void) | undefined;
+  timer: NodeJS.Timeout | undefined;
 }

@@ -1,9 +1,14 @@
 import { expect, test } from "vitest";
-import { garbageLeftBy } from "../support/garbage-left.ts";
+import { garbageLeftBy, smallCollections } from "../support/garbage-left.ts";
 
 test("calls do not stay in memory until the next full garbage collection", async () => {
   const left = await garbageLeftBy(["--max-semi-space-size=1"], "garbage.ts");
   // A call that stays takes 4 KB.
   expect(left).toBeGreaterThan(0);
   expect(left).toBeLessThan(2000);
+});
+
+test("a call without a token that has ended does not stay in memory until then either", async () => {
+  // What its end refers to takes 2 KB.
+  expect(await garbageLeftBy(smallCollections, "work-garbage.ts", "enter")).toBeLessThan(500);
 });
