@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { createRunningWork } from "../../src/shared/running-work.ts";
 import { garbageLeftBy, smallCollections } from "../support/garbage-left.ts";
 
-/** Begins work that ends when it is told to. */
+/** Begins work that ends when resolve or reject is called. */
 function begin({ track }: ReturnType<typeof createRunningWork>) {
   let [resolve, reject] = [(_result: string): void => undefined, (_error: Error): void => undefined];
   const work = new Promise<string>((...ends) => ([resolve, reject] = ends));

@@ -9,6 +9,6 @@ test("calls do not stay in memory until the next full garbage collection", async
 });
 
 test("a call without a token that has ended does not stay in memory until then either", async () => {
-  // What its end refers to takes 2 KB.
+  // The function that ends it refers to 2 KB.
   expect(await garbageLeftBy(smallCollections, "work-garbage.ts", "enter")).toBeLessThan(500);
 });
