@@ -18,7 +18,7 @@ const slow = [
 const upgrade = "test/upgrade/*.test.ts";
 
 /** What a test imports when it needs PostgreSQL, Redis, or a program as a process. */
-const usesServer = /from "([./]+\/support\/(app|database|process|redis)\.ts|node:child_process)"/;
+const usesServer = /from "([./]+\/support\/(app|database|garbage-left|process|redis)\.ts|node:child_process)"/;
 
 /** Properties that `npm test` checks with few runs, and `npm run test:slow` with many. */
 const properties = [

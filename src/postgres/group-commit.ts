@@ -87,7 +87,7 @@ interface Waiting<Entry, Result> {
 
 /** A batch that is being written. */
 interface Batch {
-  /** Resolves when it is written. */
+  /** Resolves when its entries are written or dropped. */
   readonly written: Promise<void>;
   /** The number of its first entry, counted since the start. */
   readonly first: number;
@@ -122,10 +122,7 @@ export function createGroupCommit<Entry, Result = void>(
     merging,
   } = options;
   let waiting: Waiting<Entry, Result>[] = [];
-  /**
-   * The entries in `waiting`, by key. A new map for each batch: V8 does not free what passed through a long-lived map before
-   * the next full garbage collection.
-   */
+  /** The entries in `waiting`, by key. */
   let byKey = new Map<string, Waiting<Entry, Result>>();
   /** Entries taken into batches since the start. */
   let started = 0;
@@ -210,13 +207,24 @@ export function createGroupCommit<Entry, Result = void>(
       isDue ||= !isHeld && size > batchSize;
     }
     waiting = rest;
-    // Later entries are not merged into this batch: it may be committed before they arrive.
-    if (merging !== undefined) byKey = new Map(rest.map((one) => [one.key ?? "", one]));
+    forgetKeys(batch);
     const [oldest] = rest;
     if (oldest !== undefined && !isDue) {
       holdTimer ??= setTimeout(writeNow, Math.max(1, oldest.sinceMs + holdMs - performance.now()));
     }
     return batch;
+  }
+
+  /** Later entries are not merged into a batch that was taken: it may be committed before they arrive. */
+  function forgetKeys(batch: readonly Waiting<Entry, Result>[]): void {
+    // To copy a long queue for each batch would hold up the event loop.
+    if (waiting.length > batchSize) {
+      for (const { key } of batch) if (key !== undefined) byKey.delete(key);
+      return;
+    }
+    // A new map, because V8 may keep what passed through a long-lived one until the next full garbage collection.
+    byKey = new Map();
+    for (const one of waiting) if (one.key !== undefined) byKey.set(one.key, one);
   }
 
   /** Resolves when every entry of the batch is written or dropped. */

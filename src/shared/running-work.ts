@@ -13,8 +13,8 @@ interface Round {
 }
 
 /**
- * Creates an empty record of running work. It only counts: V8 does not free what passed through a long-lived Map or Set
- * before the next full garbage collection, and so the outcome of each piece of work would stay until then.
+ * Creates an empty record of running work. It only counts: V8 may keep what passed through a long-lived Map or Set
+ * until the next full garbage collection, and so the outcome of each piece of work would stay until then.
  */
 export function createRunningWork(): RunningWork {
   let current = beginRound();

@@ -8,6 +8,12 @@ export interface OldestEviction {
   enter(end: () => void): () => void;
 }
 
+/** An open item, which is empty after it has left. */
+interface Item {
+  end: (() => void) | undefined;
+  timer: NodeJS.Timeout | undefined;
+}
+
 /**
  * Admits every new item. A limit that refused the newest would let one client lock out all others.
  * @param limitMs how long an item may stay open; undefined: unlimited
@@ -18,7 +24,7 @@ export function createOldestEviction(limit: number, limitMs?: number): OldestEvi
   function leave(item: Item): void {
     clearTimeout(item.timer);
     item.timer = undefined;
-    // V8 keeps what passed through a long-lived Set until the next full garbage collection: an empty item.
+    // V8 may keep an item that passed through a long-lived Set until the next full garbage collection, so it is emptied.
     item.end = undefined;
     open.delete(item);
   }
@@ -34,15 +40,11 @@ export function createOldestEviction(limit: number, limitMs?: number): OldestEvi
       const item: Item = { end, timer: undefined };
       if (limitMs !== undefined) item.timer = setTimeout(evict, limitMs, item);
       open.add(item);
-      const [oldest] = open;
-      if (open.size > limit && oldest !== undefined) evict(oldest);
+      if (open.size > limit) {
+        const [oldest] = open;
+        if (oldest !== undefined) evict(oldest);
+      }
       return () => leave(item);
     },
   };
-}
-
-/** An open item, which is empty after it has left. */
-interface Item {
-  end: (() => void) | undefined;
-  timer: NodeJS.Timeout | undefined;
 }

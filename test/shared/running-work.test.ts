@@ -1,7 +1,6 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { createRunningWork } from "../../src/shared/running-work.ts";
-import { garbageLeftBy, smallCollections } from "../support/garbage-left.ts";
 
 /** Begins work that ends when resolve or reject is called. */
 function begin({ track }: ReturnType<typeof createRunningWork>) {
@@ -52,9 +51,4 @@ test("work that fails has ended, and its caller gets the error", async () => {
   failing.reject(new Error("failed"));
   await expect(failing.tracked).rejects.toThrow("failed");
   expect(await isResolved(ended)).toBe(true);
-});
-
-test("ended work does not stay in memory until the next full garbage collection", async () => {
-  // The outcome of a piece of work takes 2 KB.
-  expect(await garbageLeftBy(smallCollections, "work-garbage.ts", "track")).toBeLessThan(500);
 });

@@ -1,7 +1,7 @@
 /**
  * Prints by how many bytes the old generation grows with each piece of work that has ended. Argument: "commit" for entries of
- * a group commit, "track" for running work, "enter" for items that may be evicted. Needs --expose-gc: a full collection makes the queue old, as it is in a server
- * that has run for a while.
+ * a group commit, "track" for running work, "enter" for items that may be evicted. Needs --expose-gc: the first full collection
+ * makes what lives long old, as it is in a server that has run for a while.
  */
 import { setTimeout as wait } from "node:timers/promises";
 import { pino } from "pino";
