@@ -217,7 +217,7 @@ export function createGroupCommit<Entry, Result = void>(
 
   /** Later entries are not merged into a batch that was taken: it may be committed before they arrive. */
   function forgetKeys(batch: readonly Waiting<Entry, Result>[]): void {
-    // To copy a long queue for each batch would hold up the event loop.
+    // Copying a long queue for each batch would hold up the event loop.
     if (waiting.length > batchSize) {
       for (const { key } of batch) if (key !== undefined) byKey.delete(key);
       return;

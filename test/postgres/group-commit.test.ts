@@ -26,19 +26,31 @@ test("an entry that exceeds the size of a batch is written in the next one, besi
   expect(written).toEqual([[1, 2], [5], [1]]);
 });
 
-test("an entry is merged into a waiting one after another batch was taken, and never into a batch that was taken", async () => {
+/**
+ * Opens a queue that merges texts with the same first letter. `written` gets its batches.
+ * @param onWrite called while a batch is written, with the number of batches so far
+ */
+function openMerging(
+  options: { readonly holdMs?: number; readonly batchSize?: number },
+  onWrite: (batches: number) => void = () => undefined,
+) {
   const written: string[][] = [];
-  const { append, commit, flush } = createGroupCommit<string>({
+  const queue = createGroupCommit<string>({
+    ...options,
     name: "the texts",
     logger: pino({ level: "silent" }),
-    holdMs: 600_000,
     merging: { keyOf: ([key = ""]) => key, merge: (earlier, later) => `${earlier}, ${later}` },
     describe: (entry) => ({ entry }),
     async write(entries) {
-      written.push([...entries]);
+      onWrite(written.push([...entries]));
       return entries.map(() => undefined);
     },
   });
+  return { ...queue, written };
+}
+
+test("an entry is merged into a waiting one after another batch was taken, and never into a batch that was taken", async () => {
+  const { append, commit, flush, written } = openMerging({ holdMs: 600_000 });
   append("a1");
   await commit("b1");
   append("a2");
@@ -48,17 +60,8 @@ test("an entry is merged into a waiting one after another batch was taken, and n
 });
 
 test("entries of a long queue are merged while they wait", async () => {
-  const written: string[][] = [];
-  const { append, flush } = createGroupCommit<string>({
-    name: "the texts",
-    logger: pino({ level: "silent" }),
-    batchSize: 2,
-    merging: { keyOf: ([key = ""]) => key, merge: (earlier, later) => `${earlier}, ${later}` },
-    describe: (entry) => ({ entry }),
-    async write(entries) {
-      if (written.push([...entries]) === 1) for (const entry of ["a2", "d2", "f2"]) append(entry);
-      return entries.map(() => undefined);
-    },
+  const { append, flush, written } = openMerging({ batchSize: 2 }, (batches) => {
+    if (batches === 1) ["a2", "d2", "f2"].forEach((entry) => append(entry));
   });
   for (const entry of ["a1", "b1", "c1", "d1", "e1", "f1"]) append(entry);
   await flush();
